@@ -1,1 +1,56 @@
-"""Convolutions and transposed convolutions for PyTorch."""
+"""Convolutions and transposed convolutions for PyTorch, and the answers around them.
+
+Importing this package is light: every public name below is loaded when it is first used, so that the
+geometry half never pays for torch, and nobody pays for the compiler before the first kernel.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from outstride import errors, functional, geometry, nn, reference
+    from outstride.acceleration import accelerate, restore
+    from outstride.planning import plan
+    from outstride.spec import ConvSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConvSpec",
+    "__version__",
+    "accelerate",
+    "errors",
+    "functional",
+    "geometry",
+    "nn",
+    "plan",
+    "reference",
+    "restore",
+]
+
+# Where each public object lives. A module may not bear the name of a public object: importing it would
+# put the module in the object's place here (docs/decisions/0002).
+_OBJECTS = {
+    "ConvSpec": "outstride.spec",
+    "accelerate": "outstride.acceleration",
+    "plan": "outstride.planning",
+    "restore": "outstride.acceleration",
+}
+_MODULES = frozenset(__all__) - _OBJECTS.keys() - {"__version__"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OBJECTS:
+        value = getattr(import_module(_OBJECTS[name]), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | set(__all__))

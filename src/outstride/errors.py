@@ -8,7 +8,7 @@ class OutstrideError(Exception):
 
 
 class ArgumentError(OutstrideError, ValueError):
-    """A layer or a description is built with an argument that has no meaning (torch: ValueError in a constructor)."""
+    """An argument has no meaning for the layer it should describe (torch: ValueError in a constructor)."""
 
 
 class ShapeError(OutstrideError, RuntimeError):

@@ -13,17 +13,15 @@ _LONGEST_TEXT = 2000
 _PREFIXES = ("", "nn.", "torch.nn.", "outstride.nn.")
 # They place a layer's numbers, and its shape arithmetic does not depend on them.
 _IRRELEVANT = ("device", "dtype", "return_indices")
-# torch prints these unquoted (padding=same, padding_mode=circular), so a bare name is taken for the word itself.
+# torch prints these unquoted (padding=same, padding_mode=circular), so a bare name is the word itself.
 _WORDS = ("padding", "padding_mode")
 
+_CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding")
 _POOL = ("kernel_size", "stride", "padding")
 _TAIL = ("padding_mode", "device", "dtype")
 _PARAMETERS: dict[str, tuple[str, ...]] = {
-    "Conv": ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "bias", *_TAIL),
-    "ConvTranspose": (
-        *("in_channels", "out_channels", "kernel_size", "stride", "padding", "output_padding", "groups", "bias"),
-        *("dilation", *_TAIL),
-    ),
+    "Conv": (*_CONV, "dilation", "groups", "bias", *_TAIL),
+    "ConvTranspose": (*_CONV, "output_padding", "groups", "bias", "dilation", *_TAIL),
     "MaxPool": (*_POOL, "dilation", "return_indices", "ceil_mode"),
     "AvgPool": (*_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
 }
@@ -49,8 +47,8 @@ def read_call(text: str) -> LayerCall:
     """Take a layer's written form apart without evaluating anything.
 
     Args:
-        text: a call of one of torch's twelve convolution and pooling layers, by position or by keyword, with or
-            without the prefix ``nn.`` or ``torch.nn.``; what torch prints for a layer is read too.
+        text: a call of one of torch's twelve convolution and pooling layers, by position or by keyword, with
+            or without the prefix ``nn.`` or ``torch.nn.``; what torch prints for a layer is read too.
 
     Returns:
         The kind, the number of axes and the arguments that were given, by name.
@@ -67,9 +65,10 @@ def read_call(text: str) -> LayerCall:
     layer = name.rpartition(".")[2]
     if layer not in LAYER_NAMES or name[: -len(layer)] not in _PREFIXES:
         close = difflib.get_close_matches(layer, LAYER_NAMES, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise ArgumentError(
-            f"'text' must name a convolution or pooling layer: got {name}; legal: {', '.join(LAYER_NAMES)}{hint}"
+            f"'text' must name a convolution or pooling layer: got {name}{hint}; "
+            f"legal: {', '.join(LAYER_NAMES)}"
         )
     kind, nd = LAYER_NAMES[layer]
     parameters = _PARAMETERS[layer[:-2]]
@@ -102,29 +101,34 @@ def _call_node(text: str) -> ast.Call:
     if not isinstance(text, str):
         raise ArgumentError(f"'text' must be a string: got {type(text).__name__}; legal: 'Conv2d(3, 8, 3)'")
     if len(text) > _LONGEST_TEXT:
-        raise ArgumentError(f"'text' must be one layer: got {len(text)} characters; legal: at most {_LONGEST_TEXT}")
+        raise ArgumentError(
+            f"'text' must be one layer: got {len(text)} characters; legal: at most {_LONGEST_TEXT}"
+        )
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         node = None
     if not isinstance(node, ast.Call):
-        raise ArgumentError(f"'text' must be one layer, written as a call: got {text!r}; legal: 'Conv2d(3, 8, 3)'")
+        raise ArgumentError(
+            f"'text' must be one layer, written as a call: got {text!r}; legal: 'Conv2d(3, 8, 3)'"
+        )
     return node
 
 
 def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[str, object]:
     if len(call.args) > len(parameters):
         raise ArgumentError(
-            f"{layer} takes at most {len(parameters)} arguments: got {len(call.args)}; legal: {', '.join(parameters)}"
+            f"{layer} takes at most {len(parameters)} arguments: got {len(call.args)}; "
+            f"legal: {', '.join(parameters)}"
         )
     given: dict[str, object] = {}
-    named = [*zip(parameters, call.args, strict=False), *((keyword.arg, keyword.value) for keyword in call.keywords)]
-    for name, node in named:
+    named = [(keyword.arg, keyword.value) for keyword in call.keywords]
+    for name, node in [*zip(parameters, call.args, strict=False), *named]:
         if name not in parameters:
             close = difflib.get_close_matches(name or "", parameters, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f" (did you mean {close[0]}?)" if close else ""
             got = name or "**" + ast.unparse(node)
-            raise ArgumentError(f"{layer} has no argument {got!r}; legal: {', '.join(parameters)}{hint}")
+            raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(parameters)}")
         if name in given:
             raise ArgumentError(f"{name!r} must be given once: got it twice in {layer}; legal: one value")
         given[name] = None if name in _IRRELEVANT else _value(name, node)
@@ -138,6 +142,7 @@ def _value(name: str, node: ast.expr) -> object:
         value: object = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ArgumentError(
-            f"{name!r} must be a plain value: got {ast.unparse(node)}; legal: numbers, tuples, strings, True, False, None"
+            f"{name!r} must be a plain value: got {ast.unparse(node)}; "
+            f"legal: a number, a tuple, a string, True, False or None"
         ) from None
     return value

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex, cast, get_args
 
+from outstride.arguments import (
+    Pads,
+    Pairs,
+    Sizes,
+    axis_count,
+    choice,
+    flag,
+    optional_whole,
+    padding_pairs,
+    per_axis,
+    whole,
+)
 from outstride.errors import ArgumentError
 from outstride.notation import LAYER_NAMES, read_call, write_call
 
 Kind = Literal["conv", "conv_transpose", "max_pool", "avg_pool"]
-Sizes = SupportsIndex | Sequence[SupportsIndex]
-Pads = SupportsIndex | str | Sequence[SupportsIndex | Sequence[SupportsIndex]]
-Pairs = tuple[tuple[int, int], ...]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -27,13 +34,13 @@ class ConvSpec:
         kind: "conv", "conv_transpose", "max_pool" or "avg_pool".
         kernel_size: at least 1 on every axis; an int stands for every axis and then needs ``nd``.
         stride: at least 1; None (default) is 1, and the kernel size for pooling.
-        padding: an int, one int per axis, one ``(low, high)`` pair per axis, "valid" or "same" (TensorFlow's rule).
-            At most half the window for pooling.
+        padding: an int, one int per axis, one ``(low, high)`` pair per axis, "valid" or "same" (TensorFlow's
+            rule). At most half the window for pooling.
         dilation: distance between taps, at least 1.
         output_padding: conv_transpose only; below stride or below dilation on every axis.
         groups: at least 1; divides both channel counts.
-        padding_mode: zeros, reflect, replicate or circular; on a transposed layer the exact adjoint of the same
-            convolution.
+        padding_mode: zeros, reflect, replicate or circular; on a transposed layer the exact adjoint of the
+            same convolution.
         in_channels, out_channels: None where they do not matter.
         bias: whether the layer adds one.
         ceil_mode: pooling only: a last window that starts inside the input or its low padding counts.
@@ -82,28 +89,26 @@ class ConvSpec:
         *,
         nd: int | None = None,
     ) -> None:
-        _choice("kind", kind, KINDS)
-        _choice("padding_mode", padding_mode, PADDING_MODES)
-        axes = _axes(kernel_size, nd)
-        kernel = _per_axis("kernel_size", kernel_size, axes, 1)
+        choice("kind", kind, KINDS)
+        choice("padding_mode", padding_mode, PADDING_MODES)
+        axes = axis_count(kernel_size, nd)
+        kernel = per_axis("kernel_size", kernel_size, axes, 1)
         step: Sizes = (kernel if kind.endswith("pool") else 1) if stride is None else stride
         fields: dict[str, object] = {
             "kind": kind,
             "kernel_size": kernel,
-            "stride": _per_axis("stride", step, axes, 1),
-            "padding": _pairs(padding, axes),
-            "dilation": _per_axis("dilation", dilation, axes, 1),
-            "output_padding": _per_axis("output_padding", output_padding, axes, 0),
-            "groups": _whole("groups", groups, groups, 1),
+            "stride": per_axis("stride", step, axes, 1),
+            "padding": padding_pairs(padding, axes),
+            "dilation": per_axis("dilation", dilation, axes, 1),
+            "output_padding": per_axis("output_padding", output_padding, axes, 0),
+            "groups": whole("groups", groups, 1),
             "padding_mode": padding_mode,
-            "in_channels": None if in_channels is None else _whole("in_channels", in_channels, in_channels, 0),
-            "out_channels": None if out_channels is None else _whole("out_channels", out_channels, out_channels, 0),
-            "bias": _flag("bias", bias),
-            "ceil_mode": _flag("ceil_mode", ceil_mode),
-            "count_include_pad": _flag("count_include_pad", count_include_pad),
-            "divisor_override": (
-                None if divisor_override is None else _whole("divisor_override", divisor_override, divisor_override, 1)
-            ),
+            "in_channels": optional_whole("in_channels", in_channels, 0),
+            "out_channels": optional_whole("out_channels", out_channels, 0),
+            "bias": flag("bias", bias),
+            "ceil_mode": flag("ceil_mode", ceil_mode),
+            "count_include_pad": flag("count_include_pad", count_include_pad),
+            "divisor_override": optional_whole("divisor_override", divisor_override, 1),
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)
@@ -123,7 +128,7 @@ class ConvSpec:
 
     @property
     def window(self) -> tuple[int, ...]:
-        """Input elements from the first tap to the last, both counted, per axis: dilation * (kernel_size - 1) + 1."""
+        """Elements from the first tap to the last, both counted: dilation * (kernel_size - 1) + 1."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
     @classmethod
@@ -131,7 +136,7 @@ class ConvSpec:
         """Describe a layer of torch, or of a class derived from one.
 
         Args:
-            layer: one of torch's twelve convolution and pooling modules; a subclass counts as what it derives from.
+            layer: one of torch's twelve convolution and pooling modules, or what derives from one.
 
         Returns:
             Its description.
@@ -143,29 +148,26 @@ class ConvSpec:
             >>> ConvSpec.of(torch.nn.Conv2d(3, 8, 5, stride=2))
             Conv2d(3, 8, 5, stride=2)
         """
-        bases = [base.__name__.removeprefix("Lazy") for base in type(layer).__mro__]
+        bases = [base.__name__ for base in type(layer).__mro__]
         name = next((base for base in bases if base in LAYER_NAMES), None)
-        if name is None:
+        if name is None or not hasattr(layer, "kernel_size"):
             raise ArgumentError(
                 f"'layer' must be a convolution or pooling layer: got {type(layer).__name__}; "
                 f"legal: {', '.join(LAYER_NAMES)} and what derives from them"
             )
         kind, nd = LAYER_NAMES[name]
-        given = vars(layer) if hasattr(layer, "__dict__") else {}
-        names = ("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "padding_mode")
-        pooling = ("ceil_mode", "count_include_pad", "divisor_override")
-        held = {key: given[key] for key in (*names, *pooling, "in_channels", "out_channels") if key in given}
+        held: dict[str, Any] = {key: getattr(layer, key) for key in _HELD if hasattr(layer, key)}
         if kind.startswith("conv"):
             held["bias"] = getattr(layer, "bias", None) is not None
-        return cls(cast(Kind, kind), nd=nd, **cast(dict[str, Any], held))
+        return cls(cast(Kind, kind), nd=nd, **held)
 
     @classmethod
     def parse(cls, text: str) -> ConvSpec:
         """Read a layer as one writes it in torch; the text is taken apart, never evaluated.
 
         Args:
-            text: such as ``ConvTranspose2d(64, 32, 4, stride=2, padding=1)``, with or without ``nn.``, or what
-                torch prints for a layer. Channels may be left out: ``Conv2d(kernel_size=3)``.
+            text: such as ``ConvTranspose2d(64, 32, 4, stride=2, padding=1)``, with or without ``nn.``, or
+                what torch prints for a layer. Channels may be left out: ``Conv2d(kernel_size=3)``.
 
         Returns:
             Its description; ``parse(repr(spec)) == spec`` for every spec.
@@ -179,19 +181,20 @@ class ConvSpec:
         """
         call = read_call(text)
         if "kernel_size" not in call.arguments:
-            raise ArgumentError(f"'kernel_size' must be given: got {text.strip()}; legal: {text.strip()[:-1]}, kernel_size=3)")
-        return cls(cast(Kind, call.kind), nd=call.nd, **cast(dict[str, Any], call.arguments))
+            raise ArgumentError(f"'kernel_size' must be given: got {text.strip()}; legal: kernel_size=3")
+        arguments: dict[str, Any] = dict(call.arguments)
+        return cls(cast(Kind, call.kind), nd=call.nd, **arguments)
 
     def __repr__(self) -> str:
-        positional: list[object] = [_short(self.kernel_size)]
-        keywords: dict[str, object] = {}
-        if not self.is_pool:
-            if self.in_channels is not None and self.out_channels is not None:
-                positional = [self.in_channels, self.out_channels, *positional]
-            else:
-                keywords = {"in_channels": self.in_channels, "out_channels": self.out_channels}
-                keywords = {**{key: value for key, value in keywords.items() if value is not None}}
-                keywords["kernel_size"] = positional.pop()
+        keywords: dict[str, object] = {"kernel_size": _short(self.kernel_size)}
+        positional: list[object] = []
+        if self.is_pool:
+            positional = [keywords.pop("kernel_size")]
+        elif self.in_channels is not None and self.out_channels is not None:
+            positional = [self.in_channels, self.out_channels, keywords.pop("kernel_size")]
+        else:
+            known = {"in_channels": self.in_channels, "out_channels": self.out_channels}
+            keywords |= {name: channels for name, channels in known.items() if channels is not None}
         usual = self.kernel_size if self.is_pool else (1,) * self.nd
         if self.stride != usual:
             keywords["stride"] = _short(self.stride)
@@ -207,6 +210,10 @@ class ConvSpec:
         return write_call(self.kind, self.nd, positional, keywords)
 
 
+_HELD = (
+    *("kernel_size", "stride", "padding", "dilation", "output_padding", "groups", "padding_mode"),
+    *("in_channels", "out_channels", "ceil_mode", "count_include_pad", "divisor_override"),
+)
 _PRINTED_UNLESS = {
     "groups": 1,
     "bias": True,
@@ -215,80 +222,6 @@ _PRINTED_UNLESS = {
     "count_include_pad": True,
     "divisor_override": None,
 }
-
-
-def _axes(kernel_size: object, nd: int | None) -> int:
-    if nd is None:
-        if not isinstance(kernel_size, Iterable) or isinstance(kernel_size, str):
-            raise ArgumentError(
-                f"'nd' must say how many axes there are where 'kernel_size' is one number: got kernel_size="
-                f"{kernel_size!r}; legal: nd=1, 2 or 3, or a tuple with one number per axis"
-            )
-        axes = len(tuple(kernel_size))
-    else:
-        axes = _whole("nd", nd, nd, 1)
-    if not 1 <= axes <= 3:
-        raise ArgumentError(f"'kernel_size' must have 1, 2 or 3 axes: got {axes}; legal: 1, 2 or 3")
-    return axes
-
-
-def _choice(name: str, value: object, legal: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in legal:
-        raise ArgumentError(f"{name!r} must be one of its names: got {name}={value!r}; legal: {', '.join(legal)}")
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ArgumentError(f"{name!r} must be a truth value: got {name}={value!r}; legal: True or False")
-    return value
-
-
-def _whole(name: str, value: object, given: object, least: int) -> int:
-    """One integer of at least ``least``; ``given`` is what the caller wrote, shown when it is not."""
-    try:
-        if isinstance(value, bool) or isinstance(value, str):
-            raise TypeError
-        number = operator.index(cast(SupportsIndex, value))
-    except TypeError:
-        raise ArgumentError(f"{name!r} must be an integer: got {name}={given!r}; legal: {least} or more") from None
-    if number < least:
-        raise ArgumentError(f"{name!r} must be at least {least}: got {name}={given!r}; legal: {least} or more")
-    return number
-
-
-def _entries(name: str, value: object, axes: int, extra: str = "") -> tuple[object, ...]:
-    if not isinstance(value, Iterable) or isinstance(value, str):
-        return (value,) * axes
-    entries = tuple(value)
-    # torch's functional form takes a list of one number as that number for every axis.
-    if len(entries) == 1 and not isinstance(entries[0], Iterable):
-        return entries * axes
-    if len(entries) != axes:
-        raise ArgumentError(
-            f"{name!r} must have one entry per axis: got {name}={value!r} for {axes} "
-            f"{'axis' if axes == 1 else 'axes'}; legal: an integer or {axes} of them{extra}"
-        )
-    return entries
-
-
-def _per_axis(name: str, value: object, axes: int, least: int) -> tuple[int, ...]:
-    return tuple(_whole(name, entry, value, least) for entry in _entries(name, value, axes))
-
-
-def _pairs(padding: object, axes: int) -> Pairs | Literal["same"]:
-    if isinstance(padding, str):
-        _choice("padding", padding, ("valid", "same"))
-        return "same" if padding == "same" else ((0, 0),) * axes
-    pairs: list[tuple[int, int]] = []
-    for entry in _entries("padding", padding, axes, ", or (low, high) pairs"):
-        ends = tuple(entry) if isinstance(entry, Iterable) and not isinstance(entry, str) else (entry, entry)
-        if len(ends) != 2:
-            raise ArgumentError(
-                f"'padding' must be an integer or a (low, high) pair on every axis: got padding={padding!r}; "
-                f"legal: two integers of 0 or more in each pair"
-            )
-        pairs.append((_whole("padding", ends[0], padding, 0), _whole("padding", ends[1], padding, 0)))
-    return tuple(pairs)
 
 
 def _check_channels(spec: ConvSpec) -> None:
@@ -312,17 +245,18 @@ def _check_output_padding(spec: ConvSpec) -> None:
         )
     if spec.padding == "same":
         raise ArgumentError(
-            f"'output_padding' must be 0 with padding='same', which already fixes the output at input * stride: "
-            f"got output_padding={spec.output_padding}; legal: 0"
+            f"'output_padding' must be 0 with padding='same', which fixes the output at input * stride: got "
+            f"output_padding={spec.output_padding}; legal: 0"
         )
     bounds = [max(s, d) - 1 for s, d in zip(spec.stride, spec.dilation, strict=True)]
     if any(o > most for o, most in zip(spec.output_padding, bounds, strict=True)):
-        legal = " and ".join("0" if m == 0 else "0 or 1" if m == 1 else f"0 to {m}" for m in dict.fromkeys(bounds))
+        most = bounds[0]
+        legal = "0" if most == 0 else "0 or 1" if most == 1 else f"0 to {most}"
         if len(set(bounds)) > 1:
-            legal = "at most " + repr(tuple(bounds))
+            legal = f"at most {tuple(bounds)}"
         raise ArgumentError(
             f"'output_padding' must be smaller than 'stride' or 'dilation' on every axis: got output_padding="
-            f"{spec.output_padding} with stride={spec.stride}, dilation={spec.dilation}; legal: {legal}."
+            f"{spec.output_padding} with stride={spec.stride}, dilation={spec.dilation}; legal: {legal}"
         )
 
 
@@ -330,8 +264,8 @@ def _check_conv(spec: ConvSpec) -> None:
     for name, default in (("ceil_mode", False), ("count_include_pad", True), ("divisor_override", None)):
         if getattr(spec, name) != default:
             raise ArgumentError(
-                f"{name!r} must be left out except for pooling: got {name}={getattr(spec, name)!r} for {spec.kind}; "
-                f"legal: {default}"
+                f"{name!r} must be left out except for pooling: got {name}={getattr(spec, name)!r} for "
+                f"{spec.kind}; legal: {default}"
             )
 
 
@@ -351,14 +285,13 @@ def _check_pool(spec: ConvSpec) -> None:
             )
     if spec.padding == "same":
         return
-    for axis, (pair, window) in enumerate(zip(spec.padding, spec.window, strict=True)):
-        # A window that lies wholly in the padding has no maximum and no average.
-        if max(pair) > window // 2:
-            raise ArgumentError(
-                f"'padding' must be at most half the window on every axis, or a window could see padding alone: got "
-                f"padding={_short_pairs(spec.padding)} with kernel_size={_short(spec.kernel_size)}, on axis {axis} "
-                f"{max(pair)} for a window of {window}; legal: at most {_short(tuple(w // 2 for w in spec.window))}"
-            )
+    half = tuple(window // 2 for window in spec.window)
+    # A window that lies wholly in the padding has no maximum and no average.
+    if any(max(pair) > most for pair, most in zip(spec.padding, half, strict=True)):
+        raise ArgumentError(
+            f"'padding' must be at most half the window on every axis, or a window could see padding alone: got "
+            f"padding={_short_pairs(spec.padding)} with a window of {spec.window}; legal: at most {half}"
+        )
 
 
 def _short(values: tuple[int, ...]) -> object:

@@ -1,0 +1,129 @@
+"""Build what is timed, from a case or from a named factory: a module, its input, its float64 result."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+
+from outstride.bench.cases import Case
+from outstride.bench.flops import useful_flops
+from outstride.errors import ArgumentError
+from outstride.spec import ConvSpec
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+LAYERS: dict[tuple[str, int], type[nn.Module]] = {
+    ("conv", 1): nn.Conv1d,
+    ("conv", 2): nn.Conv2d,
+    ("conv", 3): nn.Conv3d,
+    ("conv_transpose", 1): nn.ConvTranspose1d,
+    ("conv_transpose", 2): nn.ConvTranspose2d,
+    ("conv_transpose", 3): nn.ConvTranspose3d,
+}
+
+
+def build_layer(case: Case) -> nn.Module:
+    """The torch layer of a case, its weights drawn from a seed that the case's name decides."""
+    if (case.kind, case.nd) not in LAYERS:
+        raise ArgumentError(f"'LAYER' must have 1, 2 or 3 axes to be timed against torch: got {case.nd}.")
+    torch.manual_seed(crc32(case.id.encode()))
+    options: dict[str, Any] = {"output_padding": case.output_padding} if case.transposed else {}
+    return LAYERS[case.kind, case.nd](
+        case.in_channels,
+        case.out_channels,
+        case.kernel_size,
+        stride=case.stride,
+        padding=case.padding,
+        dilation=case.dilation,
+        groups=case.groups,
+        bias=case.bias,
+        **options,
+    )
+
+
+def build_model(name: str) -> nn.Module:
+    """Call the factory that "package.module:callable" or "file.py:callable" names."""
+    where, _, attribute = name.rpartition(":")
+    try:
+        factory = getattr(_load(where), attribute)
+        model = factory()
+    except Exception as error:
+        raise ArgumentError(f"'MODEL' must name a callable that works: {name!r} raised {error!r}.") from error
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"'MODEL' must return a torch module: {name!r} returned {type(model).__name__}.")
+    return model
+
+
+def _load(where: str) -> ModuleType:
+    if not where.endswith(".py"):
+        sys.path.insert(0, str(Path.cwd()))
+        return importlib.import_module(where)
+    spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+    if spec is None or spec.loader is None or not Path(where).is_file():
+        raise FileNotFoundError(where)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Work:
+    """A module in inference mode or in training, with the input it is run on."""
+
+    def __init__(self, source: dict[str, Any], dtype: str, training: bool) -> None:
+        self.case = Case.from_dict(source["case"]) if "case" in source else None
+        self.dtype = cast(torch.dtype, getattr(torch, dtype))
+        self.training = training
+        if self.case is not None:
+            self.module = build_layer(self.case)
+            shape: tuple[int, ...] = (self.case.batch, self.case.in_channels, *self.case.input_size)
+        else:
+            torch.manual_seed(0)
+            self.module, shape = build_model(source["model"]), tuple(source["shape"])
+        self.module = self.module.train(training).to(self.dtype)
+        self.input = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(self.dtype)
+
+    def flops(self) -> int:
+        """Useful floating-point operations of one call: of a model, those of its convolutions."""
+        # A training step is three contractions of the same size: forward, grad_input, grad_weight.
+        return self._forward_flops() * (3 if self.training else 1)
+
+    def _forward_flops(self) -> int:
+        if self.case is not None:
+            return useful_flops(self.case)
+        counts = []
+
+        def count(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            size = tuple(inputs[0].shape[2:])
+            counts.append(useful_flops(Case.from_spec(ConvSpec.of(layer), len(inputs[0]), size)))
+
+        layers = [layer for layer in self.module.modules() if isinstance(layer, tuple(LAYERS.values()))]
+        handles = [layer.register_forward_pre_hook(count) for layer in layers]
+        with torch.no_grad():
+            self.module(self.input)
+        for handle in handles:
+            handle.remove()
+        return sum(counts)
+
+    def reference(self) -> Tensor:
+        """The result in float64 by torch, from the very numbers that the contenders get."""
+        exact = copy.deepcopy(self.module).double()
+        with torch.no_grad():
+            return cast(Tensor, exact(self.input.double()))
+
+
+def residual(result: Tensor, exact: Tensor) -> float:
+    """Largest difference to the float64 result, in units of that result's largest magnitude."""
+    if result.shape != exact.shape:
+        return float("inf")
+    if exact.numel() == 0:
+        return 0.0
+    scale = exact.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    return float((result.double() - exact).abs().max() / scale)

@@ -1,0 +1,51 @@
+"""The table of verbs; each lives in a module of its own and imports what it needs only when it runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from outstride.cli.bench import bench
+
+app = typer.Typer(
+    name="outstride",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Convolutions and transposed convolutions for PyTorch with kernels generated at run time.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"outstride {version('outstride')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def outstride(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    del version
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+for verb in (bench,):
+    app.command()(verb)
+
+
+def command() -> Any:
+    """The whole command; colours only where somebody looks at a terminal."""
+    if not sys.stdout.isatty():
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None
+    return typer.main.get_command(app)

@@ -1,0 +1,26 @@
+"""Print to a terminal with colours and to a pipe as plain text of full width."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# A pipe has no width: lines are cut by whoever reads them, not by us.
+PIPE_WIDTH = 200
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that knows whether anybody sees it."""
+    from rich.console import Console
+
+    seen = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if seen else PIPE_WIDTH, no_color=not seen, highlight=False)
+
+
+def print_json(content: Any) -> None:
+    """Print figures for a program to read."""
+    print(json.dumps(content, indent=2))

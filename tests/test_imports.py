@@ -88,7 +88,6 @@ def test_command_line_is_reached_as_a_module() -> None:
 @pytest.mark.parametrize(
     ("module", "name"),
     [(module, name) for module, names in NAMES.items() for name in names],
-    ids="{0[0]}".format,
 )
 def test_promised_name_exists(module: str, name: str) -> None:
     holder = __import__(module, fromlist=[name])

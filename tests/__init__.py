@@ -1,0 +1,1 @@
+"""The laws, the outside suites, and the pages held to what they say."""

@@ -289,8 +289,8 @@ def _check_pool(spec: ConvSpec) -> None:
     # A window that lies wholly in the padding has no maximum and no average.
     if any(max(pair) > most for pair, most in zip(spec.padding, half, strict=True)):
         raise ArgumentError(
-            f"'padding' must be at most half the window on every axis, or a window could see padding alone: got "
-            f"padding={_short_pairs(spec.padding)} with a window of {spec.window}; legal: at most {half}"
+            f"'padding' must be at most half the window on every axis, or a window could see padding only: "
+            f"got padding={_short_pairs(spec.padding)} with a window of {spec.window}; legal: at most {half}"
         )
 
 

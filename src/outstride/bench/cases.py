@@ -123,7 +123,6 @@ class Case:
             raise ArgumentError(
                 f"'size' must have one number for each of the layer's {spec.nd} axes: got {len(input_size)}."
             )
-        padding = _symmetric(spec)
         if spec.padding_mode != "zeros":
             raise ArgumentError(f"'padding_mode' must be 'zeros' to be timed: got {spec.padding_mode!r}.")
         return cls(
@@ -135,7 +134,7 @@ class Case:
             input_size=input_size,
             kernel_size=spec.kernel_size,
             stride=spec.stride,
-            padding=padding,
+            padding=_symmetric(spec, input_size),
             output_padding=spec.output_padding,
             dilation=spec.dilation,
             groups=spec.groups,
@@ -143,12 +142,15 @@ class Case:
         )
 
 
-def _symmetric(spec: ConvSpec) -> tuple[int, ...]:
-    if isinstance(spec.padding, str) or any(low != high for low, high in spec.padding):
+def _symmetric(spec: ConvSpec, input_size: tuple[int, ...]) -> tuple[int, ...]:
+    from outstride.geometry import resolved_padding
+
+    padding = resolved_padding(spec, input_size)
+    if any(low != high or low < 0 for low, high in padding):
         raise ArgumentError(
-            f"'padding' must be numbers, the same on both sides, to be timed: got {spec.padding!r}."
+            f"'padding' must be the same on both sides to be timed against torch: got {padding}."
         )
-    return tuple(low for low, _ in spec.padding)
+    return tuple(low for low, _ in padding)
 
 
 def read_cases(path: Path) -> list[Case]:

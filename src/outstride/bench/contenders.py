@@ -85,13 +85,14 @@ def _onnx_bytes(work: Work) -> bytes:
         attributes["output_padding"] = case.output_padding
     names = {"weight": "w", "bias": "b"}
     weights = {names[name]: value.detach() for name, value in work.module.named_parameters()}
+    output_shape = [case.batch, case.out_channels, *case.output_size]
     operator = "ConvTranspose" if case.transposed else "Conv"
     node = helper.make_node(operator, ["x", *weights], ["y"], **attributes)
     graph = helper.make_graph(
         [node],
         "layer",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(work.input.shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output_shape)],
         [numpy_helper.from_array(value.numpy(), name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

@@ -53,7 +53,7 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         return _complain(str(error), BAD_INPUT)
     except usage_error as error:
-        return _complain(error.format_message(), BAD_INPUT)
+        return _complain(f"{error.format_message()} See outstride --help.", BAD_INPUT)
 
 
 def _complain(message: str, code: int) -> int:

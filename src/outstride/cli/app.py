@@ -9,6 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from outstride.cli.bench import bench
+from outstride.cli.cache import cache
+from outstride.cli.info import info
+from outstride.cli.plan import plan
+from outstride.cli.size import size
 
 app = typer.Typer(
     name="outstride",
@@ -38,7 +42,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (bench,):
+for verb in (bench, plan, size, cache, info):
     app.command()(verb)
 
 

@@ -117,6 +117,11 @@ def _target(target: str, size: str, batch: int, conditions: Conditions) -> None:
     from outstride.errors import ArgumentError
     from outstride.spec import ConvSpec
 
+    if "(" not in target and ":" not in target:
+        raise ArgumentError(
+            f"'LAYER|MODEL' must be a layer as torch writes it or module:callable: got {target!r}; "
+            'legal: "Conv2d(3, 64, 3)" or torchvision.models:resnet18.'
+        )
     if not size:
         raise ArgumentError("'--size' must be given: 64x64 for a layer, 1x3x224x224 for a model.")
     shape = parse_size(size, "size")
@@ -153,6 +158,9 @@ def _run(
     for row in table.run(
         jobs, conditions.threads, conditions.dtype, conditions.training, contenders, conditions.rules
     ):
+        if len(jobs) == 1 and row.flops is None:
+            reasons = dict.fromkeys(timing.error for timing in row.timings.values() if timing.error)
+            raise WorkerError(f"nobody could time {row.job.id}: {'; '.join(reasons)}")
         rows.append(row)
         content = table.to_dict(rows, conditions.rules)
         if not conditions.as_json:
@@ -163,6 +171,3 @@ def _run(
         print_json(content)
     elif heading:
         print("\n".join(report.closing(content["summary"])))
-    if all(timing.median_ms is None for row in rows for timing in row.timings.values()):
-        reasons = {timing.error for row in rows for timing in row.timings.values() if timing.error}
-        raise WorkerError(f"nobody could be timed: {'; '.join(sorted(reasons))}")

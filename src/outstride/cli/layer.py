@@ -1,0 +1,69 @@
+"""Turn the words LAYER and SIZE of a command into the package's own objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from outstride.spec import ConvSpec
+
+LayerText = Annotated[
+    str, typer.Argument(metavar="LAYER", help="As torch writes it: 'Conv2d(3, 64, 3, padding=1)'.")
+]
+
+
+def read_layer(text: str) -> ConvSpec:
+    """The layer's description, parsed and never evaluated."""
+    from outstride.spec import ConvSpec
+
+    return ConvSpec.parse(text)
+
+
+def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:
+    """One number for each axis; a single number stands for every axis."""
+    from outstride.bench.cases import parse_size
+    from outstride.errors import ArgumentError
+
+    size = parse_size(text, argument)
+    if len(size) == 1:
+        size *= spec.nd
+    if len(size) != spec.nd:
+        axes = "axis" if spec.nd == 1 else "axes"
+        raise ArgumentError(
+            f"'{argument}' must have one number for each of the layer's {spec.nd} {axes}: got {text!r}."
+        )
+    return size
+
+
+def build_layer(spec: ConvSpec, dtype: str) -> nn.Module:
+    """The layer itself, with every option that outstride's own classes have."""
+    import torch
+
+    from outstride import nn
+    from outstride.errors import ArgumentError
+
+    if spec.is_pool or spec.in_channels is None or spec.out_channels is None:
+        raise ArgumentError(
+            f"'LAYER' must be a conv or conv_transpose with in_channels and out_channels: got {spec!r}."
+        )
+    family = "ConvTranspose" if spec.kind == "conv_transpose" else "Conv"
+    options: dict[str, Any] = {"output_padding": spec.output_padding} if family == "ConvTranspose" else {}
+    symmetric = spec.padding != "same" and all(low == high for low, high in spec.padding)
+    layer: nn.Module = getattr(nn, f"{family}{spec.nd}d")(
+        spec.in_channels,
+        spec.out_channels,
+        spec.kernel_size,
+        stride=spec.stride,
+        padding=tuple(pair[0] for pair in spec.padding) if symmetric else spec.padding,
+        dilation=spec.dilation,
+        groups=spec.groups,
+        bias=spec.bias,
+        padding_mode=spec.padding_mode,
+        dtype=getattr(torch, dtype),
+        **options,
+    )
+    return layer.eval()

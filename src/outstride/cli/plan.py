@@ -1,0 +1,49 @@
+"""`outstride plan`: what the engine would run for a layer, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from outstride.cli.bench import DTYPES
+from outstride.cli.layer import LayerText, build_layer, read_layer, read_size
+from outstride.cli.screen import print_json
+
+
+def plan(
+    layer: LayerText,
+    input_size: Annotated[str, typer.Argument(metavar="SIZE", help="Input size such as 32x32.")],
+    batch: Annotated[int, typer.Option(min=0, help="Batch of the input.")] = 1,
+    dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="Threads to plan for.")] = None,
+    source: Annotated[bool, typer.Option("--source", help="Print the generated code instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Print what would run for a layer at a size, why, and what it costs; nothing is run.
+
+    Example:
+
+    outstride plan "ConvTranspose2d(64, 32, 4, stride=2, padding=1)" 32x32 --source
+    """
+    from outstride.errors import ArgumentError
+    from outstride.geometry import output_size
+
+    spec = read_layer(layer)
+    size = read_size(input_size, spec, "SIZE")
+    if dtype not in DTYPES:
+        raise ArgumentError(f"'dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
+    assert output_size(spec, size)
+    module = build_layer(spec, dtype)
+
+    import torch
+
+    from outstride import planning
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    found = planning.plan(module, (batch, spec.in_channels or 0, *size))
+    if as_json:
+        print_json({**found.to_dict(), **({"source": found.source} if source else {})})
+    else:
+        print(found.source if source else found)

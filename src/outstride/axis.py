@@ -99,6 +99,21 @@ class Axis(NamedTuple):
         # A last window that starts beyond the input would see padding only, so it does not count.
         return last if last * self.stride >= size + low else last + 1
 
+    def outputs(self, size: int) -> range:
+        """The output sizes of a transposed axis that a choice of output_padding, or of "same", can give."""
+        if self.same:
+            return range((size - 1) * self.stride + 1, size * self.stride + 1)
+        least = self._replace(output_padding=0).output(size)
+        return range(least, least + max(self.stride, self.dilation))
+
+    def aimed(self, size: int, output: int) -> tuple[tuple[int, int], int]:
+        """The padding and the output_padding with which a transposed axis gives one of its ``outputs``."""
+        if not self.same:
+            return (self.low, self.high), output - self.outputs(size)[0]
+        total = (size - 1) * self.stride + self.window - output
+        low = max(total, 0) // 2
+        return (low, max(total, 0) - low), max(-total, 0)
+
     def least_bordered(self, size: int) -> int:
         """The smallest tensor that the padding mode can border by this axis's padding."""
         border = max(self.pads(size))

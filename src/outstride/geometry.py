@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import SupportsIndex, cast
 
@@ -24,6 +25,7 @@ __all__ = [
     "output_size",
     "phases",
     "receptive_field",
+    "resolve",
     "resolved_padding",
     "source_index",
 ]
@@ -120,6 +122,51 @@ def resolved_padding(spec: ConvSpec, input_size: SizesLike) -> Pairs:
         if size < 1:
             raise _refusal(spec, axis, sizes)
     return tuple(axis.pads(size) for axis, size in zip(axes, sizes, strict=True))
+
+
+def resolve(spec: ConvSpec, input_size: SizesLike, output_size: SizesLike | None = None) -> ConvSpec:
+    """Return the same layer with its padding and output_padding in numbers, for one input size.
+
+    Args:
+        spec: the layer.
+        input_size: elements per axis, at least 1; one number stands for every axis.
+        output_size: transposed layers only: the output that is wanted among those the stride leaves open.
+
+    Returns:
+        A description with explicit padding. With "same" a transposed layer can give every size that the
+        convolution with that padding maps to ``input_size``.
+
+    Raises:
+        ShapeError: the layer cannot give that output; the sentence says which it can.
+
+    Law: ``output_size(resolve(spec, i, o), i) == o``.
+
+    Example:
+        >>> resolve(ConvSpec.parse("ConvTranspose1d(1, 1, 3, stride=2)"), 4, 10)
+        ConvTranspose1d(1, 1, 3, stride=2, output_padding=1)
+    """
+    sizes = _sizes(spec, "input_size", input_size)
+    pads = resolved_padding(spec, sizes)
+    if spec.kind != "conv_transpose":
+        if output_size is not None:
+            raise ShapeError(f"'output_size' must be left out for {spec!r}: got {output_size}; legal: None")
+        return replace(spec, padding=pads)
+    if output_size is None:
+        # Where "same" reaches beyond the last stamp, output_padding says so in numbers.
+        beyond = tuple(max(-high, 0) for _, high in pads)
+        extra = beyond if spec.padding == "same" else spec.output_padding
+        return replace(spec, padding=tuple((low, max(high, 0)) for low, high in pads), output_padding=extra)
+    wanted = _sizes(spec, "output_size", output_size)
+    axes = _axes(spec)
+    for axis, size, out in zip(axes, sizes, wanted, strict=True):
+        legal = axis.outputs(size)
+        if out not in legal:
+            raise ShapeError(
+                f"'output_size' must be one that {spec!r} can give: got {out} on axis {axis.number} of "
+                f"output_size={wanted} for input_size={sizes}; legal: {legal[0]} to {legal[-1]}"
+            )
+    pads, extra = zip(*(a.aimed(i, o) for a, i, o in zip(axes, sizes, wanted, strict=True)), strict=True)
+    return replace(spec, padding=pads, output_padding=extra)
 
 
 def legal_output_padding(spec: ConvSpec) -> tuple[range, ...]:

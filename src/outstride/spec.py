@@ -145,6 +145,7 @@ class ConvSpec:
             ArgumentError: the object derives from no such module, or holds values that have no meaning.
 
         Example:
+            >>> import torch
             >>> ConvSpec.of(torch.nn.Conv2d(3, 8, 5, stride=2))
             Conv2d(3, 8, 5, stride=2)
         """

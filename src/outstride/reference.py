@@ -27,6 +27,8 @@ from outstride.loop_layout import (
 )
 from outstride.spec import ConvSpec, Kind
 
+__all__ = ["conv", "conv_transpose", "conv_weight", "corr2d", "kernel2matrix", "pool", "pool2d", "trans_conv"]
+
 Ties = list[list[list[int | None]]]
 """Per axis, for each output of the convolution and kernel index: the input element, None in zero padding."""
 
@@ -282,7 +284,7 @@ def conv_weight(
 
     Args:
         x: (N, C, *in) or (C, *in), one to three axes.
-        y: (N, O, *out) or (O, *out); with zero padding any ``out`` will do.
+        y: (N, O, *out) or (O, *out); ``out`` at most conv's output size, and of any size with zero padding.
         kernel_size: size of the weight that is wanted.
         stride, padding, dilation, groups, padding_mode: as in ``conv``.
 
@@ -310,8 +312,11 @@ def conv_weight(
     ins, outs = X.shape[2:], Y.shape[2:]
     if X.shape[0] != Y.shape[0]:
         raise ShapeError(f"'y' must have the batch of 'x': got {Y.shape[0]}; legal: {X.shape[0]}")
-    if padding_mode != "zeros" and outs != (legal := geometry.output_size(spec, ins)):
-        raise ShapeError(f"'y' must have the size of conv's output: got {outs}; legal: {legal}")
+    most = geometry.output_size(spec, ins) if padding_mode != "zeros" else outs
+    if any(out > legal for out, legal in zip(outs, most, strict=True)):
+        raise ShapeError(
+            f"'y' must lie in conv's output with padding_mode={padding_mode!r}: got {outs}; legal: {most} or less"
+        )
     ties = _ties(geometry.resolve(spec, ins), ins, outs)
     X, Y = positions_first(X, spec), positions_first(Y, spec)
     w = np.zeros((*spec.kernel_size, spec.groups, X.shape[-1], Y.shape[-1]), np.result_type(X, Y))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
@@ -12,6 +11,7 @@ from typing import Any
 
 from outstride.bench.cases import Case
 from outstride.bench.contest import Contest, Rules, Timing
+from outstride.bench.files import write_whole
 from outstride.bench.machine import facts
 
 CONTENDERS = ("outstride", "torch")
@@ -151,6 +151,5 @@ def to_dict(rows: Sequence[Row], rules: Rules) -> dict[str, Any]:
 
 def save(path: Path, content: dict[str, Any]) -> None:
     """Write beside and rename, so that an interrupted run leaves the last whole file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    text = json.dumps(content, indent=1) + "\n"
+    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -10,6 +10,7 @@ import typer
 
 from outstride.cli.bench import bench
 from outstride.cli.cache import cache
+from outstride.cli.demo import demo
 from outstride.cli.info import info
 from outstride.cli.plan import plan
 from outstride.cli.size import size
@@ -42,7 +43,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (bench, plan, size, cache, info):
+for verb in (demo, bench, plan, size, cache, info):
     app.command()(verb)
 
 

@@ -1,0 +1,1 @@
+"""The main job on a real picture: train a small super-resolution network and show what it does."""

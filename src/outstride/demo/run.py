@@ -1,0 +1,113 @@
+"""The demo from the photograph to the saved pictures, and what it tells while it runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+import outstride
+from outstride.demo import data, pictures, report
+from outstride.demo.network import SuperResolution
+from outstride.demo.training import Budget, Training, train
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses."""
+
+    out: Path
+    image: Path | None = None
+    scale: int = 2
+    seed: int = 0
+    budget: Budget = Budget(70.0)  # noqa: RUF009 - frozen, so one object serves everybody
+
+
+class Screen(Protocol):
+    """Who is told how far it is."""
+
+    def say(self, text: str) -> None: ...
+    def training(self, used: float, steps: int, loss: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything the demo found, and the files it left."""
+
+    photo: data.Photo
+    training: Training
+    quality: report.Quality
+    layers: list[report.LayerTime]
+    files: list[Path]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "photo": self.photo.credit,
+            "held_out": asdict(self.photo.held_out),
+            "training": asdict(self.training),
+            "psnr_of": "luma (BT.601) of the held-out region",
+            "bicubic_db": self.quality.bicubic_db,
+            "network_db": self.quality.network_db,
+            "threads": torch.get_num_threads(),
+            "layers": [asdict(row) for row in self.layers],
+            "files": [str(path) for path in self.files],
+        }
+
+
+def run(options: Options, screen: Screen) -> Result:
+    """Train, assess, time and save.
+
+    Args:
+        options: the picture, the scale, the seed, the budget and the folder for what is saved.
+        screen: is told how far it is.
+
+    Returns:
+        The figures and the saved files.
+
+    Raises:
+        ArgumentError: the picture is missing, unreadable or too small.
+        KeyboardInterrupt: Ctrl-C before the first step, or a second time.
+    """
+    photo = data.load(options.image, options.scale)
+    options.out.mkdir(parents=True, exist_ok=True)
+    screen.say(f"photograph: {photo.credit}, {photo.colour.shape[-1]}x{photo.colour.shape[-2]}")
+    torch.manual_seed(options.seed)
+    stock = SuperResolution(options.scale)
+    network = outstride.accelerate(copy.deepcopy(stock))
+    patches = data.Patches(photo, options.scale, options.seed)
+    training = train(network.train(), patches, options.budget, screen.training)
+    stock.load_state_dict(network.state_dict())
+    network.eval()
+    stock.eval()
+    quality = report.assess(network, photo, options.scale)
+    screen.say(
+        f"{training.steps} steps in {training.seconds:.0f} s; now the layers one by one, then the pictures"
+    )
+    layers = report.time_layers(network, stock, data.luma(photo.colour))
+    return Result(photo, training, quality, layers, _save(options, photo, network, quality, layers))
+
+
+def _save(
+    options: Options,
+    photo: data.Photo,
+    network: torch.nn.Module,
+    quality: report.Quality,
+    layers: list[report.LayerTime],
+) -> list[Path]:
+    threads = torch.get_num_threads()
+    savers: dict[str, Callable[[Path], None]] = {
+        "panel.png": lambda path: pictures.save_panel(path, quality, options.scale),
+        "timing.png": lambda path: pictures.save_timing(path, layers, threads),
+        "enlarged.png": lambda path: pictures.save_picture(
+            path, report.enlarge(network, photo.colour, options.scale)[0]
+        ),
+    }
+    files = []
+    for name, save in savers.items():
+        save(options.out / name)
+        files.append(options.out / name)
+    return files

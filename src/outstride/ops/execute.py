@@ -1,62 +1,90 @@
-"""Run the three contractions on real CPU tensors."""
+"""Run the three contractions on real CPU tensors: allocate the result, find the bound call, launch it."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+from outstride.ops.gather import GatherCall
+from outstride.runtime import machine
+
+_LIMIT = 1024
+_calls: OrderedDict[object, GatherCall] = OrderedDict()
 
 
 def conv(
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    output_size: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    pads: list[int] = []
-    for i, k, s, p, o, d in zip(x.shape[2:], w.shape[2:], stride, padding, output_size, dilation, strict=True):
-        high = (o - 1) * s + (k - 1) * d + 1 - p - i
-        pads[:0] = [p, high]
-    if x.shape[0] == 0 or 0 in output_size:
-        return x.new_empty((x.shape[0], w.shape[0], *output_size))
-    return _CONV[len(stride)](F.pad(x, pads), w, bias, tuple(stride), 0, tuple(dilation), groups)
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """x (N, C, *in) and w (O, C/g, *k) to (N, O, *output_size)."""
+    return _gather("conv", x, w, bias, stride, padding, output_size, dilation, groups, w.shape[0], out)
 
 
 def conv_transpose(
-    y: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    output_size: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    with torch.enable_grad():
-        x = y.detach().new_zeros((y.shape[0], w.shape[1] * groups, *output_size)).requires_grad_()
-        z = conv(x, w.detach(), None, stride, padding, y.shape[2:], dilation, groups)
-        (out,) = torch.autograd.grad(z, x, y.detach()) if z.numel() else (x.detach(),)
-    return out if bias is None else out + bias.view(-1, *[1] * len(stride))
+    y: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """y (N, O, *i) and w (O, C/g, *k) to (N, C, *output_size): the adjoint of conv in x."""
+    channels = w.shape[1] * groups
+    return _gather("conv_transpose", y, w, bias, stride, padding, output_size, dilation, groups, channels, out)
+
+
+def _gather(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int],
+    padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int, channels: int,
+    out: Tensor | None,
+) -> Tensor:  # fmt: skip
+    if out is None:
+        out = _empty(x, (x.shape[0], channels, *output_size))
+    if out.numel() == 0:
+        return out
+    if x.numel() == 0 or w.numel() == 0:
+        return out.zero_() if bias is None else out.copy_(bias.view(-1, *[1] * len(stride)).expand_as(out))
+    if bias is not None and not bias.is_contiguous():
+        bias = bias.contiguous()
+    threads = torch.get_num_threads()
+    key = (
+        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), out.shape, out.stride(), tuple(stride),
+        tuple(padding), tuple(dilation), groups, threads, machine().instruction_set.name,
+    )  # fmt: skip
+    call = _calls.get(key)
+    if call is None:
+        call = GatherCall(operator, x, w, out, stride, padding, dilation, groups, threads)
+        _calls[key] = call
+        if len(_calls) > _LIMIT:
+            _calls.popitem(last=False)
+    call(x, w, bias, out)
+    return out
+
+
+def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An output in the memory format of the input, as torch's convolutions return it."""
+    memory_format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
+    if memory_format is not None and not like.is_contiguous() and like.is_contiguous(memory_format=memory_format):
+        return torch.empty(shape, dtype=like.dtype, memory_format=memory_format)
+    return torch.empty(shape, dtype=like.dtype)
 
 
 def conv_weight(
-    x: Tensor,
-    y: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
+    x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int,
+) -> Tensor:  # fmt: skip
+    """x (N, C, *u) and y (N, O, *i) to (O, C/g, *kernel_size): the gradient of <y, conv(x, w)> in w."""
+    import torch.nn.functional as F
+
+    low_high: list[int] = []
+    need = [(i - 1) * s + (k - 1) * d + 1 for i, s, k, d in zip(y.shape[2:], stride, kernel_size, dilation, strict=True)]
+    for u, p, n in zip(x.shape[2:], padding, need, strict=True):
+        low_high[:0] = [p, max(0, n - p - u)]
+    x = F.pad(x, low_high)
+    for axis, n in enumerate(need):
+        x = x.narrow(axis + 2, 0, n)
+    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(stride)]
     with torch.enable_grad():
-        w = x.detach().new_zeros((y.shape[1], x.shape[1] // groups, *kernel_size)).requires_grad_()
-        z = conv(x.detach(), w, None, stride, padding, y.shape[2:], dilation, groups)
+        w = x.new_zeros((y.shape[1], x.shape[1] // groups, *kernel_size)).requires_grad_()
+        z = function(x.detach(), w, None, tuple(stride), 0, tuple(dilation), groups)
         return torch.autograd.grad(z, w, y.detach())[0] if z.numel() else w.detach()

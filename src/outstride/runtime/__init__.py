@@ -1,0 +1,11 @@
+"""Run plans: compile, cache, thread, launch. Nothing here decides what to run."""
+
+from outstride.runtime import cache
+from outstride.runtime.facts import info
+from outstride.runtime.host import available, decline, instruction_set, machine
+from outstride.runtime.kernels import compilations, kernel
+from outstride.runtime.scratch import scratch
+
+__all__ = [
+    "available", "cache", "compilations", "decline", "info", "instruction_set", "kernel", "machine", "scratch",
+]  # fmt: skip

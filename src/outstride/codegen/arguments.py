@@ -1,0 +1,56 @@
+"""The argument block of a kernel: one array of i64 that carries every pointer, size, stride and trip count.
+
+Kernels are specialised on the recipe only, so everything that a size decides travels here and a new size compiles
+nothing (law 6). Names ending in _at are pointers to tables of i32 or i64.
+"""
+
+from __future__ import annotations
+
+_AXES = ("d", "h", "w")
+
+
+def _each(stem: str) -> tuple[str, ...]:
+    return tuple(f"{stem}_{a}" for a in _AXES)
+
+
+#: Filled in anew for each call.
+CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker")
+
+#: Decided by the plan, the sizes and the strides.
+FIXED = (
+    "tasks", "scratch_bytes", "temp_bytes_offset",
+    "images", "groups", *_each("tasks"), "m_tasks",
+    "batch", "image_block", *_each("cells"), *_each("block"),
+    *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",
+    *_each("out_size"), *_each("out_step"), *_each("out_shift"),
+    "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
+    "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
+    *_each("low"), "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
+    "channels", "channels_per_pass", "passes",
+    "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
+    "w_stride_g", "w_stride_chunk",
+    "phase_groups", "phase_groups_at", "phase_rows_at",
+    "spans", "pixel_tiles", "pixel_at", "line_bytes_offset",
+)  # fmt: skip
+
+ARGUMENTS = CALL + FIXED
+INDEX = {name: i for i, name in enumerate(ARGUMENTS)}
+
+#: The row of a phase group in the table at phase_groups_at.
+GROUP_FIELDS = (
+    "tiles", "full_at", "full_length", "rest_at", "rest_length", "w_offset", "w_tile_stride", "w_block_stride", "row"
+)  # fmt: skip
+GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
+
+#: The argument block of a weight-packing kernel.
+WEIGHT_ARGUMENTS = (
+    "w_at", "packed_at", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
+    "chunks", "chunk_outputs", "outputs", "channels", "width",
+    "w_stride_g", "w_stride_m", "w_stride_c",
+    "packed_stride_g", "packed_stride_chunk",
+    "phase_groups", "phase_groups_at",
+)  # fmt: skip
+WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
+
+#: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps element offsets.
+WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at")

@@ -1,0 +1,129 @@
+"""Element types: how values of each dtype are loaded into, and rounded once out of, the type that sums them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outstride.codegen.ir import Function, Operand, Value, vector_type
+
+
+@dataclass(frozen=True)
+class Element:
+    """A dtype as kernels see it: its storage type, its accumulation type and their sizes."""
+
+    dtype: str
+    storage: str
+    storage_bytes: int
+    accumulator: str
+    accumulator_bytes: int
+
+    @property
+    def mangled(self) -> str:
+        """The accumulator's name in the names of LLVM intrinsics."""
+        return {"float": "f32", "double": "f64"}[self.accumulator]
+
+
+ELEMENTS = {
+    e.dtype: e
+    for e in (
+        Element("float32", "float", 4, "float", 4),
+        Element("float64", "double", 8, "double", 8),
+        Element("bfloat16", "i16", 2, "float", 4),
+        Element("float16", "half", 2, "float", 4),
+    )
+}
+
+
+def splat_constant(type_: str, lanes: int, text: str) -> str:
+    """A vector constant whose lanes are all `text`."""
+    return f"<{', '.join([f'{type_} {text}'] * lanes)}>" if lanes > 1 else text
+
+
+def iota(f: Function, lanes: int) -> Value:
+    """<0, 1, 2, ...> of i64."""
+    return Value("<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">", f"<{lanes} x i64>")
+
+
+def broadcast(f: Function, scalar: Value, lanes: int) -> Value:
+    """A vector whose lanes all hold `scalar`."""
+    if lanes == 1:
+        return scalar
+    kind = vector_type(lanes, scalar.type)
+    one = f.emit(kind, f"insertelement {kind} poison, {scalar.type} {scalar.name}, i32 0")
+    return f.emit(kind, f"shufflevector {kind} {one.name}, {kind} poison, <{lanes} x i32> zeroinitializer")
+
+
+def first_lanes(f: Function, count: Operand, lanes: int) -> Value:
+    """A mask of the first `count` lanes."""
+    limit = broadcast(f, f.i64(count), lanes)
+    mask = vector_type(lanes, "i1")
+    return f.emit(mask, f"icmp slt <{lanes} x i64> {iota(f, lanes).name}, {limit.name}")
+
+
+def widen(f: Function, e: Element, raw: Value, lanes: int) -> Value:
+    """Storage to accumulator, exactly."""
+    target = vector_type(lanes, e.accumulator)
+    if e.dtype == "bfloat16":
+        wide = vector_type(lanes, "i32")
+        bits = f.emit(wide, f"zext {raw.type} {raw.name} to {wide}")
+        high = f.emit(wide, f"shl {wide} {bits.name}, {splat_constant('i32', lanes, '16')}")
+        return f.emit(target, f"bitcast {wide} {high.name} to {target}")
+    if e.dtype == "float16":
+        return f.emit(target, f"fpext {raw.type} {raw.name} to {target}")
+    return raw
+
+
+def narrow(f: Function, e: Element, value: Value, lanes: int) -> Value:
+    """Accumulator to storage, rounded once, to nearest even; NaN stays NaN."""
+    target = vector_type(lanes, e.storage)
+    if e.dtype == "float16":
+        return f.emit(target, f"fptrunc {value.type} {value.name} to {target}")
+    if e.dtype != "bfloat16":
+        return value
+    wide = vector_type(lanes, "i32")
+
+    def constant(text: str) -> str:
+        return splat_constant("i32", lanes, text)
+
+    bits = f.emit(wide, f"bitcast {value.type} {value.name} to {wide}")
+    # Adding 0x7fff and the lowest kept bit carries into the kept half exactly when nearest-even rounds up.
+    kept = f.emit(wide, f"lshr {wide} {bits.name}, {constant('16')}")
+    odd = f.emit(wide, f"and {wide} {kept.name}, {constant('1')}")
+    bias = f.emit(wide, f"add {wide} {odd.name}, {constant('32767')}")
+    rounded = f.emit(wide, f"add {wide} {bits.name}, {bias.name}")
+    high = f.emit(wide, f"lshr {wide} {rounded.name}, {constant('16')}")
+    condition = vector_type(lanes, "i1")
+    nan = f.emit(condition, f"fcmp uno {value.type} {value.name}, {value.name}")
+    chosen = f.emit(
+        wide, f"select {condition} {nan.name}, {wide} {constant('32704')}, {wide} {high.name}"
+    )
+    return f.emit(target, f"trunc {wide} {chosen.name} to {target}")
+
+
+def load(f: Function, e: Element, pointer: Value, lanes: int) -> Value:
+    """`lanes` elements of storage as accumulators."""
+    return widen(f, e, f.load(vector_type(lanes, e.storage), pointer, e.storage_bytes), lanes)
+
+
+def load_first(f: Function, e: Element, pointer: Value, lanes: int, count: Operand) -> Value:
+    """The first `count` of `lanes` elements, zero in the other lanes, reading nothing beyond them."""
+    kind = vector_type(lanes, e.storage)
+    mask = first_lanes(f, count, lanes)
+    suffix = f"v{lanes}{'i16' if e.storage == 'i16' else 'f' + str(e.storage_bytes * 8)}"
+    raw = f.call(
+        kind, f"llvm.masked.load.{suffix}.p0", pointer, f"i32 {e.storage_bytes}", mask, f"{kind} zeroinitializer"
+    )
+    return widen(f, e, raw, lanes)
+
+
+def store(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> None:
+    """Round and store `lanes` elements."""
+    f.store(narrow(f, e, value, lanes), pointer, e.storage_bytes)
+
+
+def store_first(f: Function, e: Element, value: Value, pointer: Value, lanes: int, count: Operand) -> None:
+    """Round and store the first `count` lanes, writing nothing beyond them."""
+    raw = narrow(f, e, value, lanes)
+    mask = first_lanes(f, count, lanes)
+    suffix = f"v{lanes}{'i16' if e.storage == 'i16' else 'f' + str(e.storage_bytes * 8)}"
+    f.call("void", f"llvm.masked.store.{suffix}.p0", raw, pointer, f"i32 {e.storage_bytes}", mask)

@@ -1,0 +1,130 @@
+"""The register tile: one outer product per term, in the order of law 4.
+
+    for block in channel blocks:            # `full` long, the last one `rest` long
+        for k in taps x channels of block:  # offsets come from a table, weights stream in this very order
+            acc[i][j] = fma(broadcast_i, vector_j, acc[i][j])
+
+In the dataflow "pixels" the vectors are inputs (contiguous along the width) and the broadcasts are weights; in
+"channels" it is the other way round and each broadcast reads its own pixel. Either way an output element sees the same
+chain of fused multiply-adds.
+"""
+
+from __future__ import annotations
+
+from outstride.codegen.elements import Element, broadcast
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.planner.recipe import Recipe
+
+#: Parameters of both microkernels.
+PARAMETERS = (
+    ("x", PTR),  # first input of the tile, in the packed strip
+    ("pixels", PTR),  # dataflow "channels": i32 offsets of the tile's pixels in the strip, then in the results
+    ("w", PTR),  # packed weights of the tile
+    ("results", PTR),  # accumulators of the tile, a row per output channel
+    ("results_pitch", I64),
+    ("full_blocks", I64),
+    ("full", PTR),
+    ("full_length", I64),
+    ("block_pitch", I64),  # strip elements from one channel block to the next
+    ("rest", PTR),
+    ("rest_length", I64),  # 0: no partial block
+    ("resume", I64),  # 0: start from +0; 1: go on from the results
+)
+
+
+def microkernel(recipe: Recipe, e: Element, lanes: int) -> Function:
+    """The function that computes one register tile."""
+    f = Function("tile", PARAMETERS, internal=True)
+    x, pixels, w, results, pitch, full_blocks, full, full_length, block_pitch, rest, rest_length, resume = f.parameters
+    along = recipe.dataflow == "pixels"
+    vector = vector_type(lanes, e.accumulator)
+    accumulators = [[f.variable(vector) for _ in range(recipe.vectors)] for _ in range(recipe.rows)]
+    zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
+    for row in accumulators:
+        for a in row:
+            f.set(a, zero)
+    lanes_of = _row_lanes if not along else _row_vectors
+    with f.when(f.compare("ne", resume, 0)):
+        lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=False)
+
+    bases = [x] if along else [f.at(x, f.load_i32(pixels, i), e.accumulator) for i in range(recipe.rows)]
+    weight = f.variable(PTR, w)
+    width = recipe.rows if along else recipe.vectors * lanes
+    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_length, 0).name} to i64"))
+    with f.loop(0, blocks) as block:
+        whole = f.compare("slt", block, full_blocks)
+        table = f.select(whole, full, rest)
+        length = f.select(whole, full_length, rest_length)
+        start = f.mul(block, block_pitch)
+        here = [f.at(b, start, e.accumulator) for b in bases]
+        with f.loop(0, length) as k:
+            offset = f.load_i32(table, k)
+            wk = f.get(weight, PTR)
+            if along:
+                xk = f.at(here[0], offset, e.accumulator)
+                vectors = _vectors(f, e, recipe.vectors, lanes, xk)
+                scalars = [(wk, i) for i in range(recipe.rows)]
+            else:
+                vectors = _vectors(f, e, recipe.vectors, lanes, wk)
+                scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
+            for row, (pointer, i) in zip(accumulators, scalars, strict=True):
+                scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
+                spread = broadcast(f, scalar, lanes)
+                for a, v in zip(row, vectors, strict=True):
+                    name = f"llvm.fma.{'v' + str(lanes) if lanes > 1 else ''}{e.mangled}"
+                    f.set(a, f.call(vector, name, spread, v, f.get(a, vector)))
+            f.set(weight, f.at(wk, width, e.accumulator))
+    lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=True)
+    return f
+
+
+def _vectors(f: Function, e: Element, count: int, lanes: int, pointer: Value) -> list[Value]:
+    vector = vector_type(lanes, e.accumulator)
+    return [f.load(vector, f.at(pointer, j * lanes, e.accumulator), e.accumulator_bytes) for j in range(count)]
+
+
+def _row_vectors(
+    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    accumulators: list[list[Value]], *, write: bool,
+) -> None:  # fmt: skip
+    """Move the tile between registers and results when a vector lies along a row of results."""
+    vector = vector_type(lanes, e.accumulator)
+    for i, row in enumerate(accumulators):
+        start = f.at(results, f.mul(i, pitch), e.accumulator)
+        for j, a in enumerate(row):
+            pointer = f.at(start, j * lanes, e.accumulator)
+            if write:
+                f.store(f.get(a, vector), pointer, e.accumulator_bytes)
+            else:
+                f.set(a, f.load(vector, pointer, e.accumulator_bytes))
+
+
+def _row_lanes(
+    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    accumulators: list[list[Value]], *, write: bool,
+) -> None:  # fmt: skip
+    """The same when each lane belongs to a row of results of its own: transpose through a buffer on the stack."""
+    vector = vector_type(lanes, e.accumulator)
+    width = recipe.vectors * lanes
+    buffer = f.variable(f"[{recipe.rows * width} x {e.accumulator}]")
+
+    def move(*, out: bool) -> None:
+        for i, row in enumerate(accumulators):
+            for j, a in enumerate(row):
+                pointer = f.at(buffer, i * width + j * lanes, e.accumulator)
+                if out:
+                    f.store(f.get(a, vector), pointer, e.accumulator_bytes)
+                else:
+                    f.set(a, f.load(vector, pointer, e.accumulator_bytes))
+
+    if write:
+        move(out=True)
+    columns = [f.at(results, f.load_i32(pixels, recipe.rows + i), e.accumulator) for i in range(recipe.rows)]
+    with f.loop(0, width) as lane:
+        start = f.mul(lane, pitch)
+        for i, column in enumerate(columns):
+            far, near = f.at(column, start, e.accumulator), f.at(buffer, f.add(lane, i * width), e.accumulator)
+            source, target = (near, far) if write else (far, near)
+            f.store(f.load(e.accumulator, source, e.accumulator_bytes), target, e.accumulator_bytes)
+    if not write:
+        move(out=False)

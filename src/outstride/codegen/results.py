@@ -1,0 +1,138 @@
+"""Writing results: from the accumulators in scratch to the output, with the phases interleaved, biased and rounded."""
+
+from __future__ import annotations
+
+from outstride.codegen import elements
+from outstride.codegen.elements import Element
+from outstride.codegen.ir import Function, Operand, Value, vector_type
+from outstride.codegen.strip import Box
+from outstride.planner.recipe import Recipe
+
+
+def write_back(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], temp: Value, target: Value,
+               line: Value, box: Box, first_output: Operand, count: Operand, bias: Value) -> None:  # fmt: skip
+    """Emit the loops that write `count` output channels of the box, every phase of them.
+
+    `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output row.
+    """
+    with (
+        f.loop(0, count) as o,
+        f.loop(0, a["out_step_d"]) as pd,
+        f.loop(0, a["out_step_h"]) as ph,
+        f.loop(0, box.count[0]) as n,
+        f.loop(0, box.count[1]) as d,
+    ):
+        channel = f.add(first_output, o)
+        od = _position(f, a, "d", f.add(box.start[1], d), pd)
+        with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
+            oh = _position(f, a, "h", f.add(box.start[2], h), ph)
+            with f.when(f.compare("ult", oh, a["out_size_h"])):
+                place = f.add(f.mul(n, a["y_stride_n"]), f.mul(channel, a["y_stride_m"]))
+                place = f.add(place, f.add(f.mul(od, a["y_stride_d"]), f.mul(oh, a["y_stride_h"])))
+                q = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
+                phase = f.mul(f.add(f.mul(pd, a["out_step_h"]), ph), a["out_step_w"])
+                addend = _bias(f, e, bias, channel)
+                row = f.at(target, place, e.storage)
+                _row(f, recipe, e, lanes, a, f.at(temp, q, e.accumulator), row, line, box, o, phase, addend)
+
+
+def _position(f: Function, a: dict[str, Value], axis: str, cell: Operand, phase: Operand) -> Operand:
+    return f.add(f.add(f.mul(cell, a[f"out_step_{axis}"]), phase), a[f"out_shift_{axis}"])
+
+
+def _bias(f: Function, e: Element, bias: Value, channel: Operand) -> Value:
+    """The channel's bias, or +0, which also turns a sum of -0 into +0 so that skipped zero terms cannot be told."""
+    room = f.variable(e.accumulator)
+    f.set(room, Value("0.0", e.accumulator))
+    present = f.emit("i1", f"icmp ne ptr {bias.name}, null")
+    with f.when(present):
+        f.set(room, elements.load(f, e, f.at(bias, channel, e.storage), 1))
+    return f.get(room, e.accumulator)
+
+
+def _row(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], temp: Value, row: Value, line: Value,
+         box: Box, o: Operand, phase: Operand, bias: Value) -> None:  # fmt: skip
+    """One output row: gather its phases into `line`, then write the part that exists."""
+    cells = box.count[3]
+
+    def phase_row(pw: Operand) -> Value:
+        entry = f.mul(f.add(phase, pw), 2)
+        base, scale = f.load_i64(a["phase_rows_at"], entry), f.load_i64(a["phase_rows_at"], f.add(entry, 1))
+        return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), a["temp_pitch"]), e.accumulator)
+
+    if recipe.out_step == 1:
+        start = f.mul(box.start[3], a["y_stride_w"])
+        _write(f, recipe, e, lanes, a, phase_row(0), f.at(row, start, e.storage), cells, bias)
+        return
+    step = recipe.out_step or a["out_step_w"]
+    if recipe.out_step:
+        interleave(f, e, lanes, [phase_row(i) for i in range(recipe.out_step)], line, cells)
+    else:
+        with f.loop(0, step) as pw:
+            source = phase_row(pw)
+            with f.loop(0, cells) as i:
+                item = f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes)
+                f.store(item, f.at(line, f.add(f.mul(i, step), pw), e.accumulator), e.accumulator_bytes)
+    start = f.add(f.mul(box.start[3], step), a["out_shift_w"])
+    low = f.maximum(0, f.sub(0, start))
+    high = f.minimum(f.mul(cells, step), f.sub(a["out_size_w"], start))
+    target = f.at(row, f.mul(f.add(start, low), a["y_stride_w"]), e.storage)
+    _write(f, recipe, e, lanes, a, f.at(line, low, e.accumulator), target, f.sub(high, low), bias)
+
+
+def interleave(f: Function, e: Element, lanes: int, sources: list[Value], line: Value, cells: Operand) -> None:
+    """line[i * step + p] = sources[p][i], a vector of every phase at a time."""
+    step = len(sources)
+    vector = vector_type(lanes, e.accumulator)
+    with f.loop(0, cells, lanes) as i:
+        parts = [f.load(vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
+        out = [_merge(f, parts, lanes, step, j, vector) for j in range(step)]
+        for j, v in enumerate(out):
+            f.store(v, f.at(line, f.add(f.mul(i, step), j * lanes), e.accumulator), e.accumulator_bytes)
+
+
+def _merge(f: Function, parts: list[Value], lanes: int, step: int, j: int, vector: str) -> Value:
+    """Vector j of the interleaved row: lane l is element (j * lanes + l) // step of phase (j * lanes + l) % step."""
+    where = [divmod(j * lanes + lane, step) for lane in range(lanes)]
+    result: Value | None = None
+    for p in range(step):
+        if not any(q == p for _, q in where):
+            continue
+        if result is None:
+            mask = [i if q == p else -1 for i, q in where]
+            other = parts[p]
+            result = f.emit(vector, f"shufflevector {vector} {other.name}, {vector} poison, {_mask(mask)}")
+            continue
+        mask = [lanes + i if q == p else (lane if q < p else -1) for lane, (i, q) in enumerate(where)]
+        result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {_mask(mask)}")
+    assert result is not None
+    return result
+
+
+def _mask(lanes: list[int]) -> str:
+    words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)
+    return f"<{len(lanes)} x i32> <{words}>"
+
+
+def _write(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value,
+           count: Operand, bias: Value) -> None:  # fmt: skip
+    """target[i] = round(source[i] + bias) for i < count."""
+    if recipe.out_unit != "width":
+        with f.loop(0, count) as i:
+            value = _plus(f, f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)
+            elements.store(f, e, value, f.at(target, f.mul(i, a["y_stride_w"]), e.storage), 1)
+        return
+    spread = elements.broadcast(f, bias, lanes)
+    vector = vector_type(lanes, e.accumulator)
+    whole = f.mul(f.div(f.maximum(0, count), lanes), lanes)
+    with f.loop(0, whole, lanes) as i:
+        value = _plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), spread)
+        elements.store(f, e, value, f.at(target, i, e.storage), lanes)
+    with f.when(f.compare("slt", whole, count)):
+        value = _plus(f, f.load(vector, f.at(source, whole, e.accumulator), e.accumulator_bytes), spread)
+        elements.store_first(f, e, value, f.at(target, whole, e.storage), lanes, f.sub(count, whole))
+
+
+def _plus(f: Function, value: Value, bias: Value) -> Value:
+    return f.emit(value.type, f"fadd {value.type} {value.name}, {bias.name}")
+

@@ -1,0 +1,27 @@
+"""The entry point that every kernel shares: threads take task numbers from a counter until none is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from outstride.codegen.ir import I64, PTR, Function, Value
+
+
+def take_tasks(index: Mapping[str, int]) -> Function:
+    """`run(block)`: every thread of the pool runs it; `index` says where the argument block holds what."""
+    f = Function("run", [("block", PTR)])
+    block = f.parameters[0]
+
+    def fetch(name: str) -> Value:
+        pointer = f.at(block, index[name], I64)
+        return f.emit(I64, f"atomicrmw add ptr {pointer.name}, i64 1 monotonic")
+
+    worker = fetch("next_worker")
+    scratch = f.load(PTR, f.at(block, index["scratch_at"], I64), 8)
+    mine = f.at(scratch, f.mul(worker, f.load_i64(block, index["scratch_bytes"])), "i8")
+    tasks = f.load_i64(block, index["tasks"])
+    with f.forever() as done:
+        task = fetch("next_task")
+        f.leave_when(f.compare("sge", task, tasks), done)
+        f.effect(f"call void @task(ptr {block.name}, ptr {mine.name}, i64 {task.name})")
+    return f

@@ -1,0 +1,77 @@
+"""Packing weights: once a weight version, into the order in which the microkernel reads them.
+
+    [group][chunk of outputs][phase group][tile][channel block][tap][channel of the block][row of the tile]
+
+Rows that stand for no output are zeros, so that no tile has an edge.
+"""
+
+from __future__ import annotations
+
+from outstride.codegen import elements
+from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
+from outstride.codegen.elements import ELEMENTS
+from outstride.codegen.ir import I64, PTR, Function, Value, module
+from outstride.codegen.tasks import take_tasks
+from outstride.planner.machine import CHANNEL_BLOCK
+
+#: The widest tile there is: 4 vectors of 16 lanes.
+WIDEST = 128
+
+
+def weights_source(dtype: str) -> str:
+    """The LLVM IR of the packing kernel of a dtype."""
+    return module([_task(dtype), take_tasks(WEIGHT_INDEX)], f"outstride weights_{dtype}")
+
+
+def _task(dtype: str) -> Function:
+    e = ELEMENTS[dtype]
+    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
+    block, _, number = f.parameters
+    a = {
+        name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8) for name, i in WEIGHT_INDEX.items()
+    }
+    group, chunk = f.div(number, a["chunks"]), f.rem(number, a["chunks"])
+    first = f.mul(chunk, a["chunk_outputs"])
+    source = f.at(a["w_at"], f.add(f.mul(group, a["w_stride_g"]), f.mul(first, a["w_stride_m"])), e.storage)
+    target = f.at(
+        a["packed_at"],
+        f.add(f.mul(group, a["packed_stride_g"]), f.mul(chunk, a["packed_stride_chunk"])),
+        e.accumulator,
+    )
+    nothing = f.variable(e.storage)
+    f.set(nothing, Value("0" if e.storage == "i16" else "0.0", e.storage))
+    lines, pitches = f.variable(f"[{WIDEST} x ptr]"), f.variable(f"[{WIDEST} x i64]")
+    outputs = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], first))
+    with f.loop(0, a["phase_groups"]) as index:
+        entry = f.at(a["phase_groups_at"], f.mul(index, len(WEIGHT_GROUP_FIELDS)), I64)
+        g = {
+            name: f.load(PTR if name.endswith("_at") else I64, f.at(entry, i, I64), 8)
+            for i, name in enumerate(WEIGHT_GROUP_FIELDS)
+        }
+        position = f.variable(PTR)
+        f.set(position, f.at(target, g["w_offset"], e.accumulator))
+        rows = f.mul(outputs, g["members"])
+        with f.loop(0, g["tiles"]) as tile:
+            blocks = f.ceil_div(a["channels"], CHANNEL_BLOCK)
+            with f.loop(0, blocks) as number_of_block, f.loop(0, g["taps"]) as tap:
+                begin = f.mul(number_of_block, CHANNEL_BLOCK)
+                with f.loop(0, a["width"]) as i:
+                    row = f.add(f.mul(tile, a["width"]), i)
+                    present = f.compare("slt", row, rows)
+                    member = f.rem(row, g["members"])
+                    offset = f.load_i64(g["taps_at"], f.add(f.mul(member, g["taps"]), tap))
+                    place = f.add(f.mul(f.div(row, g["members"]), a["w_stride_m"]), offset)
+                    place = f.add(place, f.mul(begin, a["w_stride_c"]))
+                    f.store(f.select(present, f.at(source, place, e.storage), nothing), f.at(lines, i, PTR), 8)
+                    f.store(f.select(present, a["w_stride_c"], 0), f.at(pitches, i, I64), 8)
+                count = f.minimum(CHANNEL_BLOCK, f.sub(a["channels"], begin))
+                with f.loop(0, count) as c:
+                    here = f.get(position, PTR)
+                    with f.loop(0, a["width"]) as i:
+                        line = f.load(PTR, f.at(lines, i, PTR), 8)
+                        where = f.mul(c, f.load_i64(pitches, i))
+                        item = elements.load(f, e, f.at(line, where, e.storage), 1)
+                        f.store(item, f.at(here, i, e.accumulator), e.accumulator_bytes)
+                    f.set(position, f.at(here, a["width"], e.accumulator))
+    return f
+

@@ -1,0 +1,35 @@
+"""Argument blocks: arrays of i64 that hold scalars by name and the addresses of tables that live as long as they."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+
+
+class Block:
+    """A template of an argument block; `fresh` copies it for one call."""
+
+    def __init__(self, index: Mapping[str, int], scalars: Mapping[str, int], tables: Mapping[str, array[int]]) -> None:
+        self.index = index
+        self._tables = tables
+        values = [0] * len(index)
+        for name, value in scalars.items():
+            values[index[name]] = value
+        for name, table in tables.items():
+            if name in index:
+                values[index[name]] = table.buffer_info()[0]
+        self._values = array("q", values)
+
+    def fresh(self) -> array[int]:
+        """A copy for one call: counters at zero, pointers to be set."""
+        return self._values[:]
+
+
+def table(fields: Sequence[str], rows: Sequence[Mapping[str, int]]) -> array[int]:
+    """Rows of named fields, one behind the other."""
+    return array("q", [row[name] for row in rows for name in fields])
+
+
+def address(values: array[int]) -> int:
+    """Where the array's items lie."""
+    return values.buffer_info()[0]

@@ -1,0 +1,95 @@
+"""Calls of the gather kernels: a plan bound to the strides of tensors, ready to be launched."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from outstride.codegen.arguments import GROUP_FIELDS, INDEX
+from outstride.codegen.nest import gather_source
+from outstride.ops.blocks import Block, address, table
+from outstride.ops.packing import PackedWeights, Packer, WeightStrides
+from outstride.planner.layout import layout, weight_block_stride
+from outstride.planner.plan import plan_for
+from outstride.planner.problem import Problem
+from outstride.runtime import kernel, machine, scratch
+
+DTYPES = {
+    torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
+}  # fmt: skip
+_X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
+_packed = PackedWeights()
+
+
+def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
+    """A tuple of one to three axes as depth, height, width."""
+    full = (*([fill] * (3 - len(values))), *(int(v) for v in values))
+    return full[0], full[1], full[2]
+
+
+class GatherCall:
+    """One kernel for one problem and one set of strides."""
+
+    def __init__(
+        self, operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+        padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
+    ) -> None:  # fmt: skip
+        forward = operator == "conv"
+        inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+        xs, ys, ws = x.stride(), y.stride(), w.stride()
+        problem = Problem(
+            operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
+            three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
+            three(stride, 1), three(padding, 0), three(dilation, 1),
+            "width" if xs[-1] == 1 else "channel" if xs[1] == 1 else "any", "width" if ys[-1] == 1 else "any",
+        )  # fmt: skip
+        self.plan = plan = plan_for(problem, machine(), threads)
+        made = layout(plan)
+        self.workers = min(threads, plan.tasks)
+        self._scratch_bytes = made.scratch_bytes * self.workers
+        self._kernel = kernel(plan.recipe.name, lambda: gather_source(plan.recipe), plan.machine.instruction_set)
+        per_group = w.shape[0] // groups * ws[0]
+        strides = WeightStrides(
+            per_group, ws[0] if forward else ws[1], ws[1] if forward else ws[0], three(ws[2:], 0)
+        )
+        self._packer = Packer(plan, made, strides)
+        tables: dict[str, array[int]] = {
+            "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
+            "pixel_at": array("i", made.pixels),
+        }  # fmt: skip
+        rows = []
+        for i, g in enumerate(made.groups):
+            full, rest = array("i", g.full), array("i", g.rest)
+            tables[f"full_{i}"], tables[f"rest_{i}"] = full, rest
+            rows.append(
+                {
+                    "tiles": g.tiles, "full_at": address(full), "full_length": len(full), "rest_at": address(rest),
+                    "rest_length": len(rest), "w_offset": g.w_offset, "row": g.row,
+                    "w_tile_stride": g.taps * problem.channels * plan.tile_rows,
+                    "w_block_stride": weight_block_stride(plan, g),
+                }
+            )  # fmt: skip
+        tables["phase_groups_at"] = table(GROUP_FIELDS, rows)
+        scalars = dict(made.scalars)
+        scalars |= {
+            "x_stride_n": xs[0], "x_stride_g": inner * xs[1], "x_stride_c": xs[1],
+            "y_stride_n": ys[0], "y_stride_g": outer * ys[1], "y_stride_m": ys[1],
+        }  # fmt: skip
+        for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
+            scalars[f"x_stride_{axis}"], scalars[f"y_stride_{axis}"] = a, b
+        self._block = Block(INDEX, scalars, tables)
+
+    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
+        """Compute y."""
+        block = self._block.fresh()
+        packed = _packed.get(w, self._packer, self.workers)
+        block[_X] = x.data_ptr()
+        block[_W] = packed.data_ptr()
+        block[_BIAS] = 0 if bias is None else bias.data_ptr()
+        block[_Y] = y.data_ptr()
+        block[_SCRATCH] = scratch(self._scratch_bytes)
+        self._kernel.launch(address(block), self.workers)

@@ -1,0 +1,110 @@
+"""Packed weights: made once a weight version, kept as long as the weight lives."""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
+from outstride.codegen.weights import weights_source
+from outstride.ops.blocks import Block, address, table
+from outstride.planner.layout import Layout
+from outstride.planner.plan import KernelPlan
+from outstride.runtime import kernel
+
+
+@dataclass(frozen=True)
+class WeightStrides:
+    """Elements between groups, outputs, channels and kernel positions of a weight as a contraction sees it."""
+
+    group: int
+    output: int
+    channel: int
+    kernel: tuple[int, int, int]
+
+
+class Packer:
+    """Packs weights for one plan and one set of strides."""
+
+    def __init__(self, plan: KernelPlan, made: Layout, strides: WeightStrides) -> None:
+        p = plan.problem
+        self.elements = p.groups * made.chunks * made.chunk_weights
+        self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
+        self.key = (
+            p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides, plan.tile_rows,
+            plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
+        )  # fmt: skip
+        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), plan.machine.instruction_set)
+        tables: dict[str, array[int]] = {}
+        rows = []
+        for i, g in enumerate(made.groups):
+            taps = array("q", [sum(k * s for k, s in zip(at, strides.kernel, strict=True)) for m in g.kernel for at in m])
+            tables[f"taps_{i}"] = taps
+            rows.append(
+                {"tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset, "taps_at": address(taps)}
+            )
+        tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
+        scalars = {
+            "tasks": p.groups * made.chunks, "chunks": made.chunks, "chunk_outputs": plan.blocks.chunk_outputs,
+            "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
+            "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
+            "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
+            "phase_groups": len(made.groups),
+        }  # fmt: skip
+        self._block = Block(WEIGHT_INDEX, scalars, tables)
+
+    def pack(self, weight: Tensor, threads: int) -> Tensor:
+        """The weight in the order of the microkernel."""
+        packed = torch.empty(max(1, self.elements) + 64, dtype=self.dtype)
+        block = self._block.fresh()
+        block[WEIGHT_INDEX["w_at"]] = weight.data_ptr()
+        block[WEIGHT_INDEX["packed_at"]] = packed.data_ptr()
+        self._kernel.launch(address(block), threads if self.elements > 1 << 16 else 1)
+        return packed
+
+
+@dataclass
+class _Kept:
+    version: int
+    pointer: int
+    packed: Tensor
+
+
+class PackedWeights:
+    """The packed forms of every living weight."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[weakref.ref[Tensor], dict[object, _Kept]]] = {}
+
+    def get(self, weight: Tensor, packer: Packer, threads: int) -> Tensor:
+        """The packed weight, made anew when the weight has changed."""
+        if weight.is_inference():
+            return packer.pack(weight, threads)
+        kept = self._forms(weight).get(packer.key)
+        version, pointer = weight._version, weight.data_ptr()
+        if kept is not None and kept.version == version and kept.pointer == pointer:
+            return kept.packed
+        packed = packer.pack(weight, threads)
+        self._forms(weight)[packer.key] = _Kept(version, pointer, packed)
+        return packed
+
+    def _forms(self, weight: Tensor) -> dict[object, _Kept]:
+        name = id(weight)
+        found = self._of.get(name)
+        if found is not None and found[0]() is weight:
+            return found[1]
+        forms: dict[object, _Kept] = {}
+
+        def forget(gone: weakref.ref[Tensor]) -> None:
+            entry = self._of.get(name)
+            if entry is not None and entry[0] is gone:
+                del self._of[name]
+
+        self._of[name] = (weakref.ref(weight, forget), forms)
+        return forms
+
+

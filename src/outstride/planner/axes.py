@@ -1,0 +1,140 @@
+"""The gather form of one axis: which inputs and which kernel elements make which outputs.
+
+Conv-input index u, kernel index k and conv-output index i are tied by u = i * stride + k * dilation - padding.
+A convolution walks its outputs i one by one and reads u; a transposed convolution walks *cells* j of `stride` outputs
+u = j * stride + phase (counted from the uncropped edge) and reads i = j + offset. Phases that read the same offsets
+form a group: they share their input vectors and act as further output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+
+@dataclass(frozen=True)
+class AxisGroup:
+    """Phases of an axis that read the same input offsets.
+
+    `kernel[m][t]` is the kernel index that member `m` uses at tap `t`, and `offsets[t]` the input offset of that tap;
+    taps ascend in the kernel index, which is the order of summation.
+    """
+
+    members: tuple[int, ...]
+    offsets: tuple[int, ...]
+    kernel: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis in gather form: cell j holds the outputs j * out_step + phase + shift and reads j * in_step + offset."""
+
+    input_size: int
+    output_size: int
+    cells: int
+    out_step: int
+    in_step: int
+    shift: int
+    groups: tuple[AxisGroup, ...]
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """The least and the greatest input offset, in steps of `in_step`, rounded down."""
+        offsets = [o // self.in_step for g in self.groups for o in g.offsets] or [0]
+        return min(offsets), max(offsets)
+
+    @property
+    def residues(self) -> tuple[int, ...]:
+        """The input residues modulo `in_step` that some tap reads."""
+        return tuple(sorted({o % self.in_step for g in self.groups for o in g.offsets})) or (0,)
+
+
+def conv_axis(input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
+    """The axis of a convolution: one phase, every tap."""
+    offsets = tuple(k * dilation - padding for k in range(kernel))
+    return Axis(input_size, output_size, output_size, 1, stride, 0, (AxisGroup((0,), offsets, (tuple(range(kernel)),)),))
+
+
+def transposed_axis(
+    input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int, *, cropped: bool
+) -> Axis:
+    """The axis of a transposed convolution.
+
+    With `cropped` the cells are counted from the first output that is kept, so that small maps compute no output
+    that padding removes; without, from the uncropped edge, where the most phases share their offsets.
+    """
+    first = 0 if cropped else padding // stride
+    origin = padding if cropped else first * stride
+    taps = {
+        phase: tuple(
+            (k, (origin + phase - k * dilation) // stride)
+            for k in range(kernel)
+            if (origin + phase - k * dilation) % stride == 0
+        )
+        for phase in range(stride)
+    }
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for phase in range(stride):
+        groups.setdefault(tuple(offset for _, offset in taps[phase]), []).append(phase)
+    return Axis(
+        input_size,
+        output_size,
+        (output_size - 1 - (origin - padding)) // stride + 1 if output_size else 0,
+        stride,
+        1,
+        origin - padding,
+        tuple(
+            AxisGroup(tuple(members), offsets, tuple(tuple(k for k, _ in taps[m]) for m in members))
+            for offsets, members in groups.items()
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """The product of one group per axis: `members` output phases that share `taps` input offsets.
+
+    `kernel[m]` lists the n-d kernel index of member `m` at each tap.
+    """
+
+    members: tuple[tuple[int, ...], ...]
+    offsets: tuple[tuple[int, ...], ...]
+    kernel: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def taps(self) -> int:
+        """How many terms a channel adds to an output."""
+        return len(self.offsets)
+
+
+def product_groups(axes: Sequence[Axis]) -> tuple[Group, ...]:
+    """Every combination of one group per axis, outermost axis first."""
+    return tuple(_combine(choice) for choice in product(*(a.groups for a in axes)))
+
+
+def _combine(choice: Sequence[AxisGroup]) -> Group:
+    members = tuple(product(*(range(len(g.members)) for g in choice)))
+    return Group(
+        tuple(tuple(g.members[i] for g, i in zip(choice, m, strict=True)) for m in members),
+        tuple(product(*(g.offsets for g in choice))),
+        tuple(tuple(product(*(g.kernel[i] for g, i in zip(choice, m, strict=True)))) for m in members),
+    )
+
+
+def useful_terms(axes: Sequence[Axis]) -> int:
+    """How many (output, tap) pairs read an input that exists: the multiply-adds that cannot be avoided."""
+    return prod(sum(_axis_terms(a)) for a in axes)
+
+
+def _axis_terms(axis: Axis) -> Iterator[int]:
+    for group in axis.groups:
+        for phase in group.members:
+            # Outputs j * out_step + phase + shift within [0, output_size).
+            low = max(0, -((phase + axis.shift) // axis.out_step))
+            high = min(axis.cells, (axis.output_size - 1 - phase - axis.shift) // axis.out_step + 1)
+            for offset in group.offsets:
+                first = max(low, -(offset // axis.in_step))
+                last = min(high, (axis.input_size - 1 - offset) // axis.in_step + 1)
+                yield max(0, last - first)

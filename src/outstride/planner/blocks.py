@@ -1,0 +1,141 @@
+"""How a problem is cut: the box of cells of a task, the channels of a pass, the outputs of a chunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, lcm, prod
+
+from outstride.planner.axes import Axis, Group
+from outstride.planner.machine import CHANNEL_BLOCK, Machine
+from outstride.planner.problem import Problem
+from outstride.planner.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The packed input of a task: extents of a plane per axis and pitches in elements."""
+
+    extent: tuple[int, int, int]
+    planes: int
+    image_pitch: int
+    plane_pitch: int
+    channel_pitch: int
+    pixel_pitch: int
+    channels: int
+
+    @property
+    def elements(self) -> int:
+        """Room that the strip takes."""
+        if self.pixel_pitch > 1:
+            return self.plane_pitch * self.planes * self.pixel_pitch
+        return self.channel_pitch * self.channels
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A task's box (images, depth, height, width), channels of a pass, outputs of a chunk, chunks of a task."""
+
+    box: tuple[int, int, int, int]
+    channels_per_pass: int
+    chunk_outputs: int
+    chunks_per_task: int
+    strip: Strip
+    nested: bool
+
+    @property
+    def pixels(self) -> int:
+        """Cells of a full box."""
+        return prod(self.box)
+
+    @property
+    def extent(self) -> int:
+        """The results of a row of the box, the gaps between rows included."""
+        n, d, h, w = self.box
+        s = self.strip
+        return (n - 1) * s.image_pitch + ((d - 1) * s.extent[1] + h - 1) * s.extent[2] + w
+
+
+def strip_of(axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int) -> Strip:
+    """The strip that holds everything the box reads."""
+    extent = tuple(b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True))
+    planes = prod(len(a.residues) for a in axes)
+    image = prod(extent)
+    plane = image * box[0]
+    pitch = plane * planes + slack
+    # Channels an odd number of cache lines apart: no two of them compete for one set of the first-level cache.
+    pitch = (ceil(pitch / 16) | 1) * 16
+    pixel = ceil(channels / 16) * 16 if pixel_major else 1
+    return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
+
+
+def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> int:
+    """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
+    least = 1
+    for group in groups:
+        members = len(group.members)
+        least = lcm(least, tile_rows // _gcd(tile_rows, members))
+    return min(outputs, least)
+
+
+def _gcd(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int]:
+    """Rows of results of each phase group of a chunk, rounded up to whole tiles."""
+    return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
+
+
+def cut(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, machine: Machine,
+        lanes: int, threads: int, item_bytes: int) -> Blocks:  # fmt: skip
+    """Choose the blocks: as much of the input as the strip's share of the cache holds, but work for every thread."""
+    pixel_major = recipe.dataflow == "channels" and recipe.in_unit == "channel"
+    slack = recipe.vectors * lanes + 16
+    tile_rows = recipe.rows if recipe.dataflow == "pixels" else recipe.vectors * lanes
+    chunk = chunk_outputs(groups, problem.outputs, tile_rows)
+    chunks = ceil(problem.outputs / chunk)
+    cells = (problem.batch, *(a.cells for a in axes))
+    room = machine.strip_bytes // item_bytes
+    taps = max((g.taps for g in groups), default=1)
+    channels = problem.channels
+    if recipe.dataflow == "channels" and prod(cells) > recipe.rows:
+        # Weights are reread for every tile of pixels: keep the panel of a pass in the second-level cache.
+        panel = machine.panel_bytes // (item_bytes * max(1, taps) * tile_rows)
+        channels = min(channels, max(1, panel // CHANNEL_BLOCK) * CHANNEL_BLOCK)
+
+    def size(box: tuple[int, ...], count: int) -> int:
+        return strip_of(axes, box, count, pixel_major=pixel_major, slack=slack).elements
+
+    tile = recipe.vectors * lanes if recipe.dataflow == "pixels" else recipe.rows
+    width = min(cells[3], max(4 * tile, 1024))
+    while width > 2 * tile and size((1, 1, 1, width), channels) > room:
+        width = max(2 * tile, ceil(width / 2 / tile) * tile)
+    while channels > CHANNEL_BLOCK and size((1, 1, 1, width), channels) > 2 * room:
+        channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+    width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
+    box = [1, 1, 1, width]
+    enough = 4 * threads if threads > 1 else 1
+    other = problem.groups * ceil(max(1, cells[3]) / width)
+    for axis in (2, 1, 0):
+        if axis < 2 and box[axis + 1] < cells[axis + 1]:
+            break
+        limit = cells[axis] or 1
+        outer = prod(c for c in cells[:axis])
+        while box[axis] < limit:
+            more = min(limit, box[axis] * 2)
+            trial = [*box]
+            trial[axis] = more
+            if size(tuple(trial), channels) > room or other * outer * ceil(limit / more) * chunks < enough:
+                break
+            if other * outer * ceil(limit / more) < enough and prod(box) >= 2 * tile:
+                break
+            box = trial
+        box[axis] = ceil(limit / ceil(limit / box[axis]))
+    strip = strip_of(axes, tuple(box), channels, pixel_major=pixel_major, slack=slack)
+    boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+    parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
+    per_task = ceil(chunks / parts)
+    nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > (box[2] - 1) * strip.extent[2] + box[3] + 2 * tile
+    return Blocks((box[0], box[1], box[2], box[3]), channels, chunk, per_task, strip, nested)

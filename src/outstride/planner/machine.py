@@ -1,0 +1,58 @@
+"""What the planner knows about a machine: the few numbers that its cost model uses, each with its derivation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Channels of one step of the summation order (law 4): fixed for every machine, size and dataflow. 64 channels of a
+#: pixel tile are 64 * 4 lines of 64 bytes = 16 KB, half of the smallest first-level cache in use.
+CHANNEL_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """A vector instruction set: register width in bytes, register count and how kernels for it are compiled."""
+
+    name: str
+    vector_bytes: int
+    registers: int
+    #: Whole-vector multiply-adds that retire in a cycle on common parts.
+    fma_per_cycle: float
+    triple: str
+    cpu: str
+    features: str
+
+    def lanes(self, item_bytes: int) -> int:
+        """Elements of a vector."""
+        return self.vector_bytes // item_bytes
+
+
+INSTRUCTION_SETS = {
+    s.name: s
+    for s in (
+        InstructionSet(
+            "avx512", 64, 32, 1.0, "x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,-prefer-256-bit"
+        ),
+        InstructionSet("avx2", 32, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma,+f16c"),
+        InstructionSet("generic", 16, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v2", "+avx,+fma,+f16c"),
+        InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The instruction set and the private cache that a plan is made for."""
+
+    instruction_set: InstructionSet
+    l2_bytes: int = 1 << 20
+
+    @property
+    def strip_bytes(self) -> int:
+        """Room for a packed input: 3/8 of the second-level cache leaves space for weights and results in passing."""
+        return self.l2_bytes * 3 // 8
+
+    @property
+    def panel_bytes(self) -> int:
+        """Room for the weights that all pixel tiles of a task reread."""
+        return self.l2_bytes // 2

@@ -1,0 +1,104 @@
+"""Plans: for a problem, the kernel that will run, how the work is cut, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil, prod
+
+from outstride.planner.axes import Axis, Group
+from outstride.planner.blocks import Blocks, cut
+from outstride.planner.cost import task_cycles
+from outstride.planner.machine import Machine
+from outstride.planner.problem import Problem, groups_of
+from outstride.planner.recipe import Dataflow, Recipe
+
+_ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
+
+#: Register tiles (broadcasts x vectors) by register count: accumulators, a vector of each column and a broadcast fit.
+_TILES: dict[int, dict[Dataflow, tuple[tuple[int, int], ...]]] = {
+    32: {
+        "pixels": ((6, 4), (8, 3), (5, 4), (12, 2), (10, 2), (4, 5), (3, 7), (2, 8), (1, 12), (1, 4), (2, 4), (4, 2), (8, 1), (8, 2)),
+        "channels": ((6, 4), (8, 3), (7, 3), (5, 4), (12, 2), (10, 2), (8, 2), (14, 1), (8, 1), (4, 4), (4, 2), (2, 4), (1, 4)),
+    },
+    16: {
+        "pixels": ((6, 2), (4, 2), (4, 3), (3, 3), (2, 4), (1, 8), (1, 4), (4, 1), (8, 1)),
+        "channels": ((6, 2), (4, 3), (4, 2), (8, 1), (4, 1), (2, 4), (1, 4)),
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """What runs for a problem: the recipe of the kernel, the blocks, and the reasons for both."""
+
+    problem: Problem
+    recipe: Recipe
+    machine: Machine
+    threads: int
+    axes: tuple[Axis, ...]
+    groups: tuple[Group, ...]
+    blocks: Blocks
+    predicted_cycles: float
+
+    @property
+    def lanes(self) -> int:
+        """Elements of a vector of accumulators."""
+        return self.machine.instruction_set.lanes(_ITEM_BYTES[self.problem.dtype])
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of packed weights that a register tile takes."""
+        return self.recipe.rows if self.recipe.dataflow == "pixels" else self.recipe.vectors * self.lanes
+
+    @property
+    def tasks(self) -> int:
+        """Units of work that threads take."""
+        cells = (self.problem.batch, *(a.cells for a in self.axes))
+        boxes = prod(ceil(c / b) for c, b in zip(cells, self.blocks.box, strict=True))
+        chunks = ceil(self.problem.outputs / self.blocks.chunk_outputs)
+        return self.problem.groups * boxes * ceil(chunks / self.blocks.chunks_per_task)
+
+
+def candidates(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Iterator[Recipe]:
+    """Every kernel that can compute the problem."""
+    isa = machine.instruction_set
+    in_step, out_step = axes[2].in_step, axes[2].out_step
+    for dataflow, tiles in _TILES[isa.registers].items():
+        for rows, vectors in tiles:
+            yield Recipe(
+                problem.dtype, isa.name, dataflow, rows, vectors, problem.in_unit, problem.out_unit,
+                in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
+            )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def plan_for(problem: Problem, machine: Machine, threads: int) -> KernelPlan:
+    """The plan with the fewest predicted cycles."""
+    best: KernelPlan | None = None
+    shapes = [problem.axes()]
+    if problem.operator == "conv_transpose" and any(
+        s > 1 and p > 0 and o <= 64
+        for s, p, o in zip(problem.stride, problem.padding, problem.output_size, strict=True)
+    ):
+        shapes.append(problem.axes(cropped=True))
+    for axes in shapes:
+        groups = groups_of(axes)
+        for recipe in candidates(problem, machine, axes):
+            plan = _estimate(problem, machine, threads, axes, groups, recipe)
+            if best is None or plan.predicted_cycles < best.predicted_cycles:
+                best = plan
+    assert best is not None
+    return best
+
+
+def _estimate(
+    problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe
+) -> KernelPlan:
+    item = _ITEM_BYTES[problem.dtype]
+    lanes = machine.instruction_set.lanes(item)
+    blocks = cut(problem, axes, groups, recipe, machine, lanes, threads, item)
+    plan = KernelPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
+    cycles = task_cycles(problem, axes, groups, recipe, blocks, machine, lanes, item)
+    return replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))

@@ -1,0 +1,67 @@
+"""A contraction with its sizes: what a plan is made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from outstride.planner.axes import Axis, Group, conv_axis, product_groups, transposed_axis, useful_terms
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A convolution or transposed convolution of known sizes; every axis tuple has three entries.
+
+    `channels` are summed over and `outputs` made, both per group; the geometry is that of the convolution
+    (u = i * stride + k * dilation - padding), whichever of the two runs.
+    """
+
+    operator: Literal["conv", "conv_transpose"]
+    dtype: str
+    batch: int
+    groups: int
+    channels: int
+    outputs: int
+    input_size: tuple[int, int, int]
+    output_size: tuple[int, int, int]
+    kernel_size: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    padding: tuple[int, int, int]
+    dilation: tuple[int, int, int]
+    in_unit: Literal["width", "channel", "any"]
+    out_unit: Literal["width", "any"]
+
+    def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
+        """The gather form of every axis, depth first."""
+        args = zip(
+            self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True
+        )
+        if self.operator == "conv":
+            return tuple(conv_axis(*a) for a in args)
+        return tuple(transposed_axis(*a, cropped=cropped) for a in args)
+
+    @cached_property
+    def terms(self) -> int:
+        """Multiply-adds that the result needs, padding and cropped outputs not counted."""
+        return self.batch * self.groups * self.channels * self.outputs * useful_terms(self.axes())
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add."""
+        return 2 * self.terms
+
+    @property
+    def bytes(self) -> int:
+        """The least traffic: input, weight and output once."""
+        item = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}[self.dtype]
+        return item * (
+            self.batch * self.groups * (self.channels * prod(self.input_size) + self.outputs * prod(self.output_size))
+            + self.groups * self.channels * self.outputs * prod(self.kernel_size)
+        )
+
+
+def groups_of(axes: tuple[Axis, ...]) -> tuple[Group, ...]:
+    """The phase groups of a problem's axes."""
+    return product_groups(axes)

@@ -1,0 +1,111 @@
+"""The disk cache of compiled kernels: object files under the hash of all that made them.
+
+A file is a header with the digest of its content, then the object. Files are written beside and renamed, so readers
+see whole files or none; a damaged or foreign file is ignored and written anew. Any trouble with the disk costs only time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+_MAGIC = b"outstride kernel 1\n"
+_SUFFIX = ".kernel"
+
+
+def path() -> Path:
+    """The directory: OUTSTRIDE_CACHE_DIR, else the user's cache directory."""
+    chosen = os.environ.get("OUTSTRIDE_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "outstride" / "kernels"
+
+
+def entries() -> list[Path]:
+    """The files of the cache."""
+    try:
+        return sorted(p for p in path().iterdir() if p.suffix == _SUFFIX and p.is_file())
+    except OSError:
+        return []
+
+
+def size_bytes() -> int:
+    """What the files take."""
+    total = 0
+    for entry in entries():
+        with contextlib.suppress(OSError):
+            total += entry.stat().st_size
+    return total
+
+
+def clear() -> int:
+    """Delete every kernel and return how many there were; kernels in use go on."""
+    gone = 0
+    for entry in entries():
+        with contextlib.suppress(OSError):
+            entry.unlink()
+            gone += 1
+    return gone
+
+
+def key(*parts: str) -> str:
+    """The file name for what `parts` describe."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _private(directory: Path) -> bool:
+    """Whether nobody else could have put code there."""
+    if not hasattr(os, "getuid"):
+        return True
+    status = directory.stat()
+    return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
+
+
+def read(name: str) -> bytes | None:
+    """The object stored under `name`, or None if there is none that can be trusted."""
+    directory = path()
+    try:
+        if not _private(directory):
+            return None
+        content = (directory / (name + _SUFFIX)).read_bytes()
+    except OSError:
+        return None
+    head = len(_MAGIC) + 32
+    if not content.startswith(_MAGIC) or hashlib.sha256(content[head:]).digest() != content[len(_MAGIC) : head]:
+        return None
+    return content[head:]
+
+
+def write(name: str, code: bytes) -> bool:
+    """Store an object; False if the directory does not take it."""
+    directory = path()
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _private(directory):
+            return False
+        handle, temporary = tempfile.mkstemp(dir=directory, prefix=".new-")
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+        os.replace(temporary, directory / (name + _SUFFIX))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        return False
+    return True

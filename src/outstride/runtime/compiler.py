@@ -1,0 +1,113 @@
+"""LLVM IR text to object code, and object code to callable addresses."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from outstride.errors import CompileError
+from outstride.planner.machine import InstructionSet
+
+_lock = threading.Lock()
+
+#: Kernels leave little to optimise: variables become registers, repeated addresses are shared, empty jumps go.
+#: The whole -O2 pipeline takes ten times as long for the same inner loop.
+PASSES = ("sroa", "simplify_cfg", "new_gvn")
+
+
+@lru_cache(maxsize=1)
+def _targets_ready() -> bool:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _all_targets_ready() -> bool:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return True
+
+
+def version() -> str:
+    """Compiler and version, part of every cache key."""
+    return f"llvmlite {llvmlite.__version__} LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def host_cpu() -> str:
+    """LLVM's name of this processor."""
+    _targets_ready()
+    return str(llvm.get_host_cpu_name())
+
+
+def host_features() -> dict[str, bool]:
+    """The processor's features by LLVM's names."""
+    return dict(llvm.get_host_cpu_features())
+
+
+def native(isa: InstructionSet) -> bool:
+    """Whether code for the instruction set runs on this machine's architecture."""
+    return isa.triple.split("-")[0] == llvm.get_process_triple().split("-")[0]
+
+
+def _machine(isa: InstructionSet) -> llvm.TargetMachine:
+    if native(isa):
+        _targets_ready()
+        triple = llvm.get_process_triple()
+    else:
+        _all_targets_ready()
+        triple = isa.triple
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel="small" if not native(isa) else "jitdefault"
+    )
+
+
+def _optimised(source: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    try:
+        module = llvm.parse_assembly(source)
+        module.verify()
+    except RuntimeError as problem:
+        raise CompileError(f"the generated code is not valid LLVM IR: {problem}") from problem
+    passes = llvm.create_new_module_pass_manager()
+    for name in PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2)))
+    return module
+
+
+def compile_object(source: str, isa: InstructionSet) -> bytes:
+    """The object file of an IR module for an instruction set."""
+    with _lock:
+        machine = _machine(isa)
+        return bytes(machine.emit_object(_optimised(source, machine)))
+
+
+def compile_assembly(source: str, isa: InstructionSet) -> str:
+    """The same as assembly text, to be read by people and by tests that count spills."""
+    with _lock:
+        machine = _machine(isa)
+        return str(machine.emit_assembly(_optimised(source, machine)))
+
+
+#: Loaded code lives as long as the process: addresses are handed to other threads and to pools of theirs.
+_engines: list[llvm.ExecutionEngine] = []
+
+
+def load_object(code: bytes, isa: InstructionSet, symbol: str) -> int:
+    """Map an object file into the process and return the address of `symbol`; raises CompileError if it is damaged."""
+    with _lock:
+        machine = _machine(isa)
+        try:
+            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            engine.finalize_object()
+            address = int(engine.get_function_address(symbol))
+        except (RuntimeError, ValueError) as problem:
+            raise CompileError(f"the object code cannot be loaded: {problem}") from problem
+        if not address:
+            raise CompileError(f"the object code has no symbol {symbol!r}")
+        _engines.append(engine)
+        return address

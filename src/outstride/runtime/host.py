@@ -1,0 +1,92 @@
+"""What this machine is: instruction set, caches, and the instruction set in use, which tests may choose."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from outstride.errors import ArgumentError
+from outstride.planner.machine import INSTRUCTION_SETS, Machine
+from outstride.runtime import compiler
+
+_NEEDS = {
+    "avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw", "fma", "f16c"),
+    "avx2": ("avx2", "fma", "f16c"),
+    "generic": ("avx", "fma", "f16c"),
+    "neon": (),
+}
+_chosen = threading.local()
+
+
+@lru_cache(maxsize=1)
+def available() -> tuple[str, ...]:
+    """The instruction sets that this processor runs, the best first."""
+    features = compiler.host_features()
+    return tuple(
+        name
+        for name, needs in _NEEDS.items()
+        if compiler.native(INSTRUCTION_SETS[name]) and all(features.get(n, False) for n in needs)
+    )
+
+
+@lru_cache(maxsize=1)
+def _l2_bytes() -> int:
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
+    except (OSError, ValueError, KeyError, IndexError):
+        return 1 << 19
+
+
+def decline() -> str | None:
+    """Why no kernel runs here, or nothing."""
+    if available():
+        return None
+    return "this processor has no fused multiply-add that the engine can use"
+
+
+@lru_cache(maxsize=8)
+def _machine(name: str) -> Machine:
+    return Machine(INSTRUCTION_SETS[name], _l2_bytes())
+
+
+def machine() -> Machine:
+    """The machine that plans are made for: the best instruction set, or the one that was chosen."""
+    name = getattr(_chosen, "name", None) or _from_environment()
+    return _machine(name) if name else _machine(available()[0])
+
+
+@lru_cache(maxsize=1)
+def _from_environment() -> str | None:
+    name = os.environ.get("OUTSTRIDE_ISA")
+    if name:
+        _check(name)
+    return name or None
+
+
+def _check(name: str) -> None:
+    if name not in available():
+        raise ArgumentError(
+            f"'instruction_set' must be one that this processor runs: got {name!r}; legal: {', '.join(available())}."
+        )
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Within the block this thread's calls use the named instruction set.
+
+    >>> with instruction_set("generic"):
+    ...     print(machine().instruction_set.name)
+    generic
+    """
+    _check(name)
+    before = getattr(_chosen, "name", None)
+    _chosen.name = name
+    try:
+        yield
+    finally:
+        _chosen.name = before

@@ -1,0 +1,61 @@
+"""Kernels in memory: compiled once a process, found on disk where another process compiled them."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+from outstride.errors import CompileError
+from outstride.planner.machine import InstructionSet
+from outstride.runtime import cache, compiler, threads
+
+_lock = threading.Lock()
+_addresses: dict[tuple[str, str], int] = {}
+_compilations = 0
+_ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def compilations() -> int:
+    """How many kernels this process has compiled; a new size adds none (law 6)."""
+    return _compilations
+
+
+class Kernel:
+    """A loaded kernel: call `launch` with the address of an argument block."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self._call = _ENTRY(address)
+
+    def launch(self, block: int, workers: int) -> None:
+        """Run on `workers` threads of the pool, or straight in this one."""
+        fork = threads.fork() if workers > 1 else None
+        if fork is None:
+            self._call(block)
+        else:
+            fork(self.address, block, workers, 0)
+
+
+def kernel(name: str, source: Callable[[], str], isa: InstructionSet) -> Kernel:
+    """The kernel of the given name and source, from memory, disk or the compiler, in this order."""
+    with _lock:
+        address = _addresses.get((name, isa.name))
+        if address is None:
+            address = _addresses[name, isa.name] = _obtain(source(), isa)
+    return Kernel(address)
+
+
+def _obtain(source: str, isa: InstructionSet) -> int:
+    global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
+    key = cache.key(source, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
+    code = cache.read(key)
+    if code is not None:
+        try:
+            return compiler.load_object(code, isa, "run")
+        except CompileError:
+            pass  # a file whose digest is right but that this process cannot map: compile as if it were not there
+    code = compiler.compile_object(source, isa)
+    _compilations += 1
+    cache.write(key, code)
+    return compiler.load_object(code, isa, "run")

@@ -1,0 +1,361 @@
+"""Convolution and transposed convolution as functions, in torch's signatures and beyond them.
+
+One implementation serves all six. A call is checked once per set of arguments and shapes and remembered;
+tensors that the engine serves (CPU; float32, float64, bfloat16, float16) go to its contractions, all others
+to torch's own functions with equivalent parameters.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outstride import padding as borders
+from outstride.errors import DTypeError
+from outstride.ops import contractions, through_torch
+from outstride.ops.call import Call, Request, check
+from outstride.ops.register import ENGINE_DTYPES
+
+__all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+
+Ints = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+
+_NARROW = frozenset({torch.bfloat16, torch.float16})
+_SERVED_DEVICES = frozenset({"cpu", "meta"})
+_MOST_REMEMBERED = 4096
+_REMEMBERED: dict[tuple[Any, ...], tuple[tuple[Any, ...], Call]] = {}
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve over one axis: ``conv2d`` with sizes of one number.
+
+    Example:
+        >>> conv1d(torch.ones(1, 1, 4), torch.ones(1, 1, 3), padding="same").tolist()
+        [[[2.0, 3.0, 3.0, 2.0]]]
+    """
+    return _convolve(1, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve over two axes.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W), any strides.
+        weight: (O, C/groups, kH, kW) in the dtype and on the device of ``input``.
+        bias: (O,) or None.
+        stride, dilation: 1 or more, one number or one per axis.
+        padding: a number, one per axis, one (low, high) pair per axis, "valid" (none) or "same" (TensorFlow's
+            rule at any stride; the odd element goes to the high side).
+        groups: 1 or more; divides both channel counts.
+        padding_mode: "zeros", "reflect", "replicate" or "circular".
+
+    Returns:
+        (N, O, H', W') or (O, H', W'), each size being
+        floor((i + low + high - dilation * (k - 1) - 1) / stride) + 1, with "same" ceil(i / stride);
+        channels_last as soon as input or weight is.
+
+    Raises:
+        ShapeError: sizes or numbers do not fit each other.
+        DTypeError: the tensors differ in dtype or device.
+        TypeError: an argument is of a type that has no meaning here.
+
+    Law: an output element is one sum in one order, whatever the threads, batch, layout or instruction set.
+
+    Example:
+        >>> conv2d(torch.arange(9.0).view(1, 1, 3, 3), torch.arange(4.0).view(1, 1, 2, 2)).tolist()
+        [[[[19.0, 25.0], [37.0, 43.0]]]]
+    """
+    return _convolve(2, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+
+
+def conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve over three axes: ``conv2d`` with sizes of three numbers.
+
+    Example:
+        >>> conv3d(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 2, 2, 2), stride=2).tolist()
+        [[[[[8.0]]]]]
+    """
+    return _convolve(3, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+
+
+def conv_transpose1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+    *,
+    output_size: Sequence[int] | None = None,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve transposed over one axis: ``conv_transpose2d`` with sizes of one number.
+
+    Example:
+        >>> conv_transpose1d(torch.ones(1, 1, 4), torch.tensor([[[1.0, 2.0, 3.0]]]), stride=2).tolist()
+        [[[1.0, 2.0, 4.0, 2.0, 4.0, 2.0, 4.0, 2.0, 3.0]]]
+    """
+    return _convolve(
+        1,
+        True,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        output_padding,
+        output_size,
+        padding_mode,
+    )
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+    *,
+    output_size: Sequence[int] | None = None,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve transposed over two axes: the exact adjoint of ``conv2d`` in its input.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W), any strides.
+        weight: (C, O/groups, kH, kW) in the dtype and on the device of ``input``.
+        bias: (O,) or None.
+        stride, dilation: 1 or more, one number or one per axis.
+        padding: what is cut off the output: a number, one per axis, one (low, high) pair per axis, "valid"
+            (none) or "same" (output = input * stride; the odd element is cut off the high side).
+        output_padding: uncovers more of the output on the high side; below stride or below dilation on every
+            axis.
+        groups: 1 or more; divides both channel counts.
+        output_size: instead of ``output_padding``, the size itself, among those the stride leaves open.
+        padding_mode: "zeros", or "reflect", "replicate", "circular": the padding is then not cut off but added
+            to where ``conv2d`` with that mode reads it from.
+
+    Returns:
+        (N, O, H', W') or (O, H', W'), each size being
+        (i - 1) * stride - low - high + dilation * (k - 1) + output_padding + 1.
+
+    Raises:
+        ShapeError: sizes or numbers do not fit each other.
+        DTypeError: the tensors differ in dtype or device.
+        TypeError: an argument is of a type that has no meaning here.
+
+    Law: <conv2d(x, w), y> = <x, conv_transpose2d(y, w)> for the same arguments, padding_mode included.
+
+    Example:
+        >>> x = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> conv_transpose2d(x, x).tolist()
+        [[[[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]]]
+    """
+    return _convolve(
+        2,
+        True,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        output_padding,
+        output_size,
+        padding_mode,
+    )
+
+
+def conv_transpose3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+    *,
+    output_size: Sequence[int] | None = None,
+    padding_mode: str = "zeros",
+) -> Tensor:
+    """Convolve transposed over three axes: ``conv_transpose2d`` with sizes of three numbers.
+
+    Example:
+        >>> conv_transpose3d(torch.ones(1, 1, 1, 1, 1), torch.ones(1, 1, 2, 2, 2), padding="same").shape
+        torch.Size([1, 1, 1, 1, 1])
+    """
+    return _convolve(
+        3,
+        True,
+        input,
+        weight,
+        bias,
+        stride,
+        padding,
+        dilation,
+        groups,
+        output_padding,
+        output_size,
+        padding_mode,
+    )
+
+
+def _convolve(
+    nd: int,
+    transposed: bool,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    output_padding: Any,
+    output_size: Any,
+    padding_mode: Any,
+) -> Tensor:
+    request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
+    if torch.compiler.is_compiling():
+        call = _checked(nd, transposed, input, weight, bias, request)
+    else:
+        call = _remembered(nd, transposed, input, weight, bias, request)
+    if torch.is_autocast_enabled("cpu"):
+        input, weight, bias = (_autocast(tensor) for tensor in (input, weight, bias))
+    dtype = input.dtype
+    if weight.dtype is not dtype or (bias is not None and bias.dtype is not dtype):
+        raise _mismatch("dtype", [str(t.dtype) for t in (input, weight, bias) if t is not None])
+    if not _is_served(input, weight, bias):
+        return through_torch.convolve(call, input, weight, bias)
+    if call.bordered or not call.batched:
+        return _with_surroundings(call, input, weight, bias)
+    contract = contractions.conv_transpose if transposed else contractions.conv
+    return contract(
+        input, weight, bias, call.stride, call.padding, call.contracted_size, call.dilation, call.groups
+    )
+
+
+def _remembered(
+    nd: int, transposed: bool, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Call:
+    try:
+        key = (nd, transposed, input.shape, weight.shape, None if bias is None else bias.shape, request)
+        found = _REMEMBERED.get(key)
+    except (TypeError, AttributeError):  # lists, symbolic sizes, no tensors
+        return _checked(nd, transposed, input, weight, bias, request)
+    if found is not None:
+        # 1, 1.0 and True are one key, but only the first is an argument: the very objects must come back.
+        if all(map(operator.is_, found[0], request)):
+            return found[1]
+    elif len(_REMEMBERED) >= _MOST_REMEMBERED:
+        _REMEMBERED.clear()
+    call = _checked(nd, transposed, input, weight, bias, request)
+    _REMEMBERED[key] = (request, call)
+    return call
+
+
+def _checked(
+    nd: int, transposed: bool, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Call:
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, (Tensor, type(None)) if name == "bias" else Tensor):
+            raise TypeError(f"{name!r} must be a tensor: got {type(tensor).__name__}; legal: torch.Tensor")
+    stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
+    bias_shape = None if bias is None else bias.shape
+    return check(
+        nd,
+        transposed,
+        input.shape,
+        weight.shape,
+        bias_shape,
+        Request(stride, padding, dilation, groups, output_padding, output_size, padding_mode),
+    )
+
+
+def _autocast(tensor: Tensor | None) -> Any:
+    """Cast as torch's convolutions are cast under ``torch.autocast("cpu")``: floats, but never float64."""
+    if tensor is None or tensor.dtype is torch.float64 or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.get_autocast_dtype("cpu")) if tensor.device.type == "cpu" else tensor
+
+
+def _is_served(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    for tensor in (input, weight) if bias is None else (input, weight, bias):
+        if tensor.device.type not in _SERVED_DEVICES or tensor.layout is not torch.strided:
+            return False
+        if tensor.device != input.device:
+            raise _mismatch("device", [str(t.device) for t in (input, weight, bias) if t is not None])
+    return input.dtype in ENGINE_DTYPES
+
+
+def _mismatch(what: str, got: list[str]) -> DTypeError:
+    return DTypeError(
+        f"'weight' and 'bias' must have the {what} of 'input': got {', '.join(got)}; legal: {got[0]} for all"
+    )
+
+
+def _with_surroundings(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Give an unbatched input its batch and a convolution its border; fold a transposed one's border back."""
+    if not call.batched:
+        input = input.unsqueeze(0)
+    geometry = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups)
+    if not call.transposed:
+        if call.bordered:
+            input = borders.pad(input, call.pairs, call.padding_mode)
+        result = contractions.conv(input, weight, bias, *geometry)
+    elif not call.bordered:
+        result = contractions.conv_transpose(input, weight, bias, *geometry)
+    else:
+        dtype = input.dtype
+        if dtype in _NARROW:
+            # The fold adds to sums: in float32, so that the result is rounded once.
+            input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
+        full = contractions.conv_transpose(input, weight, None, *geometry)
+        result = borders.fold(full, call.pairs, call.padding_mode)
+        if bias is not None:
+            result = result + bias.reshape(-1, *[1] * call.nd)
+        result = result.to(dtype)
+    return result if call.batched else result.squeeze(0)

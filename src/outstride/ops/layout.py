@@ -1,0 +1,41 @@
+"""Which memory format a result takes: channels_last as soon as one operand is stored so, as in torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
+    """Return the memory format of what a contraction of two operands returns.
+
+    Args:
+        first, second: the two operands, (N, C, *size) or (O, C/g, *kernel_size).
+
+    Returns:
+        channels_last (2-d) or channels_last_3d where the strides of one operand say so, otherwise contiguous.
+    """
+    rank = first.dim()
+    if rank in _FORMATS and (_is_channels_last(first) or _is_channels_last(second)):
+        return _FORMATS[rank]
+    return torch.contiguous_format
+
+
+def settled(result: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return the result in the memory format that its operands ask for, copied only where it is not yet."""
+    return result.contiguous(memory_format=result_format(first, second))
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    # Sizes of one fit every format, so the strides decide, read from the channels outwards as torch does.
+    sizes, strides = tensor.shape, tensor.stride()
+    if strides[1] == 0 or strides[1] > strides[-1]:
+        return False
+    least = 0
+    for axis in (1, *range(tensor.dim() - 1, 1, -1), 0):
+        if sizes[axis] == 0 or strides[axis] < least or (axis == 0 and least == strides[1]):
+            return False
+        least = strides[axis] * max(sizes[axis], 1)
+    return True

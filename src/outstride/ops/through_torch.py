@@ -1,0 +1,50 @@
+"""The same calls through torch's own convolutions, for dtypes and devices that the engine does not serve."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from outstride import padding
+from outstride.ops.call import Call
+
+_CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return torch's result for a checked call, batched or not.
+
+    Where torch has the same parameters they are handed over. Otherwise a convolution gets its border first, and
+    a transposed one is computed in full, cut or continued with zeros to size, folded, and given its bias last.
+    """
+    symmetric = all(low == high for low, high in call.pairs)
+    lows = tuple(low for low, _ in call.pairs)
+    if not call.transposed:
+        operator = _CONV[call.nd]
+        if symmetric and not call.bordered:
+            return operator(input, weight, bias, call.stride, lows, call.dilation, call.groups)
+        if not call.batched:
+            input = input.unsqueeze(0)
+        input = padding.pad(input, call.pairs, call.padding_mode)
+        result = operator(input, weight, bias, call.stride, 0, call.dilation, call.groups)
+    else:
+        if symmetric and not call.bordered:
+            return _CONV_TRANSPOSE[call.nd](
+                input, weight, bias, call.stride, lows, call.output_padding, call.groups, call.dilation
+            )
+        if not call.batched:
+            input = input.unsqueeze(0)
+        result = _transposed(call, input, weight, bias)
+    return result if call.batched else result.squeeze(0)
+
+
+def _transposed(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    full = _CONV_TRANSPOSE[call.nd](input, weight, None, call.stride, 0, 0, call.groups, call.dilation)
+    ends: list[int] = []
+    for low, wanted, length in zip(call.padding, call.contracted_size, full.shape[2:], strict=True):
+        ends[:0] = [-low, wanted + low - length]
+    result = F.pad(full, ends)
+    if call.bordered:
+        result = padding.fold(result, call.pairs, call.padding_mode)
+    return result if bias is None else result + bias.reshape(-1, *[1] * call.nd)

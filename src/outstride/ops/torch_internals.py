@@ -1,0 +1,105 @@
+"""The few private doors of torch that a cheap and transformable call needs, each with a way around it.
+
+Only speed depends on those of the first half: where a torch release lacks one, every call takes torch's
+dispatcher instead. The second half lets the operators stand under torch.func as torch's own do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+_ORDINARY = frozenset({Tensor, Parameter})
+
+try:
+    _transforms_active = torch._C._are_functorch_transforms_active
+    _dispatch_modes = torch._C._len_torch_dispatch_stack
+    _function_modes = torch._C._len_torch_function_stack
+    _tracing_state = torch._C._get_tracing_state
+    _profiling = torch._C._autograd._profiler_enabled
+    _dispatch_keys = torch._C._dispatch_keys
+    with torch.inference_mode():
+        _PLAIN_KEYS = {_dispatch_keys(torch.empty(0)).raw_repr()}
+    _PLAIN_KEYS.add(_dispatch_keys(torch.empty(0)).raw_repr())
+    _DOORS = True
+except AttributeError:  # pragma: no cover - a torch that moved them
+    _DOORS = False
+
+
+def nobody_listens() -> bool:
+    """Whether no transform, mode, tracer, profiler or forward derivative wants to see the next operator."""
+    return (
+        _DOORS
+        and not _transforms_active()
+        and not _dispatch_modes()
+        and not _function_modes()
+        and not forward_derivatives_active()
+        and _tracing_state() is None
+        and not _profiling()
+    )
+
+
+def forward_derivatives_active() -> bool:
+    """Whether some dual level is open, so that any tensor may carry a tangent."""
+    return forward_ad._current_level >= 0
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is dense CPU memory and nothing else: no subclass, wrapper or lazy negation."""
+    return type(tensor) in _ORDINARY and _dispatch_keys(tensor).raw_repr() in _PLAIN_KEYS
+
+
+_Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
+
+
+class OneLevel(_Function):  # type: ignore[misc]
+    """An autograd function of one differentiation level: the dispatcher walks the levels, not the function."""
+
+
+@contextmanager
+def one_level() -> Iterator[None]:
+    """Allow a ``OneLevel`` function to be applied while torch.func transforms are active."""
+    with ExitStack() as stack:
+        if torch._C._are_functorch_transforms_active():
+            from torch._functorch import autograd_function
+
+            stack.enter_context(autograd_function.enable_single_level_autograd_function())  # type: ignore[attr-defined]
+        yield
+
+
+def redispatch_from_function(operator: Any, keyset: Any, *arguments: Any) -> Tensor:
+    """Call an operator below its derivative, from inside an autograd function.
+
+    The function has switched both kinds of derivative off; the outer levels of torch.func still want theirs.
+    """
+    with ExitStack() as stack:
+        if torch._C._are_functorch_transforms_active():
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(forward_ad._set_fwd_grad_enabled(True))
+        return redispatch(operator, keyset, *arguments)
+
+
+def redispatch(operator: Any, keyset: Any, *arguments: Any) -> Tensor:
+    """Call an operator below its derivative."""
+    with torch._C._AutoDispatchBelowAutograd():
+        result: Tensor = operator.redispatch(keyset & torch._C._after_autograd_keyset, *arguments)
+        return result
+
+
+@contextmanager
+def outer_tangents() -> Iterator[None]:
+    """Let the levels around a jvp see the operators inside it; torch switches them off with its own."""
+    with forward_ad._set_fwd_grad_enabled(True):
+        yield
+
+
+def without_own_tangent(tensor: Tensor) -> Tensor:
+    """The tensor at this level without this level's tangent; the tangents of outer levels stay."""
+    primal: Tensor = forward_ad.unpack_dual(tensor).primal
+    return primal

@@ -1,0 +1,106 @@
+"""Padding modes as linear maps: ``pad`` and its exact adjoint ``fold``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pairs = Sequence[tuple[int, int]]
+
+
+def pad(input: Tensor, pairs: Pairs, mode: str) -> Tensor:
+    """Continue a tensor beyond its borders.
+
+    Args:
+        input: (N, C, *size).
+        pairs: one (low, high) pair per spatial axis, each 0 or more; below the size for "reflect", at most
+            the size for "circular".
+        mode: "zeros", "reflect" (the edge sample is not repeated), "replicate" or "circular".
+
+    Returns:
+        (N, C, *size + low + high): 1234 with (2, 2) becomes 321234 32 read as 32|1234|32 (reflect),
+        11|1234|44 (replicate), 34|1234|12 (circular), 00|1234|00 (zeros).
+
+    Example:
+        >>> pad(torch.tensor([[[1, 2, 3, 4]]]), [(2, 1)], "circular").tolist()
+        [[[3, 4, 1, 2, 3, 4, 1]]]
+    """
+    if not any(low or high for low, high in pairs):
+        return input
+    if mode == "zeros":
+        return F.pad(input, [end for pair in reversed(pairs) for end in pair])
+    for axis, (low, high) in enumerate(pairs, 2):
+        input = _extend(input, axis, low, high, mode)
+    return input
+
+
+def fold(output: Tensor, pairs: Pairs, mode: str) -> Tensor:
+    """Bring what lies beyond the borders back inside: the exact adjoint of ``pad``.
+
+    Args:
+        output: (N, C, *size + low + high).
+        pairs, mode: as they were given to ``pad``.
+
+    Returns:
+        (N, C, *size): zeros drops the border, replicate adds it to the edge sample, reflect adds it mirrored,
+        circular adds it at the other end. Law: <pad(x), y> = <x, fold(y)>.
+
+    Example:
+        >>> fold(torch.tensor([[[10, 20, 1, 2, 3, 4, 30]]]), [(2, 1)], "circular").tolist()
+        [[[31, 2, 13, 24]]]
+    """
+    for axis, (low, high) in enumerate(pairs, 2):
+        if low or high:
+            output = _fold_axis(output, axis, low, high, mode)
+    return output
+
+
+def _extend(input: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
+    size = input.shape[axis]
+    parts = [input]
+    if low:
+        parts.insert(0, _border(input, axis, low, mode, (1, 0, size - low)))
+    if high:
+        parts.append(_border(input, axis, high, mode, (size - 1 - high, size - 1, 0)))
+    return torch.cat(parts, axis) if len(parts) > 1 else input
+
+
+def _border(input: Tensor, axis: int, width: int, mode: str, starts: tuple[int, int, int]) -> Tensor:
+    reflect, replicate, circular = starts
+    if mode == "reflect":
+        return input.narrow(axis, reflect, width).flip(axis)
+    if mode == "replicate":
+        shape = list(input.shape)
+        shape[axis] = width
+        return input.narrow(axis, replicate, 1).expand(shape)
+    return input.narrow(axis, circular, width)
+
+
+def _fold_axis(output: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
+    size = output.shape[axis] - low - high
+    inside = output.narrow(axis, low, size)
+    if mode == "zeros":
+        return inside
+    if low:
+        border = output.narrow(axis, 0, low)
+        inside = inside + _moved_back(border, axis, size, mode, (1, 0, size - low))
+    if high:
+        border = output.narrow(axis, low + size, high)
+        inside = inside + _moved_back(border, axis, size, mode, (size - 1 - high, size - 1, 0))
+    return inside
+
+
+def _moved_back(border: Tensor, axis: int, size: int, mode: str, starts: tuple[int, int, int]) -> Tensor:
+    """The border where ``pad`` read it from, zeros elsewhere."""
+    reflect, replicate, circular = starts
+    if mode == "reflect":
+        border, start = border.flip(axis), reflect
+    elif mode == "replicate":
+        border, start = border.sum(axis, keepdim=True, dtype=border.dtype), replicate
+    else:
+        start = circular
+    after = size - start - border.shape[axis]
+    return F.pad(border, [0, 0] * (border.dim() - 1 - axis) + [start, after])

@@ -103,7 +103,7 @@ def test_the_table_names_every_room_once() -> None:
 @pytest.mark.parametrize("room", sorted(rooms()))
 def test_a_room_imports_what_the_table_says(room: str) -> None:
     ours, others = rooms()[room]
-    assert set(ours) == set(table()[room][0]), f"{room} and its row in ARCHITECTURE.md differ"
+    assert set(ours) - {FACE} == set(table()[room][0]), f"{room} and its row in ARCHITECTURE.md differ"
     assert others - STANDARD == set(table()[room][1]), f"{room} and its row in ARCHITECTURE.md differ"
 
 

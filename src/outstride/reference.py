@@ -284,7 +284,7 @@ def conv_weight(
 
     Args:
         x: (N, C, *in) or (C, *in), one to three axes.
-        y: (N, O, *out) or (O, *out); ``out`` at most conv's output size, and of any size with zero padding.
+        y: (N, O, *out) or (O, *out), out at most conv's output size, and of any size with zero padding.
         kernel_size: size of the weight that is wanted.
         stride, padding, dilation, groups, padding_mode: as in ``conv``.
 
@@ -315,7 +315,8 @@ def conv_weight(
     most = geometry.output_size(spec, ins) if padding_mode != "zeros" else outs
     if any(out > legal for out, legal in zip(outs, most, strict=True)):
         raise ShapeError(
-            f"'y' must lie in conv's output with padding_mode={padding_mode!r}: got {outs}; legal: {most} or less"
+            f"'y' must lie in conv's output with padding_mode={padding_mode!r}: got {outs}; "
+            f"legal: {most} or less"
         )
     ties = _ties(geometry.resolve(spec, ins), ins, outs)
     X, Y = positions_first(X, spec), positions_first(Y, spec)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from outstride.ops.gather import GatherCall
-from outstride.runtime import machine
+from outstride.runtime import machine, prefer_large
 
 _LIMIT = 1024
 _calls: OrderedDict[object, GatherCall] = OrderedDict()
@@ -40,6 +40,7 @@ def _gather(
 ) -> Tensor:  # fmt: skip
     if out is None:
         out = _empty(x, (x.shape[0], channels, *output_size))
+        prefer_large(out.data_ptr(), out.nbytes)
     if out.numel() == 0:
         return out
     if x.numel() == 0 or w.numel() == 0:

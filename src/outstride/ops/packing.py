@@ -14,7 +14,7 @@ from outstride.codegen.weights import weights_source
 from outstride.ops.blocks import Block, address, table
 from outstride.planner.layout import Layout
 from outstride.planner.plan import KernelPlan
-from outstride.runtime import kernel
+from outstride.runtime import kernel, prefer_large
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Packer:
     def pack(self, weight: Tensor, threads: int) -> Tensor:
         """The weight in the order of the microkernel."""
         packed = torch.empty(max(1, self.elements) + 64, dtype=self.dtype)
+        prefer_large(packed.data_ptr(), packed.nbytes)
         block = self._block.fresh()
         block[WEIGHT_INDEX["w_at"]] = weight.data_ptr()
         block[WEIGHT_INDEX["packed_at"]] = packed.data_ptr()

@@ -4,8 +4,10 @@ from outstride.runtime import cache
 from outstride.runtime.facts import info
 from outstride.runtime.host import available, decline, instruction_set, machine
 from outstride.runtime.kernels import compilations, kernel
+from outstride.runtime.pages import prefer_large
 from outstride.runtime.scratch import scratch
 
 __all__ = [
-    "available", "cache", "compilations", "decline", "info", "instruction_set", "kernel", "machine", "scratch",
+    "available", "cache", "compilations", "decline", "info", "instruction_set", "kernel", "machine", "prefer_large",
+    "scratch",
 ]  # fmt: skip

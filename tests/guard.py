@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import json
 import mmap
+import signal
+import subprocess
+import sys
+import traceback
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tests.cases import BY_ID, Case
+from tests.operands import arrange, contractions, draw
+from tests.tolerance import assert_same_bits
+
 Edge = Literal["start", "end"]
+_ROOT = Path(__file__).parents[1]
 _PAGE_BYTES = mmap.PAGESIZE
 _PROT_NONE, _PROT_READ_WRITE = 0, mmap.PROT_READ | mmap.PROT_WRITE
 _LIBC = ctypes.CDLL(ctypes.util.find_library("c") or None, use_errno=True)
@@ -77,3 +89,63 @@ class GuardedPages:
         first = base + _PAGE_BYTES + (inner - size_bytes if edge == "end" else 0)
         raw = (ctypes.c_char * size_bytes).from_address(first)
         return torch.frombuffer(raw, dtype=dtype, count=count)
+
+
+def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
+    """Law 5 of one case: every tensor in guarded memory, and the results are those of ordinary memory."""
+    operands = arrange(draw(case, "short", dtype), case.layout, case.weight_layout)
+    if not case.batched:
+        operands = replace(operands, input=operands.input[None], grad_output=operands.grad_output[None])
+    expected = {name: call() for name, call in contractions(case, operands).items()}
+    with GuardedPages() as pages:
+        guarded = operands.map(lambda t: pages.copy(t, edge))
+        for name, call in contractions(case, guarded).items():
+            assert_same_bits(call(), expected[name], f"{name}, operands at the {edge} of a page")
+            place = pages.empty_like(expected[name], edge)
+            call(out=place)
+            assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
+
+
+def main(dtype_name: str, edge: Edge, ids: list[str]) -> None:
+    for name in ids:
+        print(json.dumps({"begin": name}), flush=True)
+        try:
+            check_bounds(BY_ID[name], getattr(torch, dtype_name), edge)
+            reason = ""
+        except Exception:  # noqa: BLE001 - the parent shows whatever it was as the failure of this case
+            reason = traceback.format_exc()
+        print(json.dumps({"end": name, "failure": reason}), flush=True)
+
+
+def play(dtype: torch.dtype, edge: Edge, ids: list[str]) -> dict[str, str]:
+    """Play cases in processes of their own; what went wrong by case id, "" where nothing did.
+
+    A process that dies takes down one case only: the rest starts again behind it.
+    """
+    found: dict[str, str] = {}
+    while len(found) < len(ids):
+        waiting = [i for i in ids if i not in found]
+        command = [sys.executable, "-m", "tests.guard", str(dtype).removeprefix("torch."), edge, *waiting]
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=False)
+        running = ""
+        for line in filter(lambda text: text.startswith("{"), done.stdout.splitlines()):
+            record = json.loads(line)
+            running = record.get("begin", "")
+            if "end" in record:
+                found[record["end"]] = record["failure"]
+        if done.returncode and not running:
+            raise RuntimeError(f"the guarded process did not start: {done.stderr[-2000:]}")
+        if running:
+            how = (
+                signal.Signals(-done.returncode).name
+                if done.returncode < 0
+                else f"exit code {done.returncode}"
+            )
+            found[running] = (
+                f"the process died of {how}: memory outside the tensors was touched\n{done.stderr[-2000:]}"
+            )
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])  # type: ignore[arg-type]

@@ -1,0 +1,305 @@
+"""The seven laws, each stated once: `verify_contract(case, law)` holds for every case of the table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from outstride import runtime
+from outstride.ops import execute
+from tests.cases import LAYOUTS, Case
+from tests.operands import (
+    Operands,
+    adjoint,
+    apply,
+    arrange,
+    contractions,
+    definition,
+    draw,
+    run,
+    terms,
+    torch_opinion,
+)
+from tests.tolerance import (
+    assert_close_to_reference,
+    assert_dot_equal,
+    assert_integers_equal,
+    assert_same_bits,
+)
+
+ROOT = Path(__file__).parents[1]
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INSTRUCTION_SETS = ("avx512", "avx2", "generic")
+INSTRUCTION_SET_VARIABLE = "OUTSTRIDE_ISA"
+
+
+def verify_contract(case: Case, law: str, dtype: torch.dtype = torch.float32) -> None:
+    """Assert that a case obeys one law; the laws are the keys of `LAWS`."""
+    LAWS[law](case, dtype)
+
+
+def _value(case: Case, dtype: torch.dtype) -> None:
+    values = "reals" if dtype in (torch.float32, torch.float64) else "short"
+    found = run(case, arrange(draw(case, values, dtype), case.layout, case.weight_layout))
+    truth, magnitude = definition(case, values, False), definition(case, values, True)
+    for name, result in found.items():
+        assert_close_to_reference(result, truth[name], magnitude[name], terms(case, name), dtype, name)
+
+
+def _value_by_torch(case: Case, dtype: torch.dtype) -> None:
+    """The same, judged by float64 torch where loops would take minutes."""
+    operands = draw(case, "short", dtype)
+    truth, magnitude = torch_opinion(case, operands), torch_opinion(case, operands.map(torch.abs))
+    for name, result in run(case, operands).items():
+        expected, scale = truth[name].numpy(), magnitude[name].numpy()
+        assert_close_to_reference(result, expected, scale, terms(case, name), dtype, name)
+
+
+def _integers(case: Case, dtype: torch.dtype) -> None:
+    truth = definition(case, "integers", False)
+    for name, result in run(case, draw(case, "integers", dtype)).items():
+        assert_integers_equal(result, truth[name], dtype, name)
+
+
+def _adjoint(case: Case, dtype: torch.dtype) -> None:
+    values = "reals" if dtype in (torch.float32, torch.float64) else "short"
+    operands = draw(replace(case, bias=False), values, dtype)
+    x, y = operands.input, operands.grad_output
+    magnitude = definition(replace(case, bias=False), values, True)["output"]
+    scale = float((torch.from_numpy(magnitude) * y.double().abs()).sum())
+    count = max(terms(case, "output"), terms(case, "grad_input"))
+    forward, back = apply(case, x, operands.weight, None), adjoint(case, y, operands.weight)
+    assert_dot_equal((forward, y), (x, back), scale, count, dtype)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _threads(case: Case, dtype: torch.dtype) -> None:
+    operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
+    with threads(1):
+        expected = run(case, operands)
+    for count in (2, 3, 4):
+        with threads(count):
+            _assert_same_results(run(case, operands), expected, f"{count} threads")
+
+
+def _layouts(case: Case, dtype: torch.dtype) -> None:
+    drawn = draw(case, "reals", dtype)
+    for layout in LAYOUTS:
+        for other in ("contiguous", layout):
+            operands = arrange(drawn, layout, other)
+            plain = operands.map(lambda t: t.contiguous().clone())
+            _assert_same_results(run(case, operands), run(case, plain), f"{layout} input, {other} weight")
+
+
+def _batch(case: Case, dtype: torch.dtype) -> None:
+    if not case.batched:
+        return _unbatched(case, dtype)
+    operands = draw(case, "reals", dtype)
+    whole = run(case, operands)
+    for n in range(case.batch):
+        one = replace(operands, input=operands.input[n : n + 1], grad_output=operands.grad_output[n : n + 1])
+        found = run(replace(case, batch=1), one)
+        for name in ("output", "grad_input"):
+            assert_same_bits(found[name], whole[name][n : n + 1], f"{name} of element {n} by itself")
+    return None
+
+
+def _unbatched(case: Case, dtype: torch.dtype) -> None:
+    operands = draw(case, "reals", dtype)
+    batch = replace(operands, input=operands.input[None], grad_output=operands.grad_output[None])
+    whole = run(replace(case, batched=True), batch)
+    expected = {k: v if k in ("grad_weight", "grad_bias") else v[0] for k, v in whole.items()}
+    _assert_same_results(run(case, operands), expected, "without batch axis")
+
+
+def _rounding(case: Case, dtype: torch.dtype) -> None:
+    """A narrow dtype is the float32 result rounded once, so nothing else may differ."""
+    operands = draw(case, "short", torch.float32)
+    wide = run(case, operands)
+    narrow = run(case, operands.map(lambda t: t.to(dtype)))
+    _assert_same_results(narrow, {k: v.to(dtype) for k, v in wide.items()}, f"float32 rounded to {dtype}")
+
+
+def _tile(case: Case, dtype: torch.dtype) -> None:
+    """Part of the output, from the part of the input it needs, is the same part of the whole."""
+    if case.padding_mode != "zeros" or not case.batched:
+        return
+    operands = draw(case, "reals", dtype)
+    low = tuple(low for low, _ in case.pads)
+    whole = contractions(case, operands)["output"]()
+    for axis, size in enumerate(case.out_spatial):
+        for start, stop in _tiles(size):
+            part, shifted = _needed(case, operands.input, axis, start, stop)
+            pads = tuple(shifted if a == axis else p for a, p in enumerate(low))
+            sizes = tuple(stop - start if a == axis else n for a, n in enumerate(case.out_spatial))
+            call = execute.conv_transpose if case.transposed else execute.conv
+            fixed = (case.dilation, case.groups)
+            found = call(part, operands.weight, operands.bias, case.stride, pads, sizes, *fixed)
+            expected = whole.narrow(axis + 2, start, stop - start)
+            assert_same_bits(found, expected, f"outputs {start}..{stop} of axis {axis}")
+
+
+def _tiles(size: int) -> list[tuple[int, int]]:
+    cuts = sorted({0, 1, size // 3, size // 2, size - 1, size} | {c for c in (16, 48) if c < size})
+    return [(a, b) for a in cuts for b in cuts if a < b and (b - a < size)]
+
+
+def _needed(case: Case, x: Tensor, axis: int, start: int, stop: int) -> tuple[Tensor, int]:
+    """The slice of the input that outputs start..stop of an axis read, and the padding it then has."""
+    s, p, n = case.stride[axis], case.pads[axis][0], case.input_size[axis]
+    reach = (case.kernel_size[axis] - 1) * case.dilation[axis]
+    if not case.transposed:
+        first, last = start * s - p, (stop - 1) * s - p + reach + 1
+        low, high = min(max(first, 0), n), max(min(last, n), 0)
+        return x.narrow(axis + 2, low, max(high - low, 0)), max(low - first, 0)
+    low = max(0, min(-((reach - start - p) // s), (start + p) // s, n - 1))
+    high = min(n, (stop - 1 + p) // s + 1)
+    return x.narrow(axis + 2, low, max(high - low, 0)), p + start - low * s
+
+
+def _closure(case: Case, dtype: torch.dtype) -> None:
+    """First and second derivatives, backward and forward, against finite differences."""
+    operands = draw(case, "reals", torch.float64)
+    leaves = [t.requires_grad_() for t in (operands.input, operands.weight, operands.bias) if t is not None]
+
+    def function(*given: Tensor) -> Tensor:
+        return apply(case, given[0], given[1], given[2] if len(given) == 3 else None)
+
+    assert torch.autograd.gradcheck(function, leaves, check_forward_ad=True, check_undefined_grad=False)
+    assert torch.autograd.gradgradcheck(
+        function,
+        leaves,
+        operands.grad_output.requires_grad_(),
+        check_fwd_over_rev=True,
+        check_undefined_grad=False,
+    )
+
+
+def _vmap(case: Case, dtype: torch.dtype) -> None:
+    """vmap over inputs, weights, biases and all together is the loop over them."""
+    drawn = [draw(replace(case, id=f"{case.id}-{n}"), "reals", dtype) for n in range(3)]
+    names = ["input", "weight"] + ["bias"] * case.bias
+    stacked = [torch.stack([getattr(o, name) for o in drawn]) for name in names]
+
+    def function(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        return apply(case, x, w, b)
+
+    for mapped in ({"input"}, {"weight"}, set(names)):
+        dims = tuple(0 if name in mapped else None for name in names)
+        given = [t if name in mapped else t[0] for name, t in zip(names, stacked, strict=True)]
+        found = torch.func.vmap(function, in_dims=dims)(*given)
+        loop = [
+            function(*(t[n] if d == 0 else t for t, d in zip(given, dims, strict=True))) for n in range(3)
+        ]
+        assert_same_bits(found, torch.stack(loop), f"vmap over {sorted(mapped)}")
+
+
+def _halo(case: Case, dtype: torch.dtype) -> None:
+    """A NaN arrives at exactly the elements whose sum it is a term of.
+
+    A NaN that meets a zero of the padding is no term of grad_weight in one reading of the definition and is in
+    another; so grad_weight is asked only about the operand that is padded.
+    """
+    operands = draw(replace(case, bias=False), "reals", dtype)
+    clean, ones = run(case, operands), operands.map(torch.ones_like)
+    for side, results in (
+        ("input", ("output", "grad_weight")),
+        ("grad_output", ("grad_input", "grad_weight")),
+    ):
+        given: Tensor = getattr(operands, side)
+        for place in {0, given.numel() // 2, given.numel() - 1} if given.numel() else ():
+            poisoned, indicator = given.clone(), torch.zeros_like(given)
+            poisoned.view(-1)[place], indicator.view(-1)[place] = float("nan"), 1.0
+            reached = torch_opinion(replace(case, bias=False), replace(ones, **{side: indicator}))
+            found = run(case, replace(operands, **{side: poisoned}))
+            for name in names:
+                expected = clean[name].masked_fill(reached[name] > 0, float("nan"))
+                assert_same_bits(found[name], expected, f"{name} with a NaN at {place} of {side}")
+
+
+def _sizes(case: Case, dtype: torch.dtype) -> None:
+    """Law 6: once a layer has run, another size of it compiles nothing."""
+    run(case, draw(case, "reals", dtype))
+    before = runtime.compilations()
+    for growth in (1, 2, 16, 61) if case.nd == 1 else (1, 5, 16):
+        grown = tuple(n + growth for n in case.input_size)
+        other = replace(case, input_size=grown, output_size=None, batch=case.batch + 1 if case.batched else 1)
+        run(other, draw(other, "reals", dtype))
+        assert runtime.compilations() == before, (
+            f"input_size={grown} compiled {runtime.compilations() - before} kernels after {case.input_size} had run"
+        )
+
+
+def digests(case: Case, dtype: torch.dtype) -> dict[str, str]:
+    """A fingerprint of the bits of every result, to compare runs in different processes."""
+    found = run(case, arrange(draw(case, "reals", dtype), case.layout, case.weight_layout))
+    return {
+        name: hashlib.sha256(result.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+        for name, result in found.items()
+        if result.numel()
+    }
+
+
+def digests_on(instruction_set: str, dtype: torch.dtype, ids: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """The fingerprints of cases in a process that may use one instruction set only."""
+    program = (
+        "import json, sys, torch\n"
+        "from outstride import runtime\n"
+        "from tests.cases import BY_ID\n"
+        "from tests.contract import digests\n"
+        "dtype = getattr(torch, sys.argv[1])\n"
+        "found = {i: digests(BY_ID[i], dtype) for i in sys.argv[2:]}\n"
+        "print(json.dumps([runtime.info()['instruction_set'], found]))\n"
+    )
+    environment = {**os.environ, INSTRUCTION_SET_VARIABLE: instruction_set}
+    name = str(dtype).removeprefix("torch.")
+    done = subprocess.run(
+        [sys.executable, "-c", program, name, *ids],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{INSTRUCTION_SET_VARIABLE}={instruction_set}: {done.stderr[-3000:]}"
+    used, found = json.loads(done.stdout.splitlines()[-1])
+    assert used == instruction_set, f"asked for {instruction_set!r}, the engine says it uses {used!r}"
+    return dict(found)
+
+
+def _assert_same_results(found: dict[str, Tensor], expected: dict[str, Tensor], how: str) -> None:
+    assert found.keys() == expected.keys()
+    for name, result in found.items():
+        assert_same_bits(result, expected[name], f"{name} ({how})")
+
+
+LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
+    "value": _value,
+    "value_by_torch": _value_by_torch,
+    "integers": _integers,
+    "adjoint": _adjoint,
+    "closure": _closure,
+    "vmap": _vmap,
+    "threads": _threads,
+    "layouts": _layouts,
+    "batch": _batch,
+    "rounding": _rounding,
+    "tile": _tile,
+    "halo": _halo,
+    "sizes": _sizes,
+}

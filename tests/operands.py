@@ -1,0 +1,247 @@
+"""What a case is fed with, and the two ways to run it: through the public functional and through the definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from outstride import functional, reference
+from outstride.ops import execute
+from tests.cases import Case
+
+Contraction = Callable[..., Tensor]
+_SAME_MEANING = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+@dataclass(frozen=True)
+class Operands:
+    """The tensors of one call; `grad_output` is what backward is started with."""
+
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    grad_output: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Operands:
+        bias = None if self.bias is None else change(self.bias)
+        return Operands(change(self.input), change(self.weight), bias, change(self.grad_output))
+
+
+def draw(case: Case, values: str, dtype: torch.dtype = torch.float64) -> Operands:
+    """Operands of a case, the same on every machine.
+
+    `values`: "reals" are float32 numbers, "short" have 8 significant bits so that bfloat16 and float16 hold them
+    exactly, "integers" are so small that no sum is rounded before its end.
+    """
+    rng = np.random.default_rng(case.seed)
+
+    def tensor(shape: tuple[int, ...]) -> Tensor:
+        if values == "integers":
+            return torch.from_numpy(rng.integers(-3, 4, shape).astype(np.float64))
+        reals = torch.from_numpy(rng.standard_normal(shape)).float()
+        return (reals.bfloat16().float() if values == "short" else reals).double()
+
+    bias = tensor((case.out_channels,)) if case.bias else None
+    drawn = Operands(tensor(case.input_shape), tensor(case.weight_shape), bias, tensor(case.output_shape))
+    if (
+        case.layout == "expanded"
+    ):  # an expanded tensor repeats itself, so the definition must see it repeated too
+        drawn = arrange(drawn, "expanded", case.weight_layout)
+    if not case.batched:
+        drawn = replace(drawn, input=drawn.input[0], grad_output=drawn.grad_output[0])
+    return drawn.map(lambda t: t.to(dtype))
+
+
+def arranged(tensor: Tensor, layout: str) -> Tensor:
+    """The same values at other strides; "expanded" repeats the first element of the two leading axes."""
+    if layout == "contiguous":
+        return tensor.contiguous()
+    if layout == "channels_last":
+        return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.dim() > 2 else tensor
+    if layout == "permuted":
+        order = tuple(reversed(range(tensor.dim())))
+        return tensor.permute(order).contiguous().permute(order)
+    if layout == "sliced":
+        wide = tensor.new_full([2 * n + 1 for n in tensor.shape], float("nan"))
+        view = wide[tuple(slice(1, 2 * n + 1, 2) for n in tensor.shape)]
+        return view.copy_(tensor)
+    if layout == "expanded":
+        return tensor[:1, :1].expand(tensor.shape) if tensor.numel() else tensor
+    raise ValueError(f"no layout {layout!r}")
+
+
+def arrange(operands: Operands, layout: str, weight_layout: str) -> Operands:
+    """Operands with input and grad_output in one layout and the weight in another."""
+    return replace(
+        operands,
+        input=arranged(operands.input, layout),
+        grad_output=arranged(operands.grad_output, layout),
+        weight=arranged(operands.weight, weight_layout),
+    )
+
+
+def apply(case: Case, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The case through `outstride.functional`, as a user writes it."""
+    options: dict[str, Any] = {
+        "stride": case.stride,
+        "padding": case.padding,
+        "dilation": case.dilation,
+        "groups": case.groups,
+        "padding_mode": case.padding_mode,
+    }
+    if case.transposed:
+        options["output_padding"] = case.output_padding
+        if case.output_size is not None:
+            options["output_size"] = case.output_size
+    call: Callable[..., Tensor] = getattr(functional, f"{case.operator}{case.nd}d")
+    return call(x, weight, bias, **options)
+
+
+def adjoint(case: Case, y: Tensor, weight: Tensor) -> Tensor:
+    """The other operator on the same geometry, from the output's side back to the input's."""
+    options: dict[str, Any] = {
+        "stride": case.stride,
+        "padding": case.pads,
+        "dilation": case.dilation,
+        "groups": case.groups,
+        "padding_mode": case.padding_mode,
+    }
+    if not case.transposed:
+        call = getattr(functional, f"conv_transpose{case.nd}d")
+        result: Tensor = call(y, weight, output_size=case.input_size, **options)
+        return result
+    call = getattr(functional, f"conv{case.nd}d")
+    # output_padding beyond the stride leaves room for further windows, which the transposed operator never had
+    wider: Tensor = call(y, weight, **options)
+    return wider[(..., *(slice(n) for n in case.input_size))]
+
+
+def run(case: Case, operands: Operands) -> dict[str, Tensor]:
+    """Forward and backward: the output and every gradient."""
+    names = ["input", "weight"] + ["bias"] * (operands.bias is not None)
+    leaves = {name: getattr(operands, name).detach().requires_grad_() for name in names}
+    output = apply(case, leaves["input"], leaves["weight"], leaves.get("bias"))
+    grads = torch.autograd.grad(output, list(leaves.values()), operands.grad_output)
+    found = {f"grad_{name}": grad for name, grad in zip(leaves, grads, strict=True)}
+    return {"output": output.detach(), **found}
+
+
+def torch_opinion(case: Case, operands: Operands) -> dict[str, Tensor]:
+    """What float64 torch says: padding by its own `pad`, the transposed operator as the adjoint by autograd."""
+    x, w, gy = (t.double() for t in (operands.input, operands.weight, operands.grad_output))
+    x, gy = (t if case.batched else t.unsqueeze(0) for t in (x, gy))
+    large, small = (gy, x) if case.transposed else (x, gy)  # the operands on the two sides of the convolution
+    large, small, w = (t.detach().requires_grad_() for t in (large, small, w))
+    there = _torch_conv(case, large, w)[(..., *(slice(n) for n in small.shape[2:]))]
+    to_large, to_weight = torch.autograd.grad(there, (large, w), small)
+    bias = 0.0 if operands.bias is None else operands.bias.double().view(-1, *[1] * case.nd)
+    output, grad_input = (to_large, there) if case.transposed else (there, to_large)
+    found = {"output": (output + bias).detach(), "grad_input": grad_input.detach()}
+    found = {k: v if case.batched else v[0] for k, v in found.items()} | {"grad_weight": to_weight}
+    if operands.bias is not None:
+        found["grad_bias"] = gy.sum([0, *range(2, case.nd + 2)])
+    return found
+
+
+def _torch_conv(case: Case, x: Tensor, w: Tensor) -> Tensor:
+    pads = list(chain.from_iterable(reversed(case.pads)))
+    if x.numel() == 0:  # torch's pad refuses an empty batch in some modes
+        pads_sum = [n + low + high for n, (low, high) in zip(x.shape[2:], case.pads, strict=True)]
+        padded = x.new_zeros((*x.shape[:2], *pads_sum)) + x.sum()
+    else:
+        padded = F.pad(x, pads, mode=_SAME_MEANING[case.padding_mode])
+    conv = (F.conv1d, F.conv2d, F.conv3d)[case.nd - 1]
+    result: Tensor = conv(padded, w, None, case.stride, 0, case.dilation, case.groups)
+    return result
+
+
+def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
+    """The three contractions below `functional`, each as a function of the tensor it is to write into.
+
+    Padding modes do not exist there: their cases run with the same amount of zeros.
+    """
+    x, w, gy = operands.input, operands.weight, operands.grad_output
+    low = tuple(p for p, _ in case.pads)
+    common = (case.stride, low)
+    rest = (case.dilation, case.groups)
+    large, small = (gy, x) if case.transposed else (x, gy)
+    here, back = execute.conv, execute.conv_transpose
+    if case.transposed:
+        here, back = back, here
+
+    def into(out: Tensor | None) -> dict[str, Tensor]:
+        return {} if out is None else {"out": out}
+
+    return {
+        "output": lambda out=None: here(x, w, operands.bias, *common, case.out_spatial, *rest, **into(out)),
+        "grad_input": lambda out=None: back(gy, w, None, *common, case.input_size, *rest, **into(out)),
+        "grad_weight": lambda out=None: execute.conv_weight(
+            large, small, case.kernel_size, *common, *rest, **into(out)
+        ),
+    }
+
+
+@lru_cache(maxsize=4096)
+def definition(case: Case, values: str, magnitude: bool) -> dict[str, np.ndarray]:
+    """The loops' results for the drawn operands, or for their absolute values."""
+    operands = draw(case, values).map(torch.abs if magnitude else torch.clone)
+    kind = np.int64 if values == "integers" else np.float64
+    x, w, gy = (t.numpy().astype(kind) for t in (operands.input, operands.weight, operands.grad_output))
+    b = None if operands.bias is None else operands.bias.numpy().astype(kind)
+    options: dict[str, Any] = {
+        "stride": case.stride,
+        "dilation": case.dilation,
+        "groups": case.groups,
+        "padding_mode": case.padding_mode,
+    }
+    if case.transposed:
+        found = {
+            "output": reference.conv_transpose(
+                x, w, b, padding=case.padding, output_padding=case.output_padding,
+                output_size=case.output_size, **options,
+            ),
+            "grad_input": reference.conv(gy, w, padding=case.pads, **options)[
+                (..., *(slice(n) for n in case.input_size))
+            ],
+            "grad_weight": reference.conv_weight(gy, x, case.kernel_size, padding=case.pads, **options),
+        }  # fmt: skip
+    else:
+        found = {
+            "output": reference.conv(x, w, b, padding=case.padding, **options),
+            "grad_input": reference.conv_transpose(
+                gy, w, padding=case.pads, output_size=case.input_size, **options
+            ),
+            "grad_weight": reference.conv_weight(x, gy, case.kernel_size, padding=case.pads, **options),
+        }
+    if b is not None:
+        channel_axis = 1 if case.batched else 0
+        found["grad_bias"] = gy.sum(axis=tuple(a for a in range(gy.ndim) if a != channel_axis))
+    return found
+
+
+def terms(case: Case, result: str) -> int:
+    """Number of products in the longest sum of a result."""
+    if result == "grad_bias":
+        return max(1, case.batch * prod(case.out_spatial))
+    if result == "grad_weight":
+        return max(1, case.batch * prod(case.input_size if case.transposed else case.out_spatial))
+    if result == "grad_input":
+        other = "conv" if case.transposed else "conv_transpose"
+        case = replace(case, operator=other, in_channels=case.out_channels, out_channels=case.in_channels)
+    return case.terms * (_folds(case) if case.transposed else 1)
+
+
+def _folds(case: Case) -> int:
+    """How many elements the adjoint of a padding mode adds into one."""
+    if case.padding_mode == "zeros":
+        return 1
+    return prod(1 + low + high if case.padding_mode == "replicate" else 3 for low, high in case.pads)

@@ -122,13 +122,13 @@ def _stock_class(cls: type, module: torch.nn.Module) -> type | None:
 
 
 def _is_generated(cls: type, module: torch.nn.Module) -> bool:
-    """Whether ``parametrize`` made the class: it belongs to this module and reaches for its only base later."""
+    """Whether ``parametrize`` made the class, which reaches for its only base when it is removed."""
     return parametrize.is_parametrized(module) and len(cls.__bases__) == 1 and "forward" not in vars(cls)
 
 
 def _rebased(cls: type, base: type) -> type:
     body = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
-    return type(cls)(cls.__name__, (base,), body)
+    return type(cls.__name__, (base,), body)
 
 
 def _served_subclass(cls: type, served: type) -> type:
@@ -144,19 +144,19 @@ def _served_subclass(cls: type, served: type) -> type:
             "__reduce__": _reduce,
             "_outstride_stock": cls,
         }
-        _SERVED_SUBCLASSES[cls] = type(cls)(cls.__name__, (mixin, cls), body)
+        _SERVED_SUBCLASSES[cls] = type(cls.__name__, (mixin, cls), body)
     return _SERVED_SUBCLASSES[cls]
 
 
 def _reduce(module: Any) -> tuple[Any, ...]:
     # The class cannot be found by name, so a pickle says how to make it again.
-    return _new_served, (module._outstride_stock,), dict(vars(module))
+    return _new_served, (vars(type(module))["_outstride_stock"],), dict(vars(module))
 
 
 def _new_served(cls: type) -> Any:
     stock = next(base for base in cls.__mro__ if base in _SERVED)
     served = _served_subclass(cls, _SERVED[stock])
-    return served.__new__(served)
+    return object.__new__(served)
 
 
 def _torch_can(module: Any) -> bool:

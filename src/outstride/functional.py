@@ -174,8 +174,8 @@ def conv_transpose2d(
             axis.
         groups: 1 or more; divides both channel counts.
         output_size: instead of ``output_padding``, the size itself, among those the stride leaves open.
-        padding_mode: "zeros", or "reflect", "replicate", "circular": the padding is then not cut off but added
-            to where ``conv2d`` with that mode reads it from.
+        padding_mode: "zeros", or "reflect", "replicate", "circular": the padding is then not cut off but
+            added to where ``conv2d`` with that mode reads it from.
 
     Returns:
         (N, O, H', W') or (O, H', W'), each size being

@@ -1,7 +1,7 @@
 """The convolution layers.
 
-Each is torch's class with the engine mixed in before it, so that whatever asks for torch's class (initialisers,
-spectral_norm, quantisation, fusion) finds it. What the six share stands once, in the two mixins.
+Each is torch's class with the engine mixed in before it, so that whatever asks for torch's class
+(initialisers, spectral_norm, quantisation, fusion) finds it. What the six share stands once, in two mixins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ServedConv:
     padding: Any
     dilation: tuple[int, ...]
     groups: int
-    padding_mode: str
+    padding_mode: Any
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class ServedConvTranspose:
     output_padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
-    padding_mode: str
+    padding_mode: Any
 
     def __init__(
         self,
@@ -256,8 +256,8 @@ class ConvTranspose2d(ServedConvTranspose, torch.nn.ConvTranspose2d):
         padding: a number, one per axis, one (low, high) pair per axis, "valid" or "same" (output =
             input * stride).
         output_padding: below stride or below dilation on every axis.
-        padding_mode: "zeros", or "reflect", "replicate", "circular": the exact adjoint of ``Conv2d`` with that
-            mode.
+        padding_mode: "zeros", or "reflect", "replicate", "circular": the exact adjoint of ``Conv2d`` with
+            that mode.
         groups, bias, device, dtype: as in torch.
 
     Raises:
@@ -289,34 +289,34 @@ class ConvTranspose3d(ServedConvTranspose, torch.nn.ConvTranspose3d):
 class LazyConv1d(torch.nn.LazyConv1d, Conv1d):  # type: ignore[misc]
     """``Conv1d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = Conv1d  # type: ignore[assignment]
+    cls_to_become = Conv1d
 
 
 class LazyConv2d(torch.nn.LazyConv2d, Conv2d):  # type: ignore[misc]
     """``Conv2d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = Conv2d  # type: ignore[assignment]
+    cls_to_become = Conv2d
 
 
 class LazyConv3d(torch.nn.LazyConv3d, Conv3d):  # type: ignore[misc]
     """``Conv3d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = Conv3d  # type: ignore[assignment]
+    cls_to_become = Conv3d
 
 
 class LazyConvTranspose1d(torch.nn.LazyConvTranspose1d, ConvTranspose1d):  # type: ignore[misc]
     """``ConvTranspose1d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = ConvTranspose1d  # type: ignore[assignment]
+    cls_to_become = ConvTranspose1d
 
 
 class LazyConvTranspose2d(torch.nn.LazyConvTranspose2d, ConvTranspose2d):  # type: ignore[misc]
     """``ConvTranspose2d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = ConvTranspose2d  # type: ignore[assignment]
+    cls_to_become = ConvTranspose2d
 
 
 class LazyConvTranspose3d(torch.nn.LazyConvTranspose3d, ConvTranspose3d):  # type: ignore[misc]
     """``ConvTranspose3d`` that learns ``in_channels`` from its first input."""
 
-    cls_to_become = ConvTranspose3d  # type: ignore[assignment]
+    cls_to_become = ConvTranspose3d

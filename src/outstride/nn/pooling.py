@@ -1,7 +1,7 @@
 """The pooling layers: torch's, with "same" padding.
 
-The windows are pooled by torch's kernels; what is added is TensorFlow's border, which torch cannot express where
-the two sides differ.
+The windows are pooled by torch's kernels; what is added is TensorFlow's border, which torch cannot express
+where the two sides differ.
 """
 
 from __future__ import annotations
@@ -47,12 +47,13 @@ class SameMaxPool:
     ) -> None:
         ConvSpec("max_pool", kernel_size, stride, padding, dilation, ceil_mode=ceil_mode, nd=self.nd)
         held = 0 if isinstance(padding, str) else padding
-        super().__init__(kernel_size, stride, held, dilation, return_indices, ceil_mode)  # type: ignore[call-arg]
+        arguments: tuple[Any, ...] = (kernel_size, stride, held, dilation, return_indices, ceil_mode)
+        super().__init__(*arguments)
         if padding == "same":
             self.padding = "same"
 
     def forward(self, input: Tensor) -> Any:
-        """Pool (N, C, *size) or (C, *size) to ceil(size / stride) where padding is "same", else as torch does."""
+        """Pool (N, C, *size) or (C, *size): to ceil(size / stride) with padding "same", else as torch."""
         if self.padding != "same":
             return super().forward(input)  # type: ignore[misc]
         spec = ConvSpec.of(self)
@@ -101,12 +102,13 @@ class SameAvgPool:
             nd=self.nd,
         )
         held = 0 if isinstance(padding, str) else padding
-        super().__init__(kernel_size, stride, held, ceil_mode, count_include_pad, **rest)  # type: ignore[call-arg]
+        arguments: tuple[Any, ...] = (kernel_size, stride, held, ceil_mode, count_include_pad)
+        super().__init__(*arguments, **rest)
         if padding == "same":
             self.padding = "same"
 
     def forward(self, input: Tensor) -> Tensor:
-        """Pool (N, C, *size) or (C, *size) to ceil(size / stride) where padding is "same", else as torch does."""
+        """Pool (N, C, *size) or (C, *size): to ceil(size / stride) with padding "same", else as torch."""
         if self.padding != "same":
             result: Tensor = super().forward(input)  # type: ignore[misc]
             return result

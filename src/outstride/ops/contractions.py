@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from outstride.ops import execute
-from outstride.ops.layout import settled
+from outstride.ops.layout import empty_result
 from outstride.ops.torch_internals import (
     OneLevel,
     forward_derivatives_active,
@@ -46,7 +46,7 @@ def conv(
     dilation: Ints,
     groups: int,
 ) -> Tensor:
-    """Contract x (N, C, *u), w (O, C/g, *k) to (N, O, *output_size): u = i * stride + k * dilation - padding."""
+    """Contract x (N, C, *u), w (O, C/g, *k) to (N, O, *output_size): u = i*stride + k*dilation - padding."""
     if torch.compiler.is_compiling() or not _is_direct(x, w, bias):
         result: Tensor = OPERATORS.conv.default(x, w, bias, stride, padding, output_size, dilation, groups)
         return result
@@ -185,8 +185,8 @@ class Conv(Contraction):
     @staticmethod
     def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = geometry
-        result = execute.conv(first, second, bias, stride, padding, size, dilation, groups)
-        return settled(result, first, second)
+        out = empty_result((first.shape[0], second.shape[0], *size), first, second)
+        return execute.conv(first, second, bias, stride, padding, size, dilation, groups, out)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -219,8 +219,8 @@ class ConvTranspose(Contraction):
     @staticmethod
     def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = geometry
-        result = execute.conv_transpose(first, second, bias, stride, padding, size, dilation, groups)
-        return settled(result, first, second)
+        out = empty_result((first.shape[0], second.shape[1] * groups, *size), first, second)
+        return execute.conv_transpose(first, second, bias, stride, padding, size, dilation, groups, out)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:

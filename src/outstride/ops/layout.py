@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,10 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def settled(result: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Return the result in the memory format that its operands ask for, copied only where it is not yet."""
-    return result.contiguous(memory_format=result_format(first, second))
+def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
+    """Allocate a result in the memory format that its operands ask for; too large a one fails here."""
+    memory_format = result_format(first, second)
+    return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=memory_format)
 
 
 def _is_channels_last(tensor: Tensor) -> bool:

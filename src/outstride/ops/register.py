@@ -22,7 +22,7 @@ from outstride.ops.contractions import (
     ConvWeight,
     needs_gradient,
 )
-from outstride.ops.layout import result_format
+from outstride.ops.layout import empty_result
 from outstride.ops.torch_internals import forward_derivatives_active, one_level, redispatch
 
 Ints = Sequence[int]
@@ -158,8 +158,9 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
 
     def on_fake(*arguments: Any) -> Tensor:
         shape, (first, second, *_) = _checked(contraction, arguments)
-        fmt = torch.contiguous_format if contraction is ConvWeight else result_format(first, second)
-        return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=fmt)
+        if contraction is ConvWeight:
+            return torch.empty(shape, dtype=first.dtype, device=first.device)
+        return empty_result(shape, first, second)
 
     def with_derivative(keyset: Any, *arguments: Any) -> Tensor:
         first, second, bias, size, geometry = _unpack(contraction, arguments)

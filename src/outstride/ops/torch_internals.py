@@ -59,7 +59,7 @@ _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.
 
 
 class OneLevel(_Function):  # type: ignore[misc]
-    """An autograd function of one differentiation level: the dispatcher walks the levels, not the function."""
+    """An autograd function of one differentiation level: the dispatcher walks the levels, not it."""
 
 
 @contextmanager
@@ -69,7 +69,8 @@ def one_level() -> Iterator[None]:
         if torch._C._are_functorch_transforms_active():
             from torch._functorch import autograd_function
 
-            stack.enter_context(autograd_function.enable_single_level_autograd_function())  # type: ignore[attr-defined]
+            functions: Any = autograd_function
+            stack.enter_context(functions.enable_single_level_autograd_function())
         yield
 
 

@@ -24,14 +24,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src/outstride"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    wanted = {name.removeprefix("src/") for name in listing.stdout.split() if (ROOT / name).exists()}
+    files = (path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*") if path.is_file())
+    wanted = {name for name in files if "/." not in name and "/__pycache__/" not in name}
     assert "outstride/py.typed" in wanted
     assert {name for name in held if ".dist-info/" not in name} == wanted
 

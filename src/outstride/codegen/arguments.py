@@ -54,3 +54,17 @@ WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 
 #: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps element offsets.
 WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at")
+
+#: The argument block of a weight-gradient kernel.
+GRADIENT_ARGUMENTS = (
+    "x_at", "y_at", "partial_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "panel_bytes_offset", "terms_bytes_offset",
+    "output_blocks", "channel_blocks", "splits", "boxes_per_split", "boxes",
+    "batch", "image_block", "images", *_each("tasks"), *_each("cells"), *_each("block"),
+    *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",
+    "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
+    "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
+    "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
+    "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
+)  # fmt: skip
+GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}

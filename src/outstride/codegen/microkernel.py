@@ -32,8 +32,8 @@ PARAMETERS = (
 )
 
 
-def microkernel(recipe: Recipe, e: Element, lanes: int) -> Function:
-    """The function that computes one register tile."""
+def microkernel(recipe: Recipe, e: Element, lanes: int, *, listed: bool = False) -> Function:
+    """The function that computes one register tile; with `listed` its rows of results are listed as pixels are."""
     f = Function("tile", PARAMETERS, internal=True)
     x, pixels, w, results, pitch, full_blocks, full, full_length, block_pitch, rest, rest_length, resume = f.parameters
     along = recipe.dataflow == "pixels"
@@ -43,7 +43,7 @@ def microkernel(recipe: Recipe, e: Element, lanes: int) -> Function:
     for row in accumulators:
         for a in row:
             f.set(a, zero)
-    lanes_of = _row_lanes if not along else _row_vectors
+    lanes_of = _listed_rows if listed else _row_vectors if along else _row_lanes
     with f.when(f.compare("ne", resume, 0)):
         lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=False)
 
@@ -88,15 +88,30 @@ def _row_vectors(
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """Move the tile between registers and results when a vector lies along a row of results."""
-    vector = vector_type(lanes, e.accumulator)
+    del pixels  # rows of results lie `pitch` apart
     for i, row in enumerate(accumulators):
-        start = f.at(results, f.mul(i, pitch), e.accumulator)
-        for j, a in enumerate(row):
-            pointer = f.at(start, j * lanes, e.accumulator)
-            if write:
-                f.store(f.get(a, vector), pointer, e.accumulator_bytes)
-            else:
-                f.set(a, f.load(vector, pointer, e.accumulator_bytes))
+        _move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
+
+
+def _listed_rows(
+    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    accumulators: list[list[Value]], *, write: bool,
+) -> None:  # fmt: skip
+    """The same when each broadcast operand has a row of results of its own, listed behind the operands."""
+    del pitch  # the list says where rows lie
+    for i, row in enumerate(accumulators):
+        start = f.at(results, f.load_i32(pixels, recipe.rows + i), e.accumulator)
+        _move_row(f, e, lanes, start, row, write=write)
+
+
+def _move_row(f: Function, e: Element, lanes: int, start: Value, row: list[Value], *, write: bool) -> None:
+    vector = vector_type(lanes, e.accumulator)
+    for j, a in enumerate(row):
+        pointer = f.at(start, j * lanes, e.accumulator)
+        if write:
+            f.store(f.get(a, vector), pointer, e.accumulator_bytes)
+        else:
+            f.set(a, f.load(vector, pointer, e.accumulator_bytes))
 
 
 def _row_lanes(
@@ -104,18 +119,12 @@ def _row_lanes(
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """The same when each lane belongs to a row of results of its own: transpose through a buffer on the stack."""
-    vector = vector_type(lanes, e.accumulator)
     width = recipe.vectors * lanes
     buffer = f.variable(f"[{recipe.rows * width} x {e.accumulator}]")
 
     def move(*, out: bool) -> None:
         for i, row in enumerate(accumulators):
-            for j, a in enumerate(row):
-                pointer = f.at(buffer, i * width + j * lanes, e.accumulator)
-                if out:
-                    f.store(f.get(a, vector), pointer, e.accumulator_bytes)
-                else:
-                    f.set(a, f.load(vector, pointer, e.accumulator_bytes))
+            _move_row(f, e, lanes, f.at(buffer, i * width, e.accumulator), row, write=out)
 
     if write:
         move(out=True)

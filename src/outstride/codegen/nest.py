@@ -12,7 +12,7 @@ from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.microkernel import microkernel
 from outstride.codegen.results import write_back
 from outstride.codegen.strip import Box, pack
-from outstride.codegen.tasks import take_tasks
+from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
 from outstride.planner.recipe import Recipe
 
@@ -25,20 +25,14 @@ def gather_source(recipe: Recipe) -> str:
     return module(functions, f"outstride {recipe.name}\n{recipe}")
 
 
-def arguments(f: Function, block: Value) -> dict[str, Value]:
-    """Every entry of the argument block; what is not used costs nothing."""
-    return {
-        name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8) for name, i in INDEX.items()
-    }
-
-
 def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
     block, strip, number = f.parameters
-    a = arguments(f, block)
+    a = read_arguments(f, block, INDEX)
     temp = f.at(strip, a["temp_bytes_offset"], "i8")
     line = f.at(strip, a["line_bytes_offset"], "i8")
-    part, box, group = _decode(f, a, number)
+    part = f.rem(number, a["m_tasks"])
+    box, group = decode_box(f, a, f.div(number, a["m_tasks"]))
     image = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(group, a["x_stride_g"]))
     source = f.at(a["x_at"], image, e.storage)
     target = f.at(
@@ -68,9 +62,9 @@ def _is_null(f: Function, pointer: Value) -> str:
     return f.emit("i1", f"icmp eq ptr {pointer.name}, null").name
 
 
-def _decode(f: Function, a: dict[str, Value], number: Value) -> tuple[Operand, Box, Operand]:
-    """Task number -> part of the output channels, box of cells, group; parts run fastest, groups slowest."""
-    part, rest = f.rem(number, a["m_tasks"]), f.div(number, a["m_tasks"])
+def decode_box(f: Function, a: dict[str, Value], number: Operand) -> tuple[Box, Operand]:
+    """Box number -> the box of cells, width fastest, images slowest, and what is left of the number."""
+    rest = number
     starts: list[Operand] = []
     counts: list[Operand] = []
     for axis in "whd":
@@ -81,7 +75,7 @@ def _decode(f: Function, a: dict[str, Value], number: Value) -> tuple[Operand, B
     start = f.mul(f.rem(rest, a["images"]), a["image_block"])
     starts.insert(0, start)
     counts.insert(0, f.minimum(a["image_block"], f.sub(a["batch"], start)))
-    return part, Box(tuple(starts), tuple(counts)), f.div(rest, a["images"])
+    return Box(tuple(starts), tuple(counts)), f.div(rest, a["images"])
 
 
 def _chunk(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], strip: Value, results: Value,

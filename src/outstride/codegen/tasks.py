@@ -25,3 +25,8 @@ def take_tasks(index: Mapping[str, int]) -> Function:
         f.leave_when(f.compare("sge", task, tasks), done)
         f.effect(f"call void @task(ptr {block.name}, ptr {mine.name}, i64 {task.name})")
     return f
+
+
+def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[str, Value]:
+    """Every entry of an argument block; what is not used costs nothing."""
+    return {name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8) for name, i in index.items()}

@@ -11,7 +11,7 @@ from outstride.codegen import elements
 from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
 from outstride.codegen.elements import ELEMENTS
 from outstride.codegen.ir import I64, PTR, Function, Value, module
-from outstride.codegen.tasks import take_tasks
+from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK
 
 #: The widest tile there is: 4 vectors of 16 lanes.
@@ -27,9 +27,7 @@ def _task(dtype: str) -> Function:
     e = ELEMENTS[dtype]
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
     block, _, number = f.parameters
-    a = {
-        name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8) for name, i in WEIGHT_INDEX.items()
-    }
+    a = read_arguments(f, block, WEIGHT_INDEX)
     group, chunk = f.div(number, a["chunks"]), f.rem(number, a["chunks"])
     first = f.mul(chunk, a["chunk_outputs"])
     source = f.at(a["w_at"], f.add(f.mul(group, a["w_stride_g"]), f.mul(first, a["w_stride_m"])), e.storage)

@@ -20,6 +20,10 @@ class Block:
                 values[index[name]] = table.buffer_info()[0]
         self._values = array("q", values)
 
+    def scalar(self, name: str) -> int:
+        """The value of a scalar."""
+        return self._values[self.index[name]]
+
     def fresh(self) -> array[int]:
         """A copy for one call: counters at zero, pointers to be set."""
         return self._values[:]

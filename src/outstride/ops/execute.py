@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from outstride.ops.gather import GatherCall
+from outstride.ops.gradient import GradientCall
 from outstride.runtime import machine, prefer_large
 
 _LIMIT = 1024
 _calls: OrderedDict[object, GatherCall] = OrderedDict()
+_gradients: OrderedDict[object, GradientCall] = OrderedDict()
+_Call = TypeVar("_Call")
 
 
 def conv(
@@ -55,11 +58,15 @@ def _gather(
     call = _calls.get(key)
     if call is None:
         call = GatherCall(operator, x, w, out, stride, padding, dilation, groups, threads)
-        _calls[key] = call
-        if len(_calls) > _LIMIT:
-            _calls.popitem(last=False)
+        _keep(_calls, key, call)
     call(x, w, bias, out)
     return out
+
+
+def _keep(calls: OrderedDict[object, _Call], key: object, call: _Call) -> None:
+    calls[key] = call
+    if len(calls) > _LIMIT:
+        calls.popitem(last=False)
 
 
 def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -75,17 +82,16 @@ def conv_weight(
     dilation: Sequence[int], groups: int,
 ) -> Tensor:  # fmt: skip
     """x (N, C, *u) and y (N, O, *i) to (O, C/g, *kernel_size): the gradient of <y, conv(x, w)> in w."""
-    import torch.nn.functional as F
-
-    low_high: list[int] = []
-    need = [(i - 1) * s + (k - 1) * d + 1 for i, s, k, d in zip(y.shape[2:], stride, kernel_size, dilation, strict=True)]
-    for u, p, n in zip(x.shape[2:], padding, need, strict=True):
-        low_high[:0] = [p, max(0, n - p - u)]
-    x = F.pad(x, low_high)
-    for axis, n in enumerate(need):
-        x = x.narrow(axis + 2, 0, n)
-    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(stride)]
-    with torch.enable_grad():
-        w = x.new_zeros((y.shape[1], x.shape[1] // groups, *kernel_size)).requires_grad_()
-        z = function(x.detach(), w, None, tuple(stride), 0, tuple(dilation), groups)
-        return torch.autograd.grad(z, w, y.detach())[0] if z.numel() else w.detach()
+    shape = (y.shape[1], x.shape[1] // groups, *kernel_size)
+    if 0 in (*shape, x.numel(), y.numel()):
+        return torch.zeros(shape, dtype=x.dtype)
+    threads = torch.get_num_threads()
+    key = (
+        x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
+        tuple(dilation), groups, threads, machine().instruction_set.name,
+    )  # fmt: skip
+    call = _gradients.get(key)
+    if call is None:
+        call = GradientCall(x, y, kernel_size, stride, padding, dilation, groups, threads)
+        _keep(_gradients, key, call)
+    return call(x, y)

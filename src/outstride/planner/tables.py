@@ -5,26 +5,27 @@ from __future__ import annotations
 from math import prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, rows_of
+from outstride.planner.blocks import Blocks, Strip, rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
 
 
 def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
     strip = blocks.strip
-    places = [_place(axes, tap, blocks) for tap in group.offsets]
+    places = [tap_place(axes, tap, strip) for tap in group.offsets]
     if strip.pixel_pitch > 1:
         return [p * strip.pixel_pitch + c for p in places for c in range(channels)]
     return [p + c * strip.channel_pitch for p in places for c in range(channels)]
 
 
-def _place(axes: tuple[Axis, ...], tap: tuple[int, ...], blocks: Blocks) -> int:
+def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int:
+    """The strip position that a tap adds to a pixel's."""
     plane = 0
     place = 0
-    for axis, offset, extent in zip(axes, tap, blocks.strip.extent, strict=True):
+    for axis, offset, extent in zip(axes, tap, strip.extent, strict=True):
         plane = plane * len(axis.residues) + axis.residues.index(offset % axis.in_step)
         place = place * extent + offset // axis.in_step - axis.reach[0]
-    return plane * blocks.strip.plane_pitch + place
+    return plane * strip.plane_pitch + place
 
 
 def residue_planes(axes: tuple[Axis, ...]) -> list[int]:

@@ -1,0 +1,126 @@
+"""The weight gradient: for every (channel, tap) and output the sum over pixels of input times output gradient.
+
+It is the microkernel of the dataflow "channels" with its loops renamed: the sum runs over pixels, the vectors are the
+gradients of neighbouring outputs, packed pixel by pixel, and each broadcast reads the input under one (channel, tap).
+Pixels are summed box after box in a fixed order, in as many separate splits as the problem alone decides, so the bits do
+not depend on threads.
+"""
+
+from __future__ import annotations
+
+from outstride.codegen import elements
+from outstride.codegen.arguments import GRADIENT_INDEX
+from outstride.codegen.elements import ELEMENTS, Element
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
+from outstride.codegen.microkernel import microkernel
+from outstride.codegen.nest import decode_box
+from outstride.codegen.strip import Box, copy_row, pack, zeros
+from outstride.codegen.tasks import read_arguments, take_tasks
+from outstride.planner.machine import INSTRUCTION_SETS
+from outstride.planner.recipe import Recipe
+
+
+def gradient_source(recipe: Recipe) -> str:
+    """The LLVM IR of a weight-gradient kernel; out_unit "width" means that y is not contiguous along channels."""
+    e = ELEMENTS[recipe.dtype]
+    lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
+    functions = [microkernel(recipe, e, lanes, listed=True), _task(recipe, e, lanes), take_tasks(GRADIENT_INDEX)]
+    return module(functions, f"outstride weight gradient\n{recipe}")
+
+
+def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
+    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
+    block, strip, number = f.parameters
+    a = read_arguments(f, block, GRADIENT_INDEX)
+    width = recipe.vectors * lanes
+    panel = f.at(strip, a["panel_bytes_offset"], "i8")
+    terms = f.at(strip, a["terms_bytes_offset"], "i8")
+    part, rest = f.rem(number, a["output_blocks"]), f.div(number, a["output_blocks"])
+    slab, rest = f.rem(rest, a["channel_blocks"]), f.div(rest, a["channel_blocks"])
+    split, group = f.rem(rest, a["splits"]), f.div(rest, a["splits"])
+    first = f.mul(slab, a["channels_per_block"])
+    channels = f.minimum(a["channels_per_block"], f.sub(a["channels"], first))
+    output = f.mul(part, width)
+    outputs = f.minimum(width, f.sub(a["outputs"], output))
+    x = f.at(
+        a["x_at"], f.add(f.mul(group, a["x_stride_g"]), f.mul(first, a["x_stride_c"])), e.storage
+    )
+    y = f.at(a["y_at"], f.add(f.mul(group, a["y_stride_g"]), f.mul(output, a["y_stride_m"])), e.storage)
+    rows = f.mul(a["channels"], a["taps"])
+    place = f.add(f.mul(f.add(f.mul(split, a["groups"]), group), a["output_blocks"]), part)
+    place = f.add(f.mul(place, rows), f.mul(first, a["taps"]))
+    partial = f.at(a["partial_at"], f.mul(place, width), e.accumulator)
+    begin = f.mul(split, a["boxes_per_split"])
+    end = f.minimum(f.add(begin, a["boxes_per_split"]), a["boxes"])
+    with f.loop(begin, end) as index:
+        box, _ = decode_box(f, a, index)
+        source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
+        pack(f, recipe, e, lanes, a, source, strip, box, channels)
+        count = _terms(f, recipe, a, terms, box)
+        _panel(f, recipe, e, lanes, a, y, panel, box, outputs)
+        resume = f.emit(I64, f"zext i1 {f.compare('ne', index, begin).name} to i64")
+        _tiles(f, recipe, e, lanes, a, strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
+    return f
+
+
+def _terms(f: Function, recipe: Recipe, a: dict[str, Value], terms: Value, box: Box) -> Value:
+    """Strip offsets of the box's pixels in the order of summation; returns how many there are."""
+    count = f.variable(I64)
+    f.set(count, Value("0", I64))
+    with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
+        start = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
+        done = f.get(count, I64)
+        with f.loop(0, box.count[3]) as w:
+            offset = f.i64(f.mul(f.add(start, w), a["pixel_pitch"]))
+            short = f.emit("i32", f"trunc i64 {offset.name} to i32")
+            f.store(short, f.at(terms, f.add(done, w), "i32"), 4)
+        f.set(count, f.i64(f.add(done, box.count[3])))
+    return f.get(count, I64)
+
+
+def _panel(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], y: Value, panel: Value, box: Box,
+           outputs: Operand) -> None:  # fmt: skip
+    """The box of output gradients, pixel by pixel, a tile's width of outputs each; absent outputs are zeros."""
+    width = recipe.vectors * lanes
+    with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
+        row = f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h)
+        target = f.at(panel, f.mul(f.mul(row, box.count[3]), width), e.accumulator)
+        place = f.add(f.mul(f.add(box.start[0], n), a["y_stride_n"]), f.mul(f.add(box.start[1], d), a["y_stride_d"]))
+        place = f.add(place, f.mul(f.add(box.start[2], h), a["y_stride_h"]))
+        line = f.at(y, f.add(place, f.mul(box.start[3], a["y_stride_w"])), e.storage)
+        if recipe.out_unit != "width":
+            with f.loop(0, box.count[3]) as w:
+                pixel = f.at(target, f.mul(w, width), e.accumulator)
+                zeros(f, e, lanes, pixel, 0, width)
+                copy_row(f, e, lanes, f.at(line, f.mul(w, a["y_stride_w"]), e.storage), pixel, outputs)
+        else:
+            with f.loop(0, outputs) as o:
+                source = f.at(line, f.mul(o, a["y_stride_m"]), e.storage)
+                with f.loop(0, box.count[3]) as w:
+                    item = elements.load(f, e, f.at(source, f.mul(w, a["y_stride_w"]), e.storage), 1)
+                    f.store(item, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
+            with f.when(f.compare("slt", outputs, width)), f.loop(0, box.count[3]) as w:
+                zero = Value("0.0", e.accumulator)
+                with f.loop(outputs, width) as o:
+                    f.store(zero, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
+
+
+def _tiles(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], strip: Value, panel: Value,
+           partial: Value, terms: Value, count: Value, rows: Operand, resume: Value) -> None:  # fmt: skip
+    """Every register tile of (channel, tap) rows; the last one repeats its last row."""
+    width = recipe.vectors * lanes
+    listed = f.variable(f"[{2 * recipe.rows} x i32]")
+    null = Value("null", PTR)
+    with f.loop(0, rows, recipe.rows) as start:
+        with f.loop(0, recipe.rows) as i:
+            row = f.minimum(f.add(start, i), f.sub(rows, 1))
+            channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
+            pitch: Operand = 1 if recipe.in_unit == "channel" else a["channel_pitch"]
+            offset = f.i64(f.add(f.mul(channel, pitch), f.load_i64(a["taps_at"], tap)))
+            f.store(f.emit("i32", f"trunc i64 {offset.name} to i32"), f.at(listed, i, "i32"), 4)
+            place = f.i64(f.mul(row, width))
+            word = f.emit("i32", f"trunc i64 {place.name} to i32")
+            f.store(word, f.at(listed, f.add(i, recipe.rows), "i32"), 4)
+        words = [strip, listed, panel, partial, 0, 1, terms, count, 0, null, 0, resume]
+        text = ", ".join(f"{v.type if isinstance(v, Value) else I64} {f.ref(v)}" for v in words)
+        f.effect(f"call void @tile({text})")

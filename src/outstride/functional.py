@@ -19,6 +19,7 @@ from outstride.errors import DTypeError
 from outstride.ops import contractions, through_torch
 from outstride.ops.call import Call, Request, check
 from outstride.ops.register import ENGINE_DTYPES
+from outstride.ops.torch_internals import untraced
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -261,6 +262,11 @@ def _convolve(
     request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
     if torch.compiler.is_compiling():
         call = _checked(nd, transposed, input, weight, bias, request)
+    elif torch.jit.is_tracing():
+        # A recording is to run where this package is not, and on other sizes: it gets torch's operators.
+        with untraced():
+            call = _checked(nd, transposed, input, weight, bias, request)
+        return through_torch.convolve(call, input, weight, bias)
     else:
         call = _remembered(nd, transposed, input, weight, bias, request)
     if torch.is_autocast_enabled("cpu"):

@@ -227,16 +227,17 @@ def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Int
     """The padding and output_padding of a transposed layer that lead to the wanted size."""
     pairs, extra = [], []
     for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
-        out = axis.output(size) if wanted is None else wanted[i]
-        legal = axis.outputs(size)
-        if wanted is not None and not legal.start <= out < legal.stop:
+        natural = axis.output(size)
+        out = natural if wanted is None else wanted[i]
+        # No range object here: it would pin a symbolic size down.
+        least = (size - 1) * axis.stride + 1 if axis.same else natural - axis.output_padding
+        most = natural if axis.same else least + max(axis.stride, axis.dilation) - 1
+        if wanted is not None and (out < least or out > most):
             raise ArgumentError(
                 f"'output_size' must be one that the stride leaves open: got {out} on axis {i} of "
-                "output_size="
-                f"{_shown(wanted)} for an input of size {_shown(sizes)}; legal: {legal.start} to "
-                f"{legal.stop - 1}"
+                f"output_size={_shown(wanted)} for an input of size {_shown(sizes)}; legal: {least} to {most}"
             )
-        pair, beyond = axis.aimed(size, out)
+        pair, beyond = axis.aimed(size, out) if axis.same else ((axis.low, axis.high), out - least)
         pairs.append(pair)
         extra.append(beyond)
     return tuple(pairs), tuple(extra)

@@ -15,8 +15,8 @@ _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_trans
 def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return torch's result for a checked call, batched or not.
 
-    Where torch has the same parameters they are handed over. Otherwise a convolution gets its border first and
-    a transposed one is computed in full, cut or continued with zeros, folded, and given its bias last.
+    Where torch has the same parameters they are handed over. Otherwise a convolution gets its border first, a
+    transposed one is computed in full, cut or continued with zeros, folded, and given its bias last.
     """
     symmetric = all(low == high for low, high in call.pairs)
     lows = tuple(low for low, _ in call.pairs)

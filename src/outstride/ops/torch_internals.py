@@ -58,6 +58,17 @@ def is_plain(tensor: Tensor) -> bool:
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
 
 
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Read sizes as numbers while ``torch.jit.trace`` records."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
+
+
 class OneLevel(_Function):  # type: ignore[misc]
     """An autograd function of one differentiation level: the dispatcher walks the levels, not it."""
 

@@ -23,9 +23,11 @@ KINDS = ("conv", "conv_transpose")
 def parse_size(text: str, argument: str = "SIZE", minimum: int = 0) -> tuple[int, ...]:
     """Read a size such as "32x336" or "110208" into a tuple of whole numbers."""
     parts = text.lower().replace(",", "x").split("x")
-    if not all(part.strip().isdecimal() for part in parts) or any(int(part) < minimum for part in parts):
+    # Python itself refuses to read numbers of thousands of digits, and no size needs twenty.
+    written = all(part.strip().isdecimal() and len(part) < 20 for part in parts)
+    if not written or any(int(part) < minimum for part in parts):
         raise ArgumentError(
-            f"'{argument}' must be whole numbers of at least {minimum} joined by x: got {text!r}; "
+            f"'{argument}' must be whole numbers of at least {minimum} joined by x: got {text[:40]!r}; "
             "legal: 224x224 or 16000."
         )
     return tuple(int(part) for part in parts)

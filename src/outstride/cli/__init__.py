@@ -35,17 +35,19 @@ def _run(arguments: list[str]) -> int:
     import typer
 
     from outstride.cli.app import command
+    from outstride.cli.screen import InterruptedWorkError
     from outstride.errors import OutstrideError
 
     # typer carries its own copy of click in newer releases and uses the installed one in older ones.
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         result = command().main(arguments, prog_name="outstride", standalone_mode=False)
-        return result if isinstance(result, int) else 0
     except typer.Exit as stop:
-        return stop.exit_code
+        result = stop.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except InterruptedWorkError as interruption:
+        return _complain(str(interruption), INTERRUPTED)
     except OutstrideError as error:
         return _complain(str(error), BAD_INPUT)
     except BrokenPipeError:
@@ -54,6 +56,9 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), BAD_INPUT)
     except usage_error as error:
         return _complain(f"{error.format_message()} See outstride --help.", BAD_INPUT)
+    if result == INTERRUPTED:
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else 0
 
 
 def _complain(message: str, code: int) -> int:

@@ -35,9 +35,9 @@ def cache(
     """
     from outstride.runtime import cache as kept
 
-    content = {"path": str(kept.path()), "entries": kept.entries(), "size_bytes": kept.size_bytes()}
+    content = {"path": str(kept.path()), "entries": len(kept.entries()), "size_bytes": kept.size_bytes()}
     if action is Action.CLEAR:
-        kept.clear()
+        content["entries"] = kept.clear()
     if as_json:
         print_json({**content, "cleared": action is Action.CLEAR})
     elif action is Action.PATH:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outstride.cli.screen import console, print_json
+from outstride.cli.screen import InterruptedWorkError, console, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights and patches.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("outstride-demo"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
-) -> int:
+) -> None:
     """Train a small super-resolution network on a photograph, on this engine, and show what it does.
 
     Patches of the photograph train it; a region that they never touch is enlarged, compared with bicubic
@@ -64,24 +64,28 @@ def demo(
         print_json(result.to_dict())
     else:
         _print(result, console())
-    if not result.training.interrupted:
-        return 0
-    console(stderr=True).print(f"outstride: training was interrupted after {result.training.steps} steps")
-    return 130
+    if result.training.interrupted:
+        raise InterruptedWorkError(
+            f"training was interrupted after {result.training.steps} steps, all else is done"
+        )
 
 
 class Screen:
-    """A progress bar on stderr, so that figures alone go to stdout."""
+    """A progress bar on stderr, where figures do not go; a line every tenth where nobody watches."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("training", total=1.0, steps=0, loss=float("nan"))
+        self._next_line = 0.0
 
     def say(self, text: str) -> None:
-        self._progress.console.print(text)
+        self._progress.console.print(text, soft_wrap=True)
 
     def training(self, used: float, steps: int, loss: float) -> None:
         self._progress.update(self._task, completed=used, steps=steps, loss=loss)
+        if self._progress.disable and used >= self._next_line:
+            self.say(f"training: {used:.0%}, {steps} steps, loss {loss:.4f}")
+            self._next_line = used + 0.1
 
 
 @contextmanager
@@ -94,7 +98,8 @@ def _screen() -> Iterator[Screen]:
         TextColumn("{task.percentage:3.0f}%  {task.fields[steps]} steps  loss {task.fields[loss]:.4f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console(stderr=True)) as progress:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as progress:
         yield Screen(progress)
 
 

@@ -17,10 +17,13 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
     outstride info --json
     """
+    # The engine shares torch's own thread pool, which can be named only once torch is loaded.
+    import torch
+
     from outstride import runtime
     from outstride.bench.machine import facts
 
-    content = {**facts(), "engine": runtime.info()}
+    content = {**facts(), "threads": torch.get_num_threads(), "engine": runtime.info()}
     if as_json:
         print_json(content)
     else:

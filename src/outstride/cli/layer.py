@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch.nn import Module
 
     from outstride.spec import ConvSpec
 
@@ -39,7 +39,7 @@ def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:
     return size
 
 
-def build_layer(spec: ConvSpec, dtype: str) -> nn.Module:
+def build_layer(spec: ConvSpec, dtype: str) -> Module:
     """The layer itself, with every option that outstride's own classes have."""
     import torch
 
@@ -53,7 +53,7 @@ def build_layer(spec: ConvSpec, dtype: str) -> nn.Module:
     family = "ConvTranspose" if spec.kind == "conv_transpose" else "Conv"
     options: dict[str, Any] = {"output_padding": spec.output_padding} if family == "ConvTranspose" else {}
     symmetric = spec.padding != "same" and all(low == high for low, high in spec.padding)
-    layer: nn.Module = getattr(nn, f"{family}{spec.nd}d")(
+    layer: Module = getattr(nn, f"{family}{spec.nd}d")(
         spec.in_channels,
         spec.out_channels,
         spec.kernel_size,
@@ -66,4 +66,5 @@ def build_layer(spec: ConvSpec, dtype: str) -> nn.Module:
         dtype=getattr(torch, dtype),
         **options,
     )
-    return layer.eval()
+    layer.eval()
+    return layer

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 200
 
 
+class InterruptedWorkError(Exception):
+    """Ctrl-C ended part of the work; the message says what there is all the same."""
+
+
 def console(stderr: bool = False) -> Console:
     """A console that knows whether anybody sees it."""
     from rich.console import Console

@@ -67,12 +67,11 @@ def load(path: Path | None, scale: int) -> Photo:
             f"'image' must have at least {least} pixels on each side for scale {scale}: "
             f"got {picture.width}x{picture.height}."
         )
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-    if min(picture.size) < least:
-        raise ArgumentError(
-            f"'image' must have at least {least} pixels on its shorter side once its longer one "
-            f"is reduced to {LONGEST_SIDE}: got {picture.width}x{picture.height}."
-        )
+    # A long strip keeps its height, or there would be nothing left to train on.
+    factor = max(LONGEST_SIDE / max(picture.size), least / min(picture.size))
+    if factor < 1:
+        width, height = (max(least, round(side * factor)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     return Photo(_tensor(picture), _middle(picture.width, picture.height), path.name)
 
 
@@ -92,7 +91,7 @@ def _open(path: Path) -> Image.Image:
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):
         # Pillow's own conversion cuts 16 bits off at 255 instead of scaling them.
-        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
         largest = values.max(initial=1.0)
         top = 65535.0 if picture.mode.startswith("I") and largest > 255 else largest
         return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8)).convert("RGB")

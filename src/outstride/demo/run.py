@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,12 +50,17 @@ class Result:
             "held_out": asdict(self.photo.held_out),
             "training": asdict(self.training),
             "psnr_of": "luma (BT.601) of the held-out region",
-            "bicubic_db": self.quality.bicubic_db,
-            "network_db": self.quality.network_db,
+            "bicubic_db": _finite(self.quality.bicubic_db),
+            "network_db": _finite(self.quality.network_db),
             "threads": torch.get_num_threads(),
             "layers": [asdict(row) for row in self.layers],
             "files": [str(path) for path in self.files],
         }
+
+
+def _finite(decibels: float) -> float | None:
+    """JSON has no infinity, which is what a picture without any error reaches."""
+    return decibels if math.isfinite(decibels) else None
 
 
 def run(options: Options, screen: Screen) -> Result:
@@ -77,10 +82,10 @@ def run(options: Options, screen: Screen) -> Result:
     screen.say(f"photograph: {photo.credit}, {photo.colour.shape[-1]}x{photo.colour.shape[-2]}")
     torch.manual_seed(options.seed)
     stock = SuperResolution(options.scale)
-    network = outstride.accelerate(copy.deepcopy(stock))
+    # The same parameters, computed by this engine: what it learns, the stock network knows.
+    network = outstride.accelerate(stock)
     patches = data.Patches(photo, options.scale, options.seed)
     training = train(network.train(), patches, options.budget, screen.training)
-    stock.load_state_dict(network.state_dict())
     network.eval()
     stock.eval()
     quality = report.assess(network, photo, options.scale)

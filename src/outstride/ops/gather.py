@@ -14,7 +14,7 @@ from outstride.codegen.nest import gather_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
 from outstride.planner.layout import layout, weight_block_stride
-from outstride.planner.plan import plan_for
+from outstride.planner.plan import GatherPlan, plan_for
 from outstride.planner.problem import Problem
 from outstride.runtime import kernel, machine, scratch
 
@@ -31,6 +31,35 @@ def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
     return full[0], full[1], full[2]
 
 
+def problem_of(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int,
+) -> Problem:  # fmt: skip
+    """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
+    forward = operator == "conv"
+    inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+    return Problem(
+        operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
+        three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
+        three(stride, 1), three(padding, 0), three(dilation, 1),
+        "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
+        "width" if y.stride(-1) == 1 else "any",
+    )  # fmt: skip
+
+
+def plan_of(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
+) -> GatherPlan:  # fmt: skip
+    """The plan for these tensors; meta tensors will do."""
+    return plan_for(problem_of(operator, x, w, y, stride, padding, dilation, groups), machine(), threads)
+
+
+def source_of(plan: GatherPlan) -> str:
+    """The code of the plan's kernel."""
+    return gather_source(plan.recipe)
+
+
 class GatherCall:
     """One kernel for one problem and one set of strides."""
 
@@ -38,20 +67,14 @@ class GatherCall:
         self, operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
         padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
     ) -> None:  # fmt: skip
-        forward = operator == "conv"
-        inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+        self.plan = plan = plan_of(operator, x, w, y, stride, padding, dilation, groups, threads)
+        problem = plan.problem
+        inner, outer, forward = problem.channels, problem.outputs, operator == "conv"
         xs, ys, ws = x.stride(), y.stride(), w.stride()
-        problem = Problem(
-            operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
-            three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
-            three(stride, 1), three(padding, 0), three(dilation, 1),
-            "width" if xs[-1] == 1 else "channel" if xs[1] == 1 else "any", "width" if ys[-1] == 1 else "any",
-        )  # fmt: skip
-        self.plan = plan = plan_for(problem, machine(), threads)
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
-        self._kernel = kernel(plan.recipe.name, lambda: gather_source(plan.recipe), plan.machine.instruction_set)
+        self._kernel = kernel(plan.recipe.name, lambda: source_of(plan), plan.machine.instruction_set)
         per_group = w.shape[0] // groups * ws[0]
         strides = WeightStrides(
             per_group, ws[0] if forward else ws[1], ws[1] if forward else ws[0], three(ws[2:], 0)

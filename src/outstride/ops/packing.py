@@ -13,7 +13,7 @@ from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
 from outstride.codegen.weights import weights_source
 from outstride.ops.blocks import Block, address, table
 from outstride.planner.layout import Layout
-from outstride.planner.plan import KernelPlan
+from outstride.planner.plan import GatherPlan
 from outstride.runtime import kernel, prefer_large
 
 
@@ -30,7 +30,7 @@ class WeightStrides:
 class Packer:
     """Packs weights for one plan and one set of strides."""
 
-    def __init__(self, plan: KernelPlan, made: Layout, strides: WeightStrides) -> None:
+    def __init__(self, plan: GatherPlan, made: Layout, strides: WeightStrides) -> None:
         p = plan.problem
         self.elements = p.groups * made.chunks * made.chunk_weights
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32

@@ -88,6 +88,17 @@ def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int
     return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
 
 
+def pixel_tiles(recipe: Recipe, blocks: Blocks, lanes: int) -> int:
+    """Register tiles that cover the pixels of a full box."""
+    if recipe.dataflow == "channels":
+        return ceil(blocks.pixels / recipe.rows)
+    step = recipe.vectors * lanes
+    if blocks.nested:
+        plane = (blocks.box[2] - 1) * blocks.strip.extent[2] + blocks.box[3]
+        return blocks.box[1] * ceil(plane / step)
+    return ceil(blocks.extent / step)
+
+
 def cut(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, machine: Machine,
         lanes: int, threads: int, item_bytes: int) -> Blocks:  # fmt: skip
     """Choose the blocks: as much of the input as the strip's share of the cache holds, but work for every thread."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, rows_of
+from outstride.planner.blocks import Blocks, pixel_tiles, rows_of
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Recipe
@@ -44,15 +44,7 @@ def task_cycles(
     isa = machine.instruction_set
     pixels = recipe.dataflow == "pixels"
     tile_rows = recipe.rows if pixels else recipe.vectors * lanes
-    if pixels:
-        step = recipe.vectors * lanes
-        if blocks.nested:
-            plane = (blocks.box[2] - 1) * blocks.strip.extent[2] + blocks.box[3]
-            tiles = blocks.box[1] * ceil(plane / step)
-        else:
-            tiles = ceil(blocks.extent / step)
-    else:
-        tiles = ceil(blocks.pixels / recipe.rows)
+    tiles = pixel_tiles(recipe, blocks, lanes)
     rows = rows_of(groups, blocks.chunk_outputs, tile_rows)
     row_tiles = [r // tile_rows for r in rows]
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels

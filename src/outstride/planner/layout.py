@@ -7,7 +7,7 @@ from math import ceil, prod
 
 from outstride.planner.blocks import rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
-from outstride.planner.plan import KernelPlan
+from outstride.planner.plan import GatherPlan
 from outstride.planner.tables import block_lengths, phase_rows, pixel_offsets, residue_planes, term_offsets
 
 _AXES = "dhw"
@@ -41,7 +41,7 @@ class Layout:
     scratch_bytes: int
 
 
-def layout(plan: KernelPlan) -> Layout:
+def layout(plan: GatherPlan) -> Layout:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
     p, b, strip = plan.problem, plan.blocks, plan.blocks.strip
     item = 8 if p.dtype == "float64" else 4
@@ -103,11 +103,11 @@ def _line(size: int) -> int:
     return ceil(size / 64) * 64
 
 
-def weight_block_stride(plan: KernelPlan, group: GroupLayout) -> int:
+def weight_block_stride(plan: GatherPlan, group: GroupLayout) -> int:
     """Packed elements from one channel block of a tile to the next."""
     return CHANNEL_BLOCK * group.taps * plan.tile_rows
 
 
-def total_weights(plan: KernelPlan, made: Layout) -> int:
+def total_weights(plan: GatherPlan, made: Layout) -> int:
     """Elements of the packed weights of all groups."""
     return prod((plan.problem.groups, made.chunks, made.chunk_weights))

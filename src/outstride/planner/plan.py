@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, cut
+from outstride.planner.blocks import Blocks, cut, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem, groups_of
@@ -30,7 +30,7 @@ _TILES: dict[int, dict[Dataflow, tuple[tuple[int, int], ...]]] = {
 
 
 @dataclass(frozen=True)
-class KernelPlan:
+class GatherPlan:
     """What runs for a problem: the recipe of the kernel, the blocks, and the reasons for both."""
 
     problem: Problem
@@ -60,6 +60,20 @@ class KernelPlan:
         chunks = ceil(self.problem.outputs / self.blocks.chunk_outputs)
         return self.problem.groups * boxes * ceil(chunks / self.blocks.chunks_per_task)
 
+    @property
+    def tile_work(self) -> int:
+        """Multiply-adds of all register tiles for one channel, lost lanes included."""
+        chunks = ceil(self.problem.outputs / self.blocks.chunk_outputs)
+        rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
+        terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
+        boxes = ceil(self.tasks / ceil(chunks / self.blocks.chunks_per_task))
+        return boxes * chunks * terms * self.tile_pixels * pixel_tiles(self.recipe, self.blocks, self.lanes)
+
+    @property
+    def tile_pixels(self) -> int:
+        """Pixels of a register tile."""
+        return self.recipe.vectors * self.lanes if self.recipe.dataflow == "pixels" else self.recipe.rows
+
 
 def candidates(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Iterator[Recipe]:
     """Every kernel that can compute the problem."""
@@ -74,9 +88,9 @@ def candidates(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> It
 
 
 @lru_cache(maxsize=4096)
-def plan_for(problem: Problem, machine: Machine, threads: int) -> KernelPlan:
+def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     """The plan with the fewest predicted cycles."""
-    best: KernelPlan | None = None
+    best: GatherPlan | None = None
     shapes = [problem.axes()]
     if problem.operator == "conv_transpose" and any(
         s > 1 and p > 0 and o <= 64
@@ -95,10 +109,10 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> KernelPlan:
 
 def _estimate(
     problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe
-) -> KernelPlan:
+) -> GatherPlan:
     item = _ITEM_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     blocks = cut(problem, axes, groups, recipe, machine, lanes, threads, item)
-    plan = KernelPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
+    plan = GatherPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
     cycles = task_cycles(problem, axes, groups, recipe, blocks, machine, lanes, item)
     return replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))

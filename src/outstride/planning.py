@@ -1,0 +1,180 @@
+"""`outstride.plan`: what would run for a layer at a size, why, and what it costs; or why the engine declines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from outstride.errors import ArgumentError
+from outstride.ops.call import Request, check
+from outstride.ops.gather import DTYPES, plan_of, source_of
+
+if TYPE_CHECKING:
+    from outstride.planner.plan import GatherPlan
+
+_LAYERS = tuple(
+    getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
+)
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """What would run for a layer at a size, printable; `declines` says why nothing of the engine would."""
+
+    layer: str
+    input_shape: tuple[int, ...]
+    dtype: str
+    declines: str | None
+    detail: GatherPlan | None
+
+    @property
+    def source(self) -> str:
+        """The generated code: LLVM IR as text.
+
+        Raises:
+            ArgumentError: the engine declines the layer, so there is no code.
+        """
+        return source_of(self._accepted())
+
+    @property
+    def assembly(self) -> str:
+        """What the compiler makes of it on this machine."""
+        from outstride.runtime import assembly
+
+        plan = self._accepted()
+        return assembly(source_of(plan), plan.machine.instruction_set)
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations that the result needs: two for each multiply-add, padding not counted."""
+        return self.detail.problem.flops if self.detail else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values."""
+        facts: dict[str, Any] = {
+            "layer": self.layer, "input_shape": list(self.input_shape), "dtype": self.dtype, "declines": self.declines,
+        }  # fmt: skip
+        plan = self.detail
+        if plan is None:
+            return facts
+        problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
+        return facts | {
+            "operator": problem.operator, "output_size": list(problem.output_size), "flops": problem.flops,
+            "bytes": problem.bytes, "kernel": recipe.name, "instruction_set": recipe.instruction_set,
+            "dataflow": recipe.dataflow, "register_tile": [recipe.rows, recipe.vectors], "lanes": plan.lanes,
+            "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
+            "box": list(blocks.box), "channels_per_pass": blocks.channels_per_pass,
+            "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
+            "outputs_per_chunk": blocks.chunk_outputs, "tasks": plan.tasks, "threads": plan.threads,
+            "predicted_cycles": round(plan.predicted_cycles),
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        head = f"{self.layer} on {self.input_shape} {self.dtype}"
+        if self.detail is None:
+            return f"{head}\n  declines: {self.declines}; torch runs it"
+        return "\n".join([head, *(f"  {name:14}{words}" for name, words in _lines(self.detail))])
+
+    def _accepted(self) -> GatherPlan:
+        if self.detail is None:
+            raise ArgumentError(f"'layer' must be one that the engine serves: got {self.layer}; {self.declines}.")
+        return self.detail
+
+
+def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
+    """Plan a layer at an input shape; nothing is run or allocated.
+
+    Args:
+        layer: a convolution or transposed convolution of torch or of this package.
+        input_shape: (N, C, *size), or (C, *size).
+
+    Returns:
+        The plan; print it, or read its `source`, `assembly`, `flops` and `to_dict()`.
+
+    Raises:
+        ArgumentError: `layer` is no convolution.
+        ShapeError: the shape does not fit the layer.
+
+    Example:
+        >>> print(plan(torch.nn.Conv2d(3, 8, 3).to(torch.complex64), (1, 3, 8, 8)))
+        Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)) on (1, 3, 8, 8) complex64
+          declines: the engine computes float32, float64, bfloat16, float16, not complex64; torch runs it
+    """
+    if not isinstance(layer, _LAYERS):
+        raise ArgumentError(f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}.")
+    weight, bias = layer.weight, layer.bias
+    transposed = isinstance(layer, _LAYERS[3:])
+    nd = weight.dim() - 2
+    call = check(
+        nd, transposed, tuple(input_shape), tuple(weight.shape), None if bias is None else tuple(bias.shape),
+        Request(
+            layer.stride, layer.padding, layer.dilation, layer.groups, layer.output_padding if transposed else 0,
+            None, layer.padding_mode,
+        ),
+    )  # fmt: skip
+    name = str(weight.dtype).removeprefix("torch.")
+    reason = declines(weight.dtype, weight.device)
+    if reason is not None:
+        return KernelPlan(repr(layer), tuple(input_shape), name, reason, None)
+    batch = input_shape[0] if call.batched else 1
+    operator: Literal["conv", "conv_transpose"] = "conv_transpose" if transposed else "conv"
+    made = weight.shape[1] * layer.groups if transposed else weight.shape[0]
+    size = tuple(input_shape[-nd:])
+    if call.bordered and not transposed:
+        size = tuple(i + low + high for i, (low, high) in zip(size, call.pairs, strict=True))
+    x, w, y = (
+        torch.empty(shape, dtype=weight.dtype, device="meta")
+        for shape in ((batch, input_shape[-nd - 1], *size), tuple(weight.shape), (batch, made, *call.contracted_size))
+    )
+    detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, torch.get_num_threads())
+    return KernelPlan(repr(layer), tuple(input_shape), name, None, detail)
+
+
+def declines(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why the engine does not serve tensors of this dtype and device, or nothing."""
+    from outstride.runtime import decline
+
+    if dtype not in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        return f"the engine computes {', '.join(DTYPES.values())}, not {name}"
+    if device.type not in ("cpu", "meta"):
+        return f"the engine runs on the cpu, not on {device.type}"
+    return decline()
+
+
+def _lines(plan: GatherPlan) -> list[tuple[str, str]]:
+    """The plan in words, each with its reason."""
+    problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
+    lanes = plan.lanes
+    groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + (", ..." if len(plan.groups) > 4 else "")
+    if recipe.dataflow == "pixels":
+        tile = f"{recipe.rows} outputs x {recipe.vectors * lanes} pixels: inputs in lanes, weights broadcast"
+    else:
+        tile = f"{recipe.rows} pixels x {recipe.vectors * lanes} outputs: weights in lanes, inputs broadcast"
+    item = 8 if problem.dtype == "float64" else 4
+    passes = ceil(problem.channels / blocks.channels_per_pass)
+    lost = 1 - useful_share(plan)
+    return [
+        ("result", f"{(problem.batch, problem.groups * problem.outputs, *problem.output_size)} by {problem.operator}"),
+        ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
+        ("phases", f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64"),
+        ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
+        ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width) a task"),
+        ("strip", f"{blocks.strip.elements * item / 1024:.0f} KB of packed input, {passes} pass(es) over the channels"),
+        ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
+        ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),
+        ("kernel", recipe.name),
+    ]  # fmt: skip
+
+
+def useful_share(plan: GatherPlan) -> float:
+    """The part of the multiply-adds of all register tiles that the result needs."""
+    done = plan.tile_work * plan.problem.channels
+    return plan.problem.terms / done if done else 1.0
+
+
+__all__ = ["KernelPlan", "declines", "plan"]

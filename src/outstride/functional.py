@@ -7,7 +7,6 @@ to torch's own functions with equivalent parameters.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from outstride.errors import DTypeError
 from outstride.ops import contractions, through_torch
 from outstride.ops.call import Call, Request, check
 from outstride.ops.register import ENGINE_DTYPES
-from outstride.ops.torch_internals import untraced
+from outstride.ops.torch_internals import is_recording, untraced
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -29,7 +28,20 @@ Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 _NARROW = frozenset({torch.bfloat16, torch.float16})
 _SERVED_DEVICES = frozenset({"cpu", "meta"})
 _MOST_REMEMBERED = 4096
-_REMEMBERED: dict[tuple[Any, ...], tuple[tuple[Any, ...], Call]] = {}
+
+
+class _Kind:
+    """One of the six operators, and the calls of it that have been checked."""
+
+    def __init__(self, nd: int, transposed: bool) -> None:
+        self.nd = nd
+        self.transposed = transposed
+        self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
+        self.remembered: dict[tuple[Any, ...], tuple[Call, tuple[Any, ...]]] = {}
+
+
+_CONV = {nd: _Kind(nd, False) for nd in (1, 2, 3)}
+_CONV_TRANSPOSE = {nd: _Kind(nd, True) for nd in (1, 2, 3)}
 
 
 def conv1d(
@@ -49,7 +61,7 @@ def conv1d(
         >>> conv1d(torch.ones(1, 1, 4), torch.ones(1, 1, 3), padding="same").tolist()
         [[[2.0, 3.0, 3.0, 2.0]]]
     """
-    return _convolve(1, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return _convolve(_CONV[1], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
 
 
 def conv2d(
@@ -91,7 +103,7 @@ def conv2d(
         >>> conv2d(torch.arange(9.0).view(1, 1, 3, 3), torch.arange(4.0).view(1, 1, 2, 2)).tolist()
         [[[[19.0, 25.0], [37.0, 43.0]]]]
     """
-    return _convolve(2, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return _convolve(_CONV[2], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
 
 
 def conv3d(
@@ -111,7 +123,7 @@ def conv3d(
         >>> conv3d(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 2, 2, 2), stride=2).tolist()
         [[[[[8.0]]]]]
     """
-    return _convolve(3, False, input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return _convolve(_CONV[3], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
 
 
 def conv_transpose1d(
@@ -134,8 +146,7 @@ def conv_transpose1d(
         [[[1.0, 2.0, 4.0, 2.0, 4.0, 2.0, 4.0, 2.0, 3.0]]]
     """
     return _convolve(
-        1,
-        True,
+        _CONV_TRANSPOSE[1],
         input,
         weight,
         bias,
@@ -195,8 +206,7 @@ def conv_transpose2d(
         [[[[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]]]
     """
     return _convolve(
-        2,
-        True,
+        _CONV_TRANSPOSE[2],
         input,
         weight,
         bias,
@@ -230,8 +240,7 @@ def conv_transpose3d(
         torch.Size([1, 1, 1, 1, 1])
     """
     return _convolve(
-        3,
-        True,
+        _CONV_TRANSPOSE[3],
         input,
         weight,
         bias,
@@ -246,8 +255,7 @@ def conv_transpose3d(
 
 
 def _convolve(
-    nd: int,
-    transposed: bool,
+    kind: _Kind,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -261,50 +269,62 @@ def _convolve(
 ) -> Tensor:
     request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
     if torch.compiler.is_compiling():
-        call = _checked(nd, transposed, input, weight, bias, request)
-    elif torch.jit.is_tracing():
+        return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
+    if is_recording():
         # A recording is to run where this package is not, and on other sizes: it gets torch's operators.
         with untraced():
-            call = _checked(nd, transposed, input, weight, bias, request)
+            call = _checked(kind, input, weight, bias, request)
         return through_torch.convolve(call, input, weight, bias)
-    else:
-        call = _remembered(nd, transposed, input, weight, bias, request)
+    call = _remembered(kind, input, weight, bias, request)
+    if call.is_bare and contractions.is_direct(input, weight, bias):
+        dtype = input.dtype
+        if dtype in ENGINE_DTYPES and weight.dtype is dtype and (bias is None or bias.dtype is dtype):
+            contraction = kind.contraction
+            return contractions.apply(contraction, input, weight, bias, call.contracted_size, call.geometry)
+    return _carry_out(call, input, weight, bias)
+
+
+def _carry_out(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The way that is open to every tensor: subclasses, wrappers, other dtypes and devices."""
     if torch.is_autocast_enabled("cpu"):
         input, weight, bias = (_autocast(tensor) for tensor in (input, weight, bias))
-    dtype = input.dtype
-    if weight.dtype is not dtype or (bias is not None and bias.dtype is not dtype):
+    if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
         raise _mismatch("dtype", [str(t.dtype) for t in (input, weight, bias) if t is not None])
     if not _is_served(input, weight, bias):
         return through_torch.convolve(call, input, weight, bias)
-    if call.bordered or not call.batched:
-        return _with_surroundings(call, input, weight, bias)
-    contract = contractions.conv_transpose if transposed else contractions.conv
-    return contract(
-        input, weight, bias, call.stride, call.padding, call.contracted_size, call.dilation, call.groups
-    )
+    return _contract(call, input, weight, bias)
 
 
 def _remembered(
-    nd: int, transposed: bool, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+    kind: _Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
 ) -> Call:
+    # 1, 1.0 and True would be one key by value, and only the first is an argument, so the key holds
+    # identities; the entry holds the objects, so that an identity stays theirs.
     try:
-        key = (nd, transposed, input.shape, weight.shape, None if bias is None else bias.shape, request)
-        found = _REMEMBERED.get(key)
-    except (TypeError, AttributeError):  # lists, symbolic sizes, no tensors
-        return _checked(nd, transposed, input, weight, bias, request)
+        bias_shape = None if bias is None else bias.shape
+        key = (input.shape, weight.shape, bias_shape, *map(id, request))
+        found = kind.remembered.get(key)
+    except (TypeError, AttributeError):  # symbolic sizes, no tensors
+        return _checked(kind, input, weight, bias, request)
     if found is not None:
-        # 1, 1.0 and True are one key, but only the first is an argument: the very objects must come back.
-        if all(map(operator.is_, found[0], request)):
-            return found[1]
-    elif len(_REMEMBERED) >= _MOST_REMEMBERED:
-        _REMEMBERED.clear()
-    call = _checked(nd, transposed, input, weight, bias, request)
-    _REMEMBERED[key] = (request, call)
+        return found[0]
+    call = _checked(kind, input, weight, bias, request)
+    if all(map(_is_frozen, request)):
+        if len(kind.remembered) >= _MOST_REMEMBERED:
+            kind.remembered.clear()
+        kind.remembered[key] = (call, request)
     return call
 
 
+def _is_frozen(value: Any) -> bool:
+    """Whether a value can never come to say something else under the same identity."""
+    return (
+        value is None or type(value) in (int, str) or (type(value) is tuple and all(map(_is_frozen, value)))
+    )
+
+
 def _checked(
-    nd: int, transposed: bool, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+    kind: _Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
 ) -> Call:
     for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
         if not isinstance(tensor, (Tensor, type(None)) if name == "bias" else Tensor):
@@ -312,8 +332,8 @@ def _checked(
     stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
     bias_shape = None if bias is None else bias.shape
     return check(
-        nd,
-        transposed,
+        kind.nd,
+        kind.transposed,
         input.shape,
         weight.shape,
         bias_shape,
@@ -343,7 +363,7 @@ def _mismatch(what: str, got: list[str]) -> DTypeError:
     )
 
 
-def _with_surroundings(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Give an unbatched input its batch and a convolution its border; fold a transposed one's border back."""
     if not call.batched:
         input = input.unsqueeze(0)

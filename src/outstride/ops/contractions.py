@@ -47,11 +47,11 @@ def conv(
     groups: int,
 ) -> Tensor:
     """Contract x (N, C, *u), w (O, C/g, *k) to (N, O, *output_size): u = i*stride + k*dilation - padding."""
-    if torch.compiler.is_compiling() or not _is_direct(x, w, bias):
+    if torch.compiler.is_compiling() or not is_direct(x, w, bias):
         result: Tensor = OPERATORS.conv.default(x, w, bias, stride, padding, output_size, dilation, groups)
         return result
     geometry = (stride, padding, dilation, groups)
-    return _apply(Conv, x, w, bias, output_size, geometry)
+    return apply(Conv, x, w, bias, output_size, geometry)
 
 
 def conv_transpose(
@@ -65,24 +65,24 @@ def conv_transpose(
     groups: int,
 ) -> Tensor:
     """Contract y (N, O, *i), w (O, C/g, *k) to (N, C, *output_size): the exact adjoint of ``conv`` in x."""
-    if torch.compiler.is_compiling() or not _is_direct(y, w, bias):
+    if torch.compiler.is_compiling() or not is_direct(y, w, bias):
         operator = OPERATORS.conv_transpose.default
         result: Tensor = operator(y, w, bias, stride, padding, output_size, dilation, groups)
         return result
     geometry = (stride, padding, dilation, groups)
-    return _apply(ConvTranspose, y, w, bias, output_size, geometry)
+    return apply(ConvTranspose, y, w, bias, output_size, geometry)
 
 
 def conv_weight(
     x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
 ) -> Tensor:
     """Contract x (N, C, *u), y (N, O, *i) to (O, C/g, *kernel_size): gradient of <y, conv(x, w)> in w."""
-    if torch.compiler.is_compiling() or not _is_direct(x, y, None):
+    if torch.compiler.is_compiling() or not is_direct(x, y, None):
         operator = OPERATORS.conv_weight.default
         result: Tensor = operator(x, y, kernel_size, stride, padding, dilation, groups)
         return result
     geometry = (stride, padding, dilation, groups)
-    return _apply(ConvWeight, x, y, None, kernel_size, geometry)
+    return apply(ConvWeight, x, y, None, kernel_size, geometry)
 
 
 def needs_gradient(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
@@ -92,11 +92,12 @@ def needs_gradient(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def _is_direct(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
+def is_direct(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
+    """Whether a call has nothing to gain from the dispatcher."""
     return nobody_listens() and is_plain(first) and is_plain(second) and (bias is None or is_plain(bias))
 
 
-def _apply(
+def apply(
     contraction: type[Contraction],
     first: Tensor,
     second: Tensor,
@@ -104,6 +105,7 @@ def _apply(
     size: Ints,
     geometry: Geometry,
 ) -> Tensor:
+    """Compute a contraction of plain CPU tensors past the dispatcher, recorded where backward will come."""
     if needs_gradient(first, second, bias):
         result: Tensor = contraction.apply(None, first, second, bias, size, geometry)
         return result

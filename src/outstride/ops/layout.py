@@ -19,8 +19,12 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
     Returns:
         channels_last (2-d) or channels_last_3d where the strides of one operand say so, otherwise contiguous.
     """
-    rank = first.dim()
-    if rank in _FORMATS and (_is_channels_last(first) or _is_channels_last(second)):
+    a, b = first.stride(), second.stride()
+    rank = len(a)
+    # Channels that lie further apart than neighbours, as they mostly do, settle it at once.
+    if rank < 4 or (a[1] > a[-1] and b[1] > b[-1]):
+        return torch.contiguous_format
+    if _is_channels_last(first) or _is_channels_last(second):
         return _FORMATS[rank]
     return torch.contiguous_format
 
@@ -28,6 +32,8 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
 def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
     """Allocate a result in the memory format that its operands ask for; too large a one fails here."""
     memory_format = result_format(first, second)
+    if memory_format is torch.contiguous_format:
+        return first.new_empty(shape)
     return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=memory_format)
 
 

@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-_ORDINARY = frozenset({Tensor, Parameter})
-
 try:
     _transforms_active = torch._C._are_functorch_transforms_active
     _dispatch_modes = torch._C._len_torch_dispatch_stack
     _function_modes = torch._C._len_torch_function_stack
     _tracing_state = torch._C._get_tracing_state
     _profiling = torch._C._autograd._profiler_enabled
+    _autocasting = torch._C._is_any_autocast_enabled
     _dispatch_keys = torch._C._dispatch_keys
     with torch.inference_mode():
         _PLAIN_KEYS = {_dispatch_keys(torch.empty(0)).raw_repr()}
@@ -33,7 +32,7 @@ except AttributeError:  # pragma: no cover - a torch that moved them
 
 
 def nobody_listens() -> bool:
-    """Whether no transform, mode, tracer, profiler or forward derivative wants to see the next operator."""
+    """Whether no transform, mode, tracer, profiler, autocast or forward derivative awaits an operator."""
     return (
         _DOORS
         and not _transforms_active()
@@ -42,6 +41,7 @@ def nobody_listens() -> bool:
         and not forward_derivatives_active()
         and _tracing_state() is None
         and not _profiling()
+        and not _autocasting()
     )
 
 
@@ -52,7 +52,10 @@ def forward_derivatives_active() -> bool:
 
 def is_plain(tensor: Tensor) -> bool:
     """Whether a tensor is dense CPU memory and nothing else: no subclass, wrapper or lazy negation."""
-    return type(tensor) in _ORDINARY and _dispatch_keys(tensor).raw_repr() in _PLAIN_KEYS
+    kind = type(tensor)
+    if kind is Parameter:  # never a wrapper: torch.func hands out plain tensors in a parameter's place
+        return tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
+    return kind is Tensor and _dispatch_keys(tensor).raw_repr() in _PLAIN_KEYS
 
 
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
@@ -61,12 +64,18 @@ _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.
 @contextmanager
 def untraced() -> Iterator[None]:
     """Read sizes as numbers while ``torch.jit.trace`` records."""
-    state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
+    torch_c: Any = torch._C
+    state = torch_c._get_tracing_state()
+    torch_c._set_tracing_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch_c._set_tracing_state(state)
+
+
+def is_recording() -> bool:
+    """Whether ``torch.jit.trace`` records."""
+    return torch._C._get_tracing_state() is not None
 
 
 class OneLevel(_Function):  # type: ignore[misc]

@@ -181,6 +181,39 @@ def test_bad_input_is_one_clear_line(arguments: list[str], message: str, run: Ru
     assert len(err) < 1000
 
 
+@pytest.mark.parametrize(
+    "layer", [UP, "Conv2d(3, 8, 5, stride=2, padding=((1, 2), (0, 3)))", "Conv1d(4, 4, 3, groups=4)"]
+)
+def test_plan_prints_what_would_run(layer: str, run: Run) -> None:
+    spec = ConvSpec.parse(layer)
+    code, out, err = run("plan", layer, "32")
+    assert (code, err) == (0, "")
+    assert out.startswith(layer.partition("(")[0])
+    figures = json.loads(run("plan", layer, "32", "--batch", "3", "--dtype", "bfloat16", "--json").out)
+    assert (figures["dtype"], figures["input_shape"]) == ("bfloat16", [3, spec.in_channels, *[32] * spec.nd])
+    if figures["declines"] is None:
+        assert tuple(figures["output_size"][-spec.nd :]) == output_size(spec, 32)
+        source = run("plan", layer, "32", "--source").out
+        assert re.search(r"^define .*{$", source, re.MULTILINE)
+
+
+def test_plan_takes_the_threads_it_is_given(run: Run) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        figures = json.loads(run("plan", UP, "64", "--threads", "3", "--json").out)
+    finally:
+        torch.set_num_threads(before)
+    assert figures.get("threads", 3) == 3
+
+
+def test_plan_needs_no_memory_for_what_it_plans(run: Run) -> None:
+    code, out, err = run("plan", "Conv2d(1000000, 1000000, 3)", "100000")
+    assert (code, err) == (0, "")
+    assert "1000000" in out
+
+
 def test_cache_shows_and_clears(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from outstride.runtime import cache
 

@@ -40,7 +40,7 @@ def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:
 
 
 def build_layer(spec: ConvSpec, dtype: str) -> Module:
-    """The layer itself, with every option that outstride's own classes have."""
+    """The layer itself with every option that outstride's own classes have, but no memory for its weights."""
     import torch
 
     from outstride import nn
@@ -64,6 +64,7 @@ def build_layer(spec: ConvSpec, dtype: str) -> Module:
         bias=spec.bias,
         padding_mode=spec.padding_mode,
         dtype=getattr(torch, dtype),
+        device="meta",
         **options,
     )
     layer.eval()

@@ -9,8 +9,9 @@ import ctypes
 import sys
 from functools import lru_cache
 
-_HUGE = 1 << 21
-_MADV_HUGEPAGE = 14
+#: Bytes of a large page.
+LARGE = 1 << 21
+_MADVLARGEPAGE = 14
 
 
 @lru_cache(maxsize=1)
@@ -27,11 +28,11 @@ def _madvise() -> ctypes._NamedFuncPointer | None:
 
 def prefer_large(address: int, size_bytes: int) -> None:
     """Ask for large pages under memory that is about to be written; a wish that the system may ignore."""
-    if size_bytes < 2 * _HUGE:
+    if size_bytes < LARGE:
         return
     function = _madvise()
     if function is not None:
-        first = -(-address // _HUGE) * _HUGE
-        last = (address + size_bytes) // _HUGE * _HUGE
+        first = -(-address // LARGE) * LARGE
+        last = (address + size_bytes) // LARGE * LARGE
         if last > first:
-            function(first, last - first, _MADV_HUGEPAGE)
+            function(first, last - first, _MADVLARGEPAGE)

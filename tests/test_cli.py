@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from typer.testing import CliRunner
@@ -240,22 +240,30 @@ def test_info_says_what_runs_here(run: Run) -> None:
         assert re.search(rf"^\s*{name}: \S", text, re.MULTILINE), name
 
 
-def test_bench_times_a_layer_against_torch(tmp_path: Path) -> None:
-    out = tmp_path / "results.json"
-    done = subprocess.run(
-        [*COMMAND, "bench", "Conv1d(2, 4, 3)", "--size", "50", "--rounds", "1", "--round-ms", "1",
-         "--out", str(out)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert re.search(r"^outstride +[\d.]+ ", done.stdout, re.MULTILINE)
-    assert re.search(r"^torch +[\d.]+ ", done.stdout, re.MULTILINE)
+def time_a_layer(run: Run, out: Path) -> dict[str, Any]:
+    code, text, err = run(
+        *("bench", "Conv1d(2, 4, 3)", "--size", "50", "--rounds", "1", "--round-ms", "1", "--out", str(out))
+    )
+    assert (code, err) == (0, "")
     (row,) = json.loads(out.read_text())["rows"]
     assert row["flops"] == 2 * 2 * 4 * 3 * 48
-    for name in ("outstride", "torch"):
-        assert row["contenders"][name]["median_ms"] > 0
-        assert row["contenders"][name]["residual"] < 1e-5
+    for name, figures in row["contenders"].items():
+        assert re.search(rf"^{name} +[\d.]+ ", text, re.MULTILINE), text
+        assert figures["median_ms"] > 0
+        assert figures["residual"] < 1e-5
+    return dict(row["contenders"])
+
+
+def test_bench_times_a_layer_against_torch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("outstride.bench.contenders.installed", lambda: ["outstride", "torch"])
+    assert list(time_a_layer(run, tmp_path / "results.json")) == ["outstride", "torch"]
+
+
+@pytest.mark.slow
+def test_bench_times_a_layer_against_whatever_is_installed(run: Run, tmp_path: Path) -> None:
+    from outstride.bench.contenders import installed
+
+    assert list(time_a_layer(run, tmp_path / "results.json")) == installed()
 
 
 def test_bench_runs_a_table_at_several_thread_counts(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from statistics import median
 from types import TracebackType
@@ -20,6 +21,7 @@ from outstride.errors import OutstrideError
 # A thread pool spins for a moment after its last job, on the very cores that the next contender needs.
 QUIET_SECONDS = 0.003
 START_SECONDS = 120.0
+END_SECONDS = 5.0
 
 
 class WorkerError(OutstrideError):
@@ -47,7 +49,10 @@ class Process:
             self._process.stdin.flush()
             reply: dict[str, Any] = json.loads(self._read_line(seconds))
         except (BrokenPipeError, EOFError):
-            code = self._process.poll()
+            with suppress(subprocess.TimeoutExpired):
+                # Its pipe ends a moment before the process does.
+                self._process.wait(END_SECONDS)
+            code = self._process.returncode
             self.stop()
             raise WorkerError(f"{self.contender} died (exit code {code}): {self._last_words()}") from None
         except TimeoutError:

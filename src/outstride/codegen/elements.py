@@ -105,15 +105,38 @@ def load(f: Function, e: Element, pointer: Value, lanes: int) -> Value:
     return widen(f, e, f.load(vector_type(lanes, e.storage), pointer, e.storage_bytes), lanes)
 
 
+def lanes_within(f: Function, start: Operand, size: Operand, lanes: int) -> Value:
+    """A mask of the lanes l for which 0 <= start + l < size."""
+    index = broadcast(f, f.i64(start), lanes)
+    kind = vector_type(lanes, "i64")
+    each = f.emit(kind, f"add {kind} {index.name}, {iota(f, lanes).name}")
+    limit = broadcast(f, f.i64(size), lanes)
+    return f.emit(vector_type(lanes, "i1"), f"icmp ult {kind} {each.name}, {limit.name}")
+
+
+def mask(lanes: list[int]) -> str:
+    """The constant of a shuffle; -1 is a lane that nobody reads."""
+    words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)
+    return f"<{len(lanes)} x i32> <{words}>"
+
+
+def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Value) -> Value:
+    """The lanes that the mask has, zero in the others, reading nothing else."""
+    kind = vector_type(lanes, e.storage)
+    raw = f.call(
+        kind, f"llvm.masked.load.{_suffix(e, lanes)}.p0", pointer, f"i32 {e.storage_bytes}", inside,
+        f"{kind} zeroinitializer",
+    )  # fmt: skip
+    return widen(f, e, raw, lanes)
+
+
 def load_first(f: Function, e: Element, pointer: Value, lanes: int, count: Operand) -> Value:
     """The first `count` of `lanes` elements, zero in the other lanes, reading nothing beyond them."""
-    kind = vector_type(lanes, e.storage)
-    mask = first_lanes(f, count, lanes)
-    suffix = f"v{lanes}{'i16' if e.storage == 'i16' else 'f' + str(e.storage_bytes * 8)}"
-    raw = f.call(
-        kind, f"llvm.masked.load.{suffix}.p0", pointer, f"i32 {e.storage_bytes}", mask, f"{kind} zeroinitializer"
-    )
-    return widen(f, e, raw, lanes)
+    return load_masked(f, e, pointer, lanes, first_lanes(f, count, lanes))
+
+
+def _suffix(e: Element, lanes: int) -> str:
+    return f"v{lanes}{'i16' if e.storage == 'i16' else 'f' + str(e.storage_bytes * 8)}"
 
 
 def store(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> None:
@@ -124,6 +147,5 @@ def store(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> 
 def store_first(f: Function, e: Element, value: Value, pointer: Value, lanes: int, count: Operand) -> None:
     """Round and store the first `count` lanes, writing nothing beyond them."""
     raw = narrow(f, e, value, lanes)
-    mask = first_lanes(f, count, lanes)
-    suffix = f"v{lanes}{'i16' if e.storage == 'i16' else 'f' + str(e.storage_bytes * 8)}"
-    f.call("void", f"llvm.masked.store.{suffix}.p0", raw, pointer, f"i32 {e.storage_bytes}", mask)
+    inside = first_lanes(f, count, lanes)
+    f.call("void", f"llvm.masked.store.{_suffix(e, lanes)}.p0", raw, pointer, f"i32 {e.storage_bytes}", inside)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from outstride.codegen import elements
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import Function, Operand, Value, vector_type
 from outstride.codegen.strip import Box
 from outstride.planner.recipe import Recipe
+
+PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_back(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], temp: Value, target: Value,
@@ -15,25 +20,40 @@ def write_back(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str,
 
     `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output row.
     """
-    with (
-        f.loop(0, count) as o,
-        f.loop(0, a["out_step_d"]) as pd,
-        f.loop(0, a["out_step_h"]) as ph,
-        f.loop(0, box.count[0]) as n,
-        f.loop(0, box.count[1]) as d,
-    ):
+    with f.loop(0, count) as o:
         channel = f.add(first_output, o)
-        od = _position(f, a, "d", f.add(box.start[1], d), pd)
-        with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
-            oh = _position(f, a, "h", f.add(box.start[2], h), ph)
-            with f.when(f.compare("ult", oh, a["out_size_h"])):
-                place = f.add(f.mul(n, a["y_stride_n"]), f.mul(channel, a["y_stride_m"]))
-                place = f.add(place, f.add(f.mul(od, a["y_stride_d"]), f.mul(oh, a["y_stride_h"])))
-                q = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
-                phase = f.mul(f.add(f.mul(pd, a["out_step_h"]), ph), a["out_step_w"])
-                addend = _bias(f, e, bias, channel)
-                row = f.at(target, place, e.storage)
-                _row(f, recipe, e, lanes, a, f.at(temp, q, e.accumulator), row, line, box, o, phase, addend)
+        addend = _bias(f, e, bias, channel)
+        plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
+        with (
+            f.loop(0, a["out_step_d"]) as pd,
+            f.loop(0, a["out_step_h"]) as ph,
+            f.loop(0, box.count[0]) as n,
+            f.loop(0, box.count[1]) as d,
+        ):
+            phase = f.mul(f.add(f.mul(pd, a["out_step_h"]), ph), a["out_step_w"])
+            sources = _phase_rows(f, recipe, e, a, temp, o, phase)
+            od = _position(f, a, "d", f.add(box.start[1], d), pd)
+            sheet = f.at(plane, f.add(f.mul(n, a["y_stride_n"]), f.mul(od, a["y_stride_d"])), e.storage)
+            first = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
+            with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
+                oh = _position(f, a, "h", f.add(box.start[2], h), ph)
+                with f.when(f.compare("ult", oh, a["out_size_h"])):
+                    row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
+                    q = f.add(first, f.mul(h, a["strip_w"]))
+                    _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
+
+
+def _phase_rows(f: Function, recipe: Recipe, e: Element, a: dict[str, Value], temp: Value, o: Operand,
+                phase: Operand) -> PhaseRows:  # fmt: skip
+    """Where the results of each width phase of an output begin: known phases once, others when asked."""
+
+    def start(pw: Operand) -> Value:
+        entry = f.mul(f.add(phase, pw), 2)
+        base, scale = f.load_i64(a["phase_rows_at"], entry), f.load_i64(a["phase_rows_at"], f.add(entry, 1))
+        return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), a["temp_pitch"]), e.accumulator)
+
+    known = [start(i) for i in range(recipe.out_step)]
+    return lambda pw: known[pw] if isinstance(pw, int) else start(pw)
 
 
 def _position(f: Function, a: dict[str, Value], axis: str, cell: Operand, phase: Operand) -> Operand:
@@ -50,15 +70,13 @@ def _bias(f: Function, e: Element, bias: Value, channel: Operand) -> Value:
     return f.get(room, e.accumulator)
 
 
-def _row(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], temp: Value, row: Value, line: Value,
-         box: Box, o: Operand, phase: Operand, bias: Value) -> None:  # fmt: skip
+def _row(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], sources: PhaseRows, q: Operand,
+         row: Value, line: Value, box: Box, bias: Value) -> None:  # fmt: skip
     """One output row: gather its phases into `line`, then write the part that exists."""
     cells = box.count[3]
 
     def phase_row(pw: Operand) -> Value:
-        entry = f.mul(f.add(phase, pw), 2)
-        base, scale = f.load_i64(a["phase_rows_at"], entry), f.load_i64(a["phase_rows_at"], f.add(entry, 1))
-        return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), a["temp_pitch"]), e.accumulator)
+        return f.at(sources(pw), q, e.accumulator)
 
     if recipe.out_step == 1:
         start = f.mul(box.start[3], a["y_stride_w"])
@@ -101,17 +119,12 @@ def _merge(f: Function, parts: list[Value], lanes: int, step: int, j: int, vecto
         if result is None:
             mask = [i if q == p else -1 for i, q in where]
             other = parts[p]
-            result = f.emit(vector, f"shufflevector {vector} {other.name}, {vector} poison, {_mask(mask)}")
+            result = f.emit(vector, f"shufflevector {vector} {other.name}, {vector} poison, {elements.mask(mask)}")
             continue
         mask = [lanes + i if q == p else (lane if q < p else -1) for lane, (i, q) in enumerate(where)]
-        result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {_mask(mask)}")
+        result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {elements.mask(mask)}")
     assert result is not None
     return result
-
-
-def _mask(lanes: list[int]) -> str:
-    words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)
-    return f"<{len(lanes)} x i32> <{words}>"
 
 
 def _write(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value,

@@ -6,17 +6,12 @@ position u // stride, so that its vectors are contiguous too. With the pixel-maj
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from outstride.codegen import elements
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import Function, Operand, Value, vector_type
 from outstride.planner.recipe import Recipe
-
-
-RowFiller: TypeAlias = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -27,97 +22,145 @@ class Box:
     count: tuple[Operand, ...]
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row of the strip: its source, its place, the input index of its first element, and how long it is."""
+
+    source: Value
+    place: Operand
+    first: Operand
+    width: Operand
+
+
 def pack(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
          box: Box, channels: Operand) -> None:  # fmt: skip
     """Emit the loops that fill `strip` with `channels` channels of the box and its surroundings."""
-    whole_pixels = recipe.in_unit == "channel" and recipe.dataflow == "channels"
-    fill = _channel_rows if whole_pixels else _width_rows
-    with f.loop(0, 1 if whole_pixels else channels) as c:
+    pixel_major = recipe.in_unit == "channel" and recipe.dataflow == "channels"
+    with f.loop(0, 1 if pixel_major else channels) as c:
         line = f.at(source, f.mul(c, a["x_stride_c"]), e.storage)
         rows = f.at(strip, f.mul(c, a["channel_pitch"]), e.accumulator)
-        _planes(f, recipe, e, lanes, a, line, rows, box, channels, fill)
+        if pixel_major:
+            _rows(f, recipe, e, lanes, a, line, rows, box, channels)
+        else:
+            _rows(f, recipe, e, lanes, a, line, rows, box, None)
 
 
-def _planes(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
-            box: Box, channels: Operand, fill: RowFiller) -> None:  # fmt: skip
+def _rows(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
+          box: Box, channels: Operand | None) -> None:  # fmt: skip
+    """Every row of one channel, or of all of them where the strip is pixel-major."""
     depth, height, width = (f.add(n, a[f"reach_{x}"]) for n, x in zip(box.count[1:], "dhw", strict=True))
+    step = _step(recipe, a)
+    low_w = f.mul(f.add(box.start[3], a["low_w"]), step)
     with f.loop(0, a["planes"]) as plane:
-        residue = [f.load_i64(a["planes_at"], f.add(f.mul(plane, 3), i)) for i in range(3)]
-        first = [
-            f.add(f.mul(f.add(s, a[f"low_{x}"]), _step(recipe, a, x)), r)
-            for s, x, r in zip(box.start[1:], "dhw", residue, strict=True)
-        ]
-        plane_start = f.mul(plane, a["plane_pitch"])
-        with f.loop(0, box.count[0]) as n, f.loop(0, depth) as d, f.loop(0, height) as h:
-            place = f.add(
-                plane_start,
-                f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"]))),
+        rd, rh = (f.load_i64(a["planes_at"], f.add(f.mul(plane, 2), i)) for i in range(2))
+        first_d = f.add(f.mul(f.add(box.start[1], a["low_d"]), a["in_step_d"]), rd)
+        first_h = f.add(f.mul(f.add(box.start[2], a["low_h"]), a["in_step_h"]), rh)
+        plane_start = f.mul(f.mul(plane, step), a["plane_pitch"])
+        with f.loop(0, box.count[0]) as n, f.loop(0, depth) as d:
+            ud = f.add(first_d, f.mul(d, a["in_step_d"]))
+            image = f.add(plane_start, f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"])))
+            sheet = f.at(source, f.add(f.mul(n, a["x_stride_n"]), f.mul(ud, a["x_stride_d"])), e.storage)
+            real = f.compare("ult", ud, a["in_size_d"])
+            with f.loop(0, height) as h:
+                uh = f.add(first_h, f.mul(h, a["in_step_h"]))
+                both = f.emit("i1", f"and i1 {real.name}, {f.compare('ult', uh, a['in_size_h']).name}")
+                line = f.at(sheet, f.mul(uh, a["x_stride_h"]), e.storage)
+                row = _Row(line, f.add(image, f.mul(h, a["strip_w"])), low_w, width)
+                with f.when(both):
+                    _copy(f, recipe, e, lanes, a, row, strip, channels)
+                with f.when(f.emit("i1", f"xor i1 {both.name}, true")):
+                    _blank(f, e, lanes, a, row, strip, step, channels)
+
+
+def _step(recipe: Recipe, a: dict[str, Value]) -> Operand:
+    return recipe.in_step or a["in_step_w"]
+
+
+def _blank(f: Function, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value, step: Operand,
+           channels: Operand | None) -> None:  # fmt: skip
+    """A row beyond the input: zeros in every plane of the width."""
+    with f.loop(0, step) as residue:
+        place = f.add(row.place, f.mul(residue, a["plane_pitch"]))
+        if channels is None:
+            zeros(f, e, lanes, f.at(strip, place, e.accumulator), 0, row.width)
+        else:
+            with f.loop(0, row.width) as i:
+                pixel = f.mul(f.add(place, i), a["pixel_pitch"])
+                zeros(f, e, lanes, f.at(strip, pixel, e.accumulator), 0, channels)
+
+
+def _copy(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value,
+          channels: Operand | None) -> None:  # fmt: skip
+    """A row of the input, each residue of the width into its plane."""
+    if channels is None and recipe.in_unit == "width" and recipe.in_step:
+        _split_vectors(f, recipe.in_step, e, lanes, a, row, strip)
+        return
+    step = _step(recipe, a)
+    with f.loop(0, step) as residue:
+        place = f.add(row.place, f.mul(residue, a["plane_pitch"]))
+        start = f.add(row.first, residue)
+        with f.loop(0, row.width) as i:
+            u = f.add(start, f.mul(i, step))
+            pixel = f.at(row.source, f.mul(u, a["x_stride_w"]), e.storage)
+            inside = f.compare("ult", u, a["in_size_w"])
+            if channels is None:
+                target = f.at(strip, f.add(place, i), e.accumulator)
+                f.store(Value("0.0", e.accumulator), target, e.accumulator_bytes)
+                with f.when(inside):
+                    f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
+            else:
+                target = f.at(strip, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
+                with f.when(inside):
+                    copy_row(f, e, lanes, pixel, target, channels)
+                with f.when(f.emit("i1", f"xor i1 {inside.name}, true")):
+                    zeros(f, e, lanes, target, 0, channels)
+
+
+def _split_vectors(
+    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value
+) -> None:
+    """Contiguous input, vectors of it dealt out to `step` planes; a vector that leaves the input is masked."""
+    vector = vector_type(lanes, e.accumulator)
+    parts = [f.variable(vector) for _ in range(step)]
+    with f.loop(0, row.width, lanes) as i:
+        u = f.add(row.first, f.mul(i, step))
+        pointer = f.at(row.source, u, e.storage)
+        # One unsigned comparison: u is negative or too far to the right in the same way.
+        room = f.sub(a["in_size_w"], step * lanes)
+        whole = f.emit(
+            "i1", f"and i1 {f.compare('sge', u, 0).name}, {f.compare('sle', u, room).name}"
+        )
+        with f.when(whole):
+            for j, part in enumerate(parts):
+                f.set(part, elements.load(f, e, f.at(pointer, j * lanes, e.storage), lanes))
+        with f.when(f.emit("i1", f"xor i1 {whole.name}, true")):
+            for j, part in enumerate(parts):
+                inside = elements.lanes_within(f, f.add(u, j * lanes), a["in_size_w"], lanes)
+                f.set(part, elements.load_masked(f, e, f.at(pointer, j * lanes, e.storage), lanes, inside))
+        loaded = [f.get(part, vector) for part in parts]
+        for residue in range(step):
+            place = f.add(f.add(row.place, f.mul(a["plane_pitch"], residue)), i)
+            f.store(_deal(f, loaded, lanes, residue), f.at(strip, place, e.accumulator), e.accumulator_bytes)
+
+
+def _deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
+    """Elements residue, residue + step, residue + 2 * step, ... of the parts laid end to end."""
+    step = len(parts)
+    if step == 1:
+        return parts[0]
+    vector = parts[0].type
+    where = [divmod(lane * step + residue, lanes) for lane in range(lanes)]
+    result = parts[0]
+    for p in range(step):
+        if p == 0:
+            mask = [i if q == 0 else -1 for q, i in where]
+            result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} poison, {elements.mask(mask)}")
+        else:
+            mask = [lanes + i if q == p else (lane if q < p else -1) for lane, (q, i) in enumerate(where)]
+            result = f.emit(
+                vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {elements.mask(mask)}"
             )
-            ud = f.add(first[0], f.mul(d, _step(recipe, a, "d")))
-            uh = f.add(first[1], f.mul(h, _step(recipe, a, "h")))
-            inside = f.emit(
-                "i1",
-                f"and i1 {f.compare('ult', ud, a['in_size_d']).name}, {f.compare('ult', uh, a['in_size_h']).name}",
-            )
-            origin = f.at(
-                source,
-                f.add(f.mul(n, a["x_stride_n"]), f.add(f.mul(ud, a["x_stride_d"]), f.mul(uh, a["x_stride_h"]))),
-                e.storage,
-            )
-            low, high = _bounds(f, recipe, a, first[2], width)
-            high = f.select(inside, high, low)
-            fill(f, recipe, e, lanes, a, origin, strip, place, first[2], low, high, width, channels)
-
-
-def _step(recipe: Recipe, a: dict[str, Value], axis: str) -> Operand:
-    return recipe.in_step if axis == "w" and recipe.in_step else a[f"in_step_{axis}"]
-
-
-def _bounds(f: Function, recipe: Recipe, a: dict[str, Value], first: Operand, width: Operand) -> tuple[Operand, Operand]:
-    """The part [low, high) of a strip row that lies inside the input."""
-    step = _step(recipe, a, "w")
-    low = f.minimum(f.ceil_div(f.maximum(0, f.sub(0, first)), step), width)
-    high = f.minimum(f.ceil_div(f.maximum(0, f.sub(a["in_size_w"], first)), step), width)
-    return low, f.maximum(low, high)
-
-
-def _width_rows(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], origin: Value, strip: Value,
-    place: Operand, first: Operand, low: Operand, high: Operand, width: Operand, channels: Operand,
-) -> None:  # fmt: skip
-    """A strip row of one channel, contiguous along the width."""
-    step = _step(recipe, a, "w")
-    row = f.at(strip, place, e.accumulator)
-    line = f.at(origin, f.mul(f.add(first, f.mul(low, step)), a["x_stride_w"]), e.storage)
-    zeros(f, e, lanes, row, 0, low)
-    count = f.sub(high, low)
-    body = f.at(row, low, e.accumulator)
-    if recipe.in_unit == "width" and recipe.in_step == 1:
-        copy_row(f, e, lanes, line, body, count)
-    else:
-        pitch = f.mul(a["x_stride_w"], step)
-        with f.loop(0, count) as i:
-            item = elements.load(f, e, f.at(line, f.mul(i, pitch), e.storage), 1)
-            f.store(item, f.at(body, i, e.accumulator), e.accumulator_bytes)
-    zeros(f, e, lanes, row, high, width)
-
-
-def _channel_rows(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], origin: Value, strip: Value,
-    place: Operand, first: Operand, low: Operand, high: Operand, width: Operand, channels: Operand,
-) -> None:  # fmt: skip
-    """One pixel after the other, contiguous along the channels."""
-    step = _step(recipe, a, "w")
-    pitch = a["pixel_pitch"]
-    with f.loop(0, width) as i:
-        pixel = f.at(strip, f.mul(f.add(place, i), pitch), e.accumulator)
-        inside = f.emit("i1", f"and i1 {f.compare('sge', i, low).name}, {f.compare('slt', i, high).name}")
-        with f.when(inside):
-            u = f.add(first, f.mul(i, step))
-            copy_row(f, e, lanes, f.at(origin, f.mul(u, a["x_stride_w"]), e.storage), pixel, channels)
-        outside = f.emit("i1", f"xor i1 {inside.name}, true")
-        with f.when(outside):
-            zeros(f, e, lanes, pixel, 0, channels)
+    return result
 
 
 def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand) -> None:

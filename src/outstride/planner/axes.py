@@ -47,7 +47,7 @@ class Axis:
 
     @property
     def residues(self) -> tuple[int, ...]:
-        """The input residues modulo `in_step` that some tap reads."""
+        """The input residues modulo `in_step` that some tap reads: depth and height keep a plane for each."""
         return tuple(sorted({o % self.in_step for g in self.groups for o in g.offsets})) or (0,)
 
 

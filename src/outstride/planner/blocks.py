@@ -58,10 +58,11 @@ class Blocks:
 def strip_of(axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int) -> Strip:
     """The strip that holds everything the box reads."""
     extent = tuple(b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True))
-    planes = prod(len(a.residues) for a in axes)
+    planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
     image = prod(extent)
-    plane = image * box[0]
-    pitch = plane * planes + slack
+    # Vectors run over row ends into what is written later; planes are written side by side, so each keeps room behind.
+    plane = image * box[0] + slack
+    pitch = plane * planes
     # Channels an odd number of cache lines apart: no two of them compete for one set of the first-level cache.
     pitch = (ceil(pitch / 16) | 1) * 16
     pixel = ceil(channels / 16) * 16 if pixel_major else 1

@@ -153,7 +153,7 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
         "output_blocks": plan.output_blocks, "channel_blocks": ceil(p.channels / plan.channels_per_block),
         "splits": plan.splits, "boxes_per_split": plan.boxes_per_split, "boxes": plan.boxes,
         "batch": p.batch, "image_block": plan.box[0], "images": counts[0], "strip_w": s.extent[2],
-        "planes": s.planes, "image_pitch": s.image_pitch, "depth_pitch": s.extent[1] * s.extent[2],
+        "planes": s.planes // plan.axes[2].in_step, "image_pitch": s.image_pitch, "depth_pitch": s.extent[1] * s.extent[2],
         "plane_pitch": s.plane_pitch, "channel_pitch": s.channel_pitch, "pixel_pitch": s.pixel_pitch,
         "channels": p.channels, "channels_per_block": plan.channels_per_block, "outputs": p.outputs,
         "taps": prod(p.kernel_size), "groups": p.groups,

@@ -74,7 +74,7 @@ def layout(plan: GatherPlan) -> Layout:
     scalars = {
         "tasks": plan.tasks, "scratch_bytes": scratch, "temp_bytes_offset": temp_at, "line_bytes_offset": line_at,
         "images": counts[0], "groups": p.groups, "m_tasks": ceil(chunks / b.chunks_per_task),
-        "batch": p.batch, "image_block": b.box[0], "strip_w": strip.extent[2], "planes": strip.planes,
+        "batch": p.batch, "image_block": b.box[0], "strip_w": strip.extent[2], "planes": strip.planes // plan.axes[2].in_step,
         "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
         "plane_pitch": strip.plane_pitch, "channel_pitch": strip.channel_pitch, "pixel_pitch": strip.pixel_pitch,
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": passes,

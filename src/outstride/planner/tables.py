@@ -22,16 +22,18 @@ def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int
     """The strip position that a tap adds to a pixel's."""
     plane = 0
     place = 0
-    for axis, offset, extent in zip(axes, tap, strip.extent, strict=True):
-        plane = plane * len(axis.residues) + axis.residues.index(offset % axis.in_step)
+    for i, (axis, offset, extent) in enumerate(zip(axes, tap, strip.extent, strict=True)):
+        residue = offset % axis.in_step
+        # The width is packed in vectors, every residue at once; of the other axes only what taps read.
+        index, count = (residue, axis.in_step) if i == 2 else (axis.residues.index(residue), len(axis.residues))
+        plane = plane * count + index
         place = place * extent + offset // axis.in_step - axis.reach[0]
     return plane * strip.plane_pitch + place
 
 
 def residue_planes(axes: tuple[Axis, ...]) -> list[int]:
-    """The input residues of every plane of the strip, three numbers a plane."""
-    d, h, w = (a.residues for a in axes)
-    return [r for rd in d for rh in h for rw in w for r in (rd, rh, rw)]
+    """The input residues of depth and height of every group of planes, which has a plane for each width residue."""
+    return [r for rd in axes[0].residues for rh in axes[1].residues for r in (rd, rh)]
 
 
 def block_lengths(channels: int) -> tuple[int, int]:

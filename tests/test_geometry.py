@@ -358,6 +358,21 @@ def test_an_output_size_is_reached_or_refused_with_the_legal_ones(
     assert not low <= out <= high
 
 
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, 5, 6])
+@pytest.mark.parametrize("wanted", [9, 10, 11, 12])
+def test_same_on_a_transposed_layer_reaches_every_size_of_its_convolution(
+    kernel_size: int, wanted: int
+) -> None:
+    spec = ConvSpec("conv_transpose", (kernel_size,), 4, "same")
+    resolved = geometry.resolve(spec, 3, wanted)
+    assert geometry.output_size(resolved, 3) == (wanted,)
+    forward = ConvSpec("conv", (kernel_size,), 4, "same")
+    assert resolved.padding == geometry.resolved_padding(forward, wanted)
+    for beyond in (8, 13):
+        with pytest.raises(ShapeError, match=f"got {beyond} on axis 0 .*; legal: 9 to 12"):
+            geometry.resolve(spec, 3, beyond)
+
+
 def test_only_transposed_layers_leave_their_output_size_open() -> None:
     with pytest.raises(ShapeError, match="'output_size' must be left out for Conv1d"):
         geometry.resolve(parse("Conv1d(1, 1, 3)"), 8, 6)
@@ -438,13 +453,13 @@ def test_receptive_field_is_what_the_definition_reads(spec: ConvSpec, data: st.D
         forward = ConvSpec("conv", spec.kernel_size, spec.stride, numbers.padding, spec.dilation)
         rows = W.reshape(*geometry.output_size(forward, out), -1)[tuple(slice(n) for n in size)]
         W = rows.reshape(int(np.prod(size)), -1).T
-    at = tuple(data.draw(st.integers(0, n - 1)) for n in out)
-    reads = np.argwhere(W[np.ravel_multi_index(at, out)].reshape(size))
-    field = geometry.receptive_field(spec, at, size)
-    if len(reads):
-        assert field == tuple(range(int(c.min()), int(c.max()) + 1) for c in reads.T)
-    else:
-        assert not all(field)
+    for row, at in enumerate(np.ndindex(*out)):
+        reads = np.argwhere(W[row].reshape(size))
+        field = geometry.receptive_field(spec, at, size)
+        if len(reads):
+            assert field == tuple(range(int(c.min()), int(c.max()) + 1) for c in reads.T)
+        else:
+            assert not all(field)
 
 
 def test_receptive_field_without_a_size_runs_into_the_padding() -> None:
@@ -454,6 +469,21 @@ def test_receptive_field_without_a_size_runs_into_the_padding() -> None:
     assert geometry.receptive_field(conv, 10**20) == (range(2 * 10**20 - 1, 2 * 10**20 + 4),)
     hole = parse("ConvTranspose1d(1, 1, 2, stride=3)")
     assert [geometry.receptive_field(hole, at) for at in range(3)] == [(range(1),), (range(1),), (range(0),)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("zeros", [range(1, 2), range(2, 3), range(3, 4)]),
+        ("reflect", [range(1, 6), range(5), range(3, 4)]),
+        ("replicate", [range(2), range(2, 3), range(3, 6)]),
+        ("circular", [range(1, 5), range(2, 6), range(4)]),
+    ],
+)
+def test_receptive_field_follows_a_folded_border(mode: str, expected: list[range]) -> None:
+    """Six stamps of one element on three outputs with a border of one below and two above."""
+    spec = ConvSpec("conv_transpose", (1,), padding=((1, 2),), padding_mode=mode)
+    assert [geometry.receptive_field(spec, at, 6)[0] for at in range(3)] == expected
 
 
 def test_receptive_field_of_pooling() -> None:

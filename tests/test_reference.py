@@ -176,6 +176,13 @@ def test_pool_is_torchs(spec: ConvSpec, data: st.DataObject) -> None:
     np.testing.assert_array_max_ulp(result, expected.numpy(), maxulp=1)
 
 
+def test_a_window_that_sees_padding_only_has_no_maximum() -> None:
+    x = np.full((1, 1, 1), 7.0)
+    expected = F.max_pool1d(to_torch(x), 2, 1, padding=2, dilation=4)
+    assert_same(reference.pool(x, 2, 1, 2, 4), expected)
+    assert expected.tolist() == [[[-np.inf]]]
+
+
 def test_same_pooling_ignores_what_lies_outside() -> None:
     x = np.arange(5)[None, None]
     assert reference.pool(x, 2, 2, "same").tolist() == [[[1, 3, 4]]]

@@ -87,6 +87,10 @@ class Screen:
             self.say(f"training: {used:.0%}, {steps} steps, loss {loss:.4f}")
             self._next_line = used + 0.1
 
+    def trained(self) -> None:
+        # A bar that goes on drawing itself would be timed with the layers.
+        self._progress.stop()
+
 
 @contextmanager
 def _screen() -> Iterator[Screen]:
@@ -110,7 +114,7 @@ def _print(result: Result, screen: Console) -> None:
     gain = quality.network_db - quality.bicubic_db
     screen.print(f"held-out region, PSNR of brightness: bicubic {quality.bicubic_db:.2f} dB, ", end="")
     screen.print(f"network {quality.network_db:.2f} dB ({gain:+.2f} dB)")
-    table = Table("layer", "input", "torch ms", "outstride ms", "times torch", "largest difference", box=None)
+    table = Table("layer", "input", "torch ms", "outstride ms", "times torch", "difference", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for row in result.layers:

@@ -32,6 +32,7 @@ class Screen(Protocol):
 
     def say(self, text: str) -> None: ...
     def training(self, used: float, steps: int, loss: float) -> None: ...
+    def trained(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def run(options: Options, screen: Screen) -> Result:
     network = outstride.accelerate(stock)
     patches = data.Patches(photo, options.scale, options.seed)
     training = train(network.train(), patches, options.budget, screen.training)
+    screen.trained()
     network.eval()
     stock.eval()
     quality = report.assess(network, photo, options.scale)

@@ -30,7 +30,7 @@ FIXED = (
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "pixel_tiles", "pixel_at", "line_bytes_offset",
+    "spans", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED
@@ -38,7 +38,8 @@ INDEX = {name: i for i, name in enumerate(ARGUMENTS)}
 
 #: The row of a phase group in the table at phase_groups_at.
 GROUP_FIELDS = (
-    "tiles", "full_at", "full_length", "rest_at", "rest_length", "w_offset", "w_tile_stride", "w_block_stride", "row"
+    "tiles", "taps", "tap_offsets_at", "runs_at", "runs_offset", "full_at", "rest_at",
+    "w_offset", "w_tile_stride", "w_block_stride", "row",
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
 

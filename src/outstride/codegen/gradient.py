@@ -111,6 +111,9 @@ def _tiles(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
     width = recipe.vectors * lanes
     listed = f.variable(f"[{2 * recipe.rows} x i32]")
     null = Value("null", PTR)
+    run = f.variable("[2 x i64]")
+    f.store(Value("0", I64), run, 8)
+    f.store(count, f.at(run, 1, I64), 8)
     with f.loop(0, rows, recipe.rows) as start:
         with f.loop(0, recipe.rows) as i:
             row = f.minimum(f.add(start, i), f.sub(rows, 1))
@@ -121,6 +124,7 @@ def _tiles(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
             place = f.i64(f.mul(row, width))
             word = f.emit("i32", f"trunc i64 {place.name} to i32")
             f.store(word, f.at(listed, f.add(i, recipe.rows), "i32"), 4)
-        words = [strip, listed, panel, partial, 0, 1, terms, count, 0, null, 0, resume]
+        # One block whose "taps" are the pixels, of one channel each.
+        words = [strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume]
         text = ", ".join(f"{v.type if isinstance(v, Value) else I64} {f.ref(v)}" for v in words)
         f.effect(f"call void @tile({text})")

@@ -1,8 +1,9 @@
 """The register tile: one outer product per term, in the order of law 4.
 
-    for block in channel blocks:            # `full` long, the last one `rest` long
-        for k in taps x channels of block:  # offsets come from a table, weights stream in this very order
-            acc[i][j] = fma(broadcast_i, vector_j, acc[i][j])
+    for block in channel blocks:              # `full` long, the last one `rest` long
+        for first, last in runs of taps:      # all taps, but for those that lie outside the input for the whole box
+            for k in taps x channels of run:  # offsets come from a table, weights stream in this very order
+                acc[i][j] = fma(broadcast_i, vector_j, acc[i][j])
 
 In the dataflow "pixels" the vectors are inputs (contiguous along the width) and the broadcasts are weights; in
 "channels" it is the other way round and each broadcast reads its own pixel. Either way an output element sees the same
@@ -24,10 +25,13 @@ PARAMETERS = (
     ("results_pitch", I64),
     ("full_blocks", I64),
     ("full", PTR),
-    ("full_length", I64),
+    ("full_channels", I64),
+    ("taps", I64),
+    ("runs", PTR),  # i64 pairs of taps [first, last)
+    ("run_count", I64),
     ("block_pitch", I64),  # strip elements from one channel block to the next
     ("rest", PTR),
-    ("rest_length", I64),  # 0: no partial block
+    ("rest_channels", I64),  # 0: no partial block
     ("resume", I64),  # 0: start from +0; 1: go on from the results
 )
 
@@ -35,7 +39,10 @@ PARAMETERS = (
 def microkernel(recipe: Recipe, e: Element, lanes: int, *, listed: bool = False) -> Function:
     """The function that computes one register tile; with `listed` its rows of results are listed as pixels are."""
     f = Function("tile", PARAMETERS, internal=True)
-    x, pixels, w, results, pitch, full_blocks, full, full_length, block_pitch, rest, rest_length, resume = f.parameters
+    (
+        x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch, rest,
+        rest_channels, resume,
+    ) = f.parameters  # fmt: skip
     along = recipe.dataflow == "pixels"
     vector = vector_type(lanes, e.accumulator)
     accumulators = [[f.variable(vector) for _ in range(recipe.vectors)] for _ in range(recipe.rows)]
@@ -48,34 +55,44 @@ def microkernel(recipe: Recipe, e: Element, lanes: int, *, listed: bool = False)
         lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=False)
 
     bases = [x] if along else [f.at(x, f.load_i32(pixels, i), e.accumulator) for i in range(recipe.rows)]
-    weight = f.variable(PTR, w)
+    weight = f.variable(PTR)
     width = recipe.rows if along else recipe.vectors * lanes
-    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_length, 0).name} to i64"))
+    block_weights = f.mul(f.mul(full_channels, taps), width)
+    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_channels, 0).name} to i64"))
     with f.loop(0, blocks) as block:
         whole = f.compare("slt", block, full_blocks)
         table = f.select(whole, full, rest)
-        length = f.select(whole, full_length, rest_length)
+        channels = f.select(whole, full_channels, rest_channels)
         start = f.mul(block, block_pitch)
         here = [f.at(b, start, e.accumulator) for b in bases]
-        with f.loop(0, length) as k:
-            offset = f.load_i32(table, k)
-            wk = f.get(weight, PTR)
-            if along:
-                xk = f.at(here[0], offset, e.accumulator)
-                vectors = _vectors(f, e, recipe.vectors, lanes, xk)
-                scalars = [(wk, i) for i in range(recipe.rows)]
-            else:
-                vectors = _vectors(f, e, recipe.vectors, lanes, wk)
-                scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
-            for row, (pointer, i) in zip(accumulators, scalars, strict=True):
-                scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
-                spread = broadcast(f, scalar, lanes)
-                for a, v in zip(row, vectors, strict=True):
-                    name = f"llvm.fma.{'v' + str(lanes) if lanes > 1 else ''}{e.mangled}"
-                    f.set(a, f.call(vector, name, spread, v, f.get(a, vector)))
-            f.set(weight, f.at(wk, width, e.accumulator))
+        panel = f.at(w, f.mul(block, block_weights), e.accumulator)
+        with f.loop(0, run_count) as run:
+            first, last = (f.mul(f.load_i64(runs, f.add(f.mul(run, 2), i)), channels) for i in range(2))
+            f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
+            with f.loop(first, last) as k:
+                _term(f, recipe, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
     lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=True)
     return f
+
+
+def _term(f: Function, recipe: Recipe, e: Element, lanes: int, weight: Value, here: list[Value], offset: Value,
+          accumulators: list[list[Value]], width: int) -> None:  # fmt: skip
+    """One term of every sum of the tile."""
+    vector = vector_type(lanes, e.accumulator)
+    wk = f.get(weight, PTR)
+    if recipe.dataflow == "pixels":
+        vectors = _vectors(f, e, recipe.vectors, lanes, f.at(here[0], offset, e.accumulator))
+        scalars = [(wk, i) for i in range(recipe.rows)]
+    else:
+        vectors = _vectors(f, e, recipe.vectors, lanes, wk)
+        scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
+    for row, (pointer, i) in zip(accumulators, scalars, strict=True):
+        scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
+        spread = broadcast(f, scalar, lanes)
+        for a, v in zip(row, vectors, strict=True):
+            name = f"llvm.fma.{'v' + str(lanes) if lanes > 1 else ''}{e.mangled}"
+            f.set(a, f.call(vector, name, spread, v, f.get(a, vector)))
+    f.set(weight, f.at(wk, width, e.accumulator))
 
 
 def _vectors(f: Function, e: Element, count: int, lanes: int, pointer: Value) -> list[Value]:

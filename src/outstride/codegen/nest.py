@@ -12,6 +12,7 @@ from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.microkernel import microkernel
 from outstride.codegen.results import write_back
 from outstride.codegen.strip import Box, pack
+from outstride.codegen.taps import Taps
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
 from outstride.planner.recipe import Recipe
@@ -40,6 +41,8 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
     )
     weights = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
     bias = f.emit(PTR, f"select i1 {_is_null(f, a['bias_at'])}, ptr null, ptr {f.at(a['bias_at'], f.mul(group, a['outputs']), e.storage).name}")
+    taps = Taps(f.at(strip, a["runs_bytes_offset"], "i8"))
+    taps.find(f, a, box)
     first_chunk = f.mul(part, a["chunks_per_task"])
     last_chunk = f.minimum(f.add(first_chunk, a["chunks_per_task"]), a["chunks"])
     with f.loop(0, a["passes"]) as number_of_pass:
@@ -50,7 +53,7 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
         with f.loop(first_chunk, last_chunk) as chunk:
             results = f.at(temp, f.mul(f.sub(chunk, first_chunk), a["chunk_temp"]), e.accumulator)
             panel = f.at(weights, f.mul(chunk, a["w_stride_chunk"]), e.accumulator)
-            _chunk(f, recipe, e, lanes, a, strip, results, panel, box, number_of_pass, first, channels)
+            _chunk(f, recipe, e, lanes, a, strip, results, panel, box, taps, number_of_pass, first, channels)
             with f.when(last):
                 output = f.mul(chunk, a["chunk_outputs"])
                 count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
@@ -79,7 +82,7 @@ def decode_box(f: Function, a: dict[str, Value], number: Operand) -> tuple[Box, 
 
 
 def _chunk(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], strip: Value, results: Value,
-           panel: Value, box: Box, number_of_pass: Value, first: Operand, channels: Operand) -> None:  # fmt: skip
+           panel: Value, box: Box, taps: Taps, number_of_pass: Value, first: Operand, channels: Operand) -> None:  # fmt: skip
     """All phase groups and tiles of one chunk of output channels over the packed channels."""
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
     full_block = f.mul(a["channel_pitch"], CHANNEL_BLOCK)
@@ -92,7 +95,7 @@ def _chunk(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
             name: f.load(PTR if name.endswith("_at") else I64, f.at(entry, i, I64), 8)
             for name, i in GROUP_INDEX.items()
         }
-        rest_length = f.select(f.compare("ne", rest_channels, 0), g["rest_length"], 0)
+        runs, run_count = taps.of(f, a, g)
         skip = f.mul(f.div(first, CHANNEL_BLOCK), g["w_block_stride"])
         with f.loop(0, g["tiles"]) as tile:
             w = f.at(panel, f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip)), e.accumulator)
@@ -102,8 +105,8 @@ def _chunk(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
             resume = f.emit(I64, f"zext i1 {f.compare('ne', number_of_pass, 0).name} to i64")
             for x, pixels, out in _pixel_tiles(f, recipe, e, lanes, a, strip, row, box):
                 words = [
-                    x, pixels, w, out, a["temp_pitch"], full_blocks, g["full_at"], g["full_length"], full_block,
-                    g["rest_at"], rest_length, resume,
+                    x, pixels, w, out, a["temp_pitch"], full_blocks, g["full_at"], CHANNEL_BLOCK, g["taps"], runs,
+                    run_count, full_block, g["rest_at"], rest_channels, resume,
                 ]  # fmt: skip
                 text = ", ".join(f"{v.type if isinstance(v, Value) else I64} {f.ref(v)}" for v in words)
                 f.effect(f"call void @tile({text})")

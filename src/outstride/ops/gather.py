@@ -86,12 +86,15 @@ class GatherCall:
         }  # fmt: skip
         rows = []
         for i, g in enumerate(made.groups):
-            full, rest = array("i", g.full), array("i", g.rest)
-            tables[f"full_{i}"], tables[f"rest_{i}"] = full, rest
+            full, rest, offsets = array("i", g.full), array("i", g.rest), array("i", g.offsets)
+            runs = array("q", [1, 0, g.taps])
+            for stem, values in (("full", full), ("rest", rest), ("offsets", offsets), ("runs", runs)):
+                tables[f"{stem}_{i}"] = values
             rows.append(
                 {
-                    "tiles": g.tiles, "full_at": address(full), "full_length": len(full), "rest_at": address(rest),
-                    "rest_length": len(rest), "w_offset": g.w_offset, "row": g.row,
+                    "tiles": g.tiles, "taps": g.taps, "tap_offsets_at": address(offsets), "runs_at": address(runs),
+                    "runs_offset": g.runs_offset, "full_at": address(full), "rest_at": address(rest),
+                    "w_offset": g.w_offset, "row": g.row,
                     "w_tile_stride": g.taps * problem.channels * plan.tile_rows,
                     "w_block_stride": weight_block_stride(plan, g),
                 }

@@ -20,6 +20,8 @@ class GroupLayout:
     tiles: int
     members: int
     taps: int
+    offsets: list[int]
+    runs_offset: int
     full: list[int]
     rest: list[int]
     w_offset: int
@@ -55,24 +57,27 @@ def layout(plan: GatherPlan) -> Layout:
     temp_at = _line(item * (strip.elements + reach + 64))
     line_at = temp_at + _line(item * (sum(rows) * temp_pitch if passes == 1 else chunk_temp * b.chunks_per_task) + 64)
     width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
-    scratch = line_at + _line(item * (width + 64))
+    runs_at = line_at + _line(item * (width + 64))
     groups: list[GroupLayout] = []
-    offset = row = 0
+    offset = row = runs = 0
     full, rest = block_lengths(p.channels)
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
             GroupLayout(
-                count // plan.tile_rows, len(group.members), group.taps,
+                count // plan.tile_rows, len(group.members), group.taps, [o for tap in group.offsets for o in tap], runs,
                 term_offsets(plan.axes, group, b, full), term_offsets(plan.axes, group, b, rest),
                 offset, row, group.kernel,
             )
         )  # fmt: skip
         offset += count * group.taps * p.channels
         row += count
+        runs += 2 * group.taps + 1
+    scratch = runs_at + _line(8 * runs)
     cells = (p.batch, *(a.cells for a in plan.axes))
     counts = [ceil(c / n) for c, n in zip(cells, b.box, strict=True)]
     scalars = {
         "tasks": plan.tasks, "scratch_bytes": scratch, "temp_bytes_offset": temp_at, "line_bytes_offset": line_at,
+        "runs_bytes_offset": runs_at, "skips": int(_skips(plan)),
         "images": counts[0], "groups": p.groups, "m_tasks": ceil(chunks / b.chunks_per_task),
         "batch": p.batch, "image_block": b.box[0], "strip_w": strip.extent[2], "planes": strip.planes // plan.axes[2].in_step,
         "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
@@ -96,6 +101,19 @@ def layout(plan: GatherPlan) -> Layout:
         scalars, tuple(groups), residue_planes(plan.axes),
         phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows), pixels, chunks, offset, scratch,
     )  # fmt: skip
+
+
+def _skips(plan: GatherPlan) -> bool:
+    """Whether some box has a tap that reads nothing but padding there."""
+    for axis, block in zip(plan.axes, plan.blocks.box[1:], strict=True):
+        if axis.cells == 0:
+            continue
+        offsets = [o for g in axis.groups for o in g.offsets]
+        last_of_first = (min(block, axis.cells) - 1) * axis.in_step
+        first_of_last = (ceil(axis.cells / block) - 1) * block * axis.in_step
+        if any(last_of_first + o < 0 or first_of_last + o >= axis.input_size for o in offsets):
+            return True
+    return False
 
 
 def _line(size: int) -> int:

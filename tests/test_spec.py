@@ -138,7 +138,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         r"must be 0 with padding='same'",
     ),
     ("conv_transpose", {"divisor_override": 2}, r"'divisor_override' must be left out except for pooling"),
-    ("max_pool", {"padding": 2}, r"at most half the window .*got padding=2 with a window of \(3, 3\)"),
+    ("max_pool", {"padding": 2}, r"at most half the window .*got padding=2 with kernel_size=\(3, 3\)"),
     ("max_pool", {"groups": 2}, r"'groups' has no other meaning in this max_pool: got groups=2; legal: 1"),
     ("max_pool", {"padding_mode": "circular"}, r"'padding_mode' has no other meaning"),
     ("max_pool", {"count_include_pad": False}, r"'count_include_pad' has no other meaning in this max_pool"),
@@ -165,8 +165,10 @@ def test_the_error_says_what_would_be_legal() -> None:
     )
 
 
-@given(st.integers(1, 6), st.integers(0, 5))
-def test_pooling_refuses_the_paddings_that_torch_refuses(kernel_size: int, padding: int) -> None:
+@given(st.integers(1, 6), st.integers(0, 5), st.integers(1, 4))
+def test_pooling_refuses_the_paddings_that_torch_refuses(
+    kernel_size: int, padding: int, dilation: int
+) -> None:
     def legal(build: Any) -> bool:
         try:
             build()
@@ -174,8 +176,9 @@ def test_pooling_refuses_the_paddings_that_torch_refuses(kernel_size: int, paddi
             return False
         return True
 
-    ours = legal(lambda: ConvSpec("avg_pool", (kernel_size,), padding=padding))
-    assert ours == legal(lambda: nn.AvgPool1d(kernel_size, padding=padding)(torch.zeros(1, 1, 20)))
+    options: dict[str, Any] = {"padding": padding, "dilation": dilation}
+    ours = legal(lambda: ConvSpec("max_pool", (kernel_size,), **options))
+    assert ours == legal(lambda: nn.MaxPool1d(kernel_size, **options)(torch.zeros(1, 1, 40)))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +247,7 @@ def test_parse_reads_what_one_writes_in_torch(text: str, expected: ConvSpec) -> 
         ("Conv2d(3, 8, 3, stride=0)", r"'stride' must be at least 1"),
         (
             "MaxPool2d((2, 3), padding=(2, 1))",
-            r"padding=\(2, 1\) with a window of \(2, 3\); legal: at most \(1, 1\)",
+            r"padding=\(2, 1\) with kernel_size=\(2, 3\); legal: at most \(1, 1\)",
         ),
     ],
 )

@@ -286,6 +286,7 @@ def _convolve(
 
 def _carry_out(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The way that is open to every tensor: subclasses, wrappers, other dtypes and devices."""
+    _check_tensors(input, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         input, weight, bias = (_autocast(tensor) for tensor in (input, weight, bias))
     if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
@@ -326,9 +327,7 @@ def _is_frozen(value: Any) -> bool:
 def _checked(
     kind: _Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
 ) -> Call:
-    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
-        if not isinstance(tensor, (Tensor, type(None)) if name == "bias" else Tensor):
-            raise TypeError(f"{name!r} must be a tensor: got {type(tensor).__name__}; legal: torch.Tensor")
+    _check_tensors(input, weight, bias)
     stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
     bias_shape = None if bias is None else bias.shape
     return check(
@@ -339,6 +338,12 @@ def _checked(
         bias_shape,
         Request(stride, padding, dilation, groups, output_padding, output_size, padding_mode),
     )
+
+
+def _check_tensors(input: Any, weight: Any, bias: Any) -> None:
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, (Tensor, type(None)) if name == "bias" else Tensor):
+            raise TypeError(f"{name!r} must be a tensor: got {type(tensor).__name__}; legal: torch.Tensor")
 
 
 def _autocast(tensor: Tensor | None) -> Any:

@@ -40,7 +40,7 @@ class Process:
     def ask(self, do: str, seconds: float, **request: Any) -> dict[str, Any]:
         """Send a request and wait at most so long for its answer."""
         if self._process is None:
-            self._start()
+            self.start()
             seconds += START_SECONDS
         assert self._process is not None
         assert self._process.stdin is not None
@@ -69,7 +69,8 @@ class Process:
             self._process.communicate()
         self._process, self._pending = None, b""
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the process, which loads its library while nobody waits for it."""
         threads = str(self.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         self._process = subprocess.Popen(
@@ -134,11 +135,24 @@ class Contest:
         self.processes = [Process(name, threads) for name in contenders]
 
     def __enter__(self) -> Contest:
+        try:
+            for process in self.processes:
+                process.start()
+            # Nobody is timed while another is still loading.
+            for process in self.processes:
+                with suppress(WorkerError):
+                    process.ask("ready", START_SECONDS)
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for process in self.processes:
             process.stop()
 

@@ -28,6 +28,11 @@ class Worker:
         self.repetitions = 1
         self.warm = False
 
+    def ready(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Answer as soon as everything is loaded."""
+        del request
+        return {}
+
     def prepare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Build, run a first time, then choose how many calls fill the shortest round."""
         self.call = self.work = None

@@ -35,7 +35,7 @@ class ConvSpec:
         kernel_size: at least 1 on every axis; an int stands for every axis and then needs ``nd``.
         stride: at least 1; None (default) is 1, and the kernel size for pooling.
         padding: an int, one int per axis, one ``(low, high)`` pair per axis, "valid" or "same" (TensorFlow's
-            rule). At most half of kernel_size for pooling.
+            rule). At most half the window for pooling.
         dilation: distance between taps, at least 1.
         output_padding: conv_transpose only; below stride or below dilation on every axis.
         groups: at least 1; divides both channel counts.
@@ -286,14 +286,13 @@ def _check_pool(spec: ConvSpec) -> None:
             )
     if spec.padding == "same":
         return
-    half = tuple(size // 2 for size in spec.kernel_size)
-    # A window that lies wholly in the padding has no maximum and no average. torch measures the window without
-    # its dilation, so we do.
+    half = tuple(window // 2 for window in spec.window)
+    # A window that lies wholly in the padding has no maximum and no average.
     if any(max(pair) > most for pair, most in zip(spec.padding, half, strict=True)):
         raise ArgumentError(
             f"'padding' must be at most half the window on every axis, or a window could see padding only: "
-            f"got padding={_short_pairs(spec.padding)} with kernel_size={spec.kernel_size}; "
-            f"legal: at most {half}"
+            f"got padding={_short_pairs(spec.padding)} with kernel_size={spec.kernel_size}, "
+            f"dilation={spec.dilation}; legal: at most {half}"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 
@@ -39,13 +40,13 @@ class Axis:
     shift: int
     groups: tuple[AxisGroup, ...]
 
-    @property
+    @cached_property
     def reach(self) -> tuple[int, int]:
         """The least and the greatest input offset, in steps of `in_step`, rounded down."""
         offsets = [o // self.in_step for g in self.groups for o in g.offsets] or [0]
         return min(offsets), max(offsets)
 
-    @property
+    @cached_property
     def residues(self) -> tuple[int, ...]:
         """The input residues modulo `in_step` that some tap reads: depth and height keep a plane for each."""
         return tuple(sorted({o % self.in_step for g in self.groups for o in g.offsets})) or (0,)
@@ -65,6 +66,10 @@ def transposed_axis(
     With `cropped` the cells are counted from the first output that is kept, so that small maps compute no output
     that padding removes; without, from the uncropped edge, where the most phases share their offsets.
     """
+    if input_size == 1:
+        # One input has no neighbour to be `stride` away from: with a stride as wide as the window each phase has at
+        # most one tap, and all that have one read the same input.
+        stride = max(stride, (kernel - 1) * dilation + 1)
     first = 0 if cropped else padding // stride
     origin = padding if cropped else first * stride
     taps = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil, lcm, prod
 
@@ -100,54 +101,79 @@ def pixel_tiles(recipe: Recipe, blocks: Blocks, lanes: int) -> int:
     return ceil(blocks.extent / step)
 
 
-def cut(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, machine: Machine,
-        lanes: int, threads: int, item_bytes: int) -> Blocks:  # fmt: skip
-    """Choose the blocks: as much of the input as the strip's share of the cache holds, but work for every thread."""
-    pixel_major = recipe.dataflow == "channels" and recipe.in_unit == "channel"
-    slack = recipe.vectors * lanes + 16
+def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, machine: Machine,
+         lanes: int, threads: int, item_bytes: int) -> Iterator[Blocks]:  # fmt: skip
+    """The ways worth costing: all channels in one pass, or fewer so that a larger box shares the weights."""
+    cells = (problem.batch, *(a.cells for a in axes))
     tile_rows = recipe.rows if recipe.dataflow == "pixels" else recipe.vectors * lanes
     chunk = chunk_outputs(groups, problem.outputs, tile_rows)
     chunks = ceil(problem.outputs / chunk)
-    cells = (problem.batch, *(a.cells for a in axes))
-    room = machine.strip_bytes // item_bytes
-    taps = max((g.taps for g in groups), default=1)
-    channels = problem.channels
-    if recipe.dataflow == "channels" and prod(cells) > recipe.rows:
-        # Weights are reread for every tile of pixels: keep the panel of a pass in the second-level cache.
-        panel = machine.panel_bytes // (item_bytes * max(1, taps) * tile_rows)
-        channels = min(channels, max(1, panel // CHANNEL_BLOCK) * CHANNEL_BLOCK)
-
-    def size(box: tuple[int, ...], count: int) -> int:
-        return strip_of(axes, box, count, pixel_major=pixel_major, slack=slack).elements
-
+    enough = 4 * threads if threads > 1 else 1
+    strips = _Strips(axes, recipe.dataflow == "channels" and recipe.in_unit == "channel", recipe.vectors * lanes + 16)
     tile = recipe.vectors * lanes if recipe.dataflow == "pixels" else recipe.rows
-    width = min(cells[3], max(4 * tile, 1024))
-    while width > 2 * tile and size((1, 1, 1, width), channels) > room:
-        width = max(2 * tile, ceil(width / 2 / tile) * tile)
-    while channels > CHANNEL_BLOCK and size((1, 1, 1, width), channels) > 2 * room:
+    room = machine.strip_bytes // item_bytes
+    tried: set[tuple[object, ...]] = set()
+    channels = problem.channels
+    while True:
+        box = _box(cells, tile, enough, problem.groups, chunks, lambda b, c=channels: strips.elements(b, c) <= room)  # type: ignore[misc]  # a default binds the loop's value
+        strip = strips.strip(box, channels)
+        if (box, channels) not in tried and (strip.elements <= 2 * room or channels <= CHANNEL_BLOCK):
+            tried.add((box, channels))
+            boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+            parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
+            plane = (box[2] - 1) * strip.extent[2] + box[3]
+            nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
+            yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested)
+        if channels <= CHANNEL_BLOCK or len(tried) == 3:
+            return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+@dataclass(frozen=True)
+class _Strips:
+    axes: tuple[Axis, ...]
+    pixel_major: bool
+    slack: int
+
+    def strip(self, box: tuple[int, ...], channels: int) -> Strip:
+        return strip_of(self.axes, box, channels, pixel_major=self.pixel_major, slack=self.slack)
+
+    def elements(self, box: tuple[int, ...], channels: int) -> int:
+        """About as many as `strip` has, without making it."""
+        plane = box[0]
+        for b, a in zip(box[1:], self.axes, strict=True):
+            plane *= b + a.reach[1] - a.reach[0]
+        planes = len(self.axes[0].residues) * len(self.axes[1].residues) * self.axes[2].in_step
+        return (plane + self.slack + 16) * planes * channels
+
+
+def _box(
+    cells: tuple[int, ...], tile: int, enough: int, groups: int, chunks: int, fits: Callable[[tuple[int, ...]], bool]
+) -> tuple[int, int, int, int]:
+    """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
+    width = max(1, min(cells[3], max(4 * tile, 1024)))
+    while width > 2 * tile and not fits((1, 1, 1, width)):
+        width = max(2 * tile, ceil(width / 2 / tile) * tile)
     width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
     box = [1, 1, 1, width]
-    enough = 4 * threads if threads > 1 else 1
-    other = problem.groups * ceil(max(1, cells[3]) / width)
+    boxes = groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
         if axis < 2 and box[axis + 1] < cells[axis + 1]:
             break
-        limit = cells[axis] or 1
-        outer = prod(c for c in cells[:axis])
-        while box[axis] < limit:
-            more = min(limit, box[axis] * 2)
+        limit = max(1, cells[axis])
+        outer = boxes * prod(max(1, c) for c in cells[:axis])
+        low, high = 1, limit
+        while low < high:
+            middle = (low + high + 1) // 2
             trial = [*box]
-            trial[axis] = more
-            if size(tuple(trial), channels) > room or other * outer * ceil(limit / more) * chunks < enough:
-                break
-            if other * outer * ceil(limit / more) < enough and prod(box) >= 2 * tile:
-                break
-            box = trial
-        box[axis] = ceil(limit / ceil(limit / box[axis]))
-    strip = strip_of(axes, tuple(box), channels, pixel_major=pixel_major, slack=slack)
-    boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
-    parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
-    per_task = ceil(chunks / parts)
-    nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > (box[2] - 1) * strip.extent[2] + box[3] + 2 * tile
-    return Blocks((box[0], box[1], box[2], box[3]), channels, chunk, per_task, strip, nested)
+            trial[axis] = middle
+            tasks = outer * ceil(limit / middle)
+            # Splitting outputs among threads packs the same input twice: only boxes that are small anyway may do it.
+            scarce = tasks < enough and (tasks * chunks < enough or prod(trial) >= 4 * tile)
+            if scarce or not fits(tuple(trial)):
+                high = middle - 1
+            else:
+                low = middle
+        box[axis] = ceil(limit / ceil(limit / low))
+        boxes *= ceil(limit / box[axis])
+    return box[0], box[1], box[2], box[3]

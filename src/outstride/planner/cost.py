@@ -10,14 +10,13 @@ from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Recipe
 
-#: Loads that start in a cycle; an unaligned vector crosses a cache line and counts half a load more.
-LOADS_PER_CYCLE = 2.0
-UNALIGNED = 1.5
+#: A broadcast takes half a slot of a load unit beside a whole vector's one.
+BROADCAST = 0.5
 #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count, two jumps).
 ISSUE = 6.0
-#: Bytes that the second-level cache delivers in a cycle, and memory beyond it.
-L2_BYTES_PER_CYCLE = 32.0
+#: Bytes that memory beyond the second-level cache delivers in a cycle, and the part of that time that is not hidden.
 FAR_BYTES_PER_CYCLE = 8.0
+STREAM_SHARE = 0.5
 #: Call, loop start and first loads of a tile.
 TILE_CYCLES = 30.0
 #: Moving an element one at a time: a load, a store and an address each.
@@ -29,8 +28,9 @@ VECTOR_MOVE = 0.25
 def term_cycles(recipe: Recipe, isa: InstructionSet) -> float:
     """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue."""
     products = recipe.rows * recipe.vectors
-    vector_loads = recipe.vectors * (UNALIGNED if recipe.dataflow == "pixels" else 1.0)
-    loads = (recipe.rows + vector_loads + 1) / LOADS_PER_CYCLE
+    # A vector at any address crosses a line of 64 bytes the more often the longer it is, and is then loaded twice.
+    crossing = 0.95 * isa.vector_bytes / 64 if recipe.dataflow == "pixels" else 0.0
+    loads = (recipe.rows * BROADCAST + recipe.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
     return max(products / isa.fma_per_cycle, loads, (products + recipe.rows + recipe.vectors + 4) / ISSUE, latency)
@@ -50,12 +50,15 @@ def task_cycles(
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels
     passes = ceil(problem.channels / blocks.channels_per_pass)
     each = term_cycles(recipe, isa)
-    if not pixels:
-        panel = terms * tile_rows * item_bytes / passes
-        rate = L2_BYTES_PER_CYCLE if panel <= machine.panel_bytes else FAR_BYTES_PER_CYCLE
-        each = max(each, tile_rows * item_bytes / rate)
+    panel = terms * tile_rows * item_bytes / passes
+    if not pixels and panel > machine.panel_bytes:
+        each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     moved = recipe.rows * recipe.vectors * (2.0 if pixels else SCALAR_MOVE * lanes)
-    micro = tiles * (terms * each + sum(row_tiles) * passes * (TILE_CYCLES + moved))
+    micro = tiles * (terms * each + sum(row_tiles) * passes * (TILE_CYCLES + moved * (1 if passes == 1 else 2)))
+    # Every task streams the weights through once more; what does not fit beside the strip comes from far.
+    streamed = terms * tile_rows * item_bytes
+    if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
+        micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
     wide_in = (recipe.in_unit == "width" and recipe.in_step == 1) or (recipe.in_unit == "channel" and not pixels)
     strip = prod(blocks.strip.extent) * blocks.strip.planes * blocks.box[0] * problem.channels
     pack = strip * (VECTOR_MOVE if wide_in else SCALAR_MOVE)

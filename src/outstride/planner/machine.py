@@ -49,8 +49,8 @@ class Machine:
 
     @property
     def strip_bytes(self) -> int:
-        """Room for a packed input: 3/8 of the second-level cache leaves space for weights and results in passing."""
-        return self.l2_bytes * 3 // 8
+        """Room for a packed input: 7/16 of the second-level cache leaves space for weights and results in passing."""
+        return self.l2_bytes * 7 // 16
 
     @property
     def panel_bytes(self) -> int:

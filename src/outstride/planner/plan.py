@@ -8,7 +8,7 @@ from functools import lru_cache
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, cut, pixel_tiles, rows_of
+from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem, groups_of
@@ -20,7 +20,7 @@ _ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
 _TILES: dict[int, dict[Dataflow, tuple[tuple[int, int], ...]]] = {
     32: {
         "pixels": ((6, 4), (8, 3), (5, 4), (12, 2), (10, 2), (4, 5), (3, 7), (2, 8), (1, 12), (1, 4), (2, 4), (4, 2), (8, 1), (8, 2)),
-        "channels": ((6, 4), (8, 3), (7, 3), (5, 4), (12, 2), (10, 2), (8, 2), (14, 1), (8, 1), (4, 4), (4, 2), (2, 4), (1, 4)),
+        "channels": ((8, 2), (5, 4), (6, 4), (4, 4), (8, 1), (4, 2), (7, 3), (2, 4), (1, 4)),
     },
     16: {
         "pixels": ((6, 2), (4, 2), (4, 3), (3, 3), (2, 4), (1, 8), (1, 4), (4, 1), (8, 1)),
@@ -100,19 +100,20 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     for axes in shapes:
         groups = groups_of(axes)
         for recipe in candidates(problem, machine, axes):
-            plan = _estimate(problem, machine, threads, axes, groups, recipe)
-            if best is None or plan.predicted_cycles < best.predicted_cycles:
-                best = plan
+            for plan in estimates(problem, machine, threads, axes, groups, recipe):
+                if best is None or plan.predicted_cycles < best.predicted_cycles:
+                    best = plan
     assert best is not None
     return best
 
 
-def _estimate(
+def estimates(
     problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe
-) -> GatherPlan:
+) -> Iterator[GatherPlan]:
+    """The plans of one recipe, one for each way to cut the problem."""
     item = _ITEM_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
-    blocks = cut(problem, axes, groups, recipe, machine, lanes, threads, item)
-    plan = GatherPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
-    cycles = task_cycles(problem, axes, groups, recipe, blocks, machine, lanes, item)
-    return replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))
+    for blocks in cuts(problem, axes, groups, recipe, machine, lanes, threads, item):
+        plan = GatherPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
+        cycles = task_cycles(problem, axes, groups, recipe, blocks, machine, lanes, item)
+        yield replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))

@@ -1,4 +1,4 @@
-"""Arrays brought into the order that the reference loops index, and back: positions first, channels last."""
+"""Arrays brought into the order that the reference loops index, and back; what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from outstride.errors import DTypeError, ShapeError
-from outstride.spec import ConvSpec
+from outstride.errors import ArgumentError, DTypeError, ShapeError
+from outstride.spec import ConvSpec, Kind
 
 Array = npt.NDArray[Any]
 
@@ -93,3 +93,31 @@ def finished(y: Array, bias: npt.ArrayLike | None, batched: bool) -> Array:
             )
         y = y + b.reshape(-1, *[1] * (y.ndim - 2))
     return y if batched else y[0]
+
+
+def check_within(outs: tuple[int, ...], most: tuple[int, ...]) -> None:
+    """Refuse a size beyond a convolution's output."""
+    if any(out > legal for out, legal in zip(outs, most, strict=True)):
+        raise ShapeError(f"'y' must lie in the output of conv: got {outs}; legal: {most} or less")
+
+
+def windows(X: Array, window: tuple[int, ...]) -> tuple[int, ...]:
+    """How many places a window has on each axis of an array, at least one."""
+    outs = tuple(i - k + 1 for i, k in zip(X.shape, window, strict=True))
+    if min(*outs, *window) < 1:
+        raise ShapeError(
+            f"'X' must hold at least one window: got {X.shape} for {window}; legal: {window} or more"
+        )
+    return outs
+
+
+def pool_kind(mode: str) -> Kind:
+    """The kind of layer that pools in that mode."""
+    if mode not in ("max", "avg"):
+        raise ArgumentError(f"'mode' must be one of its names: got mode={mode!r}; legal: 'max', 'avg'")
+    return "max_pool" if mode == "max" else "avg_pool"
+
+
+def least(dtype: np.dtype[Any]) -> float | int:
+    """What no element of that type lies below: the maximum over nothing."""
+    return int(np.iinfo(dtype).min) if dtype.kind == "i" else -np.inf

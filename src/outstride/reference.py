@@ -13,19 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from outstride import geometry
+from outstride import loop_layout as layout
 from outstride.arguments import Pads, Pairs, Sizes
-from outstride.errors import ArgumentError, ShapeError
-from outstride.loop_layout import (
-    Array,
-    check_channels,
-    exact,
-    finished,
-    matrix,
-    positions_first,
-    taps_first,
-    with_batch,
-)
-from outstride.spec import ConvSpec, Kind
+from outstride.errors import ShapeError
+from outstride.loop_layout import Array
+from outstride.spec import ConvSpec
 
 __all__ = ["conv", "conv_transpose", "conv_weight", "corr2d", "kernel2matrix", "pool", "pool2d", "trans_conv"]
 
@@ -50,9 +42,9 @@ def corr2d(X: npt.ArrayLike, K: npt.ArrayLike) -> Array:
         >>> corr2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[0, 1], [2, 3]]).tolist()
         [[19, 25], [37, 43]]
     """
-    X, K = matrix("X", X), matrix("K", K)
+    X, K = layout.matrix("X", X), layout.matrix("K", K)
     kh, kw = K.shape
-    Y = np.zeros(_windows(X, K.shape), np.result_type(X, K))
+    Y = np.zeros(layout.windows(X, K.shape), np.result_type(X, K))
     for oh in range(Y.shape[0]):
         for ow in range(Y.shape[1]):
             Y[oh, ow] = (X[oh : oh + kh, ow : ow + kw] * K).sum()
@@ -78,7 +70,7 @@ def trans_conv(X: npt.ArrayLike, K: npt.ArrayLike) -> Array:
         >>> trans_conv([[0, 1], [2, 3]], [[0, 1], [2, 3]]).tolist()
         [[0, 0, 1], [0, 4, 6], [4, 12, 9]]
     """
-    X, K = matrix("X", X), matrix("K", K)
+    X, K = layout.matrix("X", X), layout.matrix("K", K)
     kh, kw = K.shape
     Y = np.zeros((X.shape[0] + kh - 1, X.shape[1] + kw - 1), np.result_type(X, K))
     for ih in range(X.shape[0]):
@@ -106,9 +98,9 @@ def pool2d(X: npt.ArrayLike, pool_size: tuple[int, int], mode: Literal["max", "a
         >>> pool2d([[0, 1, 2], [3, 4, 5], [6, 7, 8]], (2, 2)).tolist()
         [[4, 5], [7, 8]]
     """
-    X = matrix("X", X)
-    kh, kw = ConvSpec(_pool_kind(mode), pool_size, nd=2).kernel_size
-    Y = np.zeros(_windows(X, (kh, kw)), X.dtype if mode == "max" else np.result_type(X, np.float64))
+    X = layout.matrix("X", X)
+    kh, kw = ConvSpec(layout.pool_kind(mode), pool_size, nd=2).kernel_size
+    Y = np.zeros(layout.windows(X, (kh, kw)), X.dtype if mode == "max" else np.result_type(X, np.float64))
     for oh in range(Y.shape[0]):
         for ow in range(Y.shape[1]):
             window = X[oh : oh + kh, ow : ow + kw]
@@ -143,7 +135,7 @@ def kernel2matrix(
         >>> kernel2matrix([1, 2], 3).tolist()
         [[1, 2, 0], [0, 1, 2]]
     """
-    weight = exact("K", K)
+    weight = layout.exact("K", K)
     spec = ConvSpec("conv", weight.shape, stride, padding, dilation, padding_mode=padding_mode)
     ins = tuple(int(i) for i in np.broadcast_to(cast(Any, input_size), spec.nd))
     outs = geometry.output_size(spec, ins)
@@ -190,24 +182,24 @@ def conv(
         >>> conv([[[1, 2, 3, 4]]], [[[1, 10]]], stride=2).tolist()
         [[[21, 43]]]
     """
-    weight = exact("w", w)
+    weight = layout.exact("w", w)
     spec = ConvSpec(
         "conv", weight.shape[2:], stride, padding, dilation, groups=groups, padding_mode=padding_mode
     )
-    X, batched = with_batch("x", x, spec)
-    check_channels("x", X, weight.shape[1] * spec.groups)
-    W = taps_first("w", weight, spec)
+    X, batched = layout.with_batch("x", x, spec)
+    layout.check_channels("x", X, weight.shape[1] * spec.groups)
+    W = layout.taps_first("w", weight, spec)
     ins = X.shape[2:]
     outs = geometry.output_size(spec, ins)
     ties = _ties(geometry.resolve(spec, ins), ins, outs)
-    X = positions_first(X, spec)
+    X = layout.positions_first(X, spec)
     y = np.zeros((*outs, spec.groups, X.shape[-2], W.shape[-1]), np.result_type(X, W))
     for oh in np.ndindex(*outs):
         for kh in np.ndindex(*spec.kernel_size):
             ih = _tied(ties, oh, kh)
             if ih is not None:
                 y[oh] += X[ih] @ W[kh]
-    return finished(y, bias, batched)
+    return layout.finished(y, bias, batched)
 
 
 def conv_transpose(
@@ -246,27 +238,27 @@ def conv_transpose(
         >>> conv_transpose([[[1, 1, 1, 1]]], [[[1, 2, 3]]], stride=2).tolist()
         [[[1, 2, 4, 2, 4, 2, 4, 2, 3]]]
     """
-    weight = exact("w", w)
+    weight = layout.exact("w", w)
     spec = ConvSpec(
         *("conv_transpose", weight.shape[2:], stride, padding, dilation, output_padding),
         groups=groups,
         padding_mode=padding_mode,
     )
-    Y, batched = with_batch("y", y, spec)
-    check_channels("y", Y, weight.shape[0])
-    W = taps_first("w", weight, spec).swapaxes(-1, -2)
+    Y, batched = layout.with_batch("y", y, spec)
+    layout.check_channels("y", Y, weight.shape[0])
+    W = layout.taps_first("w", weight, spec).swapaxes(-1, -2)
     ins = Y.shape[2:]
     spec = geometry.resolve(spec, ins, output_size)
     outs = geometry.output_size(spec, ins)
     ties = _ties(spec, outs, ins)
-    Y = positions_first(Y, spec)
+    Y = layout.positions_first(Y, spec)
     x = np.zeros((*outs, spec.groups, Y.shape[-2], W.shape[-1]), np.result_type(Y, W))
     for oh in np.ndindex(*ins):
         for kh in np.ndindex(*spec.kernel_size):
             ih = _tied(ties, oh, kh)
             if ih is not None:
                 x[ih] += Y[oh] @ W[kh]
-    return finished(x, bias, batched)
+    return layout.finished(x, bias, batched)
 
 
 def conv_weight(
@@ -307,19 +299,15 @@ def conv_weight(
         padding_mode=padding_mode,
         nd=None if np.ndim(cast(Any, kernel_size)) else np.ndim(x) - 2,
     )
-    X, _ = with_batch("x", x, spec)
-    Y, _ = with_batch("y", y, spec)
+    X, _ = layout.with_batch("x", x, spec)
+    Y, _ = layout.with_batch("y", y, spec)
     ins, outs = X.shape[2:], Y.shape[2:]
     if X.shape[0] != Y.shape[0]:
         raise ShapeError(f"'y' must have the batch of 'x': got {Y.shape[0]}; legal: {X.shape[0]}")
-    most = geometry.output_size(spec, ins) if padding_mode != "zeros" else outs
-    if any(out > legal for out, legal in zip(outs, most, strict=True)):
-        raise ShapeError(
-            f"'y' must lie in conv's output with padding_mode={padding_mode!r}: got {outs}; "
-            f"legal: {most} or less"
-        )
+    if padding_mode != "zeros":
+        layout.check_within(outs, geometry.output_size(spec, ins))
     ties = _ties(geometry.resolve(spec, ins), ins, outs)
-    X, Y = positions_first(X, spec), positions_first(Y, spec)
+    X, Y = layout.positions_first(X, spec), layout.positions_first(Y, spec)
     w = np.zeros((*spec.kernel_size, spec.groups, X.shape[-1], Y.shape[-1]), np.result_type(X, Y))
     for oh in np.ndindex(*outs):
         for kh in np.ndindex(*spec.kernel_size):
@@ -364,23 +352,23 @@ def pool(
         [[[5, 4]]]
     """
     spec = ConvSpec(
-        *(_pool_kind(mode), kernel_size, stride, padding, dilation),
+        *(layout.pool_kind(mode), kernel_size, stride, padding, dilation),
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
         divisor_override=divisor_override,
         nd=np.ndim(x) - 2,
     )
-    X, _ = with_batch("x", x, spec)
+    X, _ = layout.with_batch("x", x, spec)
     ins = X.shape[2:]
     outs = geometry.output_size(spec, ins)
     pads = geometry.resolved_padding(spec, ins)
     ties = _ties(geometry.resolve(spec, ins), ins, outs)
-    X = positions_first(X, spec)
+    X = layout.positions_first(X, spec)
     y = np.zeros((*outs, *X.shape[-3:]), X.dtype if mode == "max" else np.result_type(X, np.float64))
     for oh in np.ndindex(*outs):
         seen = [ih for kh in np.ndindex(*spec.kernel_size) if (ih := _tied(ties, oh, kh)) is not None]
         if mode == "max":
-            y[oh] = np.max([X[ih] for ih in seen], axis=0) if seen else _least(X.dtype)
+            y[oh] = np.max([X[ih] for ih in seen], axis=0) if seen else layout.least(X.dtype)
             continue
         count = divisor_override or len(seen)
         if count_include_pad and not divisor_override:
@@ -389,26 +377,7 @@ def pool(
             rows = zip(spec.kernel_size, ends, oh, spec.stride, strict=True)
             count = int(np.prod([min(k, end - o * s) for k, end, o, s in rows]))
         y[oh] = sum(X[ih] for ih in seen) / count
-    return finished(y, None, batched=True)
-
-
-def _windows(X: Array, window: tuple[int, ...]) -> tuple[int, ...]:
-    outs = tuple(i - k + 1 for i, k in zip(X.shape, window, strict=True))
-    if min(*outs, *window) < 1:
-        raise ShapeError(
-            f"'X' must hold at least one window: got {X.shape} for {window}; legal: {window} or more"
-        )
-    return outs
-
-
-def _pool_kind(mode: str) -> Kind:
-    if mode not in ("max", "avg"):
-        raise ArgumentError(f"'mode' must be one of its names: got mode={mode!r}; legal: 'max', 'avg'")
-    return "max_pool" if mode == "max" else "avg_pool"
-
-
-def _least(dtype: np.dtype[Any]) -> float | int:
-    return int(np.iinfo(dtype).min) if dtype.kind == "i" else -np.inf
+    return layout.finished(y, None, batched=True)
 
 
 def _ties(spec: ConvSpec, ins: tuple[int, ...], outs: tuple[int, ...]) -> Ties:

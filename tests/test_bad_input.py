@@ -1,4 +1,4 @@
-"""Bad input meets the same sentence on every path: eager, meta device, fake tensors and under torch.compile."""
+"""Bad input meets the same sentence on every path: eager, meta device, fake tensors and torch.compile."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ CALLS = [
     BadCall("groups-negative", "conv2d", _X, _W, "groups", **_with(groups=-1)),
     BadCall("weight-below-groups", "conv2d", _X, (1, 2, 3, 3), "weight", **_with(groups=2)),
     BadCall("weight-not-divisible", "conv2d", _X, (3, 2, 3, 3), "weight", **_with(groups=2)),
-    BadCall("transposed-not-divisible", "conv_transpose2d", (1, 3, 6, 6), (3, 2, 3, 3), "weight", **_with(groups=2)),
+    BadCall("transposed-not-divisible", "conv_transpose2d", (1, 3, 6, 6), (3, 2, 3, 3), "weight",
+            **_with(groups=2)),
     BadCall("channels", "conv2d", (1, 3, 6, 6), _W, "input"),
     BadCall("channels-of-groups", "conv2d", (1, 3, 6, 6), (4, 2, 3, 3), "input", **_with(groups=2)),
     BadCall("channels-unbatched", "conv1d", (3, 6), (4, 4, 3), "input"),
@@ -64,17 +65,23 @@ CALLS = [
     BadCall("padding-negative", "conv2d", _X, _W, "padding", **_with(padding=-1)),
     BadCall("padding-negative-pair", "conv2d", _X, _W, "padding", **_with(padding=((0, 1), (2, -2)))),
     BadCall("dilation-zero", "conv2d", _X, _W, "dilation", **_with(dilation=0)),
-    BadCall("output-padding-negative", "conv_transpose2d", _X, _T, "output_padding", **_with(output_padding=-1)),
+    BadCall("output-padding-negative", "conv_transpose2d", _X, _T, "output_padding",
+            **_with(output_padding=-1)),
     BadCall("bias-length", "conv2d", _X, _W, "bias", bias=(3,)),
     BadCall("bias-rank", "conv2d", _X, _W, "bias", bias=(4, 1)),
-    BadCall("transposed-bias-length", "conv_transpose2d", _X, (4, 2, 3, 3), "bias", bias=(2,), **_with(groups=2)),
+    BadCall("transposed-bias-length", "conv_transpose2d", _X, (4, 2, 3, 3), "bias", bias=(2,),
+            **_with(groups=2)),
     BadCall("kernel-beyond-input", "conv2d", (1, 4, 2, 6), _W, "weight"),
     BadCall("dilated-kernel-beyond-input", "conv2d", _X, _W, "weight", **_with(dilation=(1, 3))),
-    BadCall("output-padding-too-large", "conv_transpose2d", _X, _T, "output_padding", **_with(stride=2, output_padding=2)),
-    BadCall("output-padding-one-axis", "conv_transpose2d", _X, _T, "output_padding", **_with(stride=(2, 1), output_padding=(1, 1))),
+    BadCall("output-padding-too-large", "conv_transpose2d", _X, _T, "output_padding",
+            **_with(stride=2, output_padding=2)),
+    BadCall("output-padding-one-axis", "conv_transpose2d", _X, _T, "output_padding",
+            **_with(stride=(2, 1), output_padding=(1, 1))),
     BadCall("dtype-of-weight", "conv2d", _X, _W, "weight", family=DTypeError, weight_dtype=torch.float64),
-    BadCall("dtype-half-weight", "conv_transpose2d", _X, _T, "weight", family=DTypeError, weight_dtype=torch.float16),
-    BadCall("dtype-of-bias", "conv2d", _X, _W, "bias", bias=(4,), family=DTypeError, bias_dtype=torch.float64),
+    BadCall("dtype-half-weight", "conv_transpose2d", _X, _T, "weight", family=DTypeError,
+            weight_dtype=torch.float16),
+    BadCall("dtype-of-bias", "conv2d", _X, _W, "bias", bias=(4,), family=DTypeError,
+            bias_dtype=torch.float64),
     BadCall("stride-length", "conv2d", _X, _W, "stride", **_with(stride=(1, 1, 1))),
     BadCall("padding-length", "conv3d", (1, 4, 6, 6, 6), (4, 4, 3, 3, 3), "padding", **_with(padding=(1, 1))),
     BadCall("padding-word", "conv2d", _X, _W, "padding", **_with(padding="full")),
@@ -86,9 +93,11 @@ CALLS = [
     BadCall("transposed-stride-zero", "conv_transpose1d", (1, 4, 6), (4, 4, 3), "stride", **_with(stride=0)),
     BadCall("kernel-zero", "conv2d", _X, (4, 4, 0, 3), "weight"),
     BadCall("input-without-elements", "conv2d", (1, 4, 0, 6), _W, "input", **_with(padding=2)),
-    BadCall("output-zero-on-one-axis", "conv_transpose2d", (1, 4, 1, 6), _T, "padding", **_with(padding=(2, 0))),
+    BadCall("output-zero-on-one-axis", "conv_transpose2d", (1, 4, 1, 6), _T, "padding",
+            **_with(padding=(2, 0))),
     BadCall("output-negative", "conv_transpose1d", (2, 4, 2), (4, 4, 3), "padding", **_with(padding=4)),
-    BadCall("output-zero-of-empty-batch", "conv_transpose2d", (0, 4, 1, 6), _T, "padding", **_with(padding=(2, 0))),
+    BadCall("output-zero-of-empty-batch", "conv_transpose2d", (0, 4, 1, 6), _T, "padding",
+            **_with(padding=(2, 0))),
     BadCall("huge-stride", "conv_transpose1d", (1, 4, 5), (4, 4, 3), "memory", **_with(stride=_HUGE)),
     BadCall("huge-dilation", "conv_transpose1d", (1, 4, 5), (4, 4, 3), "memory", **_with(dilation=_HUGE)),
     BadCall("huge-padding", "conv2d", _X, _W, "memory", **_with(padding=2**60)),
@@ -98,12 +107,18 @@ CALLS = [
     BadCall("mode-unknown", "conv2d", _X, _W, "padding_mode", **_with(padding_mode="mirror")),
     BadCall("reflect-too-wide", "conv2d", _X, _W, "padding", **_with(padding=6, padding_mode="reflect")),
     BadCall("circular-too-wide", "conv2d", _X, _W, "padding", **_with(padding=7, padding_mode="circular")),
-    BadCall("transposed-reflect-too-wide", "conv_transpose2d", (1, 4, 2, 2), _T, "padding", **_with(padding=((1, 2), (1, 1)), padding_mode="reflect")),
-    BadCall("same-with-output-padding", "conv_transpose2d", _X, _T, "output_padding", **_with(stride=2, padding="same", output_padding=1)),
-    BadCall("output-size-too-large", "conv_transpose2d", _X, _T, "output_size", family=ArgumentError, **_with(stride=2, output_size=(15, 13))),
-    BadCall("output-size-too-small", "conv_transpose2d", _X, _T, "output_size", family=ArgumentError, **_with(stride=2, output_size=(12, 13))),
-    BadCall("output-size-length", "conv_transpose2d", _X, _T, "output_size", family=ArgumentError, **_with(output_size=(8, 8, 8))),
-    BadCall("output-size-twice", "conv_transpose2d", _X, _T, "output_padding", family=ArgumentError, **_with(stride=2, output_padding=1, output_size=(14, 14))),
+    BadCall("transposed-reflect-too-wide", "conv_transpose2d", (1, 4, 2, 2), _T, "padding",
+            **_with(padding=((1, 2), (1, 1)), padding_mode="reflect")),
+    BadCall("same-with-output-padding", "conv_transpose2d", _X, _T, "output_padding",
+            **_with(stride=2, padding="same", output_padding=1)),
+    BadCall("output-size-too-large", "conv_transpose2d", _X, _T, "output_size",
+            family=ArgumentError, **_with(stride=2, output_size=(15, 13))),
+    BadCall("output-size-too-small", "conv_transpose2d", _X, _T, "output_size",
+            family=ArgumentError, **_with(stride=2, output_size=(12, 13))),
+    BadCall("output-size-length", "conv_transpose2d", _X, _T, "output_size",
+            family=ArgumentError, **_with(output_size=(8, 8, 8))),
+    BadCall("output-size-twice", "conv_transpose2d", _X, _T, "output_padding",
+            family=ArgumentError, **_with(stride=2, output_padding=1, output_size=(14, 14))),
     BadCall("stride-float", "conv2d", _X, _W, "stride", family=TypeError, **_with(stride=1.0)),
     BadCall("stride-true", "conv2d", _X, _W, "stride", family=TypeError, **_with(stride=True)),
     BadCall("padding-of-floats", "conv2d", _X, _W, "padding", family=TypeError, **_with(padding=(1.0, 1.0))),
@@ -161,7 +176,7 @@ def test_a_bad_call_is_refused_while_compiling(call: BadCall) -> None:
 
 @_every_call
 def test_a_bad_call_is_refused_after_a_good_one_with_equal_arguments(call: BadCall) -> None:
-    """1, 1.0 and True are equal, and only the first is an argument: remembering calls may not confuse them."""
+    """1, 1.0 and True are equal, only the first is an argument: remembering may not confuse them."""
     functional.conv2d(torch.zeros(_X), torch.zeros(_W), None, 1, (1, 1), 1, 1)
     for _ in range(2):
         with pytest.raises(call.family):
@@ -197,7 +212,7 @@ def test_what_is_no_tensor_is_refused() -> None:
     x, w = torch.zeros(_X), torch.zeros(_W)
     for arguments in ((x.numpy(), w), (x, w.numpy()), (x, w, [0.0] * 4), (None, w)):
         with pytest.raises(TypeError):
-            functional.conv2d(*arguments)  # type: ignore[arg-type]
+            functional.conv2d(*arguments)
 
 
 def test_devices_are_not_mixed() -> None:

@@ -255,7 +255,9 @@ class ConvWeight(Contraction):
     @staticmethod
     def run(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = geometry
-        return execute.conv_weight(first, second, size, stride, padding, dilation, groups).contiguous()
+        result = execute.conv_weight(first, second, size, stride, padding, dilation, groups).contiguous()
+        # An autograd function owns what it returns: a view of a work buffer cannot carry a tangent.
+        return result if result._base is None else result.clone()
 
     @staticmethod
     def call(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:

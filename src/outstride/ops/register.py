@@ -7,10 +7,12 @@ registers them; direct callers are checked here, layers have been checked before
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from outstride.errors import DTypeError, ShapeError
 from outstride.ops import batching
@@ -130,6 +132,26 @@ _SHAPES: dict[str, Callable[..., tuple[int, ...]]] = {
 }
 
 
+def _flops_of_conv(_x: Ints, w: Ints, *_: Any, out_shape: Ints, **__: Any) -> int:
+    return 2 * out_shape[0] * prod(out_shape[2:]) * prod(w)
+
+
+def _flops_of_conv_transpose(y: Ints, w: Ints, *_: Any, **__: Any) -> int:
+    return 2 * y[0] * prod(y[2:]) * prod(w)
+
+
+def _flops_of_conv_weight(_x: Ints, y: Ints, *_: Any, out_shape: Ints, **__: Any) -> int:
+    return 2 * y[0] * prod(y[2:]) * prod(out_shape)
+
+
+# As torch counts its own: a multiplication and an addition a term, borders included.
+_FLOPS: dict[str, Callable[..., int]] = {
+    "conv": _flops_of_conv,
+    "conv_transpose": _flops_of_conv_transpose,
+    "conv_weight": _flops_of_conv_weight,
+}
+
+
 def _unpack(contraction: type[Contraction], arguments: Sequence[Any]) -> tuple[Any, ...]:
     """The operator's arguments as (first, second, bias, size, geometry)."""
     if contraction is ConvWeight:
@@ -173,6 +195,7 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
     _LIBRARY.impl(name, on_cpu, "CPU")
     _LIBRARY.impl(name, with_derivative, "Autograd", with_keyset=True)
     torch.library.register_fake(f"outstride::{name}", on_fake, lib=_LIBRARY)
+    register_flop_formula(getattr(OPERATORS, name))(_FLOPS[name])
     if hasattr(torch.library, "register_vmap"):  # torch 2.5
         torch.library.register_vmap(f"outstride::{name}", batching_rule, lib=_LIBRARY)
 

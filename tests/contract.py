@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -37,10 +31,7 @@ from tests.tolerance import (
     assert_same_bits,
 )
 
-ROOT = Path(__file__).parents[1]
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-INSTRUCTION_SETS = ("avx512", "avx2", "generic")
-INSTRUCTION_SET_VARIABLE = "OUTSTRIDE_ISA"
 
 
 def verify_contract(case: Case, law: str, dtype: torch.dtype = torch.float32) -> None:
@@ -221,10 +212,9 @@ def _halo(case: Case, dtype: torch.dtype) -> None:
     """
     operands = draw(replace(case, bias=False), "reals", dtype)
     clean, ones = run(case, operands), operands.map(torch.ones_like)
-    for side, results in (
-        ("input", ("output", "grad_weight")),
-        ("grad_output", ("grad_input", "grad_weight")),
-    ):
+    results = {"input": ["output"], "grad_output": ["grad_input"]}
+    results["grad_output" if case.transposed else "input"].append("grad_weight")
+    for side, names in results.items():
         given: Tensor = getattr(operands, side)
         for place in {0, given.numel() // 2, given.numel() - 1} if given.numel() else ():
             poisoned, indicator = given.clone(), torch.zeros_like(given)
@@ -245,41 +235,18 @@ def _sizes(case: Case, dtype: torch.dtype) -> None:
         other = replace(case, input_size=grown, output_size=None, batch=case.batch + 1 if case.batched else 1)
         run(other, draw(other, "reals", dtype))
         assert runtime.compilations() == before, (
-            f"input_size={grown} compiled {runtime.compilations() - before} kernels after {case.input_size} had run"
+            f"input_size={grown} compiled {runtime.compilations() - before} kernels after {case.input_size} ran"
         )
 
 
-def digests(case: Case, dtype: torch.dtype) -> dict[str, str]:
-    """A fingerprint of the bits of every result, to compare runs in different processes."""
-    found = run(case, arrange(draw(case, "reals", dtype), case.layout, case.weight_layout))
-    return {
-        name: hashlib.sha256(result.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
-        for name, result in found.items()
-        if result.numel()
-    }
-
-
-def digests_on(instruction_set: str, dtype: torch.dtype, ids: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """The fingerprints of cases in a process that may use one instruction set only."""
-    program = (
-        "import json, sys, torch\n"
-        "from outstride import runtime\n"
-        "from tests.cases import BY_ID\n"
-        "from tests.contract import digests\n"
-        "dtype = getattr(torch, sys.argv[1])\n"
-        "found = {i: digests(BY_ID[i], dtype) for i in sys.argv[2:]}\n"
-        "print(json.dumps([runtime.info()['instruction_set'], found]))\n"
-    )
-    environment = {**os.environ, INSTRUCTION_SET_VARIABLE: instruction_set}
-    name = str(dtype).removeprefix("torch.")
-    done = subprocess.run(
-        [sys.executable, "-c", program, name, *ids],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{INSTRUCTION_SET_VARIABLE}={instruction_set}: {done.stderr[-3000:]}"
-    used, found = json.loads(done.stdout.splitlines()[-1])
-    assert used == instruction_set, f"asked for {instruction_set!r}, the engine says it uses {used!r}"
-    return dict(found)
+def _instruction_sets(case: Case, dtype: torch.dtype) -> None:
+    operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
+    best, *others = runtime.available()
+    with runtime.instruction_set(best):
+        expected = run(case, operands)
+    for name in others:
+        with runtime.instruction_set(name):
+            _assert_same_results(run(case, operands), expected, f"{name} instead of {best}")
 
 
 def _assert_same_results(found: dict[str, Tensor], expected: dict[str, Tensor], how: str) -> None:
@@ -300,6 +267,7 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "batch": _batch,
     "rounding": _rounding,
     "tile": _tile,
+    "instruction_sets": _instruction_sets,
     "halo": _halo,
     "sizes": _sizes,
 }

@@ -101,6 +101,8 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
         guarded = operands.map(lambda t: pages.copy(t, edge))
         for name, call in contractions(case, guarded).items():
             assert_same_bits(call(), expected[name], f"{name}, operands at the {edge} of a page")
+            if name == "grad_weight":  # its sums leave through a tensor of the engine's own
+                continue
             place = pages.empty_like(expected[name], edge)
             call(out=place)
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")

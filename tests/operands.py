@@ -165,7 +165,7 @@ def _torch_conv(case: Case, x: Tensor, w: Tensor) -> Tensor:
 
 
 def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
-    """The three contractions below `functional`, each as a function of the tensor it is to write into.
+    """The three contractions below `functional`; the first two take the tensor to write into.
 
     Padding modes do not exist there: their cases run with the same amount of zeros.
     """
@@ -184,9 +184,7 @@ def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
     return {
         "output": lambda out=None: here(x, w, operands.bias, *common, case.out_spatial, *rest, **into(out)),
         "grad_input": lambda out=None: back(gy, w, None, *common, case.input_size, *rest, **into(out)),
-        "grad_weight": lambda out=None: execute.conv_weight(
-            large, small, case.kernel_size, *common, *rest, **into(out)
-        ),
+        "grad_weight": lambda: execute.conv_weight(large, small, case.kernel_size, *common, *rest),
     }
 
 

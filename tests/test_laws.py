@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from functools import lru_cache
 
 import pytest
 import torch
 
+from outstride import runtime
 from tests import guard
 from tests.cases import CASES, LARGE_CASES, Case, closure_cases
-from tests.contract import DTYPES, INSTRUCTION_SETS, digests_on, verify_contract
+from tests.contract import DTYPES, verify_contract
 from tests.operands import definition, draw, terms, torch_opinion
 from tests.tolerance import assert_close_to_reference
 
@@ -100,16 +104,20 @@ def test_law4_a_tile_is_the_whole(case: Case) -> None:
 
 
 @_every_case
-@_over((torch.float32,))
+@_over((torch.float32, torch.bfloat16))
 def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) -> None:
-    widest, *others = (_digests(name, dtype)[case.id] for name in INSTRUCTION_SETS)
-    for name, found in zip(INSTRUCTION_SETS[1:], others, strict=True):
-        assert found == widest, f"{name} does not give the bits of {INSTRUCTION_SETS[0]}"
+    verify_contract(case, "instruction_sets", dtype)
 
 
-@lru_cache
-def _digests(instruction_set: str, dtype: torch.dtype) -> dict[str, dict[str, str]]:
-    return digests_on(instruction_set, dtype, tuple(c.id for c in CASES))
+def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
+    program = "from outstride import runtime; print(runtime.machine().instruction_set.name)"
+    for name in runtime.available():
+        environment = {**os.environ, "OUTSTRIDE_ISA": name}
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=True
+        )
+        assert done.stdout.strip() == name
 
 
 @_every_case

@@ -45,7 +45,7 @@ GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (
-    "w_at", "packed_at", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
+    "w_at", "packed_at", "spoiled_at", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
@@ -69,3 +69,7 @@ GRADIENT_ARGUMENTS = (
     "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
 )  # fmt: skip
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}
+
+#: The argument block of the fingerprint kernel.
+FINGERPRINT_ARGUMENTS = ("data_at", "size_bytes", "first_line", "line_step", "result_at")
+FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}

@@ -2,7 +2,8 @@
 
     [group][chunk of outputs][phase group][tile][channel block][tap][channel of the block][row of the tile]
 
-Rows that stand for no output are zeros, so that no tile has an edge.
+Rows that stand for no output are zeros, so that no tile has an edge. The element at `spoiled_at` becomes NaN when a
+weight is infinite or NaN: then no term may be left out, for zero times it is not zero.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def _task(dtype: str) -> Function:
     nothing = f.variable(e.storage)
     f.set(nothing, Value("0" if e.storage == "i16" else "0.0", e.storage))
     lines, pitches = f.variable(f"[{WIDEST} x ptr]"), f.variable(f"[{WIDEST} x i64]")
+    spoiled = f.variable(e.accumulator)
+    f.set(spoiled, Value("0.0", e.accumulator))
     outputs = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], first))
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(WEIGHT_GROUP_FIELDS)), I64)
@@ -70,6 +73,12 @@ def _task(dtype: str) -> Function:
                         where = f.mul(c, f.load_i64(pitches, i))
                         item = elements.load(f, e, f.at(line, where, e.storage), 1)
                         f.store(item, f.at(here, i, e.accumulator), e.accumulator_bytes)
+                        nothing_if_finite = f.emit(e.accumulator, f"fmul {e.accumulator} {item.name}, 0.0")
+                        sum_ = f"fadd {e.accumulator} {f.get(spoiled, e.accumulator).name}, {nothing_if_finite.name}"
+                        f.set(spoiled, f.emit(e.accumulator, sum_))
                     f.set(position, f.at(here, a["width"], e.accumulator))
+    found = f.get(spoiled, e.accumulator)
+    with f.when(f.emit("i1", f"fcmp uno {e.accumulator} {found.name}, {found.name}")):
+        f.store(found, a["spoiled_at"], e.accumulator_bytes)
     return f
 

@@ -21,7 +21,9 @@ from outstride.runtime import kernel, machine, scratch
 DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
 }  # fmt: skip
-_X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
+_X, _W, _BIAS, _Y, _SCRATCH, _SKIPS = (
+    INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "skips")
+)
 _packed = PackedWeights()
 
 
@@ -114,7 +116,9 @@ class GatherCall:
         block = self._block.fresh()
         packed = _packed.get(w, self._packer, self.workers)
         block[_X] = x.data_ptr()
-        block[_W] = packed.data_ptr()
+        block[_W] = packed.pointer
+        if not packed.finite:
+            block[_SKIPS] = 0
         block[_BIAS] = 0 if bias is None else bias.data_ptr()
         block[_Y] = y.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)

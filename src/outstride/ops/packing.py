@@ -12,6 +12,7 @@ from torch import Tensor
 from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
 from outstride.codegen.weights import weights_source
 from outstride.ops.blocks import Block, address, table
+from outstride.ops.fingerprints import Fingerprints
 from outstride.planner.layout import Layout
 from outstride.planner.plan import GatherPlan
 from outstride.runtime import kernel, prefer_large
@@ -57,22 +58,40 @@ class Packer:
         }  # fmt: skip
         self._block = Block(WEIGHT_INDEX, scalars, tables)
 
-    def pack(self, weight: Tensor, threads: int) -> Tensor:
+    def pack(self, weight: Tensor, threads: int) -> Packed:
         """The weight in the order of the microkernel."""
-        packed = torch.empty(max(1, self.elements) + 64, dtype=self.dtype)
+        packed = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
         prefer_large(packed.data_ptr(), packed.nbytes)
+        spoiled = packed[self.elements : self.elements + 1].zero_()
         block = self._block.fresh()
         block[WEIGHT_INDEX["w_at"]] = weight.data_ptr()
         block[WEIGHT_INDEX["packed_at"]] = packed.data_ptr()
-        self._kernel.launch(address(block), threads if self.elements > 1 << 16 else 1)
-        return packed
+        block[WEIGHT_INDEX["spoiled_at"]] = spoiled.data_ptr()
+        self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
+        return Packed(packed, packed.data_ptr(), bool(spoiled.isfinite()))
+
+
+#: Packed elements from which more than one thread is worth waking.
+_PARALLEL = 1 << 16
+#: Elements behind the packed weights: the mark of the packing kernel, and room for a vector that is read in advance.
+_MARGIN = 64
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Packed weights, where they are, and whether all of them are finite."""
+
+    values: Tensor
+    pointer: int
+    finite: bool
 
 
 @dataclass
 class _Kept:
     version: int
     pointer: int
-    packed: Tensor
+    packed: Packed
+    prints: Fingerprints
 
 
 class PackedWeights:
@@ -81,16 +100,17 @@ class PackedWeights:
     def __init__(self) -> None:
         self._of: dict[int, tuple[weakref.ref[Tensor], dict[object, _Kept]]] = {}
 
-    def get(self, weight: Tensor, packer: Packer, threads: int) -> Tensor:
+    def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew when the weight has changed."""
-        if weight.is_inference():
+        if weight.is_inference():  # it has no version
             return packer.pack(weight, threads)
         kept = self._forms(weight).get(packer.key)
         version, pointer = weight._version, weight.data_ptr()
-        if kept is not None and kept.version == version and kept.pointer == pointer:
+        if kept is not None and kept.version == version and kept.pointer == pointer and kept.prints.hold(pointer):
             return kept.packed
+        prints = Fingerprints(weight)
         packed = packer.pack(weight, threads)
-        self._forms(weight)[packer.key] = _Kept(version, pointer, packed)
+        self._forms(weight)[packer.key] = _Kept(version, pointer, packed, prints)
         return packed
 
     def _forms(self, weight: Tensor) -> dict[object, _Kept]:
@@ -107,5 +127,3 @@ class PackedWeights:
 
         self._of[name] = (weakref.ref(weight, forget), forms)
         return forms
-
-

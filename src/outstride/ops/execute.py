@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from outstride.ops.gather import GatherCall
 from outstride.ops.gradient import GradientCall
-from outstride.runtime import machine, prefer_large
+from outstride.ops.layout import empty_result, result_format
+from outstride.runtime import LARGE, chosen, prefer_large
 
 _LIMIT = 1024
-_calls: OrderedDict[object, GatherCall] = OrderedDict()
+_calls: OrderedDict[object, _Found] = OrderedDict()
 _gradients: OrderedDict[object, GradientCall] = OrderedDict()
 _Call = TypeVar("_Call")
 
@@ -41,40 +43,48 @@ def _gather(
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int, channels: int,
     out: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    if out is None:
-        out = _empty(x, (x.shape[0], channels, *output_size))
-        prefer_large(out.data_ptr(), out.nbytes)
-    if out.numel() == 0:
-        return out
-    if x.numel() == 0 or w.numel() == 0:
-        return out.zero_() if bias is None else out.copy_(bias.view(-1, *[1] * len(stride)).expand_as(out))
-    if bias is not None and not bias.is_contiguous():
-        bias = bias.contiguous()
     threads = torch.get_num_threads()
     key = (
-        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), out.shape, out.stride(), tuple(stride),
-        tuple(padding), tuple(dilation), groups, threads, machine().instruction_set.name,
+        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation, groups,
+        None if out is None else out.stride(), threads, chosen(),
     )  # fmt: skip
-    call = _calls.get(key)
-    if call is None:
-        call = GatherCall(operator, x, w, out, stride, padding, dilation, groups, threads)
-        _keep(_calls, key, call)
-    call(x, w, bias, out)
+    try:
+        found = _calls.get(key)
+    except TypeError:  # sizes came as lists
+        sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
+        return _gather(operator, x, w, bias, *sizes, groups, channels, out)  # type: ignore[misc]  # four sequences
+    if found is None:
+        target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
+        call = None
+        if target.numel() and x.numel() and w.numel():
+            call = GatherCall(operator, x, w, target, stride, padding, dilation, groups, threads)
+        found = _Found(call, target.shape, result_format(x, w), target.nbytes)
+        _keep(_calls, key, found)
+    if out is None:
+        out = torch.empty(found.shape, dtype=x.dtype, memory_format=found.memory_format)
+        if found.size_bytes > LARGE:
+            prefer_large(out.data_ptr(), found.size_bytes)
+    if found.call is not None:
+        found.call(x, w, bias, out)
+    elif out.numel():  # nothing to sum
+        out.copy_(bias.view(-1, *[1] * len(stride)).expand_as(out)) if bias is not None else out.zero_()
     return out
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a repeated call needs: the bound kernel (None: nothing to sum) and how to allocate the result."""
+
+    call: GatherCall | None
+    shape: torch.Size
+    memory_format: torch.memory_format
+    size_bytes: int
 
 
 def _keep(calls: OrderedDict[object, _Call], key: object, call: _Call) -> None:
     calls[key] = call
     if len(calls) > _LIMIT:
         calls.popitem(last=False)
-
-
-def _empty(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An output in the memory format of the input, as torch's convolutions return it."""
-    memory_format = {4: torch.channels_last, 5: torch.channels_last_3d}.get(like.dim())
-    if memory_format is not None and not like.is_contiguous() and like.is_contiguous(memory_format=memory_format):
-        return torch.empty(shape, dtype=like.dtype, memory_format=memory_format)
-    return torch.empty(shape, dtype=like.dtype)
 
 
 def conv_weight(
@@ -88,7 +98,7 @@ def conv_weight(
     threads = torch.get_num_threads()
     key = (
         x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
-        tuple(dilation), groups, threads, machine().instruction_set.name,
+        tuple(dilation), groups, threads, chosen(),
     )  # fmt: skip
     call = _gradients.get(key)
     if call is None:

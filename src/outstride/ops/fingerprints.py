@@ -14,7 +14,7 @@ from torch import Tensor
 from outstride.codegen.arguments import FINGERPRINT_INDEX
 from outstride.codegen.fingerprint import RESULT_WORDS, fingerprint_source
 from outstride.ops.blocks import address
-from outstride.runtime import Kernel, kernel, machine
+from outstride.runtime import kernel, machine
 
 _WHOLE_BYTES = 1 << 20
 _SHARES = 8
@@ -28,22 +28,24 @@ class Fingerprints:
 
     def __init__(self, weight: Tensor) -> None:
         extent = 1 + sum((n - 1) * s for n, s in zip(weight.shape, weight.stride(), strict=True))
-        self._size = extent * weight.element_size() if weight.numel() else 0
-        self._shares = 1 if self._size <= _WHOLE_BYTES else _SHARES
+        size = extent * weight.element_size() if weight.numel() else 0
+        shares = 1 if size <= _WHOLE_BYTES else _SHARES
+        self._run = kernel("fingerprint", fingerprint_source, machine().instruction_set).alone
         self._turn = 0
-        self._kernel: Kernel = kernel("fingerprint", fingerprint_source, machine().instruction_set)
-        self._marks = [self._read(weight.data_ptr(), share) for share in range(self._shares)]
+        # Each share has a block and a result of its own: threads that check at the same time write the same values.
+        self._shares = []
+        for share in range(shares):
+            result = array("q", bytes(8 * RESULT_WORDS))
+            block = array("q", [0] * len(FINGERPRINT_INDEX))
+            block[_DATA], block[_SIZE], block[_FIRST], block[_STEP] = weight.data_ptr(), size, share, shares
+            block[_RESULT] = address(result)
+            self._run(address(block))
+            self._shares.append((block, address(block), result, result.tobytes()))
 
-    def hold(self, pointer: int) -> bool:
-        """Whether the memory at `pointer` still has the fingerprint whose turn it is."""
+    def hold(self) -> bool:
+        """Whether the memory still has the fingerprint whose turn it is."""
         turn = self._turn
-        self._turn = (turn + 1) % self._shares
-        return self._read(pointer, turn) == self._marks[turn]
-
-    def _read(self, pointer: int, share: int) -> bytes:
-        result = array("q", bytes(8 * RESULT_WORDS))
-        block = array("q", [0] * len(FINGERPRINT_INDEX))
-        block[_DATA], block[_SIZE], block[_FIRST], block[_STEP] = pointer, self._size, share, self._shares
-        block[_RESULT] = address(result)
-        self._kernel.launch(address(block), 1)
-        return result.tobytes()
+        self._turn = turn + 1 if turn + 1 < len(self._shares) else 0
+        _, block, result, mark = self._shares[turn]
+        self._run(block)
+        return result.tobytes() == mark

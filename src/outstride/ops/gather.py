@@ -117,9 +117,12 @@ class GatherCall:
         packed = _packed.get(w, self._packer, self.workers)
         block[_X] = x.data_ptr()
         block[_W] = packed.pointer
-        if not packed.finite:
-            block[_SKIPS] = 0
-        block[_BIAS] = 0 if bias is None else bias.data_ptr()
         block[_Y] = y.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
+        if bias is not None:
+            if not bias.is_contiguous():
+                bias = bias.contiguous()
+            block[_BIAS] = bias.data_ptr()
+        if not packed.finite:
+            block[_SKIPS] = 0
         self._kernel.launch(address(block), self.workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from array import array
 from dataclasses import dataclass
@@ -35,10 +36,11 @@ class Packer:
         p = plan.problem
         self.elements = p.groups * made.chunks * made.chunk_weights
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
-        self.key = (
+        form = (
             p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides, plan.tile_rows,
             plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
         )  # fmt: skip
+        self.key = sys.intern(repr(form))
         self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), plan.machine.instruction_set)
         tables: dict[str, array[int]] = {}
         rows = []
@@ -102,15 +104,19 @@ class PackedWeights:
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew when the weight has changed."""
-        if weight.is_inference():  # it has no version
-            return packer.pack(weight, threads)
-        kept = self._forms(weight).get(packer.key)
-        version, pointer = weight._version, weight.data_ptr()
-        if kept is not None and kept.version == version and kept.pointer == pointer and kept.prints.hold(pointer):
-            return kept.packed
-        prints = Fingerprints(weight)
+        found = self._of.get(id(weight))
+        if found is not None and found[0]() is weight:
+            kept = found[1].get(packer.key)
+            if (
+                kept is not None
+                and kept.pointer == weight.data_ptr()
+                and kept.version == weight._version
+                and kept.prints.hold()
+            ):
+                return kept.packed
         packed = packer.pack(weight, threads)
-        self._forms(weight)[packer.key] = _Kept(version, pointer, packed, prints)
+        if not weight.is_inference():  # such a tensor has no version
+            self._forms(weight)[packer.key] = _Kept(weight._version, weight.data_ptr(), packed, Fingerprints(weight))
         return packed
 
     def _forms(self, weight: Tensor) -> dict[object, _Kept]:

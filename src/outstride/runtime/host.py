@@ -19,7 +19,15 @@ _NEEDS = {
     "generic": ("avx", "fma", "f16c"),
     "neon": (),
 }
-_chosen = threading.local()
+
+
+class _Choice(threading.local):
+    """The instruction set that this thread chose, if it did."""
+
+    name: str | None = None
+
+
+_chosen = _Choice()
 
 
 @lru_cache(maxsize=1)
@@ -56,16 +64,20 @@ def _machine(name: str) -> Machine:
 
 def machine() -> Machine:
     """The machine that plans are made for: the best instruction set, or the one that was chosen."""
-    name = getattr(_chosen, "name", None) or _from_environment()
-    return _machine(name) if name else _machine(available()[0])
+    return _machine(_chosen.name or _default())
+
+
+def chosen() -> str | None:
+    """The name of the instruction set that this thread chose, or None; cheap enough for every call."""
+    return _chosen.name
 
 
 @lru_cache(maxsize=1)
-def _from_environment() -> str | None:
+def _default() -> str:
     name = os.environ.get("OUTSTRIDE_ISA")
     if name:
         _check(name)
-    return name or None
+    return name or available()[0]
 
 
 def _check(name: str) -> None:
@@ -84,7 +96,7 @@ def instruction_set(name: str) -> Iterator[None]:
     generic
     """
     _check(name)
-    before = getattr(_chosen, "name", None)
+    before = _chosen.name
     _chosen.name = name
     try:
         yield

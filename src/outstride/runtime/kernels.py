@@ -22,17 +22,17 @@ def compilations() -> int:
 
 
 class Kernel:
-    """A loaded kernel: call `launch` with the address of an argument block."""
+    """A loaded kernel: `alone` runs it in this thread, `launch` on several, with the address of an argument block."""
 
     def __init__(self, address: int) -> None:
         self.address = address
-        self._call = _ENTRY(address)
+        self.alone = _ENTRY(address)
 
     def launch(self, block: int, workers: int) -> None:
         """Run on `workers` threads of the pool, or straight in this one."""
         fork = threads.fork() if workers > 1 else None
         if fork is None:
-            self._call(block)
+            self.alone(block)
         else:
             fork(self.address, block, workers, 0)
 

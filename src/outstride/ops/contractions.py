@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from outstride.ops import execute
-from outstride.ops.layout import empty_result
 from outstride.ops.torch_internals import (
     OneLevel,
     forward_derivatives_active,
@@ -187,8 +186,7 @@ class Conv(Contraction):
     @staticmethod
     def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = geometry
-        out = empty_result((first.shape[0], second.shape[0], *size), first, second)
-        return execute.conv(first, second, bias, stride, padding, size, dilation, groups, out)
+        return execute.conv(first, second, bias, stride, padding, size, dilation, groups)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -221,8 +219,7 @@ class ConvTranspose(Contraction):
     @staticmethod
     def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
         stride, padding, dilation, groups = geometry
-        out = empty_result((first.shape[0], second.shape[1] * groups, *size), first, second)
-        return execute.conv_transpose(first, second, bias, stride, padding, size, dilation, groups, out)
+        return execute.conv_transpose(first, second, bias, stride, padding, size, dilation, groups)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:

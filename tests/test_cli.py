@@ -255,13 +255,13 @@ def time_a_layer(run: Run, out: Path) -> dict[str, Any]:
 
 
 def test_bench_times_a_layer_against_torch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outstride.bench.contenders.installed", lambda: ["outstride", "torch"])
+    monkeypatch.setattr("outstride.bench.contest.installed", lambda: ["outstride", "torch"])
     assert list(time_a_layer(run, tmp_path / "results.json")) == ["outstride", "torch"]
 
 
 @pytest.mark.slow
 def test_bench_times_a_layer_against_whatever_is_installed(run: Run, tmp_path: Path) -> None:
-    from outstride.bench.contenders import installed
+    from outstride.bench.contest import installed
 
     assert list(time_a_layer(run, tmp_path / "results.json")) == installed()
 

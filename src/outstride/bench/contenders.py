@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any, cast
 
 import torch
@@ -14,13 +13,6 @@ from outstride.bench.work import Work
 from outstride.errors import UnsupportedError
 
 Call = Callable[[], Tensor]
-
-
-def installed() -> list[str]:
-    """The contenders that can run here, outstride first and torch second."""
-    needs = {"onnxruntime": ("onnxruntime", "onnx"), "openvino": ("openvino",)}
-    others = [name for name, packages in needs.items() if all(map(find_spec, packages))]
-    return ["outstride", "torch", *others]
 
 
 def outstride_call(work: Work, threads: int) -> Call:

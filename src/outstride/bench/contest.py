@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from statistics import median
 from types import TracebackType
 from typing import Any
@@ -22,6 +25,13 @@ from outstride.errors import OutstrideError
 QUIET_SECONDS = 0.003
 START_SECONDS = 120.0
 END_SECONDS = 5.0
+
+
+def installed() -> list[str]:
+    """The contenders that can run here, outstride first and torch second."""
+    needs = {"onnxruntime": ("onnxruntime", "onnx"), "openvino": ("openvino",)}
+    others = [name for name, packages in needs.items() if all(map(find_spec, packages))]
+    return ["outstride", "torch", *others]
 
 
 class WorkerError(OutstrideError):
@@ -73,13 +83,14 @@ class Process:
         """Start the process, which loads its library while nobody waits for it."""
         threads = str(self.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "outstride.bench.worker", self.contender, threads],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            env=environment,
-        )
+        with _uninterrupted():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "outstride.bench.worker", self.contender, threads],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+            )
 
     def _read_line(self, seconds: float) -> bytes:
         assert self._process is not None
@@ -100,6 +111,22 @@ class Process:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: between starting a process and knowing it, nobody could end it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held and callable(before):
+        before(signal.SIGINT, None)
 
 
 @dataclass

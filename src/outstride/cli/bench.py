@@ -113,7 +113,7 @@ def _table(path: Path, only: list[str], conditions: Conditions) -> None:
 def _target(target: str, size: str, batch: int, conditions: Conditions) -> None:
     from outstride.bench import report, table
     from outstride.bench.cases import Case, parse_size
-    from outstride.bench.contenders import installed
+    from outstride.bench.contest import installed
     from outstride.errors import ArgumentError
     from outstride.spec import ConvSpec
 

@@ -64,8 +64,8 @@ class KernelPlan:
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
             "operator": problem.operator, "output_size": list(problem.output_size), "flops": problem.flops,
-            "bytes": problem.bytes, "kernel": recipe.name, "instruction_set": recipe.instruction_set,
-            "dataflow": recipe.dataflow, "register_tile": [recipe.rows, recipe.vectors], "lanes": plan.lanes,
+            "bytes": problem.bytes, "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
+            "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors], "lanes": plan.lanes,
             "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
             "box": list(blocks.box), "channels_per_pass": blocks.channels_per_pass,
             "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
@@ -151,10 +151,11 @@ def _lines(plan: GatherPlan) -> list[tuple[str, str]]:
     problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
     lanes = plan.lanes
     groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + (", ..." if len(plan.groups) > 4 else "")
-    if recipe.dataflow == "pixels":
-        tile = f"{recipe.rows} outputs x {recipe.vectors * lanes} pixels: inputs in lanes, weights broadcast"
+    size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels"
+    if plan.tile.dataflow == "pixels":
+        tile = f"{size}: inputs in lanes, weights broadcast"
     else:
-        tile = f"{recipe.rows} pixels x {recipe.vectors * lanes} outputs: weights in lanes, inputs broadcast"
+        tile = f"{size}: weights in lanes, inputs broadcast"
     item = 8 if problem.dtype == "float64" else 4
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
@@ -167,7 +168,7 @@ def _lines(plan: GatherPlan) -> list[tuple[str, str]]:
         ("strip", f"{blocks.strip.elements * item / 1024:.0f} KB of packed input, {passes} pass(es) over the channels"),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),
-        ("kernel", recipe.name),
+        ("kernel", f"gather_{recipe.name}, {plan.tile.name}"),
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ def _each(stem: str) -> tuple[str, ...]:
 
 
 #: Filled in anew for each call.
-CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker")
+CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at")
 
 #: Decided by the plan, the sizes and the strides.
 FIXED = (
@@ -30,7 +30,7 @@ FIXED = (
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
+    "spans", "along", "tile_outputs", "tile_pixels", "pixel_words", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED

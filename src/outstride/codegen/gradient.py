@@ -10,29 +10,32 @@ from __future__ import annotations
 
 from outstride.codegen import elements
 from outstride.codegen.arguments import GRADIENT_INDEX
+from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.microkernel import microkernel
-from outstride.codegen.nest import decode_box
-from outstride.codegen.strip import Box, copy_row, pack, zeros
+from outstride.codegen.strip import copy_row, pack_function, zeros
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import INSTRUCTION_SETS
-from outstride.planner.recipe import Recipe
+from outstride.planner.recipe import Recipe, Tile
 
 
-def gradient_source(recipe: Recipe) -> str:
-    """The LLVM IR of a weight-gradient kernel; out_unit "width" means that y is not contiguous along channels."""
+def gradient_source(recipe: Recipe, tile: Tile) -> str:
+    """The LLVM IR of a weight-gradient kernel; out_unit "channel" means that y is contiguous along channels."""
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
-    functions = [microkernel(recipe, e, lanes, listed=True), _task(recipe, e, lanes), take_tasks(GRADIENT_INDEX)]
-    return module(functions, f"outstride weight gradient\n{recipe}")
+    functions = [
+        microkernel(tile, e, lanes, listed=True), pack_function(recipe, e, lanes, GRADIENT_INDEX),
+        _task(recipe, tile, e, lanes), take_tasks(GRADIENT_INDEX),
+    ]  # fmt: skip
+    return module(functions, f"outstride gradient_{recipe.name}")
 
 
-def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
+def _task(recipe: Recipe, tile: Tile, e: Element, lanes: int) -> Function:
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
     block, strip, number = f.parameters
     a = read_arguments(f, block, GRADIENT_INDEX)
-    width = recipe.vectors * lanes
+    width = tile.vectors * lanes
     panel = f.at(strip, a["panel_bytes_offset"], "i8")
     terms = f.at(strip, a["terms_bytes_offset"], "i8")
     part, rest = f.rem(number, a["output_blocks"]), f.div(number, a["output_blocks"])
@@ -55,15 +58,15 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
     with f.loop(begin, end) as index:
         box, _ = decode_box(f, a, index)
         source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
-        pack(f, recipe, e, lanes, a, source, strip, box, channels)
-        count = _terms(f, recipe, a, terms, box)
-        _panel(f, recipe, e, lanes, a, y, panel, box, outputs)
+        f.run("pack", block, source, strip, *box.numbers, channels)
+        count = _terms(f, a, terms, box)
+        _panel(f, recipe, width, e, lanes, a, y, panel, box, outputs)
         resume = f.emit(I64, f"zext i1 {f.compare('ne', index, begin).name} to i64")
-        _tiles(f, recipe, e, lanes, a, strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
+        _tiles(f, tile, width, a, strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
     return f
 
 
-def _terms(f: Function, recipe: Recipe, a: dict[str, Value], terms: Value, box: Box) -> Value:
+def _terms(f: Function, a: dict[str, Value], terms: Value, box: Box) -> Value:
     """Strip offsets of the box's pixels in the order of summation; returns how many there are."""
     count = f.variable(I64)
     f.set(count, Value("0", I64))
@@ -78,17 +81,16 @@ def _terms(f: Function, recipe: Recipe, a: dict[str, Value], terms: Value, box: 
     return f.get(count, I64)
 
 
-def _panel(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], y: Value, panel: Value, box: Box,
-           outputs: Operand) -> None:  # fmt: skip
+def _panel(f: Function, recipe: Recipe, width: int, e: Element, lanes: int, a: dict[str, Value], y: Value,
+           panel: Value, box: Box, outputs: Operand) -> None:  # fmt: skip
     """The box of output gradients, pixel by pixel, a tile's width of outputs each; absent outputs are zeros."""
-    width = recipe.vectors * lanes
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         row = f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h)
         target = f.at(panel, f.mul(f.mul(row, box.count[3]), width), e.accumulator)
         place = f.add(f.mul(f.add(box.start[0], n), a["y_stride_n"]), f.mul(f.add(box.start[1], d), a["y_stride_d"]))
         place = f.add(place, f.mul(f.add(box.start[2], h), a["y_stride_h"]))
         line = f.at(y, f.add(place, f.mul(box.start[3], a["y_stride_w"])), e.storage)
-        if recipe.out_unit != "width":
+        if recipe.out_unit == "channel":
             with f.loop(0, box.count[3]) as w:
                 pixel = f.at(target, f.mul(w, width), e.accumulator)
                 zeros(f, e, lanes, pixel, 0, width)
@@ -105,26 +107,23 @@ def _panel(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
                     f.store(zero, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
 
 
-def _tiles(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], strip: Value, panel: Value,
-           partial: Value, terms: Value, count: Value, rows: Operand, resume: Value) -> None:  # fmt: skip
+def _tiles(f: Function, tile: Tile, width: int, a: dict[str, Value], strip: Value, panel: Value, partial: Value,
+           terms: Value, count: Value, rows: Operand, resume: Value) -> None:  # fmt: skip
     """Every register tile of (channel, tap) rows; the last one repeats its last row."""
-    width = recipe.vectors * lanes
-    listed = f.variable(f"[{2 * recipe.rows} x i32]")
+    listed = f.variable(f"[{2 * tile.rows} x i32]")
     null = Value("null", PTR)
     run = f.variable("[2 x i64]")
     f.store(Value("0", I64), run, 8)
     f.store(count, f.at(run, 1, I64), 8)
-    with f.loop(0, rows, recipe.rows) as start:
-        with f.loop(0, recipe.rows) as i:
+    with f.loop(0, rows, tile.rows) as start:
+        with f.loop(0, tile.rows) as i:
             row = f.minimum(f.add(start, i), f.sub(rows, 1))
             channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
-            pitch: Operand = 1 if recipe.in_unit == "channel" else a["channel_pitch"]
+            pitch = f.select(f.compare("ne", a["pixel_pitch"], 1), 1, a["channel_pitch"])
             offset = f.i64(f.add(f.mul(channel, pitch), f.load_i64(a["taps_at"], tap)))
             f.store(f.emit("i32", f"trunc i64 {offset.name} to i32"), f.at(listed, i, "i32"), 4)
             place = f.i64(f.mul(row, width))
             word = f.emit("i32", f"trunc i64 {place.name} to i32")
-            f.store(word, f.at(listed, f.add(i, recipe.rows), "i32"), 4)
+            f.store(word, f.at(listed, f.add(i, tile.rows), "i32"), 4)
         # One block whose "taps" are the pixels, of one channel each.
-        words = [strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume]
-        text = ", ".join(f"{v.type if isinstance(v, Value) else I64} {f.ref(v)}" for v in words)
-        f.effect(f"call void @tile({text})")
+        f.run(tile.name, strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume)

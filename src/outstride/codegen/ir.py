@@ -83,6 +83,12 @@ class Function:
             return Value("", "void")
         return self.emit(result, f"call {result} @{name}({words})")
 
+    def run(self, function: str | Value, *arguments: Operand) -> None:
+        """Call a function of the module, by name or through a pointer; integers are i64."""
+        target = f"@{function}" if isinstance(function, str) else function.name
+        words = ", ".join(f"{a.type if isinstance(a, Value) else I64} {self.ref(a)}" for a in arguments)
+        self.effect(f"call void {target}({words})")
+
     # -- integers -------------------------------------------------------------------------------------------------
     @staticmethod
     def ref(x: Operand) -> str:

@@ -12,9 +12,12 @@ chain of fused multiply-adds.
 
 from __future__ import annotations
 
-from outstride.codegen.elements import Element, broadcast
-from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
-from outstride.planner.recipe import Recipe
+from collections.abc import Sequence
+
+from outstride.codegen.elements import ELEMENTS, Element, broadcast
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
+from outstride.planner.machine import InstructionSet
+from outstride.planner.recipe import Tile
 
 #: Parameters of both microkernels.
 PARAMETERS = (
@@ -36,27 +39,27 @@ PARAMETERS = (
 )
 
 
-def microkernel(recipe: Recipe, e: Element, lanes: int, *, listed: bool = False) -> Function:
+def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> Function:
     """The function that computes one register tile; with `listed` its rows of results are listed as pixels are."""
-    f = Function("tile", PARAMETERS, internal=True)
+    f = Function(tile.name, PARAMETERS)
     (
         x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch, rest,
         rest_channels, resume,
     ) = f.parameters  # fmt: skip
-    along = recipe.dataflow == "pixels"
+    along = tile.dataflow == "pixels"
     vector = vector_type(lanes, e.accumulator)
-    accumulators = [[f.variable(vector) for _ in range(recipe.vectors)] for _ in range(recipe.rows)]
+    accumulators = [[f.variable(vector) for _ in range(tile.vectors)] for _ in range(tile.rows)]
     zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
     for row in accumulators:
         for a in row:
             f.set(a, zero)
     lanes_of = _listed_rows if listed else _row_vectors if along else _row_lanes
     with f.when(f.compare("ne", resume, 0)):
-        lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=False)
+        lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=False)
 
-    bases = [x] if along else [f.at(x, f.load_i32(pixels, i), e.accumulator) for i in range(recipe.rows)]
+    bases = [x] if along else [f.at(x, f.load_i32(pixels, i), e.accumulator) for i in range(tile.rows)]
     weight = f.variable(PTR)
-    width = recipe.rows if along else recipe.vectors * lanes
+    width = tile.rows if along else tile.vectors * lanes
     block_weights = f.mul(f.mul(full_channels, taps), width)
     blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_channels, 0).name} to i64"))
     with f.loop(0, blocks) as block:
@@ -70,21 +73,21 @@ def microkernel(recipe: Recipe, e: Element, lanes: int, *, listed: bool = False)
             first, last = (f.mul(f.load_i64(runs, f.add(f.mul(run, 2), i)), channels) for i in range(2))
             f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
             with f.loop(first, last) as k:
-                _term(f, recipe, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
-    lanes_of(f, e, recipe, lanes, results, pitch, pixels, accumulators, write=True)
+                _term(f, tile, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
+    lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=True)
     return f
 
 
-def _term(f: Function, recipe: Recipe, e: Element, lanes: int, weight: Value, here: list[Value], offset: Value,
+def _term(f: Function, tile: Tile, e: Element, lanes: int, weight: Value, here: list[Value], offset: Value,
           accumulators: list[list[Value]], width: int) -> None:  # fmt: skip
     """One term of every sum of the tile."""
     vector = vector_type(lanes, e.accumulator)
     wk = f.get(weight, PTR)
-    if recipe.dataflow == "pixels":
-        vectors = _vectors(f, e, recipe.vectors, lanes, f.at(here[0], offset, e.accumulator))
-        scalars = [(wk, i) for i in range(recipe.rows)]
+    if tile.dataflow == "pixels":
+        vectors = _vectors(f, e, tile.vectors, lanes, f.at(here[0], offset, e.accumulator))
+        scalars = [(wk, i) for i in range(tile.rows)]
     else:
-        vectors = _vectors(f, e, recipe.vectors, lanes, wk)
+        vectors = _vectors(f, e, tile.vectors, lanes, wk)
         scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
     for row, (pointer, i) in zip(accumulators, scalars, strict=True):
         scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
@@ -101,7 +104,7 @@ def _vectors(f: Function, e: Element, count: int, lanes: int, pointer: Value) ->
 
 
 def _row_vectors(
-    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """Move the tile between registers and results when a vector lies along a row of results."""
@@ -111,13 +114,13 @@ def _row_vectors(
 
 
 def _listed_rows(
-    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """The same when each broadcast operand has a row of results of its own, listed behind the operands."""
     del pitch  # the list says where rows lie
     for i, row in enumerate(accumulators):
-        start = f.at(results, f.load_i32(pixels, recipe.rows + i), e.accumulator)
+        start = f.at(results, f.load_i32(pixels, tile.rows + i), e.accumulator)
         _move_row(f, e, lanes, start, row, write=write)
 
 
@@ -132,25 +135,49 @@ def _move_row(f: Function, e: Element, lanes: int, start: Value, row: list[Value
 
 
 def _row_lanes(
-    f: Function, e: Element, recipe: Recipe, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """The same when each lane belongs to a row of results of its own: transpose through a buffer on the stack."""
-    width = recipe.vectors * lanes
-    buffer = f.variable(f"[{recipe.rows * width} x {e.accumulator}]")
+    width = tile.vectors * lanes
+    buffer = f.variable(f"[{tile.rows * width} x {e.accumulator}]")
 
     def move(*, out: bool) -> None:
         for i, row in enumerate(accumulators):
             _move_row(f, e, lanes, f.at(buffer, i * width, e.accumulator), row, write=out)
 
+    listed = f.at(pixels, tile.rows, "i32")
     if write:
         move(out=True)
-    columns = [f.at(results, f.load_i32(pixels, recipe.rows + i), e.accumulator) for i in range(recipe.rows)]
-    with f.loop(0, width) as lane:
-        start = f.mul(lane, pitch)
-        for i, column in enumerate(columns):
-            far, near = f.at(column, start, e.accumulator), f.at(buffer, f.add(lane, i * width), e.accumulator)
-            source, target = (near, far) if write else (far, near)
-            f.store(f.load(e.accumulator, source, e.accumulator_bytes), target, e.accumulator_bytes)
-    if not write:
+        f.run(f"turn_out_{tile.rows}", buffer, results, pitch, listed, width)
+    else:
+        f.run(f"turn_in_{tile.rows}", buffer, results, pitch, listed, width)
         move(out=False)
+
+
+def turns(e: Element, rows: int) -> list[Function]:
+    """`turn_out` and `turn_in`: a tile of `rows` pixels from its buffer to columns of the results, and back."""
+    made = []
+    for name, out in (("turn_out", True), ("turn_in", False)):
+        parameters = [("buffer", PTR), ("results", PTR), ("pitch", I64), ("listed", PTR), ("width", I64)]
+        f = Function(f"{name}_{rows}", parameters, internal=True)
+        buffer, results, pitch, listed, width = f.parameters
+        columns = [f.at(results, f.load_i32(listed, i), e.accumulator) for i in range(rows)]
+        lines = [f.at(buffer, f.mul(width, i), e.accumulator) for i in range(rows)]
+        with f.loop(0, width) as lane:
+            start = f.mul(lane, pitch)
+            for column, line in zip(columns, lines, strict=True):
+                far, near = f.at(column, start, e.accumulator), f.at(line, lane, e.accumulator)
+                source, target = (near, far) if out else (far, near)
+                f.store(f.load(e.accumulator, source, e.accumulator_bytes), target, e.accumulator_bytes)
+        made.append(f)
+    return made
+
+
+def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) -> str:
+    """The LLVM IR of register tiles that sum in `accumulator` ("float32" or "float64")."""
+    e = ELEMENTS[accumulator]
+    functions = [microkernel(tile, e, isa.lanes(e.accumulator_bytes)) for tile in shapes]
+    for rows in sorted({tile.rows for tile in shapes if tile.dataflow == "channels"}):
+        functions += turns(e, rows)
+    return module(functions, f"outstride tiles_{accumulator}_{isa.name}")

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from outstride.codegen import elements
+from outstride.codegen.box import BOX, Box
 from outstride.codegen.elements import Element
-from outstride.codegen.ir import Function, Operand, Value, vector_type
-from outstride.codegen.strip import Box
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.codegen.tasks import read_arguments
 from outstride.planner.recipe import Recipe
 
 PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
-def write_back(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], temp: Value, target: Value,
-               line: Value, box: Box, first_output: Operand, count: Operand, bias: Value) -> None:  # fmt: skip
-    """Emit the loops that write `count` output channels of the box, every phase of them.
+def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`write(block, temp, target, line, box, first, count, bias)`: output channels first..first+count, every phase.
 
     `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output row.
     """
+    head = [("block", PTR), ("temp", PTR), ("target", PTR), ("line", PTR)]
+    f = Function("write", [*head, *BOX, ("first", I64), ("count", I64), ("bias", PTR)], internal=True)
+    block, temp, target, line, *numbers, first_output, count, bias = f.parameters
+    a = read_arguments(f, block, index)
+    box = Box.of(numbers)
     with f.loop(0, count) as o:
         channel = f.add(first_output, o)
         addend = _bias(f, e, bias, channel)
@@ -41,6 +46,7 @@ def write_back(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str,
                     row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
                     q = f.add(first, f.mul(h, a["strip_w"]))
                     _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
+    return f
 
 
 def _phase_rows(f: Function, recipe: Recipe, e: Element, a: dict[str, Value], temp: Value, o: Operand,

@@ -6,20 +6,15 @@ position u // stride, so that its vectors are contiguous too. With the pixel-maj
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from outstride.codegen import elements
+from outstride.codegen.box import BOX, Box
 from outstride.codegen.elements import Element
-from outstride.codegen.ir import Function, Operand, Value, vector_type
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.codegen.tasks import read_arguments
 from outstride.planner.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Box:
-    """A task's cells: where they start and how many there are, in images and along depth, height, width."""
-
-    start: tuple[Operand, ...]
-    count: tuple[Operand, ...]
 
 
 @dataclass(frozen=True)
@@ -32,17 +27,22 @@ class _Row:
     width: Operand
 
 
-def pack(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
-         box: Box, channels: Operand) -> None:  # fmt: skip
-    """Emit the loops that fill `strip` with `channels` channels of the box and its surroundings."""
-    pixel_major = recipe.in_unit == "channel" and recipe.dataflow == "channels"
-    with f.loop(0, 1 if pixel_major else channels) as c:
+def pack_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings."""
+    f = Function("pack", [("block", PTR), ("source", PTR), ("strip", PTR), *BOX, ("channels", I64)], internal=True)
+    block, source, strip, *numbers, channels = f.parameters
+    a = read_arguments(f, block, index)
+    box = Box.of(numbers)
+    if recipe.in_unit == "channel":
+        pixel_major = f.compare("ne", a["pixel_pitch"], 1)
+        with f.when(pixel_major):
+            _rows(f, recipe, e, lanes, a, source, strip, box, channels)
+        channels = f.select(pixel_major, 0, channels)
+    with f.loop(0, channels) as c:
         line = f.at(source, f.mul(c, a["x_stride_c"]), e.storage)
         rows = f.at(strip, f.mul(c, a["channel_pitch"]), e.accumulator)
-        if pixel_major:
-            _rows(f, recipe, e, lanes, a, line, rows, box, channels)
-        else:
-            _rows(f, recipe, e, lanes, a, line, rows, box, None)
+        _rows(f, recipe, e, lanes, a, line, rows, box, None)
+    return f
 
 
 def _rows(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,

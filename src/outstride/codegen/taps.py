@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
+from outstride.codegen.box import Box
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.codegen.strip import Box
 
 
 @dataclass(frozen=True)

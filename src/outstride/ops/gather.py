@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX
+from outstride.codegen.microkernel import tiles_source
 from outstride.codegen.nest import gather_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
 from outstride.planner.layout import layout, weight_block_stride
 from outstride.planner.plan import GatherPlan, plan_for
 from outstride.planner.problem import Problem
-from outstride.runtime import kernel, machine, scratch
+from outstride.planner.recipe import TILES
+from outstride.runtime import functions, kernel, machine, scratch
 
 DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
@@ -58,8 +60,22 @@ def plan_of(
 
 
 def source_of(plan: GatherPlan) -> str:
-    """The code of the plan's kernel."""
-    return gather_source(plan.recipe)
+    """The code of the plan's kernel: its loop nest, and the register tile that it calls."""
+    isa = plan.machine.instruction_set
+    return gather_source(plan.recipe) + tiles_source(_accumulator(plan), isa, (plan.tile,))
+
+
+def _accumulator(plan: GatherPlan) -> str:
+    return "float64" if plan.problem.dtype == "float64" else "float32"
+
+
+def _tile_address(plan: GatherPlan) -> int:
+    """Every tile of a dtype is compiled at once, so that a size that prefers another tile compiles nothing."""
+    isa = plan.machine.instruction_set
+    shapes = TILES[isa.registers]
+    name = _accumulator(plan)
+    symbols = [tile.name for tile in shapes]
+    return functions(f"tiles_{name}", lambda: tiles_source(name, isa, shapes), isa, symbols)[shapes.index(plan.tile)]
 
 
 class GatherCall:
@@ -76,7 +92,7 @@ class GatherCall:
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
-        self._kernel = kernel(plan.recipe.name, lambda: source_of(plan), plan.machine.instruction_set)
+        self._kernel = kernel(f"gather_{plan.recipe.name}", lambda: gather_source(plan.recipe), plan.machine.instruction_set)
         per_group = w.shape[0] // groups * ws[0]
         strides = WeightStrides(
             per_group, ws[0] if forward else ws[1], ws[1] if forward else ws[0], three(ws[2:], 0)
@@ -109,6 +125,7 @@ class GatherCall:
         }  # fmt: skip
         for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
             scalars[f"x_stride_{axis}"], scalars[f"y_stride_{axis}"] = a, b
+        scalars["tile_at"] = _tile_address(plan)
         self._block = Block(INDEX, scalars, tables)
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:

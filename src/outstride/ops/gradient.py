@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,15 +34,16 @@ class GradientCall:
             three(x.shape[2:], 1), three(y.shape[2:], 1), three(kernel_size, 1),
             three(stride, 1), three(padding, 0), three(dilation, 1),
             "width" if xs[-1] == 1 else "channel" if xs[1] == 1 else "any",
-            "any" if ys[1] == 1 and ys[-1] != 1 else "width",
+            "channel" if ys[1] == 1 and ys[-1] != 1 else "any",
         )  # fmt: skip
         self.plan = plan = plan_gradient(problem, machine(), threads)
         self.shape = (outputs * groups, channels, *(int(k) for k in kernel_size))
         self.workers = min(threads, plan.tasks)
         scalars, taps, scratch_bytes = gradient_scalars(plan)
         self._scratch_bytes = scratch_bytes * self.workers
-        name = f"gradient_{plan.recipe.name}"
-        self._kernel = kernel(name, lambda: gradient_source(plan.recipe), plan.machine.instruction_set)
+        name = f"gradient_{plan.recipe.name}_{plan.tile.name}"
+        source = partial(gradient_source, plan.recipe, plan.tile)
+        self._kernel = kernel(name, source, plan.machine.instruction_set)
         scalars |= {
             "x_stride_n": xs[0], "x_stride_g": channels * xs[1], "x_stride_c": xs[1],
             "y_stride_n": ys[0], "y_stride_g": outputs * ys[1], "y_stride_m": ys[1],
@@ -56,15 +58,15 @@ class GradientCall:
         plan, p = self.plan, self.plan.problem
         rows = p.channels * self._block.scalar("taps")
         dtype = torch.float64 if p.dtype == "float64" else torch.float32
-        partial = torch.empty((plan.splits, p.groups, plan.output_blocks, rows, plan.width), dtype=dtype)
+        sums = torch.empty((plan.splits, p.groups, plan.output_blocks, rows, plan.width), dtype=dtype)
         block = self._block.fresh()
         block[_X] = x.data_ptr()
         block[_Y] = y.data_ptr()
-        block[_PARTIAL] = partial.data_ptr()
+        block[_PARTIAL] = sums.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
         self._kernel.launch(address(block), self.workers)
-        total = partial[0]
-        for split in partial[1:]:
+        total = sums[0]
+        for split in sums[1:]:
             total += split
         turned = total.transpose(2, 3).reshape(p.groups, plan.output_blocks * plan.width, rows)[:, : p.outputs]
         return turned.reshape(self.shape).to(x.dtype)

@@ -9,7 +9,7 @@ from math import ceil, lcm, prod
 from outstride.planner.axes import Axis, Group
 from outstride.planner.machine import CHANNEL_BLOCK, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import Recipe
+from outstride.planner.recipe import Tile
 
 
 @dataclass(frozen=True)
@@ -90,27 +90,27 @@ def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int
     return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
 
 
-def pixel_tiles(recipe: Recipe, blocks: Blocks, lanes: int) -> int:
+def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     """Register tiles that cover the pixels of a full box."""
-    if recipe.dataflow == "channels":
-        return ceil(blocks.pixels / recipe.rows)
-    step = recipe.vectors * lanes
+    step = tile.pixels(lanes)
+    if tile.dataflow == "channels":
+        return ceil(blocks.pixels / step)
     if blocks.nested:
         plane = (blocks.box[2] - 1) * blocks.strip.extent[2] + blocks.box[3]
         return blocks.box[1] * ceil(plane / step)
     return ceil(blocks.extent / step)
 
 
-def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, machine: Machine,
+def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
          lanes: int, threads: int, item_bytes: int) -> Iterator[Blocks]:  # fmt: skip
     """The ways worth costing: all channels in one pass, or fewer so that a larger box shares the weights."""
     cells = (problem.batch, *(a.cells for a in axes))
-    tile_rows = recipe.rows if recipe.dataflow == "pixels" else recipe.vectors * lanes
-    chunk = chunk_outputs(groups, problem.outputs, tile_rows)
+    chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
     chunks = ceil(problem.outputs / chunk)
     enough = 4 * threads if threads > 1 else 1
-    strips = _Strips(axes, recipe.dataflow == "channels" and recipe.in_unit == "channel", recipe.vectors * lanes + 16)
-    tile = recipe.vectors * lanes if recipe.dataflow == "pixels" else recipe.rows
+    pixel_major = shape.dataflow == "channels" and problem.in_unit == "channel"
+    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16)
+    tile = shape.pixels(lanes)
     room = machine.strip_bytes // item_bytes
     tried: set[tuple[object, ...]] = set()
     channels = problem.channels

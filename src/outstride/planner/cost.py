@@ -8,7 +8,7 @@ from outstride.planner.axes import Axis, Group
 from outstride.planner.blocks import Blocks, pixel_tiles, rows_of
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import Recipe
+from outstride.planner.recipe import Tile
 
 #: A broadcast takes half a slot of a load unit beside a whole vector's one.
 BROADCAST = 0.5
@@ -25,43 +25,43 @@ SCALAR_MOVE = 1.3
 VECTOR_MOVE = 0.25
 
 
-def term_cycles(recipe: Recipe, isa: InstructionSet) -> float:
+def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue."""
-    products = recipe.rows * recipe.vectors
+    products = tile.rows * tile.vectors
     # A vector at any address crosses a line of 64 bytes the more often the longer it is, and is then loaded twice.
-    crossing = 0.95 * isa.vector_bytes / 64 if recipe.dataflow == "pixels" else 0.0
-    loads = (recipe.rows * BROADCAST + recipe.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
+    crossing = 0.95 * isa.vector_bytes / 64 if tile.dataflow == "pixels" else 0.0
+    loads = (tile.rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
-    return max(products / isa.fma_per_cycle, loads, (products + recipe.rows + recipe.vectors + 4) / ISSUE, latency)
+    return max(products / isa.fma_per_cycle, loads, (products + tile.rows + tile.vectors + 4) / ISSUE, latency)
 
 
 def task_cycles(
-    problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe, blocks: Blocks,
+    problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile, blocks: Blocks,
     machine: Machine, lanes: int, item_bytes: int,
 ) -> float:  # fmt: skip
     """Cycles of a task of full size."""
     isa = machine.instruction_set
-    pixels = recipe.dataflow == "pixels"
-    tile_rows = recipe.rows if pixels else recipe.vectors * lanes
-    tiles = pixel_tiles(recipe, blocks, lanes)
+    pixels = tile.dataflow == "pixels"
+    tile_rows = tile.outputs(lanes)
+    tiles = pixel_tiles(tile, blocks, lanes)
     rows = rows_of(groups, blocks.chunk_outputs, tile_rows)
     row_tiles = [r // tile_rows for r in rows]
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels
     passes = ceil(problem.channels / blocks.channels_per_pass)
-    each = term_cycles(recipe, isa)
+    each = term_cycles(tile, isa)
     panel = terms * tile_rows * item_bytes / passes
     if not pixels and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
-    moved = recipe.rows * recipe.vectors * (2.0 if pixels else SCALAR_MOVE * lanes)
+    moved = tile.rows * tile.vectors * (2.0 if pixels else SCALAR_MOVE * lanes)
     micro = tiles * (terms * each + sum(row_tiles) * passes * (TILE_CYCLES + moved * (1 if passes == 1 else 2)))
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
         micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
-    wide_in = (recipe.in_unit == "width" and recipe.in_step == 1) or (recipe.in_unit == "channel" and not pixels)
+    wide_in = (problem.in_unit == "width" and axes[2].in_step <= 4) or (problem.in_unit == "channel" and not pixels)
     strip = prod(blocks.strip.extent) * blocks.strip.planes * blocks.box[0] * problem.channels
     pack = strip * (VECTOR_MOVE if wide_in else SCALAR_MOVE)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
-    out = written * (VECTOR_MOVE * (1 if recipe.out_step == 1 else 2) if recipe.out_unit == "width" else SCALAR_MOVE)
+    out = written * (VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2) if problem.out_unit == "width" else SCALAR_MOVE)
     return pack + blocks.chunks_per_task * (micro + out)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Literal
 
 from outstride.planner.axes import Axis, conv_axis, product_groups
 from outstride.planner.blocks import Strip, strip_of
 from outstride.planner.machine import Machine
-from outstride.planner.recipe import Recipe
+from outstride.planner.recipe import Recipe, Tile, Unit
 from outstride.planner.tables import tap_place
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
@@ -38,8 +37,8 @@ class GradientProblem:
     stride: tuple[int, int, int]
     padding: tuple[int, int, int]
     dilation: tuple[int, int, int]
-    in_unit: Literal["width", "channel", "any"]
-    out_unit: Literal["width", "any"]
+    in_unit: Unit
+    out_unit: Unit
 
     def axes(self) -> tuple[Axis, ...]:
         """The convolution's axes: cells are the pixels that are summed over."""
@@ -58,6 +57,7 @@ class GradientPlan:
 
     problem: GradientProblem
     recipe: Recipe
+    tile: Tile
     machine: Machine
     axes: tuple[Axis, ...]
     box: tuple[int, int, int, int]
@@ -75,7 +75,7 @@ class GradientPlan:
     @property
     def width(self) -> int:
         """Outputs of a tile."""
-        return self.recipe.vectors * self.lanes
+        return self.tile.vectors * self.lanes
 
     @property
     def output_blocks(self) -> int:
@@ -119,10 +119,9 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     limit = 24 if isa.registers == 32 else 12
     rows = min(8 if isa.registers == 32 else 6, max(1, limit // vectors))
     step = axes[2].in_step
-    recipe = Recipe(
-        problem.dtype, isa.name, "channels", rows, vectors, problem.in_unit, problem.out_unit,
-        step if step <= 4 else 0, 1,
-    )  # fmt: skip
+    tile = Tile("channels", rows, vectors)
+    step = axes[2].in_step if axes[2].in_step <= 4 else 0
+    recipe = Recipe(problem.dtype, isa.name, problem.in_unit, problem.out_unit, step, 1)
     pixel_major = problem.in_unit == "channel"
     channels = problem.channels
 
@@ -135,7 +134,7 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     if threads > 1 and blocks * ceil(problem.channels / channels) < 2 * threads:
         channels = min(channels, ceil(problem.channels / ceil(2 * threads / blocks)))
     return GradientPlan(
-        problem, recipe, machine, axes, box, splits, per_split, boxes, channels, strip(channels)
+        problem, recipe, tile, machine, axes, box, splits, per_split, boxes, channels, strip(channels)
     )
 
 

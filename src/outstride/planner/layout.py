@@ -50,7 +50,7 @@ def layout(plan: GatherPlan) -> Layout:
     rows = rows_of(plan.groups, b.chunk_outputs, plan.tile_rows)
     chunks = ceil(p.outputs / b.chunk_outputs)
     passes = ceil(p.channels / b.channels_per_pass)
-    reach = plan.recipe.vectors * plan.lanes
+    reach = plan.tile.vectors * plan.lanes
     temp_pitch = (ceil((b.extent + reach) / 16) | 1) * 16
     chunk_temp = sum(rows) * temp_pitch if passes > 1 else 0
     # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
@@ -86,7 +86,10 @@ def layout(plan: GatherPlan) -> Layout:
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": chunks, "chunk_temp": chunk_temp, "temp_pitch": temp_pitch,
         "w_stride_g": chunks * offset, "w_stride_chunk": offset, "phase_groups": len(groups),
-        "spans": int(b.nested), "pixel_tiles": ceil(b.pixels / plan.recipe.rows),
+        "spans": int(b.nested),
+        "along": int(plan.tile.dataflow == "pixels"), "tile_outputs": plan.tile_rows,
+        "tile_pixels": plan.tile.pixels(plan.lanes), "pixel_words": 2 * plan.tile.rows,
+        "pixel_tiles": ceil(b.pixels / plan.tile.rows),
     }  # fmt: skip
     for i, axis in enumerate(_AXES):
         a = plan.axes[i]
@@ -96,7 +99,7 @@ def layout(plan: GatherPlan) -> Layout:
             f"reach_{axis}": a.reach[1] - a.reach[0], f"out_size_{axis}": a.output_size,
             f"out_step_{axis}": a.out_step, f"out_shift_{axis}": a.shift,
         }  # fmt: skip
-    pixels = pixel_offsets(b, plan.recipe.rows) if plan.recipe.dataflow == "channels" else []
+    pixels = pixel_offsets(b, plan.tile.rows) if plan.tile.dataflow == "channels" else []
     return Layout(
         scalars, tuple(groups), residue_planes(plan.axes),
         phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows), pixels, chunks, offset, scratch,

@@ -12,22 +12,9 @@ from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem, groups_of
-from outstride.planner.recipe import Dataflow, Recipe
+from outstride.planner.recipe import TILES, Recipe, Tile
 
 _ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
-
-#: Register tiles (broadcasts x vectors) by register count: accumulators, a vector of each column and a broadcast fit.
-_TILES: dict[int, dict[Dataflow, tuple[tuple[int, int], ...]]] = {
-    32: {
-        "pixels": ((6, 4), (8, 3), (5, 4), (12, 2), (10, 2), (4, 5), (3, 7), (2, 8), (1, 12), (1, 4), (2, 4), (4, 2), (8, 1), (8, 2)),
-        "channels": ((8, 2), (5, 4), (6, 4), (4, 4), (8, 1), (4, 2), (7, 3), (2, 4), (1, 4)),
-    },
-    16: {
-        "pixels": ((6, 2), (4, 2), (4, 3), (3, 3), (2, 4), (1, 8), (1, 4), (4, 1), (8, 1)),
-        "channels": ((6, 2), (4, 3), (4, 2), (8, 1), (4, 1), (2, 4), (1, 4)),
-    },
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class GatherPlan:
@@ -35,6 +22,7 @@ class GatherPlan:
 
     problem: Problem
     recipe: Recipe
+    tile: Tile
     machine: Machine
     threads: int
     axes: tuple[Axis, ...]
@@ -50,7 +38,7 @@ class GatherPlan:
     @property
     def tile_rows(self) -> int:
         """Rows of packed weights that a register tile takes."""
-        return self.recipe.rows if self.recipe.dataflow == "pixels" else self.recipe.vectors * self.lanes
+        return self.tile.outputs(self.lanes)
 
     @property
     def tasks(self) -> int:
@@ -67,24 +55,18 @@ class GatherPlan:
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
         boxes = ceil(self.tasks / ceil(chunks / self.blocks.chunks_per_task))
-        return boxes * chunks * terms * self.tile_pixels * pixel_tiles(self.recipe, self.blocks, self.lanes)
-
-    @property
-    def tile_pixels(self) -> int:
-        """Pixels of a register tile."""
-        return self.recipe.vectors * self.lanes if self.recipe.dataflow == "pixels" else self.recipe.rows
+        return boxes * chunks * terms * self.tile.pixels(self.lanes) * pixel_tiles(self.tile, self.blocks, self.lanes)
 
 
-def candidates(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Iterator[Recipe]:
-    """Every kernel that can compute the problem."""
-    isa = machine.instruction_set
-    in_step, out_step = axes[2].in_step, axes[2].out_step
-    for dataflow, tiles in _TILES[isa.registers].items():
-        for rows, vectors in tiles:
-            yield Recipe(
-                problem.dtype, isa.name, dataflow, rows, vectors, problem.in_unit, problem.out_unit,
-                in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
-            )  # fmt: skip
+def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Recipe:
+    """The kernel that can compute the problem, at any size and with any of its tiles."""
+    in_step, out_step = problem.stride[2], axes[2].out_step
+    if problem.operator == "conv_transpose":
+        in_step = 1
+    return Recipe(
+        problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
+        in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=4096)
@@ -99,8 +81,8 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
         shapes.append(problem.axes(cropped=True))
     for axes in shapes:
         groups = groups_of(axes)
-        for recipe in candidates(problem, machine, axes):
-            for plan in estimates(problem, machine, threads, axes, groups, recipe):
+        for tile in TILES[machine.instruction_set.registers]:
+            for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
                     best = plan
     assert best is not None
@@ -108,12 +90,13 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
 
 
 def estimates(
-    problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], recipe: Recipe
+    problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile
 ) -> Iterator[GatherPlan]:
-    """The plans of one recipe, one for each way to cut the problem."""
+    """The plans of one tile, one for each way to cut the problem."""
     item = _ITEM_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
-    for blocks in cuts(problem, axes, groups, recipe, machine, lanes, threads, item):
-        plan = GatherPlan(problem, recipe, machine, threads, axes, groups, blocks, 0.0)
-        cycles = task_cycles(problem, axes, groups, recipe, blocks, machine, lanes, item)
+    recipe = recipe_for(problem, machine, axes)
+    for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item):
+        plan = GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, 0.0)
+        cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
         yield replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))

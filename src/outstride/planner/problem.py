@@ -8,6 +8,7 @@ from math import prod
 from typing import Literal
 
 from outstride.planner.axes import Axis, Group, conv_axis, product_groups, transposed_axis, useful_terms
+from outstride.planner.recipe import Unit
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Problem:
     stride: tuple[int, int, int]
     padding: tuple[int, int, int]
     dilation: tuple[int, int, int]
-    in_unit: Literal["width", "channel", "any"]
-    out_unit: Literal["width", "any"]
+    in_unit: Unit
+    out_unit: Unit
 
     def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
         """The gather form of every axis, depth first."""

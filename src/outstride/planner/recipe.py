@@ -6,30 +6,62 @@ from dataclasses import dataclass
 from typing import Literal
 
 Dataflow = Literal["pixels", "channels"]
+Unit = Literal["width", "channel", "any"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: how many broadcast operands by how many vectors.
+
+    "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of neighbouring
+    outputs and each broadcast is a pixel.
+    """
+
+    dataflow: Dataflow
+    rows: int
+    vectors: int
+
+    @property
+    def name(self) -> str:
+        """Its function's name in the generated code."""
+        return f"tile_{self.dataflow}_{self.rows}x{self.vectors}"
+
+    def outputs(self, lanes: int) -> int:
+        """Output channels (times phases) of the tile: rows of packed weights."""
+        return self.rows if self.dataflow == "pixels" else self.vectors * lanes
+
+    def pixels(self, lanes: int) -> int:
+        """Pixels of the tile."""
+        return self.vectors * lanes if self.dataflow == "pixels" else self.rows
+
+
+#: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a broadcast fit.
+#: Few enough that one kernel holds them all, so that another size never asks for other code (law 6); between them they
+#: lose few lanes on any count of outputs. Dataflow "channels" reads each pixel through a pointer: 8 of them fit.
+TILES: dict[int, tuple[Tile, ...]] = {
+    32: (
+        Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8), Tile("channels", 8, 2),
+    ),
+    16: (
+        Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6), Tile("channels", 6, 2),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one kernel is specialised on; every size, stride and tap is a run-time argument instead."""
+    """What a kernel is specialised on; every size, stride, tap and the tile in use are run-time arguments instead."""
 
     dtype: str
     instruction_set: str
-    #: "pixels": vectors run along the width and weights are broadcast; "channels": the other way round.
-    dataflow: Dataflow
-    #: The register tile: how many broadcast operands by how many vectors.
-    rows: int
-    vectors: int
-    #: Which input axis has stride 1: "width", "channel" or none ("any").
-    in_unit: Literal["width", "channel", "any"]
-    out_unit: Literal["width", "any"]
+    #: Which axis of the input has stride 1: "width", "channel" or none ("any"); of the output likewise.
+    in_unit: Unit
+    out_unit: Unit
     #: Stride of the input along the width, and of the output; 0 means known at run time only.
     in_step: int
     out_step: int
 
     @property
     def name(self) -> str:
-        """The kernel's name in the generated code."""
-        return (
-            f"gather_{self.dtype}_{self.dataflow}_{self.rows}x{self.vectors}"
-            f"_i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}_{self.instruction_set}"
-        )
+        """The kernel's name in the generated code and in memory."""
+        return f"{self.dtype}_i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}_{self.instruction_set}"

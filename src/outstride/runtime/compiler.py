@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
 
 import llvmlite
@@ -96,18 +97,18 @@ def compile_assembly(source: str, isa: InstructionSet) -> str:
 _engines: list[llvm.ExecutionEngine] = []
 
 
-def load_object(code: bytes, isa: InstructionSet, symbol: str) -> int:
-    """Map an object file into the process and return the address of `symbol`; raises CompileError if it is damaged."""
+def load_object(code: bytes, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
+    """Map an object file into the process and return the addresses of `symbols`; CompileError if it is damaged."""
     with _lock:
         machine = _machine(isa)
         try:
             engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
             engine.add_object_file(llvm.ObjectFileRef.from_data(code))
             engine.finalize_object()
-            address = int(engine.get_function_address(symbol))
+            addresses = tuple(int(engine.get_function_address(symbol)) for symbol in symbols)
         except (RuntimeError, ValueError) as problem:
             raise CompileError(f"the object code cannot be loaded: {problem}") from problem
-        if not address:
-            raise CompileError(f"the object code has no symbol {symbol!r}")
+        if not all(addresses):
+            raise CompileError(f"the object code lacks one of the symbols {', '.join(symbols)}")
         _engines.append(engine)
-        return address
+        return addresses

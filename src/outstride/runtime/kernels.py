@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from outstride.errors import CompileError
 from outstride.planner.machine import InstructionSet
 from outstride.runtime import cache, compiler, threads
 
 _lock = threading.Lock()
-_addresses: dict[tuple[str, str], int] = {}
+_addresses: dict[tuple[str, str], tuple[int, ...]] = {}
 _compilations = 0
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -38,24 +38,29 @@ class Kernel:
 
 
 def kernel(name: str, source: Callable[[], str], isa: InstructionSet) -> Kernel:
-    """The kernel of the given name and source, from memory, disk or the compiler, in this order."""
+    """The kernel whose entry point is `run`, from memory, disk or the compiler, in this order."""
+    return Kernel(functions(name, source, isa, ("run",))[0])
+
+
+def functions(name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
+    """The addresses of a module's functions, found in the same way."""
     with _lock:
-        address = _addresses.get((name, isa.name))
-        if address is None:
-            address = _addresses[name, isa.name] = _obtain(source(), isa)
-    return Kernel(address)
+        addresses = _addresses.get((name, isa.name))
+        if addresses is None:
+            addresses = _addresses[name, isa.name] = _obtain(source(), isa, symbols)
+    return addresses
 
 
-def _obtain(source: str, isa: InstructionSet) -> int:
+def _obtain(source: str, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
     global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
     key = cache.key(source, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
     code = cache.read(key)
     if code is not None:
         try:
-            return compiler.load_object(code, isa, "run")
+            return compiler.load_object(code, isa, symbols)
         except CompileError:
             pass  # a file whose digest is right but that this process cannot map: compile as if it were not there
     code = compiler.compile_object(source, isa)
     _compilations += 1
     cache.write(key, code)
-    return compiler.load_object(code, isa, "run")
+    return compiler.load_object(code, isa, symbols)

@@ -226,7 +226,8 @@ def test_an_accelerated_model_compiles_exports_and_pickles() -> None:
     torch._dynamo.reset()
     fast: Any = accelerate(Net().eval())
     expected = fast(_input())
-    assert_same_bits(torch.compile(fast, fullgraph=True, backend="aot_eager")(_input()), expected)
+    compiled: Any = torch.compile(fast, fullgraph=True, backend="aot_eager")
+    assert_same_bits(compiled(_input()), expected)
     program = torch.export.export(fast, (_input(),))
     assert "outstride.conv_transpose.default" in [str(node.target) for node in program.graph.nodes]
     assert_same_bits(pickle.loads(pickle.dumps(fast))(_input()), expected)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outstride import functional, geometry, padding
+from outstride.ops.bias_gradient import bias_gradient
 from outstride.spec import ConvSpec
 from tests.cases import CASES, Case
 from tests.tolerance import assert_close_to_reference, assert_same_bits
@@ -293,3 +294,20 @@ def test_random_calls_agree_with_torch(dtype: torch.dtype) -> None:
         )
         compared += 1
     assert compared >= 40
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bias_gradient_has_one_order(channels: int, dtype: torch.dtype) -> None:
+    """Law 4 for the one sum that the engine leaves to torch: threads and layouts change no bit."""
+    generator = torch.Generator().manual_seed(channels)
+    grad = torch.randn(3, channels, 150, 160, generator=generator).to(dtype)
+    found = []
+    for threads, layout in itertools.product((1, 2, 3), (torch.contiguous_format, torch.channels_last)):
+        torch.set_num_threads(threads)
+        found.append(bias_gradient(grad.to(memory_format=layout)))
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
+    truth, magnitude = (g.double().sum((0, 2, 3)).numpy() for g in (grad, grad.abs()))
+    assert_close_to_reference(found[0], truth, magnitude, grad[:, 0].numel(), dtype)
+    assert torch.equal(bias_gradient(torch.ones(70000, 1, 1)), torch.tensor([70000.0]))

@@ -175,10 +175,8 @@ def test_what_torch_refuses(name: str) -> None:
     assert f"padding={((0, 1),) * same.nd}" in repr(pairs)
     whole = _make(name, padding=0)
     whole.load_state_dict(pairs.state_dict())
-    if transposed:
-        expected = F.pad(whole(x), [0, -1] * same.nd)
-    else:
-        expected = whole(F.pad(x, [0, 1] * same.nd))
+    cut, widened = [0, -1] * same.nd, [0, 1] * same.nd
+    expected = F.pad(whole(x), cut) if transposed else whole(F.pad(x, widened))
     assert _near(pairs(x), expected)
     for mode in ("reflect", "replicate", "circular"):
         layer = _make(name, padding_mode=mode)

@@ -168,7 +168,7 @@ def test_compile_as_one_graph_forward_and_backward(dynamic: bool | None) -> None
     torch._dynamo.reset()
     w, bias = (t.requires_grad_() for t in _tensors((3, 3, 3, 3), (3,), dtype=torch.float32))
     compiled = torch.compile(_layer, fullgraph=True, backend="aot_eager", dynamic=dynamic)
-    for shape in ((2, 3, 6, 6), (3, 3, 9, 7), (1, 3, 5, 8)):
+    for shape in ((2, 3, 6, 6), (3, 3, 9, 7)):
         x = _tensors(shape, dtype=torch.float32)[0].requires_grad_()
         expected, found = _layer(x, w, bias), compiled(x, w, bias)
         assert_same_bits(found, expected)

@@ -55,11 +55,6 @@ class Call(NamedTuple):
     output_size: Ints
 
     @property
-    def is_bare(self) -> bool:
-        """Whether the contraction is all there is to do."""
-        return self.batched and not self.bordered
-
-    @property
     def geometry(self) -> tuple[Ints, Ints, Ints, int]:
         """stride, padding, dilation and groups, as the contractions take them."""
         return self.stride, self.padding, self.dilation, self.groups

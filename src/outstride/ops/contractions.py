@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from outstride.ops import execute
+from outstride.ops.bias_gradient import bias_gradient
 from outstride.ops.torch_internals import (
     OneLevel,
     forward_derivatives_active,
+    is_owner,
     is_plain,
     nobody_listens,
     outer_tangents,
@@ -204,7 +206,7 @@ class Conv(Contraction):
         input_size, kernel_size = ctx.sizes
         grad_x = ConvTranspose.call(grad, w, None, input_size, ctx.geometry) if x_needed else None
         grad_w = ConvWeight.call(x, grad, None, kernel_size, ctx.geometry) if w_needed else None
-        return None, grad_x, grad_w, _grad_bias(grad) if bias_needed else None, None, None
+        return None, grad_x, grad_w, bias_gradient(grad) if bias_needed else None, None, None
 
     @staticmethod
     def jvp(ctx: Any, _: None, x: Tensor | None, w: Tensor | None, bias: Tensor | None, *__: None) -> Tensor:
@@ -237,7 +239,7 @@ class ConvTranspose(Contraction):
         input_size, kernel_size = ctx.sizes
         grad_y = Conv.call(grad, w, None, input_size, ctx.geometry) if y_needed else None
         grad_w = ConvWeight.call(grad, y, None, kernel_size, ctx.geometry) if w_needed else None
-        return None, grad_y, grad_w, _grad_bias(grad) if bias_needed else None, None, None
+        return None, grad_y, grad_w, bias_gradient(grad) if bias_needed else None, None, None
 
     @staticmethod
     def jvp(ctx: Any, _: None, y: Tensor | None, w: Tensor | None, bias: Tensor | None, *__: None) -> Tensor:
@@ -254,7 +256,7 @@ class ConvWeight(Contraction):
         stride, padding, dilation, groups = geometry
         result = execute.conv_weight(first, second, size, stride, padding, dilation, groups).contiguous()
         # An autograd function owns what it returns: a view of a work buffer cannot carry a tangent.
-        return result if result._base is None else result.clone()
+        return result if is_owner(result) else result.clone()
 
     @staticmethod
     def call(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -283,7 +285,3 @@ class ConvWeight(Contraction):
     @staticmethod
     def jvp(ctx: Any, _: None, x: Tensor | None, y: Tensor | None, *__: None) -> Tensor:
         return ConvWeight.tangent(ctx, x, y, None)
-
-
-def _grad_bias(grad: Tensor) -> Tensor:
-    return grad.sum((0, *range(2, grad.dim())))

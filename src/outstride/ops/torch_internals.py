@@ -61,6 +61,11 @@ def is_plain(tensor: Tensor) -> bool:
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
 
 
+def is_owner(tensor: Tensor) -> bool:
+    """Whether a tensor is no view of another."""
+    return tensor._base is None
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Read sizes as numbers while ``torch.jit.trace`` records."""

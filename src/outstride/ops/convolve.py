@@ -1,0 +1,193 @@
+"""One call of any of the six functions: checked once, remembered, and sent the way its tensors need.
+
+A call is checked once per set of arguments and shapes. Tensors that the engine serves (CPU; float32, float64,
+bfloat16, float16) go to its contractions, all others to torch's own functions with equivalent parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.compiler import is_compiling
+
+from outstride import padding as borders
+from outstride.errors import DTypeError
+from outstride.ops import contractions, execute, through_torch
+from outstride.ops.call import Call, Request, check
+from outstride.ops.register import ENGINE_DTYPES
+from outstride.ops.torch_internals import is_recording, untraced
+
+_NARROW = frozenset({torch.bfloat16, torch.float16})
+_SERVED_DEVICES = frozenset({"cpu", "meta"})
+_MOST_REMEMBERED = 4096
+
+
+class _Remembered(NamedTuple):
+    """A checked call, the arguments it was checked for, and what a contraction takes if that is all of it."""
+
+    call: Call
+    request: tuple[Any, ...]
+    operands: tuple[Any, ...] | None
+
+
+class Kind:
+    """One of the six operators, and the calls of it that have been checked."""
+
+    def __init__(self, nd: int, transposed: bool) -> None:
+        self.nd = nd
+        self.transposed = transposed
+        self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
+        self.execute = execute.conv_transpose if transposed else execute.conv
+        self.remembered: dict[tuple[Any, ...], _Remembered] = {}
+
+
+CONV = {nd: Kind(nd, False) for nd in (1, 2, 3)}
+CONV_TRANSPOSE = {nd: Kind(nd, True) for nd in (1, 2, 3)}
+
+
+def convolve(
+    kind: Kind,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: Any,
+    output_padding: Any,
+    output_size: Any,
+    padding_mode: Any,
+) -> Tensor:
+    """Compute one call; the arguments are those of ``outstride.functional``."""
+    request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
+    if is_compiling():
+        return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
+    # 1, 1.0 and True would be one key by value, and only the first is an argument, so the key holds
+    # identities; the entry holds the objects, so that an identity stays theirs.
+    try:
+        key = (input.shape, weight.shape, None if bias is None else bias.shape, *map(id, request))
+        found = kind.remembered.get(key)
+    except (TypeError, AttributeError):  # symbolic sizes, no tensors
+        return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
+    if found is None:
+        found = _remember(kind, key, _checked(kind, input, weight, bias, request), request)
+    if found.operands is not None and contractions.is_direct(input, weight, bias):
+        dtype = input.dtype
+        if dtype in ENGINE_DTYPES and weight.dtype is dtype and (bias is None or bias.dtype is dtype):
+            if contractions.needs_gradient(input, weight, bias):
+                call = found.call
+                return kind.contraction.apply(None, input, weight, bias, call.contracted_size, call.geometry)  # type: ignore[no-any-return]
+            return kind.execute(input, weight, bias, *found.operands)
+    return _carry_out(found.call, input, weight, bias)
+
+
+def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:
+    bare = call.batched and not call.bordered
+    operands = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups) if bare else None
+    found = _Remembered(call, request, operands)
+    if all(map(_is_frozen, request)) and not is_recording():
+        if len(kind.remembered) >= _MOST_REMEMBERED:
+            kind.remembered.clear()
+        kind.remembered[key] = found
+    return found
+
+
+def _is_frozen(value: Any) -> bool:
+    """Whether a value can never come to say something else under the same identity."""
+    return (
+        value is None or type(value) in (int, str) or (type(value) is tuple and all(map(_is_frozen, value)))
+    )
+
+
+def _carry_out(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The way that is open to every tensor: subclasses, wrappers, other dtypes and devices."""
+    _check_tensors(input, weight, bias)
+    if not is_compiling() and is_recording():
+        # A recording is to run where this package is not, and on other sizes: it gets torch's operators.
+        return through_torch.convolve(call, input, weight, bias)
+    if torch.is_autocast_enabled("cpu"):
+        input, weight, bias = (_autocast(tensor) for tensor in (input, weight, bias))
+    if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
+        raise _mismatch("dtype", [str(t.dtype) for t in (input, weight, bias) if t is not None])
+    if not _is_served(input, weight, bias):
+        return through_torch.convolve(call, input, weight, bias)
+    return _contract(call, input, weight, bias)
+
+
+def _checked(
+    kind: Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Call:
+    _check_tensors(input, weight, bias)
+    if not is_compiling() and is_recording():
+        with untraced():
+            return _check_shapes(kind, input, weight, bias, request)
+    return _check_shapes(kind, input, weight, bias, request)
+
+
+def _check_shapes(
+    kind: Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Call:
+    stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
+    bias_shape = None if bias is None else bias.shape
+    return check(
+        kind.nd,
+        kind.transposed,
+        input.shape,
+        weight.shape,
+        bias_shape,
+        Request(stride, padding, dilation, groups, output_padding, output_size, padding_mode),
+    )
+
+
+def _check_tensors(input: Any, weight: Any, bias: Any) -> None:
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if not isinstance(tensor, (Tensor, type(None)) if name == "bias" else Tensor):
+            raise TypeError(f"{name!r} must be a tensor: got {type(tensor).__name__}; legal: torch.Tensor")
+
+
+def _autocast(tensor: Tensor | None) -> Any:
+    """Cast as torch's convolutions are cast under ``torch.autocast("cpu")``: floats, but never float64."""
+    if tensor is None or tensor.dtype is torch.float64 or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(torch.get_autocast_dtype("cpu")) if tensor.device.type == "cpu" else tensor
+
+
+def _is_served(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    for tensor in (input, weight) if bias is None else (input, weight, bias):
+        if tensor.device.type not in _SERVED_DEVICES or tensor.layout is not torch.strided:
+            return False
+        if tensor.device != input.device:
+            raise _mismatch("device", [str(t.device) for t in (input, weight, bias) if t is not None])
+    return input.dtype in ENGINE_DTYPES
+
+
+def _mismatch(what: str, got: list[str]) -> DTypeError:
+    return DTypeError(
+        f"'weight' and 'bias' must have the {what} of 'input': got {', '.join(got)}; legal: {got[0]} for all"
+    )
+
+
+def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Give an unbatched input its batch and a convolution its border; fold a transposed one's border back."""
+    if not call.batched:
+        input = input.unsqueeze(0)
+    geometry = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups)
+    if not call.transposed:
+        if call.bordered:
+            input = borders.pad(input, call.pairs, call.padding_mode)
+        result = contractions.conv(input, weight, bias, *geometry)
+    elif not call.bordered:
+        result = contractions.conv_transpose(input, weight, bias, *geometry)
+    else:
+        dtype = input.dtype
+        if dtype in _NARROW:
+            # The fold adds to sums: in float32, so that the result is rounded once.
+            input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
+        full = contractions.conv_transpose(input, weight, None, *geometry)
+        result = borders.fold(full, call.pairs, call.padding_mode)
+        if bias is not None:
+            result = result + bias.reshape(-1, *[1] * call.nd)
+        result = result.to(dtype)
+    return result if call.batched else result.squeeze(0)

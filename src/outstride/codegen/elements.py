@@ -106,12 +106,16 @@ def load(f: Function, e: Element, pointer: Value, lanes: int) -> Value:
 
 
 def lanes_within(f: Function, start: Operand, size: Operand, lanes: int) -> Value:
-    """A mask of the lanes l for which 0 <= start + l < size."""
-    index = broadcast(f, f.i64(start), lanes)
-    kind = vector_type(lanes, "i64")
-    each = f.emit(kind, f"add {kind} {index.name}, {iota(f, lanes).name}")
-    limit = broadcast(f, f.i64(size), lanes)
-    return f.emit(vector_type(lanes, "i1"), f"icmp ult {kind} {each.name}, {limit.name}")
+    """A mask of the lanes l for which 0 <= start + l < size: bits [low, high) of an integer as wide as the vector."""
+    low = f.minimum(f.maximum(f.sub(0, start), 0), lanes)
+    high = f.minimum(f.maximum(f.sub(size, start), 0), lanes)
+    below_low, below_high = (
+        f.sub(f.emit("i64", f"shl i64 1, {f.ref(n)}"), 1) for n in (low, high)
+    )
+    bits = f.emit("i64", f"xor i64 {f.ref(below_high)}, {f.ref(below_low)}")
+    bits = f.emit("i64", f"and i64 {bits.name}, {f.ref(below_high)}")
+    short = f.emit(f"i{lanes}", f"trunc i64 {bits.name} to i{lanes}")
+    return f.emit(vector_type(lanes, "i1"), f"bitcast i{lanes} {short.name} to {vector_type(lanes, 'i1')}")
 
 
 def mask(lanes: list[int]) -> str:

@@ -58,7 +58,8 @@ class Blocks:
 
 def strip_of(axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int) -> Strip:
     """The strip that holds everything the box reads."""
-    extent = tuple(b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True))
+    extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
+    extent[2] -= _shared_border(axes[2], box[3])
     planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
     image = prod(extent)
     # Vectors run over row ends into what is written later; planes are written side by side, so each keeps room behind.
@@ -68,6 +69,15 @@ def strip_of(axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pix
     pitch = (ceil(pitch / 16) | 1) * 16
     pixel = ceil(channels / 16) * 16 if pixel_major else 1
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
+
+
+def _shared_border(axis: Axis, width: int) -> int:
+    """Columns that neighbouring rows share: zeros right of one row are the zeros left of the next."""
+    if width < axis.cells or axis.in_step > 1:
+        return 0
+    left = -axis.reach[0]
+    right = axis.cells - 1 + axis.reach[1] - (axis.input_size - 1)
+    return max(0, min(left, right))
 
 
 def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> int:

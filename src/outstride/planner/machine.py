@@ -31,9 +31,9 @@ INSTRUCTION_SETS = {
     s.name: s
     for s in (
         InstructionSet(
-            "avx512", 64, 32, 1.0, "x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,-prefer-256-bit"
+            "avx512", 64, 32, 1.0, "x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-bit"
         ),
-        InstructionSet("avx2", 32, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma,+f16c"),
+        InstructionSet("avx2", 32, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma,+f16c,+bmi2"),
         InstructionSet("generic", 16, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v2", "+avx,+fma,+f16c"),
         InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),
     )

@@ -52,13 +52,12 @@ def draw(case: Case, values: str, dtype: torch.dtype = torch.float64) -> Operand
 
     bias = tensor((case.out_channels,)) if case.bias else None
     drawn = Operands(tensor(case.input_shape), tensor(case.weight_shape), bias, tensor(case.output_shape))
-    if (
-        case.layout == "expanded"
-    ):  # an expanded tensor repeats itself, so the definition must see it repeated too
-        drawn = arrange(drawn, "expanded", case.weight_layout)
+    # an expanded tensor repeats itself, so the definition must see it repeated too
+    repeated = [name if name == "expanded" else "contiguous" for name in (case.layout, case.weight_layout)]
+    drawn = arrange(drawn, repeated[0], repeated[1])
     if not case.batched:
         drawn = replace(drawn, input=drawn.input[0], grad_output=drawn.grad_output[0])
-    return drawn.map(lambda t: t.to(dtype))
+    return drawn.map(lambda t: t.to(dtype).contiguous())
 
 
 def arranged(tensor: Tensor, layout: str) -> Tensor:

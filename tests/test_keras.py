@@ -52,7 +52,9 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 @_every_layer
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_keras_conv(nd: int, size: Sizes, kernel_size: Sizes, stride: Sizes, padding: str, groups: int) -> None:
+def test_keras_conv(
+    nd: int, size: Sizes, kernel_size: Sizes, stride: Sizes, padding: str, groups: int
+) -> None:
     if padding == "valid" and any(k > i for k, i in zip(kernel_size, size, strict=True)):
         pytest.skip("the kernel does not fit, Keras refuses it too")
     x, w, b = _drawn((*size, *kernel_size), (2, *size, 4), (*kernel_size, 4 // groups, 6), (6,))

@@ -61,7 +61,9 @@ def _recorded_models() -> Iterator[Recorded]:
             known[name] = _tensor(folder / "test_data_set_0" / f"input_{place}.pb")
         inputs = tuple(known[name] for name in node.input)
         expected = _tensor(folder / "test_data_set_0" / "output_0.pb")
-        yield Recorded(f"{folder.parent.name}-{folder.name}", node.op_type, _attributes(node), inputs, expected)
+        yield Recorded(
+            f"{folder.parent.name}-{folder.name}", node.op_type, _attributes(node), inputs, expected
+        )
 
 
 def _tensor(path: Path) -> np.ndarray:
@@ -88,7 +90,9 @@ def ours(operator: str, attributes: Attributes, x: np.ndarray, w: np.ndarray) ->
         found["output_size"] = tuple(wanted[-nd:])
         totals = [
             s * (i - 1) + op + (k - 1) * d + 1 - o
-            for s, i, op, k, d, o in zip(step, x.shape[2:], uncovered, w.shape[2:], dilation, wanted[-nd:], strict=True)
+            for s, i, op, k, d, o in zip(
+                step, x.shape[2:], uncovered, w.shape[2:], dilation, wanted[-nd:], strict=True
+            )
         ]
         found["padding"] = tuple(_shared(total, automatic == "SAME_UPPER") for total in totals)
         return found

@@ -30,7 +30,7 @@ FIXED = (
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "along", "tile_outputs", "tile_pixels", "pixel_words", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
+    "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels", "pixel_words", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED

@@ -12,11 +12,8 @@ chain of fused multiply-adds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from outstride.codegen.elements import ELEMENTS, Element, broadcast
-from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
-from outstride.planner.machine import InstructionSet
+from outstride.codegen.elements import Element, broadcast
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.planner.recipe import Tile
 
 #: Parameters of both microkernels.
@@ -47,12 +44,7 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
         rest_channels, resume,
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
-    vector = vector_type(lanes, e.accumulator)
-    accumulators = [[f.variable(vector) for _ in range(tile.vectors)] for _ in range(tile.rows)]
-    zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
-    for row in accumulators:
-        for a in row:
-            f.set(a, zero)
+    accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
     lanes_of = _listed_rows if listed else _row_vectors if along else _row_lanes
     with f.when(f.compare("ne", resume, 0)):
         lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=False)
@@ -84,21 +76,37 @@ def _term(f: Function, tile: Tile, e: Element, lanes: int, weight: Value, here: 
     vector = vector_type(lanes, e.accumulator)
     wk = f.get(weight, PTR)
     if tile.dataflow == "pixels":
-        vectors = _vectors(f, e, tile.vectors, lanes, f.at(here[0], offset, e.accumulator))
+        vectors = vectors_at(f, e, tile.vectors, lanes, f.at(here[0], offset, e.accumulator))
         scalars = [(wk, i) for i in range(tile.rows)]
     else:
-        vectors = _vectors(f, e, tile.vectors, lanes, wk)
+        vectors = vectors_at(f, e, tile.vectors, lanes, wk)
         scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
     for row, (pointer, i) in zip(accumulators, scalars, strict=True):
         scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
         spread = broadcast(f, scalar, lanes)
         for a, v in zip(row, vectors, strict=True):
-            name = f"llvm.fma.{'v' + str(lanes) if lanes > 1 else ''}{e.mangled}"
-            f.set(a, f.call(vector, name, spread, v, f.get(a, vector)))
+            f.set(a, fused(f, e, lanes, spread, v, f.get(a, vector)))
     f.set(weight, f.at(wk, width, e.accumulator))
 
 
-def _vectors(f: Function, e: Element, count: int, lanes: int, pointer: Value) -> list[Value]:
+def fused(f: Function, e: Element, lanes: int, a: Value, b: Value, c: Value) -> Value:
+    """fma(a, b, c), rounded once."""
+    return f.call(c.type, f"llvm.fma.{'v' + str(lanes) if lanes > 1 else ''}{e.mangled}", a, b, c)
+
+
+def zero_accumulators(f: Function, e: Element, rows: int, columns: int, lanes: int) -> list[list[Value]]:
+    """Variables for the sums of a tile, all +0."""
+    vector = vector_type(lanes, e.accumulator)
+    zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
+    made = [[f.variable(vector) for _ in range(columns)] for _ in range(rows)]
+    for row in made:
+        for a in row:
+            f.set(a, zero)
+    return made
+
+
+def vectors_at(f: Function, e: Element, count: int, lanes: int, pointer: Value) -> list[Value]:
+    """`count` neighbouring vectors."""
     vector = vector_type(lanes, e.accumulator)
     return [f.load(vector, f.at(pointer, j * lanes, e.accumulator), e.accumulator_bytes) for j in range(count)]
 
@@ -110,7 +118,7 @@ def _row_vectors(
     """Move the tile between registers and results when a vector lies along a row of results."""
     del pixels  # rows of results lie `pitch` apart
     for i, row in enumerate(accumulators):
-        _move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
+        move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
 
 
 def _listed_rows(
@@ -121,10 +129,11 @@ def _listed_rows(
     del pitch  # the list says where rows lie
     for i, row in enumerate(accumulators):
         start = f.at(results, f.load_i32(pixels, tile.rows + i), e.accumulator)
-        _move_row(f, e, lanes, start, row, write=write)
+        move_row(f, e, lanes, start, row, write=write)
 
 
-def _move_row(f: Function, e: Element, lanes: int, start: Value, row: list[Value], *, write: bool) -> None:
+def move_row(f: Function, e: Element, lanes: int, start: Value, row: list[Value], *, write: bool) -> None:
+    """Move a row of accumulators to memory or back."""
     vector = vector_type(lanes, e.accumulator)
     for j, a in enumerate(row):
         pointer = f.at(start, j * lanes, e.accumulator)
@@ -144,7 +153,7 @@ def _row_lanes(
 
     def move(*, out: bool) -> None:
         for i, row in enumerate(accumulators):
-            _move_row(f, e, lanes, f.at(buffer, i * width, e.accumulator), row, write=out)
+            move_row(f, e, lanes, f.at(buffer, i * width, e.accumulator), row, write=out)
 
     listed = f.at(pixels, tile.rows, "i32")
     if write:
@@ -172,12 +181,3 @@ def turns(e: Element, rows: int) -> list[Function]:
                 f.store(f.load(e.accumulator, source, e.accumulator_bytes), target, e.accumulator_bytes)
         made.append(f)
     return made
-
-
-def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) -> str:
-    """The LLVM IR of register tiles that sum in `accumulator` ("float32" or "float64")."""
-    e = ELEMENTS[accumulator]
-    functions = [microkernel(tile, e, isa.lanes(e.accumulator_bytes)) for tile in shapes]
-    for rows in sorted({tile.rows for tile in shapes if tile.dataflow == "channels"}):
-        functions += turns(e, rows)
-    return module(functions, f"outstride tiles_{accumulator}_{isa.name}")

@@ -6,7 +6,7 @@ outputs are its own and the order of their sums is fixed. The register tile is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.codegen.box import Box, decode_box
@@ -17,7 +17,7 @@ from outstride.codegen.strip import pack_function
 from outstride.codegen.taps import Taps
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
-from outstride.planner.recipe import Recipe
+from outstride.planner.recipe import DATAFLOWS, Recipe
 
 
 def gather_source(recipe: Recipe) -> str:
@@ -88,29 +88,75 @@ def _chunk(e: Element) -> Function:
             w = f.at(panel, f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip)), e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            for x, pixels, out in _pixel_tiles(f, e, a, strip, row, box):
-                f.run(
-                    a["tile_at"], x, pixels, w, out, a["temp_pitch"], full_blocks, g["full_at"], CHANNEL_BLOCK,
-                    g["taps"], runs, run_count, full_block, g["rest_at"], rest_channels, resume,
-                )  # fmt: skip
+            kernel = _Kernel(full_blocks, rest_channels, full_block, resume, runs, run_count)
+            _channels_tiles(f, a, g, kernel, strip, row, w)
+            _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
+            _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
     return f
 
 
-def _pixel_tiles(
-    f: Function, e: Element, a: dict[str, Value], strip: Value, row: Value, box: Box
-) -> Iterator[tuple[Value, Value, Value]]:
-    """Loop over the tiles of a box's pixels; yields once in the loop of each dataflow, one of which runs."""
-    along = f.compare("ne", a["along"], 0)
-    with f.loop(0, f.select(along, 0, a["pixel_tiles"])) as i:
-        yield strip, f.at(a["pixel_at"], f.mul(i, a["pixel_words"]), "i32"), row
-    # Rows of cells lie one behind the other in the strip, so that vectors run over row ends: the few lanes
-    # between two rows are computed and not written.
+@dataclass(frozen=True)
+class _Kernel:
+    """What every tile of a pass is told about the sum: blocks of channels, whether to resume, runs of taps."""
+
+    full_blocks: Operand
+    rest_channels: Operand
+    block_pitch: Operand
+    resume: Operand
+    runs: Value
+    run_count: Value
+
+
+def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> Operand:
+    """How often the loop of a dataflow runs: not at all in the others."""
+    return f.select(f.compare("eq", a["dataflow"], DATAFLOWS.index(dataflow)), count, 0)
+
+
+def _call_tile(f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
+               out: Value) -> None:  # fmt: skip
+    f.run(
+        a["tile_at"], x, pixels, w, out, a["temp_pitch"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK, g["taps"],
+        kernel.runs, kernel.run_count, kernel.block_pitch, g["rest_at"], kernel.rest_channels, kernel.resume,
+    )  # fmt: skip
+
+
+def _channels_tiles(f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value, row: Value,
+                    w: Value) -> None:  # fmt: skip
+    """Pixels by list, a tile of them at a time."""
+    with f.loop(0, _times(f, a, "channels", a["pixel_tiles"])) as i:
+        listed = f.at(a["pixel_at"], f.mul(i, f.mul(a["tile_rows"], 2)), "i32")
+        _call_tile(f, a, g, kernel, strip, listed, w, row)
+
+
+def _pixels_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
+                  row: Value, w: Value, box: Box) -> None:  # fmt: skip
+    """Rows of cells lie one behind the other in the strip, so that vectors run over row ends: the few lanes between
+    two rows are computed and not written."""
     plane = f.add(f.mul(f.sub(box.count[2], 1), a["strip_w"]), box.count[3])
     nested = f.compare("ne", a["spans"], 0)
     deep = f.mul(f.sub(box.count[1], 1), a["depth_pitch"])
     whole = f.add(f.add(plane, deep), f.mul(f.sub(box.count[0], 1), a["image_pitch"]))
-    spans: Operand = f.select(along, f.select(nested, box.count[1], 1), 0)
+    spans = _times(f, a, "pixels", f.select(nested, box.count[1], 1))
     length = f.select(nested, plane, whole)
     with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
         place = f.add(f.mul(span, a["depth_pitch"]), q)
-        yield f.at(strip, place, e.accumulator), Value("null", PTR), f.at(row, place, e.accumulator)
+        out = f.at(row, place, e.accumulator)
+        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out)
+
+
+def _rows_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
+                row: Value, w: Value, box: Box) -> None:  # fmt: skip
+    """Groups of rows, and along them the tile's vectors."""
+    with (
+        f.loop(0, _times(f, a, "rows", box.count[0])) as n,
+        f.loop(0, box.count[1]) as d,
+        f.loop(0, box.count[2], a["tile_rows"]) as h,
+        f.loop(0, box.count[3], a["tile_pixels"]) as q,
+    ):
+        start = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
+        place = f.add(start, f.add(f.mul(h, a["strip_w"]), q))
+        x, out = (f.at(base, place, e.accumulator) for base in (strip, row))
+        f.run(
+            a["tile_at"], x, w, out, a["strip_w"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK, a["kernel_d"],
+            a["kernel_h"], a["kernel_w"], kernel.block_pitch, g["rest_at"], kernel.rest_channels, kernel.resume,
+        )  # fmt: skip

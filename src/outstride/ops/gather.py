@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX
-from outstride.codegen.microkernel import tiles_source
 from outstride.codegen.nest import gather_source
+from outstride.codegen.tiles import tiles_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
 from outstride.planner.layout import layout, weight_block_stride

@@ -105,6 +105,9 @@ def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     step = tile.pixels(lanes)
     if tile.dataflow == "channels":
         return ceil(blocks.pixels / step)
+    if tile.dataflow == "rows":
+        n, d, h, w = blocks.box
+        return n * d * ceil(h / tile.rows) * ceil(w / step)
     if blocks.nested:
         plane = (blocks.box[2] - 1) * blocks.strip.extent[2] + blocks.box[3]
         return blocks.box[1] * ceil(plane / step)
@@ -121,11 +124,13 @@ def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], sh
     pixel_major = shape.dataflow == "channels" and problem.in_unit == "channel"
     strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16)
     tile = shape.pixels(lanes)
+    gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3]) if shape.dataflow == "pixels" else 0
     room = machine.strip_bytes // item_bytes
     tried: set[tuple[object, ...]] = set()
     channels = problem.channels
     while True:
-        box = _box(cells, tile, enough, problem.groups, chunks, lambda b, c=channels: strips.elements(b, c) <= room)  # type: ignore[misc]  # a default binds the loop's value
+        wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
+        box = _box(wish, lambda b, c=channels: strips.elements(b, c) <= room)  # type: ignore[misc]  # a default binds the loop's value
         strip = strips.strip(box, channels)
         if (box, channels) not in tried and (strip.elements <= 2 * room or channels <= CHANNEL_BLOCK):
             tried.add((box, channels))
@@ -157,16 +162,27 @@ class _Strips:
         return (plane + self.slack + 16) * planes * channels
 
 
-def _box(
-    cells: tuple[int, ...], tile: int, enough: int, groups: int, chunks: int, fits: Callable[[tuple[int, ...]], bool]
-) -> tuple[int, int, int, int]:
+@dataclass(frozen=True)
+class _Wish:
+    """What a box should be like: cells to cover, pixels of a tile, tasks for every thread, gap between its rows."""
+
+    cells: tuple[int, ...]
+    tile: int
+    enough: int
+    groups: int
+    chunks: int
+    gap: int
+
+
+def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, int, int, int]:
     """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
+    cells, tile = wish.cells, wish.tile
     width = max(1, min(cells[3], max(4 * tile, 1024)))
     while width > 2 * tile and not fits((1, 1, 1, width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
     width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
     box = [1, 1, 1, width]
-    boxes = groups * ceil(max(1, cells[3]) / width)
+    boxes = wish.groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
         if axis < 2 and box[axis + 1] < cells[axis + 1]:
             break
@@ -179,11 +195,25 @@ def _box(
             trial[axis] = middle
             tasks = outer * ceil(limit / middle)
             # Splitting outputs among threads packs the same input twice: only boxes that are small anyway may do it.
-            scarce = tasks < enough and (tasks * chunks < enough or prod(trial) >= 4 * tile)
+            scarce = tasks < wish.enough and (tasks * wish.chunks < wish.enough or prod(trial) >= 4 * tile)
             if scarce or not fits(tuple(trial)):
                 high = middle - 1
             else:
                 low = middle
-        box[axis] = ceil(limit / ceil(limit / low))
+        box[axis] = _rows(limit, low, width, wish) if axis == 2 else ceil(limit / ceil(limit / low))
         boxes *= ceil(limit / box[axis])
     return box[0], box[1], box[2], box[3]
+
+
+def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
+    """The height of a box, at most `most` and not much less, that covers `limit` rows with the fewest tiles."""
+
+    def tiles(rows: int) -> int:
+        return ceil((rows * (width + wish.gap) - wish.gap) / wish.tile) if rows else 0
+
+    even = ceil(limit / ceil(limit / most))
+    choices = range(most, max(1, most * 2 // 3) - 1, -1)
+    best = min(choices[:64], key=lambda n: limit // n * tiles(n) + tiles(limit % n))
+    total = limit // best * tiles(best) + tiles(limit % best)
+    # Boxes of one size share the work best; uneven ones must be worth it.
+    return best if total < 0.985 * (limit // even * tiles(even) + tiles(limit % even)) else even

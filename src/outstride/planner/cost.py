@@ -36,30 +36,40 @@ def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     return max(products / isa.fma_per_cycle, loads, (products + tile.rows + tile.vectors + 4) / ISSUE, latency)
 
 
+def row_term_cycles(tile: Tile, isa: InstructionSet, kernel_h: int) -> float:
+    """Cycles of one tap of a tile of rows: input rows are loaded once for all rows of the tile that they reach."""
+    total = 0.0
+    for t in range(kernel_h + tile.rows - 1):
+        rows = min(t, tile.rows - 1) - max(0, t - kernel_h + 1) + 1
+        crossing = 0.95 * isa.vector_bytes / 64
+        loads = (rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
+        total += max(rows * tile.vectors / isa.fma_per_cycle, loads)
+    return total / kernel_h
+
+
 def task_cycles(
     problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile, blocks: Blocks,
     machine: Machine, lanes: int, item_bytes: int,
 ) -> float:  # fmt: skip
     """Cycles of a task of full size."""
     isa = machine.instruction_set
-    pixels = tile.dataflow == "pixels"
     tile_rows = tile.outputs(lanes)
     tiles = pixel_tiles(tile, blocks, lanes)
     rows = rows_of(groups, blocks.chunk_outputs, tile_rows)
     row_tiles = [r // tile_rows for r in rows]
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels
     passes = ceil(problem.channels / blocks.channels_per_pass)
-    each = term_cycles(tile, isa)
+    each = row_term_cycles(tile, isa, problem.kernel_size[1]) if tile.dataflow == "rows" else term_cycles(tile, isa)
     panel = terms * tile_rows * item_bytes / passes
-    if not pixels and panel > machine.panel_bytes:
+    if tile.dataflow == "channels" and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
-    moved = tile.rows * tile.vectors * (2.0 if pixels else SCALAR_MOVE * lanes)
+    moved = tile.rows * tile.vectors * (SCALAR_MOVE * lanes if tile.dataflow == "channels" else 2.0)
     micro = tiles * (terms * each + sum(row_tiles) * passes * (TILE_CYCLES + moved * (1 if passes == 1 else 2)))
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
         micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
-    wide_in = (problem.in_unit == "width" and axes[2].in_step <= 4) or (problem.in_unit == "channel" and not pixels)
+    wide_in = (problem.in_unit == "width" and axes[2].in_step <= 4) or (problem.in_unit == "channel" and tile.dataflow == "channels")
     strip = prod(blocks.strip.extent) * blocks.strip.planes * blocks.box[0] * problem.channels
     pack = strip * (VECTOR_MOVE if wide_in else SCALAR_MOVE)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)

@@ -8,6 +8,7 @@ from math import ceil, prod
 from outstride.planner.blocks import rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
 from outstride.planner.plan import GatherPlan
+from outstride.planner.recipe import DATAFLOWS
 from outstride.planner.tables import block_lengths, phase_rows, pixel_offsets, residue_planes, term_offsets
 
 _AXES = "dhw"
@@ -51,6 +52,8 @@ def layout(plan: GatherPlan) -> Layout:
     chunks = ceil(p.outputs / b.chunk_outputs)
     passes = ceil(p.channels / b.channels_per_pass)
     reach = plan.tile.vectors * plan.lanes
+    if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
+        reach += (plan.tile.rows - 1) * strip.extent[2]
     temp_pitch = (ceil((b.extent + reach) / 16) | 1) * 16
     chunk_temp = sum(rows) * temp_pitch if passes > 1 else 0
     # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
@@ -87,8 +90,8 @@ def layout(plan: GatherPlan) -> Layout:
         "chunks": chunks, "chunk_temp": chunk_temp, "temp_pitch": temp_pitch,
         "w_stride_g": chunks * offset, "w_stride_chunk": offset, "phase_groups": len(groups),
         "spans": int(b.nested),
-        "along": int(plan.tile.dataflow == "pixels"), "tile_outputs": plan.tile_rows,
-        "tile_pixels": plan.tile.pixels(plan.lanes), "pixel_words": 2 * plan.tile.rows,
+        "dataflow": DATAFLOWS.index(plan.tile.dataflow), "tile_outputs": plan.tile_rows,
+        "tile_pixels": plan.tile.pixels(plan.lanes), "tile_rows": plan.tile.rows,
         "pixel_tiles": ceil(b.pixels / plan.tile.rows),
     }  # fmt: skip
     for i, axis in enumerate(_AXES):
@@ -97,7 +100,7 @@ def layout(plan: GatherPlan) -> Layout:
             f"tasks_{axis}": counts[i + 1], f"cells_{axis}": a.cells, f"block_{axis}": b.box[i + 1],
             f"in_size_{axis}": a.input_size, f"in_step_{axis}": a.in_step, f"low_{axis}": a.reach[0],
             f"reach_{axis}": a.reach[1] - a.reach[0], f"out_size_{axis}": a.output_size,
-            f"out_step_{axis}": a.out_step, f"out_shift_{axis}": a.shift,
+            f"kernel_{axis}": p.kernel_size[i], f"out_step_{axis}": a.out_step, f"out_shift_{axis}": a.shift,
         }  # fmt: skip
     pixels = pixel_offsets(b, plan.tile.rows) if plan.tile.dataflow == "channels" else []
     return Layout(

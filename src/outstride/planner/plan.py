@@ -55,7 +55,12 @@ class GatherPlan:
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
         boxes = ceil(self.tasks / ceil(chunks / self.blocks.chunks_per_task))
-        return boxes * chunks * terms * self.tile.pixels(self.lanes) * pixel_tiles(self.tile, self.blocks, self.lanes)
+        return boxes * chunks * terms * self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
+
+    @property
+    def tile_pixels(self) -> int:
+        """Pixels of a register tile, all its rows together."""
+        return self.tile.pixels(self.lanes) * (self.tile.rows if self.tile.dataflow == "rows" else 1)
 
 
 def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Recipe:
@@ -82,11 +87,18 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     for axes in shapes:
         groups = groups_of(axes)
         for tile in TILES[machine.instruction_set.registers]:
+            if tile.dataflow == "rows" and not _rows_apply(problem):
+                continue
             for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
                     best = plan
     assert best is not None
     return best
+
+
+def _rows_apply(problem: Problem) -> bool:
+    """Rows share what they read where neighbouring output rows read neighbouring input rows."""
+    return problem.operator == "conv" and problem.stride[1] == problem.dilation[1] == 1 and problem.kernel_size[1] > 1
 
 
 def estimates(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Dataflow = Literal["pixels", "channels"]
+Dataflow = Literal["pixels", "channels", "rows"]
+#: Their order is the number by which kernels know them.
+DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows")
 Unit = Literal["width", "channel", "any"]
 
 
@@ -14,7 +16,7 @@ class Tile:
     """A register tile: how many broadcast operands by how many vectors.
 
     "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of neighbouring
-    outputs and each broadcast is a pixel.
+    outputs and each broadcast is a pixel; "rows": one output at a time, so many of its rows by vectors along the width.
     """
 
     dataflow: Dataflow
@@ -28,11 +30,11 @@ class Tile:
 
     def outputs(self, lanes: int) -> int:
         """Output channels (times phases) of the tile: rows of packed weights."""
-        return self.rows if self.dataflow == "pixels" else self.vectors * lanes
+        return {"pixels": self.rows, "channels": self.vectors * lanes, "rows": 1}[self.dataflow]
 
     def pixels(self, lanes: int) -> int:
-        """Pixels of the tile."""
-        return self.vectors * lanes if self.dataflow == "pixels" else self.rows
+        """Neighbouring pixels of the tile, of each row."""
+        return self.rows if self.dataflow == "channels" else self.vectors * lanes
 
 
 #: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a broadcast fit.
@@ -41,9 +43,11 @@ class Tile:
 TILES: dict[int, tuple[Tile, ...]] = {
     32: (
         Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8), Tile("channels", 8, 2),
+        Tile("rows", 4, 4),
     ),
     16: (
         Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6), Tile("channels", 6, 2),
+        Tile("rows", 3, 3),
     ),
 }  # fmt: skip
 

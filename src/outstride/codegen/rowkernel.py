@@ -1,0 +1,97 @@
+"""The register tile of depthwise convolutions: some output rows at once, which share the input rows they read.
+
+With one output channel a loaded vector would serve a single multiply-add. Output row r uses input row t with kernel row
+t - r, so that every loaded vector serves all rows of the tile that it reaches:
+
+    for block in channel blocks:
+        for kd, t in input planes and rows of the tile:
+            for k in kernel columns x channels:           # rows low..high are those with 0 <= t - r < kernel_h
+                acc[r][j] = fma(w[kd, t - r, k], x[t, k, j], acc[r][j])
+
+Row r still adds its terms in kernel order: t ascends, so t - r does.
+"""
+
+from __future__ import annotations
+
+from outstride.codegen.elements import Element, broadcast
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.codegen.microkernel import fused, move_row, vectors_at, zero_accumulators
+from outstride.planner.recipe import Tile
+
+PARAMETERS = (
+    ("x", PTR),
+    ("w", PTR),
+    ("results", PTR),
+    ("row_pitch", I64),  # from one row to the next, in the strip and in the results
+    ("full_blocks", I64),
+    ("full", PTR),
+    ("full_channels", I64),
+    ("kernel_d", I64),
+    ("kernel_h", I64),
+    ("kernel_w", I64),
+    ("block_pitch", I64),
+    ("rest", PTR),
+    ("rest_channels", I64),
+    ("resume", I64),
+)
+
+
+def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
+    """The function that computes `tile.rows` output rows, `tile.vectors` vectors of each."""
+    f = Function(tile.name, PARAMETERS)
+    (
+        x, w, results, row_pitch, full_blocks, full, full_channels, kernel_d, kernel_h, kernel_w, block_pitch, rest,
+        rest_channels, resume,
+    ) = f.parameters  # fmt: skip
+    accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
+
+    def move(*, write: bool) -> None:
+        for r, row in enumerate(accumulators):
+            move_row(f, e, lanes, f.at(results, f.mul(row_pitch, r), e.accumulator), row, write=write)
+
+    with f.when(f.compare("ne", resume, 0)):
+        move(write=False)
+    taps = f.mul(f.mul(kernel_d, kernel_h), kernel_w)
+    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_channels, 0).name} to i64"))
+    input_rows = f.add(kernel_h, tile.rows - 1)
+    with f.loop(0, blocks) as block:
+        whole = f.compare("slt", block, full_blocks)
+        table = f.select(whole, full, rest)
+        channels = f.select(whole, full_channels, rest_channels)
+        columns = f.mul(kernel_w, channels)
+        source = f.at(x, f.mul(block, block_pitch), e.accumulator)
+        panel = f.at(w, f.mul(f.mul(block, full_channels), taps), e.accumulator)
+        with f.loop(0, kernel_d) as kd, f.loop(0, input_rows) as t:
+            low = f.maximum(0, f.sub(t, f.sub(kernel_h, 1)))
+            high = f.minimum(t, tile.rows - 1)
+            line = f.at(source, f.mul(t, row_pitch), e.accumulator)
+            plane = f.mul(kd, kernel_h)
+            places = f.at(table, f.mul(f.mul(plane, columns), 1), "i32")
+            weights = f.at(panel, f.mul(f.add(plane, t), columns), e.accumulator)
+            for first in range(tile.rows):
+                for last in range(first, tile.rows):
+                    here = f.emit(
+                        "i1",
+                        f"and i1 {f.compare('eq', low, first).name}, {f.compare('eq', high, last).name}",
+                    )
+                    with f.when(here):
+                        rows = {r: accumulators[r] for r in range(first, last + 1)}
+                        _columns(f, e, tile, lanes, line, weights, places, columns, rows)
+    move(write=True)
+    return f
+
+
+def _columns(
+    f: Function, e: Element, tile: Tile, lanes: int, line: Value, weights: Value, places: Value, columns: Operand,
+    rows: dict[int, list[Value]],
+) -> None:  # fmt: skip
+    """One input row: every kernel column and channel, into the rows that it reaches."""
+    vector = vector_type(lanes, e.accumulator)
+    panels = {r: f.at(weights, f.mul(f.sub(0, columns), r), e.accumulator) for r in rows}
+    with f.loop(0, columns) as k:
+        loaded = vectors_at(f, e, tile.vectors, lanes, f.at(line, f.load_i32(places, k), e.accumulator))
+        for r, row in rows.items():
+            scalar = f.load(e.accumulator, f.at(panels[r], k, e.accumulator), e.accumulator_bytes)
+            spread = broadcast(f, scalar, lanes)
+            for a, v in zip(row, loaded, strict=True):
+                f.set(a, fused(f, e, lanes, spread, v, f.get(a, vector)))

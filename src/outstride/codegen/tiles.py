@@ -1,0 +1,22 @@
+"""The module of all register tiles of a dtype: compiled once, called by every loop nest through pointers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outstride.codegen.elements import ELEMENTS
+from outstride.codegen.ir import module
+from outstride.codegen.microkernel import microkernel, turns
+from outstride.codegen.rowkernel import row_kernel
+from outstride.planner.machine import InstructionSet
+from outstride.planner.recipe import Tile
+
+
+def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) -> str:
+    """The LLVM IR of register tiles that sum in `accumulator` ("float32" or "float64")."""
+    e = ELEMENTS[accumulator]
+    lanes = isa.lanes(e.accumulator_bytes)
+    functions = [(row_kernel if tile.dataflow == "rows" else microkernel)(tile, e, lanes) for tile in shapes]
+    for rows in sorted({tile.rows for tile in shapes if tile.dataflow == "channels"}):
+        functions += turns(e, rows)
+    return module(functions, f"outstride tiles_{accumulator}_{isa.name}")

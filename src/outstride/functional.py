@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor
+import torch
 
 from outstride.ops.convolve import CONV, CONV_TRANSPOSE, convolve
 
@@ -19,16 +19,16 @@ Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
 def conv1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve over one axis: ``conv2d`` with sizes of one number.
 
     Example:
@@ -39,16 +39,16 @@ def conv1d(
 
 
 def conv2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve over two axes.
 
     Args:
@@ -81,16 +81,16 @@ def conv2d(
 
 
 def conv3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     dilation: Ints = 1,
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve over three axes: ``conv2d`` with sizes of three numbers.
 
     Example:
@@ -101,9 +101,9 @@ def conv3d(
 
 
 def conv_transpose1d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     output_padding: Ints = 0,
@@ -112,7 +112,7 @@ def conv_transpose1d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve transposed over one axis: ``conv_transpose2d`` with sizes of one number.
 
     Example:
@@ -135,9 +135,9 @@ def conv_transpose1d(
 
 
 def conv_transpose2d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     output_padding: Ints = 0,
@@ -146,7 +146,7 @@ def conv_transpose2d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve transposed over two axes: the exact adjoint of ``conv2d`` in its input.
 
     Args:
@@ -195,9 +195,9 @@ def conv_transpose2d(
 
 
 def conv_transpose3d(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
     stride: Ints = 1,
     padding: Padding = 0,
     output_padding: Ints = 0,
@@ -206,7 +206,7 @@ def conv_transpose3d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
-) -> Tensor:
+) -> torch.Tensor:
     """Convolve transposed over three axes: ``conv_transpose2d`` with sizes of three numbers.
 
     Example:

@@ -73,6 +73,10 @@ class ServedConv:
         )
         _hold_padding(self, padding)
 
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve (N, C, *size) or (C, *size)."""
+        return self._conv_forward(input, *_weight_and_bias(self))
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self.function(
             input,
@@ -91,8 +95,6 @@ class ServedConvTranspose:
 
     nd: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
-    weight: Tensor
-    bias: Tensor | None
     stride: tuple[int, ...]
     padding: Any
     output_padding: tuple[int, ...]
@@ -156,10 +158,11 @@ class ServedConvTranspose:
         Returns:
             (N, O, *output_size) or (O, *output_size).
         """
+        weight, bias = _weight_and_bias(self)
         return self.function(
             input,
-            self.weight,
-            self.bias,
+            weight,
+            bias,
             self.stride,
             self.padding,
             self.output_padding if output_size is None else 0,
@@ -168,6 +171,15 @@ class ServedConvTranspose:
             output_size=output_size,
             padding_mode=self.padding_mode,
         )
+
+
+def _weight_and_bias(layer: Any) -> tuple[Tensor, Tensor | None]:
+    # A module looks its parameters up last, which costs as much as a tenth of a small layer; here first. What
+    # is not among them (parametrised, pruned, swapped for a call) is an attribute.
+    held = layer._parameters  # noqa: SLF001
+    if "weight" in held and "bias" in held:
+        return held["weight"], held["bias"]
+    return layer.weight, layer.bias
 
 
 def _for_torch(padding: Padding) -> Any:

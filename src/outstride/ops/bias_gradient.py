@@ -30,7 +30,10 @@ def bias_gradient(grad: Tensor) -> Tensor:
         sums = rows[..., : count * _ROW].reshape(batch, channels, count, _ROW).sum(-1, dtype=wide)
         rest = rows[..., count * _ROW :].sum(-1, keepdim=True, dtype=wide)
         rows = torch.cat([sums, rest], -1)
-    columns = rows.sum(-1, dtype=wide).movedim(0, -1).contiguous()
+    columns = rows.sum(-1, dtype=wide)
+    if batch == 1:
+        return columns[0].to(grad.dtype)
+    columns = columns.movedim(0, -1).contiguous()
     while type(columns.shape[-1]) is int and columns.shape[-1] > _ONE_THREAD:
         columns = torch.stack([part.sum(-1) for part in columns.split(_ONE_THREAD, -1)], -1)
     return columns.sum(-1).to(grad.dtype)

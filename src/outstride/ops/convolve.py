@@ -67,7 +67,11 @@ def convolve(
     # 1, 1.0 and True would be one key by value, and only the first is an argument, so the key holds
     # identities; the entry holds the objects, so that an identity stays theirs.
     try:
-        key = (input.shape, weight.shape, None if bias is None else bias.shape, *map(id, request))
+        bias_shape = None if bias is None else bias.shape
+        key = (
+            input.shape, weight.shape, bias_shape, id(stride), id(padding), id(dilation), id(groups),
+            id(output_padding), id(output_size), id(padding_mode),
+        )  # fmt: skip
         found = kind.remembered.get(key)
     except (TypeError, AttributeError):  # symbolic sizes, no tensors
         return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)

@@ -23,9 +23,9 @@ try:
     _profiling = torch._C._autograd._profiler_enabled
     _autocasting = torch._C._is_any_autocast_enabled
     _dispatch_keys = torch._C._dispatch_keys
+    _PLAIN = _dispatch_keys(torch.empty(0))
     with torch.inference_mode():
-        _PLAIN_KEYS = {_dispatch_keys(torch.empty(0)).raw_repr()}
-    _PLAIN_KEYS.add(_dispatch_keys(torch.empty(0)).raw_repr())
+        _PLAIN_INFERENCE = _dispatch_keys(torch.empty(0))
     _DOORS = True
 except AttributeError:  # pragma: no cover - a torch that moved them
     _DOORS = False
@@ -55,7 +55,9 @@ def is_plain(tensor: Tensor) -> bool:
     kind = type(tensor)
     if kind is Parameter:  # never a wrapper: torch.func hands out plain tensors in a parameter's place
         return tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
-    return kind is Tensor and _dispatch_keys(tensor).raw_repr() in _PLAIN_KEYS
+    if kind is not Tensor:
+        return False
+    return _dispatch_keys(tensor) in (_PLAIN, _PLAIN_INFERENCE)
 
 
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)

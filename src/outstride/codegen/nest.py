@@ -146,13 +146,16 @@ def _pixels_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Val
 
 def _rows_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
                 row: Value, w: Value, box: Box) -> None:  # fmt: skip
-    """Groups of rows, and along them the tile's vectors."""
+    """Groups of rows, and along them the tile's vectors, from the right: what a vector writes beyond the end of its row
+    is the beginning of the next, which is then still to come."""
+    across = f.ceil_div(box.count[3], a["tile_pixels"])
     with (
         f.loop(0, _times(f, a, "rows", box.count[0])) as n,
         f.loop(0, box.count[1]) as d,
         f.loop(0, box.count[2], a["tile_rows"]) as h,
-        f.loop(0, box.count[3], a["tile_pixels"]) as q,
+        f.loop(0, across) as i,
     ):
+        q = f.mul(f.sub(f.sub(across, 1), i), a["tile_pixels"])
         start = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
         place = f.add(start, f.add(f.mul(h, a["strip_w"]), q))
         x, out = (f.at(base, place, e.accumulator) for base in (strip, row))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,9 +16,8 @@ from outstride.codegen.tiles import tiles_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
 from outstride.planner.layout import layout, weight_block_stride
-from outstride.planner.plan import GatherPlan, plan_for
+from outstride.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import TILES
 from outstride.runtime import functions, kernel, machine, scratch
 
 DTYPES = {
@@ -70,12 +70,17 @@ def _accumulator(plan: GatherPlan) -> str:
 
 
 def _tile_address(plan: GatherPlan) -> int:
-    """Every tile of a dtype is compiled at once, so that a size that prefers another tile compiles nothing."""
-    isa = plan.machine.instruction_set
-    shapes = TILES[isa.registers]
-    name = _accumulator(plan)
-    symbols = [tile.name for tile in shapes]
-    return functions(f"tiles_{name}", lambda: tiles_source(name, isa, shapes), isa, symbols)[shapes.index(plan.tile)]
+    """Every tile that the layer may use at some size is compiled at once, so that another size compiles nothing."""
+    isa, name = plan.machine.instruction_set, _accumulator(plan)
+    addresses: dict[str, int] = {}
+    for dataflows in (("pixels", "channels"), ("rows",)):
+        shapes = [t for t in tiles_for(plan.problem, plan.machine) if t.dataflow in dataflows]
+        if shapes:
+            symbols = [tile.name for tile in shapes]
+            module = f"tiles_{'_'.join(dataflows)}_{name}"
+            source = partial(tiles_source, name, isa, shapes)
+            addresses |= zip(symbols, functions(module, source, isa, symbols), strict=True)
+    return addresses[plan.tile.name]
 
 
 class GatherCall:

@@ -139,7 +139,8 @@ def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], sh
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
             yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested)
-        if channels <= CHANNEL_BLOCK or len(tried) == 3:
+        # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
+        if channels <= CHANNEL_BLOCK or len(tried) == 3 or shape.dataflow == "rows":
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
 

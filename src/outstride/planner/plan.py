@@ -12,7 +12,7 @@ from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem, groups_of
-from outstride.planner.recipe import TILES, Recipe, Tile
+from outstride.planner.recipe import ROW_TILE_OUTPUTS, ROW_TILES, TILES, Recipe, Tile
 
 _ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
 
@@ -86,9 +86,7 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
         shapes.append(problem.axes(cropped=True))
     for axes in shapes:
         groups = groups_of(axes)
-        for tile in TILES[machine.instruction_set.registers]:
-            if tile.dataflow == "rows" and not _rows_apply(problem):
-                continue
+        for tile in tiles_for(problem, machine):
             for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
                     best = plan
@@ -96,9 +94,16 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     return best
 
 
-def _rows_apply(problem: Problem) -> bool:
-    """Rows share what they read where neighbouring output rows read neighbouring input rows."""
-    return problem.operator == "conv" and problem.stride[1] == problem.dilation[1] == 1 and problem.kernel_size[1] > 1
+def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
+    """The register tiles of a layer, the same for all its sizes.
+
+    Tiles of rows need few outputs, and neighbouring output rows that read neighbouring input rows.
+    """
+    registers = machine.instruction_set.registers
+    shared = problem.operator == "conv" and problem.stride[1] == problem.dilation[1] == 1 and problem.kernel_size[1] > 1
+    if shared and problem.outputs <= ROW_TILE_OUTPUTS:
+        return TILES[registers] + ROW_TILES[registers]
+    return TILES[registers]
 
 
 def estimates(

@@ -43,13 +43,17 @@ class Tile:
 TILES: dict[int, tuple[Tile, ...]] = {
     32: (
         Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8), Tile("channels", 8, 2),
-        Tile("rows", 4, 4),
     ),
     16: (
         Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6), Tile("channels", 6, 2),
-        Tile("rows", 3, 3),
     ),
 }  # fmt: skip
+
+
+#: Tiles for few outputs, which only layers that can use them compile.
+ROW_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("rows", 4, 4),), 16: (Tile("rows", 3, 3),)}
+#: More outputs than this and the other dataflows have enough to do with every vector they load.
+ROW_TILE_OUTPUTS = 2
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from outstride.errors import ArgumentError
 from outstride.ops.call import Request, check
-from outstride.ops.gather import DTYPES, plan_of, source_of
-
-if TYPE_CHECKING:
-    from outstride.planner.plan import GatherPlan
+from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
 
 _LAYERS = tuple(
     getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
@@ -27,6 +24,7 @@ class KernelPlan:
 
     layer: str
     input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
     dtype: str
     declines: str | None
     detail: GatherPlan | None
@@ -43,10 +41,7 @@ class KernelPlan:
     @property
     def assembly(self) -> str:
         """What the compiler makes of it on this machine."""
-        from outstride.runtime import assembly
-
-        plan = self._accepted()
-        return assembly(source_of(plan), plan.machine.instruction_set)
+        return assembly_of(self._accepted())
 
     @property
     def flops(self) -> int:
@@ -56,14 +51,15 @@ class KernelPlan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
         facts: dict[str, Any] = {
-            "layer": self.layer, "input_shape": list(self.input_shape), "dtype": self.dtype, "declines": self.declines,
+            "layer": self.layer, "input_shape": list(self.input_shape),
+            "output_shape": list(self.output_shape), "dtype": self.dtype, "declines": self.declines,
         }  # fmt: skip
         plan = self.detail
         if plan is None:
             return facts
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
-            "operator": problem.operator, "output_size": list(problem.output_size), "flops": problem.flops,
+            "operator": problem.operator, "flops": problem.flops,
             "bytes": problem.bytes, "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors], "lanes": plan.lanes,
             "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
@@ -77,7 +73,7 @@ class KernelPlan:
         head = f"{self.layer} on {self.input_shape} {self.dtype}"
         if self.detail is None:
             return f"{head}\n  declines: {self.declines}; torch runs it"
-        return "\n".join([head, *(f"  {name:14}{words}" for name, words in _lines(self.detail))])
+        return "\n".join([head, *(f"  {name:14}{words}" for name, words in _lines(self))])
 
     def _accepted(self) -> GatherPlan:
         if self.detail is None:
@@ -116,13 +112,14 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
             None, layer.padding_mode,
         ),
     )  # fmt: skip
+    made = weight.shape[1] * layer.groups if transposed else weight.shape[0]
+    shape = (*input_shape[: -nd - 1], made, *call.output_size)
     name = str(weight.dtype).removeprefix("torch.")
     reason = declines(weight.dtype, weight.device)
     if reason is not None:
-        return KernelPlan(repr(layer), tuple(input_shape), name, reason, None)
+        return KernelPlan(repr(layer), tuple(input_shape), shape, name, reason, None)
     batch = input_shape[0] if call.batched else 1
     operator: Literal["conv", "conv_transpose"] = "conv_transpose" if transposed else "conv"
-    made = weight.shape[1] * layer.groups if transposed else weight.shape[0]
     size = tuple(input_shape[-nd:])
     if call.bordered and not transposed:
         size = tuple(i + low + high for i, (low, high) in zip(size, call.pairs, strict=True))
@@ -131,23 +128,13 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         for shape in ((batch, input_shape[-nd - 1], *size), tuple(weight.shape), (batch, made, *call.contracted_size))
     )
     detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, torch.get_num_threads())
-    return KernelPlan(repr(layer), tuple(input_shape), name, None, detail)
+    return KernelPlan(repr(layer), tuple(input_shape), shape, name, None, detail)
 
 
-def declines(dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why the engine does not serve tensors of this dtype and device, or nothing."""
-    from outstride.runtime import decline
-
-    if dtype not in DTYPES:
-        name = str(dtype).removeprefix("torch.")
-        return f"the engine computes {', '.join(DTYPES.values())}, not {name}"
-    if device.type not in ("cpu", "meta"):
-        return f"the engine runs on the cpu, not on {device.type}"
-    return decline()
-
-
-def _lines(plan: GatherPlan) -> list[tuple[str, str]]:
+def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     """The plan in words, each with its reason."""
+    plan = whole.detail
+    assert plan is not None
     problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
     lanes = plan.lanes
     groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + (", ..." if len(plan.groups) > 4 else "")
@@ -160,7 +147,7 @@ def _lines(plan: GatherPlan) -> list[tuple[str, str]]:
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
     return [
-        ("result", f"{(problem.batch, problem.groups * problem.outputs, *problem.output_size)} by {problem.operator}"),
+        ("result", f"{whole.output_shape} by {problem.operator}"),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         ("phases", f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64"),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
@@ -178,4 +165,4 @@ def useful_share(plan: GatherPlan) -> float:
     return plan.problem.terms / done if done else 1.0
 
 
-__all__ = ["KernelPlan", "declines", "plan"]
+__all__ = ["KernelPlan", "plan"]

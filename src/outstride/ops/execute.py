@@ -52,7 +52,7 @@ def _gather(
         found = _calls.get(key)
     except TypeError:  # sizes came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
-        return _gather(operator, x, w, bias, *sizes, groups, channels, out)  # type: ignore[misc]  # four sequences
+        return _gather(operator, x, w, bias, *sizes, groups, channels, out)
     if found is None:
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
         call = None

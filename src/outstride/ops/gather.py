@@ -4,83 +4,22 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX
 from outstride.codegen.nest import gather_source
-from outstride.codegen.tiles import tiles_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
+from outstride.ops.plans import plan_of, three, tile_address
 from outstride.planner.layout import layout, weight_block_stride
-from outstride.planner.plan import GatherPlan, plan_for, tiles_for
-from outstride.planner.problem import Problem
-from outstride.runtime import functions, kernel, machine, scratch
+from outstride.runtime import kernel, scratch
 
-DTYPES = {
-    torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
-}  # fmt: skip
 _X, _W, _BIAS, _Y, _SCRATCH, _SKIPS = (
     INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "skips")
 )
 _packed = PackedWeights()
-
-
-def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
-    """A tuple of one to three axes as depth, height, width."""
-    full = (*([fill] * (3 - len(values))), *(int(v) for v in values))
-    return full[0], full[1], full[2]
-
-
-def problem_of(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int,
-) -> Problem:  # fmt: skip
-    """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
-    forward = operator == "conv"
-    inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
-    return Problem(
-        operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
-        three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
-        three(stride, 1), three(padding, 0), three(dilation, 1),
-        "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
-        "width" if y.stride(-1) == 1 else "any",
-    )  # fmt: skip
-
-
-def plan_of(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
-) -> GatherPlan:  # fmt: skip
-    """The plan for these tensors; meta tensors will do."""
-    return plan_for(problem_of(operator, x, w, y, stride, padding, dilation, groups), machine(), threads)
-
-
-def source_of(plan: GatherPlan) -> str:
-    """The code of the plan's kernel: its loop nest, and the register tile that it calls."""
-    isa = plan.machine.instruction_set
-    return gather_source(plan.recipe) + tiles_source(_accumulator(plan), isa, (plan.tile,))
-
-
-def _accumulator(plan: GatherPlan) -> str:
-    return "float64" if plan.problem.dtype == "float64" else "float32"
-
-
-def _tile_address(plan: GatherPlan) -> int:
-    """Every tile that the layer may use at some size is compiled at once, so that another size compiles nothing."""
-    isa, name = plan.machine.instruction_set, _accumulator(plan)
-    addresses: dict[str, int] = {}
-    for dataflows in (("pixels", "channels"), ("rows",)):
-        shapes = [t for t in tiles_for(plan.problem, plan.machine) if t.dataflow in dataflows]
-        if shapes:
-            symbols = [tile.name for tile in shapes]
-            module = f"tiles_{'_'.join(dataflows)}_{name}"
-            source = partial(tiles_source, name, isa, shapes)
-            addresses |= zip(symbols, functions(module, source, isa, symbols), strict=True)
-    return addresses[plan.tile.name]
 
 
 class GatherCall:
@@ -130,7 +69,7 @@ class GatherCall:
         }  # fmt: skip
         for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
             scalars[f"x_stride_{axis}"], scalars[f"y_stride_{axis}"] = a, b
-        scalars["tile_at"] = _tile_address(plan)
+        scalars["tile_at"] = tile_address(plan)
         self._block = Block(INDEX, scalars, tables)
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:

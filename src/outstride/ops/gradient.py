@@ -12,7 +12,7 @@ from torch import Tensor
 from outstride.codegen.arguments import GRADIENT_INDEX
 from outstride.codegen.gradient import gradient_source
 from outstride.ops.blocks import Block, address
-from outstride.ops.gather import DTYPES, three
+from outstride.ops.plans import DTYPES, three
 from outstride.planner.gradient import GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.tables import residue_planes
 from outstride.runtime import kernel, machine, scratch
@@ -68,5 +68,7 @@ class GradientCall:
         total = sums[0]
         for split in sums[1:]:
             total += split
+        result = torch.empty(self.shape, dtype=x.dtype)
         turned = total.transpose(2, 3).reshape(p.groups, plan.output_blocks * plan.width, rows)[:, : p.outputs]
-        return turned.reshape(self.shape).to(x.dtype)
+        result.view(p.groups, p.outputs, rows).copy_(turned)
+        return result

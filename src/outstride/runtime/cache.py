@@ -1,6 +1,6 @@
 """The disk cache of compiled kernels: object files under the hash of all that made them.
 
-A file is a header with the digest of its content, then the object. Files are written beside and renamed, so readers
+A file is a header with the digest of its name and content, then the object. Files are written beside and renamed, so readers
 see whole files or none; a damaged or foreign file is ignored and written anew. Any trouble with the disk costs only time.
 """
 
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_MAGIC = b"outstride kernel 1\n"
+_MAGIC = b"outstride kernel 2\n"
 _SUFFIX = ".kernel"
 
 
@@ -75,6 +75,11 @@ def _private(directory: Path) -> bool:
     return status.st_uid in (os.getuid(), 0) and not status.st_mode & 0o022
 
 
+def _digest(name: str, code: bytes) -> bytes:
+    """What tells a whole file from a damaged one, and from another kernel's file under this name."""
+    return hashlib.sha256(name.encode() + b"\0" + code).digest()
+
+
 def read(name: str) -> bytes | None:
     """The object stored under `name`, or None if there is none that can be trusted."""
     directory = path()
@@ -85,7 +90,7 @@ def read(name: str) -> bytes | None:
     except OSError:
         return None
     head = len(_MAGIC) + 32
-    if not content.startswith(_MAGIC) or hashlib.sha256(content[head:]).digest() != content[len(_MAGIC) : head]:
+    if not content.startswith(_MAGIC) or _digest(name, content[head:]) != content[len(_MAGIC) : head]:
         return None
     return content[head:]
 
@@ -102,7 +107,7 @@ def write(name: str, code: bytes) -> bool:
         return False
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(_MAGIC + hashlib.sha256(code).digest() + code)
+            file.write(_MAGIC + _digest(name, code) + code)
         os.replace(temporary, directory / (name + _SUFFIX))
     except OSError:
         with contextlib.suppress(OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,9 +25,31 @@ def openmp_library() -> str | None:
     return min(found) if found else None
 
 
-@lru_cache(maxsize=1)
+class _Pool:
+    """Whether this process is a child that a process with a running pool forked: its threads stayed behind."""
+
+    used = False
+    orphaned = False
+
+
+def _orphan() -> None:
+    _Pool.orphaned = _Pool.used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_orphan)
+
+
 def fork() -> Fork | None:
     """GOMP_parallel(function, argument, threads, flags), or None where there is no pool to share."""
+    if _Pool.orphaned:
+        return None
+    _Pool.used = True
+    return _gomp_parallel()
+
+
+@lru_cache(maxsize=1)
+def _gomp_parallel() -> Fork | None:
     library = openmp_library()
     if library is None:
         return None

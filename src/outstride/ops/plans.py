@@ -1,0 +1,93 @@
+"""Plans for tensors: the problem they pose, the plan for it on this machine, and the code that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from outstride.codegen.nest import gather_source
+from outstride.codegen.tiles import tiles_source
+from outstride.planner.plan import GatherPlan, plan_for, tiles_for
+from outstride.planner.problem import Problem
+from outstride.runtime import assembly, decline, functions, machine
+
+__all__ = [
+    "DTYPES", "GatherPlan", "assembly_of", "declines", "plan_of", "problem_of", "source_of", "three", "tile_address",
+]  # fmt: skip
+
+DTYPES = {
+    torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
+}  # fmt: skip
+
+
+def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
+    """A tuple of one to three axes as depth, height, width."""
+    full = (*([fill] * (3 - len(values))), *(int(v) for v in values))
+    return full[0], full[1], full[2]
+
+
+def problem_of(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int,
+) -> Problem:  # fmt: skip
+    """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
+    forward = operator == "conv"
+    inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+    return Problem(
+        operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
+        three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
+        three(stride, 1), three(padding, 0), three(dilation, 1),
+        "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
+        "width" if y.stride(-1) == 1 else "any",
+    )  # fmt: skip
+
+
+def plan_of(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
+) -> GatherPlan:  # fmt: skip
+    """The plan for these tensors; meta tensors will do."""
+    return plan_for(problem_of(operator, x, w, y, stride, padding, dilation, groups), machine(), threads)
+
+
+def source_of(plan: GatherPlan) -> str:
+    """The code of the plan's kernel: its loop nest, and the register tile that it calls."""
+    isa = plan.machine.instruction_set
+    return gather_source(plan.recipe) + tiles_source(_accumulator(plan), isa, (plan.tile,))
+
+
+def _accumulator(plan: GatherPlan) -> str:
+    return "float64" if plan.problem.dtype == "float64" else "float32"
+
+
+def tile_address(plan: GatherPlan) -> int:
+    """Every tile that the layer may use at some size is compiled at once, so that another size compiles nothing."""
+    isa, name = plan.machine.instruction_set, _accumulator(plan)
+    addresses: dict[str, int] = {}
+    for dataflows in (("pixels", "channels"), ("rows",)):
+        shapes = [t for t in tiles_for(plan.problem, plan.machine) if t.dataflow in dataflows]
+        if shapes:
+            symbols = [tile.name for tile in shapes]
+            module = f"tiles_{'_'.join(dataflows)}_{name}"
+            source = partial(tiles_source, name, isa, shapes)
+            addresses |= zip(symbols, functions(module, source, isa, symbols), strict=True)
+    return addresses[plan.tile.name]
+
+
+def assembly_of(plan: GatherPlan) -> str:
+    """What the compiler makes of the plan's code on this machine."""
+    isa, name = plan.machine.instruction_set, _accumulator(plan)
+    return assembly(gather_source(plan.recipe), isa) + assembly(tiles_source(name, isa, (plan.tile,)), isa)
+
+
+def declines(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why the engine does not serve tensors of this dtype and device, or nothing."""
+    if dtype not in DTYPES:
+        return f"the engine computes {', '.join(DTYPES.values())}, not {str(dtype).removeprefix('torch.')}"
+    if device.type not in ("cpu", "meta"):
+        return f"the engine runs on the cpu, not on {device.type}"
+    return decline()

@@ -179,9 +179,13 @@ def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) ->
         input = input.unsqueeze(0)
     geometry = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups)
     if not call.transposed:
+        dtype = input.dtype
         if call.bordered:
+            if dtype in _NARROW:
+                # The border's gradient adds to sums: in float32, so that it is rounded once. The result is the same.
+                input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
             input = borders.pad(input, call.pairs, call.padding_mode)
-        result = contractions.conv(input, weight, bias, *geometry)
+        result = contractions.conv(input, weight, bias, *geometry).to(dtype)
     elif not call.bordered:
         result = contractions.conv_transpose(input, weight, bias, *geometry)
     else:

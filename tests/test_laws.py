@@ -13,7 +13,7 @@ import torch
 from outstride import runtime
 from tests import guard
 from tests.cases import CASES, LARGE_CASES, Case, closure_cases
-from tests.contract import DTYPES, verify_contract
+from tests.contract import verify_contract
 from tests.operands import definition, draw, terms, torch_opinion
 from tests.tolerance import assert_close_to_reference
 
@@ -23,18 +23,21 @@ _every_large_case = pytest.mark.parametrize("case", LARGE_CASES, ids=[c.id for c
 _closure_case = pytest.mark.parametrize("case", closure_cases(), ids=[c.id for c in closure_cases()])
 
 
-def _over(dtypes: tuple[torch.dtype, ...]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("dtype", dtypes, ids=[str(d).removeprefix("torch.") for d in dtypes])
+def _over(*dtypes: torch.dtype, slow: tuple[torch.dtype, ...] = ()) -> pytest.MarkDecorator:
+    """One item per dtype; those in `slow` wait for the long run."""
+    names = [str(d).removeprefix("torch.") for d in (*dtypes, *slow)]
+    kept = [*dtypes, *(pytest.param(d, marks=pytest.mark.slow) for d in slow)]
+    return pytest.mark.parametrize("dtype", kept, ids=names)
 
 
 @_every_case
-@_over(DTYPES)
+@_over(torch.float32, torch.float64, *_NARROW)
 def test_law1_value(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "value", dtype)
 
 
 @_every_case
-@_over(DTYPES)
+@_over(torch.float32, torch.bfloat16, slow=(torch.float64, torch.float16))
 def test_law1_small_integers_are_exact(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "integers", dtype)
 
@@ -50,17 +53,23 @@ def test_law1_the_definition_is_what_torch_means(case: Case) -> None:
 
 
 @_every_large_case
-@_over(DTYPES)
+@_over(torch.float32, slow=(torch.float64, *_NARROW))
 def test_law1_value_of_larger_layers(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "value_by_torch", dtype)
 
 
 @_every_case
-@_over((torch.float32, torch.float64))
+@_over(torch.float32, torch.float64)
 def test_law2_adjoint(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "adjoint", dtype)
 
 
+@_closure_case
+def test_law3_derivatives_along_a_drawn_direction(case: Case) -> None:
+    verify_contract(case, "closure_along_one_direction", torch.float64)
+
+
+@pytest.mark.slow
 @_closure_case
 def test_law3_derivatives_of_every_kind(case: Case) -> None:
     verify_contract(case, "closure", torch.float64)
@@ -82,7 +91,7 @@ def test_law4_threads_do_not_matter_where_they_share_work(case: Case) -> None:
 
 
 @_every_case
-@_over((torch.float32, *_NARROW))
+@_over(torch.float32, slow=_NARROW)
 def test_law4_layout_does_not_matter(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "layouts", dtype)
 
@@ -93,7 +102,7 @@ def test_law4_batch_does_not_matter(case: Case) -> None:
 
 
 @_every_case
-@_over(_NARROW)
+@_over(*_NARROW)
 def test_law4_narrow_dtypes_round_once(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "rounding", dtype)
 
@@ -104,7 +113,7 @@ def test_law4_a_tile_is_the_whole(case: Case) -> None:
 
 
 @_every_case
-@_over((torch.float32, torch.bfloat16))
+@_over(torch.float32, torch.bfloat16, slow=(torch.float64,))
 def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "instruction_sets", dtype)
 
@@ -121,8 +130,8 @@ def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
 
 
 @_every_case
-@pytest.mark.parametrize("edge", ["start", "end"])
-@_over((torch.float32,))
+@pytest.mark.parametrize("edge", ["end", pytest.param("start", marks=pytest.mark.slow)])
+@_over(torch.float32, slow=(torch.float64, *_NARROW))
 def test_law5_bounds(case: Case, edge: guard.Edge, dtype: torch.dtype) -> None:
     failure = _guarded(dtype, edge)[case.id]
     assert not failure, failure

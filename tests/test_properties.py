@@ -50,7 +50,8 @@ def layers(draw: st.DrawFn) -> Case:
 def _axes(
     draw: st.DrawFn, transposed: bool, mode: str, longest: int
 ) -> tuple[int, int, int, int, tuple[int, int], int]:
-    kernel, stride, dilation = (draw(st.integers(1, n)) for n in (5, 6, 4))
+    kernel, stride = draw(st.integers(1, 5)), draw(st.sampled_from([1, 1, 2, 3, 4, 5, 6, 9, 16]))
+    dilation = draw(st.sampled_from([1, 1, 2, 3, 4, 17, 33]))
     extent = (kernel - 1) * dilation + 1
     if not transposed:
         size = draw(st.integers(1, longest))
@@ -100,3 +101,9 @@ def test_drawn_layers_do_not_depend_on_the_batch(drawn: Case) -> None:
 def test_drawn_layers_are_the_same_in_tiles(drawn: Case) -> None:
     note(f"verify_contract({drawn!r}, 'tile')")
     verify_contract(drawn, "tile")
+
+
+@given(layers())
+def test_drawn_layers_do_not_depend_on_the_layout(drawn: Case) -> None:
+    note(f"verify_contract({drawn!r}, 'layouts')")
+    verify_contract(drawn, "layouts")

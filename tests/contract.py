@@ -24,6 +24,7 @@ from tests.operands import (
     terms,
     torch_opinion,
 )
+from tests.order import in_the_one_order
 from tests.tolerance import (
     assert_close_to_reference,
     assert_dot_equal,
@@ -158,6 +159,16 @@ def _tiles(size: int) -> list[tuple[int, int]]:
     return sorted(set(zip(cuts, cuts[1:], strict=False)) | half)
 
 
+def _order(case: Case, dtype: torch.dtype) -> None:
+    """The bits are those of the order that the law writes down, not merely the same everywhere."""
+    if case.padding_mode != "zeros" or not case.batched:
+        return
+    operands = draw(case, "reals", torch.float32)
+    bias = None if operands.bias is None else operands.bias.numpy()
+    expected = in_the_one_order(case, operands.input.numpy(), operands.weight.numpy(), bias)
+    assert_same_bits(run(case, operands)["output"], torch.from_numpy(expected), "output in the one order")
+
+
 def _needed(case: Case, x: Tensor, axis: int, start: int, stop: int) -> tuple[Tensor, int]:
     """The slice of the input that outputs start..stop of an axis read, and the padding it then has."""
     s, p, n = case.stride[axis], case.pads[axis][0], case.input_size[axis]
@@ -281,6 +292,7 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "batch": _batch,
     "rounding": _rounding,
     "tile": _tile,
+    "order": _order,
     "instruction_sets": _instruction_sets,
     "halo": _halo,
     "sizes": _sizes,

@@ -1,7 +1,7 @@
-"""The argument block of a kernel: one array of i64 that carries every pointer, size, stride and trip count.
+"""The argument block of a kernel: one array of i64 with every pointer, size, stride and trip count.
 
-Kernels are specialised on the recipe only, so everything that a size decides travels here and a new size compiles
-nothing (law 6). Names ending in _at are pointers to tables of i32 or i64.
+Kernels are specialised on the recipe only, so everything that a size decides travels here and a new size
+compiles nothing (law 6). Names ending in _at are pointers to tables of i32 or i64.
 """
 
 from __future__ import annotations
@@ -13,6 +13,15 @@ def _each(stem: str) -> tuple[str, ...]:
     return tuple(f"{stem}_{a}" for a in _AXES)
 
 
+#: Where rows of the strip lie, and how tensors are walked.
+_STRIP = (
+    "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
+)  # fmt: skip
+_STRIDES = (
+    "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
+    "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
+)  # fmt: skip
+
 #: Filled in anew for each call.
 CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at")
 
@@ -23,14 +32,13 @@ FIXED = (
     "batch", "image_block", *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",
     *_each("out_size"), *_each("out_step"), *_each("out_shift"),
-    "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
-    "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
-    *_each("low"), "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
+    *_STRIDES, *_each("low"), *_STRIP,
     "channels", "channels_per_pass", "passes",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels", "pixel_words", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
+    "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels",
+    "pixel_words", "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED
@@ -55,6 +63,7 @@ WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 
 #: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps element offsets.
 WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at")
+WEIGHT_GROUP_INDEX = {name: i for i, name in enumerate(WEIGHT_GROUP_FIELDS)}
 
 #: The argument block of a weight-gradient kernel.
 GRADIENT_ARGUMENTS = (
@@ -63,9 +72,7 @@ GRADIENT_ARGUMENTS = (
     "output_blocks", "channel_blocks", "splits", "boxes_per_split", "boxes",
     "batch", "image_block", "images", *_each("tasks"), *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",
-    "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
-    "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
-    "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
+    *_STRIP, *_STRIDES,
     "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
 )  # fmt: skip
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}

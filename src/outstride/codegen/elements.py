@@ -1,4 +1,4 @@
-"""Element types: how values of each dtype are loaded into, and rounded once out of, the type that sums them."""
+"""Element types: how values of a dtype are loaded into, and rounded once out of, the type that sums them."""
 
 from __future__ import annotations
 
@@ -39,9 +39,14 @@ def splat_constant(type_: str, lanes: int, text: str) -> str:
     return f"<{', '.join([f'{type_} {text}'] * lanes)}>" if lanes > 1 else text
 
 
-def iota(f: Function, lanes: int) -> Value:
-    """<0, 1, 2, ...> of i64."""
-    return Value("<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">", f"<{lanes} x i64>")
+def iota(lanes: int) -> str:
+    """The constant <0, 1, 2, ...> of i64."""
+    return "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+
+
+def zero(e: Element, lanes: int) -> Value:
+    """+0 in every lane of a vector of accumulators."""
+    return Value("zeroinitializer" if lanes > 1 else "0.0", vector_type(lanes, e.accumulator))
 
 
 def broadcast(f: Function, scalar: Value, lanes: int) -> Value:
@@ -57,7 +62,7 @@ def first_lanes(f: Function, count: Operand, lanes: int) -> Value:
     """A mask of the first `count` lanes."""
     limit = broadcast(f, f.i64(count), lanes)
     mask = vector_type(lanes, "i1")
-    return f.emit(mask, f"icmp slt <{lanes} x i64> {iota(f, lanes).name}, {limit.name}")
+    return f.emit(mask, f"icmp slt <{lanes} x i64> {iota(lanes)}, {limit.name}")
 
 
 def widen(f: Function, e: Element, raw: Value, lanes: int) -> Value:
@@ -94,9 +99,7 @@ def narrow(f: Function, e: Element, value: Value, lanes: int) -> Value:
     high = f.emit(wide, f"lshr {wide} {rounded.name}, {constant('16')}")
     condition = vector_type(lanes, "i1")
     nan = f.emit(condition, f"fcmp uno {value.type} {value.name}, {value.name}")
-    chosen = f.emit(
-        wide, f"select {condition} {nan.name}, {wide} {constant('32704')}, {wide} {high.name}"
-    )
+    chosen = f.emit(wide, f"select {condition} {nan.name}, {wide} {constant('32704')}, {wide} {high.name}")
     return f.emit(target, f"trunc {wide} {chosen.name} to {target}")
 
 
@@ -106,12 +109,13 @@ def load(f: Function, e: Element, pointer: Value, lanes: int) -> Value:
 
 
 def lanes_within(f: Function, start: Operand, size: Operand, lanes: int) -> Value:
-    """A mask of the lanes l for which 0 <= start + l < size: bits [low, high) of an integer as wide as the vector."""
+    """A mask of the lanes l for which 0 <= start + l < size.
+
+    Those are the bits [low, high) of an integer with a bit for each lane.
+    """
     low = f.minimum(f.maximum(f.sub(0, start), 0), lanes)
     high = f.minimum(f.maximum(f.sub(size, start), 0), lanes)
-    below_low, below_high = (
-        f.sub(f.emit("i64", f"shl i64 1, {f.ref(n)}"), 1) for n in (low, high)
-    )
+    below_low, below_high = (f.sub(f.emit("i64", f"shl i64 1, {f.ref(n)}"), 1) for n in (low, high))
     bits = f.emit("i64", f"xor i64 {f.ref(below_high)}, {f.ref(below_low)}")
     bits = f.emit("i64", f"and i64 {bits.name}, {f.ref(below_high)}")
     short = f.emit(f"i{lanes}", f"trunc i64 {bits.name} to i{lanes}")
@@ -122,6 +126,19 @@ def mask(lanes: list[int]) -> str:
     """The constant of a shuffle; -1 is a lane that nobody reads."""
     words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)
     return f"<{len(lanes)} x i32> <{words}>"
+
+
+def pick(f: Function, picked: Value | None, part: Value, number: int, where: list[tuple[int, int]]) -> Value:
+    """`picked`, which holds the lanes from parts before this one, with the lanes that this part fills.
+
+    Lane l takes element i of part p, where[l] = (p, i); parts come by ascending number.
+    """
+    kind = part.type
+    base = 0 if picked is None else len(where)
+    kept = [lane if picked and p < number else -1 for lane, (p, _) in enumerate(where)]
+    lanes = [base + i if p == number else kept[lane] for lane, (p, i) in enumerate(where)]
+    first, second = (part.name, "poison") if picked is None else (picked.name, part.name)
+    return f.emit(kind, f"shufflevector {kind} {first}, {kind} {second}, {mask(lanes)}")
 
 
 def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Value) -> Value:
@@ -152,4 +169,5 @@ def store_first(f: Function, e: Element, value: Value, pointer: Value, lanes: in
     """Round and store the first `count` lanes, writing nothing beyond them."""
     raw = narrow(f, e, value, lanes)
     inside = first_lanes(f, count, lanes)
-    f.call("void", f"llvm.masked.store.{_suffix(e, lanes)}.p0", raw, pointer, f"i32 {e.storage_bytes}", inside)
+    name = f"llvm.masked.store.{_suffix(e, lanes)}.p0"
+    f.call("void", name, raw, pointer, f"i32 {e.storage_bytes}", inside)

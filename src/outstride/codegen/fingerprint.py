@@ -1,7 +1,8 @@
 """A fingerprint of memory: whether a weight still holds what was packed, though no version counter says so.
 
-Writes through `weight.data` leave the version as it is, and code that does so (soft updates, clipping, pruning) expects
-to be obeyed. Two running sums, of the words and of the first sum, notice every single change and every exchange.
+Writes through `weight.data` leave the version as it is, and code that does so (soft updates,
+clipping, pruning) expects to be obeyed. Two running sums, of the words and of the first sum, notice
+every single change and every exchange.
 """
 
 from __future__ import annotations
@@ -17,14 +18,12 @@ LINE_BYTES = 8 * WORDS
 
 
 def fingerprint_source() -> str:
-    """The LLVM IR of the fingerprint kernel: lines first_line, first_line + line_step, ... and the bytes behind them."""
+    """The LLVM IR of the kernel: lines first_line, first_line + line_step, ... and the bytes behind them."""
     f = Function("run", [("block", PTR)])
     a = read_arguments(f, f.parameters[0], FINGERPRINT_INDEX)
     vector = f"<{WORDS} x i64>"
-    words, sums = f.variable(vector), f.variable(vector)
     zero = Value("zeroinitializer", vector)
-    f.set(words, zero)
-    f.set(sums, zero)
+    words, sums = f.variable(vector, zero), f.variable(vector, zero)
 
     def take(line: Value) -> None:
         total = f.emit(vector, f"add {vector} {f.get(words, vector).name}, {line.name}")

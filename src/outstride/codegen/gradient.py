@@ -1,9 +1,9 @@
-"""The weight gradient: for every (channel, tap) and output the sum over pixels of input times output gradient.
+"""The weight gradient: for every (channel, tap) and output the sum over pixels of input times its gradient.
 
-It is the microkernel of the dataflow "channels" with its loops renamed: the sum runs over pixels, the vectors are the
-gradients of neighbouring outputs, packed pixel by pixel, and each broadcast reads the input under one (channel, tap).
-Pixels are summed box after box in a fixed order, in as many separate splits as the problem alone decides, so the bits do
-not depend on threads.
+It is the microkernel of the dataflow "channels" with its loops renamed: the sum runs over pixels, the vectors
+are the gradients of neighbouring outputs, packed pixel by pixel, and each broadcast reads the input under one
+(channel, tap). Pixels are summed box after box in a fixed order, in as many separate splits as the problem
+alone decides, so the bits do not depend on threads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from outstride.planner.recipe import Recipe, Tile
 
 
 def gradient_source(recipe: Recipe, tile: Tile) -> str:
-    """The LLVM IR of a weight-gradient kernel; out_unit "channel" means that y is contiguous along channels."""
+    """The LLVM IR of a weight-gradient kernel; with out_unit "channel" y is contiguous along channels."""
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
@@ -45,9 +45,7 @@ def _task(recipe: Recipe, tile: Tile, e: Element, lanes: int) -> Function:
     channels = f.minimum(a["channels_per_block"], f.sub(a["channels"], first))
     output = f.mul(part, width)
     outputs = f.minimum(width, f.sub(a["outputs"], output))
-    x = f.at(
-        a["x_at"], f.add(f.mul(group, a["x_stride_g"]), f.mul(first, a["x_stride_c"])), e.storage
-    )
+    x = f.at(a["x_at"], f.add(f.mul(group, a["x_stride_g"]), f.mul(first, a["x_stride_c"])), e.storage)
     y = f.at(a["y_at"], f.add(f.mul(group, a["y_stride_g"]), f.mul(output, a["y_stride_m"])), e.storage)
     rows = f.mul(a["channels"], a["taps"])
     place = f.add(f.mul(f.add(f.mul(split, a["groups"]), group), a["output_blocks"]), part)
@@ -61,33 +59,34 @@ def _task(recipe: Recipe, tile: Tile, e: Element, lanes: int) -> Function:
         f.run("pack", block, source, strip, *box.numbers, channels)
         count = _terms(f, a, terms, box)
         _panel(f, recipe, width, e, lanes, a, y, panel, box, outputs)
-        resume = f.emit(I64, f"zext i1 {f.compare('ne', index, begin).name} to i64")
+        resume = f.word(f.compare("ne", index, begin))
         _tiles(f, tile, width, a, strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
     return f
 
 
 def _terms(f: Function, a: dict[str, Value], terms: Value, box: Box) -> Value:
     """Strip offsets of the box's pixels in the order of summation; returns how many there are."""
-    count = f.variable(I64)
-    f.set(count, Value("0", I64))
+    count = f.variable(I64, Value("0", I64))
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         start = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
         done = f.get(count, I64)
         with f.loop(0, box.count[3]) as w:
-            offset = f.i64(f.mul(f.add(start, w), a["pixel_pitch"]))
-            short = f.emit("i32", f"trunc i64 {offset.name} to i32")
-            f.store(short, f.at(terms, f.add(done, w), "i32"), 4)
+            offset = f.i32(f.mul(f.add(start, w), a["pixel_pitch"]))
+            f.store(offset, f.at(terms, f.add(done, w), "i32"), 4)
         f.set(count, f.i64(f.add(done, box.count[3])))
     return f.get(count, I64)
 
 
-def _panel(f: Function, recipe: Recipe, width: int, e: Element, lanes: int, a: dict[str, Value], y: Value,
-           panel: Value, box: Box, outputs: Operand) -> None:  # fmt: skip
-    """The box of output gradients, pixel by pixel, a tile's width of outputs each; absent outputs are zeros."""
+def _panel(
+    f: Function, recipe: Recipe, width: int, e: Element, lanes: int, a: dict[str, Value], y: Value,
+    panel: Value, box: Box, outputs: Operand,
+) -> None:  # fmt: skip
+    """The box of output gradients by pixel, a tile's width of outputs each; absent outputs are zeros."""
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         row = f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h)
         target = f.at(panel, f.mul(f.mul(row, box.count[3]), width), e.accumulator)
-        place = f.add(f.mul(f.add(box.start[0], n), a["y_stride_n"]), f.mul(f.add(box.start[1], d), a["y_stride_d"]))
+        image = f.mul(f.add(box.start[0], n), a["y_stride_n"])
+        place = f.add(image, f.mul(f.add(box.start[1], d), a["y_stride_d"]))
         place = f.add(place, f.mul(f.add(box.start[2], h), a["y_stride_h"]))
         line = f.at(y, f.add(place, f.mul(box.start[3], a["y_stride_w"])), e.storage)
         if recipe.out_unit == "channel":
@@ -102,13 +101,15 @@ def _panel(f: Function, recipe: Recipe, width: int, e: Element, lanes: int, a: d
                     item = elements.load(f, e, f.at(source, f.mul(w, a["y_stride_w"]), e.storage), 1)
                     f.store(item, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
             with f.when(f.compare("slt", outputs, width)), f.loop(0, box.count[3]) as w:
-                zero = Value("0.0", e.accumulator)
+                zero = elements.zero(e, 1)
                 with f.loop(outputs, width) as o:
                     f.store(zero, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
 
 
-def _tiles(f: Function, tile: Tile, width: int, a: dict[str, Value], strip: Value, panel: Value, partial: Value,
-           terms: Value, count: Value, rows: Operand, resume: Value) -> None:  # fmt: skip
+def _tiles(
+    f: Function, tile: Tile, width: int, a: dict[str, Value], strip: Value, panel: Value, partial: Value,
+    terms: Value, count: Value, rows: Operand, resume: Value,
+) -> None:  # fmt: skip
     """Every register tile of (channel, tap) rows; the last one repeats its last row."""
     listed = f.variable(f"[{2 * tile.rows} x i32]")
     null = Value("null", PTR)
@@ -120,10 +121,9 @@ def _tiles(f: Function, tile: Tile, width: int, a: dict[str, Value], strip: Valu
             row = f.minimum(f.add(start, i), f.sub(rows, 1))
             channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
             pitch = f.select(f.compare("ne", a["pixel_pitch"], 1), 1, a["channel_pitch"])
-            offset = f.i64(f.add(f.mul(channel, pitch), f.load_i64(a["taps_at"], tap)))
-            f.store(f.emit("i32", f"trunc i64 {offset.name} to i32"), f.at(listed, i, "i32"), 4)
-            place = f.i64(f.mul(row, width))
-            word = f.emit("i32", f"trunc i64 {place.name} to i32")
-            f.store(word, f.at(listed, f.add(i, tile.rows), "i32"), 4)
+            offset = f.add(f.mul(channel, pitch), f.load_i64(a["taps_at"], tap))
+            f.store(f.i32(offset), f.at(listed, i, "i32"), 4)
+            place = f.i32(f.mul(row, width))
+            f.store(place, f.at(listed, f.add(i, tile.rows), "i32"), 4)
         # One block whose "taps" are the pixels, of one channel each.
         f.run(tile.name, strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume)

@@ -1,7 +1,7 @@
 """A small writer of LLVM IR text: typed values, structured loops, mutable variables.
 
-The writer emits text and nothing else. Python integers stand for i64 constants and fold, so that the code which
-uses it reads like the loop nest that it describes.
+The writer emits text and nothing else. Python integers stand for i64 constants and fold, so that the code
+which uses it reads like the loop nest that it describes.
 """
 
 from __future__ import annotations
@@ -40,20 +40,15 @@ class Function:
         self._entry: list[str] = []
         self._lines: list[str] = []
         self._count = 0
-        self._block = "entry"
         self.declarations: set[str] = set()
 
-    # -- text -----------------------------------------------------------------------------------------------------
+    # -- text ------------------------------------------------------------------------------------------------
     def text(self) -> str:
         """The function's definition as LLVM IR text."""
         heads = ", ".join(f"{p.type}{' noalias' if p.type == PTR else ''} {p.name}" for p in self.parameters)
         linkage = "internal " if self.internal else ""
         body = "\n".join(["entry:", *self._entry, "  br label %start", "start:", *self._lines, "  ret void"])
         return f"define {linkage}void @{self.name}({heads}) #0 {{\n{body}\n}}\n"
-
-    def comment(self, words: str) -> None:
-        """Put a comment into the text."""
-        self._lines.append(f"  ; {words}")
 
     def _fresh(self) -> str:
         self._count += 1
@@ -89,7 +84,7 @@ class Function:
         words = ", ".join(f"{a.type if isinstance(a, Value) else I64} {self.ref(a)}" for a in arguments)
         self.effect(f"call void {target}({words})")
 
-    # -- integers -------------------------------------------------------------------------------------------------
+    # -- integers --------------------------------------------------------------------------------------------
     @staticmethod
     def ref(x: Operand) -> str:
         """The operand as it stands in the text."""
@@ -159,11 +154,27 @@ class Function:
         type_ = a.type if isinstance(a, Value) else I64
         return self.emit(type_, f"select i1 {condition.name}, {type_} {self.ref(a)}, {type_} {self.ref(b)}")
 
+    def both(self, a: Value, b: Value) -> Value:
+        """A and b, of conditions."""
+        return self.emit("i1", f"and i1 {a.name}, {b.name}")
+
+    def negate(self, condition: Value) -> Value:
+        """Not `condition`."""
+        return self.emit("i1", f"xor i1 {condition.name}, true")
+
+    def word(self, condition: Value) -> Value:
+        """A condition as an i64: 1 or 0."""
+        return self.emit(I64, f"zext i1 {condition.name} to i64")
+
+    def i32(self, a: Operand) -> Value:
+        """The low half of an i64."""
+        return self.emit("i32", f"trunc i64 {self.ref(a)} to i32")
+
     def ceil_div(self, a: Operand, b: Operand) -> Operand:
         """ceil(a / b) for a >= 0, b > 0."""
         return self.div(self.add(a, self.sub(b, 1)), b)
 
-    # -- memory ---------------------------------------------------------------------------------------------------
+    # -- memory ----------------------------------------------------------------------------------------------
     def at(self, pointer: Value, index: Operand, element: str) -> Value:
         """&pointer[index] of elements of the given type."""
         if index == 0:
@@ -187,7 +198,7 @@ class Function:
         word = self.load("i32", self.at(pointer, index, "i32"), 4)
         return self.emit(I64, f"sext i32 {word.name} to i64")
 
-    # -- variables ------------------------------------------------------------------------------------------------
+    # -- variables -------------------------------------------------------------------------------------------
     def variable(self, type_: str, initial: Value | None = None) -> Value:
         """A mutable variable: its address; the optimiser turns it into a register."""
         name = f"%m{len(self._entry)}"
@@ -205,10 +216,9 @@ class Function:
         """Write a variable."""
         self.effect(f"store {value.type} {value.name}, ptr {address.name}")
 
-    # -- control --------------------------------------------------------------------------------------------------
+    # -- control ---------------------------------------------------------------------------------------------
     def _start(self, label: str) -> None:
         self._lines.append(f"{label}:")
-        self._block = label
 
     @contextmanager
     def loop(self, start: Operand, stop: Operand, step: Operand = 1) -> Iterator[Value]:

@@ -1,25 +1,25 @@
 """The register tile: one outer product per term, in the order of law 4.
 
     for block in channel blocks:              # `full` long, the last one `rest` long
-        for first, last in runs of taps:      # all taps, but for those that lie outside the input for the whole box
+        for first, last in runs of taps:      # but for those outside the input for the whole box
             for k in taps x channels of run:  # offsets come from a table, weights stream in this very order
                 acc[i][j] = fma(broadcast_i, vector_j, acc[i][j])
 
-In the dataflow "pixels" the vectors are inputs (contiguous along the width) and the broadcasts are weights; in
-"channels" it is the other way round and each broadcast reads its own pixel. Either way an output element sees the same
-chain of fused multiply-adds.
+In the dataflow "pixels" the vectors are inputs (contiguous along the width) and the broadcasts are weights;
+in "channels" it is the other way round and each broadcast reads its own pixel. Either way an output element
+sees the same chain of fused multiply-adds.
 """
 
 from __future__ import annotations
 
-from outstride.codegen.elements import Element, broadcast
+from outstride.codegen.elements import Element, broadcast, zero
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.planner.recipe import Tile
 
 #: Parameters of both microkernels.
 PARAMETERS = (
     ("x", PTR),  # first input of the tile, in the packed strip
-    ("pixels", PTR),  # dataflow "channels": i32 offsets of the tile's pixels in the strip, then in the results
+    ("pixels", PTR),  # "channels": i32 offsets of the tile's pixels in the strip, then in the results
     ("w", PTR),  # packed weights of the tile
     ("results", PTR),  # accumulators of the tile, a row per output channel
     ("results_pitch", I64),
@@ -37,11 +37,11 @@ PARAMETERS = (
 
 
 def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> Function:
-    """The function that computes one register tile; with `listed` its rows of results are listed as pixels are."""
+    """The function that computes a tile; with `listed` its rows of results are listed as pixels are."""
     f = Function(tile.name, PARAMETERS)
     (
-        x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch, rest,
-        rest_channels, resume,
+        x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch,
+        rest, rest_channels, resume,
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
@@ -53,7 +53,7 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     weight = f.variable(PTR)
     width = tile.rows if along else tile.vectors * lanes
     block_weights = f.mul(f.mul(full_channels, taps), width)
-    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_channels, 0).name} to i64"))
+    blocks = f.add(full_blocks, f.word(f.compare("ne", rest_channels, 0)))
     with f.loop(0, blocks) as block:
         whole = f.compare("slt", block, full_blocks)
         table = f.select(whole, full, rest)
@@ -70,8 +70,10 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     return f
 
 
-def _term(f: Function, tile: Tile, e: Element, lanes: int, weight: Value, here: list[Value], offset: Value,
-          accumulators: list[list[Value]], width: int) -> None:  # fmt: skip
+def _term(
+    f: Function, tile: Tile, e: Element, lanes: int, weight: Value, here: list[Value], offset: Value,
+    accumulators: list[list[Value]], width: int,
+) -> None:  # fmt: skip
     """One term of every sum of the tile."""
     vector = vector_type(lanes, e.accumulator)
     wk = f.get(weight, PTR)
@@ -96,19 +98,16 @@ def fused(f: Function, e: Element, lanes: int, a: Value, b: Value, c: Value) -> 
 
 def zero_accumulators(f: Function, e: Element, rows: int, columns: int, lanes: int) -> list[list[Value]]:
     """Variables for the sums of a tile, all +0."""
-    vector = vector_type(lanes, e.accumulator)
-    zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
-    made = [[f.variable(vector) for _ in range(columns)] for _ in range(rows)]
-    for row in made:
-        for a in row:
-            f.set(a, zero)
-    return made
+    start = zero(e, lanes)
+    return [[f.variable(start.type, start) for _ in range(columns)] for _ in range(rows)]
 
 
 def vectors_at(f: Function, e: Element, count: int, lanes: int, pointer: Value) -> list[Value]:
     """`count` neighbouring vectors."""
     vector = vector_type(lanes, e.accumulator)
-    return [f.load(vector, f.at(pointer, j * lanes, e.accumulator), e.accumulator_bytes) for j in range(count)]
+    return [
+        f.load(vector, f.at(pointer, j * lanes, e.accumulator), e.accumulator_bytes) for j in range(count)
+    ]
 
 
 def _row_vectors(
@@ -116,7 +115,7 @@ def _row_vectors(
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """Move the tile between registers and results when a vector lies along a row of results."""
-    del pixels  # rows of results lie `pitch` apart
+    del tile, pixels  # rows of results lie `pitch` apart, as many as there are accumulators
     for i, row in enumerate(accumulators):
         move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
 
@@ -147,7 +146,7 @@ def _row_lanes(
     f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
-    """The same when each lane belongs to a row of results of its own: transpose through a buffer on the stack."""
+    """The same when each lane belongs to a row of results of its own: transposed through a buffer."""
     width = tile.vectors * lanes
     buffer = f.variable(f"[{tile.rows * width} x {e.accumulator}]")
 
@@ -165,7 +164,7 @@ def _row_lanes(
 
 
 def turns(e: Element, rows: int) -> list[Function]:
-    """`turn_out` and `turn_in`: a tile of `rows` pixels from its buffer to columns of the results, and back."""
+    """`turn_out` and `turn_in`: a tile of `rows` pixels from its buffer to columns of results, and back."""
     made = []
     for name, out in (("turn_out", True), ("turn_in", False)):
         parameters = [("buffer", PTR), ("results", PTR), ("pitch", I64), ("listed", PTR), ("width", I64)]

@@ -1,7 +1,8 @@
-"""The loop nest of a gather kernel: tasks -> passes over channels -> chunks of outputs -> phase groups -> tiles.
+"""The loop nest of a gather kernel: tasks, passes over channels, chunks of outputs, phase groups, tiles.
 
-Threads take tasks from a shared counter; which thread runs a task changes no bit of the result, because a task's
-outputs are its own and the order of their sums is fixed. The register tile is a function that the caller names.
+Threads take tasks from a shared counter; which thread runs a task changes no bit of the result,
+because a task's outputs are its own and the order of their sums is fixed. The register tile is a
+function that the caller names.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ def _task(e: Element) -> Function:
     line = f.at(strip, a["line_bytes_offset"], "i8")
     part = f.rem(number, a["m_tasks"])
     box, group = decode_box(f, a, f.div(number, a["m_tasks"]))
-    image = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(group, a["x_stride_g"]))
-    source = f.at(a["x_at"], image, e.storage)
+    place = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(group, a["x_stride_g"]))
+    source = f.at(a["x_at"], place, e.storage)
     place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
     target = f.at(a["y_at"], place, e.storage)
     weights = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
@@ -52,7 +53,8 @@ def _task(e: Element) -> Function:
     with f.loop(0, a["passes"]) as number_of_pass:
         first = f.mul(number_of_pass, a["channels_per_pass"])
         channels = f.minimum(a["channels_per_pass"], f.sub(a["channels"], first))
-        f.run("pack", block, f.at(source, f.mul(first, a["x_stride_c"]), e.storage), strip, *box.numbers, channels)
+        image = f.at(source, f.mul(first, a["x_stride_c"]), e.storage)
+        f.run("pack", block, image, strip, *box.numbers, channels)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
         with f.loop(first_chunk, last_chunk) as chunk:
             results = f.at(temp, f.mul(f.sub(chunk, first_chunk), a["chunk_temp"]), e.accumulator)
@@ -76,7 +78,7 @@ def _chunk(e: Element) -> Function:
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
     pixel_major = f.compare("ne", a["pixel_pitch"], 1)
     full_block = f.select(pixel_major, CHANNEL_BLOCK, f.mul(a["channel_pitch"], CHANNEL_BLOCK))
-    resume = f.emit(I64, f"zext i1 {f.compare('ne', number_of_pass, 0).name} to i64")
+    resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
     taps = Taps(f.at(strip, a["runs_bytes_offset"], "i8"))
     with f.loop(0, a["phase_groups"]) as index:
@@ -85,7 +87,8 @@ def _chunk(e: Element) -> Function:
         runs, run_count = taps.of(f, a, g)
         skip = f.mul(blocks_before, g["w_block_stride"])
         with f.loop(0, g["tiles"]) as tile:
-            w = f.at(panel, f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip)), e.accumulator)
+            start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
+            w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
             kernel = _Kernel(full_blocks, rest_channels, full_block, resume, runs, run_count)
@@ -97,7 +100,7 @@ def _chunk(e: Element) -> Function:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """What every tile of a pass is told about the sum: blocks of channels, whether to resume, runs of taps."""
+    """What every tile of a pass is told about the sum: channel blocks, whether to resume, runs of taps."""
 
     full_blocks: Operand
     rest_channels: Operand
@@ -112,26 +115,36 @@ def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> O
     return f.select(f.compare("eq", a["dataflow"], DATAFLOWS.index(dataflow)), count, 0)
 
 
-def _call_tile(f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
-               out: Value) -> None:  # fmt: skip
+def _call_tile(
+    f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
+    out: Value,
+) -> None:  # fmt: skip
     f.run(
-        a["tile_at"], x, pixels, w, out, a["temp_pitch"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK, g["taps"],
-        kernel.runs, kernel.run_count, kernel.block_pitch, g["rest_at"], kernel.rest_channels, kernel.resume,
+        a["tile_at"], x, pixels, w, out, a["temp_pitch"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
+        g["taps"], kernel.runs, kernel.run_count, kernel.block_pitch, g["rest_at"], kernel.rest_channels,
+        kernel.resume,
     )  # fmt: skip
 
 
-def _channels_tiles(f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value, row: Value,
-                    w: Value) -> None:  # fmt: skip
+def _channels_tiles(
+    f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value, row: Value,
+    w: Value,
+) -> None:  # fmt: skip
     """Pixels by list, a tile of them at a time."""
     with f.loop(0, _times(f, a, "channels", a["pixel_tiles"])) as i:
         listed = f.at(a["pixel_at"], f.mul(i, f.mul(a["tile_rows"], 2)), "i32")
         _call_tile(f, a, g, kernel, strip, listed, w, row)
 
 
-def _pixels_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
-                  row: Value, w: Value, box: Box) -> None:  # fmt: skip
-    """Rows of cells lie one behind the other in the strip, so that vectors run over row ends: the few lanes between
-    two rows are computed and not written."""
+def _pixels_tiles(
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
+    row: Value, w: Value, box: Box,
+) -> None:  # fmt: skip
+    """Every vector of the box, over row ends.
+
+    Rows of cells lie one behind the other in the strip; the few lanes between two rows are computed and not
+    written.
+    """
     plane = f.add(f.mul(f.sub(box.count[2], 1), a["strip_w"]), box.count[3])
     nested = f.compare("ne", a["spans"], 0)
     deep = f.mul(f.sub(box.count[1], 1), a["depth_pitch"])
@@ -144,10 +157,14 @@ def _pixels_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Val
         _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out)
 
 
-def _rows_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
-                row: Value, w: Value, box: Box) -> None:  # fmt: skip
-    """Groups of rows, and along them the tile's vectors, from the right: what a vector writes beyond the end of its row
-    is the beginning of the next, which is then still to come."""
+def _rows_tiles(
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
+    row: Value, w: Value, box: Box,
+) -> None:  # fmt: skip
+    """Groups of rows, and along them the tile's vectors, from the right.
+
+    What a vector writes beyond the end of its row is the beginning of the next, which is then still to come.
+    """
     across = f.ceil_div(box.count[3], a["tile_pixels"])
     with (
         f.loop(0, _times(f, a, "rows", box.count[0])) as n,
@@ -160,6 +177,7 @@ def _rows_tiles(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value
         place = f.add(start, f.add(f.mul(h, a["strip_w"]), q))
         x, out = (f.at(base, place, e.accumulator) for base in (strip, row))
         f.run(
-            a["tile_at"], x, w, out, a["strip_w"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK, a["kernel_d"],
-            a["kernel_h"], a["kernel_w"], kernel.block_pitch, g["rest_at"], kernel.rest_channels, kernel.resume,
+            a["tile_at"], x, w, out, a["strip_w"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
+            a["kernel_d"], a["kernel_h"], a["kernel_w"], kernel.block_pitch, g["rest_at"],
+            kernel.rest_channels, kernel.resume,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Writing results: from the accumulators in scratch to the output, with the phases interleaved, biased and rounded."""
+"""Writing results: from the accumulators in scratch to the output, phases interleaved, biased and rounded."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
-    """`write(block, temp, target, line, box, first, count, bias)`: output channels first..first+count, every phase.
+    """`write(block, temp, target, line, box, first, count, bias)`: every phase of `count` output channels.
 
-    `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output row.
+    `target` is the output of the box's first image and of channel 0 of the group,
+    `line` room for one output row.
     """
     head = [("block", PTR), ("temp", PTR), ("target", PTR), ("line", PTR)]
     f = Function("write", [*head, *BOX, ("first", I64), ("count", I64), ("bias", PTR)], internal=True)
@@ -49,13 +50,14 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
     return f
 
 
-def _phase_rows(f: Function, recipe: Recipe, e: Element, a: dict[str, Value], temp: Value, o: Operand,
-                phase: Operand) -> PhaseRows:  # fmt: skip
+def _phase_rows(
+    f: Function, recipe: Recipe, e: Element, a: dict[str, Value], temp: Value, o: Operand, phase: Operand,
+) -> PhaseRows:  # fmt: skip
     """Where the results of each width phase of an output begin: known phases once, others when asked."""
 
     def start(pw: Operand) -> Value:
         entry = f.mul(f.add(phase, pw), 2)
-        base, scale = f.load_i64(a["phase_rows_at"], entry), f.load_i64(a["phase_rows_at"], f.add(entry, 1))
+        base, scale = (f.load_i64(a["phase_rows_at"], f.add(entry, i)) for i in range(2))
         return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), a["temp_pitch"]), e.accumulator)
 
     known = [start(i) for i in range(recipe.out_step)]
@@ -67,17 +69,18 @@ def _position(f: Function, a: dict[str, Value], axis: str, cell: Operand, phase:
 
 
 def _bias(f: Function, e: Element, bias: Value, channel: Operand) -> Value:
-    """The channel's bias, or +0, which also turns a sum of -0 into +0 so that skipped zero terms cannot be told."""
-    room = f.variable(e.accumulator)
-    f.set(room, Value("0.0", e.accumulator))
+    """The channel's bias, or +0, which turns a sum of -0 into +0 too: skipped zero terms cannot be told."""
+    room = f.variable(e.accumulator, elements.zero(e, 1))
     present = f.emit("i1", f"icmp ne ptr {bias.name}, null")
     with f.when(present):
         f.set(room, elements.load(f, e, f.at(bias, channel, e.storage), 1))
     return f.get(room, e.accumulator)
 
 
-def _row(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], sources: PhaseRows, q: Operand,
-         row: Value, line: Value, box: Box, bias: Value) -> None:  # fmt: skip
+def _row(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], sources: PhaseRows, q: Operand,
+    row: Value, line: Value, box: Box, bias: Value,
+) -> None:  # fmt: skip
     """One output row: gather its phases into `line`, then write the part that exists."""
     cells = box.count[3]
 
@@ -104,37 +107,33 @@ def _row(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value
     _write(f, recipe, e, lanes, a, f.at(line, low, e.accumulator), target, f.sub(high, low), bias)
 
 
-def interleave(f: Function, e: Element, lanes: int, sources: list[Value], line: Value, cells: Operand) -> None:
+def interleave(
+    f: Function, e: Element, lanes: int, sources: list[Value], line: Value, cells: Operand
+) -> None:
     """line[i * step + p] = sources[p][i], a vector of every phase at a time."""
     step = len(sources)
     vector = vector_type(lanes, e.accumulator)
     with f.loop(0, cells, lanes) as i:
         parts = [f.load(vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
-        out = [_merge(f, parts, lanes, step, j, vector) for j in range(step)]
+        out = [_merge(f, parts, lanes, j) for j in range(step)]
         for j, v in enumerate(out):
             f.store(v, f.at(line, f.add(f.mul(i, step), j * lanes), e.accumulator), e.accumulator_bytes)
 
 
-def _merge(f: Function, parts: list[Value], lanes: int, step: int, j: int, vector: str) -> Value:
-    """Vector j of the interleaved row: lane l is element (j * lanes + l) // step of phase (j * lanes + l) % step."""
-    where = [divmod(j * lanes + lane, step) for lane in range(lanes)]
-    result: Value | None = None
-    for p in range(step):
-        if not any(q == p for _, q in where):
-            continue
-        if result is None:
-            mask = [i if q == p else -1 for i, q in where]
-            other = parts[p]
-            result = f.emit(vector, f"shufflevector {vector} {other.name}, {vector} poison, {elements.mask(mask)}")
-            continue
-        mask = [lanes + i if q == p else (lane if q < p else -1) for lane, (i, q) in enumerate(where)]
-        result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {elements.mask(mask)}")
-    assert result is not None
-    return result
+def _merge(f: Function, parts: list[Value], lanes: int, j: int) -> Value:
+    """Vector j of the interleaved row: lane l is element q of phase r, where j * lanes + l = q * step + r."""
+    where = [divmod(j * lanes + lane, len(parts))[::-1] for lane in range(lanes)]
+    merged: Value | None = None
+    for p in sorted({phase for phase, _ in where}):
+        merged = elements.pick(f, merged, parts[p], p, where)
+    assert merged is not None
+    return merged
 
 
-def _write(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value,
-           count: Operand, bias: Value) -> None:  # fmt: skip
+def _write(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value,
+    count: Operand, bias: Value,
+) -> None:  # fmt: skip
     """target[i] = round(source[i] + bias) for i < count."""
     if recipe.out_unit != "width":
         with f.loop(0, count) as i:
@@ -154,4 +153,3 @@ def _write(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Val
 
 def _plus(f: Function, value: Value, bias: Value) -> Value:
     return f.emit(value.type, f"fadd {value.type} {value.name}, {bias.name}")
-

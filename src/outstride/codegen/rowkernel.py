@@ -1,11 +1,11 @@
-"""The register tile of depthwise convolutions: some output rows at once, which share the input rows they read.
+"""The register tile of depthwise convolutions: some output rows at once, which share input rows.
 
-With one output channel a loaded vector would serve a single multiply-add. Output row r uses input row t with kernel row
-t - r, so that every loaded vector serves all rows of the tile that it reaches:
+With one output channel a loaded vector would serve a single multiply-add. Output row r uses input row t with
+kernel row t - r, so that every loaded vector serves all rows of the tile that it reaches:
 
     for block in channel blocks:
         for kd, t in input planes and rows of the tile:
-            for k in kernel columns x channels:           # rows low..high are those with 0 <= t - r < kernel_h
+            for k in kernel columns x channels:       # rows low..high are those with 0 <= t - r < kernel_h
                 acc[r][j] = fma(w[kd, t - r, k], x[t, k, j], acc[r][j])
 
 Row r still adds its terms in kernel order: t ascends, so t - r does.
@@ -40,8 +40,8 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
     """The function that computes `tile.rows` output rows, `tile.vectors` vectors of each."""
     f = Function(tile.name, PARAMETERS)
     (
-        x, w, results, row_pitch, full_blocks, full, full_channels, kernel_d, kernel_h, kernel_w, block_pitch, rest,
-        rest_channels, resume,
+        x, w, results, row_pitch, full_blocks, full, full_channels, kernel_d, kernel_h, kernel_w, block_pitch,
+        rest, rest_channels, resume,
     ) = f.parameters  # fmt: skip
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
 
@@ -52,7 +52,7 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
     with f.when(f.compare("ne", resume, 0)):
         move(write=False)
     taps = f.mul(f.mul(kernel_d, kernel_h), kernel_w)
-    blocks = f.add(full_blocks, f.emit(I64, f"zext i1 {f.compare('ne', rest_channels, 0).name} to i64"))
+    blocks = f.add(full_blocks, f.word(f.compare("ne", rest_channels, 0)))
     input_rows = f.add(kernel_h, tile.rows - 1)
     with f.loop(0, blocks) as block:
         whole = f.compare("slt", block, full_blocks)
@@ -66,14 +66,11 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
             high = f.minimum(t, tile.rows - 1)
             line = f.at(source, f.mul(t, row_pitch), e.accumulator)
             plane = f.mul(kd, kernel_h)
-            places = f.at(table, f.mul(f.mul(plane, columns), 1), "i32")
+            places = f.at(table, f.mul(plane, columns), "i32")
             weights = f.at(panel, f.mul(f.add(plane, t), columns), e.accumulator)
             for first in range(tile.rows):
                 for last in range(first, tile.rows):
-                    here = f.emit(
-                        "i1",
-                        f"and i1 {f.compare('eq', low, first).name}, {f.compare('eq', high, last).name}",
-                    )
+                    here = f.both(f.compare("eq", low, first), f.compare("eq", high, last))
                     with f.when(here):
                         rows = {r: accumulators[r] for r in range(first, last + 1)}
                         _columns(f, e, tile, lanes, line, weights, places, columns, rows)
@@ -82,8 +79,8 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
 
 
 def _columns(
-    f: Function, e: Element, tile: Tile, lanes: int, line: Value, weights: Value, places: Value, columns: Operand,
-    rows: dict[int, list[Value]],
+    f: Function, e: Element, tile: Tile, lanes: int, line: Value, weights: Value, places: Value,
+    columns: Operand, rows: dict[int, list[Value]],
 ) -> None:  # fmt: skip
     """One input row: every kernel column and channel, into the rows that it reaches."""
     vector = vector_type(lanes, e.accumulator)

@@ -1,7 +1,8 @@
-"""Packing: copy a task's input into the strip, where padding is zeros, layout is one and every tap is an offset.
+"""Packing: copy a task's input into the strip: padding is zeros, layout is one and every tap is an offset.
 
-Strip order is [channel][residue plane][image][depth][height][width]: a strided convolution reads plane u % stride at
-position u // stride, so that its vectors are contiguous too. With the pixel-major strip the channels come last.
+Strip order is [channel][residue plane][image][depth][height][width]: a strided convolution reads
+plane u % stride at position u // stride, so that its vectors are contiguous too. With the
+pixel-major strip the channels come last.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class _Row:
 
 def pack_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
     """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings."""
-    f = Function("pack", [("block", PTR), ("source", PTR), ("strip", PTR), *BOX, ("channels", I64)], internal=True)
+    head = [("block", PTR), ("source", PTR), ("strip", PTR)]
+    f = Function("pack", [*head, *BOX, ("channels", I64)], internal=True)
     block, source, strip, *numbers, channels = f.parameters
     a = read_arguments(f, block, index)
     box = Box.of(numbers)
@@ -45,8 +47,10 @@ def pack_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, in
     return f
 
 
-def _rows(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
-          box: Box, channels: Operand | None) -> None:  # fmt: skip
+def _rows(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
+    box: Box, channels: Operand | None,
+) -> None:  # fmt: skip
     """Every row of one channel, or of all of them where the strip is pixel-major."""
     depth, height, width = (f.add(n, a[f"reach_{x}"]) for n, x in zip(box.count[1:], "dhw", strict=True))
     step = _step(recipe, a)
@@ -63,12 +67,12 @@ def _rows(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Valu
             real = f.compare("ult", ud, a["in_size_d"])
             with f.loop(0, height) as h:
                 uh = f.add(first_h, f.mul(h, a["in_step_h"]))
-                both = f.emit("i1", f"and i1 {real.name}, {f.compare('ult', uh, a['in_size_h']).name}")
+                both = f.both(real, f.compare("ult", uh, a["in_size_h"]))
                 line = f.at(sheet, f.mul(uh, a["x_stride_h"]), e.storage)
                 row = _Row(line, f.add(image, f.mul(h, a["strip_w"])), low_w, width)
                 with f.when(both):
                     _copy(f, recipe, e, lanes, a, row, strip, channels)
-                with f.when(f.emit("i1", f"xor i1 {both.name}, true")):
+                with f.when(f.negate(both)):
                     _blank(f, e, lanes, a, row, strip, step, channels)
 
 
@@ -76,8 +80,10 @@ def _step(recipe: Recipe, a: dict[str, Value]) -> Operand:
     return recipe.in_step or a["in_step_w"]
 
 
-def _blank(f: Function, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value, step: Operand,
-           channels: Operand | None) -> None:  # fmt: skip
+def _blank(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value, step: Operand,
+    channels: Operand | None,
+) -> None:  # fmt: skip
     """A row beyond the input: zeros in every plane of the width."""
     with f.loop(0, step) as residue:
         place = f.add(row.place, f.mul(residue, a["plane_pitch"]))
@@ -89,8 +95,10 @@ def _blank(f: Function, e: Element, lanes: int, a: dict[str, Value], row: _Row, 
                 zeros(f, e, lanes, f.at(strip, pixel, e.accumulator), 0, channels)
 
 
-def _copy(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value,
-          channels: Operand | None) -> None:  # fmt: skip
+def _copy(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value,
+    channels: Operand | None,
+) -> None:  # fmt: skip
     """A row of the input, each residue of the width into its plane."""
     if channels is None and recipe.in_unit == "width" and recipe.in_step:
         _split_vectors(f, recipe, e, lanes, a, row, strip)
@@ -105,18 +113,20 @@ def _copy(f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Valu
             inside = f.compare("ult", u, a["in_size_w"])
             if channels is None:
                 target = f.at(strip, f.add(place, i), e.accumulator)
-                f.store(Value("0.0", e.accumulator), target, e.accumulator_bytes)
+                f.store(elements.zero(e, 1), target, e.accumulator_bytes)
                 with f.when(inside):
                     f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
             else:
                 target = f.at(strip, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
                 with f.when(inside):
                     copy_row(f, e, lanes, pixel, target, channels)
-                with f.when(f.emit("i1", f"xor i1 {inside.name}, true")):
+                with f.when(f.negate(inside)):
                     zeros(f, e, lanes, target, 0, channels)
 
 
-def _inside(f: Function, e: Element, lanes: int, a: dict[str, Value], pointer: Value, u: Operand, j: int) -> Value:
+def _inside(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], pointer: Value, u: Operand, j: int
+) -> Value:
     """Vector j from `pointer`, which is input index u: zero in the lanes beyond the input."""
     inside = elements.lanes_within(f, f.add(u, j * lanes), a["in_size_w"], lanes)
     return elements.load_masked(f, e, f.at(pointer, j * lanes, e.storage), lanes, inside)
@@ -125,7 +135,7 @@ def _inside(f: Function, e: Element, lanes: int, a: dict[str, Value], pointer: V
 def _split_vectors(
     f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], row: _Row, strip: Value
 ) -> None:
-    """Contiguous input, vectors of it dealt out to `step` planes; a vector that leaves the input is masked."""
+    """Contiguous input, its vectors dealt out to `step` planes; one that leaves the input is masked."""
     step, vector = recipe.in_step, vector_type(lanes, e.accumulator)
     parts = [f.variable(vector) for _ in range(step)]
     with f.loop(0, row.width, lanes) as i:
@@ -135,11 +145,11 @@ def _split_vectors(
             loaded = [_inside(f, e, lanes, a, pointer, u, j) for j in range(step)]
         else:
             room = f.sub(a["in_size_w"], step * lanes)
-            whole = f.emit("i1", f"and i1 {f.compare('sge', u, 0).name}, {f.compare('sle', u, room).name}")
+            whole = f.both(f.compare("sge", u, 0), f.compare("sle", u, room))
             with f.when(whole):
                 for j, part in enumerate(parts):
                     f.set(part, elements.load(f, e, f.at(pointer, j * lanes, e.storage), lanes))
-            with f.when(f.emit("i1", f"xor i1 {whole.name}, true")):
+            with f.when(f.negate(whole)):
                 for j, part in enumerate(parts):
                     f.set(part, _inside(f, e, lanes, a, pointer, u, j))
             loaded = [f.get(part, vector) for part in parts]
@@ -153,23 +163,15 @@ def _deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
     step = len(parts)
     if step == 1:
         return parts[0]
-    vector = parts[0].type
     where = [divmod(lane * step + residue, lanes) for lane in range(lanes)]
-    result = parts[0]
-    for p in range(step):
-        if p == 0:
-            mask = [i if q == 0 else -1 for q, i in where]
-            result = f.emit(vector, f"shufflevector {vector} {result.name}, {vector} poison, {elements.mask(mask)}")
-        else:
-            mask = [lanes + i if q == p else (lane if q < p else -1) for lane, (q, i) in enumerate(where)]
-            result = f.emit(
-                vector, f"shufflevector {vector} {result.name}, {vector} {parts[p].name}, {elements.mask(mask)}"
-            )
-    return result
+    dealt = elements.pick(f, None, parts[0], 0, where)
+    for p in range(1, step):
+        dealt = elements.pick(f, dealt, parts[p], p, where)
+    return dealt
 
 
 def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand) -> None:
-    """Copy `count` contiguous elements, widened; the last store may run on into the lanes behind, as zeros."""
+    """Copy `count` contiguous elements, widened; the last store may put zeros into the lanes behind."""
     whole = f.mul(f.div(count, lanes), lanes)
     with f.loop(0, whole, lanes) as i:
         value = elements.load(f, e, f.at(source, i, e.storage), lanes)
@@ -181,7 +183,5 @@ def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, 
 
 def zeros(f: Function, e: Element, lanes: int, row: Value, start: Operand, stop: Operand) -> None:
     """Zero row[start:stop]; may run on by less than a vector, which later rows overwrite."""
-    vector = vector_type(lanes, e.accumulator)
-    zero = Value("zeroinitializer" if lanes > 1 else "0.0", vector)
     with f.loop(start, stop, lanes) as i:
-        f.store(zero, f.at(row, i, e.accumulator), e.accumulator_bytes)
+        f.store(elements.zero(e, lanes), f.at(row, i, e.accumulator), e.accumulator_bytes)

@@ -1,7 +1,8 @@
-"""Runs of taps: those that some cell of a box can use; a tap that reads only padding for the whole box is left out.
+"""Runs of taps: those that some cell of a box can use; one that reads only padding for all of it is left out.
 
-A term of padding adds zero times a weight, which changes no finite sum (and a final + 0 hides the sign of a zero), so
-leaving it out is allowed to depend on the box. Weights that are not finite forbid it: the caller then clears `skips`.
+A term of padding adds zero times a weight, which changes no finite sum (and a final + 0 hides the sign
+of a zero), so leaving it out is allowed to depend on the box. Weights that are not finite forbid it:
+the caller then clears `skips`.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ class Taps:
             offsets = f.load(PTR, f.at(entry, GROUP_INDEX["tap_offsets_at"], I64), 8)
             room = f.at(self.room, f.load_i64(entry, GROUP_INDEX["runs_offset"]), I64)
             f.store(Value("0", I64), room, 8)
-            before = f.variable(I64)
-            f.set(before, Value("0", I64))
+            before = f.variable(I64, Value("0", I64))
             with f.loop(0, f.load_i64(entry, GROUP_INDEX["taps"])) as tap:
                 useful = _useful(f, a, box, offsets, tap)
                 _extend(f, room, tap, useful, before)
@@ -51,8 +51,7 @@ def _useful(f: Function, a: dict[str, Value], box: Box, offsets: Value, tap: Ope
         last = f.add(first, f.mul(f.sub(box.count[i + 1], 1), step))
         begins = f.compare("slt", first, a[f"in_size_{axis}"])
         ends = f.compare("sge", last, 0)
-        both = f.emit("i1", f"and i1 {begins.name}, {ends.name}")
-        word = f.emit(I64, f"zext i1 {both.name} to i64")
+        word = f.word(f.both(begins, ends))
         result = f.emit(I64, f"and i64 {result.name}, {word.name}")
     return result
 

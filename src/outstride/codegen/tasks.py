@@ -23,10 +23,13 @@ def take_tasks(index: Mapping[str, int]) -> Function:
     with f.forever() as done:
         task = fetch("next_task")
         f.leave_when(f.compare("sge", task, tasks), done)
-        f.effect(f"call void @task(ptr {block.name}, ptr {mine.name}, i64 {task.name})")
+        f.run("task", block, mine, task)
     return f
 
 
 def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[str, Value]:
     """Every entry of an argument block; what is not used costs nothing."""
-    return {name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8) for name, i in index.items()}
+    return {
+        name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8)
+        for name, i in index.items()
+    }

@@ -1,9 +1,9 @@
 """The gather form of one axis: which inputs and which kernel elements make which outputs.
 
-Conv-input index u, kernel index k and conv-output index i are tied by u = i * stride + k * dilation - padding.
-A convolution walks its outputs i one by one and reads u; a transposed convolution walks *cells* j of `stride` outputs
-u = j * stride + phase (counted from the uncropped edge) and reads i = j + offset. Phases that read the same offsets
-form a group: they share their input vectors and act as further output channels.
+Conv-input index u, kernel index k and conv-output index i are tied by u = i * stride + k * dilation -
+padding. A convolution walks its outputs i one by one and reads u; a transposed convolution walks *cells* j of
+`stride` outputs u = j * stride + phase (counted from the uncropped edge) and reads i = j + offset. Phases
+that read the same offsets form a group: they share their input vectors and act as further output channels.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from math import prod
 class AxisGroup:
     """Phases of an axis that read the same input offsets.
 
-    `kernel[m][t]` is the kernel index that member `m` uses at tap `t`, and `offsets[t]` the input offset of that tap;
-    taps ascend in the kernel index, which is the order of summation.
+    `kernel[m][t]` is the kernel index that member `m` uses at tap `t`, and `offsets[t]` the input offset of
+    that tap; taps ascend in the kernel index, which is the order of summation.
     """
 
     members: tuple[int, ...]
@@ -30,7 +30,7 @@ class AxisGroup:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis in gather form: cell j holds the outputs j * out_step + phase + shift and reads j * in_step + offset."""
+    """One axis in gather form: cell j reads j * in_step + offset for outputs j * out_step + phase + shift."""
 
     input_size: int
     output_size: int
@@ -52,10 +52,13 @@ class Axis:
         return tuple(sorted({o % self.in_step for g in self.groups for o in g.offsets})) or (0,)
 
 
-def conv_axis(input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int) -> Axis:
+def conv_axis(
+    input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int
+) -> Axis:
     """The axis of a convolution: one phase, every tap."""
     offsets = tuple(k * dilation - padding for k in range(kernel))
-    return Axis(input_size, output_size, output_size, 1, stride, 0, (AxisGroup((0,), offsets, (tuple(range(kernel)),)),))
+    group = AxisGroup((0,), offsets, (tuple(range(kernel)),))
+    return Axis(input_size, output_size, output_size, 1, stride, 0, (group,))
 
 
 def transposed_axis(
@@ -63,12 +66,12 @@ def transposed_axis(
 ) -> Axis:
     """The axis of a transposed convolution.
 
-    With `cropped` the cells are counted from the first output that is kept, so that small maps compute no output
-    that padding removes; without, from the uncropped edge, where the most phases share their offsets.
+    With `cropped` the cells are counted from the first output that is kept, so that small maps compute no
+    output that padding removes; without, from the uncropped edge, where the most phases share their offsets.
     """
     if input_size == 1:
-        # One input has no neighbour to be `stride` away from: with a stride as wide as the window each phase has at
-        # most one tap, and all that have one read the same input.
+        # One input has no neighbour to be `stride` away from: with a stride as wide as the window each phase
+        # has at most one tap, and all that have one read the same input.
         stride = max(stride, (kernel - 1) * dilation + 1)
     first = 0 if cropped else padding // stride
     origin = padding if cropped else first * stride

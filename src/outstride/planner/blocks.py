@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import ceil, lcm, prod
+from functools import partial
+from math import ceil, gcd, lcm, prod
 
 from outstride.planner.axes import Axis, Group
 from outstride.planner.machine import CHANNEL_BLOCK, Machine
@@ -34,7 +35,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Blocks:
-    """A task's box (images, depth, height, width), channels of a pass, outputs of a chunk, chunks of a task."""
+    """A task's box (images, depth, height, width), channels of a pass, outputs of a chunk and its chunks."""
 
     box: tuple[int, int, int, int]
     channels_per_pass: int
@@ -56,16 +57,20 @@ class Blocks:
         return (n - 1) * s.image_pitch + ((d - 1) * s.extent[1] + h - 1) * s.extent[2] + w
 
 
-def strip_of(axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int) -> Strip:
+def strip_of(
+    axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int
+) -> Strip:
     """The strip that holds everything the box reads."""
     extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
     extent[2] -= _shared_border(axes[2], box[3])
     planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
     image = prod(extent)
-    # Vectors run over row ends into what is written later; planes are written side by side, so each keeps room behind.
+    # Vectors run over row ends into what is written later; planes are written side
+    # by side, so each keeps room behind.
     plane = image * box[0] + slack
     pitch = plane * planes
-    # Channels an odd number of cache lines apart: no two of them compete for one set of the first-level cache.
+    # Channels an odd number of cache lines apart: no two of them compete for one
+    # set of the first-level cache.
     pitch = (ceil(pitch / 16) | 1) * 16
     pixel = ceil(channels / 16) * 16 if pixel_major else 1
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
@@ -85,14 +90,8 @@ def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> in
     least = 1
     for group in groups:
         members = len(group.members)
-        least = lcm(least, tile_rows // _gcd(tile_rows, members))
+        least = lcm(least, tile_rows // gcd(tile_rows, members))
     return min(outputs, least)
-
-
-def _gcd(a: int, b: int) -> int:
-    while b:
-        a, b = b, a % b
-    return a
 
 
 def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int]:
@@ -114,23 +113,27 @@ def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     return ceil(blocks.extent / step)
 
 
-def cuts(problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
-         lanes: int, threads: int, item_bytes: int) -> Iterator[Blocks]:  # fmt: skip
+def cuts(
+    problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
+    lanes: int, threads: int, item_bytes: int,
+) -> Iterator[Blocks]:  # fmt: skip
     """The ways worth costing: all channels in one pass, or fewer so that a larger box shares the weights."""
     cells = (problem.batch, *(a.cells for a in axes))
     chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
     chunks = ceil(problem.outputs / chunk)
     enough = 4 * threads if threads > 1 else 1
     pixel_major = shape.dataflow == "channels" and problem.in_unit == "channel"
-    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16)
-    tile = shape.pixels(lanes)
-    gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3]) if shape.dataflow == "pixels" else 0
     room = machine.strip_bytes // item_bytes
+    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room)
+    tile = shape.pixels(lanes)
+    gap = 0
+    if shape.dataflow == "pixels":
+        gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
+    wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
     channels = problem.channels
     while True:
-        wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
-        box = _box(wish, lambda b, c=channels: strips.elements(b, c) <= room)  # type: ignore[misc]  # a default binds the loop's value
+        box = _box(wish, partial(strips.fits, channels))
         strip = strips.strip(box, channels)
         if (box, channels) not in tried and (strip.elements <= 2 * room or channels <= CHANNEL_BLOCK):
             tried.add((box, channels))
@@ -150,22 +153,23 @@ class _Strips:
     axes: tuple[Axis, ...]
     pixel_major: bool
     slack: int
+    room: int
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         return strip_of(self.axes, box, channels, pixel_major=self.pixel_major, slack=self.slack)
 
-    def elements(self, box: tuple[int, ...], channels: int) -> int:
-        """About as many as `strip` has, without making it."""
+    def fits(self, channels: int, box: tuple[int, ...]) -> bool:
+        """Whether about as many elements as `strip` has, without making it, have room."""
         plane = box[0]
         for b, a in zip(box[1:], self.axes, strict=True):
             plane *= b + a.reach[1] - a.reach[0]
         planes = len(self.axes[0].residues) * len(self.axes[1].residues) * self.axes[2].in_step
-        return (plane + self.slack + 16) * planes * channels
+        return (plane + self.slack + 16) * planes * channels <= self.room
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """What a box should be like: cells to cover, pixels of a tile, tasks for every thread, gap between its rows."""
+    """What a box should be like: cells to cover, pixels of a tile, enough tasks, the gap between its rows."""
 
     cells: tuple[int, ...]
     tile: int
@@ -195,7 +199,8 @@ def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, int
             trial = [*box]
             trial[axis] = middle
             tasks = outer * ceil(limit / middle)
-            # Splitting outputs among threads packs the same input twice: only boxes that are small anyway may do it.
+            # Splitting outputs among threads packs the same input twice: only boxes
+            # that are small anyway may do it.
             scarce = tasks < wish.enough and (tasks * wish.chunks < wish.enough or prod(trial) >= 4 * tile)
             if scarce or not fits(tuple(trial)):
                 high = middle - 1
@@ -207,7 +212,7 @@ def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, int
 
 
 def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
-    """The height of a box, at most `most` and not much less, that covers `limit` rows with the fewest tiles."""
+    """The height of a box, at most `most` and not much less, that covers `limit` rows in the fewest tiles."""
 
     def tiles(rows: int) -> int:
         return ceil((rows * (width + wish.gap) - wish.gap) / wish.tile) if rows else 0

@@ -1,4 +1,4 @@
-"""The cost model: cycles of a task, each number with its derivation. It only ranks plans; nothing is correct by it."""
+"""The cost model: cycles of a task, each number with its derivation. It ranks plans, and nothing else."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from outstride.planner.recipe import Tile
 
 #: A broadcast takes half a slot of a load unit beside a whole vector's one.
 BROADCAST = 0.5
-#: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count, two jumps).
+#: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds
+#: (offset, count, two jumps).
 ISSUE = 6.0
-#: Bytes that memory beyond the second-level cache delivers in a cycle, and the part of that time that is not hidden.
+#: Bytes that memory beyond the second-level cache delivers in a cycle, and the part of
+#: that time that is not hidden.
 FAR_BYTES_PER_CYCLE = 8.0
 STREAM_SHARE = 0.5
 #: Call, loop start and first loads of a tile.
@@ -28,16 +30,18 @@ VECTOR_MOVE = 0.25
 def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue."""
     products = tile.rows * tile.vectors
-    # A vector at any address crosses a line of 64 bytes the more often the longer it is, and is then loaded twice.
+    # A vector at any address crosses a line of 64 bytes the more often the longer it
+    # is, and is then loaded twice.
     crossing = 0.95 * isa.vector_bytes / 64 if tile.dataflow == "pixels" else 0.0
     loads = (tile.rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
-    return max(products / isa.fma_per_cycle, loads, (products + tile.rows + tile.vectors + 4) / ISSUE, latency)
+    issue = (products + tile.rows + tile.vectors + 4) / ISSUE
+    return max(products / isa.fma_per_cycle, loads, issue, latency)
 
 
 def row_term_cycles(tile: Tile, isa: InstructionSet, kernel_h: int) -> float:
-    """Cycles of one tap of a tile of rows: input rows are loaded once for all rows of the tile that they reach."""
+    """Cycles of one tap of a tile of rows: an input row is loaded once for all rows that it reaches."""
     total = 0.0
     for t in range(kernel_h + tile.rows - 1):
         rows = min(t, tile.rows - 1) - max(0, t - kernel_h + 1) + 1
@@ -59,19 +63,24 @@ def task_cycles(
     row_tiles = [r // tile_rows for r in rows]
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels
     passes = ceil(problem.channels / blocks.channels_per_pass)
-    each = row_term_cycles(tile, isa, problem.kernel_size[1]) if tile.dataflow == "rows" else term_cycles(tile, isa)
+    rowwise = tile.dataflow == "rows"
+    each = row_term_cycles(tile, isa, problem.kernel_size[1]) if rowwise else term_cycles(tile, isa)
     panel = terms * tile_rows * item_bytes / passes
     if tile.dataflow == "channels" and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     moved = tile.rows * tile.vectors * (SCALAR_MOVE * lanes if tile.dataflow == "channels" else 2.0)
-    micro = tiles * (terms * each + sum(row_tiles) * passes * (TILE_CYCLES + moved * (1 if passes == 1 else 2)))
+    around = TILE_CYCLES + moved * (1 if passes == 1 else 2)
+    micro = tiles * (terms * each + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
         micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
-    wide_in = (problem.in_unit == "width" and axes[2].in_step <= 4) or (problem.in_unit == "channel" and tile.dataflow == "channels")
+    wide_in = {
+        "width": axes[2].in_step <= 4, "channel": tile.dataflow == "channels", "any": False
+    }[problem.in_unit]  # fmt: skip
     strip = prod(blocks.strip.extent) * blocks.strip.planes * blocks.box[0] * problem.channels
     pack = strip * (VECTOR_MOVE if wide_in else SCALAR_MOVE)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
-    out = written * (VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2) if problem.out_unit == "width" else SCALAR_MOVE)
+    wide_out = VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2)
+    out = written * (wide_out if problem.out_unit == "width" else SCALAR_MOVE)
     return pack + blocks.chunks_per_task * (micro + out)

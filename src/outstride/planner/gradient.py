@@ -1,7 +1,7 @@
 """Plans of the weight gradient: boxes of pixels and splits of the sum, decided by the problem alone.
 
-What fixes the order of summation (boxes, splits) must not depend on the machine, its threads or the layout, so it comes
-from constants; what does not (channels of a strip, outputs of a tile) is chosen for the machine.
+What fixes the order of summation (boxes, splits) must not depend on the machine, its threads or the layout,
+so it comes from constants; what does not (channels of a strip, outputs of a tile) is chosen for the machine.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from math import ceil, prod
 from outstride.planner.axes import Axis, conv_axis, product_groups
 from outstride.planner.blocks import Strip, strip_of
 from outstride.planner.machine import Machine
-from outstride.planner.recipe import Recipe, Tile, Unit
-from outstride.planner.tables import tap_place
+from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Tile, Unit
+from outstride.planner.tables import box_scalars, round_up_line, tap_place
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
 BOX_PIXELS = 1024
@@ -70,7 +70,7 @@ class GradientPlan:
     @property
     def lanes(self) -> int:
         """Elements of a vector of accumulators."""
-        return self.machine.instruction_set.lanes(8 if self.problem.dtype == "float64" else 4)
+        return self.machine.instruction_set.lanes(ACCUMULATOR_BYTES[self.problem.dtype])
 
     @property
     def width(self) -> int:
@@ -89,7 +89,7 @@ class GradientPlan:
         return p.groups * self.splits * ceil(p.channels / self.channels_per_block) * self.output_blocks
 
 
-def _box(cells: tuple[int, ...]) -> tuple[int, int, int, int]:
+def pixel_box(cells: tuple[int, ...]) -> tuple[int, int, int, int]:
     """About BOX_PIXELS neighbouring pixels: whole rows, then whole planes, then whole images."""
     box = [1, 1, 1, 1]
     left = BOX_PIXELS
@@ -106,10 +106,10 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     """The plan for a weight gradient."""
     axes = problem.axes()
     isa = machine.instruction_set
-    item = 8 if problem.dtype == "float64" else 4
+    item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = isa.lanes(item)
     cells = (problem.batch, *(a.cells for a in axes))
-    box = _box(cells)
+    box = pixel_box(cells)
     boxes = prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
     weights = problem.groups * problem.channels * problem.outputs * prod(problem.kernel_size)
     splits = max(1, min(SPLITS, boxes, SPLIT_ELEMENTS // max(1, weights)))
@@ -118,7 +118,6 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     vectors = min(4 if isa.registers == 32 else 2, ceil(problem.outputs / lanes))
     limit = 24 if isa.registers == 32 else 12
     rows = min(8 if isa.registers == 32 else 6, max(1, limit // vectors))
-    step = axes[2].in_step
     tile = Tile("channels", rows, vectors)
     step = axes[2].in_step if axes[2].in_step <= 4 else 0
     recipe = Recipe(problem.dtype, isa.name, problem.in_unit, problem.out_unit, step, 1)
@@ -141,36 +140,22 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
 def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int]:
     """The argument block's scalars, the strip offsets of the taps, and the bytes of scratch."""
     p, s = plan.problem, plan.strip
-    item = 8 if p.dtype == "float64" else 4
-    cells = (p.batch, *(a.cells for a in plan.axes))
-    counts = [ceil(c / b) for c, b in zip(cells, plan.box, strict=True)]
-    panel = _line(item * (s.elements + plan.width + 64))
-    terms = panel + _line(item * (prod(plan.box) * plan.width + 64))
-    scratch = terms + _line(4 * prod(plan.box) + 64)
-    scalars = {
-        "scratch_bytes": scratch, "tasks": plan.tasks, "panel_bytes_offset": panel, "terms_bytes_offset": terms,
+    item = ACCUMULATOR_BYTES[p.dtype]
+    panel = round_up_line(item * (s.elements + plan.width + 64))
+    terms = panel + round_up_line(item * (prod(plan.box) * plan.width + 64))
+    scratch = terms + round_up_line(4 * prod(plan.box) + 64)
+    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | {
+        "scratch_bytes": scratch, "tasks": plan.tasks,
+        "panel_bytes_offset": panel, "terms_bytes_offset": terms,
         "output_blocks": plan.output_blocks, "channel_blocks": ceil(p.channels / plan.channels_per_block),
         "splits": plan.splits, "boxes_per_split": plan.boxes_per_split, "boxes": plan.boxes,
-        "batch": p.batch, "image_block": plan.box[0], "images": counts[0], "strip_w": s.extent[2],
-        "planes": s.planes // plan.axes[2].in_step, "image_pitch": s.image_pitch, "depth_pitch": s.extent[1] * s.extent[2],
-        "plane_pitch": s.plane_pitch, "channel_pitch": s.channel_pitch, "pixel_pitch": s.pixel_pitch,
         "channels": p.channels, "channels_per_block": plan.channels_per_block, "outputs": p.outputs,
         "taps": prod(p.kernel_size), "groups": p.groups,
     }  # fmt: skip
-    for i, axis in enumerate("dhw"):
-        a = plan.axes[i]
-        scalars |= {
-            f"tasks_{axis}": counts[i + 1], f"cells_{axis}": a.cells, f"block_{axis}": plan.box[i + 1],
-            f"in_size_{axis}": a.input_size, f"in_step_{axis}": a.in_step, f"low_{axis}": a.reach[0],
-            f"reach_{axis}": a.reach[1] - a.reach[0],
-        }  # fmt: skip
-    return scalars, _tap_places(plan), scratch
+    return scalars, tap_places(plan.axes, s), scratch
 
 
-def _tap_places(plan: GradientPlan) -> list[int]:
-    (group,) = product_groups(plan.axes)
-    return [tap_place(plan.axes, tap, plan.strip) * plan.strip.pixel_pitch for tap in group.offsets]
-
-
-def _line(size: int) -> int:
-    return ceil(size / 64) * 64
+def tap_places(axes: tuple[Axis, ...], strip: Strip) -> list[int]:
+    """Strip offsets of a convolution's taps."""
+    (group,) = product_groups(axes)
+    return [tap_place(axes, tap, strip) * strip.pixel_pitch for tap in group.offsets]

@@ -8,10 +8,16 @@ from math import ceil, prod
 from outstride.planner.blocks import rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
 from outstride.planner.plan import GatherPlan
-from outstride.planner.recipe import DATAFLOWS
-from outstride.planner.tables import block_lengths, phase_rows, pixel_offsets, residue_planes, term_offsets
-
-_AXES = "dhw"
+from outstride.planner.recipe import ACCUMULATOR_BYTES, DATAFLOWS
+from outstride.planner.tables import (
+    block_lengths,
+    box_scalars,
+    phase_rows,
+    pixel_offsets,
+    residue_planes,
+    round_up_line,
+    term_offsets,
+)
 
 
 @dataclass(frozen=True)
@@ -46,28 +52,48 @@ class Layout:
 
 def layout(plan: GatherPlan) -> Layout:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
-    p, b, strip = plan.problem, plan.blocks, plan.blocks.strip
-    item = 8 if p.dtype == "float64" else 4
-    rows = rows_of(plan.groups, b.chunk_outputs, plan.tile_rows)
-    chunks = ceil(p.outputs / b.chunk_outputs)
-    passes = ceil(p.channels / b.channels_per_pass)
-    reach = plan.tile.vectors * plan.lanes
-    if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
-        reach += (plan.tile.rows - 1) * strip.extent[2]
-    temp_pitch = (ceil((b.extent + reach) / 16) | 1) * 16
-    chunk_temp = sum(rows) * temp_pitch if passes > 1 else 0
-    # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
-    temp_at = _line(item * (strip.elements + reach + 64))
-    line_at = temp_at + _line(item * (sum(rows) * temp_pitch if passes == 1 else chunk_temp * b.chunks_per_task) + 64)
-    width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
-    runs_at = line_at + _line(item * (width + 64))
+    p, b, tile = plan.problem, plan.blocks, plan.tile
+    groups, chunk_weights, runs = _groups(plan)
+    rooms = _scratch(plan, runs)
+    scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
+        "tasks": plan.tasks, "skips": int(_skips(plan)),
+        "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
+        "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
+        "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
+        "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
+        "phase_groups": len(groups), "spans": int(b.nested), "dataflow": DATAFLOWS.index(tile.dataflow),
+        "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
+        "pixel_tiles": ceil(b.pixels / tile.rows),
+    }  # fmt: skip
+    for name, a, kernel in zip("dhw", plan.axes, p.kernel_size, strict=True):
+        scalars |= {
+            f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
+            f"kernel_{name}": kernel,
+        }  # fmt: skip
+    pixels = pixel_offsets(b, tile.rows) if tile.dataflow == "channels" else []
+    phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
+    return Layout(
+        scalars, groups, residue_planes(plan.axes), phases, pixels, plan.chunks, chunk_weights,
+        rooms["scratch_bytes"],
+    )  # fmt: skip
+
+
+def _passes(plan: GatherPlan) -> int:
+    return ceil(plan.problem.channels / plan.blocks.channels_per_pass)
+
+
+def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
+    """The phase groups, the packed weights of a chunk, and the entries that all their runs of taps take."""
+    p, b = plan.problem, plan.blocks
     groups: list[GroupLayout] = []
     offset = row = runs = 0
     full, rest = block_lengths(p.channels)
+    rows = rows_of(plan.groups, b.chunk_outputs, plan.tile_rows)
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
             GroupLayout(
-                count // plan.tile_rows, len(group.members), group.taps, [o for tap in group.offsets for o in tap], runs,
+                count // plan.tile_rows, len(group.members), group.taps,
+                [o for tap in group.offsets for o in tap], runs,
                 term_offsets(plan.axes, group, b, full), term_offsets(plan.axes, group, b, rest),
                 offset, row, group.kernel,
             )
@@ -75,38 +101,29 @@ def layout(plan: GatherPlan) -> Layout:
         offset += count * group.taps * p.channels
         row += count
         runs += 2 * group.taps + 1
-    scratch = runs_at + _line(8 * runs)
-    cells = (p.batch, *(a.cells for a in plan.axes))
-    counts = [ceil(c / n) for c, n in zip(cells, b.box, strict=True)]
-    scalars = {
-        "tasks": plan.tasks, "scratch_bytes": scratch, "temp_bytes_offset": temp_at, "line_bytes_offset": line_at,
-        "runs_bytes_offset": runs_at, "skips": int(_skips(plan)),
-        "images": counts[0], "groups": p.groups, "m_tasks": ceil(chunks / b.chunks_per_task),
-        "batch": p.batch, "image_block": b.box[0], "strip_w": strip.extent[2], "planes": strip.planes // plan.axes[2].in_step,
-        "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
-        "plane_pitch": strip.plane_pitch, "channel_pitch": strip.channel_pitch, "pixel_pitch": strip.pixel_pitch,
-        "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": passes,
-        "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
-        "chunks": chunks, "chunk_temp": chunk_temp, "temp_pitch": temp_pitch,
-        "w_stride_g": chunks * offset, "w_stride_chunk": offset, "phase_groups": len(groups),
-        "spans": int(b.nested),
-        "dataflow": DATAFLOWS.index(plan.tile.dataflow), "tile_outputs": plan.tile_rows,
-        "tile_pixels": plan.tile.pixels(plan.lanes), "tile_rows": plan.tile.rows,
-        "pixel_tiles": ceil(b.pixels / plan.tile.rows),
+    return tuple(groups), offset, runs
+
+
+def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
+    """A thread's scratch: the strip, the results of its chunks, an output row, the runs of taps."""
+    b = plan.blocks
+    item = ACCUMULATOR_BYTES[plan.problem.dtype]
+    rows = sum(rows_of(plan.groups, b.chunk_outputs, plan.tile_rows))
+    reach = plan.tile.vectors * plan.lanes
+    if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
+        reach += (plan.tile.rows - 1) * b.strip.extent[2]
+    pitch = (ceil((b.extent + reach) / 16) | 1) * 16
+    chunk_temp = rows * pitch if _passes(plan) > 1 else 0
+    results = chunk_temp * b.chunks_per_task or rows * pitch
+    # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
+    temp_at = round_up_line(item * (b.strip.elements + reach + 64))
+    line_at = temp_at + round_up_line(item * results + 64)
+    width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
+    runs_at = line_at + round_up_line(item * (width + 64))
+    return {
+        "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
+        "scratch_bytes": runs_at + round_up_line(8 * runs), "chunk_temp": chunk_temp, "temp_pitch": pitch,
     }  # fmt: skip
-    for i, axis in enumerate(_AXES):
-        a = plan.axes[i]
-        scalars |= {
-            f"tasks_{axis}": counts[i + 1], f"cells_{axis}": a.cells, f"block_{axis}": b.box[i + 1],
-            f"in_size_{axis}": a.input_size, f"in_step_{axis}": a.in_step, f"low_{axis}": a.reach[0],
-            f"reach_{axis}": a.reach[1] - a.reach[0], f"out_size_{axis}": a.output_size,
-            f"kernel_{axis}": p.kernel_size[i], f"out_step_{axis}": a.out_step, f"out_shift_{axis}": a.shift,
-        }  # fmt: skip
-    pixels = pixel_offsets(b, plan.tile.rows) if plan.tile.dataflow == "channels" else []
-    return Layout(
-        scalars, tuple(groups), residue_planes(plan.axes),
-        phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows), pixels, chunks, offset, scratch,
-    )  # fmt: skip
 
 
 def _skips(plan: GatherPlan) -> bool:
@@ -120,11 +137,6 @@ def _skips(plan: GatherPlan) -> bool:
         if any(last_of_first + o < 0 or first_of_last + o >= axis.input_size for o in offsets):
             return True
     return False
-
-
-def _line(size: int) -> int:
-    """Rounded up to whole cache lines."""
-    return ceil(size / 64) * 64
 
 
 def weight_block_stride(plan: GatherPlan, group: GroupLayout) -> int:

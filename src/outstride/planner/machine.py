@@ -1,17 +1,18 @@
-"""What the planner knows about a machine: the few numbers that its cost model uses, each with its derivation."""
+"""What the planner knows about a machine: the few numbers of its cost model, each with its derivation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Channels of one step of the summation order (law 4): fixed for every machine, size and dataflow. 64 channels of a
-#: pixel tile are 64 * 4 lines of 64 bytes = 16 KB, half of the smallest first-level cache in use.
+#: Channels of one step of the summation order (law 4): fixed for every machine, size and
+#: dataflow. 64 channels of a pixel tile are 64 * 4 lines of 64 bytes = 16 KB, half of the
+#: smallest first-level cache in use.
 CHANNEL_BLOCK = 64
 
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """A vector instruction set: register width in bytes, register count and how kernels for it are compiled."""
+    """A vector instruction set: register width, register count and how kernels for it are compiled."""
 
     name: str
     vector_bytes: int
@@ -27,14 +28,15 @@ class InstructionSet:
         return self.vector_bytes // item_bytes
 
 
+_X86 = "x86_64-unknown-linux-gnu"
+_AVX512 = "+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-bit"
+
 INSTRUCTION_SETS = {
     s.name: s
     for s in (
-        InstructionSet(
-            "avx512", 64, 32, 1.0, "x86_64-unknown-linux-gnu", "x86-64-v4", "+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-bit"
-        ),
-        InstructionSet("avx2", 32, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v3", "+avx2,+fma,+f16c,+bmi2"),
-        InstructionSet("generic", 16, 16, 2.0, "x86_64-unknown-linux-gnu", "x86-64-v2", "+avx,+fma,+f16c"),
+        InstructionSet("avx512", 64, 32, 1.0, _X86, "x86-64-v4", _AVX512),
+        InstructionSet("avx2", 32, 16, 2.0, _X86, "x86-64-v3", "+avx2,+fma,+f16c,+bmi2"),
+        InstructionSet("generic", 16, 16, 2.0, _X86, "x86-64-v2", "+avx,+fma,+f16c"),
         InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),
     )
 }
@@ -49,7 +51,7 @@ class Machine:
 
     @property
     def strip_bytes(self) -> int:
-        """Room for a packed input: 7/16 of the second-level cache leaves space for weights and results in passing."""
+        """Room for a packed input: 7/16 of the second-level cache leave space for weights and results."""
         return self.l2_bytes * 7 // 16
 
     @property

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, prod
 
-from outstride.planner.axes import Axis, Group
+from outstride.planner.axes import Axis, Group, product_groups
 from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
-from outstride.planner.problem import Problem, groups_of
-from outstride.planner.recipe import ROW_TILE_OUTPUTS, ROW_TILES, TILES, Recipe, Tile
+from outstride.planner.problem import Problem
+from outstride.planner.recipe import ACCUMULATOR_BYTES, ROW_TILE_OUTPUTS, ROW_TILES, TILES, Recipe, Tile
 
-_ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
 
 @dataclass(frozen=True)
 class GatherPlan:
@@ -33,7 +32,7 @@ class GatherPlan:
     @property
     def lanes(self) -> int:
         """Elements of a vector of accumulators."""
-        return self.machine.instruction_set.lanes(_ITEM_BYTES[self.problem.dtype])
+        return self.machine.instruction_set.lanes(ACCUMULATOR_BYTES[self.problem.dtype])
 
     @property
     def tile_rows(self) -> int:
@@ -41,21 +40,26 @@ class GatherPlan:
         return self.tile.outputs(self.lanes)
 
     @property
+    def chunks(self) -> int:
+        """Chunks that cover the outputs of a group."""
+        return ceil(self.problem.outputs / self.blocks.chunk_outputs)
+
+    @property
     def tasks(self) -> int:
         """Units of work that threads take."""
         cells = (self.problem.batch, *(a.cells for a in self.axes))
         boxes = prod(ceil(c / b) for c, b in zip(cells, self.blocks.box, strict=True))
-        chunks = ceil(self.problem.outputs / self.blocks.chunk_outputs)
-        return self.problem.groups * boxes * ceil(chunks / self.blocks.chunks_per_task)
+        return self.problem.groups * boxes * ceil(self.chunks / self.blocks.chunks_per_task)
 
     @property
     def tile_work(self) -> int:
         """Multiply-adds of all register tiles for one channel, lost lanes included."""
-        chunks = ceil(self.problem.outputs / self.blocks.chunk_outputs)
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
-        boxes = ceil(self.tasks / ceil(chunks / self.blocks.chunks_per_task))
-        return boxes * chunks * terms * self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
+        boxes = ceil(self.tasks / ceil(self.chunks / self.blocks.chunks_per_task))
+        return (
+            boxes * self.chunks * terms * self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
+        )
 
     @property
     def tile_pixels(self) -> int:
@@ -85,7 +89,7 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     ):
         shapes.append(problem.axes(cropped=True))
     for axes in shapes:
-        groups = groups_of(axes)
+        groups = product_groups(axes)
         for tile in tiles_for(problem, machine):
             for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
@@ -100,17 +104,18 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     Tiles of rows need few outputs, and neighbouring output rows that read neighbouring input rows.
     """
     registers = machine.instruction_set.registers
-    shared = problem.operator == "conv" and problem.stride[1] == problem.dilation[1] == 1 and problem.kernel_size[1] > 1
-    if shared and problem.outputs <= ROW_TILE_OUTPUTS:
+    neighbours = problem.stride[1] == problem.dilation[1] == 1 and problem.kernel_size[1] > 1
+    if problem.operator == "conv" and neighbours and problem.outputs <= ROW_TILE_OUTPUTS:
         return TILES[registers] + ROW_TILES[registers]
     return TILES[registers]
 
 
 def estimates(
-    problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile
-) -> Iterator[GatherPlan]:
+    problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...],
+    tile: Tile,
+) -> Iterator[GatherPlan]:  # fmt: skip
     """The plans of one tile, one for each way to cut the problem."""
-    item = _ITEM_BYTES[problem.dtype]
+    item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     recipe = recipe_for(problem, machine, axes)
     for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item):

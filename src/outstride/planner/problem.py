@@ -7,8 +7,8 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from outstride.planner.axes import Axis, Group, conv_axis, product_groups, transposed_axis, useful_terms
-from outstride.planner.recipe import Unit
+from outstride.planner.axes import Axis, conv_axis, transposed_axis, useful_terms
+from outstride.planner.recipe import STORAGE_BYTES, Unit
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Problem:
     def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
         """The gather form of every axis, depth first."""
         args = zip(
-            self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation, strict=True
-        )
+            self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation,
+            strict=True,
+        )  # fmt: skip
         if self.operator == "conv":
             return tuple(conv_axis(*a) for a in args)
         return tuple(transposed_axis(*a, cropped=cropped) for a in args)
@@ -56,13 +57,6 @@ class Problem:
     @property
     def bytes(self) -> int:
         """The least traffic: input, weight and output once."""
-        item = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}[self.dtype]
-        return item * (
-            self.batch * self.groups * (self.channels * prod(self.input_size) + self.outputs * prod(self.output_size))
-            + self.groups * self.channels * self.outputs * prod(self.kernel_size)
-        )
-
-
-def groups_of(axes: tuple[Axis, ...]) -> tuple[Group, ...]:
-    """The phase groups of a problem's axes."""
-    return product_groups(axes)
+        image = self.channels * prod(self.input_size) + self.outputs * prod(self.output_size)
+        weight = self.channels * self.outputs * prod(self.kernel_size)
+        return STORAGE_BYTES[self.dtype] * self.groups * (self.batch * image + weight)

@@ -10,13 +10,18 @@ Dataflow = Literal["pixels", "channels", "rows"]
 DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows")
 Unit = Literal["width", "channel", "any"]
 
+#: Bytes of an element as tensors keep it, and as kernels sum it (and keep packed inputs and weights).
+STORAGE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+ACCUMULATOR_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
+
 
 @dataclass(frozen=True)
 class Tile:
     """A register tile: how many broadcast operands by how many vectors.
 
-    "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of neighbouring
-    outputs and each broadcast is a pixel; "rows": one output at a time, so many of its rows by vectors along the width.
+    "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of
+    neighbouring outputs and each broadcast is a pixel; "rows": one output at a time, so many of its
+    rows by vectors along the width.
     """
 
     dataflow: Dataflow
@@ -37,18 +42,20 @@ class Tile:
         return self.rows if self.dataflow == "channels" else self.vectors * lanes
 
 
-#: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a broadcast fit.
-#: Few enough that one kernel holds them all, so that another size never asks for other code (law 6); between them they
-#: lose few lanes on any count of outputs. Dataflow "channels" reads each pixel through a pointer: 8 of them fit.
+#: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a
+#: broadcast fit. Few enough that one kernel holds them all, so that another size never asks for other code
+#: (law 6); between them they lose few lanes on any count of outputs. Dataflow "channels" reads each pixel
+#: through a pointer: 8 of them fit.
 TILES: dict[int, tuple[Tile, ...]] = {
     32: (
-        Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8), Tile("channels", 8, 2),
+        Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8),
+        Tile("channels", 8, 2),
     ),
     16: (
-        Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6), Tile("channels", 6, 2),
+        Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6),
+        Tile("channels", 6, 2),
     ),
 }  # fmt: skip
-
 
 #: Tiles for few outputs, which only layers that can use them compile.
 ROW_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("rows", 4, 4),), 16: (Tile("rows", 3, 3),)}
@@ -58,7 +65,7 @@ ROW_TILE_OUTPUTS = 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a kernel is specialised on; every size, stride, tap and the tile in use are run-time arguments instead."""
+    """What a kernel is specialised on; sizes, strides, taps and the tile in use are run-time arguments."""
 
     dtype: str
     instruction_set: str
@@ -72,4 +79,5 @@ class Recipe:
     @property
     def name(self) -> str:
         """The kernel's name in the generated code and in memory."""
-        return f"{self.dtype}_i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}_{self.instruction_set}"
+        units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
+        return f"{self.dtype}_{units}_{self.instruction_set}"

@@ -1,12 +1,37 @@
-"""The tables of a plan: where each term reads, and which results make which phase."""
+"""The tables of a plan: where each term reads, which results make which phase, and how a box lies."""
 
 from __future__ import annotations
 
-from math import prod
+from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
 from outstride.planner.blocks import Blocks, Strip, rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
+
+
+def round_up_line(size_bytes: int) -> int:
+    """Bytes rounded up to whole cache lines."""
+    return ceil(size_bytes / 64) * 64
+
+
+def box_scalars(
+    axes: tuple[Axis, ...], box: tuple[int, int, int, int], strip: Strip, batch: int
+) -> dict[str, int]:
+    """What every kernel that packs boxes of cells must know about them, by the names of the arguments."""
+    scalars = {
+        "batch": batch, "image_block": box[0], "images": ceil(batch / box[0]),
+        "strip_w": strip.extent[2], "planes": strip.planes // axes[2].in_step,
+        "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
+        "plane_pitch": strip.plane_pitch, "channel_pitch": strip.channel_pitch,
+        "pixel_pitch": strip.pixel_pitch,
+    }  # fmt: skip
+    for name, a, block in zip("dhw", axes, box[1:], strict=True):
+        scalars |= {
+            f"tasks_{name}": ceil(a.cells / block), f"cells_{name}": a.cells, f"block_{name}": block,
+            f"in_size_{name}": a.input_size, f"in_step_{name}": a.in_step, f"low_{name}": a.reach[0],
+            f"reach_{name}": a.reach[1] - a.reach[0],
+        }  # fmt: skip
+    return scalars
 
 
 def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:
@@ -25,14 +50,14 @@ def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int
     for i, (axis, offset, extent) in enumerate(zip(axes, tap, strip.extent, strict=True)):
         residue = offset % axis.in_step
         # The width is packed in vectors, every residue at once; of the other axes only what taps read.
-        index, count = (residue, axis.in_step) if i == 2 else (axis.residues.index(residue), len(axis.residues))
-        plane = plane * count + index
+        kept = range(axis.in_step) if i == 2 else axis.residues
+        plane = plane * len(kept) + kept.index(residue)
         place = place * extent + offset // axis.in_step - axis.reach[0]
     return plane * strip.plane_pitch + place
 
 
 def residue_planes(axes: tuple[Axis, ...]) -> list[int]:
-    """The input residues of depth and height of every group of planes, which has a plane for each width residue."""
+    """The input residues of depth and height of every group of planes, one plane for each width residue."""
     return [r for rd in axes[0].residues for rh in axes[1].residues for r in (rd, rh)]
 
 
@@ -42,7 +67,7 @@ def block_lengths(channels: int) -> tuple[int, int]:
 
 
 def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, tile_rows: int) -> list[int]:
-    """For every output phase the row of results of output 0 of a chunk, and the rows from one output to the next."""
+    """For every output phase the row of results of a chunk's output 0, and the rows to its next output."""
     steps = [a.out_step for a in axes]
     table = [0] * (2 * prod(steps))
     start = 0
@@ -55,7 +80,10 @@ def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, ti
 
 
 def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
-    """For every tile of `rows` pixels their offsets in the strip, then in the results; the last tile repeats its end."""
+    """For every tile of `rows` pixels their offsets in the strip, then in the results.
+
+    The last tile repeats its last pixel.
+    """
     strip = blocks.strip
     n, d, h, w = blocks.box
     places = [

@@ -10,6 +10,6 @@ from outstride.runtime.scratch import scratch
 
 __all__ = [
     "LARGE", "Kernel",
-    "assembly", "available", "cache", "chosen", "compilations", "decline", "functions", "info", "instruction_set", "kernel", "machine", "prefer_large",
-    "scratch",
+    "assembly", "available", "cache", "chosen", "compilations", "decline", "functions", "info",
+    "instruction_set", "kernel", "machine", "prefer_large", "scratch",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
 """The disk cache of compiled kernels: object files under the hash of all that made them.
 
-A file is a header with the digest of its name and content, then the object. Files are written beside and renamed, so readers
-see whole files or none; a damaged or foreign file is ignored and written anew. Any trouble with the disk costs only time.
+A file is a header with the digest of its name and content, then the object. Files are written beside and
+renamed, so readers see whole files or none; a damaged or foreign file is ignored and written anew. Any
+trouble with the disk costs only time.
 """
 
 from __future__ import annotations
@@ -108,9 +109,9 @@ def write(name: str, code: bytes) -> bool:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_MAGIC + _digest(name, code) + code)
-        os.replace(temporary, directory / (name + _SUFFIX))
+        Path(temporary).replace(directory / (name + _SUFFIX))
     except OSError:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
         return False
     return True

@@ -14,8 +14,8 @@ from outstride.planner.machine import InstructionSet
 
 _lock = threading.Lock()
 
-#: Kernels leave little to optimise: variables become registers, repeated addresses are shared, empty jumps go.
-#: The whole -O2 pipeline takes ten times as long for the same inner loop.
+#: Kernels leave little to optimise: variables become registers, repeated addresses are shared, empty jumps
+#: go. The whole -O2 pipeline takes ten times as long for the same inner loop.
 PASSES = ("sroa", "simplify_cfg", "new_gvn")
 
 
@@ -51,7 +51,7 @@ def host_features() -> dict[str, bool]:
 
 def native(isa: InstructionSet) -> bool:
     """Whether code for the instruction set runs on this machine's architecture."""
-    return isa.triple.split("-")[0] == llvm.get_process_triple().split("-")[0]
+    return isa.triple.split("-")[0] == str(llvm.get_process_triple()).split("-")[0]
 
 
 def _machine(isa: InstructionSet) -> llvm.TargetMachine:
@@ -61,8 +61,9 @@ def _machine(isa: InstructionSet) -> llvm.TargetMachine:
     else:
         _all_targets_ready()
         triple = isa.triple
+    model = "jitdefault" if native(isa) else "small"
     return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel="small" if not native(isa) else "jitdefault"
+        cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel=model
     )
 
 
@@ -98,7 +99,7 @@ _engines: list[llvm.ExecutionEngine] = []
 
 
 def load_object(code: bytes, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
-    """Map an object file into the process and return the addresses of `symbols`; CompileError if it is damaged."""
+    """Map an object file into the process: the addresses of `symbols`, or CompileError if it is damaged."""
     with _lock:
         machine = _machine(isa)
         try:

@@ -82,8 +82,9 @@ def _default() -> str:
 
 def _check(name: str) -> None:
     if name not in available():
+        legal = ", ".join(available())
         raise ArgumentError(
-            f"'instruction_set' must be one that this processor runs: got {name!r}; legal: {', '.join(available())}."
+            f"'instruction_set' must be one that this processor runs: got {name!r}; legal: {legal}."
         )
 
 

@@ -22,7 +22,7 @@ def compilations() -> int:
 
 
 class Kernel:
-    """A loaded kernel: `alone` runs it in this thread, `launch` on several, with the address of an argument block."""
+    """A loaded kernel, run with the address of an argument block: `alone` in this thread, or by `launch`."""
 
     def __init__(self, address: int) -> None:
         self.address = address
@@ -42,7 +42,9 @@ def kernel(name: str, source: Callable[[], str], isa: InstructionSet) -> Kernel:
     return Kernel(functions(name, source, isa, ("run",))[0])
 
 
-def functions(name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
+def functions(
+    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str]
+) -> tuple[int, ...]:
     """The addresses of a module's functions, found in the same way."""
     with _lock:
         addresses = _addresses.get((name, isa.name))
@@ -59,7 +61,7 @@ def _obtain(source: str, isa: InstructionSet, symbols: Sequence[str]) -> tuple[i
         try:
             return compiler.load_object(code, isa, symbols)
         except CompileError:
-            pass  # a file whose digest is right but that this process cannot map: compile as if it were not there
+            pass  # the digest is right, yet this process cannot map the file: compile as if it were not there
     code = compiler.compile_object(source, isa)
     _compilations += 1
     cache.write(key, code)

@@ -1,6 +1,7 @@
 """Large pages for large results: the first touch of a page costs more than computing what is written to it.
 
-Measured on 64 MB written once: 48 ms in pages of 4 KB, 8 ms in pages of 2 MB that the kernel hands out on request.
+Measured on 64 MB written once: 48 ms in pages of 4 KB, 8 ms in pages of 2 MB that
+the kernel hands out on request.
 """
 
 from __future__ import annotations

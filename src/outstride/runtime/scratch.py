@@ -1,7 +1,7 @@
-"""Scratch memory: kept for each calling thread, so that calls at the same time never share it and pages stay touched.
+"""Scratch memory, kept for each calling thread: calls at the same time never share it, pages stay touched.
 
-It asks for large pages: a strip walks through one small page for every channel, more than the processor's first-level
-table of addresses has entries.
+It asks for large pages: a strip walks through one small page for every channel, more than the processor's
+first-level table of addresses has entries.
 """
 
 from __future__ import annotations

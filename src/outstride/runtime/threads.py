@@ -1,4 +1,4 @@
-"""The thread pool: torch's own OpenMP, so that no second pool fights with it and torch.set_num_threads is obeyed."""
+"""The thread pool: torch's own OpenMP, so that no second pool fights it and set_num_threads is obeyed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def openmp_library() -> str | None:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return None
-    found = {line.split(maxsplit=5)[5] for line in lines if "/libgomp" in line and len(line.split(maxsplit=5)) == 6}
+    mapped = (line.split(maxsplit=5) for line in lines if "/libgomp" in line)
+    found = {fields[5] for fields in mapped if len(fields) == 6}
     return min(found) if found else None
 
 
 class _Pool:
-    """Whether this process is a child that a process with a running pool forked: its threads stayed behind."""
+    """Whether a process with a running pool forked this one: the pool's threads stayed behind."""
 
     used = False
     orphaned = False
@@ -56,4 +57,4 @@ def _gomp_parallel() -> Fork | None:
     function = ctypes.CDLL(library).GOMP_parallel
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
     function.restype = None
-    return function  # type: ignore[no-any-return]  # ctypes functions are callable objects without a type
+    return function

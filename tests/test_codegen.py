@@ -1,0 +1,377 @@
+"""Generated code by its structure: tiles keep their sums in registers, text holds no size and never varies."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import random
+import re
+import subprocess
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from outstride import runtime
+from outstride.codegen.arguments import ARGUMENTS, FINGERPRINT_ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS
+from outstride.codegen.fingerprint import LINE_BYTES, RESULT_WORDS, WORDS, fingerprint_source
+from outstride.codegen.gradient import gradient_source
+from outstride.codegen.ir import I64, Function, module
+from outstride.codegen.nest import gather_source
+from outstride.codegen.tiles import tiles_source
+from outstride.codegen.weights import WIDEST, weights_source
+from outstride.planner.gradient import GradientProblem, plan_gradient
+from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
+from outstride.planner.recipe import ROW_TILES, TILES, Recipe, Tile
+from outstride.runtime.compiler import compile_assembly, compile_object
+
+_ROOT = Path(__file__).parents[1]
+_X86 = ("avx512", "avx2", "generic")
+_ITEM = {"float32": 4, "float64": 8}
+_REGISTER = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
+
+
+def _tiles(isa: str) -> tuple[Tile, ...]:
+    registers = INSTRUCTION_SETS[isa].registers
+    return TILES[registers] + ROW_TILES[registers]
+
+
+def _gradient_tiles(isa: str, dtype: str) -> list[Tile]:
+    """Every register tile that some weight gradient uses."""
+    machine = Machine(INSTRUCTION_SETS[isa])
+    one = (1, 1, 1)
+    plans = (
+        plan_gradient(
+            GradientProblem(dtype, 1, 1, 3, outputs, one, one, one, one, (0, 0, 0), one, "width", "any"),
+            machine, 1,
+        )
+        for outputs in range(1, 80)
+    )  # fmt: skip
+    return sorted({plan.tile for plan in plans}, key=lambda tile: (tile.rows, tile.vectors))
+
+
+# -- reading assembly ----------------------------------------------------------------------------------------
+
+
+def _bodies(assembly: str) -> dict[str, list[str]]:
+    """The lines of every function."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in (raw.split("#")[0].rstrip() for raw in assembly.splitlines()):
+        if re.match(r"[A-Za-z_]\w*:", line):
+            name = line[:-1]
+            found[name] = []
+        elif line.startswith(".Lfunc_end"):
+            name = ""
+        elif name and line:
+            found[name].append(line.strip())
+    return found
+
+
+_FUSED = re.compile(r"vfn?m(add|sub)\d+p[sd]|fml[as]")
+
+
+def _innermost_loops(body: list[str]) -> Iterator[list[str]]:
+    """The lines from a label to the jump back to it, where they hold multiply-adds and no other loop."""
+    labels = {line[:-1]: i for i, line in enumerate(body) if line.endswith(":")}
+    loops = []
+    for i, line in enumerate(body):
+        jump = re.match(r"(?:j\w+|b(?:\.\w+)?|cbn?z\s+\w+,|tbn?z\s+\w+, \S+)\s+(\.L\w+)$", line)
+        if jump and labels.get(jump[1], i) < i:
+            loops.append((labels[jump[1]], i))
+    for first, last in loops:
+        lines = body[first + 1 : last]
+        inner = any(first <= a and b <= last and (a, b) != (first, last) for a, b in loops)
+        if not inner and any(_FUSED.match(line) for line in lines):
+            yield lines
+
+
+def _expected(tile: Tile) -> list[int]:
+    """Multiply-adds of every innermost loop; a tile of rows has one for each run of its rows."""
+    if tile.dataflow != "rows":
+        return [tile.rows * tile.vectors]
+    return sorted(
+        (last - first + 1) * tile.vectors for first in range(tile.rows) for last in range(first, tile.rows)
+    )
+
+
+def _assert_tight(body: list[str], tile: Tile, isa: str) -> None:
+    loops = list(_innermost_loops(body))
+    assert sorted(sum(bool(_FUSED.match(x)) for x in lines) for lines in loops) == _expected(tile)
+    # Where the frame pointer is none, rbp is a register like any other.
+    frame = r"\(%rsp|\(%rbp" if "movq\t%rsp, %rbp" in body else r"\(%rsp"
+    for lines in loops:
+        text = "\n".join(lines)
+        assert not re.search(frame + r"|\bpush|\bpop|\bcall", text), (
+            f"stack traffic in the innermost loop:\n{text}"
+        )
+        # The target comes last; only comparisons end in an operand that they read.
+        stores = [x for x in lines if x.endswith(")") and not x.startswith(("cmp", "test"))]
+        assert not stores, "a store in the innermost loop"
+        assert not any(x.endswith(":") for x in lines), "a branch in the innermost loop"
+        fused = [x for x in lines if _FUSED.match(x)]
+        assert all(x.count(f"%{_REGISTER[isa]}") >= 2 for x in fused), "narrower than the vector registers"
+        # Each vector and each broadcast is read once, and one entry of the table of terms.
+        rows = len(fused) // tile.vectors
+        assert sum("(" in x and not x.startswith("lea") for x in lines) <= rows + tile.vectors + 1, text
+
+
+@cache
+def _tile_bodies(isa: str, accumulator: str) -> dict[str, list[str]]:
+    source = tiles_source(accumulator, INSTRUCTION_SETS[isa], _tiles(isa))
+    return _bodies(compile_assembly(source, INSTRUCTION_SETS[isa]))
+
+
+@pytest.mark.parametrize(("isa", "accumulator"), list(product(_X86, _ITEM)))
+def test_register_tiles_stay_in_registers(isa: str, accumulator: str) -> None:
+    for tile in _tiles(isa):
+        _assert_tight(_tile_bodies(isa, accumulator)[tile.name], tile, isa)
+
+
+@pytest.mark.parametrize(("isa", "dtype"), list(product(_X86, _ITEM)))
+def test_tiles_of_the_weight_gradient_stay_in_registers(isa: str, dtype: str) -> None:
+    tiles = _gradient_tiles(isa, dtype)
+    assert {tile.vectors for tile in tiles} == set(range(1, 1 + max(tile.vectors for tile in tiles)))
+    for tile in tiles:
+        source = gradient_source(Recipe(dtype, isa, "width", "any", 1, 1), tile)
+        assembly = _bodies(compile_assembly(source, INSTRUCTION_SETS[isa]))
+        _assert_tight(assembly[tile.name], tile, isa)
+
+
+def test_accumulators_and_operands_fit_the_registers() -> None:
+    for isa in INSTRUCTION_SETS.values():
+        for tile in (*_tiles(isa.name), *(t for d in _ITEM for t in _gradient_tiles(isa.name, d))):
+            assert tile.rows * tile.vectors + tile.vectors + 1 <= isa.registers, (isa.name, tile)
+
+
+def test_a_tile_that_does_not_fit_is_found_out() -> None:
+    """The reader of assembly must see spills where there are some, else the tests above could not fail."""
+    tile = Tile("pixels", 10, 4)
+    isa = INSTRUCTION_SETS["avx512"]
+    body = _bodies(compile_assembly(tiles_source("float32", isa, (tile,)), isa))[tile.name]
+    assert [sum(bool(_FUSED.match(x)) for x in lines) for lines in _innermost_loops(body)] == [40]
+    with pytest.raises(AssertionError, match="stack traffic"):
+        _assert_tight(body, tile, "avx512")
+
+
+# -- the text ------------------------------------------------------------------------------------------------
+
+
+def _recipes(isa: str) -> list[Recipe]:
+    """Every value of every field at least once, and each pair of steps."""
+    dtypes, units = ("float32", "float64", "bfloat16", "float16"), ("width", "channel", "any")
+    made = []
+    for n, (in_step, out_step) in enumerate(product(range(5), (0, 1, 2, 3, 4, 8))):
+        in_unit = units[n % 3]
+        made.append(Recipe(dtypes[n % 4], isa, in_unit, ("width", "any")[n // 3 % 2], in_step, out_step))  # type: ignore[arg-type]
+    return made
+
+
+def _sources(isa: str) -> dict[str, str]:
+    """Everything that is compiled for an instruction set, by name."""
+    found = {f"gather {r.name}": gather_source(r) for r in _recipes(isa)}
+    for r in _recipes(isa)[::4]:
+        for tile in _gradient_tiles(isa, r.dtype)[-1:]:
+            found[f"gradient {r.name}"] = gradient_source(r, tile)
+    found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
+    found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], _tiles(isa)) for d in _ITEM}
+    return found | {"fingerprint": fingerprint_source()}
+
+
+def _digest() -> str:
+    """Of all text, for comparison between processes."""
+    text = "".join(name + source for isa in INSTRUCTION_SETS for name, source in _sources(isa).items())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_recipes_cover_every_value() -> None:
+    recipes = _recipes("avx512")
+    assert {r.dtype for r in recipes} == {"float32", "float64", "bfloat16", "float16"}
+    assert {(r.in_unit, r.out_unit) for r in recipes} == set(
+        product(("width", "channel", "any"), ("width", "any"))
+    )
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_the_same_recipe_gives_the_same_text_twice(isa: str) -> None:
+    assert _sources(isa) == _sources(isa)
+
+
+def test_other_processes_write_the_same_text() -> None:
+    """Nothing hangs on the order of a set, else each process would compile anew."""
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", "from tests.test_codegen import _digest; print(_digest())"],
+            cwd=_ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+            timeout=120, check=True,
+        )  # fmt: skip
+        assert done.stdout.split()[-1] == _digest()
+
+
+def test_recipes_that_differ_give_other_code() -> None:
+    """Two recipes of one name would be one kernel in memory."""
+    for isa in INSTRUCTION_SETS:
+        recipes = _recipes(isa)
+        assert len({r.name for r in recipes}) == len(recipes) == len({gather_source(r) for r in recipes})
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_addresses_are_never_integers(isa: str) -> None:
+    for name, source in _sources(isa).items():
+        assert not re.search(r"ptrtoint|inttoptr|addrspace|inline|asm", source), name
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_products_and_sums_are_fused_and_nothing_may_be_reordered(isa: str) -> None:
+    """Law 4: one rounding a term, and no licence for the compiler to take another order."""
+    for name, source in _sources(isa).items():
+        assert not re.search(
+            r"\b(fast|reassoc|contract|nnan|ninf|nsz|arcp|afn|fmuladd|fsub|fdiv)\b", source
+        ), name
+        if name.startswith("tiles"):
+            assert "llvm.fma." in source
+            assert not re.search(r"\bf(add|mul)\b", source), name
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_the_text_holds_no_size(isa: str) -> None:
+    """Law 6: its integers are steps, lanes, blocks and places in the argument blocks, all of them small."""
+    tile = INSTRUCTION_SETS[isa].registers * INSTRUCTION_SETS[isa].lanes(4)
+    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, WIDEST)
+    no_number = re.compile(r"[%@][\w.]+|\bi\d+\b|<[^>]*>|\[\d+ x \w+\]|align \d+|#0|;.*")
+    for name, source in _sources(isa).items():
+        code = [no_number.sub("", line) for line in source.splitlines() if re.search(r"\bi64\b", line)]
+        numbers = {int(n) for line in code for n in re.findall(r"-?\b\d+\b", line)}
+        assert len(numbers) > 3 or name.startswith("tiles")
+        assert min(numbers) >= -1
+        assert max(numbers) <= most, name
+
+
+def test_module_text_says_what_it_is() -> None:
+    for isa in INSTRUCTION_SETS:
+        for recipe in _recipes(isa):
+            assert gather_source(recipe).splitlines()[0] == f"; outstride gather_{recipe.name}"
+
+
+# -- every target --------------------------------------------------------------------------------------------
+
+
+def _machine_number(code: bytes) -> int:
+    assert code[:4] == b"\x7fELF"
+    return int.from_bytes(code[18:20], "little")
+
+
+def test_everything_compiles_for_aarch64() -> None:
+    isa = INSTRUCTION_SETS["neon"]
+    for name, source in _sources("neon").items():
+        code = compile_object(source, isa)
+        assert _machine_number(code) == 183, name
+        assert b"run\0" in code or name.startswith("tiles"), f"{name} has no entry point"
+
+
+@pytest.mark.parametrize("accumulator", _ITEM)
+def test_tiles_for_aarch64_multiply_and_add_in_vectors(accumulator: str) -> None:
+    bodies = _tile_bodies("neon", accumulator)
+    for tile in _tiles("neon"):
+        loops = list(_innermost_loops(bodies[tile.name]))
+        counts = Counter(sum(bool(_FUSED.match(x)) for x in lines) for lines in loops)
+        assert sorted(counts.elements()) == _expected(tile)
+        assert not any(re.search(r"\[sp|\bbl\b", x) for lines in loops for x in lines), tile
+
+
+@pytest.mark.parametrize("isa", _X86)
+def test_everything_compiles_for_x86(isa: str) -> None:
+    for name, source in list(_sources(isa).items())[::3]:
+        assert _machine_number(compile_object(source, INSTRUCTION_SETS[isa])) == 62, name
+
+
+# -- the writer ----------------------------------------------------------------------------------------------
+
+
+def test_integers_fold_as_python_does() -> None:
+    f = Function("f", [("n", I64)])
+    (n,) = f.parameters
+    assert (f.add(2, 3), f.sub(2, 3), f.mul(2, 3), f.div(7, 2), f.rem(7, 2)) == (5, -1, 6, 3, 1)
+    assert (f.minimum(2, 3), f.maximum(2, 3), f.ceil_div(7, 2)) == (2, 3, 4)
+    assert all(x is n for x in (f.add(n, 0), f.add(0, n), f.sub(n, 0), f.mul(n, 1), f.mul(1, n), f.div(n, 1)))
+    assert (f.mul(n, 0), f.mul(0, n), f.rem(n, 1)) == (0, 0, 0)
+    assert f.text().count("%v") == 0, "what folds leaves no instruction"
+
+
+def test_loops_run_as_range_does() -> None:
+    """Written, compiled and run: the indices that a loop goes through."""
+    f = Function("run", [("block", "ptr")])
+    (block,) = f.parameters
+    start, stop, step = (f.load_i64(block, i) for i in range(3))
+    with f.loop(start, stop, step) as i, f.loop(0, 2) as j, f.when(f.compare("eq", j, 1)):
+        count = f.load_i64(block, 3)
+        f.store(i, f.at(block, f.add(count, 4), I64), 8)
+        f.store(f.i64(f.add(count, 1)), f.at(block, 3, I64), 8)
+    kernel = runtime.kernel("test_loops", lambda: module([f], "loops"), runtime.machine().instruction_set)
+    for bounds in ((0, 5, 1), (2, 11, 3), (4, 4, 1), (7, 3, 2), (-3, 3, 2)):
+        values = array("q", [*bounds, 0, *[0] * 20])
+        kernel.alone(values.buffer_info()[0])
+        assert list(values[4 : 4 + values[3]]) == list(range(*bounds))
+
+
+# -- fingerprints --------------------------------------------------------------------------------------------
+
+
+def _fingerprint(data: bytes, first: int, step: int) -> list[int]:
+    """The kernel's sums of lines first, first + step, ... of 64 bytes and of the bytes behind the last."""
+    isa = runtime.machine().instruction_set
+    memory = (ctypes.c_char * max(1, len(data))).from_buffer_copy(data or b"\0")
+    result = array("q", bytes(8 * RESULT_WORDS))
+    values = {
+        "data_at": ctypes.addressof(memory), "size_bytes": len(data), "first_line": first, "line_step": step,
+        "result_at": result.buffer_info()[0],
+    }  # fmt: skip
+    block = array("q", [values[name] for name in FINGERPRINT_ARGUMENTS])
+    runtime.kernel("fingerprint", fingerprint_source, isa).alone(block.buffer_info()[0])
+    return [n % 2**64 for n in result]
+
+
+def _by_hand(data: bytes, first: int, step: int) -> list[int]:
+    words, sums = [0] * WORDS, [0] * WORDS
+    lines = len(data) // LINE_BYTES
+    parts = [
+        [int.from_bytes(data[64 * i + 8 * k : 64 * i + 8 * k + 8], "little") for k in range(WORDS)]
+        for i in range(first, lines, step)
+    ]
+    parts += [[byte, *[0] * (WORDS - 1)] for byte in data[lines * LINE_BYTES :]]
+    for part in parts:
+        words = [(a + b) % 2**64 for a, b in zip(words, part, strict=True)]
+        sums = [(a + b) % 2**64 for a, b in zip(sums, words, strict=True)]
+    return words + sums
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 63, 64, 65, 640, 1000])
+@pytest.mark.parametrize(("first", "step"), [(0, 1), (0, 8), (3, 8)])
+def test_fingerprints_are_both_sums(size: int, first: int, step: int) -> None:
+    data = random.Random(size).randbytes(size)
+    assert _fingerprint(data, first, step) == _by_hand(data, first, step)
+
+
+def test_fingerprints_tell_every_bit_and_every_exchange() -> None:
+    data = random.Random(5).randbytes(200)
+    before = _fingerprint(data, 0, 1)
+    for bit in range(0, 8 * len(data), 37):
+        changed = bytearray(data)
+        changed[bit // 8] ^= 1 << bit % 8
+        assert _fingerprint(bytes(changed), 0, 1) != before, f"bit {bit}"
+    for a, b in ((0, 64), (8, 72), (0, 8), (64, 128), (192, 193)):
+        changed = bytearray(data)
+        width = 8 if b < 192 else 1
+        changed[a : a + width], changed[b : b + width] = data[b : b + width], data[a : a + width]
+        assert _fingerprint(bytes(changed), 0, 1) != before, (a, b)
+
+
+def test_arguments_have_one_place_each() -> None:
+    for names in (ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS, FINGERPRINT_ARGUMENTS):
+        assert len(set(names)) == len(names)

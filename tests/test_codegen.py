@@ -1,4 +1,4 @@
-"""Generated code by its structure: tiles keep their sums in registers, text holds no size and never varies."""
+"""Generated code by its structure: tiles keep their sums in registers, text holds no size."""
 
 from __future__ import annotations
 

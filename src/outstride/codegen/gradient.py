@@ -16,6 +16,7 @@ from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.microkernel import microkernel
 from outstride.codegen.strip import copy_row, pack_function, zeros
 from outstride.codegen.tasks import read_arguments, take_tasks
+from outstride.codegen.transpose import transpose
 from outstride.planner.machine import INSTRUCTION_SETS
 from outstride.planner.recipe import Recipe, Tile
 
@@ -89,21 +90,53 @@ def _panel(
         place = f.add(image, f.mul(f.add(box.start[1], d), a["y_stride_d"]))
         place = f.add(place, f.mul(f.add(box.start[2], h), a["y_stride_h"]))
         line = f.at(y, f.add(place, f.mul(box.start[3], a["y_stride_w"])), e.storage)
-        if recipe.out_unit == "channel":
-            with f.loop(0, box.count[3]) as w:
-                pixel = f.at(target, f.mul(w, width), e.accumulator)
-                zeros(f, e, lanes, pixel, 0, width)
-                copy_row(f, e, lanes, f.at(line, f.mul(w, a["y_stride_w"]), e.storage), pixel, outputs)
-        else:
-            with f.loop(0, outputs) as o:
-                source = f.at(line, f.mul(o, a["y_stride_m"]), e.storage)
-                with f.loop(0, box.count[3]) as w:
-                    item = elements.load(f, e, f.at(source, f.mul(w, a["y_stride_w"]), e.storage), 1)
-                    f.store(item, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
-            with f.when(f.compare("slt", outputs, width)), f.loop(0, box.count[3]) as w:
-                zero = elements.zero(e, 1)
-                with f.loop(outputs, width) as o:
-                    f.store(zero, f.at(target, f.add(f.mul(w, width), o), e.accumulator), e.accumulator_bytes)
+        fill = {"channel": _panel_pixels, "width": _panel_squares, "any": _panel_elements}[recipe.out_unit]
+        fill(f, width, e, lanes, a, line, target, box.count[3], outputs)
+
+
+def _panel_pixels(
+    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
+    pixels: Operand, outputs: Operand,
+) -> None:  # fmt: skip
+    """Outputs lie side by side already."""
+    with f.loop(0, pixels) as w:
+        pixel = f.at(target, f.mul(w, width), e.accumulator)
+        zeros(f, e, lanes, pixel, 0, width)
+        copy_row(f, e, lanes, f.at(line, f.mul(w, a["y_stride_w"]), e.storage), pixel, outputs)
+
+
+def _panel_squares(
+    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
+    pixels: Operand, outputs: Operand,
+) -> None:  # fmt: skip
+    """Pixels lie side by side: squares of pixels by outputs are transposed, and what runs on is overwritten later."""
+    with f.loop(0, width, lanes) as o, f.loop(0, pixels, lanes) as w:
+        rows = []
+        for i in range(lanes):
+            output = f.add(o, i)
+            source = f.at(line, f.add(f.mul(output, a["y_stride_m"]), w), e.storage)
+            count = f.select(f.compare("slt", output, outputs), f.sub(pixels, w), 0)
+            inside = elements.lanes_within(f, 0, count, lanes)
+            rows.append(elements.load_masked(f, e, source, lanes, inside))
+        for j, column in enumerate(transpose(f, rows)):
+            place = f.add(f.mul(f.add(w, j), width), o)
+            f.store(column, f.at(target, place, e.accumulator), e.accumulator_bytes)
+
+
+def _panel_elements(
+    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
+    pixels: Operand, outputs: Operand,
+) -> None:  # fmt: skip
+    """Nothing lies side by side."""
+    del lanes
+    with f.loop(0, pixels) as w:
+        pixel = f.at(target, f.mul(w, width), e.accumulator)
+        source = f.at(line, f.mul(w, a["y_stride_w"]), e.storage)
+        with f.loop(0, outputs) as o:
+            item = elements.load(f, e, f.at(source, f.mul(o, a["y_stride_m"]), e.storage), 1)
+            f.store(item, f.at(pixel, o, e.accumulator), e.accumulator_bytes)
+        with f.loop(outputs, width) as o:
+            f.store(elements.zero(e, 1), f.at(pixel, o, e.accumulator), e.accumulator_bytes)
 
 
 def _tiles(

@@ -10,14 +10,15 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from outstride.ops.dots import DotCall
 from outstride.ops.gather import GatherCall
-from outstride.ops.gradient import GradientCall
+from outstride.ops.gradient import GradientCall, gradient_call
 from outstride.ops.layout import empty_result, result_format
 from outstride.runtime import LARGE, chosen, prefer_large
 
 _LIMIT = 1024
 _calls: OrderedDict[object, _Found] = OrderedDict()
-_gradients: OrderedDict[object, GradientCall] = OrderedDict()
+_gradients: OrderedDict[object, GradientCall | DotCall] = OrderedDict()
 _Call = TypeVar("_Call")
 
 
@@ -102,6 +103,6 @@ def conv_weight(
     )  # fmt: skip
     call = _gradients.get(key)
     if call is None:
-        call = GradientCall(x, y, kernel_size, stride, padding, dilation, groups, threads)
+        call = gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
         _keep(_gradients, key, call)
     return call(x, y)

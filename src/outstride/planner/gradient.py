@@ -142,7 +142,8 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     p, s = plan.problem, plan.strip
     item = ACCUMULATOR_BYTES[p.dtype]
     panel = round_up_line(item * (s.elements + plan.width + 64))
-    terms = panel + round_up_line(item * (prod(plan.box) * plan.width + 64))
+    # Squares of pixels by outputs run over the last row's end by less than a vector of pixels.
+    terms = panel + round_up_line(item * ((prod(plan.box) + plan.lanes) * plan.width + 64))
     scratch = terms + round_up_line(4 * prod(plan.box) + 64)
     scalars = box_scalars(plan.axes, plan.box, s, p.batch) | {
         "scratch_bytes": scratch, "tasks": plan.tasks,

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 #: smallest first-level cache in use.
 CHANNEL_BLOCK = 64
 
+#: Bytes of the vector that dot products sum in, on every machine: it is part of the order of summation.
+DOT_BYTES = 64
+
 
 @dataclass(frozen=True)
 class InstructionSet:

@@ -1,0 +1,45 @@
+"""Calls of the weight-gradient kernels for groups of few outputs."""
+
+from __future__ import annotations
+
+from array import array
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from outstride.codegen.arguments import DOT_INDEX
+from outstride.codegen.dots import dots_source
+from outstride.ops.blocks import Block, address
+from outstride.planner.dots import dot_scalars, plan_dots
+from outstride.planner.gradient import GradientProblem
+from outstride.planner.tables import residue_planes
+from outstride.runtime import kernel, machine, scratch
+
+_X, _Y, _W, _SCRATCH = (DOT_INDEX[n] for n in ("x_at", "y_at", "w_at", "scratch_at"))
+
+
+class DotCall:
+    """One kernel for one problem and one set of strides."""
+
+    def __init__(
+        self, problem: GradientProblem, strides: dict[str, int], shape: tuple[int, ...], threads: int
+    ) -> None:
+        self.plan = plan = plan_dots(problem, machine())
+        self.shape = shape
+        self.workers = min(threads, plan.tasks)
+        scalars, taps, scratch_bytes = dot_scalars(plan)
+        self._scratch_bytes = scratch_bytes * self.workers
+        source = partial(dots_source, plan.recipe, plan.taps_at_once)
+        self._kernel = kernel(f"dots_{plan.recipe.name}", source, plan.machine.instruction_set)
+        tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
+        self._block = Block(DOT_INDEX, scalars | strides, tables)
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient, in the dtype of x."""
+        result = torch.empty(self.shape, dtype=x.dtype)
+        block = self._block.fresh()
+        block[_X], block[_Y], block[_W] = x.data_ptr(), y.data_ptr(), result.data_ptr()
+        block[_SCRATCH] = scratch(self._scratch_bytes)
+        self._kernel.launch(address(block), self.workers)
+        return result

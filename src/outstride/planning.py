@@ -1,4 +1,4 @@
-"""`outstride.plan`: what would run for a layer at a size, why, and what it costs; or why the engine declines."""
+"""`outstride.plan`: what would run for a layer at a size, why, what it costs; or why the engine declines."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ class KernelPlan:
             return facts
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
-            "operator": problem.operator, "flops": problem.flops,
-            "bytes": problem.bytes, "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
-            "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors], "lanes": plan.lanes,
+            "operator": problem.operator, "flops": problem.flops, "bytes": problem.bytes,
+            "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
+            "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
+            "lanes": plan.lanes,
             "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
             "box": list(blocks.box), "channels_per_pass": blocks.channels_per_pass,
             "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
@@ -77,7 +78,9 @@ class KernelPlan:
 
     def _accepted(self) -> GatherPlan:
         if self.detail is None:
-            raise ArgumentError(f"'layer' must be one that the engine serves: got {self.layer}; {self.declines}.")
+            raise ArgumentError(
+                f"'layer' must be one that the engine serves: got {self.layer}; {self.declines}."
+            )
         return self.detail
 
 
@@ -101,15 +104,17 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
           declines: the engine computes float32, float64, bfloat16, float16, not complex64; torch runs it
     """
     if not isinstance(layer, _LAYERS):
-        raise ArgumentError(f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}.")
+        raise ArgumentError(
+            f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}."
+        )
     weight, bias = layer.weight, layer.bias
     transposed = isinstance(layer, _LAYERS[3:])
     nd = weight.dim() - 2
     call = check(
         nd, transposed, tuple(input_shape), tuple(weight.shape), None if bias is None else tuple(bias.shape),
         Request(
-            layer.stride, layer.padding, layer.dilation, layer.groups, layer.output_padding if transposed else 0,
-            None, layer.padding_mode,
+            layer.stride, layer.padding, layer.dilation, layer.groups,
+            layer.output_padding if transposed else 0, None, layer.padding_mode,
         ),
     )  # fmt: skip
     made = weight.shape[1] * layer.groups if transposed else weight.shape[0]
@@ -125,9 +130,12 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         size = tuple(i + low + high for i, (low, high) in zip(size, call.pairs, strict=True))
     x, w, y = (
         torch.empty(shape, dtype=weight.dtype, device="meta")
-        for shape in ((batch, input_shape[-nd - 1], *size), tuple(weight.shape), (batch, made, *call.contracted_size))
-    )
-    detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, torch.get_num_threads())
+        for shape in (
+            (batch, input_shape[-nd - 1], *size), tuple(weight.shape), (batch, made, *call.contracted_size)
+        )
+    )  # fmt: skip
+    threads = torch.get_num_threads()
+    detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, threads)
     return KernelPlan(repr(layer), tuple(input_shape), shape, name, None, detail)
 
 
@@ -137,26 +145,30 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     assert plan is not None
     problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
     lanes = plan.lanes
-    groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + (", ..." if len(plan.groups) > 4 else "")
+    more = ", ..." if len(plan.groups) > 4 else ""
+    groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + more
     size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels"
     if plan.tile.dataflow == "pixels":
         tile = f"{size}: inputs in lanes, weights broadcast"
     else:
         tile = f"{size}: weights in lanes, inputs broadcast"
-    item = 8 if problem.dtype == "float64" else 4
+    kilobytes = blocks.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
     return [
         ("result", f"{whole.output_shape} by {problem.operator}"),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
-        ("phases", f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64"),
+        (
+            "phases",
+            f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64",
+        ),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
         ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width) a task"),
-        ("strip", f"{blocks.strip.elements * item / 1024:.0f} KB of packed input, {passes} pass(es) over the channels"),
+        ("strip", f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels"),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),
         ("kernel", f"gather_{recipe.name}, {plan.tile.name}"),
-    ]  # fmt: skip
+    ]
 
 
 def useful_share(plan: GatherPlan) -> float:

@@ -83,8 +83,9 @@ FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}
 
 #: The argument block of a weight-gradient kernel of dot products.
 DOT_ARGUMENTS = (
-    "x_at", "y_at", "w_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "sums_bytes_offset",
-    "boxes", "batch", "image_block", "images", *_each("tasks"), *_each("cells"), *_each("block"),
+    "x_at", "y_at", "w_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "sums_bytes_offset", "boxes", "batch", "image_block", "images",
+    *_each("tasks"), *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",
     *_STRIP, *_STRIDES,
     "channels", "outputs", "taps", "taps_at",

@@ -1,7 +1,7 @@
 """The weight gradient where a group has few outputs: dot products along the width.
 
-With fewer outputs than lanes the gradients of neighbouring outputs fill no vector, so here the vectors run along the
-width of both operands and every (output, channel, tap) keeps a vector of sums until the end:
+With fewer outputs than lanes the gradients of neighbouring outputs fill no vector, so here the vectors run
+along the width of both operands and every (output, channel, tap) keeps a vector of sums until the end:
 
     for c in channels:
         pack channel c of every box's surroundings
@@ -33,13 +33,13 @@ def dots_source(recipe: Recipe, taps_at_once: int) -> str:
     functions = [
         pack_function(recipe, e, native, DOT_INDEX),
         _line(recipe, e, lanes, taps_at_once),
-        _task(recipe, e, lanes, taps_at_once),
+        _task(e, lanes, taps_at_once),
         take_tasks(DOT_INDEX),
     ]
     return module(functions, f"outstride dots_{recipe.name}")
 
 
-def _task(recipe: Recipe, e: Element, lanes: int, taps_at_once: int) -> Function:
+def _task(e: Element, lanes: int, taps_at_once: int) -> Function:
     """One channel of one group: all its outputs and taps over all boxes."""
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
     block, strip, number = f.parameters
@@ -89,10 +89,10 @@ def fold(f: Function, e: Element, value: Value, lanes: int) -> Value:
 
 
 def _line(recipe: Recipe, e: Element, lanes: int, taps_at_once: int) -> Function:
-    """`line(block, strip, y, sums, tap, box)`: some taps of one output over a box; taps beyond the last repeat it."""
+    """`line(block, strip, y, sums, tap, box)`: some taps of one output; those beyond the last repeat it."""
     box_parameters = [(f"b{i}", I64) for i in range(8)]
-    f = Function("line", [("block", PTR), ("strip", PTR), ("y", PTR), ("sums", PTR), ("tap", I64), *box_parameters],
-                 internal=True)  # fmt: skip
+    parameters = [("block", PTR), ("strip", PTR), ("y", PTR), ("sums", PTR), ("tap", I64), *box_parameters]
+    f = Function("line", parameters, internal=True)
     block, strip, y, sums, tap, *numbers = f.parameters
     a = read_arguments(f, block, DOT_INDEX)
     box = Box.of(numbers)

@@ -109,7 +109,7 @@ def _panel_squares(
     f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
     pixels: Operand, outputs: Operand,
 ) -> None:  # fmt: skip
-    """Pixels lie side by side: squares of pixels by outputs are transposed, and what runs on is overwritten later."""
+    """Pixels lie side by side: squares of pixels by outputs are transposed; what runs on is overwritten."""
     with f.loop(0, width, lanes) as o, f.loop(0, pixels, lanes) as w:
         rows = []
         for i in range(lanes):

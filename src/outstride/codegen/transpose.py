@@ -11,7 +11,8 @@ from outstride.codegen.ir import Function, Value
 def transpose(f: Function, vectors: Sequence[Value]) -> list[Value]:
     """Vector j of the result holds lane j of every given vector; there are as many vectors as lanes.
 
-    Blocks off the diagonal are exchanged, first those of half the square's size, then of a quarter, down to single lanes.
+    Blocks off the diagonal are exchanged, first those of half the square's size, then of a quarter, down to
+    single lanes.
     """
     square = list(vectors)
     lanes = len(square)

@@ -63,7 +63,7 @@ def _row(
     f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], nothing: Value, source: Value,
     present: Value, row: Operand, tap: Operand, begin: Operand,
 ) -> tuple[Value, Operand]:  # fmt: skip
-    """Where a row's weights begin at a tap and channel, and their pitch; a row of no output reads one zero."""
+    """Where a row's weights begin at a tap and channel, and their pitch; a row of no output reads a zero."""
     member = f.rem(row, g["members"])
     offset = f.load_i64(g["taps_at"], f.add(f.mul(member, g["taps"]), tap))
     place = f.add(f.mul(f.div(row, g["members"]), a["w_stride_m"]), offset)
@@ -73,7 +73,7 @@ def _row(
 
 
 def _mark_spoiled(f: Function, e: Element, a: dict[str, Value], packed: Value) -> None:
-    """Go once more over the chunk, which is in the cache: 0 * w is 0 for a finite weight and NaN for any other."""
+    """Go again over the chunk, which is in the cache: 0 * w is 0 for a finite weight, NaN for any other."""
     lanes = 64 // e.accumulator_bytes
     vector = vector_type(lanes, e.accumulator)
     sums = f.variable(vector, elements.zero(e, lanes))

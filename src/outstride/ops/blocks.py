@@ -1,4 +1,4 @@
-"""Argument blocks: arrays of i64 that hold scalars by name and the addresses of tables that live as long as they."""
+"""Argument blocks: arrays of i64 with scalars by name and addresses of tables, kept alive as long as they."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 class Block:
     """A template of an argument block; `fresh` copies it for one call."""
 
-    def __init__(self, index: Mapping[str, int], scalars: Mapping[str, int], tables: Mapping[str, array[int]]) -> None:
+    def __init__(
+        self, index: Mapping[str, int], scalars: Mapping[str, int], tables: Mapping[str, array[int]]
+    ) -> None:
         self.index = index
         self._tables = tables
         values = [0] * len(index)

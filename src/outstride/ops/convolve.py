@@ -182,7 +182,8 @@ def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) ->
         dtype = input.dtype
         if call.bordered:
             if dtype in _NARROW:
-                # The border's gradient adds to sums: in float32, so that it is rounded once. The result is the same.
+                # The border's gradient adds to sums: in float32, so that it is rounded once.
+                # The result is the same.
                 input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
             input = borders.pad(input, call.pairs, call.padding_mode)
         result = contractions.conv(input, weight, bias, *geometry).to(dtype)

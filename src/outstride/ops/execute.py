@@ -36,18 +36,20 @@ def conv_transpose(
 ) -> Tensor:  # fmt: skip
     """y (N, O, *i) and w (O, C/g, *k) to (N, C, *output_size): the adjoint of conv in x."""
     channels = w.shape[1] * groups
-    return _gather("conv_transpose", y, w, bias, stride, padding, output_size, dilation, groups, channels, out)
+    return _gather(
+        "conv_transpose", y, w, bias, stride, padding, output_size, dilation, groups, channels, out
+    )
 
 
 def _gather(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int],
-    padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int, channels: int,
-    out: Tensor | None,
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, bias: Tensor | None,
+    stride: Sequence[int], padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int],
+    groups: int, channels: int, out: Tensor | None,
 ) -> Tensor:  # fmt: skip
     threads = torch.get_num_threads()
     key = (
-        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation, groups,
-        None if out is None else out.stride(), threads, chosen(),
+        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
+        groups, None if out is None else out.stride(), threads, chosen(),
     )  # fmt: skip
     try:
         found = _calls.get(key)

@@ -1,8 +1,8 @@
 """Fingerprints of weights: seen changes that no version counter counts.
 
-A weight of up to 1 MB is read whole at every call. Of a larger one a call reads every eighth line of 64 bytes, another
-eighth the next time: a change of all elements, or of 128 neighbouring ones, is seen at once, a lone element's within
-eight calls.
+A weight of up to 1 MB is read whole at every call. Of a larger one a call reads every eighth line of 64
+bytes, another eighth the next time: a change of all elements, or of 128 neighbouring ones, is seen at once,
+a lone element's within eight calls.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Fingerprints:
         shares = 1 if size <= _WHOLE_BYTES else _SHARES
         self._run = kernel("fingerprint", fingerprint_source, machine().instruction_set).alone
         self._turn = 0
-        # Each share has a block and a result of its own: threads that check at the same time write the same values.
+        # Each share has a block and a result of its own: threads that check at the same time write the same
+        # values.
         self._shares = []
         for share in range(shares):
             result = array("q", bytes(8 * RESULT_WORDS))

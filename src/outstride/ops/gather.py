@@ -26,8 +26,8 @@ class GatherCall:
     """One kernel for one problem and one set of strides."""
 
     def __init__(
-        self, operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-        padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
+        self, operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor,
+        stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
     ) -> None:  # fmt: skip
         self.plan = plan = plan_of(operator, x, w, y, stride, padding, dilation, groups, threads)
         problem = plan.problem
@@ -36,7 +36,8 @@ class GatherCall:
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
-        self._kernel = kernel(f"gather_{plan.recipe.name}", lambda: gather_source(plan.recipe), plan.machine.instruction_set)
+        name, isa = f"gather_{plan.recipe.name}", plan.machine.instruction_set
+        self._kernel = kernel(name, lambda: gather_source(plan.recipe), isa)
         per_group = w.shape[0] // groups * ws[0]
         strides = WeightStrides(
             per_group, ws[0] if forward else ws[1], ws[1] if forward else ws[0], three(ws[2:], 0)
@@ -54,8 +55,9 @@ class GatherCall:
                 tables[f"{stem}_{i}"] = values
             rows.append(
                 {
-                    "tiles": g.tiles, "taps": g.taps, "tap_offsets_at": address(offsets), "runs_at": address(runs),
-                    "runs_offset": g.runs_offset, "full_at": address(full), "rest_at": address(rest),
+                    "tiles": g.tiles, "taps": g.taps, "tap_offsets_at": address(offsets),
+                    "runs_at": address(runs), "runs_offset": g.runs_offset,
+                    "full_at": address(full), "rest_at": address(rest),
                     "w_offset": g.w_offset, "row": g.row,
                     "w_tile_stride": g.taps * problem.channels * plan.tile_rows,
                     "w_block_stride": weight_block_stride(plan, g),

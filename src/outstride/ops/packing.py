@@ -21,7 +21,7 @@ from outstride.runtime import kernel, prefer_large
 
 @dataclass(frozen=True)
 class WeightStrides:
-    """Elements between groups, outputs, channels and kernel positions of a weight as a contraction sees it."""
+    """Elements between groups, outputs, channels and kernel positions of a weight as contractions see it."""
 
     group: int
     output: int
@@ -37,22 +37,28 @@ class Packer:
         self.elements = p.groups * made.chunks * made.chunk_weights
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
         form = (
-            p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides, plan.tile_rows,
-            plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
+            p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
+            plan.tile_rows, plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
         )  # fmt: skip
         self.key = sys.intern(repr(form))
-        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), plan.machine.instruction_set)
+        isa = plan.machine.instruction_set
+        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), isa)
         tables: dict[str, array[int]] = {}
         rows = []
         for i, g in enumerate(made.groups):
-            taps = array("q", [sum(k * s for k, s in zip(at, strides.kernel, strict=True)) for m in g.kernel for at in m])
+            places = [at for member in g.kernel for at in member]
+            taps = array("q", [sum(k * s for k, s in zip(at, strides.kernel, strict=True)) for at in places])
             tables[f"taps_{i}"] = taps
             rows.append(
-                {"tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset, "taps_at": address(taps)}
-            )
+                {
+                    "tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset,
+                    "taps_at": address(taps),
+                }
+            )  # fmt: skip
         tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
         scalars = {
-            "tasks": p.groups * made.chunks, "chunks": made.chunks, "chunk_outputs": plan.blocks.chunk_outputs,
+            "tasks": p.groups * made.chunks, "chunks": made.chunks,
+            "chunk_outputs": plan.blocks.chunk_outputs,
             "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
             "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
@@ -75,7 +81,7 @@ class Packer:
 
 #: Packed elements from which more than one thread is worth waking.
 _PARALLEL = 1 << 16
-#: Elements behind the packed weights: the mark of the packing kernel, and room for a vector that is read in advance.
+#: Elements behind the packed weights: the mark of the packing kernel, and room for a vector read in advance.
 _MARGIN = 64
 
 
@@ -116,7 +122,8 @@ class PackedWeights:
                 return kept.packed
         packed = packer.pack(weight, threads)
         if not weight.is_inference():  # such a tensor has no version
-            self._forms(weight)[packer.key] = _Kept(weight._version, weight.data_ptr(), packed, Fingerprints(weight))
+            kept = _Kept(weight._version, weight.data_ptr(), packed, Fingerprints(weight))
+            self._forms(weight)[packer.key] = kept
         return packed
 
     def _forms(self, weight: Tensor) -> dict[object, _Kept]:

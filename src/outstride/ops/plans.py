@@ -16,7 +16,8 @@ from outstride.planner.problem import Problem
 from outstride.runtime import assembly, decline, functions, machine
 
 __all__ = [
-    "DTYPES", "GatherPlan", "assembly_of", "declines", "plan_of", "problem_of", "source_of", "three", "tile_address",
+    "DTYPES", "GatherPlan", "assembly_of", "declines", "plan_of", "problem_of", "source_of", "three",
+    "tile_address",
 ]  # fmt: skip
 
 DTYPES = {
@@ -65,7 +66,7 @@ def _accumulator(plan: GatherPlan) -> str:
 
 
 def tile_address(plan: GatherPlan) -> int:
-    """Every tile that the layer may use at some size is compiled at once, so that another size compiles nothing."""
+    """Every tile that the layer may use at some size is compiled at once: another size compiles nothing."""
     isa, name = plan.machine.instruction_set, _accumulator(plan)
     addresses: dict[str, int] = {}
     for dataflows in (("pixels", "channels"), ("rows",)):

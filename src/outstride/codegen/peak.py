@@ -16,7 +16,7 @@ def chains(isa: InstructionSet) -> int:
 
 
 def peak_source(dtype: str, isa: InstructionSet) -> str:
-    """The LLVM IR of `run(block)`: `turns` times one multiply-add of every chain; the sums are stored at the end."""
+    """The LLVM IR of `run(block)`: `turns` times one multiply-add of every chain; sums are stored last."""
     e = ELEMENTS[dtype]
     lanes = isa.lanes(e.accumulator_bytes)
     f = Function("run", [("block", "ptr")])

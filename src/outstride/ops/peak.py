@@ -1,4 +1,4 @@
-"""How fast this machine multiplies and adds, measured now: the limit that a benchmark states its kernels against."""
+"""How fast this machine multiplies and adds, measured now: the limit to state a benchmark against."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TURNS = 1 << 17
 
 
 def peak(dtype: str = "float32") -> float:
-    """Measure the rate of fused multiply-adds on registers alone, in FLOP/s, on as many threads as torch uses.
+    """Measure the rate of fused multiply-adds in registers alone, in FLOP/s, on all of torch's threads.
 
     Args:
         dtype: "float32" or "float64"; narrower types are summed in float32.

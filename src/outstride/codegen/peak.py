@@ -23,6 +23,10 @@ def peak_source(dtype: str, isa: InstructionSet) -> str:
     a = read_arguments(f, f.parameters[0], PEAK_INDEX)
     vector = vector_type(lanes, e.accumulator)
     [sums] = zero_accumulators(f, e, 1, chains(isa), lanes)
+    # Each chain starts from a number of its own: equal chains would be computed once.
+    for i, value in enumerate(sums):
+        start = f.at(a["result_at"], i * lanes, e.accumulator)
+        f.set(value, f.load(vector, start, e.accumulator_bytes))
     factors = [
         f.load(vector, f.at(a["data_at"], i * lanes, e.accumulator), e.accumulator_bytes) for i in range(2)
     ]

@@ -21,9 +21,10 @@ from outstride import geometry
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.blocks import Strip
+from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
 from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.layout import Layout, layout, total_weights, weight_block_stride
-from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
+from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
 from outstride.planner.plan import GatherPlan, estimates, plan_for, tiles_for
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import DATAFLOWS, Unit
@@ -88,6 +89,15 @@ def _assert_defined(transposed: bool, size: int, output_size: int, *options: int
         for output, pairs in _gathered(axis).items():
             inside = [(k, u) for k, u in pairs if 0 <= u < size]
             assert inside == _defined(transposed, output, size, *options), (axis, output)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 6), st.integers(1, 4), st.integers(1, 30))
+def test_one_input_meets_one_kernel_element_an_output(
+    kernel: int, stride: int, padding: int, dilation: int, output_size: int
+) -> None:
+    """No zero is multiplied where a small map is unfolded from a single pixel."""
+    for axis in _axes(True, 1, output_size, kernel, stride, padding, dilation):
+        assert all(len(g.offsets) <= 1 for g in axis.groups)
 
 
 @given(
@@ -283,6 +293,10 @@ _SPECIAL = {
         "conv", "float32", 1, 1, 2, 5, (1, 1, 1500), (1, 1, 1492), (1, 1, 5), (1, 1, 1), (0, 0, 0), (1, 1, 2),
         "width", "width",
     ),
+    "wide and padded": Problem(
+        "conv", "float32", 1, 1, 2, 5, (1, 4, 150), (1, 4, 150), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1),
+        "width", "width",
+    ),
     "wide and strided": Problem(
         "conv_transpose", "bfloat16", 1, 1, 2, 3, (1, 1, 200), (1, 1, 603), (1, 1, 7), (1, 1, 3), (0, 0, 2),
         (1, 1, 1), "width", "width",
@@ -310,7 +324,7 @@ def _box(counts: Sequence[int], cells: Sequence[int], block: Sequence[int], numb
     return ranges
 
 
-def _boxes(plan: GatherPlan | GradientPlan, block: Sequence[int]) -> Iterator[list[range]]:
+def _boxes(plan: GatherPlan | GradientPlan | DotPlan, block: Sequence[int]) -> Iterator[list[range]]:
     cells = (plan.problem.batch, *(a.cells for a in plan.axes))
     counts = [ceil(c / b) for c, b in zip(cells, block, strict=True)]
     for number in range(prod(counts)):
@@ -526,6 +540,10 @@ def test_the_special_plans_are_what_they_are_for() -> None:
     assert {plan.tile.dataflow for some in plans.values() for plan in some} == set(DATAFLOWS)
     assert any(plan.blocks.nested for plan in plans["dilated in space"])
     assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in plans["wide"])
+    padded = [plan for plan in plans["wide and padded"] if plan.blocks.box[2] > 1]
+    assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in padded), (
+        "boxes of rows that end in the input"
+    )
     assert any(plan.axes[2].out_step > 1 and plan.blocks.box[3] > 64 for plan in plans["wide and strided"])
     assert any(plan.blocks.channels_per_pass < plan.problem.channels for plan in plans["same padding"])
     assert any(
@@ -771,8 +789,7 @@ def test_the_argument_block_is_filled_and_names_nothing_else(
 ) -> None:
     given_by_the_call = {n for n in FIXED if n.endswith("_at") or n.startswith(("x_stride", "y_stride"))}
     scalars = layout(plan_for(problem, machine, threads)).scalars
-    unread = {"pixel_words"}
-    assert set(scalars) == set(FIXED) - given_by_the_call - unread
+    assert set(scalars) == set(FIXED) - given_by_the_call
     assert not set(CALL) & set(FIXED)
     assert all(isinstance(v, int) for v in scalars.values())
     assert problem.flops == 2 * problem.terms
@@ -789,7 +806,7 @@ def _gradient_of(problem: Problem) -> GradientProblem:
     )  # fmt: skip
 
 
-@given(problems(), st.integers(1, 4000), st.data())
+@given(problems(), st.integers(1, 40_000), st.data())
 @settings(max_examples=100)
 def test_boxes_and_splits_of_the_weight_gradient_depend_on_the_problem_alone(
     problem: Problem, width: int, data: st.DataObject
@@ -798,6 +815,7 @@ def test_boxes_and_splits_of_the_weight_gradient_depend_on_the_problem_alone(
     large = replace(problem, output_size=_triple([*problem.output_size[:2], width]))
     gradient = _gradient_of(large)
     one = plan_gradient(gradient, _MACHINES[0], 1)
+    assert (one.splits - 1) * one.boxes_per_split < one.boxes <= one.splits * one.boxes_per_split
     for _ in range(4):
         moved = replace(
             gradient,
@@ -808,6 +826,7 @@ def test_boxes_and_splits_of_the_weight_gradient_depend_on_the_problem_alone(
         assert (other.box, other.boxes, other.splits, other.boxes_per_split) == (
             one.box, one.boxes, one.splits, one.boxes_per_split,
         )  # fmt: skip
+        assert plan_dots(moved, other.machine).box == plan_dots(gradient, _MACHINES[0]).box
 
 
 def test_the_splits_do_depend_on_the_problem() -> None:
@@ -865,6 +884,34 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
                 ]
                 wanted = [number and number + c * inputs for c in range(len(found))]
                 assert found.tolist() == wanted
+
+
+@given(*_CHOICES)
+@settings(max_examples=60)
+def test_dot_products_find_every_input(problem: Problem, machine: Machine, threads: int) -> None:
+    plan = plan_dots(_gradient_of(problem), machine)
+    p, strip = plan.problem, plan.strip
+    scalars, taps, scratch_bytes = dot_scalars(plan)
+    item = 8 if p.dtype == "float64" else 4
+    assert strip.elements * item <= scalars["sums_bytes_offset"]
+    assert DOT_BYTES * p.outputs * prod(p.kernel_size) <= scratch_bytes - scalars["sums_bytes_offset"]
+    assert scalars["tasks"] == p.groups * p.channels
+    boxes = list(_boxes(plan, plan.box))
+    assert len(boxes) == scalars["boxes"]
+    assert sum(prod(map(len, box)) for box in boxes) == p.batch * prod(p.output_size)
+    kernel = list(product(*(range(k) for k in p.kernel_size)))
+    overrun = _overrun(p.in_unit, plan.axes[2].in_step, machine, item)
+    for box in boxes:
+        one = _packed(plan.axes, strip, box, overrun)
+        for n, d, h, w in product(*(range(len(r)) for r in box)):
+            place = n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
+            output = [r[i] for r, i in zip(box[1:], (d, h, w), strict=True)]
+            for tap, k in zip(taps, kernel, strict=True):
+                u = _read(replace(problem, operator="conv"), output, k)
+                number = 0
+                if u is not None:
+                    number = 1 + int(np.ravel_multi_index((box[0][n], *u), (p.batch, *p.input_size)))
+                assert one[place + tap] == number
 
 
 @given(*_CHOICES)

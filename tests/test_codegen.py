@@ -19,13 +19,20 @@ from pathlib import Path
 import pytest
 
 from outstride import runtime
-from outstride.codegen.arguments import ARGUMENTS, FINGERPRINT_ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS
+from outstride.codegen.arguments import (
+    ARGUMENTS,
+    DOT_ARGUMENTS,
+    FINGERPRINT_ARGUMENTS,
+    GRADIENT_ARGUMENTS,
+    GROUP_FIELDS,
+)
+from outstride.codegen.dots import dots_source
 from outstride.codegen.fingerprint import LINE_BYTES, RESULT_WORDS, WORDS, fingerprint_source
 from outstride.codegen.gradient import gradient_source
 from outstride.codegen.ir import I64, Function, module
 from outstride.codegen.nest import gather_source
 from outstride.codegen.tiles import tiles_source
-from outstride.codegen.weights import WIDEST, weights_source
+from outstride.codegen.weights import weights_source
 from outstride.planner.gradient import GradientProblem, plan_gradient
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
 from outstride.planner.recipe import ROW_TILES, TILES, Recipe, Tile
@@ -179,6 +186,7 @@ def _sources(isa: str) -> dict[str, str]:
     for r in _recipes(isa)[::4]:
         for tile in _gradient_tiles(isa, r.dtype)[-1:]:
             found[f"gradient {r.name}"] = gradient_source(r, tile)
+        found[f"dots {r.name}"] = dots_source(r, 4)
     found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], _tiles(isa)) for d in _ITEM}
     return found | {"fingerprint": fingerprint_source()}
@@ -243,7 +251,7 @@ def test_products_and_sums_are_fused_and_nothing_may_be_reordered(isa: str) -> N
 def test_the_text_holds_no_size(isa: str) -> None:
     """Law 6: its integers are steps, lanes, blocks and places in the argument blocks, all of them small."""
     tile = INSTRUCTION_SETS[isa].registers * INSTRUCTION_SETS[isa].lanes(4)
-    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, WIDEST)
+    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK)
     no_number = re.compile(r"[%@][\w.]+|\bi\d+\b|<[^>]*>|\[\d+ x \w+\]|align \d+|#0|;.*")
     for name, source in _sources(isa).items():
         code = [no_number.sub("", line) for line in source.splitlines() if re.search(r"\bi64\b", line)]
@@ -373,5 +381,5 @@ def test_fingerprints_tell_every_bit_and_every_exchange() -> None:
 
 
 def test_arguments_have_one_place_each() -> None:
-    for names in (ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS, FINGERPRINT_ARGUMENTS):
+    for names in (ARGUMENTS, DOT_ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS, FINGERPRINT_ARGUMENTS):
         assert len(set(names)) == len(names)

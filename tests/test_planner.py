@@ -745,7 +745,7 @@ def test_plans_are_frozen_hashable_and_always_the_same(
     )
 
 
-@given(*_CHOICES, st.data())
+@given(st.one_of(problems(), st.sampled_from(list(_SPECIAL.values()))), *_CHOICES[1:], st.data())
 @settings(max_examples=60)
 def test_the_tiles_of_a_layer_are_the_same_for_all_its_sizes(
     problem: Problem, machine: Machine, threads: int, data: st.DataObject

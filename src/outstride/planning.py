@@ -11,11 +11,14 @@ import torch
 
 from outstride.errors import ArgumentError
 from outstride.ops.call import Request, check
+from outstride.ops.layout import empty_result
 from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
 
 _LAYERS = tuple(
     getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
 )
+
+_NOTHING = "the layer has no weights, so there is nothing to sum: the result is the bias"
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class KernelPlan:
     layer: str
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    nd: int
     dtype: str
     declines: str | None
     detail: GatherPlan | None
@@ -59,7 +63,8 @@ class KernelPlan:
             return facts
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
-            "operator": problem.operator, "flops": problem.flops, "bytes": problem.bytes,
+            "operator": problem.operator,
+            "output_size": list(self.output_shape[-self.nd :]), "flops": problem.flops, "bytes": problem.bytes,
             "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
@@ -73,7 +78,8 @@ class KernelPlan:
     def __str__(self) -> str:
         head = f"{self.layer} on {self.input_shape} {self.dtype}"
         if self.detail is None:
-            return f"{head}\n  declines: {self.declines}; torch runs it"
+            instead = "" if self.declines == _NOTHING else "; torch runs it"
+            return f"{head}\n  declines: {self.declines}{instead}"
         return "\n".join([head, *(f"  {name:14}{words}" for name, words in _lines(self))])
 
     def _accepted(self) -> GatherPlan:
@@ -122,21 +128,20 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     name = str(weight.dtype).removeprefix("torch.")
     reason = declines(weight.dtype, weight.device)
     if reason is not None:
-        return KernelPlan(repr(layer), tuple(input_shape), shape, name, reason, None)
+        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, reason, None)
     batch = input_shape[0] if call.batched else 1
     operator: Literal["conv", "conv_transpose"] = "conv_transpose" if transposed else "conv"
     size = tuple(input_shape[-nd:])
     if call.bordered and not transposed:
         size = tuple(i + low + high for i, (low, high) in zip(size, call.pairs, strict=True))
-    x, w, y = (
-        torch.empty(shape, dtype=weight.dtype, device="meta")
-        for shape in (
-            (batch, input_shape[-nd - 1], *size), tuple(weight.shape), (batch, made, *call.contracted_size)
-        )
-    )  # fmt: skip
+    x = torch.empty((batch, input_shape[-nd - 1], *size), dtype=weight.dtype, device="meta")
+    w = torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype, device="meta")
+    y = empty_result((batch, made, *call.contracted_size), x, w)
+    if not w.numel():
+        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
     threads = torch.get_num_threads()
     detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, threads)
-    return KernelPlan(repr(layer), tuple(input_shape), shape, name, None, detail)
+    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail)
 
 
 def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
@@ -147,8 +152,9 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     lanes = plan.lanes
     more = ", ..." if len(plan.groups) > 4 else ""
     groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + more
-    size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels"
-    if plan.tile.dataflow == "pixels":
+    of_rows = f" of {plan.tile.rows} rows" if plan.tile.dataflow == "rows" else ""
+    size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels{of_rows}"
+    if plan.tile.dataflow != "channels":
         tile = f"{size}: inputs in lanes, weights broadcast"
     else:
         tile = f"{size}: weights in lanes, inputs broadcast"

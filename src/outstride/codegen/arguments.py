@@ -57,12 +57,13 @@ WEIGHT_ARGUMENTS = (
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
-    "phase_groups", "phase_groups_at",
+    "phase_groups", "phase_groups_at", "kernel", "in_order",
 )  # fmt: skip
 WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 
-#: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps element offsets.
-WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at")
+#: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps
+#: element offsets, tap_of_at the tap of every kernel position, or -1.
+WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at", "tap_of_at")
 WEIGHT_GROUP_INDEX = {name: i for i, name in enumerate(WEIGHT_GROUP_FIELDS)}
 
 #: The argument block of a weight-gradient kernel.

@@ -13,6 +13,7 @@ from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_GROUP_INDEX,
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
 from outstride.codegen.microkernel import fused
+from outstride.codegen.squares import Block, pack_squares
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK
 
@@ -41,22 +42,35 @@ def _task(dtype: str) -> Function:
         rows = f.mul(outputs, g["members"])
         with f.loop(0, g["tiles"]) as tile:
             blocks = f.ceil_div(a["channels"], CHANNEL_BLOCK)
-            with f.loop(0, blocks) as number_of_block, f.loop(0, g["taps"]) as tap:
+            with f.loop(0, blocks) as number_of_block:
                 begin = f.mul(number_of_block, CHANNEL_BLOCK)
                 count = f.minimum(CHANNEL_BLOCK, f.sub(a["channels"], begin))
                 here = f.get(position, PTR)
-                with f.loop(0, a["width"]) as i:
-                    row = f.add(f.mul(tile, a["width"]), i)
-                    present = f.compare("slt", row, rows)
-                    line, pitch = _row(f, e, a, g, nothing, source, present, row, tap, begin)
-                    column = f.at(here, i, e.accumulator)
-                    with f.loop(0, count) as c:
-                        item = elements.load(f, e, f.at(line, f.mul(c, pitch), e.storage), 1)
-                        place = f.at(column, f.mul(c, a["width"]), e.accumulator)
-                        f.store(item, place, e.accumulator_bytes)
-                f.set(position, f.at(here, f.mul(count, a["width"]), e.accumulator))
+                first_row = f.mul(tile, a["width"])
+                block_of_rows = Block(source, here, first_row, rows, begin, count)
+                squares = f.both(f.compare("ne", a["in_order"], 0), f.compare("eq", g["members"], 1))
+                with f.when(squares):
+                    pack_squares(f, e, a, g, block_of_rows)
+                with f.when(f.negate(squares)):
+                    _pack_elements(f, e, a, g, block_of_rows, nothing)
+                terms = f.mul(f.mul(count, g["taps"]), a["width"])
+                f.set(position, f.at(here, terms, e.accumulator))
     _mark_spoiled(f, e, a, target)
     return f
+
+
+def _pack_elements(
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], block: Block, nothing: Value
+) -> None:
+    """One weight at a time: any strides, any phases."""
+    with f.loop(0, g["taps"]) as tap, f.loop(0, a["width"]) as i:
+        row = f.add(block.first_row, i)
+        present = f.compare("slt", row, block.rows)
+        line, pitch = _row(f, e, a, g, nothing, block.source, present, row, tap, block.begin)
+        column = f.at(block.target, f.add(f.mul(f.mul(tap, block.count), a["width"]), i), e.accumulator)
+        with f.loop(0, block.count) as c:
+            item = elements.load(f, e, f.at(line, f.mul(c, pitch), e.storage), 1)
+            f.store(item, f.at(column, f.mul(c, a["width"]), e.accumulator), e.accumulator_bytes)
 
 
 def _row(

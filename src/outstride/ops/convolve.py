@@ -197,6 +197,13 @@ def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) ->
         full = contractions.conv_transpose(input, weight, None, *geometry)
         result = borders.fold(full, call.pairs, call.padding_mode)
         if bias is not None:
-            result = result + bias.reshape(-1, *[1] * call.nd)
+            result = _add_bias(result, bias, call.nd)
         result = result.to(dtype)
     return result if call.batched else result.squeeze(0)
+
+
+def _add_bias(result: Tensor, bias: Tensor, nd: int) -> Tensor:
+    """Add a bias as a depthwise convolution with ones does: its gradient is then summed in the one order."""
+    channels, ones = result.shape[1], (1,) * nd
+    weight = torch.ones((channels, 1, *ones), dtype=result.dtype, device=result.device)
+    return contractions.conv(result, weight, bias, ones, (0,) * nd, tuple(result.shape[2:]), ones, channels)

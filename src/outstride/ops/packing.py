@@ -6,6 +6,7 @@ import sys
 import weakref
 from array import array
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -45,14 +46,24 @@ class Packer:
         self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), isa)
         tables: dict[str, array[int]] = {}
         rows = []
+        _, height, width = p.kernel_size
+        order = (height * width, width, 1)
+        positions = prod(p.kernel_size)
+        # Squares pay where a row, or a channel of it, has a few weights side by side.
+        in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
+        in_order = in_order and (positions >= 4 or strides.channel == positions)
         for i, g in enumerate(made.groups):
             places = [at for member in g.kernel for at in member]
             taps = array("q", [sum(k * s for k, s in zip(at, strides.kernel, strict=True)) for at in places])
             tables[f"taps_{i}"] = taps
+            tap_of = array("q", [-1] * prod(p.kernel_size))
+            for tap, at in enumerate(g.kernel[0]):
+                tap_of[sum(k * s for k, s in zip(at, order, strict=True))] = tap
+            tables[f"tap_of_{i}"] = tap_of
             rows.append(
                 {
                     "tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset,
-                    "taps_at": address(taps),
+                    "taps_at": address(taps), "tap_of_at": address(tap_of),
                 }
             )  # fmt: skip
         tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
@@ -62,14 +73,15 @@ class Packer:
             "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
             "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
-            "phase_groups": len(made.groups),
+            "phase_groups": len(made.groups), "kernel": positions, "in_order": int(in_order),
         }  # fmt: skip
         self._block = Block(WEIGHT_INDEX, scalars, tables)
 
-    def pack(self, weight: Tensor, threads: int) -> Packed:
-        """The weight in the order of the microkernel."""
-        packed = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
-        prefer_large(packed.data_ptr(), packed.nbytes)
+    def pack(self, weight: Tensor, threads: int, packed: Tensor | None = None) -> Packed:
+        """The weight in the order of the microkernel, into the room of an earlier version if there is one."""
+        if packed is None:
+            packed = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
+            prefer_large(packed.data_ptr(), packed.nbytes)
         spoiled = packed[self.elements : self.elements + 1].zero_()
         block = self._block.fresh()
         block[WEIGHT_INDEX["w_at"]] = weight.data_ptr()
@@ -110,6 +122,7 @@ class PackedWeights:
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew when the weight has changed."""
+        kept = None
         found = self._of.get(id(weight))
         if found is not None and found[0]() is weight:
             kept = found[1].get(packer.key)
@@ -120,7 +133,7 @@ class PackedWeights:
                 and kept.prints.hold()
             ):
                 return kept.packed
-        packed = packer.pack(weight, threads)
+        packed = packer.pack(weight, threads, None if kept is None else kept.packed.values)
         if not weight.is_inference():  # such a tensor has no version
             kept = _Kept(weight._version, weight.data_ptr(), packed, Fingerprints(weight))
             self._forms(weight)[packer.key] = kept

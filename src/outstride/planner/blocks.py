@@ -62,12 +62,13 @@ def strip_of(
 ) -> Strip:
     """The strip that holds everything the box reads."""
     extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
-    extent[2] -= _shared_border(axes[2], box[3])
+    shared = _shared_border(axes[2], box[3])
+    extent[2] -= shared
     planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
     image = prod(extent)
     # Vectors run over row ends into what is written later; planes are written side
     # by side, so each keeps room behind.
-    plane = image * box[0] + slack
+    plane = image * box[0] + slack + shared  # the last row has its border to itself
     pitch = plane * planes
     # Channels an odd number of cache lines apart: no two of them compete for one
     # set of the first-level cache.

@@ -64,7 +64,8 @@ class KernelPlan:
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
             "operator": problem.operator,
-            "output_size": list(self.output_shape[-self.nd :]), "flops": problem.flops, "bytes": problem.bytes,
+            "output_size": list(self.output_shape[-self.nd :]),
+            "flops": problem.flops, "bytes": problem.bytes,
             "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,

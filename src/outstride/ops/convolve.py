@@ -203,7 +203,9 @@ def _contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) ->
 
 
 def _add_bias(result: Tensor, bias: Tensor, nd: int) -> Tensor:
-    """Add a bias as a depthwise convolution with ones does: its gradient is then summed in the one order."""
+    """Add a bias; one with a gradient by a depthwise convolution with ones, which sums that in one order."""
+    if not (torch.is_grad_enabled() and bias.requires_grad):
+        return result + bias.reshape(-1, *[1] * nd)
     channels, ones = result.shape[1], (1,) * nd
     weight = torch.ones((channels, 1, *ones), dtype=result.dtype, device=result.device)
     return contractions.conv(result, weight, bias, ones, (0,) * nd, tuple(result.shape[2:]), ones, channels)

@@ -460,7 +460,7 @@ CASES: tuple[Case, ...] = (*_CONV, *_TRANSPOSED)
 BY_ID: dict[str, Case] = {c.id: c for c in CASES}
 assert len(BY_ID) == len(CASES), "two cases share an id"
 
-# Large enough that threads share the work and every cache block repeats; judged by float64 torch, not by loops.
+# Large enough that threads share the work and every cache block repeats; judged by float64 torch, not loops.
 LARGE_CASES: tuple[Case, ...] = (
     case("large-resnet-3x3", _C, (28, 28), 3, (64, 64), padding=1, batch=1),
     case("large-resnet-stem", _C, (112, 112), 7, (3, 64), stride=2, padding=3, batch=1),

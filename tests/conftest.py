@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Iterator[None]:  # what pluggy sends in is the report
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:  # what pluggy sends in is the report
     report = yield
     if report.failed:
         report.sections.append(("repeat this failure", f"python -m pytest '{item.nodeid}' -m ''"))

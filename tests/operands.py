@@ -1,12 +1,13 @@
-"""What a case is fed with, and the two ways to run it: through the public functional and through the definition."""
+"""What a case is fed with, and the two ways to run it: the public functional and the definition."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from math import prod
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Operands:
 def draw(case: Case, values: str, dtype: torch.dtype = torch.float64) -> Operands:
     """Operands of a case, the same on every machine.
 
-    `values`: "reals" are float32 numbers, "short" have 8 significant bits so that bfloat16 and float16 hold them
-    exactly, "integers" are so small that no sum is rounded before its end.
+    `values`: "reals" are float32 numbers, "short" have 8 significant bits so that bfloat16 and float16 hold
+    them exactly, "integers" are so small that no sum is rounded before its end.
     """
     rng = np.random.default_rng(case.seed)
 
@@ -119,9 +120,14 @@ def adjoint(case: Case, y: Tensor, weight: Tensor) -> Tensor:
         result: Tensor = call(y, weight, output_size=case.input_size, **options)
         return result
     call = getattr(functional, f"conv{case.nd}d")
-    # output_padding beyond the stride leaves room for further windows, which the transposed operator never had
+    # output_padding beyond the stride leaves room for further windows: the transposed operator never had them
     wider: Tensor = call(y, weight, **options)
-    return wider[(..., *(slice(n) for n in case.input_size))]
+    return wider[_first(case.input_size)]
+
+
+def _first(sizes: Iterable[int]) -> tuple[slice | EllipsisType, ...]:
+    """The index of the first `sizes` places along the last axes."""
+    return (..., *(slice(n) for n in sizes))
 
 
 def run(case: Case, operands: Operands) -> dict[str, Tensor]:
@@ -135,12 +141,12 @@ def run(case: Case, operands: Operands) -> dict[str, Tensor]:
 
 
 def torch_opinion(case: Case, operands: Operands) -> dict[str, Tensor]:
-    """What float64 torch says: padding by its own `pad`, the transposed operator as the adjoint by autograd."""
+    """What float64 torch says: padding by its own `pad`, the transposed operator as autograd's adjoint."""
     x, w, gy = (t.double() for t in (operands.input, operands.weight, operands.grad_output))
     x, gy = (t if case.batched else t.unsqueeze(0) for t in (x, gy))
     large, small = (gy, x) if case.transposed else (x, gy)  # the operands on the two sides of the convolution
     large, small, w = (t.detach().requires_grad_() for t in (large, small, w))
-    there = _torch_conv(case, large, w)[(..., *(slice(n) for n in small.shape[2:]))]
+    there = _torch_conv(case, large, w)[_first(small.shape[2:])]
     to_large, to_weight = torch.autograd.grad(there, (large, w), small)
     bias = 0.0 if operands.bias is None else operands.bias.double().view(-1, *[1] * case.nd)
     output, grad_input = (to_large, there) if case.transposed else (there, to_large)
@@ -173,9 +179,8 @@ def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
     common = (case.stride, low)
     rest = (case.dilation, case.groups)
     large, small = (gy, x) if case.transposed else (x, gy)
-    here, back = execute.conv, execute.conv_transpose
-    if case.transposed:
-        here, back = back, here
+    here: Contraction = execute.conv_transpose if case.transposed else execute.conv
+    back: Contraction = execute.conv if case.transposed else execute.conv_transpose
 
     def into(out: Tensor | None) -> dict[str, Tensor]:
         return {} if out is None else {"out": out}
@@ -206,9 +211,7 @@ def definition(case: Case, values: str, magnitude: bool) -> dict[str, np.ndarray
                 x, w, b, padding=case.padding, output_padding=case.output_padding,
                 output_size=case.output_size, **options,
             ),
-            "grad_input": reference.conv(gy, w, padding=case.pads, **options)[
-                (..., *(slice(n) for n in case.input_size))
-            ],
+            "grad_input": reference.conv(gy, w, padding=case.pads, **options)[_first(case.input_size)],
             "grad_weight": reference.conv_weight(gy, x, case.kernel_size, padding=case.pads, **options),
         }  # fmt: skip
     else:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tests.cases import Case
 
+_Index = tuple[slice | np.ndarray, ...]
 CHANNEL_BLOCK = 64
 """Part of the law: another number would give other bits."""
 
@@ -27,12 +28,11 @@ def in_the_one_order(case: Case, x: np.ndarray, w: np.ndarray, bias: np.ndarray 
         for tap in product(*map(range, case.kernel_size)):
             here, there = _tied(case, tap)
             for c in range(first, min(first + CHANNEL_BLOCK, inner)):
-                weight = ws[(slice(None), c, slice(None), *tap)][None, :, :].reshape(
-                    1, groups, outer, *[1] * case.nd
-                )
-                place = (slice(None), slice(None), slice(None), *there)
-                value = xs[(slice(None), slice(None), slice(c, c + 1), *here)]
-                y[place] = _fused(value, weight, y[place])
+                tapped: tuple[slice | int, ...] = (slice(None), c, slice(None), *tap)
+                weight = ws[tapped][None, :, :].reshape(1, groups, outer, *[1] * case.nd)
+                source: _Index = (slice(None), slice(None), slice(c, c + 1), *here)
+                place: _Index = (slice(None), slice(None), slice(None), *there)
+                y[place] = _fused(xs[source], weight, y[place])
     y = y.reshape(case.output_shape)
     return y if bias is None else y + bias.reshape(1, -1, *[1] * case.nd)
 
@@ -40,8 +40,9 @@ def in_the_one_order(case: Case, x: np.ndarray, w: np.ndarray, bias: np.ndarray 
 def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a * b + c rounded once to float32.
 
-    The product of two float32 is exact in float64. The sum is rounded to odd there, which makes the second rounding
-    that of the exact value (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008, section 3).
+    The product of two float32 is exact in float64. The sum is rounded to odd there, which makes the second
+    rounding that of the exact value (Boldo and Melquiond, Emulation of FMA and correctly rounded sums, 2008,
+    section 3).
     """
     product_, addend = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
     total = product_ + addend

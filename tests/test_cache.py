@@ -1,4 +1,4 @@
-"""The kernel cache on disk: several processes, killed processes, damage and missing rights cost time, never results."""
+"""The kernel cache on disk: several or killed processes, damage, missing rights cost time, never results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest

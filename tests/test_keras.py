@@ -1,8 +1,8 @@
 """Keras's NumPy references, which ship in its wheel, against `padding="same"` and "valid" here.
 
-TensorFlow's rule for "same" at strides beyond 1 is what Keras computes; PyTorch has no answer of its own. Keras keeps
-channels last and its kernels as (*kernel_size, in, out), transposed as (*kernel_size, out, in). Its transposed
-reference is not asked about dilation: with "same" it returns arrays without elements there.
+TensorFlow's rule for "same" at strides beyond 1 is what Keras computes; PyTorch has no answer of its own.
+Keras keeps channels last and its kernels as (*kernel_size, in, out), transposed as (*kernel_size, out, in).
+Its transposed reference is not asked about dilation: with "same" it returns arrays without elements there.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ONNX's own cases for Conv and ConvTranspose, with their attributes written in ours.
 
-Two sources in the onnx package: the node cases, whose expected arrays are written out by hand, and the models that
-were exported from PyTorch with recorded inputs and outputs. onnx.reference is not asked: its ConvTranspose is wrong
-for groups with a bias.
+Two sources in the onnx package: the node cases, whose expected arrays are written out by hand, and the models
+that were exported from PyTorch with recorded inputs and outputs. onnx.reference is not asked: its
+ConvTranspose is wrong for groups with a bias.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Recorded:
 
 
 def _node_cases() -> Iterator[Recorded]:
-    # Collecting all 1900 node cases takes seconds; importing an operator's module registers those of that operator.
+    # Collecting all 1900 node cases takes seconds; importing an operator's module registers its own.
     import_module("onnx.backend.test.case.node.conv")
     import_module("onnx.backend.test.case.node.convtranspose")
     for case in node_cases._NodeTestCases:
@@ -143,7 +143,8 @@ def test_onnx_case(case: Recorded, dtype: torch.dtype) -> None:
 def test_onnx_cases_are_all_there() -> None:
     """A package that lost its cases would otherwise pass."""
     counted = {operator: sum(c.operator == operator for c in CASES) for operator in ("Conv", "ConvTranspose")}
-    assert counted["Conv"] >= 6 and counted["ConvTranspose"] >= 11, counted
+    assert counted["Conv"] >= 6, counted
+    assert counted["ConvTranspose"] >= 11, counted
     used: set[str] = set().union(*(c.attributes for c in CASES))
     assert {"auto_pad", "output_shape", "output_padding", "pads", "group", "dilations", "strides"} <= used
 

@@ -1,4 +1,4 @@
-"""Layers in forked and spawned processes, in DataLoader workers, in several Python threads, in autograd's threads."""
+"""Layers in forked and spawned processes, DataLoader workers, Python threads and autograd's threads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -129,9 +130,8 @@ def test_python_threads_at_once_get_the_same_bits(pool: int) -> None:
     with threads(pool):
         expected = [run(c, o) for c, o in zip(_BUSY, operands, strict=True)]
         for _ in range(5):
-            calls = [
-                lambda c=c, o=o: run(c, o)  # type: ignore[misc]
-                for c, o in zip(_BUSY, operands, strict=True)
+            calls: list[Callable[[], dict[str, Tensor]]] = [
+                partial(run, c, o) for c, o in zip(_BUSY, operands, strict=True)
             ]
             for case, found, right in zip(_BUSY, _in_threads(calls, len(calls)), expected, strict=True):
                 for name, result in found.items():
@@ -181,7 +181,7 @@ def test_a_graph_built_in_one_thread_runs_backward_in_another() -> None:
 
 
 def test_the_number_of_threads_is_torchs() -> None:
-    """No pool of our own: a process that torch keeps to one thread has no thread more after a layer has run."""
+    """No pool of our own: a process that torch keeps to one thread has no more once a layer has run."""
     program = (
         "import os, torch, outstride.nn\n"
         "torch.set_num_threads(1)\n"

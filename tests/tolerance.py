@@ -57,8 +57,8 @@ def assert_close_to_reference(
 ) -> None:
     """Law 1: |result - reference| <= 2*u*(terms+1)*magnitude, and one rounding more in a narrow dtype.
 
-    `reference` is the float64 result of the definition, `magnitude` the definition on absolute values, `terms` the
-    number of products in the longest sum.
+    `reference` is the float64 result of the definition, `magnitude` the definition on absolute values,
+    `terms` the number of products in the longest sum.
     """
     truth, scale = _as_float64(reference), _as_float64(magnitude)
     assert result.dtype == dtype, f"{what}: came in {result.dtype}, expected {dtype}"
@@ -72,7 +72,8 @@ def assert_close_to_reference(
         )
         index = _index_of_largest(worst)
         raise AssertionError(
-            f"{what}: {int(wrong.sum())} of {wrong.numel()} elements are outside law 1 (terms={terms}, {dtype}); "
+            f"{what}: {int(wrong.sum())} of {wrong.numel()} elements are outside law 1 "
+            f"(terms={terms}, {dtype}); "
             f"worst at {index}: got {result[index].item()!r}, reference {truth[index].item()!r}, "
             f"distance {distance[index].item():.3e}, bound {bound[index].item():.3e}"
         )
@@ -81,7 +82,7 @@ def assert_close_to_reference(
 def assert_integers_equal(
     result: Tensor, reference: np.ndarray, dtype: torch.dtype, what: str = "result"
 ) -> None:
-    """Law 1 on small integers: nothing was rounded on the way, so only the last rounding to `dtype` may act."""
+    """Law 1 on small integers: nothing was rounded on the way, only the last rounding to `dtype` may act."""
     assert result.dtype == dtype, f"{what}: came in {result.dtype}, expected {dtype}"
     expected = torch.from_numpy(np.ascontiguousarray(reference)).to(torch.float64).to(dtype)
     _assert_same_shape(result, expected, what)
@@ -118,10 +119,10 @@ def assert_dot_equal(
     terms: int,
     dtype: torch.dtype,
 ) -> None:
-    """Law 2: <A x, y> = <x, A^T y>, with `left` = (A x, y), `right` = (x, A^T y), `magnitude` = <|A||x|, |y|>.
+    """Law 2: <A x, y> = <x, A^T y>; `left` = (A x, y), `right` = (x, A^T y), `magnitude` = <|A||x|, |y|>.
 
-    Each side is off by at most law 1 of its own operator, so twice the bound; the dot products themselves are taken
-    in float64 and add one unit round-off per term.
+    Each side is off by at most law 1 of its own operator, so twice the bound; the dot products themselves are
+    taken in float64 and add one unit round-off per term.
     """
     here, there = _dot(*left), _dot(*right)
     accumulation = accumulation_dtype(dtype)

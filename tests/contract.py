@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from outstride import runtime
 from outstride.ops import execute
 from tests.cases import LAYOUTS, Case
 from tests.operands import (
-    Operands,
     adjoint,
     apply,
     arrange,
@@ -156,7 +156,7 @@ def _tile(case: Case, dtype: torch.dtype) -> None:
 def _tiles(size: int) -> list[tuple[int, int]]:
     cuts = sorted({0, 1, size // 2, size - 1, size} | {c for c in (16, 48) if c < size})
     half = {(0, size // 2), (size // 2, size)} if size > 1 else set()
-    return sorted(set(zip(cuts, cuts[1:], strict=False)) | half)
+    return sorted(set(pairwise(cuts)) | half)
 
 
 def _order(case: Case, dtype: torch.dtype) -> None:
@@ -231,8 +231,8 @@ def _vmap(case: Case, dtype: torch.dtype) -> None:
 def _halo(case: Case, dtype: torch.dtype) -> None:
     """A NaN arrives at exactly the elements whose sum it is a term of.
 
-    A NaN that meets a zero of the padding is no term of grad_weight in one reading of the definition and is in
-    another; so grad_weight is asked only about the operand that is padded.
+    A NaN that meets a zero of the padding is no term of grad_weight in one reading of the definition and is
+    in another; so grad_weight is asked only about the operand that is padded.
     """
     operands = draw(replace(case, bias=False), "reals", dtype)
     clean, ones = run(case, operands), operands.map(torch.ones_like)
@@ -259,7 +259,8 @@ def _sizes(case: Case, dtype: torch.dtype) -> None:
         other = replace(case, input_size=grown, output_size=None, batch=case.batch + 1 if case.batched else 1)
         run(other, draw(other, "reals", dtype))
         assert runtime.compilations() == before, (
-            f"input_size={grown} compiled {runtime.compilations() - before} kernels after {case.input_size} ran"
+            f"input_size={grown} compiled {runtime.compilations() - before} kernels "
+            f"after {case.input_size} ran"
         )
 
 

@@ -783,10 +783,10 @@ def test_the_recipe_of_a_layer_is_the_same_for_all_its_sizes(
 
 
 @pytest.mark.xfail(
-    reason="one column makes a wider stride, and the stride of the output is part of the recipe"
+    reason="one column makes a wider stride, and that stride is part of the recipe"
 )
 def test_the_recipe_is_the_same_for_an_input_of_one_column() -> None:
-    """Law 6 has no exception: ConvTranspose1d(5, 6, 7, stride=2) must not compile again for a single column."""
+    """Law 6 has no exception: ConvTranspose1d(5, 6, 7, stride=2) must not compile again for one column."""
     wide = Problem(
         "conv_transpose", "float32", 1, 1, 5, 6, (1, 1, 9), (1, 1, 23), (1, 1, 7), (1, 1, 2), (0, 0, 0),
         (1, 1, 1), "width", "width",

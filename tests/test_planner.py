@@ -782,9 +782,7 @@ def test_the_recipe_of_a_layer_is_the_same_for_all_its_sizes(
     assert plan_for(first, machine, threads).recipe == plan_for(second, machine, 1).recipe
 
 
-@pytest.mark.xfail(
-    reason="one column makes a wider stride, and that stride is part of the recipe"
-)
+@pytest.mark.xfail(reason="one column makes a wider stride, and that stride is part of the recipe")
 def test_the_recipe_is_the_same_for_an_input_of_one_column() -> None:
     """Law 6 has no exception: ConvTranspose1d(5, 6, 7, stride=2) must not compile again for one column."""
     wide = Problem(

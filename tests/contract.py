@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.autograd import profiler
 
 from outstride import runtime
 from outstride.ops import execute
@@ -240,7 +241,7 @@ def _halo(case: Case, dtype: torch.dtype) -> None:
     results["grad_output" if case.transposed else "input"].append("grad_weight")
     for side, names in results.items():
         given: Tensor = getattr(operands, side)
-        for place in {case.seed % given.numel(), given.numel() - 1} if given.numel() else ():
+        for place in {0, case.seed % given.numel(), given.numel() - 1} if given.numel() else ():
             poisoned, indicator = given.clone(), torch.zeros_like(given)
             poisoned.view(-1)[place], indicator.view(-1)[place] = float("nan"), 1.0
             reached = torch_opinion(replace(case, bias=False), replace(ones, **{side: indicator}))
@@ -274,6 +275,15 @@ def _instruction_sets(case: Case, dtype: torch.dtype) -> None:
             _assert_same_results(run(case, operands), expected, f"{name} instead of {best}")
 
 
+def _no_fallback(case: Case, dtype: torch.dtype) -> None:
+    """Law 7: where nothing is declined, neither torch's convolutions nor the definition compute a thing."""
+    operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
+    with profiler.profile(use_cpu=True) as seen:
+        run(case, operands)
+    foreign = sorted({e.key for e in seen.key_averages() if e.key.startswith("aten::") and "conv" in e.key})
+    assert not foreign, f"torch computed {foreign} for a layer that the engine serves"
+
+
 def _assert_same_results(found: dict[str, Tensor], expected: dict[str, Tensor], how: str) -> None:
     assert found.keys() == expected.keys()
     for name, result in found.items():
@@ -297,4 +307,5 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "instruction_sets": _instruction_sets,
     "halo": _halo,
     "sizes": _sizes,
+    "no_fallback": _no_fallback,
 }

@@ -9,8 +9,11 @@ from functools import lru_cache
 
 import pytest
 import torch
+from torch import nn
+from torch.autograd import profiler
 
-from outstride import runtime
+import outstride
+from outstride import functional, reference, runtime
 from tests import guard
 from tests.cases import CASES, LARGE_CASES, Case, closure_cases
 from tests.contract import verify_contract
@@ -156,3 +159,42 @@ def test_law5_nan_arrives_only_where_it_is_a_term(case: Case, dtype: torch.dtype
 @_every_case
 def test_law6_another_size_compiles_nothing(case: Case) -> None:
     verify_contract(case, "sizes")
+
+
+@_every_case
+@_over(torch.float32, slow=(torch.float64, *_NARROW))
+def test_law7_no_silent_fallback(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("conv", "conv_transpose", "conv_weight"):
+        monkeypatch.setattr(reference, name, _refuse)
+    verify_contract(case, "no_fallback", dtype)
+
+
+def _refuse(*arguments: object, **options: object) -> None:
+    raise AssertionError("the engine asked the definition for a result")
+
+
+_DTYPES = (
+    torch.float32,
+    torch.float64,
+    *_NARROW,
+    torch.complex64,
+    torch.complex128,
+    torch.int64,
+)
+
+
+@_over(*_DTYPES)
+@pytest.mark.parametrize("operator", ["conv", "conv_transpose"])
+def test_law7_what_is_declined_is_said_and_goes_to_torch(operator: str, dtype: torch.dtype) -> None:
+    """The sentence that a plan prints and the path that a call takes come from the same decision."""
+    layer = {"conv": nn.Conv2d, "conv_transpose": nn.ConvTranspose2d}[operator](2, 3, 3)
+    layer.weight = nn.Parameter(layer.weight.to(dtype), requires_grad=False)
+    layer.bias = None
+    planned = outstride.plan(layer, (1, 2, 6, 7))
+    with profiler.profile(use_cpu=True) as seen:
+        getattr(functional, f"{operator}2d")(torch.ones(1, 2, 6, 7, dtype=dtype), layer.weight)
+    by_torch = any(e.key.startswith("aten::") and "conv" in e.key for e in seen.key_averages())
+    assert by_torch == (planned.declines is not None)
+    if planned.declines is not None:
+        assert str(dtype).removeprefix("torch.") in planned.declines
+        assert planned.declines in str(planned)

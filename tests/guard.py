@@ -123,7 +123,8 @@ def main(dtype_name: str, edge: Edge, ids: list[str]) -> None:
 def play(dtype: torch.dtype, edge: Edge, ids: list[str]) -> dict[str, str]:
     """Play cases in processes of their own; what went wrong by case id, "" where nothing did.
 
-    A process that dies takes down one case only: the rest starts again behind it, until that was often enough.
+    A process that dies takes down one case only: the rest starts again behind it, until that has happened
+    too often.
     """
     found: dict[str, str] = {}
     crashes = 0

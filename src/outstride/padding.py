@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -60,23 +61,20 @@ def fold(output: Tensor, pairs: Pairs, mode: str) -> Tensor:
 
 def _extend(input: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
     size = input.shape[axis]
-    parts = [input]
-    if low:
-        parts.insert(0, _border(input, axis, low, mode, (1, 0, size - low)))
-    if high:
-        parts.append(_border(input, axis, high, mode, (size - 1 - high, size - 1, 0)))
-    return torch.cat(parts, axis) if len(parts) > 1 else input
+    before = _border(input, axis, low, mode, (1, 0, size - low)) if low else []
+    after = _border(input, axis, high, mode, (size - 1 - high, size - 1, 0)) if high else []
+    return torch.cat([*before, input, *after], axis) if before or after else input
 
 
-def _border(input: Tensor, axis: int, width: int, mode: str, starts: tuple[int, int, int]) -> Tensor:
+def _border(input: Tensor, axis: int, width: int, mode: str, starts: tuple[int, int, int]) -> list[Tensor]:
     reflect, replicate, circular = starts
     if mode == "reflect":
-        return input.narrow(axis, reflect, width).flip(axis)
+        return [input.narrow(axis, reflect, width).flip(axis)]
     if mode == "replicate":
-        shape = list(input.shape)
-        shape[axis] = width
-        return input.narrow(axis, replicate, 1).expand(shape)
-    return input.narrow(axis, circular, width)
+        # One by one, so that the gradient adds them one by one: ``expand`` would leave the order of its sum
+        # to the memory layout (law 4).
+        return [input.narrow(axis, replicate, 1)] * width
+    return [input.narrow(axis, circular, width)]
 
 
 def _fold_axis(output: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
@@ -99,7 +97,8 @@ def _moved_back(border: Tensor, axis: int, size: int, mode: str, starts: tuple[i
     if mode == "reflect":
         border, start = border.flip(axis), reflect
     elif mode == "replicate":
-        border, start = border.sum(axis, keepdim=True, dtype=border.dtype), replicate
+        # In the order of the border, whatever the memory layout (law 4): ``sum`` has an order for each.
+        border, start = functools.reduce(torch.add, border.split(1, axis)), replicate
     else:
         start = circular
     after = size - start - border.shape[axis]

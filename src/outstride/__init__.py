@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outstride import errors, functional, geometry, nn, reference
+    from outstride import convert, errors, functional, geometry, nn, reference
     from outstride.acceleration import accelerate, restore
     from outstride.planning import plan
     from outstride.spec import ConvSpec
@@ -21,6 +21,7 @@ __all__ = [
     "ConvSpec",
     "__version__",
     "accelerate",
+    "convert",
     "errors",
     "functional",
     "geometry",

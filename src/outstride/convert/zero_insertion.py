@@ -1,0 +1,192 @@
+"""A transposed convolution as an ordinary one: zeros between the elements, a border, the kernel turned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from outstride.arguments import Pairs
+from outstride.errors import ArgumentError
+from outstride.geometry import resolve, resolved_padding
+from outstride.padding import fold
+from outstride.spec import ConvSpec
+
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ZEROS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
+_BORDERS = {
+    "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
+
+
+def to_conv(layer: nn.Module) -> nn.Sequential:
+    """Write a transposed convolution as an ordinary convolution of plain torch layers.
+
+    Args:
+        layer: a transposed convolution of torch or of this package, with any parameters, its weights known.
+            An ordinary convolution is taken too: its padding becomes a layer of its own.
+
+    Returns:
+        Sequential of what is needed of ``insert_zeros`` (stride - 1 zeros after each element), ``border``
+        (dilation * (kernel_size - 1) - padding on each side, output_padding more on the high one; a negative
+        border cuts off), ``conv`` (stride 1, every kernel turned round, the channels swapped) and ``fold``
+        (a padding mode's adjoint). The weights are copies.
+
+    Raises:
+        ArgumentError: the layer is no convolution, or a lazy one that has seen no input yet.
+
+    Law: to_conv(layer)(x) = layer(x) for every x: the sums have the same products and zeros besides.
+
+    Example:
+        >>> list(to_conv(nn.ConvTranspose2d(3, 8, 4, stride=2, padding=1))._modules)
+        ['insert_zeros', 'border', 'conv']
+
+    Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285,
+    section 4.
+    """
+    spec = ConvSpec.of(layer)
+    if spec.is_pool:
+        raise ArgumentError(
+            f"'layer' must be a convolution: got {spec!r}; legal: Conv1d to 3d and ConvTranspose1d to 3d"
+        )
+    weight, bias = cast(Any, layer).weight, cast(Any, layer).bias
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ArgumentError(
+            f"'layer' must know its weights: got {type(layer).__name__} that has seen no input; "
+            f"legal: call it once before"
+        )
+    parts = _transposed(spec, weight, bias) if spec.kind == "conv_transpose" else _plain(spec, weight, bias)
+    converted = nn.Sequential()
+    for name, part in parts.items():
+        converted.add_module(name, part)
+    return converted.train(layer.training)
+
+
+class SamePad(nn.Module):
+    """The border of padding="same" at a stride above 1, which depends on the size of the input."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.mode = "constant" if spec.padding_mode == "zeros" else spec.padding_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Pad (N, C, *size) or (C, *size)."""
+        pairs = resolved_padding(self.spec, input.shape[-self.spec.nd :])
+        ends = [end for pair in reversed(pairs) for end in pair]
+        if self.mode == "constant" or input.dim() == self.spec.nd + 2:
+            return F.pad(input, ends, mode=self.mode)
+        return F.pad(input.unsqueeze(0), ends, mode=self.mode).squeeze(0)
+
+    def extra_repr(self) -> str:
+        return repr(self.spec)
+
+
+class Fold(nn.Module):
+    """A padding mode on a transposed layer: the border is added to what it stands for."""
+
+    def __init__(self, pairs: Pairs, mode: str) -> None:
+        super().__init__()
+        self.pairs, self.mode = pairs, mode
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Fold (N, C, *size) or (C, *size)."""
+        if output.dim() == len(self.pairs) + 1:
+            return fold(output.unsqueeze(0), self.pairs, self.mode).squeeze(0)
+        return fold(output, self.pairs, self.mode)
+
+    def extra_repr(self) -> str:
+        return f"{self.pairs}, mode={self.mode!r}"
+
+
+class Bias(nn.Module):
+    """One number per channel, added after the border was folded: before it, it would be added twice."""
+
+    def __init__(self, bias: Tensor, nd: int) -> None:
+        super().__init__()
+        self.bias = _copy(bias)
+        self.nd = nd
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Add to (N, C, *size) or (C, *size)."""
+        return output + self.bias.view(-1, *[1] * self.nd)
+
+
+def _transposed(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> dict[str, nn.Module]:
+    # With "same" the numbers do not depend on the input's size, so any will do.
+    pairs = resolve(spec, 1).padding if spec.padding == "same" else spec.padding
+    extra = resolve(spec, 1).output_padding
+    folded = spec.padding_mode != "zeros" and any(map(any, pairs))
+    cut: Pairs = ((0, 0),) * spec.nd if folded else cast(Pairs, pairs)
+    border = []
+    for (low, high), beyond, s, window in zip(cut, extra, spec.stride, spec.window, strict=True):
+        # insert_zeros leaves stride - 1 zeros after the last element too, which the high side takes back.
+        border.append((window - 1 - low, window - 1 - high + beyond - (s - 1)))
+    parts: dict[str, nn.Module] = {}
+    if any(s > 1 for s in spec.stride):
+        parts["insert_zeros"] = _zero_insertion(spec.stride)
+    if any(map(any, border)):
+        parts["border"] = _border("zeros", border)
+    g = spec.groups
+    grouped = weight.unflatten(0, (g, weight.shape[0] // g)).transpose(1, 2).flatten(0, 1)
+    turned = grouped.flip([*range(2, grouped.dim())])
+    parts["conv"] = _conv(spec, turned, None if folded else bias, stride=1)
+    if folded:
+        parts["fold"] = Fold(cast(Pairs, pairs), spec.padding_mode)
+        if bias is not None:
+            parts["bias"] = Bias(bias, spec.nd)
+    return parts
+
+
+def _plain(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> dict[str, nn.Module]:
+    parts: dict[str, nn.Module] = {}
+    if spec.padding == "same" and any(s > 1 for s in spec.stride):
+        parts["border"] = SamePad(spec)
+    else:
+        pairs = cast(Pairs, resolve(spec, 1).padding if spec.padding == "same" else spec.padding)
+        if any(map(any, pairs)):
+            parts["border"] = _border(spec.padding_mode, pairs)
+    return parts | {"conv": _conv(spec, weight, bias, spec.stride)}
+
+
+def _zero_insertion(stride: Sequence[int]) -> nn.Sequential:
+    """Every axis in turn: each element becomes a row of one, zeros follow it there, the rows are joined."""
+    steps: list[nn.Module] = []
+    for position, s in enumerate(reversed(stride), 1):
+        if s > 1:
+            zeros = [0, 0] * (position - 1) + [0, s - 1]
+            steps += [nn.Unflatten(-position, (-1, 1)), _ZEROS[position - 1](tuple(zeros), 0.0)]
+            steps += [nn.Flatten(-position - 1, -position)]
+    return nn.Sequential(*steps)
+
+
+def _border(mode: str, pairs: Sequence[tuple[int, int]]) -> nn.Module:
+    ends = tuple(end for pair in reversed(pairs) for end in pair)
+    layer: nn.Module = cast(Any, _BORDERS[mode][len(pairs) - 1])(ends)
+    return layer
+
+
+def _conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Module:
+    channels = (weight.shape[1] * spec.groups, weight.shape[0])
+    conv = _CONV[spec.nd - 1](
+        *channels,
+        cast(Any, spec.kernel_size),
+        stride,
+        dilation=cast(Any, spec.dilation),
+        groups=spec.groups,
+        bias=bias is not None,
+        device="meta",
+    )
+    conv.weight = _copy(weight)
+    if bias is not None:
+        conv.bias = _copy(bias)
+    return conv
+
+
+def _copy(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)

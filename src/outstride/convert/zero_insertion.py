@@ -160,7 +160,7 @@ def _zero_insertion(stride: Sequence[int]) -> nn.Sequential:
     for position, s in enumerate(reversed(stride), 1):
         if s > 1:
             zeros = [0, 0] * (position - 1) + [0, s - 1]
-            steps += [nn.Unflatten(-position, (-1, 1)), _ZEROS[position - 1](tuple(zeros), 0.0)]
+            steps += [nn.Unflatten(-position, (-1, 1)), cast(Any, _ZEROS[position - 1])(tuple(zeros), 0.0)]
             steps += [nn.Flatten(-position - 1, -position)]
     return nn.Sequential(*steps)
 

@@ -47,7 +47,7 @@ class Sheet:
         blank: Collection[Place] = (),
         scale: float = 1.0,
     ) -> tuple[float, float]:
-        """Draw a matrix with its first square at (row, column); ``blank`` squares keep their number hidden."""
+        """Draw a matrix with its first square at (row, column); ``blank`` squares hide their number."""
         array = np.atleast_2d(np.asarray(values))
         for (i, j), value in np.ndenumerate(array):
             colour = fill((i, j)) if callable(fill) else fill
@@ -77,6 +77,11 @@ class Sheet:
 
     def save(self, path: Path) -> None:
         write(self.figure, path)
+
+
+def where(places: Collection[Place], inside: str, outside: str = BORDER) -> Callable[[Place], str]:
+    """Colour the named squares one way and the others another."""
+    return lambda place: inside if place in places else outside
 
 
 def write(figure: Figure, path: Path, dpi: int = 110) -> None:

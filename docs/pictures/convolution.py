@@ -47,7 +47,7 @@ def windows() -> Sheet:
         bordered,
         0.6,
         0.6,
-        lambda place: cells.INPUT if place in inside else cells.BORDER,
+        cells.where(inside, cells.INPUT),
         blank=inside,
     )
     colours = ["#c8372d", "#1f6fb4", "#2b8a3e", "#8a4fbf"]
@@ -86,13 +86,9 @@ def pooling() -> Sheet:
     X = np.arange(16).reshape(4, 4)
     best = reference.pool(X[None, None], 3, stride=2, padding=1)[0, 0]
     sheet = Sheet(6.4, 11.2)
-    sheet.cells(
-        np.pad(X, 1),
-        0.2,
-        0.2,
-        lambda place: cells.INPUT if 0 < place[0] < 5 and 0 < place[1] < 5 else cells.BORDER,
-        blank={place for place in np.ndindex(6, 6) if not (0 < place[0] < 5 and 0 < place[1] < 5)},
-    )
+    inside = {(i + 1, j + 1) for i, j in np.ndindex(4, 4)}
+    border = set(np.ndindex(6, 6)) - inside
+    sheet.cells(np.pad(X, 1), 0.2, 0.2, cells.where(inside, cells.INPUT), blank=border)
     colours = ["#c8372d", "#1f6fb4", "#2b8a3e", "#8a4fbf"]
     for number, (i, j) in enumerate(np.ndindex(2, 2)):
         inset = 0.06 * (number + 1)

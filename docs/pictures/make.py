@@ -16,7 +16,9 @@ TOPICS = ("convolution", "transposed")
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Draw the pictures of the tutorials.")
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=f"some of {', '.join(TOPICS)}; default: all")
+    parser.add_argument(
+        "topics", nargs="*", metavar="TOPIC", help=f"some of {', '.join(TOPICS)}; default: all"
+    )
     parser.add_argument("--out", type=Path, default=HERE / "tutorials", help="folder for the pictures")
     chosen = parser.parse_args(arguments)
     unknown = set(chosen.topics) - set(TOPICS)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def grey(side: int = 256) -> Tensor:
-    """The middle of Rear Admiral Grace Hopper's portrait (US Navy, public domain) as (1, 1, side, side), 0 to 1."""
+    """The face of Rear Admiral Grace Hopper (US Navy, public domain): (1, 1, side, side) in 0 to 1."""
     from matplotlib import get_data_path
 
     file = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
@@ -22,13 +22,17 @@ def grey(side: int = 256) -> Tensor:
     return values.view(1, 1, side, side) / 255
 
 
-def row(pictures: list[tuple[str, Tensor]], height: float = 2.6, limits: tuple[float, float] | None = None) -> Figure:
+def row(
+    pictures: list[tuple[str, Tensor]], height: float = 2.6, limits: tuple[float, float] | None = None
+) -> Figure:
     """Pictures of one channel side by side, each in its own range unless limits are given."""
     figure = Figure(figsize=(height * 0.93 * len(pictures), height), facecolor="white")
     for number, (title, picture) in enumerate(pictures):
         axes = figure.add_axes(((number + 0.02) / len(pictures), 0.01, 0.96 / len(pictures), 0.88))
         low, high = limits or (float(picture.min()), float(picture.max()))
-        axes.imshow(picture.detach().squeeze().numpy(), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axes.imshow(
+            picture.detach().squeeze().numpy(), cmap="gray", vmin=low, vmax=high, interpolation="nearest"
+        )
         axes.set_title(title, fontsize=9)
         axes.axis("off")
     return figure

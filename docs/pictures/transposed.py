@@ -43,7 +43,7 @@ def stamps(stride: int) -> Sheet:
             _scatter(one, STAMP, stride),
             0.3,
             left,
-            lambda place, laid=laid, shade=SHADES[number]: shade if place in laid else cells.BORDER,
+            cells.where(laid, SHADES[number]),
             blank=around,
         )
         sheet.text(f"{STAMP[i, j]} · K", side + 0.8, left + side / 2, size=0.9)
@@ -86,7 +86,7 @@ def cropping() -> Sheet:
     for number, (title, kept) in enumerate(rows):
         top = 0.4 + 1.7 * number
         sheet.text(title, top + 0.5, 0.3, align="left", size=0.9)
-        sheet.cells([whole], top, 7.4, lambda p, kept=kept: cells.OUTPUT if p[1] in kept else cells.BORDER)
+        sheet.cells([whole], top, 7.4, cells.where({(0, column) for column in kept}, cells.OUTPUT))
         sheet.frame(top, 7.4 + kept.start, 1, len(kept))
     return sheet
 

@@ -15,10 +15,15 @@ from outstride.geometry.extents import (
     resolved_padding,
 )
 from outstride.geometry.gathering import axis_phases, phases, receptive_field
+from outstride.geometry.solution import Reason, Solution
+from outstride.geometry.solving import Solutions, solve
 
 __all__ = [
     "Phase",
+    "Reason",
     "SizesLike",
+    "Solution",
+    "Solutions",
     "axis_phases",
     "input_sizes",
     "legal_output_padding",
@@ -27,5 +32,6 @@ __all__ = [
     "receptive_field",
     "resolve",
     "resolved_padding",
+    "solve",
     "source_index",
 ]

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TOPICS = ("convolution", "transposed")
+TOPICS = ("convolution", "learning", "transposed", "matrix")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outstride import convert, errors, functional, geometry, nn, reference
+    from outstride import artifacts, convert, errors, functional, geometry, nn, reference
     from outstride.acceleration import accelerate, restore
+    from outstride.pictures.kernel_grid import kernels
     from outstride.planning import plan
     from outstride.spec import ConvSpec
 
@@ -21,10 +22,12 @@ __all__ = [
     "ConvSpec",
     "__version__",
     "accelerate",
+    "artifacts",
     "convert",
     "errors",
     "functional",
     "geometry",
+    "kernels",
     "nn",
     "plan",
     "reference",
@@ -36,6 +39,7 @@ __all__ = [
 _OBJECTS = {
     "ConvSpec": "outstride.spec",
     "accelerate": "outstride.acceleration",
+    "kernels": "outstride.pictures.kernel_grid",
     "plan": "outstride.planning",
     "restore": "outstride.acceleration",
 }

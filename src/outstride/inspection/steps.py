@@ -1,0 +1,110 @@
+"""One operation on its way through the rules: what it was given, and what the rules have to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from outstride.inspection.lineage import Lineage
+from outstride.inspection.meeting import Place, meet
+from outstride.inspection.trace import Call
+
+Kind = Literal["whole", "misaligned", "wraps", "unknown"]
+Result = Lineage | None | Sequence[Lineage | None]
+
+
+class NotUnderstoodError(Exception):
+    """A rule cannot say where the elements come from; the message says why."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is worth knowing of one operation, apart from its figures.
+
+    ``kind`` is "whole" (every element reads the whole of these axes), "misaligned" (tensors meet whose
+    positions differ, per axis in ``places``), "wraps" (the border reads the far side) or "unknown".
+    """
+
+    kind: Kind
+    call: int
+    text: str
+    axes: tuple[int, ...] = ()
+    places: dict[int, tuple[Place, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Step:
+    """One operation with the lineages of what it was given."""
+
+    call: Call
+    index: int
+    known: Callable[[Tensor], Lineage | None]
+    notes: list[Note]
+
+    def arg(self, number: int, otherwise: Any = None) -> Any:
+        """An argument by its place, or what stands for it where it is left out."""
+        return self.call.args[number] if len(self.call.args) > number else otherwise
+
+    def given(self, name: str, number: int, otherwise: Any = None) -> Any:
+        """An argument that may be given by name too."""
+        return self.call.kwargs.get(name, self.arg(number, otherwise))
+
+    def lineage(self, number: int) -> Lineage | None:
+        """Where the elements of a tensor argument come from; None for a constant."""
+        value = self.arg(number)
+        return self.known(value) if isinstance(value, Tensor) else None
+
+    @property
+    def source(self) -> Lineage:
+        """The first argument's lineage, where only that depends on the input.
+
+        Raises:
+            NotUnderstoodError: it does not, but another argument does.
+        """
+        found = self.lineage(0)
+        if found is None:
+            raise NotUnderstoodError("the image comes in by another argument than the first")
+        return found
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the first result."""
+        return tuple(self.call.outputs[0].shape)
+
+    def sees_all(self, axes: frozenset[int], text: str) -> None:
+        """Note that whole axes of the image are read."""
+        if axes:
+            self.notes.append(Note("whole", self.index, text, tuple(sorted(axes))))
+
+    def wraps(self, text: str) -> None:
+        """Note that the border reads the far side of the image."""
+        self.notes.append(Note("wraps", self.index, text))
+
+    def met(self, lineages: Sequence[Lineage], shape: Sequence[int], silent: bool = False) -> Lineage:
+        """Let tensors meet element by element, and note where their positions differ.
+
+        Raises:
+            NotUnderstoodError: their positions do not match.
+        """
+        meeting = meet(lineages, shape)
+        if meeting is None:
+            raise NotUnderstoodError("positions along different axes of the image meet")
+        if meeting.misaligned and not silent:
+            axes = tuple(meeting.misaligned)
+            text = "inputs of different stride or centre meet"
+            self.notes.append(Note("misaligned", self.index, text, axes, meeting.misaligned))
+        return meeting.result
+
+
+def known(found: Lineage | None) -> Lineage:
+    """What a move of positions gave.
+
+    Raises:
+        NotUnderstoodError: it gave nothing.
+    """
+    if found is None:
+        raise NotUnderstoodError("an axis that joins several of the image's is cut where no position ends")
+    return found

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from outstride.axis import Phase, source_index
 from outstride.geometry.axes import SizesLike
+from outstride.geometry.chain import ChainSolution, Fit
+from outstride.geometry.chaining import ChainSolutions, solve_chain
 from outstride.geometry.extents import (
     input_sizes,
     legal_output_padding,
@@ -15,10 +17,15 @@ from outstride.geometry.extents import (
     resolved_padding,
 )
 from outstride.geometry.gathering import axis_phases, phases, receptive_field
+from outstride.geometry.judging import Judgement, judge
 from outstride.geometry.solution import Reason, Solution
 from outstride.geometry.solving import Solutions, solve
 
 __all__ = [
+    "ChainSolution",
+    "ChainSolutions",
+    "Fit",
+    "Judgement",
     "Phase",
     "Reason",
     "SizesLike",
@@ -26,6 +33,7 @@ __all__ = [
     "Solutions",
     "axis_phases",
     "input_sizes",
+    "judge",
     "legal_output_padding",
     "output_size",
     "phases",
@@ -33,5 +41,6 @@ __all__ = [
     "resolve",
     "resolved_padding",
     "solve",
+    "solve_chain",
     "source_index",
 ]

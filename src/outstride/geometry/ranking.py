@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from math import prod
 
@@ -36,3 +36,8 @@ def rank_key(axes: Sequence[tuple[Question, Choice]]) -> Key:
         sum(c.low + c.high for _, c in axes),
         sum(c.stride + c.dilation for _, c in axes),
     )
+
+
+def added(keys: Iterable[Key]) -> Key:
+    """The key of several layers together: sums never turn the order of one of them round."""
+    return tuple(map(sum, zip(*keys, strict=True)))

@@ -3,65 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
-from typing import Any, overload
+from typing import Any
 
 from outstride.arguments import Sizes, optional_whole, whole
-from outstride.geometry.choices import Choice, Question, choices
-from outstride.geometry.combining import combined
+from outstride.geometry.choices import choices
+from outstride.geometry.combining import Ordered, combined
+from outstride.geometry.notes import notes
 from outstride.geometry.questions import Limits, ScaleLike, Values, bounds_of, questions_of
 from outstride.geometry.solution import Solution, layer
 from outstride.spec import Kind
 
 
-class Solutions(Sequence[Solution]):
-    """The layers that answer a question, the best first; built one by one as they are looked at.
+class Solutions(Ordered[Solution]):
+    """The layers that answer a question, the best first, built one by one as they are looked at.
 
-    A sequence: ``found[0]`` is the answer, ``len(found)`` how many there are, ``print(found)`` the best five
-    with the proof of the first.
+    A sequence: ``found[0]`` is the answer, ``len(found)`` how many there are, ``print(found)`` the best
+    five and the proof of the first. ``notes`` say what holds for all of them, or why there are none.
     """
 
-    def __init__(
-        self,
-        questions: tuple[Question, ...],
-        count: int,
-        rows: Iterator[tuple[Choice, ...]],
-        options: dict[str, Any],
-    ) -> None:
-        self.questions = questions
-        self._count = count
-        self._rows = rows
-        self._options = options
-        self._built: list[Solution] = []
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, index: int) -> Solution: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Solution]: ...
-    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(self._count))]
-        number = index + self._count if index < 0 else index
-        if not 0 <= number < self._count:
-            raise IndexError(f"solution {index} of {self._count}")
-        missing = number + 1 - len(self._built)
-        kind = self.questions[0].kind
-        for row in islice(self._rows, max(0, missing)):
-            self._built.append(Solution(layer(kind, row, **self._options), self.questions))
-        return self._built[number]
+    def __init__(self, count: int, items: Iterator[Solution], notes: tuple[str, ...]) -> None:
+        super().__init__(count, items)
+        self.notes = notes
 
     def __str__(self) -> str:
         if not self:
-            return "no layer within the bounds"
-        lines = [f"{self._count} answers, the best first", str(self[0])]
+            return "\n".join(("no layer within the bounds", *self.notes))
+        lines = [f"{len(self)} answers, the best first", str(self[0])]
         lines += [repr(solution.spec) for solution in self[1:5]]
-        return "\n".join(lines + ["..."] * (self._count > 5))
+        return "\n".join([*lines, *["..."] * (len(self) > 5), *self.notes])
 
     def __repr__(self) -> str:
-        return f"<{self._count} solutions{f', the first {self[0].spec!r}' if self else ''}>"
+        return f"<{len(self)} solutions{f', the first {self[0].spec!r}' if self else ''}>"
 
 
 def solve(
@@ -135,5 +107,6 @@ def solve(
         "groups": whole("groups", groups, 1),
     }
     asked = {q: list(choices(q, bounds_of(limits, q))) for q in dict.fromkeys(questions)}
-    count, rows = combined(questions, asked, isotropic)
-    return Solutions(questions, count, rows, options)
+    rows = combined([(q,) for q in questions], {(q,): found for q, found in asked.items()}, isotropic)
+    built = (Solution(layer(questions[0].kind, row, **options), questions) for row in rows)
+    return Solutions(len(rows), built, notes(questions, limits, asked, rows))

@@ -22,11 +22,12 @@ def merged(texts: Iterable[str]) -> str:
     return "; ".join(f"axis {number}: {text}" for number, text in enumerate(rows))
 
 
-def law(question: Question, choice: Choice) -> str:
-    """The size of the output for every size n of the input."""
+def law(question: Question, choice: Choice, output_size: int | None = None) -> str:
+    """The output for every size n of the input, from one pair: the question's, or its own output."""
     s = choice.stride
     if question.kind == "conv_transpose":
-        more = question.output_size - s * question.input_size
+        size = question.output_size if output_size is None else output_size
+        more = size - s * question.input_size
         return f"n -> {'' if s == 1 else s}n{_signed(more)}"
     if choice.ceil_mode:
         over = choice.low + choice.high - choice.window
@@ -96,7 +97,9 @@ def _exactness(axes: Axes) -> Line:
     exact = all(merits.misfit(q, c) == 0 for q, c in axes)
     text = merged(law(q, c) for q, c in axes)
     if exact:
-        return "sizes", True, f"{text}: exact for every size"
+        strides = {c.stride for q, c in axes if q.kind != "conv_transpose"} - {1}
+        those = f" that {' or '.join(map(str, sorted(strides)))} divides" if strides else ""
+        return "sizes", True, f"{text}: exact for every size{those}"
     rests = merged(_misfit(q, c) for q, c in axes)
     return "sizes", False, f"{text}: right for this size, no scale ({rests})"
 
@@ -115,11 +118,10 @@ def _centre(question: Question, choice: Choice) -> str:
     figure = f"({sides}{rest}) / 2" if sides else f"-{name} / 2 = {-Fraction(rest, 2)}"
     if moved == 0:
         return f"the middle stays the middle: {figure}{' = 0' if sides else ''}"
-    side = "low" if moved < 0 else "high"
-    picture = "output" if question.kind == "conv_transpose" else "input"
-    return f"moved by {abs(moved)} pixel of the {picture} to the {side} side: {figure}" + (
-        f" = {moved}" if sides else ""
-    )
+    side, end = ("low" if moved < 0 else "high"), f" = {moved}" if sides else ""
+    if question.kind == "conv_transpose":
+        return f"moved by {abs(moved)} pixel of the output to the {side} side: {figure}{end}"
+    return f"looks {abs(moved)} pixel of the input to the {side} side: {figure}{end}"
 
 
 def _evenness(question: Question, choice: Choice) -> str:

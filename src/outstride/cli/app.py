@@ -12,6 +12,7 @@ from outstride.cli.bench import bench
 from outstride.cli.cache import cache
 from outstride.cli.demo import demo
 from outstride.cli.info import info
+from outstride.cli.kernels import kernels
 from outstride.cli.plan import plan
 from outstride.cli.size import size
 
@@ -43,7 +44,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, cache, info):
+for verb in (demo, bench, plan, size, kernels, cache, info):
     app.command()(verb)
 
 

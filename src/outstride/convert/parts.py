@@ -1,0 +1,155 @@
+"""The small layers that rewrites are built from, where torch has none of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from outstride.errors import ArgumentError
+from outstride.spec import ConvSpec
+
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_BORDERS = {
+    "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
+    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
+    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
+    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
+}
+PLANE = 2
+"""Axes that torch's PixelShuffle knows."""
+
+
+class Shuffle(nn.Module):
+    """Channels into space: ``nn.PixelShuffle`` for any number of axes and a factor for each."""
+
+    def __init__(self, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Turn (..., O * factors, *size) into (..., O, *size * stride); the last factor is the fastest."""
+        nd = len(self.stride)
+        split = input.unflatten(-nd - 1, (-1, *self.stride))
+        # (..., O, s1 to sn, q1 to qn): each factor goes behind its own axis.
+        lead = split.dim() - 2 * nd
+        order = [place for axis in range(nd) for place in (lead + nd + axis, lead + axis)]
+        moved = split.permute(*range(lead), *order)
+        for axis in range(nd):
+            moved = moved.flatten(lead + axis, lead + axis + 1)
+        return moved
+
+    def extra_repr(self) -> str:
+        return str(self.stride)
+
+
+class SpaceToDepth(nn.Module):
+    """Space into channels, for a convolution that follows: ``nn.PixelUnshuffle`` for any size and axes.
+
+    The input is padded, or cut where the strided layer would not read on, to the cells that the outputs of a
+    layer with this window, stride and padding see.
+    """
+
+    def __init__(
+        self, window: Sequence[int], stride: Sequence[int], padding: Sequence[tuple[int, int]]
+    ) -> None:
+        super().__init__()
+        self.window, self.stride = tuple(window), tuple(stride)
+        self.padding = tuple(padding)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Turn (..., C, *size) into (..., C * factors, *cells), the last factor fastest in the channels."""
+        nd = len(self.stride)
+        ends: list[int] = []
+        for axis in reversed(range(nd)):
+            size, s, w = input.shape[axis - nd], self.stride[axis], self.window[axis]
+            low, high = self.padding[axis]
+            outputs = (size + low + high - w) // s + 1
+            ends += [low, (outputs + (w - 1) // s) * s - size - low]
+        split = F.pad(input, ends)
+        lead = split.dim() - nd
+        for axis in reversed(range(nd)):
+            split = split.unflatten(lead + axis, (-1, self.stride[axis]))
+        # (..., C, q1, s1 to qn, sn): the factors go to the channels.
+        factors = [lead + 2 * axis + 1 for axis in range(nd)]
+        cells = [lead + 2 * axis for axis in range(nd)]
+        return split.permute(*range(lead), *factors, *cells).flatten(lead - 1, lead - 1 + nd)
+
+    def extra_repr(self) -> str:
+        return f"window={self.window}, stride={self.stride}, padding={self.padding}"
+
+
+class PhaseBias(nn.Module):
+    """One number for each channel and phase: what a sub-pixel layer's bias is behind its shuffle."""
+
+    def __init__(self, bias: Tensor, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+        self.bias = copied(bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Add to (..., O, *size), every size a multiple of its stride."""
+        nd = len(self.stride)
+        lead = input.dim() - nd
+        split = input
+        for axis in reversed(range(nd)):
+            split = split.unflatten(lead + axis, (-1, self.stride[axis]))
+        shape = [-1, *(entry for s in self.stride for entry in (1, s))]
+        split = split + self.bias.view(shape)
+        for axis in range(nd):
+            split = split.flatten(lead + axis, lead + axis + 1)
+        return split
+
+    def extra_repr(self) -> str:
+        return str(self.stride)
+
+
+def shuffle(stride: Sequence[int]) -> nn.Module:
+    """torch's own PixelShuffle where it can do it."""
+    if len(stride) == PLANE and len(set(stride)) == 1:
+        return nn.PixelShuffle(stride[0])
+    return Shuffle(stride)
+
+
+def border(mode: str, pairs: Sequence[tuple[int, int]]) -> nn.Module:
+    """torch's layer that pads by one (low, high) pair per axis; a negative amount cuts off."""
+    ends = tuple(end for pair in reversed(pairs) for end in pair)
+    layer: nn.Module = cast(Any, _BORDERS[mode][len(pairs) - 1])(ends)
+    return layer
+
+
+def filled(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """A layer that was made without memory, with copies of these weights."""
+    cast(Any, layer).weight = copied(weight)
+    if bias is not None:
+        cast(Any, layer).bias = copied(bias)
+    return layer
+
+
+def copied(values: Tensor) -> nn.Parameter:
+    """A parameter of its own that trains if the values do."""
+    return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)
+
+
+def swapped(weight: Tensor, groups: int) -> Tensor:
+    """(groups * a, b, *kernel) as (groups * b, a, *kernel): outputs first instead of inputs, or back."""
+    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def known_weights(layer: nn.Module) -> tuple[ConvSpec, Tensor, Tensor | None]:
+    """A layer's description, weight and bias; refused where they are not known yet."""
+    spec = ConvSpec.of(layer)
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    if isinstance(weight, nn.parameter.UninitializedParameter):
+        raise ArgumentError(
+            f"'layer' must know its weights: got {type(layer).__name__} that has seen no input; legal: call "
+            f"it once before"
+        )
+    if not isinstance(weight, Tensor):
+        raise ArgumentError(
+            f"'layer' must be a convolution: got {spec!r}; legal: such as Conv2d and ConvTranspose2d"
+        )
+    return spec, weight, bias

@@ -107,8 +107,8 @@ def test_zeros_are_grey_and_narrow_types_are_drawn() -> None:
         (nn.Conv2d(3, 4, 3, device="meta"), {}, "'layer' must hold numbers"),
         (torch.full((1, 1, 2, 2), torch.nan), {}, "'layer' must hold finite weights: got 4 of 4"),
         (torch.ones(0, 3, 2, 2), {}, "'layer' must have a weight to draw"),
-        (nn.Conv2d(3, 4, 3), {"columns": 0}, "'columns' must be at least 1: got 0"),
-        (nn.Conv2d(3, 4, 3), {"scale": "no"}, "'scale' must be one of its names: got 'no'"),
+        (nn.Conv2d(3, 4, 3), {"columns": 0}, "'columns' must be at least 1: got columns=0"),
+        (nn.Conv2d(3, 4, 3), {"scale": "no"}, "'scale' must be one of its names: got scale='no'"),
     ],
 )
 def test_what_cannot_be_drawn(layer: Any, options: dict[str, Any], message: str) -> None:

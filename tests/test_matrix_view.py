@@ -34,8 +34,8 @@ def test_the_matrix_is_the_layer(case: Case) -> None:
     mode = case.padding_mode
     conv = ConvSpec("conv", case.kernel_size, case.stride, case.pads, case.dilation, padding_mode=mode)
     steps = geometry.output_size(conv, ins)
-    kept = tuple(slice(n) for n in case.input_size)
-    T = W.reshape(case.in_channels, *steps, -1)[(slice(None), *kept)].reshape(rows.shape[1], -1)
+    kept = (slice(None), *(slice(n) for n in case.input_size))
+    T = W.reshape(case.in_channels, *steps, -1)[kept].reshape(rows.shape[1], -1)
     assert_integers_equal(columns, rows @ T, torch.float32)
 
 

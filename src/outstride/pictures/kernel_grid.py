@@ -115,7 +115,7 @@ def kernels(
 
     Example:
         >>> kernels(torch.nn.Conv2d(3, 64, 11, stride=4))
-        KernelGrid(64 of 64 kernels in colour, 369 x 369 pixels)
+        KernelGrid(64 of 64 kernels in colour, 370 x 370 pixels)
 
     Source: Krizhevsky, Sutskever and Hinton, ImageNet classification with deep convolutional neural networks,
     2012, figure 3.

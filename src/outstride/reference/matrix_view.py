@@ -71,7 +71,8 @@ def kernel2matrix(
             for kh in np.ndindex(*spec.kernel_size):
                 ih = tied(pairs, oh, kh)
                 if ih is not None:
-                    W[(oc, *oh, ic, *ih)] += weight[(oc, slice(None), *kh)]
+                    place, taps = (oc, *oh, ic, *ih), (oc, slice(None), *kh)
+                    W[place] += weight[taps]
     return W.reshape(out_channels * int(np.prod(outs)), channels * int(np.prod(ins)))
 
 

@@ -125,15 +125,42 @@ class Lineage:
         result = self.with_dims(() if n in gone else atoms for n, atoms in enumerate(self.dims))
         left = frozenset().union(*(atom.axes for atom in result.atoms()))
         touched = frozenset().union(*(self.axes_of(dim) for dim in gone))
-        covered = touched - left
+        covered = touched - left | {axis for axis in touched & left if self._outermost(axis) in gone}
         for atom in [atom for dim in gone for atom in self.dims[dim]]:
-            if atom.axis in left:
+            if atom.axis in left - covered:
                 result = result._without(atom)
         fields = {axis: found for axis, found in result.fields.items() if axis not in covered}
-        result = replace(result, fields=fields, whole=self.whole | covered)
-        for axis in touched & left:
+        result = replace(result, fields=fields, whole=self.whole | covered)._freed(covered)
+        for axis in touched - covered:
             result = result._coarsened(axis)
         return result, covered
+
+    def joined(self, dim: int, before: int, size: int) -> Lineage:
+        """One axis with elements of another kind put before and behind its positions."""
+        atoms = self.dims[dim]
+        if len(atoms) == 1 and atoms[0].inner:
+            return self.put(dim, (atoms[0]._replace(size=size, before=atoms[0].before + before),))
+        return self.put(dim, (Atom(size, inner=atoms, before=before),))
+
+    def _outermost(self, axis: int) -> int:
+        """The axis of the tensor that holds the widest steps along one axis of the input.
+
+        To sum over it is to see the image from end to end, though perhaps not every position of it.
+        """
+        steps = [
+            (max(step for step in (atom.step for atom in atoms if atom.axis == axis and atom.size > 1)), number)
+            for number, atoms in enumerate(self.dims)
+            if any(atom.axis == axis and atom.size > 1 for atom in atoms)
+        ]
+        return max(steps, default=(0, -1))[1]
+
+    def _freed(self, axes: frozenset[int]) -> Lineage:
+        """Without positions along some axes of the input, of which everything is read."""
+        if not any(atom.axes & axes for atom in self.atoms()):
+            return self
+        return self.with_dims(
+            tuple(Atom(atom.size) if atom.axes & axes else atom for atom in dim) for dim in self.dims
+        )
 
     def _without(self, atom: Atom) -> Lineage:
         if atom.axis is None or atom.size == 1:

@@ -55,10 +55,12 @@ def meet(lineages: Sequence[Lineage], shape: Sequence[int]) -> Meeting | None:
         met = _fields(axis, members)
         if met is None:
             return None
-        steps, fields, size = met
-        places = tuple((field.stride, field.offset) for field in fields)
+        base, steps, fields, size = met
+        # A field of stride 0 is one position, seen from everywhere: it lies nowhere in particular.
+        places = tuple((field.stride, field.offset) for field in fields if field.stride)
         if len(set(places)) > 1:
             misaligned[axis] = places
+        fields.insert(0, fields.pop(base))
         result = _stepped(result.with_field(axis, union(fields, size)), axis, steps)
     return Meeting(result.with_dims(result.dims), misaligned)
 
@@ -106,21 +108,22 @@ def _label(column: Sequence[Atom]) -> Atom | None:
 
 def _fields(
     axis: int, members: Sequence[tuple[list[Atom], Field]]
-) -> tuple[list[int], list[Field], int] | None:
-    """The steps of the finest coordinate, every field in terms of it, and how many positions it has."""
+) -> tuple[int, list[int], list[Field], int] | None:
+    """Whose coordinate is the finest, its steps, every field in terms of it, and how many positions it has."""
     sizes = [atom.size for atom in members[0][0]]
     forms = [
         [atom.step if atom.axis == axis and atom.size > 1 else 0 for atom in atoms] for atoms, _ in members
     ]
     inner = max(sum(atom.size for atom in atoms if atom.inner) for atoms, _ in members)
-    base = max(forms, key=lambda form: sum(step != 0 for step in form))
-    fields = []
+    base = max(range(len(forms)), key=lambda n: sum(step != 0 for step in forms[n]))
+    steps, fields = forms[base], []
+    size = sum(step * (n - 1) for step, n in zip(steps, sizes, strict=True)) + 1 + inner
     for form, (_, field) in zip(forms, members, strict=True):
-        times = _coarser(form, base, sizes)
+        times = _coarser(form, steps, sizes)
         if times is None:
             return None
         fields.append(field.through(Gather.spread(times)) if times > 1 else field)
-    return base, fields, sum(step * (n - 1) for step, n in zip(base, sizes, strict=True)) + 1 + inner
+    return base, steps, fields, size
 
 
 def _coarser(form: list[int], base: list[int], sizes: list[int]) -> int | None:

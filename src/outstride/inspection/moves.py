@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -173,7 +174,14 @@ def concatenation(step: Step) -> Result:
         return _behind(step, found, dim)
     shape = [size if number != dim else 1 for number, size in enumerate(step.shape)]
     rows = [lineage.put(dim, ()) for lineage in lineages]
-    return step.met(rows, shape).put(dim, free(step.shape[dim]))
+    # The positions of a block moved into channels lie beside each other on purpose.
+    blocks = len(rows) == len(pieces) and all(map(step.comb, pieces))
+    met = step.met(rows, shape, silent=blocks)
+    for axis in met.fields if blocks else ():
+        places = [row.fields[axis].centre for row in rows if axis in row.fields]
+        middle = sum(places, Fraction(0)) / len(places)
+        met = met.with_field(axis, replace(met.fields[axis], centre=middle))
+    return met.put(dim, free(step.shape[dim]))
 
 
 def _behind(step: Step, found: Sequence[tuple[Any, Lineage | None]], dim: int) -> Lineage:
@@ -186,11 +194,8 @@ def _behind(step: Step, found: Sequence[tuple[Any, Lineage | None]], dim: int) -
         first += size
     if len(rows) == 1:
         at, _, lineage = rows[0]
-        atoms = lineage.dims[dim]
-        if len(atoms) == 1 and atoms[0].inner:
-            return lineage.put(dim, (atoms[0]._replace(size=total, before=atoms[0].before + at),))
         if lineage.placed(dim) is None:
-            return lineage.put(dim, (Atom(total, inner=atoms, before=at),))
+            return lineage.joined(dim, at, total)
         return known(lineage.moved(dim, Gather.slice(-at), total))
     moved = [(at, size, known(row.moved(dim, Gather.slice(-at), total))) for at, size, row in rows]
     met = step.met([row for *_, row in moved], step.shape, silent=True)

@@ -43,6 +43,8 @@ class Step:
     index: int
     known: Callable[[Tensor], Lineage | None]
     notes: list[Note]
+    comb: Callable[[Tensor], bool] = lambda _: False
+    """Whether a tensor is every n-th position of another."""
 
     def arg(self, number: int, otherwise: Any = None) -> Any:
         """An argument by its place, or what stands for it where it is left out."""

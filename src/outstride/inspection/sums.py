@@ -109,7 +109,8 @@ def _both(step: Step, left: Lineage, right: Lineage) -> tuple[Lineage, frozenset
     rows, cols = rows.put(rank - 1, ()), cols.put(rank - 2, ())
     if not cols.axes_of(rank - 1):
         cols = cols.put(rank - 1, ())
-    met = step.met([rows, cols], shape, silent=True)
+    # Where both are equally fine, the place is that of the values, and not of the weights that they get.
+    met = step.met([cols, rows], shape, silent=True)
     return (met.put(rank - 1, free(step.shape[-1])) if shape[-1] == 1 else met), covered | also
 
 

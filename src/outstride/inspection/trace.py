@@ -22,6 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from outstride.errors import UnsupportedError
 
 
+# Layers to be taken as one even where parametrisations hang below them.
+WHOLE_LAYERS = (torch.nn.modules.conv._ConvNd, torch.nn.Linear, torch.nn.RNNBase)  # noqa: SLF001
+
+
 @dataclass
 class Call:
     """One operation: torch's name for it, what it was given and what it made."""
@@ -108,17 +112,21 @@ class _Border(TorchFunctionMode):
 
 
 class Runner:
-    """A copy of a model that can be run at any shape, without weights and without arithmetic."""
+    """A copy of a model that can be run at any shape, where possible without weights and arithmetic."""
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype, arguments: Mapping[str, Any]) -> None:
-        self.model = _without_weights(model)
-        self._dtype = dtype
-        self._arguments = {name: _without_numbers(value) for name, value in arguments.items()}
+        self.device = "meta"
+        self._original, self._dtype, self._given = model, dtype, arguments
+        self._move()
+
+    def _move(self) -> None:
+        self.model = _copied(self._original, self.device)
+        self._arguments = {name: _on(value, self.device) for name, value in self._given.items()}
 
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
         """Shapes of all outputs for an input of that shape; None where the model refuses it."""
         try:
-            with torch.no_grad(), torch.device("meta"):
+            with torch.no_grad(), torch.device(self.device):
                 result = self.model(self._input(shape), **self._arguments)
         except Exception:  # noqa: BLE001 - models refuse sizes with any exception: that is the answer here
             return None
@@ -127,26 +135,36 @@ class Runner:
     def trace(self, shape: Sequence[int]) -> Trace:
         """Run once and note everything.
 
+        A model that looks at numbers to decide what to do is run on zeros instead, with its weights.
+
         Raises:
-            UnsupportedError: the model does not run at this shape, or needs numbers to decide what to do.
+            UnsupportedError: the model does not run at this shape.
         """
+        try:
+            return self._trace(shape)
+        except Exception:  # noqa: BLE001 - what torch cannot do without numbers it may refuse in any way
+            self.device = "cpu"
+            self._move()
+        try:
+            return self._trace(shape)
+        except Exception as error:
+            raise UnsupportedError(_refusal(shape, error)) from error
+
+    def _trace(self, shape: Sequence[int]) -> Trace:
         given = self._input(shape)
         trace, stack, wrapping = Trace(given), list[int](), list[bool]()
         with ExitStack() as context:
             context.enter_context(torch.no_grad())
-            context.enter_context(torch.device("meta"))
+            context.enter_context(torch.device(self.device))
             context.enter_context(_watched(self.model, trace, stack))
             context.enter_context(_Border(wrapping))
             context.enter_context(_Recorder(trace, stack, wrapping))
-            try:
-                result = self.model(given, **self._arguments)
-            except Exception as error:
-                raise UnsupportedError(_refusal(shape, error)) from error
+            result = self.model(given, **self._arguments)
         trace.outputs = tuple(tensors(result))
         return trace
 
     def _input(self, shape: Sequence[int]) -> Tensor:
-        return torch.empty(tuple(shape), dtype=self._dtype, device="meta")
+        return torch.zeros(tuple(shape), dtype=self._dtype, device=self.device)
 
 
 def _refusal(shape: Sequence[int], error: Exception) -> str:
@@ -164,7 +182,7 @@ def _watched(model: torch.nn.Module, trace: Trace, stack: list[int]) -> Iterator
 
     def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parent = stack[-1] if stack else -1
-        leaf = not any(True for _ in module.children())
+        leaf = isinstance(module, WHOLE_LAYERS) or not any(True for _ in module.children())
         stack.append(len(trace.layers))
         given = tuple(tensors((args, kwargs)))
         trace.layers.append(Layer(names[id(module)], module, parent, leaf, len(trace.calls), inputs=given))
@@ -198,25 +216,23 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(getattr(value, entry.name))
 
 
-def _without_weights(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy in inference mode whose parameters and buffers are shapes; the model itself is not touched."""
+def _copied(model: torch.nn.Module, device: str) -> torch.nn.Module:
+    """A copy in inference mode, on the meta device one whose weights are shapes; the model is not touched."""
     memo: dict[int, Any] = {}
     shared: Sequence[Callable[..., Any]] = (model.parameters, model.buffers)
     for every in shared:
         for tensor in every():
-            memo[id(tensor)] = _shape_of(tensor)
+            memo[id(tensor)] = _on(tensor, device)
     for module in model.modules():
         # Masks and weights that were computed ahead are plain attributes.
         for value in vars(module).values():
             if isinstance(value, Tensor):
-                memo.setdefault(id(value), _shape_of(value))
+                memo.setdefault(id(value), _on(value, device))
     return copy.deepcopy(model, memo).eval()
 
 
-def _shape_of(tensor: Tensor) -> Tensor:
-    made = torch.empty_like(tensor, device="meta")
-    return torch.nn.Parameter(made, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else made
-
-
-def _without_numbers(value: Any) -> Any:
-    return torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value
+def _on(value: Any, device: str) -> Any:
+    if not isinstance(value, Tensor) or value.device.type == device:
+        return value
+    made = torch.empty_like(value, device="meta") if device == "meta" else value.to(device)
+    return torch.nn.Parameter(made, requires_grad=False) if isinstance(value, torch.nn.Parameter) else made

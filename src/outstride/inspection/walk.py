@@ -20,7 +20,14 @@ from outstride.spec import ConvSpec
 
 RULES = moves.RULES | windows.RULES | sums.RULES
 # Torch does not tag these as working element by element, though they do.
-_ELEMENTWISE = {"aten.native_dropout", "aten.bernoulli", "aten._softmax_backward_data", "aten.max.other", "aten.min.other"}
+_ELEMENTWISE = {
+    f"aten.{name}"
+    for name in (
+        *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
+        *("_prelu_kernel", "prelu", "rrelu_with_noise", "celu", "selu", "mish", "softplus", "log_sigmoid_forward"),
+        *("threshold", "hardshrink", "softshrink", "relu6", "logit", "nan_to_num", "fake_quantize_per_tensor"),
+    )
+}
 _BORDERED = tuple(
     getattr(torch.nn, f"Conv{transpose}{nd}d") for transpose in ("", "Transpose") for nd in (1, 2, 3)
 )
@@ -65,7 +72,7 @@ class Walk:
         sources = [tensor for tensor in call.inputs if self.lineage(tensor) is not None]
         if not sources or not call.outputs:
             return
-        step = Step(call, index, self.lineage, self.notes)
+        step = Step(call, index, self.lineage, self.notes, self._is_comb)
         try:
             result = self._apply(step, name, overload, sources)
         except NotUnderstoodError as reason:
@@ -82,8 +89,10 @@ class Walk:
     def _apply(self, step: Step, name: str, overload: str, sources: Sequence[Tensor]) -> Result:
         call = step.call
         if name == "aten.copy":
-            return step.met([found for found in [step.lineage(1)] if found is not None], step.shape) \
-                if step.lineage(1) is not None else None
+            written = step.lineage(1)
+            return None if written is None else step.met([written], step.shape)
+        if name == "aten.as_strided" and step.shape == tuple(step.source.shape):
+            return step.source  # torch's own way to choose a memory layout for what it has just made
         rule = RULES.get(name)
         if rule is not None and overload != "other":
             return rule(step)
@@ -114,6 +123,14 @@ class Walk:
             elif name in ("aten.alias", "aten.detach"):
                 chain = slices
             self._views[id(output)] = (base, chain)
+
+    def _is_comb(self, tensor: Tensor) -> bool:
+        _, slices = self._views.get(id(tensor), (tensor, None))
+        return slices is not None and any(every > 1 for _, every in slices.values())
+
+    def base(self, tensor: Tensor) -> Tensor:
+        """The tensor that this one is a view of, or itself."""
+        return self._views.get(id(tensor), (tensor, None))[0]
 
     def _write(self, call: Call, index: int, result: Lineage | None) -> None:
         """A tensor is changed in place: so is the one that it is a view of."""

@@ -139,7 +139,10 @@ def padding(step: Step) -> Result:
     last = len(lineage.dims) - 1
     for number, low in enumerate(pads[::2]):
         dim = last - number
-        if low or pads[2 * number + 1]:
+        high = pads[2 * number + 1]
+        if lineage.axes_of(dim) and lineage.placed(dim) is None and min(low, high) >= 0 < low + high:
+            lineage = lineage.joined(dim, low, step.shape[dim])
+        elif low or high:
             lineage = known(lineage.moved(dim, Gather.slice(-low), step.shape[dim]))
     if step.call.wraps:
         step.wraps("circular padding reads the far side of the image")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference
     from outstride.acceleration import accelerate, restore
+    from outstride.linear.conv_operator import ConvOperator
     from outstride.pictures.kernel_grid import kernels
     from outstride.planning import plan
     from outstride.spec import ConvSpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ConvOperator",
     "ConvSpec",
     "__version__",
     "accelerate",
@@ -37,6 +39,7 @@ __all__ = [
 # Where each public object lives. A module may not bear the name of a public object: importing it would
 # put the module in the object's place here (docs/decisions/0002).
 _OBJECTS = {
+    "ConvOperator": "outstride.linear.conv_operator",
     "ConvSpec": "outstride.spec",
     "accelerate": "outstride.acceleration",
     "kernels": "outstride.pictures.kernel_grid",

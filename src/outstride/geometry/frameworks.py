@@ -6,7 +6,7 @@ A verdict is about one question: layers that differ elsewhere can agree on the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from outstride.geometry.choices import Choice, Question
@@ -61,7 +61,13 @@ def verdicts(asked: Asked) -> dict[str, Verdict]:
 def _torch(asked: Asked) -> Verdict:
     spec = asked.spec
     pads = [(c.low, c.high) for c in asked.choices]
-    if all(low == high for low, high in pads):
+    if spec.kind == "avg_pool" and spec.nd == 3 and any(q.input_size < c.kernel_size for q, c in asked.axes):
+        return Verdict(
+            "torch", (), "torch's AvgPool3d wants an input of at least the kernel without its padding"
+        )
+    one_sided = any(low != high for low, high in pads)
+    too_wide = spec.is_pool and any(c.low > c.kernel_size // 2 for c in asked.choices)
+    if not one_sided and not too_wide:
         return Verdict("torch", (repr(spec),), "every argument is one of torch's own")
     reason = "torch's layers take one padding for both sides"
     if spec.kind == "conv_transpose":
@@ -69,8 +75,13 @@ def _torch(asked: Asked) -> Verdict:
         least = tuple(min(pair) for pair in pads)
         crop = [(least[a] - low, least[a] - high) for a, (low, high) in enumerate(pads)]
         return Verdict("torch", (repr(_padded(spec, least)), _torch_pad(crop, "Zero")), reason)
+    if too_wide:
+        reason = "torch pads a maximum by at most half of kernel_size, dilation left aside"
+    if spec.ceil_mode and not all(rounds_down(q, c) for q, c in asked.axes):
+        return Verdict("torch", (), f"{reason}, and padding beforehand moves the limit of ceil_mode")
     kind = "Constant" if spec.kind == "max_pool" else "Zero"
-    return Verdict("torch", (_torch_pad(pads, kind), repr(_padded(spec, (0,) * spec.nd))), reason)
+    plain = replace(_padded(spec, (0,) * spec.nd), ceil_mode=False)
+    return Verdict("torch", (_torch_pad(pads, kind), repr(plain)), reason)
 
 
 def _torch_pad(pads: Sequence[tuple[int, int]], kind: str) -> str:
@@ -80,8 +91,6 @@ def _torch_pad(pads: Sequence[tuple[int, int]], kind: str) -> str:
 
 
 def _padded(spec: ConvSpec, padding: tuple[int, ...]) -> ConvSpec:
-    from dataclasses import replace
-
     return replace(spec, padding=tuple((p, p) for p in padding))
 
 

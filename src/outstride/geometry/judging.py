@@ -226,5 +226,6 @@ def _behind(mine: Solution, best: Solution) -> tuple[str, ...]:
 
 def _span(values: tuple[object, ...]) -> str:
     if len(values) < 4:
-        return " or ".join(map(str, values))
+        *others, last = map(str, values)
+        return f"{', '.join(others)} or {last}" if others else last
     return f"{values[0]} to {values[-1]}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from outstride.geometry import merits
 from outstride.geometry.choices import Bounds, Choice, Question
 from outstride.geometry.questions import Limits, bounds_of
 
 Row = tuple[Choice, ...]
+_LARGEST_SCALE = 16
 
 
 def notes(
@@ -81,5 +83,14 @@ def _what_it_takes(question: Question, bounds: Bounds) -> str:
     return (
         f"{question.input_size} -> {question.output_size} at stride {stride}, the nearest within the bounds, "
         f"needs {needed}; they have windows up to {window}, paddings {min(bounds.padding)} to "
-        f"{max(bounds.padding)}."
+        f"{max(bounds.padding)}.{_two_layers(question)}"
     )
+
+
+def _two_layers(question: Question) -> str:
+    """The scales of two layers that have the ratio together, where one layer cannot have it."""
+    ratio = Fraction(question.output_size, question.input_size)
+    up, down = ratio.numerator, ratio.denominator
+    if 1 in (up, down) or max(up, down) > _LARGEST_SCALE:
+        return ""
+    return f" A chain of two layers has the ratio for every size: scales {up} and 1/{down}."

@@ -255,13 +255,13 @@ def time_a_layer(run: Run, out: Path) -> dict[str, Any]:
 
 
 def test_bench_times_a_layer_against_torch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outstride.bench.contest.installed", lambda: ["outstride", "torch"])
+    monkeypatch.setattr("outstride.bench.contenders.installed", lambda _: ["outstride", "torch"])
     assert list(time_a_layer(run, tmp_path / "results.json")) == ["outstride", "torch"]
 
 
 @pytest.mark.slow
 def test_bench_times_a_layer_against_whatever_is_installed(run: Run, tmp_path: Path) -> None:
-    from outstride.bench.contest import installed
+    from outstride.bench.contenders import installed
 
     assert list(time_a_layer(run, tmp_path / "results.json")) == installed()
 
@@ -269,7 +269,7 @@ def test_bench_times_a_layer_against_whatever_is_installed(run: Run, tmp_path: P
 def test_bench_runs_a_table_at_several_thread_counts(tmp_path: Path) -> None:
     layers = Path(__file__).parents[1] / "bench" / "layers.csv"
     done = subprocess.run(
-        [*COMMAND, "bench", "--cases", str(layers), "--only", "xnn_enet.2",
+        [*COMMAND, "bench", "--cases", str(layers), "--filter", "xnn_enet.2", "--contenders", "outstride,torch",
          "--threads", "1", "--threads", "2", "--rounds", "1", "--round-ms", "1", "--no-residuals", "--json"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

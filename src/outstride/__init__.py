@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference
     from outstride.acceleration import accelerate, restore
+    from outstride.inspection.checking import check
     from outstride.linear.conv_operator import ConvOperator
     from outstride.pictures.kernel_grid import kernels
     from outstride.planning import plan
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "accelerate",
     "artifacts",
+    "check",
     "convert",
     "errors",
     "functional",
@@ -42,6 +44,7 @@ _OBJECTS = {
     "ConvOperator": "outstride.linear.conv_operator",
     "ConvSpec": "outstride.spec",
     "accelerate": "outstride.acceleration",
+    "check": "outstride.inspection.checking",
     "kernels": "outstride.pictures.kernel_grid",
     "plan": "outstride.planning",
     "restore": "outstride.acceleration",

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from outstride.cli.artifacts import artifacts
 from outstride.cli.bench import bench
 from outstride.cli.cache import cache
+from outstride.cli.check import check
 from outstride.cli.demo import demo
 from outstride.cli.info import info
 from outstride.cli.kernels import kernels
@@ -44,7 +46,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, kernels, cache, info):
+for verb in (demo, bench, plan, size, artifacts, kernels, cache, info):
     app.command()(verb)
 
 

@@ -1,0 +1,47 @@
+"""`outstride check`: where every layer of a model looks, what it costs, and which images it takes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from outstride.cli.screen import print_json
+
+
+def check(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A layer as torch writes it, a factory package.module:callable or file.py:callable, or a name "
+            "such as timm:resnet18 or torchvision:resnet18.",
+        ),
+    ],
+    shape: Annotated[str, typer.Option("--input", help="Shape of the input: 1,3,256,256 or 1x3x256x256.")],
+    sizes: Annotated[bool, typer.Option(help="Find the input sizes that the model accepts.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Print for every layer its size, stride so far, field, offset and multiply-adds, and what the model takes.
+
+    The model runs on shapes alone: no weights are loaded and nothing is computed.
+
+    Examples:
+
+    outstride check "ConvTranspose2d(64, 32, 3, stride=2, padding=1)" --input 1,64,32,32
+
+    outstride check timm:resnet18 --input 1,3,224,224
+    """
+    from outstride.bench.cases import parse_size
+    from outstride.cli.model import read_model
+
+    given = parse_size(shape, "--input", 1)
+    found = read_model(model)
+
+    from outstride.inspection import check as inspect
+
+    report = inspect(found, given, sizes=sizes)
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(report)

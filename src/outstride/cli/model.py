@@ -1,0 +1,64 @@
+"""Turn the word MODEL of a command into a model: a layer's text, a factory, or a name in timm or torchvision."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+LEGAL = '"Conv2d(3, 64, 3)", package.module:callable, file.py:callable, timm:resnet18 or torchvision:resnet18'
+
+
+def read_model(text: str) -> Module:
+    """The model that a text names, with fresh weights; nothing is downloaded.
+
+    Raises:
+        ArgumentError: the text names none, or making it fails.
+    """
+    from outstride.bench.work import build_model
+    from outstride.cli.layer import build_layer, read_layer
+    from outstride.errors import ArgumentError
+
+    if "(" in text:
+        return build_layer(read_layer(text), "float32")
+    where, _, name = text.rpartition(":")
+    if not where or not name:
+        raise ArgumentError(f"'MODEL' must be a layer or name a model: got {text!r}; legal: {LEGAL}.")
+    if where in ("timm", "torchvision"):
+        return _registered(where, name)
+    if not where.endswith(".py"):
+        found = _attribute(where, name)
+        if found is not None:
+            return found
+    return build_model(text)
+
+
+def _registered(where: str, name: str) -> Module:
+    from outstride.errors import ArgumentError, UnsupportedError
+
+    try:
+        library: Any = import_module("timm" if where == "timm" else "torchvision.models")
+    except (ImportError, RuntimeError) as error:
+        raise UnsupportedError(f"{where}:{name} needs {where}, which cannot be imported: {error}.") from error
+    try:
+        made: Module = (
+            library.create_model(name, pretrained=False)
+            if where == "timm"
+            else library.get_model(name, weights=None)
+        )
+    except Exception as error:
+        raise ArgumentError(f"'MODEL' must be a name that {where} knows: got {name!r} ({error}).") from error
+    return made
+
+
+def _attribute(where: str, name: str) -> Module | None:
+    """A module's attribute that is a model already, and not a factory."""
+    from torch.nn import Module
+
+    try:
+        found = getattr(import_module(where), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, Module) else None

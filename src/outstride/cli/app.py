@@ -46,7 +46,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, artifacts, kernels, cache, info):
+for verb in (demo, bench, plan, size, check, artifacts, kernels, cache, info):
     app.command()(verb)
 
 

@@ -257,7 +257,7 @@ def test_b5_channels_and_the_way_back_to_a_size() -> None:
     ],
     ids=str,
 )
-def test_b6_one_axis(options: dict[str, int], expected: list[int]) -> None:
+def test_b6_one_axis(options: dict[str, Any], expected: list[int]) -> None:
     layer = holding(nn.ConvTranspose1d(1, 1, 3, bias=False, **options), torch.tensor([[[1.0, 2.0, 3.0]]]))
     assert flat(layer(torch.ones(1, 1, 4))) == expected
 

@@ -1,0 +1,126 @@
+"""Every script of examples/ is run, and what it prints or learns is checked."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+Told = Callable[[str], list[str]]
+
+
+def script(name: str) -> Any:
+    """A script as a module."""
+    path = EXAMPLES / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def told(capsys: pytest.CaptureFixture[str]) -> Told:
+    """What a tutorial's script prints, line by line."""
+
+    def run(name: str) -> list[str]:
+        script(f"tutorials/{name}").main()
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+FIGURES = {
+    "page1_convolution": (
+        "corr2d(X, K) [[19.0, 25.0], [37.0, 43.0]]",
+        "corr2d(X, K + 1) [[27.0, 37.0], [57.0, 67.0]]",
+        "functional.conv2d [[[[19.0, 25.0], [37.0, 43.0]]]]",
+        "kernel 3, padding 1 (8, 8)",
+        "kernel (5, 3), padding (2, 1) (8, 8)",
+        "kernel 3, padding 1, stride 2 (4, 4)",
+        "kernel (3, 5), padding (0, 1), stride (3, 4) (2, 2)",
+        "Conv2d(3, 64, 3, 1, 1) (1, 64, 32, 32)",
+        "two input channels [[56.0, 72.0], [104.0, 120.0]]",
+        (
+            "three output channels [[[56.0, 72.0], [104.0, 120.0]], [[76.0, 100.0], [148.0, 172.0]], "
+            "[[96.0, 128.0], [192.0, 224.0]]]"
+        ),
+        "1 x 1 kernel is a matrix product True",
+        "pool2d(X, (2, 2)) [[4.0, 5.0], [7.0, 8.0]]",
+        "pool2d(X, (2, 2), 'avg') [[2.0, 3.0], [5.0, 6.0]]",
+        "MaxPool2d(3) [[[[10.0]]]]",
+        "MaxPool2d(3, padding=1, stride=2) [[[[5.0, 7.0], [13.0, 15.0]]]]",
+        "each channel by itself [[[[5.0, 7.0], [13.0, 15.0]], [[6.0, 8.0], [14.0, 16.0]]]]",
+    ),
+    "page2_learning": (
+        "X, first row [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]",
+        "Y, first row [0.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0]",
+        "the same kernel on X turned 0.0",
+    ),
+    "page3_transposed": (
+        "trans_conv(X, K) [[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]",
+        "ConvTranspose2d(1, 1, 2) [[[[0.0, 0.0, 1.0], [0.0, 4.0, 6.0], [4.0, 12.0, 9.0]]]]",
+        "ConvTranspose2d(1, 1, 2, padding=1) [[[[4.0]]]]",
+        (
+            "ConvTranspose2d(1, 1, 2, stride=2) [[[[0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 2.0, 3.0], "
+            "[0.0, 2.0, 0.0, 3.0], [4.0, 6.0, 6.0, 9.0]]]]"
+        ),
+        "16 x 16 and back (1, 10, 16, 16) True",
+        "17 x 17 and back (1, 10, 16, 16) False",
+        "ConvTranspose1d, {'stride': 1} [1.0, 3.0, 6.0, 6.0, 5.0, 3.0]",
+        "ConvTranspose1d, {'stride': 2} [1.0, 2.0, 4.0, 2.0, 4.0, 2.0, 4.0, 2.0, 3.0]",
+        "ConvTranspose1d, {'dilation': 2} [1.0, 1.0, 3.0, 3.0, 5.0, 5.0, 3.0, 3.0]",
+        "ConvTranspose1d, {'padding': 1} [3.0, 6.0, 6.0, 5.0]",
+        "stride 2, padding 1, output_padding 1 [2.0, 4.0, 2.0, 3.0]",
+    ),
+    "page4_matrix": (
+        "reference.kernel2matrix is the same True",
+        "W x [27.0, 37.0, 57.0, 67.0] conv2d [27.0, 37.0, 57.0, 67.0]",
+        "W^T y [27.0, 91.0, 74.0, 138.0, 400.0, 282.0, 171.0, 429.0, 268.0]",
+        "conv_transpose2d [27.0, 91.0, 74.0, 138.0, 400.0, 282.0, 171.0, 429.0, 268.0]",
+        "4 x 4 input, 3 x 3 kernel (4, 16)",
+        "{}: border -> conv, equal True",
+        "{'padding': 1}: border -> conv, equal True",
+        "{'stride': 2, 'padding': 1}: insert_zeros -> border -> conv, equal True",
+        "trans_conv(corr2d(X, K), K) [[0.0, 19.0, 25.0], [38.0, 144.0, 118.0], [74.0, 197.0, 129.0]]",
+        "rank of W 4 of 9",
+    ),
+    "page5_upsampling": (
+        "encoder-decoder (1, 3, 64, 64) -> (1, 32, 16, 16) -> (1, 5, 64, 64)",
+        "kernel 4, stride 2: uneven 0.000",
+        "kernel 3, stride 2: uneven 0.436",
+        "more padding: 0.436 and 0.436",
+        "a larger stride: kernel 4, stride 3: 0.458",
+        "a smaller kernel: 5, 3: 0.275, 0.436",
+        "ICNR: 0.000",
+        "the best layer for a doubling: ConvTranspose2d(kernel_size=4, stride=2, padding=1)",
+    ),
+}
+
+
+@pytest.mark.parametrize("page", FIGURES)
+def test_a_tutorial_prints_its_figures(page: str, told: Told) -> None:
+    lines = told(page)
+    assert [line for line in FIGURES[page] if line not in lines] == []
+
+
+def test_every_tutorial_is_checked() -> None:
+    assert sorted(FIGURES) == sorted(path.stem for path in (EXAMPLES / "tutorials").glob("*.py"))
+
+
+def test_the_kernel_of_the_tutorial_is_learned(told: Told) -> None:
+    lines = told("page2_learning")
+    losses = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("step ")]
+    assert len(losses) == 5
+    assert losses == sorted(losses, reverse=True)
+    (learned,) = [line for line in lines if line.startswith("learned ")]
+    left, right = (float(value) for value in learned.removeprefix("learned [").rstrip("]").split(", "))
+    assert abs(left - 1) < 0.1
+    assert abs(right + 1) < 0.1

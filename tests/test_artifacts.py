@@ -152,7 +152,7 @@ def test_gain_is_what_a_constant_gives_far_from_the_borders(name: str) -> None:
             gains.append(middle(layer(x), found.gain.shape[2:])[0] - pattern)
     expected = torch.stack(gains, 1)
     if getattr(first, "groups", 1) > 1:  # only a channel's own group can reach it
-        per_group = expected.shape[0] // first.groups
+        per_group = expected.shape[0] // int(first.groups)  # type: ignore[arg-type]
         sources = found.gain.shape[1]
         starts = [channel // per_group * sources for channel in range(len(expected))]
         expected = torch.stack([row[at : at + sources] for row, at in zip(expected, starts, strict=True)])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import pickle
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,17 +214,19 @@ def test_a_pair_within_a_rewritten_sequential_is_found() -> None:
     assert_integers_equal(found(x), model(x).detach().double().numpy(), torch.float32)
 
 
-def run_onnx(model: torch.nn.Module, x: torch.Tensor, dynamic: bool) -> tuple[Any, set[str], set[str]]:
+def run_onnx(
+    model: torch.nn.Module, x: torch.Tensor, dynamic: bool, tmp_path: Path
+) -> tuple[Any, set[str], set[str]]:
     """The model in ONNX Runtime: its session's answer, and the operators and their domains."""
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    file = io.BytesIO()
+    file = tmp_path / "model.onnx"
     axes = {"x": {axis: f"n{axis}" for axis in range(2, x.dim())}} if dynamic else None
     torch.onnx.export(
         model.eval(), (x,), file, dynamo=False, opset_version=17, input_names=["x"], dynamic_axes=axes
     )
-    graph = onnx.load_from_string(file.getvalue())
+    graph = onnx.load(str(file))
     onnx.checker.check_model(graph)
-    session = runtime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     operators = {node.op_type for node in graph.graph.node}
     return session, operators, {node.domain for node in graph.graph.node}
 
@@ -243,12 +245,12 @@ _EXPORTED: dict[str, Any] = {
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
 )
 @pytest.mark.parametrize("name", _EXPORTED)
-def test_onnx_runtime_gives_the_same_with_stock_operators(name: str) -> None:
+def test_onnx_runtime_gives_the_same_with_stock_operators(name: str, tmp_path: Path) -> None:
     rewrite, case_id = _EXPORTED[name]
     case = BY_ID[case_id]
     operands = draw(case, "integers", torch.float32)
     layer = layer_of(case, operands)
-    session, operators, domains = run_onnx(rewrite(layer), operands.input, dynamic=False)
+    session, operators, domains = run_onnx(rewrite(layer), operands.input, False, tmp_path)
     found = np.asarray(session.run(None, {"x": operands.input.numpy()})[0])
     with torch.no_grad():
         assert_integers_equal(torch.from_numpy(found), layer(operands.input).double().numpy(), torch.float32)
@@ -261,7 +263,7 @@ def test_onnx_runtime_gives_the_same_with_stock_operators(name: str) -> None:
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
 )
 @pytest.mark.parametrize("name", ["plane", "pair", "model"])
-def test_an_exported_form_takes_every_size(name: str) -> None:
+def test_an_exported_form_takes_every_size(name: str, tmp_path: Path) -> None:
     up = integers_(torch.nn.ConvTranspose2d(3, 4, 5, stride=3, padding=2, output_padding=1))
     pair = integers_(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.PixelShuffle(2)))
     whole = {
@@ -270,7 +272,7 @@ def test_an_exported_form_takes_every_size(name: str) -> None:
         "model": (model := integers_(UNet()).eval(), convert.to_subpixel(model)),
     }
     original, form = whole[name]
-    session, operators, _ = run_onnx(form, torch.zeros(1, 3, 8, 8), dynamic=True)
+    session, operators, _ = run_onnx(form, torch.zeros(1, 3, 8, 8), True, tmp_path)
     assert ("ConvTranspose" in operators) == (name == "pair")
     for size in ((8, 8), (12, 20)):
         x = torch.randint(-2, 3, (1, 3, *size), generator=torch.Generator().manual_seed(7)).float()

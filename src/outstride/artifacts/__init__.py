@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from outstride.artifacts.coverage import Overlap, overlap
-from outstride.artifacts.cures import equalize_, extend, icnr_, smooth, smoothing
+from outstride.artifacts.cures import equalize_, features, icnr_
 from outstride.artifacts.gain import Ripple, ripple
+from outstride.artifacts.rewrites import extend, smooth, smoothing
 from outstride.artifacts.spectrum import Measurement, measure
+from outstride.artifacts.suggestions import Suggestion
+from outstride.artifacts.survey import Finding, Survey, inspect
 
 __all__ = [
+    "Finding",
     "Measurement",
     "Overlap",
     "Ripple",
+    "Suggestion",
+    "Survey",
     "equalize_",
     "extend",
+    "features",
     "icnr_",
+    "inspect",
     "measure",
     "overlap",
     "ripple",

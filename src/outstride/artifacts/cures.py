@@ -1,4 +1,4 @@
-"""Cures: change weights so that constant input leaves no pattern, or rewrite a layer so that it cannot."""
+"""Cures by weights: equal gains by the least change, or from the start."""
 
 from __future__ import annotations
 
@@ -9,20 +9,31 @@ import torch
 from torch import Tensor, nn
 
 from outstride.artifacts.phases import Phased, phased
-from outstride.errors import ArgumentError, UnsupportedError
+from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from outstride.spec import ConvSpec
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
+FEATURE_AXES = 2
+FEATURE_NOISE = 1e-5
+"""Directions weaker than this against the strongest are rounding of float32 features."""
+
 
 def equalize_(
-    layer: Layer, *, shuffle: int | None = None, keep: Literal["nearest", "mean"] = "nearest"
+    layer: Layer,
+    *,
+    features: Tensor | None = None,
+    shuffle: int | None = None,
+    keep: Literal["nearest", "mean"] = "nearest",
 ) -> Layer:
     """Change trained weights as little as possible so that every phase has the same gain.
 
     Args:
         layer: a transposed convolution, a strided convolution (for its gradient), or a sub-pixel layer:
             ``Sequential(Conv2d, PixelShuffle)``, or the ``Conv2d`` with ``shuffle`` given.
+        features: (n, channels) what the layer meets in flat places, such as ``features(model, layer, flat)``;
+            then only their span is evened out, which changes a trained layer far less. For a strided
+            convolution the channels are its outputs. None: every channel by itself, whatever comes.
         shuffle: the factor of the PixelShuffle that follows.
         keep: "nearest": the nearest weights of all with equal gains. "mean": the nearest of those whose gain
             is the mean of the old gains, so that brightness stays.
@@ -46,7 +57,10 @@ def equalize_(
     if keep not in ("nearest", "mean"):
         raise ArgumentError(f"'keep' must be one of nearest, mean: got {keep!r}; legal: 'nearest'")
     laid = phased(layer, shuffle)
-    laid.put(_projected(laid, keep), _even_bias(laid))
+    rows = _projected(laid, keep)
+    if features is not None:
+        rows = laid.rows + _within(features, rows - laid.rows, laid)
+    laid.put(rows, _even_bias(laid))
     return layer
 
 
@@ -100,104 +114,45 @@ def icnr_(
     return layer
 
 
-def extend(layer: nn.Module) -> nn.Module:
-    """Lengthen a transposed layer's kernel with zeros to the next multiple of its stride, its function
-    unchanged.
+@torch.no_grad()
+def features(model: nn.Module, layer: nn.Module, input: Tensor) -> Tensor:
+    """Return what a layer meets in the middle of pictures, to be evened out by ``equalize_``.
 
     Args:
-        layer: a transposed convolution with stride and dilation coprime on every axis.
+        model: any module that holds the layer; run once, in evaluation mode, and left as it is.
+        layer: of the model, such as its transposed convolution.
+        input: (n, C, *size), best n flat pictures that differ in brightness or colour and are large enough
+            that the middle does not see the border.
 
     Returns:
-        A new layer of torch with an even overlap, for further training or ``equalize_``: zeros are added on
-        the high side, or where output_padding or padding would leave their range, on the low side. The layer
-        itself if its overlap is even.
+        (n, channels): the mean over the middle half of what the layer was given.
 
     Raises:
-        UnsupportedError: padding and output_padding of a torch layer cannot balance the longer kernel, or
-            stride and dilation share a factor.
-
-    Law: the new layer gives the same output, bit by bit where zeros are added last.
+        ArgumentError: the layer did not run.
 
     Example:
-        >>> extend(torch.nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1)).extra_repr()
-        '8, 4, kernel_size=(4, 4), stride=(2, 2), padding=(1, 1)'
+        >>> model = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ConvTranspose2d(3, 1, 3, stride=2))
+        >>> features(model, model[1], torch.ones(2, 1, 8, 8)).shape
+        torch.Size([2, 3])
     """
-    spec = _transposed(layer)
-    numbers = [_lengthened(spec, axis) for axis in range(spec.nd)]
-    befores, afters, paddings, extras = zip(*numbers, strict=True)
-    if not any(befores) and not any(afters):
-        return layer
-    ends = [end for pair in zip(reversed(befores), reversed(afters), strict=True) for end in pair]
-    weight = nn.functional.pad(layer.weight.detach(), ends)  # type: ignore[arg-type]
-    return _rebuilt(layer, spec, weight, padding=paddings, output_padding=extras)
-
-
-def smooth(layer: nn.Module) -> nn.Module:
-    """Fold a smoothing filter into a transposed layer, so that every weight it may be trained from leaves no
-    pattern.
-
-    Args:
-        layer: a transposed convolution; holes are filled too.
-
-    Returns:
-        A new layer of torch that is the old one followed by a triangle filter of 2 * stride - 1 elements per
-        axis (1 2 1 over 4 for a stride of 2), of the same output size and position. Only at the border it
-        differs from
-        two layers: what lies beyond is smoothed in, not zeros.
-
-    Raises:
-        UnsupportedError: a padding of pairs or with another padding mode than zeros.
-
-    Law: its gain is the old one's mean in every phase: the filter is the box of one stride twice, and a box
-    of one stride has the same sum wherever it lies on a periodic signal.
-
-    Example:
-        >>> smooth(torch.nn.ConvTranspose1d(1, 1, 2, stride=2, bias=False)).extra_repr()
-        '1, 1, kernel_size=(4,), stride=(2,), padding=(1,), bias=False'
-    """
-    spec = _transposed(layer)
-    weight = layer.weight.detach().to(torch.float64)  # type: ignore[operator]
-    for axis in range(spec.nd):
-        weight = _convolved(_dense(weight, axis, spec.dilation[axis]), axis, triangle(spec.stride[axis]))
-    lows = _symmetric(spec)
-    paddings = tuple(low + stride - 1 for low, stride in zip(lows, spec.stride, strict=True))
-    return _rebuilt(layer, spec, weight, padding=paddings, output_padding=spec.output_padding, dilation=1)
-
-
-def smoothing(channels: int, stride: int, nd: int = 2) -> nn.Module:
-    """Return a filter to put behind any enlarging layer or chain, which removes every pattern of period
-    ``stride``.
-
-    Args:
-        channels: of the feature map or picture.
-        stride: the period, at least 1.
-        nd: axes, 1 to 3.
-
-    Returns:
-        A depthwise convolution of torch with the triangle of 2 * stride - 1 elements per axis, replicating
-        the border. Its frequency response is zero at every multiple of 1 / stride but 0.
-
-    Example:
-        >>> smoothing(1, 2, nd=1).weight.tolist()
-        [[[0.25, 0.5, 0.25]]]
-    """
-    length = 2 * stride - 1
-    kind: type[nn.Conv1d | nn.Conv2d | nn.Conv3d] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[nd - 1]
-    layer = kind(
-        channels, channels, length, padding=stride - 1, groups=channels, bias=False, padding_mode="replicate"
-    )
-    weight = torch.ones(1, 1, *(1,) * nd, dtype=torch.float64)
-    for axis in range(nd):
-        weight = _convolved(weight, axis, triangle(stride))
-    with torch.no_grad():
-        layer.weight.copy_(weight.expand_as(layer.weight))
-    return layer.requires_grad_(False)
-
-
-def triangle(stride: int) -> Tensor:
-    """The box of one stride convolved with itself, of sum 1: symmetric, so that it moves nothing."""
-    up = torch.arange(1, stride + 1, dtype=torch.float64)
-    return torch.cat([up, up.flip(0)[1:]]) / stride**2
+    met: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, given: met.append(given[0]))
+    was_training = model.training
+    try:
+        model.eval()(input)
+    finally:
+        hook.remove()
+        model.train(was_training)
+    if not met:
+        raise ArgumentError(
+            f"'layer' must be one that runs in the model: got a {type(layer).__name__} that did not; "
+            f"legal: such as model.get_submodule(name)"
+        )
+    middle = met[0]
+    for axis in range(2, middle.dim()):
+        size = middle.shape[axis]
+        middle = middle.narrow(axis, size // 4, size - 2 * (size // 4))
+    return middle.flatten(2).mean(-1)
 
 
 def _projected(laid: Phased, keep: str) -> Tensor:
@@ -213,6 +168,30 @@ def _projected(laid: Phased, keep: str) -> Tensor:
     share = 1 / counts if keep == "nearest" else torch.ones_like(counts)
     level = (gains * share).sum(-1, keepdim=True) / share.sum()
     return laid.rows + ((level - gains) / counts) @ laid.mask
+
+
+def _within(features: Tensor, change: Tensor, laid: Phased) -> Tensor:
+    """The part of a change of weights that acts on the span of some features.
+
+    The gains' differences are linear in the sources, one problem for each direction of an orthonormal basis;
+    a direction in which nothing is asked is left as it is, so the rest is still the least change.
+    """
+    sources = change.shape[1]
+    if (
+        features.dim() != FEATURE_AXES
+        or features.shape[1] % sources
+        or change.shape[0] % (features.shape[1] // sources)
+    ):
+        raise ShapeError(
+            f"'features' must have a column for each channel: got shape {tuple(features.shape)} for "
+            f"{ConvSpec.of(laid.layer)!r}; legal: (n, channels)"
+        )
+    per_group = features.to(change).unflatten(1, (-1, sources)).transpose(0, 1)
+    _, strengths, directions = torch.linalg.svd(per_group, full_matrices=False)
+    kept = (strengths > strengths[:, :1] * FEATURE_NOISE).to(change)
+    projector = directions.mT @ (kept.unsqueeze(-1) * directions)
+    split = change.unflatten(0, (len(projector), -1))
+    return torch.einsum("gbc,gact->gabt", projector, split).flatten(0, 1)
 
 
 def _refuse_holes(laid: Phased) -> None:
@@ -232,88 +211,3 @@ def _even_bias(laid: Phased) -> Tensor | None:
         return None
     phases = len(laid.mask)
     return laid.bias.view(-1, phases).mean(1, keepdim=True).expand(-1, phases)
-
-
-def _transposed(layer: nn.Module) -> ConvSpec:
-    spec = ConvSpec.of(layer)
-    if spec.kind != "conv_transpose":
-        raise ArgumentError(
-            f"'layer' must be a transposed convolution: got {spec!r}; legal: such as ConvTranspose2d"
-        )
-    return spec
-
-
-def _symmetric(spec: ConvSpec) -> tuple[int, ...]:
-    if (
-        spec.padding == "same"
-        or spec.padding_mode != "zeros"
-        or any(low != high for low, high in spec.padding)
-    ):
-        raise UnsupportedError(
-            f"'layer' must have a padding that torch's transposed layers have: got {spec!r}; "
-            f"legal: one number per axis, with padding_mode='zeros'"
-        )
-    return tuple(low for low, _ in spec.padding)
-
-
-def _lengthened(spec: ConvSpec, axis: int) -> tuple[int, int, int, int]:
-    """Zeros before and after the kernel, padding and output_padding of the longer layer.
-
-    With a zeros before and b after, the low side needs p + a * d; the output stays as long if
-    output_padding changes by (a - b) * d.
-    """
-    low, extra = _symmetric(spec)[axis], spec.output_padding[axis]
-    kernel, stride, dilation = spec.kernel_size[axis], spec.stride[axis], spec.dilation[axis]
-    if not any(sum((k * dilation - f) % stride == 0 for k in range(stride)) != 1 for f in range(stride)):
-        more = -kernel % stride
-        for before in range(more + 1):
-            after = more - before
-            changed = extra + (before - after) * dilation
-            if 0 <= changed < max(stride, dilation):
-                return before, after, low + before * dilation, changed
-    raise UnsupportedError(
-        f"'layer' must have a longer kernel with the same output: got {spec!r}; legal: a stride and "
-        f"dilation without a "
-        f"common factor, and an output_padding that balances the longer kernel"
-    )
-
-
-def _dense(weight: Tensor, axis: int, dilation: int) -> Tensor:
-    """A dilated kernel written out with its zeros."""
-    if dilation == 1:
-        return weight
-    size = dilation * (weight.shape[axis + 2] - 1) + 1
-    shape = list(weight.shape)
-    shape[axis + 2] = size
-    index = torch.arange(0, size, dilation, device=weight.device)
-    return weight.new_zeros(shape).index_copy_(axis + 2, index, weight)
-
-
-def _convolved(weight: Tensor, axis: int, taps: Tensor) -> Tensor:
-    """The kernel convolved in full with a filter along one axis."""
-    moved = weight.movedim(axis + 2, -1)
-    flat = nn.functional.conv_transpose1d(
-        moved.reshape(-1, 1, moved.shape[-1]), taps.to(moved).view(1, 1, -1)
-    )
-    return flat.view(*moved.shape[:-1], -1).movedim(-1, axis + 2)
-
-
-def _rebuilt(layer: Any, spec: ConvSpec, weight: Tensor, **changed: Any) -> nn.Module:
-    options: dict[str, Any] = {
-        "stride": spec.stride,
-        "dilation": spec.dilation,
-        "groups": spec.groups,
-        "bias": spec.bias,
-        "device": layer.weight.device,
-        "dtype": layer.weight.dtype,
-    }
-    kind: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[spec.nd - 1]
-    made: nn.Module = kind(
-        spec.in_channels, spec.out_channels, tuple(weight.shape[2:]), **(options | changed)
-    )
-    with torch.no_grad():
-        parameter_of = dict(made.named_parameters())
-        parameter_of["weight"].copy_(weight)
-        if spec.bias:
-            parameter_of["bias"].copy_(layer.bias)
-    return made.train(layer.training)

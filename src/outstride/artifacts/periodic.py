@@ -233,11 +233,11 @@ def _batch_norm(layer: Any, signal: Tensor, linear: bool) -> Tensor:
         )
     shape = (1, -1, *(1,) * (signal.dim() - 2))
     weight, bias = _affine(layer, signal)
-    scale = (layer.running_var.to(signal) + layer.eps).rsqrt()
+    scale: Tensor = (layer.running_var.to(signal) + layer.eps).rsqrt()
     scale = scale if weight is None else scale * weight
     if linear:
         return signal * scale.view(shape)
-    shift = -layer.running_mean.to(signal) * scale + (0 if bias is None else bias)
+    shift: Tensor = -layer.running_mean.to(signal) * scale + (0 if bias is None else bias)
     return signal * scale.view(shape) + shift.view(shape)
 
 

@@ -118,7 +118,7 @@ def parameter(layer: nn.Module, name: str) -> nn.Parameter:
 
 def _swapped(weight: Tensor, groups: int) -> Tensor:
     """(groups * a, b, *kernel) as (groups * b, a, *kernel): whose outputs are the other's inputs."""
-    split = weight.unflatten(0, (groups, -1)).transpose(1, 2)
+    split: Tensor = weight.unflatten(0, (groups, -1)).transpose(1, 2)
     return split.flatten(0, 1)
 
 

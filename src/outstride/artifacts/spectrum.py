@@ -159,7 +159,7 @@ def _segments(rows: Floats, lengths: tuple[int, ...]) -> Iterator[Floats]:
         starts.append(sorted({*range(0, last + 1, max(length // 2, 1)), last}))
     for corner in product(*starts):
         box = tuple(slice(start, start + length) for start, length in zip(corner, lengths, strict=True))
-        yield rows[(slice(None), *box)]
+        yield np.asarray(rows[(slice(None), *box)])
 
 
 def _power(segments: Floats, lengths: tuple[int, ...]) -> Floats:
@@ -182,8 +182,8 @@ def _at_lines(power: Floats, stride: tuple[int, ...], lengths: tuple[int, ...]) 
             continue
         centre = [j * (length // step) for j, length, step in zip(line, lengths, stride, strict=True)]
         found[line] = power[tuple(centre)]
-        # Level and upright edges have their whole spectrum on the axes: a line there is compared along its axis
-        # alone, or every edge would pass for a pattern.
+        # Level and upright edges have their whole spectrum on the axes: a line there is compared along its
+        # axis alone, or every edge would pass for a pattern.
         reach = [
             min(NEAR, length // step // 2) if j else 0
             for j, length, step in zip(line, lengths, stride, strict=True)

@@ -56,7 +56,7 @@ class Comparison:
     def __str__(self) -> str:
         first = self.forms[0]
         head = ("form", "multiply-adds", "times", "weights", "between parts", "largest part", "steps")
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for form in self.forms:
             times = form.multiply_adds / first.multiply_adds if first.multiply_adds else 1.0
             sizes = (form.weight_bytes, form.passing_bytes, form.largest_bytes)

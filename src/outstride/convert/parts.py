@@ -37,7 +37,7 @@ class Shuffle(nn.Module):
         # (..., O, s1 to sn, q1 to qn): each factor goes behind its own axis.
         lead = split.dim() - 2 * nd
         order = [place for axis in range(nd) for place in (lead + nd + axis, lead + axis)]
-        moved = split.permute(*range(lead), *order)
+        moved: Tensor = split.permute(*range(lead), *order)
         for axis in range(nd):
             moved = moved.flatten(lead + axis, lead + axis + 1)
         return moved
@@ -76,7 +76,8 @@ class SpaceToDepth(nn.Module):
         # (..., C, q1, s1 to qn, sn): the factors go to the channels.
         factors = [lead + 2 * axis + 1 for axis in range(nd)]
         cells = [lead + 2 * axis for axis in range(nd)]
-        return split.permute(*range(lead), *factors, *cells).flatten(lead - 1, lead - 1 + nd)
+        moved: Tensor = split.permute(*range(lead), *factors, *cells)
+        return moved.flatten(lead - 1, lead - 1 + nd)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, stride={self.stride}, padding={self.padding}"
@@ -136,7 +137,8 @@ def copied(values: Tensor) -> nn.Parameter:
 
 def swapped(weight: Tensor, groups: int) -> Tensor:
     """(groups * a, b, *kernel) as (groups * b, a, *kernel): outputs first instead of inputs, or back."""
-    return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    split: Tensor = weight.unflatten(0, (groups, -1))
+    return split.transpose(1, 2).flatten(0, 1)
 
 
 def known_weights(layer: nn.Module) -> tuple[ConvSpec, Tensor, Tensor | None]:

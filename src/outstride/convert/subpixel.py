@@ -157,7 +157,8 @@ def _by_phase(rows: Tensor, axis: int, stride: int, taps: Taps) -> Tensor:
     shape = list(rows.shape)
     shape[place] = stride * size
     index = torch.tensor([phase * size + tap for phase, tap in taps], device=rows.device)
-    return rows.new_zeros(shape).index_copy(place, index, rows).unflatten(place, (stride, size))
+    spread: Tensor = rows.new_zeros(shape).index_copy(place, index, rows).unflatten(place, (stride, size))
+    return spread
 
 
 def _edges(
@@ -276,7 +277,7 @@ def _stretched(weight: Tensor, spec: ConvSpec, factor: Sequence[int]) -> Tensor:
     t = phase + factor * (window - 1 - j * dilation).
     """
     nd = spec.nd
-    rows = weight.unflatten(0, (-1, *factor))
+    rows: Tensor = weight.unflatten(0, (-1, *factor))
     # (O, r1 to rn, C, k1 to kn) as (O, C, k1, r1 to kn, rn).
     order = [0, nd + 1, *(place for axis in range(nd) for place in (nd + 2 + axis, 1 + axis))]
     rows = rows.permute(order)

@@ -1,0 +1,23 @@
+"""Read a picture's file as numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from outstride.artifacts.spectrum import Floats
+from outstride.errors import ArgumentError
+
+
+def read_picture(path: Path) -> Floats:
+    """The picture as (3, H, W) from 0 to 1."""
+    try:
+        with Image.open(path) as file:
+            return np.asarray(file.convert("RGB"), dtype=np.float64).transpose(2, 0, 1) / 255
+    except (OSError, UnidentifiedImageError) as error:
+        raise ArgumentError(
+            f"'PICTURE' must be a picture that can be read: got {str(path)!r} ({error}); legal: such as a "
+            f".png"
+        ) from error

@@ -1,0 +1,124 @@
+"""`outstride artifacts`: checkerboards of a layer, a model or a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outstride.cli.screen import print_json
+
+if TYPE_CHECKING:
+    from outstride.artifacts import Measurement, Overlap, Survey
+
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+
+
+def artifacts(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="LAYER|MODEL|PICTURE",
+            help="A layer as torch writes it, a factory package.module:callable, or a picture's file.",
+        ),
+    ],
+    size: Annotated[
+        str,
+        typer.Argument(
+            metavar="[SIZE]",
+            help="A layer's input such as 7x7, to see its borders; a model's such as 1x3x64x64, to run it once.",
+        ),
+    ] = "",
+    stride: Annotated[int, typer.Option(min=2, help="Period to look for in a picture.")] = 2,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Draw the map, the ripples or the spectrum here."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Look for checkerboards: in a layer's overlap, in a model's weights, or in a picture.
+
+    Examples:
+
+    outstride artifacts "ConvTranspose2d(64, 3, 3, stride=2, padding=1, output_padding=1)"
+
+    outstride artifacts enlarged.png --stride 2
+    """
+    from outstride.errors import ArgumentError
+
+    if out is not None and not (out.suffix == ".png" and out.absolute().parent.is_dir()):
+        raise ArgumentError(f"'out' must be a .png in a folder that exists: got {str(out)!r}; legal: map.png")
+    if Path(target).suffix.lower() in PICTURES:
+        content, text, drawing = _picture(Path(target), stride)
+    elif "(" in target:
+        content, text, drawing = _layer(target, size)
+    elif ":" in target:
+        content, text, drawing = _model(target, size)
+    else:
+        raise ArgumentError(
+            f"'LAYER|MODEL|PICTURE' must be one of them: got {target!r}; legal: 'ConvTranspose2d(8, 3, 4, "
+            f"stride=2)', "
+            f"package.module:callable or a file of {', '.join(PICTURES)}"
+        )
+    if out is not None:
+        from outstride.artifacts import drawing as draw
+        from outstride.bench.files import write_whole
+
+        figure = getattr(draw, drawing[0])(*drawing[1:])
+        write_whole(out, lambda beside: figure.savefig(beside, format="png", dpi=120))
+        content["picture"], text = str(out), f"{text}\nsaved: {out}"
+    if as_json:
+        print_json(content)
+    else:
+        print(text)
+
+
+Answer = tuple[dict[str, Any], str, tuple[Any, ...]]
+"""Figures, text, and what draws it: a function's name and its arguments."""
+
+
+def _layer(target: str, size: str) -> Answer:
+    from outstride.artifacts import overlap
+    from outstride.artifacts.suggestions import same_sizes
+    from outstride.cli.layer import read_layer, read_size
+
+    spec = read_layer(target)
+    found: Overlap = overlap(spec, read_size(size, spec, "SIZE") if size else None)
+    helps = () if overlap(spec).even else same_sizes(spec)
+    lines = [str(found)]
+    if helps:
+        lines += ["the same output size for every input, with an even overlap:"]
+        lines += [f"  {one.text}" for one in helps]
+    content = found.to_dict() | {"same_sizes": [one.text for one in helps]}
+    return content, "\n".join(lines), ("draw_overlap", [found])
+
+
+def _model(target: str, size: str) -> Answer:
+    import torch
+
+    from outstride.artifacts import inspect
+    from outstride.bench.cases import parse_size
+    from outstride.bench.work import build_model
+
+    model = build_model(target)
+    input = None
+    if size:
+        shape = parse_size(size, "SIZE", minimum=1)
+        input = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    found: Survey = inspect(model, input)
+    return found.to_dict(), str(found), ("draw_survey", found)
+
+
+def _picture(path: Path, stride: int) -> Answer:
+    from outstride.artifacts import measure
+    from outstride.artifacts.picture_files import read_picture
+
+    values = read_picture(path)
+    found: Measurement = measure(values, stride)
+    verdict = "a pattern" if found.ratio > 3 else "no pattern that stands out"
+    return (
+        found.to_dict(),
+        f"{path.name}: {found}\n{verdict}",
+        ("draw_spectrum", [(path.name, values)], stride),
+    )

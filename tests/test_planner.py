@@ -633,18 +633,19 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     if plan.tile.dataflow == "channels":
         pixels = pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
-        assert len(pixels) == 2 * plan.tile.rows * s["pixel_tiles"]
-        tiles = [pixels[i : i + 2 * plan.tile.rows] for i in range(0, len(pixels), 2 * plan.tile.rows)]
-        reads = [q for t in tiles for q in t[: plan.tile.rows]]
-        writes = [q for t in tiles for q in t[plan.tile.rows :]]
-        assert reads == [q * strip.pixel_pitch for q in writes]
+        assert len(pixels) == -(-blocks.pixels // plan.tile.rows) * plan.tile.rows
         wanted = [
-            n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
+            (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w) * strip.pixel_pitch
             for n, d, h, w in product(*map(range, blocks.box))
         ]
-        assert writes[: len(wanted)] == wanted
-        assert set(writes[len(wanted) :]) <= {wanted[-1]}
-        last_read, last_write = max(reads) + far, max(writes)
+        assert pixels[: len(wanted)] == wanted
+        assert set(pixels[len(wanted) :]) <= {wanted[-1]}
+        pitches = (s["result_image_pitch"], s["result_depth_pitch"], s["result_row_pitch"], 1)
+        results = [
+            sum(i * p for i, p in zip(q, pitches, strict=True)) for q in product(*map(range, blocks.box))
+        ]
+        assert results == list(range(blocks.pixels)), "results of channels tiles lie pixel by pixel"
+        last_read, last_write = max(pixels) + far, len(pixels) - 1
     else:
         assert strip.pixel_pitch == 1
         assert not made.pixels

@@ -35,10 +35,11 @@ FIXED = (
     *_STRIDES, *_each("low"), *_STRIP,
     "channels", "channels_per_pass", "passes",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
+    "result_image_pitch", "result_depth_pitch", "result_row_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels",
-    "pixel_tiles", "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
+    "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED

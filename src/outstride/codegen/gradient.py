@@ -118,7 +118,7 @@ def _panel_squares(
             count = f.select(f.compare("slt", output, outputs), f.sub(pixels, w), 0)
             inside = elements.lanes_within(f, 0, count, lanes)
             rows.append(elements.load_masked(f, e, source, lanes, inside))
-        for j, column in enumerate(transpose(f, rows)):
+        for j, column in enumerate(transpose(f, rows, lanes)):
             place = f.add(f.mul(f.add(w, j), width), o)
             f.store(column, f.at(target, place, e.accumulator), e.accumulator_bytes)
 

@@ -78,6 +78,10 @@ class Function:
             return Value("", "void")
         return self.emit(result, f"call {result} @{name}({words})")
 
+    def prefetch(self, pointer: Value) -> None:
+        """Ask for the cache line at an address that will be read soon; any address will do."""
+        self.call("void", "llvm.prefetch.p0", pointer, "i32 0", "i32 3", "i32 1")
+
     def run(self, function: str | Value, *arguments: Operand) -> None:
         """Call a function of the module, by name or through a pointer; integers are i64."""
         target = f"@{function}" if isinstance(function, str) else function.name

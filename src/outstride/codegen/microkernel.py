@@ -12,14 +12,18 @@ sees the same chain of fused multiply-adds.
 
 from __future__ import annotations
 
+from itertools import product
+
+from outstride.codegen import elements
 from outstride.codegen.elements import Element, broadcast, zero
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.codegen.transpose import transpose
 from outstride.planner.recipe import Tile
 
 #: Parameters of both microkernels.
 PARAMETERS = (
     ("x", PTR),  # first input of the tile, in the packed strip
-    ("pixels", PTR),  # "channels": i32 offsets of the tile's pixels in the strip, then in the results
+    ("pixels", PTR),  # "channels": i32 offsets of the tile's pixels in the strip; listed: and in the results
     ("w", PTR),  # packed weights of the tile
     ("results", PTR),  # accumulators of the tile, a row per output channel
     ("results_pitch", I64),
@@ -146,37 +150,40 @@ def _row_lanes(
     f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
-    """The same when each lane belongs to a row of results of its own: transposed through a buffer."""
-    width = tile.vectors * lanes
-    buffer = f.variable(f"[{tile.rows * width} x {e.accumulator}]")
+    """The same when each lane belongs to a row of results of its own: transposed in registers."""
+    del pixels  # the results of a tile's pixels lie side by side
+    side = min(lanes, 1 << (tile.rows - 1).bit_length())
+    vector = vector_type(lanes, e.accumulator)
+    for j, first in product(range(tile.vectors), range(0, tile.rows, side)):
+        held = [row[j] for row in accumulators[first : first + side]]
+        part = vector_type(len(held), e.accumulator)
+        # Row r of the transposed squares: the results of lanes r, r + side, ...
+        places = [
+            [
+                f.at(results, f.add(f.mul(pitch, j * lanes + r + s), first), e.accumulator)
+                for s in range(0, lanes, side)
+            ]
+            for r in range(side)
+        ]
+        if write:
+            square = [f.get(a, vector) for a in held]
+            square += [Value("poison", vector)] * (side - len(held))
+            for row, pointers in zip(transpose(f, square, lanes), places, strict=True):
+                for s, pointer in enumerate(pointers):
+                    kept = elements.mask([s * side + i for i in range(len(held))])
+                    value = f.emit(part, f"shufflevector {vector} {row.name}, {vector} poison, {kept}")
+                    f.store(value, pointer, e.accumulator_bytes)
+            continue
+        rows = [_joined(f, part, vector, pointers, side, len(held), e) for pointers in places]
+        for a, value in zip(held, transpose(f, rows, lanes), strict=False):
+            f.set(a, value)
 
-    def move(*, out: bool) -> None:
-        for i, row in enumerate(accumulators):
-            move_row(f, e, lanes, f.at(buffer, i * width, e.accumulator), row, write=out)
 
-    listed = f.at(pixels, tile.rows, "i32")
-    if write:
-        move(out=True)
-        f.run(f"turn_out_{tile.rows}", buffer, results, pitch, listed, width)
-    else:
-        f.run(f"turn_in_{tile.rows}", buffer, results, pitch, listed, width)
-        move(out=False)
-
-
-def turns(e: Element, rows: int) -> list[Function]:
-    """`turn_out` and `turn_in`: a tile of `rows` pixels from its buffer to columns of results, and back."""
-    made = []
-    for name, out in (("turn_out", True), ("turn_in", False)):
-        parameters = [("buffer", PTR), ("results", PTR), ("pitch", I64), ("listed", PTR), ("width", I64)]
-        f = Function(f"{name}_{rows}", parameters, internal=True)
-        buffer, results, pitch, listed, width = f.parameters
-        columns = [f.at(results, f.load_i32(listed, i), e.accumulator) for i in range(rows)]
-        lines = [f.at(buffer, f.mul(width, i), e.accumulator) for i in range(rows)]
-        with f.loop(0, width) as lane:
-            start = f.mul(lane, pitch)
-            for column, line in zip(columns, lines, strict=True):
-                far, near = f.at(column, start, e.accumulator), f.at(line, lane, e.accumulator)
-                source, target = (near, far) if out else (far, near)
-                f.store(f.load(e.accumulator, source, e.accumulator_bytes), target, e.accumulator_bytes)
-        made.append(f)
-    return made
+def _joined(
+    f: Function, part: str, vector: str, pointers: list[Value], side: int, count: int, e: Element
+) -> Value:
+    """One vector of the parts at one or two addresses, `side` lanes apart."""
+    parts = [f.load(part, p, e.accumulator_bytes) for p in pointers]
+    lanes = [s * count + i if i < count else -1 for s in range(len(parts)) for i in range(side)]
+    second = parts[1].name if len(parts) > 1 else "poison"
+    return f.emit(vector, f"shufflevector {part} {parts[0].name}, {part} {second}, {elements.mask(lanes)}")

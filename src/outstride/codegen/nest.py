@@ -92,7 +92,7 @@ def _chunk(e: Element) -> Function:
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
             kernel = _Kernel(full_blocks, rest_channels, full_block, resume, runs, run_count)
-            _channels_tiles(f, a, g, kernel, strip, row, w)
+            _channels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
     return f
@@ -127,13 +127,18 @@ def _call_tile(
 
 
 def _channels_tiles(
-    f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value, row: Value,
-    w: Value,
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
+    row: Value, w: Value, box: Box,
 ) -> None:  # fmt: skip
-    """Pixels by list, a tile of them at a time."""
-    with f.loop(0, _times(f, a, "channels", a["pixel_tiles"])) as i:
-        listed = f.at(a["pixel_at"], f.mul(i, f.mul(a["tile_rows"], 2)), "i32")
-        _call_tile(f, a, g, kernel, strip, listed, w, row)
+    """Pixels by list, a tile of them at a time, up to the last one that this box has."""
+    n, d, h, w_last = (f.sub(count, 1) for count in box.count)
+    pitches = (a["result_image_pitch"], a["result_depth_pitch"], a["result_row_pitch"])
+    end = f.add(w_last, 1)
+    for count, pitch in zip((n, d, h), pitches, strict=True):
+        end = f.add(end, f.mul(count, pitch))
+    with f.loop(0, _times(f, a, "channels", end), a["tile_rows"]) as i:
+        listed, out = f.at(a["pixel_at"], i, "i32"), f.at(row, i, e.accumulator)
+        _call_tile(f, a, g, kernel, strip, listed, w, out)
 
 
 def _pixels_tiles(

@@ -40,12 +40,12 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
             sources = _phase_rows(f, recipe, e, a, temp, o, phase)
             od = _position(f, a, "d", f.add(box.start[1], d), pd)
             sheet = f.at(plane, f.add(f.mul(n, a["y_stride_n"]), f.mul(od, a["y_stride_d"])), e.storage)
-            first = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
+            first = f.add(f.mul(n, a["result_image_pitch"]), f.mul(d, a["result_depth_pitch"]))
             with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
                 oh = _position(f, a, "h", f.add(box.start[2], h), ph)
                 with f.when(f.compare("ult", oh, a["out_size_h"])):
                     row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
-                    q = f.add(first, f.mul(h, a["strip_w"]))
+                    q = f.add(first, f.mul(h, a["result_row_pitch"]))
                     _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
     return f
 

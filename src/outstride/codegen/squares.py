@@ -50,7 +50,7 @@ def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Valu
         channel = f.variable(I64, f.i64(f.add(segment, f.div(first, a["kernel"]))))
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))
         room = f.sub(a["width"], r)
-        for j, column in enumerate(transpose(f, vectors)):
+        for j, column in enumerate(transpose(f, vectors, lanes)):
             with f.when(f.compare("slt", f.add(first, j), length)):
                 c, k = f.get(channel, I64), f.get(place, I64)
                 _store(f, e, lanes, a, g, block, column, r, room, c, k)

@@ -141,6 +141,9 @@ def _split_vectors(
     with f.loop(0, row.width, lanes) as i:
         u = f.add(row.first, f.mul(i, step))
         pointer = f.at(row.source, u, e.storage)
+        # The same row of the next channel begins far away, where no prefetcher of the machine expects it.
+        for j in range(step):
+            f.prefetch(f.at(pointer, f.add(a["x_stride_c"], j * lanes), e.storage))
         if recipe.instruction_set == "avx512":  # a masked load costs what a plain one does
             loaded = [_inside(f, e, lanes, a, pointer, u, j) for j in range(step)]
         else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from outstride.codegen.elements import ELEMENTS
 from outstride.codegen.ir import module
-from outstride.codegen.microkernel import microkernel, turns
+from outstride.codegen.microkernel import microkernel
 from outstride.codegen.rowkernel import row_kernel
 from outstride.planner.machine import InstructionSet
 from outstride.planner.recipe import Tile
@@ -17,6 +17,4 @@ def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) 
     e = ELEMENTS[accumulator]
     lanes = isa.lanes(e.accumulator_bytes)
     functions = [(row_kernel if tile.dataflow == "rows" else microkernel)(tile, e, lanes) for tile in shapes]
-    for rows in sorted({tile.rows for tile in shapes if tile.dataflow == "channels"}):
-        functions += turns(e, rows)
     return module(functions, f"outstride tiles_{accumulator}_{isa.name}")

@@ -49,6 +49,14 @@ class Blocks:
         """Cells of a full box."""
         return prod(self.box)
 
+    def result_pitches(self, tile: Tile) -> tuple[int, int, int]:
+        """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them."""
+        _, d, h, w = self.box
+        if tile.dataflow == "channels":
+            return d * h * w, h * w, w
+        s = self.strip
+        return s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]
+
     @property
     def extent(self) -> int:
         """The results of a row of the box, the gaps between rows included."""

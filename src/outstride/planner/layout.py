@@ -63,8 +63,9 @@ def layout(plan: GatherPlan) -> Layout:
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
         "phase_groups": len(groups), "spans": int(b.nested), "dataflow": DATAFLOWS.index(tile.dataflow),
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
-        "pixel_tiles": ceil(b.pixels / tile.rows),
     }  # fmt: skip
+    for name, pitch in zip(("image", "depth", "row"), b.result_pitches(tile), strict=True):
+        scalars[f"result_{name}_pitch"] = pitch
     for name, a, kernel in zip("dhw", plan.axes, p.kernel_size, strict=True):
         scalars |= {
             f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
@@ -112,12 +113,13 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     reach = plan.tile.vectors * plan.lanes
     if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
         reach += (plan.tile.rows - 1) * b.strip.extent[2]
-    pitch = (ceil((b.extent + reach) / 16) | 1) * 16
+    results = b.pixels if plan.tile.dataflow == "channels" else b.extent
+    pitch = (ceil((results + reach) / 16) | 1) * 16
     chunk_temp = rows * pitch if _passes(plan) > 1 else 0
-    results = chunk_temp * b.chunks_per_task or rows * pitch
+    kept = chunk_temp * b.chunks_per_task or rows * pitch
     # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
     temp_at = round_up_line(item * (b.strip.elements + reach + 64))
-    line_at = temp_at + round_up_line(item * results + 64)
+    line_at = temp_at + round_up_line(item * kept + 64)
     width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
     runs_at = line_at + round_up_line(item * (width + 64))
     return {

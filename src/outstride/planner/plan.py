@@ -121,4 +121,12 @@ def estimates(
     for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item):
         plan = GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, 0.0)
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
-        yield replace(plan, predicted_cycles=cycles * ceil(plan.tasks / threads))
+        yield replace(plan, predicted_cycles=cycles * _turns(plan))
+
+
+def _turns(plan: GatherPlan) -> float:
+    """Full tasks that the busiest thread computes one after the other; those at the border are smaller."""
+    cells = (plan.problem.batch, *(a.cells for a in plan.axes))
+    full = plan.problem.groups * prod(c / b for c, b in zip(cells, plan.blocks.box, strict=True))
+    full *= plan.chunks / plan.blocks.chunks_per_task
+    return max(full / plan.threads, ceil(plan.tasks / plan.threads) - (plan.tasks - full))

@@ -80,19 +80,12 @@ def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, ti
 
 
 def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
-    """For every tile of `rows` pixels their offsets in the strip, then in the results.
-
-    The last tile repeats its last pixel.
-    """
+    """Offsets in the strip of a box's pixels, the last repeated up to a whole tile of `rows` pixels."""
     strip = blocks.strip
     n, d, h, w = blocks.box
     places = [
         i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] + m
         for i in range(n) for j in range(d) for k in range(h) for m in range(w)
     ]  # fmt: skip
-    table: list[int] = []
-    for first in range(0, len(places), rows):
-        tile = places[first : first + rows]
-        tile += [tile[-1]] * (rows - len(tile))
-        table += [p * strip.pixel_pitch for p in tile] + tile
-    return table
+    places += [places[-1]] * (-len(places) % rows)
+    return [p * strip.pixel_pitch for p in places]

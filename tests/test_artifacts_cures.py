@@ -333,3 +333,25 @@ def test_equalizing_for_features_changes_no_more_than_needed() -> None:
         artifacts.equalize_(full, features=torch.ones(2, 5))
     with pytest.raises(ArgumentError, match="runs in the model"):
         artifacts.features(nn.Sequential(nn.Identity()), full, torch.ones(1, 6, 4, 4))
+
+
+@pytest.mark.parametrize("name", CURABLE)
+def test_constrained_layers_stay_even_while_they_learn(name: str) -> None:
+    layer = seeded(CURABLE[name]())
+    projected = weight_of(artifacts.equalize_(copy.deepcopy(layer))).detach()
+    assert artifacts.constrain_(layer) is layer
+    agree(weight_of(layer).detach(), projected)
+    spec = ConvSpec.of(layer[0] if isinstance(layer, nn.Sequential) else layer)
+    x = torch.rand(1, spec.in_channels or 1, *(9,) * spec.nd, dtype=torch.float64)
+    optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        layer(x).square().mean().backward()
+        optimiser.step()
+    learned = weight_of(layer).detach().clone()
+    assert (learned - projected).norm() > 1e-6
+    assert artifacts.ripple(layer).value < 1e-13
+    assert artifacts.ripple(layer).bias_pattern < 1e-13
+    conv = layer[0] if isinstance(layer, nn.Sequential) else layer
+    nn.utils.parametrize.remove_parametrizations(conv, "weight")
+    agree(weight_of(layer).detach(), learned)

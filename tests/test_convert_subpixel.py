@@ -152,7 +152,8 @@ def test_space_to_depth_and_convolution_is_a_strided_one(padding: Any, mode: str
     for k, r, d, s in itertools.product((1, 2, 3), (1, 2, 3), (1, 2), (1, 2)):
         if padding == "same" and s > 1:
             continue
-        conv = torch.nn.Conv2d(2 * r * r, 3, k, s, padding, d, padding_mode=mode)
+        options: Any = {"padding": padding, "dilation": d, "padding_mode": mode}
+        conv = torch.nn.Conv2d(2 * r * r, 3, k, s, **options)
         pair = torch.nn.Sequential(torch.nn.PixelUnshuffle(r), integers_(conv))
         if min(x.shape[2:]) // r < d * (k - 1) + 1:
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outstride.artifacts.coverage import Overlap, overlap
-from outstride.artifacts.cures import equalize_, features, icnr_
+from outstride.artifacts.cures import constrain_, equalize_, features, icnr_
 from outstride.artifacts.gain import Ripple, ripple
 from outstride.artifacts.rewrites import extend, smooth, smoothing
 from outstride.artifacts.spectrum import Measurement, measure
@@ -17,6 +17,7 @@ __all__ = [
     "Ripple",
     "Suggestion",
     "Survey",
+    "constrain_",
     "equalize_",
     "extend",
     "features",

@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from outstride.artifacts.phases import Phased, phased
+from outstride.artifacts.phases import Phased, parameter, phased, rows_of, weight_of
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from outstride.spec import ConvSpec
 
@@ -57,7 +58,8 @@ def equalize_(
     if keep not in ("nearest", "mean"):
         raise ArgumentError(f"'keep' must be one of nearest, mean: got {keep!r}; legal: 'nearest'")
     laid = phased(layer, shuffle)
-    rows = _projected(laid, keep)
+    _refuse_holes(laid)
+    rows = projected(laid.rows, laid.mask, keep)
     if features is not None:
         rows = laid.rows + _within(features, rows - laid.rows, laid)
     laid.put(rows, _even_bias(laid))
@@ -108,10 +110,76 @@ def icnr_(
     rows = small.to(laid.rows.device)[:, :, number]
     counts = laid.mask.sum(1)
     if bool((counts != counts[0]).any()):
-        laid = Phased(laid.of, laid.layer, laid.stride, laid.shuffled, rows, laid.mask, laid.bias)
-        rows = _projected(laid, "nearest")
+        rows = projected(rows, laid.mask, "nearest")
     laid.put(rows, _even_bias(laid))
     return layer
+
+
+def constrain_(layer: Layer, *, shuffle: int | None = None) -> Layer:
+    """Keep the gains of a layer's phases equal while it is trained.
+
+    Args:
+        layer: as for ``equalize_``.
+        shuffle: the factor of the PixelShuffle that follows.
+
+    Returns:
+        The same layer, its weight (and a sub-pixel layer's bias) a torch parametrization: what is trained is
+        projected as ``equalize_`` does whenever it is used.
+        ``torch.nn.utils.parametrize.remove_parametrizations`` makes it plain again and leaves the projected
+        weight.
+
+    Raises:
+        UnsupportedError: some phase has no taps.
+
+    Law: ``ripple(constrain_(layer)).value`` is zero up to rounding, before, during and after training.
+
+    Example:
+        >>> layer = constrain_(torch.nn.ConvTranspose1d(1, 1, 3, stride=2))
+        >>> layer.weight.sum().backward()
+    """
+    laid = phased(layer, shuffle)
+    _refuse_holes(laid)
+    parametrize.register_parametrization(laid.layer, "weight", EqualGains(laid), unsafe=True)
+    if laid.shuffled and laid.bias is not None:
+        parametrize.register_parametrization(laid.layer, "bias", EqualBiases(len(laid.mask)), unsafe=True)
+    return layer
+
+
+class EqualGains(nn.Module):
+    """The projection of a weight on those whose phases have equal gains."""
+
+    mask: Tensor
+
+    def __init__(self, laid: Phased) -> None:
+        super().__init__()
+        self.groups, self.shuffled_phases = laid.groups, laid.shuffled_phases
+        self.register_buffer("mask", laid.mask.to(parameter(laid.layer, "weight")), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Project a weight."""
+        rows = rows_of(weight, self.groups, self.shuffled_phases)
+        even = projected(rows, self.mask, "nearest")
+        return weight_of(even, weight.shape, self.groups, self.shuffled_phases)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What is set is projected when it is used."""
+        return weight
+
+
+class EqualBiases(nn.Module):
+    """One bias for all phases of a channel: their mean."""
+
+    def __init__(self, phases: int) -> None:
+        super().__init__()
+        self.phases = phases
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """Replace each phase's bias by the mean."""
+        return bias.view(-1, self.phases).mean(1).repeat_interleave(self.phases)
+
+    def right_inverse(self, bias: Tensor) -> Tensor:
+        """What is set is evened out when it is used."""
+        return bias
 
 
 @torch.no_grad()
@@ -155,19 +223,17 @@ def features(model: nn.Module, layer: nn.Module, input: Tensor) -> Tensor:
     return middle.flatten(2).mean(-1)
 
 
-def _projected(laid: Phased, keep: str) -> Tensor:
+def projected(rows: Tensor, mask: Tensor, keep: str) -> Tensor:
     """The nearest rows with equal gains.
 
     Minimise sum(d^2) subject to sum(d over the taps of phase p) = m - g[p]: each phase shares its difference
     evenly, d = (m - g[p]) / n[p], which costs sum((m - g[p])^2 / n[p]); its minimum over m is the mean of g
     weighted by 1 / n.
     """
-    _refuse_holes(laid)
-    counts = laid.mask.sum(1)
-    gains = laid.gains
+    counts, gains = mask.sum(1), rows @ mask.T
     share = 1 / counts if keep == "nearest" else torch.ones_like(counts)
     level = (gains * share).sum(-1, keepdim=True) / share.sum()
-    return laid.rows + ((level - gains) / counts) @ laid.mask
+    return rows + ((level - gains) / counts) @ mask
 
 
 def _within(features: Tensor, change: Tensor, laid: Phased) -> Tensor:

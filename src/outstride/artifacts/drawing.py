@@ -14,6 +14,7 @@ from outstride.artifacts.gain import Ripple
 from outstride.artifacts.phases import phased
 from outstride.artifacts.spectrum import Floats
 from outstride.artifacts.survey import Survey
+from outstride.spec import ConvSpec
 
 MAP, EVEN, UNEVEN = "viridis", "#0b6e99", "#c1440e"
 NUMBERED = 24
@@ -71,7 +72,7 @@ def draw_response(layers: Sequence[tuple[str, nn.Module]]) -> Figure:
         strides.add(laid.stride[-1])
         size = 512
         # Taps in kernel order along the last axis, summed over the others: what a signal of rows alike meets.
-        kernel = laid.rows.unflatten(-1, (-1, int(laid.layer.weight.shape[-1]))).sum(-2).numpy()  # type: ignore[union-attr, arg-type]
+        kernel = laid.rows.unflatten(-1, (-1, ConvSpec.of(laid.layer).kernel_size[-1])).sum(-2).numpy()
         response = np.sqrt((np.abs(np.fft.rfft(kernel, size, axis=-1)) ** 2).mean((0, 1)))
         ax.plot(np.linspace(0, 0.5, size // 2 + 1), response / response[0], label=title)
     for stride in strides:
@@ -105,7 +106,9 @@ def draw_survey(found: Survey) -> Figure:
     figure = Figure(figsize=(7.5, 0.38 * len(rows) + 1.4), layout="constrained")
     ax = figure.subplots()
     ax.barh(
-        range(len(rows)), [one.ripple for one in rows], color=[EVEN if one.even else UNEVEN for one in rows]
+        range(len(rows)),
+        [one.ripple or 0.0 for one in rows],
+        color=[EVEN if one.even else UNEVEN for one in rows],
     )
     ax.set_yticks(range(len(rows)), [f"{one.name} ({one.of})" for one in rows], fontsize=8)
     ax.invert_yaxis()

@@ -37,6 +37,16 @@ class Phased:
     bias: Tensor | None
 
     @property
+    def groups(self) -> int:
+        """Groups of the layer's channels."""
+        return ConvSpec.of(self.layer).groups
+
+    @property
+    def shuffled_phases(self) -> int | None:
+        """Phases that lie in a sub-pixel layer's channels; None where they lie in the kernel."""
+        return prod(self.stride) if self.shuffled else None
+
+    @property
     def gains(self) -> Tensor:
         """What a constant 1 comes to, (out, in / groups, phases): the sum of each phase's taps."""
         return self.rows @ self.mask.T
@@ -45,13 +55,7 @@ class Phased:
     def put(self, rows: Tensor, bias: Tensor | None = None) -> None:
         """Write rows of the same shape, and a bias per phase, into the layer's own parameters."""
         weight = parameter(self.layer, "weight")
-        if self.shuffled:
-            back = rows.unflatten(2, (prod(self.stride), -1)).transpose(1, 2).reshape(weight.shape)
-        else:
-            groups = self.layer.groups
-            assert isinstance(groups, int)
-            back = _swapped(rows.unflatten(2, weight.shape[2:]), groups)
-        weight.copy_(back)
+        weight.copy_(weight_of(rows, weight.shape, self.groups, self.shuffled_phases))
         if bias is not None:
             parameter(self.layer, "bias").copy_(bias.reshape(-1))
 
@@ -72,9 +76,9 @@ def phased(layer: nn.Module, shuffle: int | None = None) -> Phased:
     values = weight.detach().to(torch.float64)
     if factor is not None:
         return _sub_pixel_rows(conv, values, bias, factor)
-    rows = _swapped(values, spec.groups)
+    rows = rows_of(values, spec.groups, None)
     of: Literal["output", "gradient"] = "output" if spec.kind == "conv_transpose" else "gradient"
-    return Phased(of, conv, spec.stride, False, rows.flatten(2), _mask(spec, values), _double(bias))
+    return Phased(of, conv, spec.stride, False, rows, _mask(spec, values), _double(bias))
 
 
 def sub_pixel(layer: nn.Module, shuffle: int | None = None) -> tuple[nn.Module, int | None]:
@@ -116,6 +120,22 @@ def parameter(layer: nn.Module, name: str) -> nn.Parameter:
     return found
 
 
+def rows_of(weight: Tensor, groups: int, shuffled_phases: int | None) -> Tensor:
+    """A weight as ``Phased.rows`` has it."""
+    if shuffled_phases is None:
+        return _swapped(weight, groups).flatten(2)
+    rows: Tensor = weight.flatten(2).unflatten(0, (-1, shuffled_phases))
+    return rows.transpose(1, 2).flatten(2)
+
+
+def weight_of(rows: Tensor, shape: torch.Size, groups: int, shuffled_phases: int | None) -> Tensor:
+    """The weight of this shape that has these rows."""
+    if shuffled_phases is None:
+        return _swapped(rows.unflatten(2, shape[2:]), groups)
+    split: Tensor = rows.unflatten(2, (shuffled_phases, -1))
+    return split.transpose(1, 2).reshape(shape)
+
+
 def _swapped(weight: Tensor, groups: int) -> Tensor:
     """(groups * a, b, *kernel) as (groups * b, a, *kernel): whose outputs are the other's inputs."""
     split: Tensor = weight.unflatten(0, (groups, -1)).transpose(1, 2)
@@ -135,7 +155,7 @@ def _mask(spec: ConvSpec, like: Tensor) -> Tensor:
 def _sub_pixel_rows(conv: nn.Module, weight: Tensor, bias: Any, factor: int) -> Phased:
     phases = factor**SHUFFLED_AXES
     taps = weight[0, 0].numel()
-    rows = weight.flatten(2).unflatten(0, (-1, phases)).transpose(1, 2).flatten(2)
+    rows = rows_of(weight, 1, phases)
     mask = torch.eye(phases, dtype=weight.dtype, device=weight.device).repeat_interleave(taps, 1)
     return Phased("output", conv, (factor,) * SHUFFLED_AXES, True, rows, mask, _double(bias))
 

@@ -15,9 +15,9 @@ def read_picture(path: Path) -> Floats:
     """The picture as (3, H, W) from 0 to 1."""
     try:
         with Image.open(path) as file:
-            return np.asarray(file.convert("RGB"), dtype=np.float64).transpose(2, 0, 1) / 255
+            values: Floats = np.asarray(file.convert("RGB"), dtype=np.float64)
     except (OSError, UnidentifiedImageError) as error:
         raise ArgumentError(
-            f"'PICTURE' must be a picture that can be read: got {str(path)!r} ({error}); legal: such as a "
-            f".png"
+            f"'PICTURE' must be a picture that can be read: got {str(path)!r} ({error}); legal: a .png"
         ) from error
+    return np.moveaxis(values, -1, 0) / 255

@@ -158,8 +158,9 @@ def _segments(rows: Floats, lengths: tuple[int, ...]) -> Iterator[Floats]:
         last = size - length
         starts.append(sorted({*range(0, last + 1, max(length // 2, 1)), last}))
     for corner in product(*starts):
-        box = tuple(slice(start, start + length) for start, length in zip(corner, lengths, strict=True))
-        yield np.asarray(rows[(slice(None), *box)])
+        box = [slice(start, start + length) for start, length in zip(corner, lengths, strict=True)]
+        place = (slice(None), *box)
+        yield rows[place]
 
 
 def _power(segments: Floats, lengths: tuple[int, ...]) -> Floats:

@@ -33,7 +33,7 @@ def artifacts(
     stride: Annotated[int, typer.Option(min=2, help="Period to look for in a picture.")] = 2,
     out: Annotated[
         Path | None,
-        typer.Option(help="Draw the map, the ripples or the spectrum here."),
+        typer.Option(help="Draw the map, the ripples or the spectrum."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:

@@ -242,7 +242,8 @@ def test_info_says_what_runs_here(run: Run) -> None:
 
 def time_a_layer(run: Run, out: Path) -> dict[str, Any]:
     code, text, err = run(
-        *("bench", "Conv1d(2, 4, 3)", "--size", "50", "--rounds", "1", "--round-ms", "1", "--out", str(out))
+        *("bench", "Conv1d(2, 4, 3)", "--size", "50", "--rounds", "1", "--round-ms", "1", "--patience", "0"),
+        *("--out", str(out)),
     )
     assert (code, err) == (0, "")
     (row,) = json.loads(out.read_text())["rows"]
@@ -270,7 +271,7 @@ def test_bench_runs_a_table_at_several_thread_counts(tmp_path: Path) -> None:
     layers = Path(__file__).parents[1] / "bench" / "layers.csv"
     done = subprocess.run(
         [*COMMAND, "bench", "--cases", str(layers), "--filter", "xnn_enet.2", "--contenders", "outstride,torch",
-         "--threads", "1", "--threads", "2", "--rounds", "1", "--round-ms", "1", "--no-residuals", "--json"],
+         "--threads", "1", "--threads", "2", "--rounds", "1", "--round-ms", "1", "--patience", "0", "--no-residuals", "--json"],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -179,12 +179,15 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def select(cases: Iterable[Case], patterns: list[str]) -> list[Case]:
-    """Keep the cases whose id starts with one of the patterns, or all where none is given."""
+    """Keep the cases whose id or model holds one of the patterns, or all where none is given."""
     cases = list(cases)
-    chosen = [case for case in cases if not patterns or any(case.id.startswith(p) for p in patterns)]
+    words = [pattern.lower() for pattern in patterns]
+    chosen = [
+        case for case in cases if not words or any(w in f"{case.id} {case.model}".lower() for w in words)
+    ]
     if not chosen:
         raise ArgumentError(
-            f"'only' must start the id of at least one case: got {', '.join(patterns)}; legal: "
-            f"{', '.join(case.id for case in cases[:4])}, ..."
+            f"'filter' must be part of the id or the model of at least one case: got "
+            f"{', '.join(patterns)}; legal: {', '.join(case.id for case in cases[:4])}, ..."
         )
     return chosen

@@ -2,146 +2,82 @@
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
 
-from outstride.errors import OutstrideError
+from outstride.bench.machine import wait_until_quiet
+from outstride.bench.process import START_SECONDS, Process, WorkerError
 
 # A thread pool spins for a moment after its last job, on the very cores that the next contender needs.
 QUIET_SECONDS = 0.003
-START_SECONDS = 120.0
-END_SECONDS = 5.0
-
-
-def installed() -> list[str]:
-    """The contenders that can run here, outstride first and torch second."""
-    needs = {"onnxruntime": ("onnxruntime", "onnx"), "openvino": ("openvino",)}
-    others = [name for name, packages in needs.items() if all(map(find_spec, packages))]
-    return ["outstride", "torch", *others]
-
-
-class WorkerError(OutstrideError):
-    """A worker process answered with an error, ran out of time or died."""
-
-
-class Process:
-    """One contender's process, started when first needed and again after it had to be stopped."""
-
-    def __init__(self, contender: str, threads: int) -> None:
-        self.contender, self.threads = contender, threads
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
-        self._pending = b""
-
-    def ask(self, do: str, seconds: float, **request: Any) -> dict[str, Any]:
-        """Send a request and wait at most so long for its answer."""
-        if self._process is None:
-            self.start()
-            seconds += START_SECONDS
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **request}).encode() + b"\n")
-            self._process.stdin.flush()
-            reply: dict[str, Any] = json.loads(self._read_line(seconds))
-        except (BrokenPipeError, EOFError):
-            with suppress(subprocess.TimeoutExpired):
-                # Its pipe ends a moment before the process does.
-                self._process.wait(END_SECONDS)
-            code = self._process.returncode
-            self.stop()
-            raise WorkerError(f"{self.contender} died (exit code {code}): {self._last_words()}") from None
-        except TimeoutError:
-            self.stop()
-            raise WorkerError(f"{self.contender} took longer than its {seconds:.0f} s") from None
-        if "error" in reply:
-            raise WorkerError(str(reply["error"]))
-        return reply
-
-    def stop(self) -> None:
-        """End the process; the next request starts another."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-        self._process, self._pending = None, b""
-
-    def start(self) -> None:
-        """Start the process, which loads its library while nobody waits for it."""
-        threads = str(self.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        with _uninterrupted():
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "outstride.bench.worker", self.contender, threads],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env=environment,
-            )
-
-    def _read_line(self, seconds: float) -> bytes:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        channel, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
-        while b"\n" not in self._pending:
-            ready, _, _ = select.select([channel], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise TimeoutError
-            chunk = os.read(channel, 65536)
-            if not chunk:
-                raise EOFError
-            self._pending += chunk
-        line, _, self._pending = self._pending.partition(b"\n")
-        return line
-
-    def _last_words(self) -> str:
-        self._stderr.seek(0)
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back for a moment: between starting a process and knowing it, nobody could end it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if held and callable(before):
-        before(signal.SIGINT, None)
+# Who is so much slower than the fastest gives up the turns that are left, where they are long.
+HOPELESS, LONG_SECONDS = 3.0, 0.1
+# Rounds that somebody else disturbed are made up for, up to so many times the rounds.
+EXTRA_ROUNDS = 2
+EXACT_SECONDS = 120.0
+# How much of a row's time one contender may take to get ready.
+PREPARE_SHARE = 0.25
 
 
 @dataclass
 class Timing:
     """What one contender did with one piece of work; `error` says why where it did nothing."""
 
-    median_ms: float | None = None
-    minimum_ms: float | None = None
+    rounds_ms: list[float] = field(default_factory=list)
+    disturbed_ms: list[float] = field(default_factory=list)
     first_ms: float | None = None
-    flops: int | None = None
+    form: str | None = None
     residual: float | None = None
     error: str | None = None
 
+    def settle(self, rounds: int) -> None:
+        """Fill up with the best of the disturbed rounds where too few were calm."""
+        missing = max(0, rounds - len(self.rounds_ms))
+        self.disturbed_ms.sort()
+        self.rounds_ms += self.disturbed_ms[:missing]
+
+    @property
+    def median_ms(self) -> float | None:
+        return median(self.rounds_ms) if self.rounds_ms else None
+
+    @property
+    def minimum_ms(self) -> float | None:
+        return min(self.rounds_ms) if self.rounds_ms else None
+
+    @property
+    def spread(self) -> float | None:
+        """How far the middle half of the rounds lies apart, as a share of their median."""
+        if len(self.rounds_ms) < 3:
+            return None
+        ordered = sorted(self.rounds_ms)
+        quarter = len(ordered) // 4
+        return (ordered[-1 - quarter] - ordered[quarter]) / median(ordered)
+
     def to_dict(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        values = {
+            "median_ms": self.median_ms,
+            "minimum_ms": self.minimum_ms,
+            "spread": self.spread,
+            "rounds_ms": self.rounds_ms,
+            "first_ms": self.first_ms,
+            "form": self.form,
+            "residual": self.residual,
+            "disturbed_ms": self.disturbed_ms,
+            "error": self.error,
+        }
+        return {name: value for name, value in values.items() if value is not None and value != []}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Timing:
+        names = ("rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "error")
+        return cls(**{name: values[name] for name in names if name in values})
 
 
 @dataclass(frozen=True)
@@ -152,14 +88,27 @@ class Rules:
     round_seconds: float = 0.02
     limit_seconds: float = 60.0
     residuals: bool = True
+    patience_seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One piece of work, timed by everybody, with its size and the machine's limits of those moments."""
+
+    timings: dict[str, Timing]
+    flops: int | None = None
+    bytes: int | None = None
+    peak: float | None = None
+    copy: float | None = None
 
 
 class Contest:
     """The same contenders at one number of threads, over one piece of work after another."""
 
     def __init__(self, contenders: Sequence[str], threads: int, rules: Rules) -> None:
-        self.rules = rules
+        self.rules, self.threads = rules, threads
         self.processes = [Process(name, threads) for name in contenders]
+        self._folder = tempfile.TemporaryDirectory()  # the float64 results, and nothing that must last
 
     def __enter__(self) -> Contest:
         try:
@@ -182,54 +131,101 @@ class Contest:
     def _stop(self) -> None:
         for process in self.processes:
             process.stop()
+        self._folder.cleanup()
 
-    def peak(self, dtype: str) -> float | None:
-        """FLOP/s of pure multiply-adds here, or None where the engine does not measure it."""
-        for process in self.processes:
-            if process.contender == "outstride":
-                try:
-                    value = process.ask("peak", 30.0, dtype=dtype)["peak"]
-                except WorkerError:
-                    return None
-                return None if value is None else float(value)
-        return None
+    def limits(self, dtype: str, moved_bytes: int | None, flops: bool = True) -> dict[str, float | None]:
+        """FLOP/s of pure multiply-adds and bytes/s of pure copying here and now; None where unmeasured."""
+        with suppress(WorkerError):
+            return self.processes[0].ask("limits", 30.0, dtype=dtype, bytes=moved_bytes, flops=flops)
+        return {"flops": None, "bytes": None}
 
-    def time(
-        self, source: dict[str, Any], dtype: str = "float32", training: bool = False
-    ) -> dict[str, Timing]:
+    def time(self, source: dict[str, Any], dtype: str = "float32", training: bool = False) -> Outcome:
         """Prepare everybody, then time them in turn; whoever fails leaves the race with the reason."""
-        deadline = time.monotonic() + self.rules.limit_seconds
-        timings = {process.contender: Timing() for process in self.processes}
-        rounds: dict[str, list[float]] = {process.contender: [] for process in self.processes}
-        request = {"round_seconds": self.rules.round_seconds}
+        return _Race(self, source, dtype, training, Path(self._folder.name) / "exact.pt").run()
 
-        def ask(process: Process, do: str, **more: Any) -> dict[str, Any] | None:
-            timing = timings[process.contender]
-            if timing.error is not None:
-                return None
-            try:
-                return process.ask(do, max(1.0, deadline - time.monotonic()), **request, **more)
-            except WorkerError as error:
-                timing.error = str(error)
-                return None
 
-        for process in self.processes:
-            reply = ask(process, "prepare", source=source, dtype=dtype, training=training)
+class _Race:
+    """One piece of work on its way through a contest."""
+
+    def __init__(
+        self, contest: Contest, source: dict[str, Any], dtype: str, training: bool, path: Path
+    ) -> None:
+        self.contest, self.rules, self.path = contest, contest.rules, path
+        self.dtype = dtype
+        self.work: dict[str, Any] = {"source": source, "dtype": dtype, "training": training}
+        self.deadline = time.monotonic() + self.rules.limit_seconds
+        self.timings = {process.contender: Timing() for process in contest.processes}
+
+    def ask(self, process: Process, do: str, share: float = 1.0, **more: Any) -> dict[str, Any] | None:
+        timing = self.timings[process.contender]
+        if timing.error is not None:
+            return None
+        seconds = max(1.0, min(self.deadline - time.monotonic(), share * self.rules.limit_seconds))
+        try:
+            return process.ask(do, seconds, round_seconds=self.rules.round_seconds, **more)
+        except WorkerError as error:
+            timing.error = str(error)
+            return None
+
+    def run(self) -> Outcome:
+        flops = moved = None
+        for process in self.contest.processes:
+            reply = self.ask(process, "prepare", PREPARE_SHARE, **self.work)
             if reply is not None:
-                timings[process.contender].first_ms = reply["first_ms"]
-                timings[process.contender].flops = reply["flops"]
-        for number in range(self.rules.rounds):
-            # Who goes first changes: nobody always finds the caches as the same other left them.
-            for process in self.processes[:: 1 if number % 2 == 0 else -1]:
-                time.sleep(QUIET_SECONDS)
-                reply = ask(process, "round")
-                if reply is not None:
-                    rounds[process.contender].append(reply["seconds"])
-        for process in self.processes:
-            timing, seconds = timings[process.contender], rounds[process.contender]
-            if len(seconds) == self.rules.rounds:
-                timing.median_ms, timing.minimum_ms = median(seconds) * 1e3, min(seconds) * 1e3
-            if self.rules.residuals:
-                reply = ask(process, "residual")
-                timing.residual = None if reply is None else reply["residual"]
-        return timings
+                timing = self.timings[process.contender]
+                timing.first_ms, timing.form = reply["first_ms"], reply["form"]
+                flops, moved = reply["flops"], reply["bytes"]
+        wait_until_quiet(self.rules.patience_seconds)
+        peaks, copies = [], []
+        for number in range(EXTRA_ROUNDS * self.rules.rounds):
+            if number in (0, self.rules.rounds - 1):
+                limits = self.contest.limits(self.dtype, moved)
+                peaks.append(limits["flops"])
+                copies.append(limits["bytes"])
+            self._take_turns(number)
+        for timing in self.timings.values():
+            timing.settle(self.rules.rounds)
+        if self.rules.residuals:
+            self._compare()
+        return Outcome(self.timings, flops, moved, _most(peaks), _most(copies))
+
+    def _take_turns(self, number: int) -> None:
+        # Who goes first changes: nobody always finds the caches as the same other left them.
+        for process in self.contest.processes[:: 1 if number % 2 == 0 else -1]:
+            timing = self.timings[process.contender]
+            if timing.error is not None or len(timing.rounds_ms) == self.rules.rounds or self._slow(timing):
+                continue
+            time.sleep(QUIET_SECONDS)
+            reply = self.ask(process, "round")
+            if reply is None:
+                timing.rounds_ms.clear()
+                timing.disturbed_ms.clear()
+            else:
+                taken = timing.disturbed_ms if reply["disturbed"] else timing.rounds_ms
+                taken.append(reply["seconds"] * 1e3)
+
+    def _slow(self, timing: Timing) -> bool:
+        """Whether this contender takes long and is far behind, so that more turns would say nothing."""
+
+        def best(of: Timing) -> float:
+            return min([*of.rounds_ms, *of.disturbed_ms], default=float("inf"))
+
+        mine, fastest = best(timing), min(map(best, self.timings.values()))
+        return LONG_SECONDS * 1e3 < mine < float("inf") and mine > HOPELESS * fastest
+
+    def _compare(self) -> None:
+        """Have the first that is able compute the float64 results, and everybody else look at them."""
+        self.path.unlink(missing_ok=True)
+        racing = [p for p in self.contest.processes if self.timings[p.contender].error is None]
+        for process in racing:
+            with suppress(WorkerError):
+                process.ask("exact", EXACT_SECONDS, path=str(self.path))
+                break
+        for process in racing:
+            reply = self.ask(process, "residual", path=str(self.path)) if self.path.exists() else None
+            if reply is not None:
+                self.timings[process.contender].residual = reply["residual"]
+
+
+def _most(values: Sequence[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)

@@ -1,4 +1,4 @@
-"""Count the multiply-adds that are worth doing: those that meet two real elements."""
+"""Count the multiply-adds that are worth doing, those that meet two real elements, and the least traffic."""
 
 from __future__ import annotations
 
@@ -32,3 +32,11 @@ def useful_flops(case: Case) -> int:
     axes = zip(narrow, wide, case.kernel_size, case.stride, case.padding, case.dilation, strict=True)
     channels = case.in_channels * case.out_channels // case.groups
     return 2 * case.batch * channels * prod(pairs(*axis) for axis in axes)
+
+
+def least_elements(case: Case) -> int:
+    """How many elements must move at least: input, weight and bias read once, output written once."""
+    weight = case.in_channels * case.out_channels // case.groups * prod(case.kernel_size)
+    read = case.batch * case.in_channels * prod(case.input_size)
+    written = case.batch * case.out_channels * prod(case.output_size)
+    return read + weight + (case.out_channels if case.bias else 0) + written

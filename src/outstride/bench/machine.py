@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("outstride", "torch", "llvmlite", "numpy", "onnxruntime", "openvino")
+PACKAGES = ("outstride", "torch", "llvmlite", "numpy", "onnxruntime", "openvino", "jax", "MNN")
+
+LOOK_SECONDS, QUIET_SHARE = 0.1, 0.15
 
 
 def cpu_model() -> str:
@@ -68,3 +71,33 @@ def facts() -> dict[str, Any]:
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def wait_until_quiet(patience_seconds: float) -> bool:
+    """Wait until the cores are idle, at most so long; False where somebody works on all the same."""
+    deadline = time.monotonic() + patience_seconds
+    while (share := _busy_share()) is not None and share > QUIET_SHARE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _busy_share() -> float | None:
+    """How much of all cores' time is being used, 0 to 1, or None where the system does not say."""
+    before = _core_times()
+    time.sleep(LOOK_SECONDS)
+    after = _core_times()
+    if before is None or after is None:
+        return None
+    whole = sum(after) - sum(before)
+    # The fourth and fifth columns are the idle time and the time spent waiting for disks.
+    idle = sum(after[3:5]) - sum(before[3:5])
+    return 1 - idle / whole if whole else None
+
+
+def _core_times() -> list[int] | None:
+    try:
+        return [int(number) for number in Path("/proc/stat").read_text().partition("\n")[0].split()[1:]]
+    except (OSError, ValueError):
+        return None

@@ -1,20 +1,16 @@
-"""Time outstride and torch over a table of real layers and say where each of them stands."""
+"""Time contenders over a table of layers and say where each of them stands."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
-from pathlib import Path
 from typing import Any
 
 from outstride.bench.cases import Case
-from outstride.bench.contest import Contest, Rules, Timing
-from outstride.bench.files import write_whole
-from outstride.bench.machine import facts
+from outstride.bench.contenders import CONTENDERS
+from outstride.bench.contest import Contest, Outcome, Rules, Timing
 
-CONTENDERS = ("outstride", "torch")
 # Ten layers for the training step: every dimension, both operators, thin, deep and depthwise.
 TRAINING = (
     "resnet50.l1.3x3",
@@ -32,18 +28,23 @@ TRAINING = (
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to time: `source` is what a worker builds it from."""
+    """One thing to time: `source` is what a worker builds it from, `suite` the table it is a row of."""
 
     id: str
     source: dict[str, Any]
+    suite: str = ""
 
     @classmethod
-    def of_case(cls, case: Case) -> Job:
-        return cls(case.id, {"case": case.to_dict()})
+    def of_case(cls, case: Case, suite: str = "") -> Job:
+        return cls(case.id, {"case": case.to_dict()}, suite)
 
     @classmethod
     def of_model(cls, name: str, shape: Sequence[int]) -> Job:
         return cls(name, {"model": name, "shape": list(shape)})
+
+    @property
+    def case(self) -> Case | None:
+        return Case.from_dict(self.source["case"]) if "case" in self.source else None
 
 
 @dataclass(frozen=True)
@@ -55,61 +56,152 @@ class Row:
     dtype: str
     training: bool
     timings: dict[str, Timing]
+    flops: int | None = None
+    bytes: int | None = None
     peak: float | None = None
+    copy: float | None = None
+    commit: str | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.job.suite, self.job.id, self.threads, self.dtype, self.training)
+
+    def median_ms(self, name: str) -> float | None:
+        return self.timings[name].median_ms if name in self.timings else None
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster than torch; below 1 is slower."""
-        ours, theirs = (self.timings[name].median_ms if name in self.timings else None for name in CONTENDERS)
-        return None if ours is None or theirs is None else theirs / ours
+        """How many times faster than torch, both as most call them; below 1 is slower."""
+        return _over(self.median_ms("torch"), self.median_ms("outstride"))
 
     @property
-    def flops(self) -> int | None:
-        """Useful floating-point operations of one call, as any contender that got so far counted them."""
-        return next((timing.flops for timing in self.timings.values() if timing.flops is not None), None)
+    def ours(self) -> str | None:
+        """The layout in which outstride is faster."""
+        return self._fastest(name for name in self.timings if _ours(name))
 
-    def gflops(self, contender: str) -> float | None:
+    @property
+    def best_peer(self) -> str | None:
+        """The fastest of all others that does the same work: see `other_work`."""
+        return self._fastest(name for name in self.timings if not _ours(name) and not self.other_work(name))
+
+    @property
+    def lead(self) -> float | None:
+        """How many times faster than the best peer, each in its best layout."""
+        if self.ours is None or self.best_peer is None:
+            return None
+        return _over(self.median_ms(self.best_peer), self.median_ms(self.ours))
+
+    def other_work(self, name: str) -> str | None:
+        """Why this contender's time does not compare, or None."""
+        case = self.job.case
+        if name != "mnn" or case is None or case.transposed or case.groups > 1:
+            return None
+        square = len(set(case.kernel_size)) == 1 and case.kernel_size[0] > 1
+        return "Winograd" if square and {*case.stride, *case.dilation} == {1} else None
+
+    @property
+    def limit_ms(self) -> float | None:
+        """The roofline: the longer of computing at the peak and moving the least bytes at the copy's rate."""
+        computing = _over(self.flops, self.peak)
+        moving = _over(self.bytes, self.copy)
+        return None if computing is None or moving is None else 1e3 * max(computing, moving)
+
+    def of_limit(self, name: str) -> float | None:
+        """Share of the roofline that a contender reaches, 0 to 1."""
+        return _over(self.limit_ms, self.median_ms(name))
+
+    def gflops(self, name: str) -> float | None:
         """Useful 1e9 floating-point operations in a second."""
-        median_ms = self.timings[contender].median_ms
-        return None if median_ms is None or self.flops is None else self.flops / median_ms / 1e6
+        rate = _over(self.flops, self.median_ms(name))
+        return None if rate is None else rate / 1e6
 
-    def of_peak(self, contender: str) -> float | None:
+    def of_peak(self, name: str) -> float | None:
         """Share of the rate of pure multiply-adds measured in the same run, 0 to 1."""
-        gflops = self.gflops(contender)
+        gflops = self.gflops(name)
         return None if gflops is None or not self.peak else gflops * 1e9 / self.peak
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "suite": self.job.suite,
             "id": self.job.id,
             **self.job.source,
             "threads": self.threads,
             "dtype": self.dtype,
             "training": self.training,
+            "commit": self.commit,
             "flops": self.flops,
+            "bytes": self.bytes,
             "peak_flops": self.peak,
+            "copy_bytes_per_second": self.copy,
+            "limit_ms": self.limit_ms,
             "ratio": self.ratio,
+            "best_peer": self.best_peer,
+            "lead": self.lead,
             "contenders": {
-                name: {**timing.to_dict(), "gflops": self.gflops(name), "of_peak": self.of_peak(name)}
+                name: {**timing.to_dict(), "gflops": self.gflops(name), "of_limit": self.of_limit(name)}
                 for name, timing in self.timings.items()
             },
         }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        source = {name: values[name] for name in ("case", "model", "shape") if name in values}
+        return cls(
+            Job(values["id"], source, values["suite"]),
+            values["threads"],
+            values["dtype"],
+            values["training"],
+            {name: Timing.from_dict(timing) for name, timing in values["contenders"].items()},
+            values["flops"],
+            values["bytes"],
+            values["peak_flops"],
+            values["copy_bytes_per_second"],
+            values["commit"],
+        )
+
+    def _fastest(self, names: Iterator[str]) -> str | None:
+        timed = [(median_ms, name) for name in names if (median_ms := self.median_ms(name)) is not None]
+        return min(timed)[1] if timed else None
+
+
+def _ours(name: str) -> bool:
+    return name in CONTENDERS and CONTENDERS[name].ours
+
+
+def _over(above: float | None, below: float | None) -> float | None:
+    return None if above is None or not below else above / below
 
 
 def run(
     jobs: Sequence[Job],
     threads: Sequence[int],
+    contenders: Sequence[str],
+    rules: Rules,
     dtype: str = "float32",
     training: bool = False,
-    contenders: Sequence[str] = CONTENDERS,
-    rules: Rules | None = None,
+    commit: str | None = None,
 ) -> Iterator[Row]:
     """Time every job at every number of threads, a row as soon as it is known."""
     for number in threads:
-        with Contest(contenders, number, rules or Rules()) as contest:
-            peak = contest.peak(dtype)
+        with Contest(contenders, number, rules) as contest:
             for job in jobs:
-                timings = contest.time(job.source, dtype, training)
-                yield Row(job, number, dtype, training, timings, peak)
+                yield row(job, contest, contest.time(job.source, dtype, training), dtype, training, commit)
+
+
+def row(job: Job, contest: Contest, outcome: Outcome, dtype: str, training: bool, commit: str | None) -> Row:
+    """What a contest found out about a job, as a row."""
+    return Row(
+        job,
+        contest.threads,
+        dtype,
+        training,
+        outcome.timings,
+        outcome.flops,
+        outcome.bytes,
+        outcome.peak,
+        outcome.copy,
+        commit,
+    )
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -117,39 +209,30 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each number of threads: geometric mean of the ratios, slower rows, rows without a ratio."""
+    """For each table, kind of work and number of threads: geometric means, and the rows that lag."""
     found = []
-    for number in sorted({row.threads for row in rows}):
-        mine = [row for row in rows if row.threads == number]
+    for part in sorted({(row.job.suite, row.training, row.dtype, row.threads) for row in rows}):
+        mine = [row for row in rows if (row.job.suite, row.training, row.dtype, row.threads) == part]
         ratios = {row.job.id: row.ratio for row in mine if row.ratio is not None}
-        slower = {name: ratio for name, ratio in ratios.items() if ratio < 1}
+        leads = {row.job.id: row.lead for row in mine if row.lead is not None}
+        limits = [share for row in mine if row.ours and (share := row.of_limit(row.ours)) is not None]
         found.append(
             {
-                "threads": number,
+                "suite": part[0],
+                "training": part[1],
+                "dtype": part[2],
+                "threads": part[3],
                 "layers": len(mine),
                 "geometric_mean": geometric_mean(list(ratios.values())),
-                "slower": dict(sorted(slower.items(), key=lambda pair: pair[1])),
+                "slower": _below_one(ratios),
+                "lead": geometric_mean(list(leads.values())),
+                "behind": _below_one(leads),
+                "of_limit": geometric_mean(limits),
                 "unmeasured": [row.job.id for row in mine if row.ratio is None],
             }
         )
     return found
 
 
-def to_dict(rows: Sequence[Row], rules: Rules) -> dict[str, Any]:
-    """Everything a file of results holds."""
-    return {
-        "machine": facts(),
-        "rules": {
-            "rounds": rules.rounds,
-            "round_seconds": rules.round_seconds,
-            "limit_seconds": rules.limit_seconds,
-        },
-        "summary": summary(rows),
-        "rows": [row.to_dict() for row in rows],
-    }
-
-
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write beside and rename, so that an interrupted run leaves the last whole file."""
-    text = json.dumps(content, indent=1) + "\n"
-    write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+def _below_one(ratios: Mapping[str, float]) -> dict[str, float]:
+    return dict(sorted(((k, v) for k, v in ratios.items() if v < 1), key=lambda pair: pair[1]))

@@ -6,6 +6,7 @@ import copy
 import importlib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride.bench.cases import Case
-from outstride.bench.flops import useful_flops
+from outstride.bench.flops import least_elements, useful_flops
 from outstride.errors import ArgumentError
 from outstride.spec import ConvSpec
 
@@ -95,6 +96,13 @@ class Work:
         # A training step is three contractions of the same size: forward, grad_input, grad_weight.
         return self._forward_flops() * (3 if self.training else 1)
 
+    def bytes(self) -> int | None:
+        """The least bytes that a layer's call must move; None for a model, whose middle nobody knows."""
+        if self.case is None:
+            return None
+        # Forward, grad_input and grad_weight each read two of input, weight and output and write the third.
+        return least_elements(self.case) * self.dtype.itemsize * (3 if self.training else 1)
+
     def _forward_flops(self) -> int:
         if self.case is not None:
             return useful_flops(self.case)
@@ -112,16 +120,37 @@ class Work:
             handle.remove()
         return sum(counts)
 
-    def reference(self) -> Tensor:
-        """The result in float64 by torch, from the very numbers that the contenders get."""
-        exact = copy.deepcopy(self.module).double()
-        with torch.no_grad():
-            return cast(Tensor, exact(self.input.double()))
+    def grad_output(self, shape: Sequence[int]) -> Tensor:
+        """What a training step is given as the gradient of its output, the same for every contender."""
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(2)).to(self.dtype)
+
+    @staticmethod
+    def gradients(output: Tensor, x: Tensor, module: nn.Module) -> tuple[Tensor, ...]:
+        """What a training step computed: the output, then every gradient."""
+        found = (x.grad, *(parameter.grad for parameter in module.parameters()))
+        return (output.detach(), *(gradient for gradient in found if gradient is not None))
+
+    def reference(self) -> tuple[Tensor, ...]:
+        """The results in float64 by torch, from the very numbers that the contenders get."""
+        exact, x = copy.deepcopy(self.module).double(), self.input.double()
+        if not self.training:
+            with torch.no_grad():
+                return (cast(Tensor, exact(x)),)
+        x.requires_grad_()
+        output = cast(Tensor, exact(x))
+        output.backward(self.grad_output(output.shape).double())
+        return self.gradients(output, x, exact)
 
 
-def residual(result: Tensor, exact: Tensor) -> float:
-    """Largest difference to the float64 result, in units of that result's largest magnitude."""
-    if result.shape != exact.shape:
+def residual(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """Largest difference to the float64 results, each in units of that result's largest magnitude."""
+    if len(results) != len(exact):
+        return float("inf")
+    return max(_distance(result, true) for result, true in zip(results, exact, strict=True))
+
+
+def _distance(result: Tensor, exact: Tensor) -> float:
+    if result.shape != exact.shape or not bool(torch.isfinite(result).all()):
         return float("inf")
     if exact.numel() == 0:
         return 0.0

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from outstride.bench.contest import Rules
-    from outstride.bench.table import Job, Row
+    from outstride.bench.table import Job
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What holds for everything that one call of the verb times."""
-
-    threads: list[int]
-    dtype: str
-    training: bool
-    rules: Rules
-    out: Path | None
-    as_json: bool
+STUDIES = ("first", "lengths", "memory", "growth")
 
 
 def bench(
@@ -48,44 +33,91 @@ def bench(
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
     training: Annotated[bool, typer.Option("--training", help="Time forward and both gradients.")] = False,
     cases: Annotated[Path | None, typer.Option(help="A table of layers to time instead (CSV).")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="With --cases: ids that start so; may be repeated.")
+    study: Annotated[
+        str, typer.Option(help=f"Look at something else than medians: one of {', '.join(STUDIES)}.")
+    ] = "",
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(help="Write performance.md and its pictures from a file of results; may be repeated."),
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--filter", "--only", help="Rows whose id or model holds this text; may be repeated."),
+    ] = None,
+    contenders: Annotated[
+        str, typer.Option(help="Whom to time, with commas between; all that are installed where not given.")
+    ] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which the contenders take turns.")] = 5,
     round_ms: Annotated[float, typer.Option(min=0.1, help="Least time of a contender in a round.")] = 20.0,
     limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one row may take.")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Begin no row after so many seconds; 0: no end.")] = 0,
+    patience: Annotated[
+        float, typer.Option(min=0, help="Seconds that a row waits for others to leave the cores alone.")
+    ] = 10.0,
     residuals: Annotated[bool, typer.Option(help="Compare with the float64 result.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Write all figures to this JSON file.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write all figures to this JSON file, or into this folder; with --report: there."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the rows that --out lacks.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Time a layer, a model or a table of layers here, against torch and other installed libraries.
 
-    Every contender runs in a process of its own, in turn with the others; torch is called as its users
-    call it (contiguous NCHW, inference mode). Figures are medians. A table is timed against torch alone.
+    Every contender runs in a process of its own, on the same cores, in turn with the others, its weights
+    prepacked and its output bound where it can. Figures are medians. The limit is the longer of computing
+    at the rate of pure multiply-adds and copying the least bytes, both measured beside each row.
 
     Examples:
 
     outstride bench "ConvTranspose2d(64, 32, 4, stride=2, padding=1)" --size 64x64 --threads 1,2
 
-    outstride bench --cases bench/layers.csv --threads 1 --threads 2 --out results.json
+    outstride bench --cases bench/layers.csv --filter ResNet --threads 1,2 --out results.json
+
+    outstride bench --cases bench/layers.csv --out docs/performance --seconds 200 --resume
+
+    outstride bench --study memory --out results.json --resume
+
+    outstride bench --report results.json --out docs
     """
+    from outstride.bench.contenders import choose
     from outstride.bench.contest import Rules
+    from outstride.bench.session import Session
     from outstride.errors import ArgumentError
 
     if dtype not in DTYPES:
         raise ArgumentError(f"'dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
+    if study and study not in STUDIES:
+        raise ArgumentError(f"'study' must be one of {', '.join(STUDIES)}: got {study!r}.")
     if out is not None and not out.absolute().parent.is_dir():
         raise ArgumentError(f"'out' must lie in a folder that exists: got {str(out)!r}.")
-    rules = Rules(rounds, round_ms / 1e3, limit, residuals)
-    conditions = Conditions(_threads(threads or ["1"]), dtype, training, rules, out, as_json)
-    if (target is None) == (cases is None):
+    if report:
+        _report(report, out)
+        return
+    if sum(map(bool, (target, cases, study))) != 1:
         raise ArgumentError(
-            "'LAYER|MODEL' or '--cases' must be given, and not both: see outstride bench --help."
+            "'LAYER|MODEL' or '--cases' must be given, and not both: see outstride bench --help "
+            "(--study and --report stand alone too)."
         )
-    if cases is not None:
-        _table(cases, only or [], conditions)
-    elif target is not None:
-        _target(target, size, batch, conditions)
+    session = Session(
+        threads=_threads(threads or ["1"]),
+        contenders=choose([name.strip() for name in contenders.split(",") if name.strip()], training),
+        dtype=dtype,
+        training=training,
+        rules=Rules(rounds, round_ms / 1e3, limit, residuals, patience),
+        out=out,
+        resume=resume,
+        seconds=seconds,
+        quiet=as_json,
+    )
+    if study and study != "growth":
+        session.observe(study, only or [])
+    else:
+        session.time(_jobs(target, cases, size, batch, only or [], training), as_table=target is None)
+    if as_json:
+        from outstride.cli.screen import print_json
+
+        print_json(session.results.to_dict())
 
 
 def _threads(texts: list[str]) -> list[int]:
@@ -99,21 +131,36 @@ def _threads(texts: list[str]) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _table(path: Path, only: list[str], conditions: Conditions) -> None:
-    from outstride.bench import report, table
+def _report(files: list[Path], out: Path | None) -> None:
+    from outstride.bench import document
+    from outstride.errors import ArgumentError
+
+    folder = out or Path()
+    if not folder.is_dir():
+        raise ArgumentError(f"'out' must be a folder that exists, for --report: got {str(folder)!r}.")
+    for path in document.write(files, folder):
+        print(path)
+
+
+def _jobs(
+    target: str | None, path: Path | None, size: str, batch: int, only: list[str], training: bool
+) -> list[Job]:
+    from outstride.bench import studies, table
     from outstride.bench.cases import read_cases, select
 
+    if target is not None:
+        return [_target(target, size, batch)]
+    if path is None:
+        return [table.Job.of_case(case, "growth") for case in select(studies.growing(), only)]
     cases = read_cases(path)
-    if conditions.training and not only:
+    if training and not only:
         cases = [case for case in cases if case.id in table.TRAINING] or cases
-    jobs = [table.Job.of_case(case) for case in select(cases, only)]
-    _run(jobs, table.CONTENDERS, conditions, report.heading(), report.line)
+    return [table.Job.of_case(case, path.stem) for case in select(cases, only)]
 
 
-def _target(target: str, size: str, batch: int, conditions: Conditions) -> None:
-    from outstride.bench import report, table
+def _target(target: str, size: str, batch: int) -> Job:
+    from outstride.bench import table
     from outstride.bench.cases import Case, parse_size
-    from outstride.bench.contest import installed
     from outstride.errors import ArgumentError
     from outstride.spec import ConvSpec
 
@@ -125,49 +172,9 @@ def _target(target: str, size: str, batch: int, conditions: Conditions) -> None:
     if not size:
         raise ArgumentError("'--size' must be given: 64x64 for a layer, 1x3x224x224 for a model.")
     shape = parse_size(size, "size")
-    if "(" in target:
-        case = Case.from_spec(ConvSpec.parse(target), batch, shape, target)
-        # The workers would refuse a size that fits nothing too, but only after each of them has started.
-        assert case.output_size
-        job = table.Job.of_case(case)
-    elif ":" in target:
-        job = table.Job.of_model(target, shape)
-    else:
-        raise ArgumentError(
-            f"'LAYER|MODEL' must be a layer as torch writes it or module:callable: got {target!r}; "
-            'legal: "Conv2d(3, 64, 3)" or torchvision.models:resnet18.'
-        )
-    _run([job], installed(), conditions, "", report.comparison)
-
-
-def _run(
-    jobs: list[Job],
-    contenders: Sequence[str],
-    conditions: Conditions,
-    heading: str,
-    form: Callable[[Row], str],
-) -> None:
-    from outstride.bench import report, table
-    from outstride.bench.contest import WorkerError
-    from outstride.cli.screen import print_json
-
-    if heading and not conditions.as_json:
-        print(heading, flush=True)
-    rows: list[Row] = []
-    content: dict[str, Any] = {}
-    for row in table.run(
-        jobs, conditions.threads, conditions.dtype, conditions.training, contenders, conditions.rules
-    ):
-        if len(jobs) == 1 and row.flops is None:
-            reasons = dict.fromkeys(timing.error for timing in row.timings.values() if timing.error)
-            raise WorkerError(f"nobody could time {row.job.id}: {'; '.join(reasons)}")
-        rows.append(row)
-        content = table.to_dict(rows, conditions.rules)
-        if not conditions.as_json:
-            print(form(row), flush=True)
-        if conditions.out is not None:
-            table.save(conditions.out, content)
-    if conditions.as_json:
-        print_json(content)
-    elif heading:
-        print("\n".join(report.closing(content["summary"])))
+    if "(" not in target:
+        return table.Job.of_model(target, shape)
+    case = Case.from_spec(ConvSpec.parse(target), batch, shape, target)
+    # The workers would refuse a size that fits nothing too, but only after each of them has started.
+    assert case.output_size
+    return table.Job.of_case(case)

@@ -1,0 +1,42 @@
+"""torch.compile with freezing: weights are constants, prepacked for the kernel that the compiler chose."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from importlib import import_module
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from outstride.bench.contenders import Form
+from outstride.bench.contenders.eager import CHANNELS_LAST, in_layout
+from outstride.bench.work import Work
+from outstride.errors import UnsupportedError
+
+
+def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
+    """The compiled module on a contiguous input and, where torch has it, on a channels_last one."""
+    del name, threads
+    if work.training:
+        raise UnsupportedError("torch.compile is timed in inference, for freezing is for inference")
+    # The switch has no public door, and the compiler reads it when it first compiles.
+    vars(import_module("torch._inductor.config"))["freezing"] = True
+    # Without this it stops compiling after a few layers, all of which share the code of one `forward`.
+    import_module("torch._dynamo").reset()
+    yield _form("NCHW", work.module, work.input)
+    if work.input.dim() in CHANNELS_LAST:
+        layout = CHANNELS_LAST[work.input.dim()]
+        module = in_layout(copy.deepcopy(work.module), layout)
+        yield _form("NHWC", module, work.input.contiguous(memory_format=layout))
+
+
+def _form(name: str, module: nn.Module, x: Tensor) -> Form:
+    compiled = torch.compile(module, dynamic=False)
+
+    @torch.inference_mode()
+    def infer() -> Tensor:
+        return cast(Tensor, compiled(x))
+
+    return Form(name, infer, lambda output: (output,))

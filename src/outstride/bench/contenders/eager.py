@@ -1,0 +1,76 @@
+"""torch's own layers and outstride's, called as torch programs call them, in both memory layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from outstride.bench.contenders import Form
+from outstride.bench.work import Work
+from outstride.errors import UnsupportedError
+
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
+    """One form: the module on its input, or a training step."""
+    del threads
+    module, x = _module(name, work)
+    yield Form("eager", *(_step(module, x, work) if work.training else _inference(module, x)))
+
+
+def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
+    """The module itself: torch takes inputs of any length."""
+    del threads
+    if name.endswith("channels_last"):
+        raise UnsupportedError("changing lengths are timed in contiguous memory")
+    module, _ = _module(name, work)
+    return torch.inference_mode()(module)
+
+
+def _module(name: str, work: Work) -> tuple[nn.Module, Tensor]:
+    module, x = work.module, work.input
+    if name.startswith("outstride"):
+        from outstride import accelerate
+
+        module = accelerate(module)
+    if name.endswith("channels_last"):
+        if x.dim() not in CHANNELS_LAST:
+            raise UnsupportedError(f"torch has no channels_last for inputs of {x.dim()} axes")
+        layout = CHANNELS_LAST[x.dim()]
+        module, x = in_layout(module, layout), x.contiguous(memory_format=layout)
+    return module, x
+
+
+def in_layout(module: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """The module with its weights in this memory layout (torch's own annotation knows only tensors)."""
+    return cast(nn.Module, cast(Any, module).to(memory_format=layout))
+
+
+def _inference(module: nn.Module, x: Tensor) -> tuple[Callable[[], Tensor], Callable[[Tensor], Any]]:
+    @torch.inference_mode()
+    def infer() -> Tensor:
+        return cast(Tensor, module(x))
+
+    return infer, lambda output: (output,)
+
+
+def _step(
+    module: nn.Module, x: Tensor, work: Work
+) -> tuple[Callable[[], Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
+    x = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    with torch.no_grad():
+        like = module(x)
+    grad_output = torch.empty_like(like).copy_(work.grad_output(like.shape))
+
+    def step() -> Tensor:
+        module.zero_grad(set_to_none=True)
+        x.grad = None
+        output = cast(Tensor, module(x))
+        output.backward(grad_output)
+        return output.detach()
+
+    return step, lambda output: work.gradients(output, x, module)

@@ -1,0 +1,83 @@
+"""OpenVINO: a request with its input and output bound once, computing in float32."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outstride.bench.contenders import Form
+from outstride.bench.work import Work
+from outstride.errors import UnsupportedError
+
+LAYOUTS = {4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
+
+
+def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
+    """The model with contiguous doors and, in two and three dimensions, with the channels last."""
+    del name
+    if work.training or work.dtype != torch.float32:
+        raise UnsupportedError("OpenVINO is timed in float32, inference")
+    graph = _graph(work)
+    graph.reshape(list(work.input.shape))
+    if work.case is not None and work.input.dim() in LAYOUTS:
+        yield _form("NHWC", graph.clone(), work.input, threads, LAYOUTS[work.input.dim()])
+    yield _form("NCHW", graph, work.input, threads, None)
+
+
+def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
+    """A model with open sizes, fed as its users feed it."""
+    del name
+    graph = _graph(work)
+    graph.reshape([*work.input.shape[:2], *(-1 for _ in work.input.shape[2:])])
+    request = _compiled(graph, threads).create_infer_request()
+    return lambda x: request.infer([x.numpy()], share_inputs=True, share_outputs=True)[0]
+
+
+def _openvino() -> Any:
+    # Unless it believes to run in continuous integration, importing it reports the import to its maker.
+    os.environ.setdefault("CI", "true")
+    return import_module("openvino")
+
+
+def _graph(work: Work) -> Any:
+    """The traced model; of a layer on the smallest input, for the tracing runs it several times."""
+    example = work.input
+    if work.case is not None:
+        taps = zip(work.case.kernel_size, work.case.dilation, strict=True)
+        example = torch.zeros(1, work.case.in_channels, *(d * (k - 1) + 1 for k, d in taps))
+    return _openvino().convert_model(work.module, example_input=example)
+
+
+def _compiled(graph: Any, threads: int) -> Any:
+    # Left to itself it may compute in bfloat16, which would be another result, not a faster one.
+    options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+    return _openvino().compile_model(graph, "CPU", options)
+
+
+def _form(name: str, graph: Any, x: Tensor, threads: int, layouts: tuple[str, str] | None) -> Form:
+    openvino = _openvino()
+    if layouts is not None:
+        doors = import_module("openvino.preprocess").PrePostProcessor(graph)
+        first, last = (openvino.Layout(layout) for layout in layouts)
+        for door in (doors.input(), doors.output()):
+            door.model().set_layout(first)
+            door.tensor().set_layout(last)
+        graph, x = doors.build(), x.movedim(1, -1).contiguous()
+    compiled = _compiled(graph, threads)
+    output = torch.empty(tuple(compiled.output(0).shape))
+    request = compiled.create_infer_request()
+    request.set_input_tensor(openvino.Tensor(x.numpy(), shared_memory=True))
+    request.set_output_tensor(openvino.Tensor(output.numpy(), shared_memory=True))
+    result = output if layouts is None else output.movedim(-1, 1)
+
+    def read(_: Any, bound: Tensor = x) -> tuple[Tensor, ...]:
+        # The request does not own what it is bound to: this form keeps the input alive.
+        assert bound.numel() >= 0
+        return (result,)
+
+    return Form(name, request.infer, read)

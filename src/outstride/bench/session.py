@@ -1,0 +1,137 @@
+"""One call of the benchmark: what it times, where its figures go, and when it stops."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from outstride.bench import report, results, studies, table
+from outstride.bench.cases import select
+from outstride.bench.contenders import absentees
+from outstride.bench.contest import Contest, Rules
+from outstride.bench.machine import commit
+from outstride.bench.process import WorkerError
+from outstride.bench.results import Results
+from outstride.bench.table import Job, Row
+
+# What a contender's turns and its preparation take besides the rounds themselves, from runs seen.
+PREPARE_SECONDS = {"torch_compile": 2.0, "jax": 1.0}
+OTHER_SECONDS, START_SECONDS = 0.25, 4.0
+
+
+@dataclass
+class Session:
+    """The conditions of a run, and the results that it adds to."""
+
+    threads: Sequence[int]
+    contenders: Sequence[str]
+    dtype: str
+    training: bool
+    rules: Rules
+    out: Path | None = None
+    resume: bool = False
+    seconds: float = 0
+    quiet: bool = False
+    results: Results = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._commit = commit()
+        if self.out is not None and self.out.is_dir():
+            self.out = self.out / results.file_name(Results().machine)
+        self.results = results.begin(self.out, self.rules, self.resume)
+
+    def time(self, jobs: Sequence[Job], as_table: bool) -> None:
+        """Time every job that is not in the results yet; with `as_table`, print a line for each."""
+        if as_table:
+            self._announce(jobs)
+        for number in self.threads:
+            todo = self._missing(jobs, number)
+            if todo and not self._over():
+                self._contest(todo, number, as_table)
+        if as_table:
+            self._say("\n".join(report.closing(self.results.to_dict()["summary"])))
+            left = sum(len(self._missing(jobs, number)) for number in self.threads)
+            if self.seconds and left:
+                self._say(f"{left} rows are left: the same command with --resume goes on")
+
+    def _contest(self, jobs: Sequence[Job], threads: int, as_table: bool) -> None:
+        with Contest(self.contenders, threads, self.rules) as contest:
+            if as_table:
+                self._measure_limits(contest)
+            for job in jobs:
+                if self._over():
+                    break
+                outcome = contest.time(job.source, self.dtype, self.training)
+                row = table.row(job, contest, outcome, self.dtype, self.training, self._commit)
+                if not as_table and row.flops is None:
+                    reasons = dict.fromkeys(timing.error for timing in row.timings.values() if timing.error)
+                    raise WorkerError(f"nobody could time {job.id}: {'; '.join(reasons)}")
+                self.results.add(row)
+                self._say(report.line(row, self.contenders) if as_table else report.comparison(row))
+                self._save()
+
+    def observe(self, study: str, patterns: list[str]) -> None:
+        """Make a study of every layer that is not in the results yet."""
+        layers = select(studies.layers(study), patterns)
+        for number in self.threads:
+            for case in layers:
+                seen = self.results.studies.get(study, [])
+                if any((entry["id"], entry["threads"]) == (case.id, number) for entry in seen):
+                    continue
+                if self._over():
+                    self._say(f"{case.id} and what follows are left: the same command with --resume goes on")
+                    return
+                for entry in studies.observe(study, case, self.contenders, number):
+                    self.results.observe(study, {**entry, "commit": self._commit}, studies.KEY)
+                    self._say(report.observation(study, entry))
+                self._save()
+
+    def _announce(self, jobs: Sequence[Job]) -> None:
+        rows = sum(len(self._missing(jobs, number)) for number in self.threads)
+        turns = sum(
+            self.rules.rounds * self.rules.round_seconds * 1.3 + PREPARE_SECONDS.get(name, OTHER_SECONDS)
+            for name in self.contenders
+        )
+        whole = rows * turns + len(self.threads) * START_SECONDS * len(self.contenders)
+        self._say(
+            f"{rows} rows, {len(self.contenders)} contenders: about {whole / 60:.0f} minutes where calls "
+            f"are short, at most {rows * self.rules.limit_seconds / 60:.0f}"
+        )
+        for name, reason in absentees().items():
+            self._say(f"without {name}: {reason}")
+        self._say(report.heading(self.contenders))
+
+    def _measure_limits(self, contest: Contest) -> None:
+        """The two rates at this number of threads, in memory and in a cache, for the head of a report."""
+        memory, cache = contest.limits(self.dtype, 1 << 29), contest.limits(self.dtype, 1 << 19, flops=False)
+        entry = {
+            "threads": contest.threads,
+            "dtype": self.dtype,
+            "flops": memory["flops"],
+            "memory_bytes_per_second": memory["bytes"],
+            "cache_bytes_per_second": cache["bytes"],
+        }
+        others = [
+            other
+            for other in self.results.limits
+            if (other["threads"], other["dtype"]) != (contest.threads, self.dtype)
+        ]
+        self.results.limits = [*others, entry]
+
+    def _missing(self, jobs: Sequence[Job], threads: int) -> list[Job]:
+        done = {row.key for row in self.results.rows}
+        return [job for job in jobs if Row(job, threads, self.dtype, self.training, {}).key not in done]
+
+    def _over(self) -> bool:
+        return bool(self.seconds) and time.monotonic() - self._began > self.seconds
+
+    def _save(self) -> None:
+        if self.out is not None:
+            self.results.save(self.out)
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, flush=True)

@@ -75,7 +75,8 @@ class ServedConv:
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, *size) or (C, *size)."""
-        return self._conv_forward(input, *_weight_and_bias(self))
+        weight, bias = _weight_and_bias(self)
+        return self._conv_forward(input, weight, bias)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return self.function(

@@ -109,6 +109,14 @@ def conv_weight(
     return result.unflatten(0, (mapped, channels)), 0
 
 
+def bias_gradient(info: Any, in_dims: Sequence[int | None], grad: Tensor) -> tuple[Tensor, int]:
+    """Batching rule of ``outstride::bias_gradient``."""
+    (dim,) = in_dims
+    assert dim is not None
+    sums = OPERATORS.bias_gradient.default(_into_channels(grad.movedim(dim, 0), True, info.batch_size))
+    return sums.unflatten(0, (info.batch_size, -1)), 0
+
+
 def _to_front(
     first: Tensor, second: Tensor, bias: Tensor | None, in_dims: Sequence[int | None]
 ) -> tuple[Tensor, Tensor, Tensor | None, bool, bool, bool]:

@@ -1,39 +1,84 @@
 """The gradient of a bias: the sum of the output's gradient over batch and space, in one fixed order.
 
-Torch's own sum over several axes takes its order from the strides, and for one channel from the threads. Rows
-of a fixed length, then rows of their sums, leave it no choice.
+Torch's own sum over several axes takes its order from the strides, and for one channel from the threads.
 """
 
 from __future__ import annotations
 
+from array import array
+from functools import partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
-_ROW = 256
-# So many elements torch adds on one thread.
-_ONE_THREAD = 1 << 15
-_NARROW = (torch.bfloat16, torch.float16)
+from outstride.codegen.channel_sums import CHANNEL_SUMS_INDEX, channel_sums_source
+from outstride.ops.blocks import Block, address
+from outstride.ops.bound import Run
+from outstride.ops.plans import DTYPES
+from outstride.ops.torch_internals import OneLevel, empty_strided, outer_tangents
+from outstride.runtime import kernel, machine
+
+_DATA, _RESULT = (CHANNEL_SUMS_INDEX[n] for n in ("data_at", "result_at"))
+#: Elements from which more than one thread is worth waking.
+_PARALLEL = 1 << 16
+OPERATORS = torch.ops.outstride
 
 
 def bias_gradient(grad: Tensor) -> Tensor:
     """Sum the gradient of an output (N, O, *size) to that of its bias (O,).
 
-    Law: the bits do not depend on threads or memory layout; bfloat16 and float16 are summed in float32.
+    Law: the bits do not depend on threads, memory layout or instruction set; sums are in float64.
     """
-    wide = torch.float32 if grad.dtype in _NARROW else grad.dtype
-    batch, channels = grad.shape[:2]
-    rows = grad.contiguous().reshape(batch, channels, prod(grad.shape[2:]))
-    while type(rows.shape[-1]) is int and rows.shape[-1] > _ROW:
-        count = rows.shape[-1] // _ROW
-        sums = rows[..., : count * _ROW].reshape(batch, channels, count, _ROW).sum(-1, dtype=wide)
-        rest = rows[..., count * _ROW :].sum(-1, keepdim=True, dtype=wide)
-        rows = torch.cat([sums, rest], -1)
-    columns = rows.sum(-1, dtype=wide)
-    if batch == 1:
-        return columns[0].to(grad.dtype)
-    columns = columns.movedim(0, -1).contiguous()
-    while type(columns.shape[-1]) is int and columns.shape[-1] > _ONE_THREAD:
-        columns = torch.stack([part.sum(-1) for part in columns.split(_ONE_THREAD, -1)], -1)
-    return columns.sum(-1).to(grad.dtype)
+    result: Tensor = OPERATORS.bias_gradient.default(grad)
+    return result
+
+
+def bias_gradient_run(grad: Tensor) -> Run:
+    """What computes on plain CPU tensors of this form."""
+    if not grad.numel():
+        return lambda grad: torch.zeros(grad.shape[1], dtype=grad.dtype)
+    return _ChannelSums(grad)
+
+
+class _ChannelSums:
+    """The kernel for one shape."""
+
+    def __init__(self, grad: Tensor) -> None:
+        batch, self._channels = grad.shape[:2]
+        self._dtype, self._contiguous = grad.dtype, grad.is_contiguous()
+        self._workers = min(torch.get_num_threads(), self._channels) if grad.numel() > _PARALLEL else 1
+        dtype = DTYPES[grad.dtype]
+        source = partial(channel_sums_source, dtype)
+        self._kernel = kernel(f"channel_sums_{dtype}", source, machine().instruction_set)
+        scalars = {"tasks": self._channels, "batch": batch, "positions": prod(grad.shape[2:])}
+        self._block = Block(CHANNEL_SUMS_INDEX, scalars, {})
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        if not self._contiguous:
+            grad = grad.contiguous()
+        result = empty_strided((self._channels,), (1,), self._dtype)
+        block: array[int] = self._block.fresh()
+        block[_DATA], block[_RESULT] = grad.data_ptr(), result.data_ptr()
+        self._kernel.launch(address(block), self._workers)
+        return result
+
+
+class BiasGradient(OneLevel):
+    """The sum as an autograd function: its derivative spreads what comes, forward it sums the tangent."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Run, grad: Tensor) -> Tensor:
+        ctx.shape = grad.shape
+        return run(grad)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, total: Tensor) -> tuple[Tensor | None, ...]:
+        shape = ctx.shape
+        return None, total.reshape(1, -1, *[1] * (len(shape) - 2)).expand(shape)
+
+    @staticmethod
+    def jvp(_: Any, __: None, tangent: Tensor) -> Tensor:
+        with outer_tangents():
+            return bias_gradient(tangent)

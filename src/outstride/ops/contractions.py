@@ -12,21 +12,21 @@ goes through ``torch.ops.outstride``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
 from outstride.ops import execute
-from outstride.ops.bias_gradient import bias_gradient
+from outstride.ops.bias_gradient import bias_gradient, bias_gradient_run
+from outstride.ops.bound import Bound, Run, bind
 from outstride.ops.torch_internals import (
     OneLevel,
     forward_derivatives_active,
-    is_owner,
     is_plain,
     nobody_listens,
     outer_tangents,
-    redispatch_from_function,
     without_own_tangent,
 )
 
@@ -107,20 +107,58 @@ def apply(
     geometry: Geometry,
 ) -> Tensor:
     """Compute a contraction of plain CPU tensors past the dispatcher, recorded where backward will come."""
+    run = contraction.run(first, second, size, geometry)
+    operands = (first, second) if bias is None else (first, second, bias)
     if needs_gradient(first, second, bias):
-        result: Tensor = contraction.apply(None, first, second, bias, size, geometry)
+        form = Form(run, size, geometry, (first.shape[2:], second.shape[2:]), {})
+        result: Tensor = contraction.apply(form, *operands)
         return result
-    return contraction.run(first, second, bias, size, geometry)
+    return run(*operands)  # type: ignore[no-any-return]
+
+
+def bound_call(
+    contraction: type[Contraction], size: Ints, geometry: Geometry, *operands: Tensor
+) -> Bound | None:
+    """The contraction bound for operands like these; None where they need the dispatcher."""
+    first, second = operands[:2]
+
+    def ready() -> tuple[Run, Run]:
+        run = contraction.run(first, second, size, geometry)
+        form = Form(run, size, geometry, (first.shape[2:], second.shape[2:]), {})
+        return run, partial(contraction.apply, form)
+
+    return bind(ready, *operands)
+
+
+class Form(NamedTuple):
+    """A contraction without its operands: what computes it, and what its derivatives must know of it."""
+
+    run: Run
+    size: Ints
+    geometry: Geometry
+    operand_sizes: tuple[Ints, Ints]
+    backward: dict[tuple[bool, ...], Bound] | None
+    """The bound backward for every set of gradients that were needed; None on the dispatcher's way."""
+
+
+class Derivative(NamedTuple):
+    """A contraction as the derivative of another: of which of (gradient, first, second)."""
+
+    contraction: type[Contraction]
+    first: int
+    second: int
 
 
 class Contraction(OneLevel):
-    """What the three derivatives have in common; ``keyset`` is None on the way past the dispatcher."""
+    """What the three derivatives have in common; the autograd function is applied to what runs it below."""
 
     name: ClassVar[str]
+    derivatives: ClassVar[tuple[Derivative, Derivative]]
+    """In the first operand and in the second."""
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
-        """Compute on plain CPU tensors."""
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
+        """What computes on plain CPU tensors of this form."""
         raise NotImplementedError
 
     @staticmethod
@@ -136,43 +174,54 @@ class Contraction(OneLevel):
         stride, padding, dilation, groups = geometry
         return first, second, bias, stride, padding, size, dilation, groups
 
-    @classmethod
-    def evaluate(
-        cls,
-        ctx: Any,
-        keyset: Any,
-        first: Tensor,
-        second: Tensor,
-        bias: Tensor | None,
-        size: Ints,
-        geometry: Geometry,
-    ) -> Tensor:
-        _, first_needed, second_needed, *_ = ctx.needs_input_grad
-        ctx.save_for_backward(first if second_needed else None, second if first_needed else None)
+    @staticmethod
+    def forward(ctx: Any, form: Form, first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
+        needed = ctx.needs_input_grad
+        ctx.save_for_backward(first if needed[2] else None, second if needed[1] else None)
         if forward_derivatives_active():
             ctx.save_for_forward(first, second)
-        ctx.sizes = first.shape[2:], second.shape[2:]
-        ctx.size, ctx.geometry = size, geometry
-        if keyset is None:
-            return cls.run(first, second, bias, size, geometry)
-        operator = getattr(OPERATORS, cls.name).default
-        return redispatch_from_function(operator, keyset, *cls.arguments(first, second, bias, size, geometry))
+        ctx.form = form
+        result: Tensor = form.run(first, second) if bias is None else form.run(first, second, bias)
+        return result
+
+    @classmethod
+    def backward(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        form, needed = ctx.form, ctx.needs_input_grad
+        first, second = ctx.saved_tensors
+        if form.backward is not None and not torch.is_grad_enabled():
+            operands = [tensor for tensor in (grad, first, second) if tensor is not None]
+            bound = form.backward.get(needed)
+            if bound is None or not bound.fits(*operands):
+                bound = bind(partial(_backward_run, cls, form, needed, grad, first, second), *operands)
+            if bound is not None:
+                form.backward[needed] = bound
+                return bound(*operands)  # type: ignore[no-any-return]
+        saved = (grad, first, second)
+        first_grad, second_grad = (
+            each.contraction.call(saved[each.first], saved[each.second], None, size, form.geometry)
+            if wanted
+            else None
+            for each, size, wanted in zip(cls.derivatives, form.operand_sizes, needed[1:3], strict=True)
+        )
+        return None, first_grad, second_grad, bias_gradient(grad) if any(needed[3:]) else None
 
     @classmethod
     def tangent(
-        cls, ctx: Any, first_tangent: Tensor | None, second_tangent: Tensor | None, bias: Tensor | None
+        cls, ctx: Any, first_tangent: Tensor | None, second_tangent: Tensor | None, bias: Tensor | None = None
     ) -> Tensor:
+        """The forward derivative: the contraction is linear in each operand."""
         first, second = ctx.saved_tensors
+        size, geometry = ctx.form.size, ctx.form.geometry
         with outer_tangents():
             first, second = without_own_tangent(first), without_own_tangent(second)
             terms = []
             if first_tangent is not None:
-                terms.append(cls.call(first_tangent, second, None, ctx.size, ctx.geometry))
+                terms.append(cls.call(first_tangent, second, None, size, geometry))
             if second_tangent is not None:
-                terms.append(cls.call(first, second_tangent, None, ctx.size, ctx.geometry))
+                terms.append(cls.call(first, second_tangent, None, size, geometry))
             if bias is not None:
-                shape = (first.shape[0], bias.shape[0], *ctx.size)
-                column = bias.reshape(-1, *[1] * len(ctx.size))
+                shape = (first.shape[0], bias.shape[0], *size)
+                column = bias.reshape(-1, *[1] * len(size))
                 terms.append(column.expand(shape).clone() if not terms else column)
             total: Tensor = terms[0]
             for term in terms[1:]:
@@ -186,9 +235,9 @@ class Conv(Contraction):
     name = "conv"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
         stride, padding, dilation, groups = geometry
-        return execute.conv(first, second, bias, stride, padding, size, dilation, groups)
+        return execute.gather_run("conv", first, second, stride, padding, size, dilation, groups)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -196,21 +245,8 @@ class Conv(Contraction):
         return conv(first, second, bias, stride, padding, size, dilation, groups)
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        return Conv.evaluate(ctx, *arguments)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w = ctx.saved_tensors
-        _, x_needed, w_needed, bias_needed, *_ = ctx.needs_input_grad
-        input_size, kernel_size = ctx.sizes
-        grad_x = ConvTranspose.call(grad, w, None, input_size, ctx.geometry) if x_needed else None
-        grad_w = ConvWeight.call(x, grad, None, kernel_size, ctx.geometry) if w_needed else None
-        return None, grad_x, grad_w, bias_gradient(grad) if bias_needed else None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, x: Tensor | None, w: Tensor | None, bias: Tensor | None, *__: None) -> Tensor:
-        return Conv.tangent(ctx, x, w, bias)
+    def jvp(ctx: Any, _: None, x: Tensor | None, w: Tensor | None, *bias: Tensor | None) -> Tensor:
+        return Conv.tangent(ctx, x, w, *bias)
 
 
 class ConvTranspose(Contraction):
@@ -219,9 +255,9 @@ class ConvTranspose(Contraction):
     name = "conv_transpose"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
         stride, padding, dilation, groups = geometry
-        return execute.conv_transpose(first, second, bias, stride, padding, size, dilation, groups)
+        return execute.gather_run("conv_transpose", first, second, stride, padding, size, dilation, groups)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -229,21 +265,8 @@ class ConvTranspose(Contraction):
         return conv_transpose(first, second, bias, stride, padding, size, dilation, groups)
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        return ConvTranspose.evaluate(ctx, *arguments)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, w = ctx.saved_tensors
-        _, y_needed, w_needed, bias_needed, *_ = ctx.needs_input_grad
-        input_size, kernel_size = ctx.sizes
-        grad_y = Conv.call(grad, w, None, input_size, ctx.geometry) if y_needed else None
-        grad_w = ConvWeight.call(grad, y, None, kernel_size, ctx.geometry) if w_needed else None
-        return None, grad_y, grad_w, bias_gradient(grad) if bias_needed else None, None, None
-
-    @staticmethod
-    def jvp(ctx: Any, _: None, y: Tensor | None, w: Tensor | None, bias: Tensor | None, *__: None) -> Tensor:
-        return ConvTranspose.tangent(ctx, y, w, bias)
+    def jvp(ctx: Any, _: None, y: Tensor | None, w: Tensor | None, *bias: Tensor | None) -> Tensor:
+        return ConvTranspose.tangent(ctx, y, w, *bias)
 
 
 class ConvWeight(Contraction):
@@ -252,11 +275,9 @@ class ConvWeight(Contraction):
     name = "conv_weight"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
         stride, padding, dilation, groups = geometry
-        result = execute.conv_weight(first, second, size, stride, padding, dilation, groups).contiguous()
-        # An autograd function owns what it returns: a view of a work buffer cannot carry a tangent.
-        return result if is_owner(result) else result.clone()
+        return execute.weight_run(first, second, size, stride, padding, dilation, groups)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -270,18 +291,35 @@ class ConvWeight(Contraction):
         return first, second, size, *geometry
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Any) -> Tensor:
-        return ConvWeight.evaluate(ctx, *arguments)
+    def jvp(ctx: Any, _: None, x: Tensor | None, y: Tensor | None) -> Tensor:
+        return ConvWeight.tangent(ctx, x, y)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = ctx.saved_tensors
-        _, x_needed, y_needed, *_ = ctx.needs_input_grad
-        input_size, output_size = ctx.sizes
-        grad_x = ConvTranspose.call(y, grad, None, input_size, ctx.geometry) if x_needed else None
-        grad_y = Conv.call(x, grad, None, output_size, ctx.geometry) if y_needed else None
-        return None, grad_x, grad_y, None, None, None
 
-    @staticmethod
-    def jvp(ctx: Any, _: None, x: Tensor | None, y: Tensor | None, *__: None) -> Tensor:
-        return ConvWeight.tangent(ctx, x, y, None)
+Conv.derivatives = Derivative(ConvTranspose, 0, 2), Derivative(ConvWeight, 1, 0)
+ConvTranspose.derivatives = Derivative(Conv, 0, 2), Derivative(ConvWeight, 0, 1)
+ConvWeight.derivatives = Derivative(ConvTranspose, 2, 0), Derivative(Conv, 1, 0)
+
+
+def _backward_run(
+    contraction: type[Contraction], form: Form, needed: tuple[bool, ...], *saved: Tensor | None
+) -> tuple[Run, Run]:
+    """What computes the needed gradients from those of (grad, first, second) that were saved."""
+    places = [sum(tensor is not None for tensor in saved[:i]) for i in range(3)]
+    runs: list[Run | None] = []
+    pairs = []
+    for each, size, wanted in zip(contraction.derivatives, form.operand_sizes, needed[1:3], strict=True):
+        first, second = saved[each.first], saved[each.second]
+        if wanted and first is not None and second is not None:
+            runs.append(each.contraction.run(first, second, size, form.geometry))
+        else:
+            runs.append(None)
+        pairs.append((places[each.first], places[each.second]))
+    sums = bias_gradient_run(saved[0]) if any(needed[3:]) and saved[0] is not None else None
+    (run_first, run_second), ((a, b), (c, d)) = runs, pairs
+
+    def run(*operands: Tensor) -> tuple[Tensor | None, ...]:
+        first_grad = None if run_first is None else run_first(operands[a], operands[b])
+        second_grad = None if run_second is None else run_second(operands[c], operands[d])
+        return None, first_grad, second_grad, None if sums is None else sums(operands[0])
+
+    return run, run

@@ -6,7 +6,7 @@ bfloat16, float16) go to its contractions, all others to torch's own functions w
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,8 @@ from torch.compiler import is_compiling
 
 from outstride import padding as borders
 from outstride.errors import DTypeError
-from outstride.ops import contractions, execute, through_torch
+from outstride.ops import contractions, through_torch
+from outstride.ops.bound import Bound
 from outstride.ops.call import Call, Request, check
 from outstride.ops.register import ENGINE_DTYPES
 from outstride.ops.torch_internals import is_recording, untraced
@@ -22,25 +23,29 @@ from outstride.ops.torch_internals import is_recording, untraced
 _NARROW = frozenset({torch.bfloat16, torch.float16})
 _SERVED_DEVICES = frozenset({"cpu", "meta"})
 _MOST_REMEMBERED = 4096
+_MOST_FORMS = 7
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class _Remembered(NamedTuple):
-    """A checked call, the arguments it was checked for, and what a contraction takes if that is all of it."""
+    """A checked call, the arguments it was checked for, and its bound calls if a contraction is all of it."""
 
     call: Call
     request: tuple[Any, ...]
-    operands: tuple[Any, ...] | None
+    bounds: list[Bound] | None
 
 
 class Kind:
-    """One of the six operators, and the calls of it that have been checked."""
+    """One of the six operators and its calls: those checked, those bound, the latest with each weight."""
 
     def __init__(self, nd: int, transposed: bool) -> None:
         self.nd = nd
         self.transposed = transposed
         self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
-        self.execute = execute.conv_transpose if transposed else execute.conv
         self.remembered: dict[tuple[Any, ...], _Remembered] = {}
+        self.bounds: dict[tuple[Any, ...], list[Bound]] = {}
+        self.latest: dict[int, tuple[Bound, tuple[Any, ...]]] = {}
 
 
 CONV = {nd: Kind(nd, False) for nd in (1, 2, 3)}
@@ -64,38 +69,67 @@ def convolve(
     request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
     if is_compiling():
         return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
-    # 1, 1.0 and True would be one key by value, and only the first is an argument, so the key holds
-    # identities; the entry holds the objects, so that an identity stays theirs.
+    # 1, 1.0 and True would be one key by value, and only the first is an argument, so arguments are compared
+    # by identity; what remembers a call holds the objects, so that an identity stays theirs.
+    operands = (input, weight) if bias is None else (input, weight, bias)
+    latest = kind.latest.get(id(weight))
+    if latest is not None:
+        bound, (a, b, c, d, e, f, g) = latest
+        if (
+            a is stride and b is padding and c is dilation and d is groups and e is output_padding
+            and f is output_size and g is padding_mode and bound.fits(*operands)
+        ):  # fmt: skip
+            return bound(*operands)  # type: ignore[no-any-return]
     try:
         bias_shape = None if bias is None else bias.shape
-        key = (
-            input.shape, weight.shape, bias_shape, id(stride), id(padding), id(dilation), id(groups),
-            id(output_padding), id(output_size), id(padding_mode),
-        )  # fmt: skip
+        key = (input.shape, weight.shape, bias_shape, *map(id, request))
         found = kind.remembered.get(key)
     except (TypeError, AttributeError):  # symbolic sizes, no tensors
         return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
     if found is None:
         found = _remember(kind, key, _checked(kind, input, weight, bias, request), request)
-    if found.operands is not None and contractions.is_direct(input, weight, bias):
-        dtype = input.dtype
-        if dtype in ENGINE_DTYPES and weight.dtype is dtype and (bias is None or bias.dtype is dtype):
-            if contractions.needs_gradient(input, weight, bias):
-                call = found.call
-                return kind.contraction.apply(None, input, weight, bias, call.contracted_size, call.geometry)  # type: ignore[no-any-return]
-            return kind.execute(input, weight, bias, *found.operands)
+    if found.bounds is not None:
+        made = _bound(kind, found.call, found.bounds, *operands)
+        if made is not None:
+            _keep(kind.latest, id(weight), (made, request))
+            return made(*operands)  # type: ignore[no-any-return]
     return _carry_out(found.call, input, weight, bias)
 
 
 def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:
-    bare = call.batched and not call.bordered
-    operands = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups) if bare else None
-    found = _Remembered(call, request, operands)
-    if all(map(_is_frozen, request)) and not is_recording():
-        if len(kind.remembered) >= _MOST_REMEMBERED:
-            kind.remembered.clear()
-        kind.remembered[key] = found
+    if not all(map(_is_frozen, request)) or is_recording():
+        return _Remembered(call, request, None)
+    bounds = None
+    if call.batched and not call.bordered:
+        alike = (call, *key[:3])  # layers of one form share what is bound
+        bounds = kind.bounds.get(alike)
+        if bounds is None:
+            bounds = []
+            _keep(kind.bounds, alike, bounds)
+    found = _Remembered(call, request, bounds)
+    _keep(kind.remembered, key, found)
     return found
+
+
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(kept) >= _MOST_REMEMBERED:
+        kept.clear()
+    kept[key] = value
+
+
+def _bound(kind: Kind, call: Call, bounds: list[Bound], *operands: Tensor) -> Bound | None:
+    """The call bound for tensors in this form; None where they must take the way that is open to all."""
+    dtype = operands[0].dtype
+    if dtype not in ENGINE_DTYPES or any(tensor.dtype is not dtype for tensor in operands):
+        return None
+    for bound in bounds:
+        if bound.fits(*operands):
+            return bound
+    made = contractions.bound_call(kind.contraction, call.contracted_size, call.geometry, *operands)
+    if made is not None:
+        del bounds[:-_MOST_FORMS]
+        bounds.append(made)
+    return made
 
 
 def _is_frozen(value: Any) -> bool:

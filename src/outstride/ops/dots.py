@@ -11,6 +11,8 @@ from torch import Tensor
 from outstride.codegen.arguments import DOT_INDEX
 from outstride.codegen.dots import dots_source
 from outstride.ops.blocks import Block, address
+from outstride.ops.layout import contiguous_strides
+from outstride.ops.torch_internals import empty_strided
 from outstride.planner.dots import dot_scalars, plan_dots
 from outstride.planner.gradient import GradientProblem
 from outstride.planner.tables import residue_planes
@@ -34,10 +36,12 @@ class DotCall:
         self._kernel = kernel(f"dots_{plan.recipe.name}", source, plan.machine.instruction_set)
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
         self._block = Block(DOT_INDEX, scalars | strides, tables)
+        self._strides = contiguous_strides(shape)
+        self._dtype = getattr(torch, problem.dtype)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient, in the dtype of x."""
-        result = torch.empty(self.shape, dtype=x.dtype)
+        result = empty_strided(self.shape, self._strides, self._dtype)
         block = self._block.fresh()
         block[_X], block[_Y], block[_W] = x.data_ptr(), y.data_ptr(), result.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)

@@ -11,15 +11,22 @@ from torch import Tensor
 
 from outstride.codegen.arguments import GRADIENT_INDEX
 from outstride.codegen.gradient import gradient_source
+from outstride.codegen.partial_sums import PARTIAL_SUMS_INDEX, partial_sums_source
 from outstride.ops.blocks import Block, address
 from outstride.ops.dots import DotCall
+from outstride.ops.layout import contiguous_strides
 from outstride.ops.plans import DTYPES, three
+from outstride.ops.torch_internals import empty_strided
 from outstride.planner.dots import DOT_OUTPUTS
-from outstride.planner.gradient import GradientProblem, gradient_scalars, plan_gradient
+from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.tables import residue_planes
 from outstride.runtime import kernel, machine, scratch
 
 _X, _Y, _PARTIAL, _SCRATCH = (GRADIENT_INDEX[n] for n in ("x_at", "y_at", "partial_at", "scratch_at"))
+_PARTIAL_SUMS, _RESULT = (PARTIAL_SUMS_INDEX[n] for n in ("partial_at", "result_at"))
+_ROWS_PER_TASK = 1024
+#: Partial sums from which more than one thread is worth waking to add them.
+_PARALLEL = 1 << 16
 
 
 def gradient_call(
@@ -62,25 +69,48 @@ class GradientCall:
         self._kernel = kernel(name, source, plan.machine.instruction_set)
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
         self._block = Block(GRADIENT_INDEX, scalars | strides, tables)
+        self._sums = _PartialSums(plan, scalars["taps"], self.workers)
+        self._strides = contiguous_strides(shape)
+        self._dtype = getattr(torch, problem.dtype)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient, in the dtype of x."""
-        plan, p = self.plan, self.plan.problem
-        rows = p.channels * self._block.scalar("taps")
-        dtype = torch.float64 if p.dtype == "float64" else torch.float32
-        sums = torch.empty((plan.splits, p.groups, plan.output_blocks, rows, plan.width), dtype=dtype)
+        partial = self._sums.room()
         block = self._block.fresh()
-        block[_X] = x.data_ptr()
-        block[_Y] = y.data_ptr()
-        block[_PARTIAL] = sums.data_ptr()
+        block[_X], block[_Y], block[_PARTIAL] = x.data_ptr(), y.data_ptr(), partial.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
         self._kernel.launch(address(block), self.workers)
-        total = sums[0]
-        for split in sums[1:]:
-            total += split
-        result = torch.empty(self.shape, dtype=x.dtype)
-        turned = total.transpose(2, 3).reshape(p.groups, plan.output_blocks * plan.width, rows)[
-            :, : p.outputs
-        ]
-        result.view(p.groups, p.outputs, rows).copy_(turned)
+        result = empty_strided(self.shape, self._strides, self._dtype)
+        self._sums.add_up(partial, result)
         return result
+
+
+class _PartialSums:
+    """The kernel that makes the gradient out of the partial sums of one plan."""
+
+    def __init__(self, plan: GradientPlan, taps: int, workers: int) -> None:
+        p = plan.problem
+        rows = p.channels * taps
+        block = p.groups * plan.output_blocks * rows * plan.width
+        slabs = -(-rows // _ROWS_PER_TASK)
+        self._elements = plan.splits * block
+        self._dtype = torch.float64 if p.dtype == "float64" else torch.float32
+        self._workers = workers if self._elements > _PARALLEL else 1
+        isa = plan.machine.instruction_set
+        self._kernel = kernel(f"partial_sums_{p.dtype}", partial(partial_sums_source, p.dtype, isa), isa)
+        scalars = {
+            "tasks": p.groups * plan.output_blocks * slabs, "slabs": slabs, "rows_per_task": _ROWS_PER_TASK,
+            "splits": plan.splits, "split_stride": block, "output_blocks": plan.output_blocks,
+            "width": plan.width, "outputs": p.outputs, "rows": rows,
+        }  # fmt: skip
+        self._block = Block(PARTIAL_SUMS_INDEX, scalars, {})
+
+    def room(self) -> Tensor:
+        """Memory for the partial sums."""
+        return empty_strided((self._elements,), (1,), self._dtype)
+
+    def add_up(self, partial: Tensor, result: Tensor) -> None:
+        """Write the gradient."""
+        block = self._block.fresh()
+        block[_PARTIAL_SUMS], block[_RESULT] = partial.data_ptr(), result.data_ptr()
+        self._kernel.launch(address(block), self._workers)

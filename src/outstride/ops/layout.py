@@ -29,6 +29,14 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """The strides of a contiguous tensor with at least one element."""
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * size)
+    return tuple(reversed(strides))
+
+
 def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
     """Allocate a result in the memory format that its operands ask for; too large a one fails here."""
     memory_format = result_format(first, second)

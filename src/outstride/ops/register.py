@@ -7,6 +7,7 @@ registers them; direct callers are checked here, layers have been checked before
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -16,16 +17,23 @@ from torch.utils.flop_counter import register_flop_formula
 
 from outstride.errors import DTypeError, ShapeError
 from outstride.ops import batching
+from outstride.ops.bias_gradient import BiasGradient, bias_gradient_run
 from outstride.ops.contractions import (
     OPERATORS,
     Contraction,
     Conv,
     ConvTranspose,
     ConvWeight,
+    Form,
     needs_gradient,
 )
 from outstride.ops.layout import empty_result
-from outstride.ops.torch_internals import forward_derivatives_active, one_level, redispatch
+from outstride.ops.torch_internals import (
+    forward_derivatives_active,
+    one_level,
+    redispatch,
+    redispatch_from_function,
+)
 
 Ints = Sequence[int]
 
@@ -175,8 +183,10 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
     operator = getattr(OPERATORS, name).default
 
     def on_cpu(*arguments: Any) -> Tensor:
-        _, unpacked = _checked(contraction, arguments)
-        return contraction.run(*unpacked)
+        _, (first, second, bias, size, geometry) = _checked(contraction, arguments)
+        run = contraction.run(first, second, size, geometry)
+        result: Tensor = run(first, second) if bias is None else run(first, second, bias)
+        return result
 
     def on_fake(*arguments: Any) -> Tensor:
         shape, (first, second, *_) = _checked(contraction, arguments)
@@ -188,8 +198,15 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
         first, second, bias, size, geometry = _unpack(contraction, arguments)
         if not forward_derivatives_active() and not needs_gradient(first, second, bias):
             return redispatch(operator, keyset, *arguments)
+
+        def below(first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
+            own = contraction.arguments(first, second, bias, size, geometry)
+            return redispatch_from_function(operator, keyset, *own)
+
         with one_level():
-            result: Tensor = contraction.apply(keyset, first, second, bias, size, geometry)
+            form = Form(below, size, geometry, (first.shape[2:], second.shape[2:]), None)
+            operands = (first, second) if bias is None else (first, second, bias)
+            result: Tensor = contraction.apply(form, *operands)
             return result
 
     _LIBRARY.impl(name, on_cpu, "CPU")
@@ -203,3 +220,28 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
 _register(Conv, batching.conv)
 _register(ConvTranspose, batching.conv_transpose)
 _register(ConvWeight, batching.conv_weight)
+
+
+def _register_bias_gradient() -> None:
+    _LIBRARY.define("bias_gradient(Tensor grad) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+    operator = OPERATORS.bias_gradient.default
+
+    def on_fake(grad: Tensor) -> Tensor:
+        return torch.empty(grad.shape[1], dtype=grad.dtype, device=grad.device)
+
+    def with_derivative(keyset: Any, grad: Tensor) -> Tensor:
+        if not forward_derivatives_active() and not (torch.is_grad_enabled() and grad.requires_grad):
+            return redispatch(operator, keyset, grad)
+        with one_level():
+            run = partial(redispatch_from_function, operator, keyset)
+            result: Tensor = BiasGradient.apply(run, grad)
+            return result
+
+    _LIBRARY.impl("bias_gradient", lambda grad: bias_gradient_run(grad)(grad), "CPU")
+    _LIBRARY.impl("bias_gradient", with_derivative, "Autograd", with_keyset=True)
+    torch.library.register_fake("outstride::bias_gradient", on_fake, lib=_LIBRARY)
+    if hasattr(torch.library, "register_vmap"):  # torch 2.5
+        torch.library.register_vmap("outstride::bias_gradient", batching.bias_gradient, lib=_LIBRARY)
+
+
+_register_bias_gradient()

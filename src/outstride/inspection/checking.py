@@ -47,7 +47,7 @@ def check(
 
     Raises:
         ArgumentError: ``model`` is no module, or the shape or axes have no meaning.
-        UnsupportedError: the model does not run at that shape.
+        ShapeError: the model does not run at that shape.
 
     Law: an output depends on no pixel outside of the interval that its layer declares.
 
@@ -64,10 +64,14 @@ def check(
     runner = Runner(model, dtype or first, arguments or {})
     trace = runner.trace(shape)
     walk = Walk(trace, dims)
-    lineages = [found for call in trace.calls for found in map(walk.lineage, call.outputs) if found is not None]
+    lineages = [
+        found for call in trace.calls for found in map(walk.lineage, call.outputs) if found is not None
+    ]
     output_fields = _output_fields(trace, walk, len(dims))
     cycles = [cycle_of(lineages, axis) for axis in range(len(dims))]
-    found, returning = _sizes(runner, trace, walk, dims, lineages, cycles) if sizes else ([None] * len(dims),) * 2
+    found, returning = (
+        _sizes(runner, trace, walk, dims, lineages, cycles) if sizes else ([None] * len(dims),) * 2
+    )
     unique = {id(p): p for p in model.parameters()}.values()
     return Report(
         type(model).__name__, shape, str(trace.input.dtype).removeprefix("torch."), dims,
@@ -82,7 +86,9 @@ def _checked(
     model: object, input_shape: Sequence[int], axes: Sequence[int] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if not isinstance(model, torch.nn.Module):
-        raise ArgumentError(f"'model' must be a torch module: got {type(model).__name__}; legal: torch.nn.Module")
+        raise ArgumentError(
+            f"'model' must be a torch module: got {type(model).__name__}; legal: torch.nn.Module"
+        )
     shape = tuple(input_shape)
     if not shape or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise ArgumentError(
@@ -91,7 +97,9 @@ def _checked(
     rank = len(shape)
     usual = range(rank)[1:] if rank == 2 else range(rank)[2:]
     chosen = tuple(usual) if axes is None else tuple(axes)
-    if any(not -rank <= axis < rank for axis in chosen) or len({axis % rank for axis in chosen}) < len(chosen):
+    if any(not -rank <= axis < rank for axis in chosen) or len({axis % rank for axis in chosen}) < len(
+        chosen
+    ):
         raise ArgumentError(
             f"'axes' must be different axes of 'input_shape': got {chosen} for {shape}; legal: 0 to {rank - 1}"
         )
@@ -102,19 +110,21 @@ def _output_fields(trace: Trace, walk: Walk, count: int) -> dict[int, Field]:
     """The fields of the first output, or of the first that has positions along an axis."""
     fields: dict[int, Field] = {}
     for tensor in trace.outputs:
-        lineage = walk.lineage(tensor)
+        found = walk.lineage(tensor)
+        settled = {} if found is None else found.settled().fields
         for axis in range(count):
-            if lineage is not None and axis in lineage.fields:
-                fields.setdefault(axis, lineage.fields[axis])
+            if axis in settled:
+                fields.setdefault(axis, settled[axis])
     return fields
 
 
 def _halo(trace: Trace, walk: Walk, axis: int, step: int) -> Halo:
     low = high = 0
     for tensor in trace.outputs:
-        lineage = walk.lineage(tensor)
-        if lineage is None:
+        found = walk.lineage(tensor)
+        if found is None:
             continue
+        lineage = found.settled()
         if lineage.unknown:
             return Halo(None, None, step, "an operation is not understood")
         if axis in lineage.whole:
@@ -129,7 +139,12 @@ def _halo(trace: Trace, walk: Walk, axis: int, step: int) -> Halo:
 
 
 def _sizes(
-    runner: Runner, trace: Trace, walk: Walk, dims: Sequence[int], lineages: Iterable[Lineage], cycles: Sequence[int]
+    runner: Runner,
+    trace: Trace,
+    walk: Walk,
+    dims: Sequence[int],
+    lineages: Iterable[Lineage],
+    cycles: Sequence[int],
 ) -> tuple[list[Sizes | None], list[Sizes | None]]:
     shape = tuple(trace.input.shape)
     every = list(lineages)
@@ -147,12 +162,18 @@ def _sizes(
 
 
 def _returning(probe: Probe, trace: Trace, walk: Walk, axis: int, size: int, cycle: int) -> Sizes | None:
-    lineage = walk.lineage(trace.outputs[0]) if trace.outputs else None
-    if lineage is None or axis not in lineage.fields:
+    found = walk.lineage(trace.outputs[0]) if trace.outputs else None
+    if found is None or axis not in found.fields:
         return None
+    lineage = found.settled()
     dim = next((n for n in range(len(lineage.dims)) if axis in lineage.axes_of(n)), None)
     stride = lineage.fields[axis].stride
-    if dim is None or lineage.dims[dim][0].inner or lineage.placed(dim) is None or stride.denominator > size // 2 > 0:
+    if (
+        dim is None
+        or lineage.dims[dim][0].inner
+        or lineage.placed(dim) is None
+        or stride.denominator > size // 2 > 0
+    ):
         return None
     return admissible(lambda n: probe.returns(n, dim, stride), size, cycle)
 
@@ -160,8 +181,7 @@ def _returning(probe: Probe, trace: Trace, walk: Walk, axis: int, size: int, cyc
 def _alike(lineages: Iterable[Lineage], axis: int) -> bool:
     """Whether this axis goes the same way as the first one through the whole model."""
     return all(
-        lineage.fields.get(0) == lineage.fields.get(axis)
-        and (0 in lineage.whole) == (axis in lineage.whole)
+        lineage.fields.get(0) == lineage.fields.get(axis) and (0 in lineage.whole) == (axis in lineage.whole)
         for lineage in lineages
     )
 
@@ -171,7 +191,9 @@ def _confirmed(probe: Probe, found: Sizes | None, returning: Sizes | None) -> bo
     if found is None or not (found.remainders or found.listed):
         return False
     base = found.least if found.listed else found.least + 2 * found.modulus
-    tried = range(base, base + min(found.modulus + 1, 4)) if not found.listed else (*found.listed[:2], base - 1)
+    tried = (
+        range(base, base + min(found.modulus + 1, 4)) if not found.listed else (*found.listed[:2], base - 1)
+    )
     del returning
     return all(probe.runs(n) == (n in found) for n in tried)
 

@@ -54,7 +54,9 @@ class LayerFigures:
     @property
     def plain(self) -> bool:
         """Whether it changes neither grid nor size and multiplies nothing: an activation, for one."""
-        return not (self.multiply_adds_dense or self.notes or self.kind in _GRIDS or "pool" in self.kind.lower())
+        return not (
+            self.multiply_adds_dense or self.notes or self.kind in _GRIDS or "pool" in self.kind.lower()
+        )
 
 
 _GRIDS = frozenset({"Upsample", "PixelShuffle", "PixelUnshuffle", "ZeroPad2d", "ReflectionPad2d", "cat"})
@@ -75,15 +77,24 @@ def figures(model: torch.nn.Module, trace: Trace, walk: Walk) -> list[LayerFigur
             counted.update(map(id, new))
             parameters = sum(p.numel() for p in new)
             engine = _served(originals.get(group.layer.name, group.layer.module), group.layer)
-        elif any("conv" in call.name for _, call in group.calls):
+        if engine is None and any("conv" in call.name for _, call in group.calls):
             engine = "called as a function, not as a layer"
-        found = lineage or Lineage(())
+        found = Lineage(()) if lineage is None else lineage.settled()
         rows.append(
             LayerFigures(
-                group.name, group.kind, tuple(tensor.shape), dict(sorted(found.fields.items())),
-                tuple(sorted(found.whole)), tuple(sorted(found.unknown)), cost.formed, cost.dense, parameters,
-                size_bytes(tensor), engine, group.notes,
-            )  # fmt: skip
+                group.name,
+                group.kind,
+                tuple(tensor.shape),
+                dict(sorted(found.fields.items())),
+                tuple(sorted(found.whole)),
+                tuple(sorted(found.unknown)),
+                cost.formed,
+                cost.dense,
+                parameters,
+                size_bytes(tensor),
+                engine,
+                group.notes,
+            )
         )
     return rows
 

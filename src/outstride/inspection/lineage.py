@@ -104,6 +104,14 @@ class Lineage:
             found = found.with_field(axis, self.fields[axis].through(Gather.spread(inside)))
         return axis, found.put(dim, (Atom(atoms[0].size * inside, axis, 1),))
 
+    def settled(self) -> Lineage:
+        """The same with every axis that runs along the image, it alone, in its own positions."""
+        result = self
+        for dim in range(len(self.dims)):
+            found = result.placed(dim)
+            result = result if found is None else found[1]
+        return result
+
     def with_field(self, axis: int, field: Field) -> Lineage:
         """The same with another field along one axis of the input."""
         return replace(self, fields={**self.fields, axis: field})
@@ -148,7 +156,10 @@ class Lineage:
         To sum over it is to see the image from end to end, though perhaps not every position of it.
         """
         steps = [
-            (max(step for step in (atom.step for atom in atoms if atom.axis == axis and atom.size > 1)), number)
+            (
+                max(step for step in (atom.step for atom in atoms if atom.axis == axis and atom.size > 1)),
+                number,
+            )
             for number, atoms in enumerate(self.dims)
             if any(atom.axis == axis and atom.size > 1 for atom in atoms)
         ]

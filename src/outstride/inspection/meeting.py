@@ -51,7 +51,9 @@ def meet(lineages: Sequence[Lineage], shape: Sequence[int]) -> Meeting | None:
     )
     misaligned: dict[int, tuple[Place, ...]] = {}
     for axis in sorted(frozenset().union(*(row.fields for row in rows))):
-        members = [(atoms, row.fields[axis]) for atoms, row in zip(flat, rows, strict=True) if axis in row.fields]
+        members = [
+            (atoms, row.fields[axis]) for atoms, row in zip(flat, rows, strict=True) if axis in row.fields
+        ]
         met = _fields(axis, members)
         if met is None:
             return None

@@ -21,6 +21,22 @@ def same(step: Step) -> Result:
     return step.source
 
 
+def constant(step: Step) -> Result:
+    """A tensor of the same shape, and nothing else of it."""
+    del step
+    return None
+
+
+def parted(step: Step) -> Result:
+    """Complex numbers as pairs."""
+    return step.source.with_dims((*step.source.dims, free(2)))
+
+
+def put_together(step: Step) -> Result:
+    """Pairs as complex numbers."""
+    return step.source.with_dims(step.source.dims[:-1])
+
+
 def reshape(step: Step) -> Result:
     """view and its kin."""
     return known(reshaped(step.source, step.shape))
@@ -204,7 +220,9 @@ def _behind(step: Step, found: Sequence[tuple[Any, Lineage | None]], dim: int) -
     for at, size, row in moved:
         reads[at : at + size] = map(row.fields[axis].at, range(at, at + size))
     main = max(moved, key=lambda piece: piece[1])[2].fields[axis]
-    return met.with_field(axis, Field(total, round(main.stride * total), tuple(reads), main.stride, main.centre))
+    return met.with_field(
+        axis, Field(total, round(main.stride * total), tuple(reads), main.stride, main.centre)
+    )
 
 
 def stacking(step: Step) -> Result:
@@ -286,9 +304,27 @@ VIEWS: dict[str, Callable[[Step], Result]] = {
 RULES: dict[str, Callable[[Step], Result]] = {f"aten.{name}": rule for name, rule in VIEWS.items()}
 RULES |= {
     f"aten.{name}": same
-    for name in ("clone", "contiguous", "_to_copy", "lift_fresh", "lift_fresh_copy", "positive")
+    for name in (
+        "clone",
+        "contiguous",
+        "_to_copy",
+        "lift_fresh",
+        "lift_fresh_copy",
+        "positive",
+        "_conj",
+        "conj",
+    )
 }
 RULES |= {
+    f"aten.{name}": constant
+    for name in (
+        *("new_zeros", "new_ones", "new_empty", "new_full", "zeros_like", "ones_like", "empty_like"),
+        *("full_like", "rand_like", "randn_like", "new_empty_strided", "sym_size", "randint_like"),
+    )
+}
+RULES |= {
+    "aten.view_as_real": parted,
+    "aten.view_as_complex": put_together,
     "aten.repeat": repeat,
     "aten.cat": concatenation,
     "aten.stack": stacking,

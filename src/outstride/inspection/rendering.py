@@ -33,7 +33,7 @@ def text(report: Report) -> str:
             for name, cell, width in zip(HEAD, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    lines += ["", *(f"{name + ':':15}{words}" for name, words in summary(report))]
+    lines += ["", *(f"{name + ':' if name else '':16}{words}" for name, words in summary(report))]
     return "\n".join(lines)
 
 
@@ -41,7 +41,9 @@ def html(report: Report) -> str:
     """The report for a notebook: one table and its summary."""
     head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in HEAD)
     rows = "".join(
-        "<tr>" + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in _cells(report, row)) + "</tr>"
+        "<tr>"
+        + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in _cells(report, row))
+        + "</tr>"
         for row in report.layers
         if not row.plain
     )
@@ -135,7 +137,9 @@ def _halo_words(report: Report, axis: int) -> str:
     halo = report.halo[axis]
     if halo.low is None:
         return f"none is enough: {halo.why}"
-    return f"{halo.low} pixels before and {halo.high} behind a tile, which begins at a multiple of {halo.step}"
+    return (
+        f"{halo.low} pixels before and {halo.high} behind a tile, which begins at a multiple of {halo.step}"
+    )
 
 
 def _noted(report: Report, kind: str, title: str) -> Iterator[tuple[str, str]]:

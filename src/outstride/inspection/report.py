@@ -12,7 +12,6 @@ from outstride.inspection import rendering
 from outstride.inspection.field import Field
 from outstride.inspection.figures import LayerFigures
 from outstride.inspection.sizes import Sizes
-from outstride.inspection.steps import Note
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ class Report:
     @property
     def not_understood(self) -> tuple[str, ...]:
         """Operations without a rule; the figures after them are not known."""
-        return tuple(dict.fromkeys(n.text for row in self._with("unknown") for n in row.notes if n.kind == "unknown"))
+        return tuple(
+            dict.fromkeys(n.text for row in self._with("unknown") for n in row.notes if n.kind == "unknown")
+        )
 
     def _with(self, kind: str) -> tuple[LayerFigures, ...]:
         return tuple(row for row in self.layers if any(note.kind == kind for note in row.notes))

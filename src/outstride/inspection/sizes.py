@@ -98,7 +98,9 @@ class Probe:
     def returns(self, size: int, dim: int, stride: Fraction) -> bool:
         """Whether the first output has exactly size / stride positions."""
         shapes = self.shapes(size) if size >= 1 else None
-        return bool(shapes) and shapes is not None and len(shapes[0]) > dim and shapes[0][dim] * stride == size
+        return (
+            bool(shapes) and shapes is not None and len(shapes[0]) > dim and shapes[0][dim] * stride == size
+        )
 
 
 def admissible(accepts: Callable[[int], bool], size: int, cycle: int) -> Sizes:

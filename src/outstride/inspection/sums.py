@@ -183,7 +183,12 @@ RULES |= {
 RULES |= {
     f"aten._scaled_dot_product_{name}": attention
     for name in (
-        *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "fused_attention_overrideable"),
+        *(
+            "flash_attention",
+            "flash_attention_for_cpu",
+            "efficient_attention",
+            "fused_attention_overrideable",
+        ),
         *("cudnn_attention",),
     )
 }

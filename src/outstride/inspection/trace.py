@@ -19,8 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from outstride.errors import UnsupportedError
-
+from outstride.errors import ShapeError
 
 # Layers to be taken as one even where parametrisations hang below them.
 WHOLE_LAYERS = (torch.nn.modules.conv._ConvNd, torch.nn.Linear, torch.nn.RNNBase)  # noqa: SLF001
@@ -138,7 +137,7 @@ class Runner:
         A model that looks at numbers to decide what to do is run on zeros instead, with its weights.
 
         Raises:
-            UnsupportedError: the model does not run at this shape.
+            ShapeError: the model does not run at this shape.
         """
         try:
             return self._trace(shape)
@@ -148,7 +147,7 @@ class Runner:
         try:
             return self._trace(shape)
         except Exception as error:
-            raise UnsupportedError(_refusal(shape, error)) from error
+            raise ShapeError(_refusal(shape, error)) from error
 
     def _trace(self, shape: Sequence[int]) -> Trace:
         given = self._input(shape)

@@ -24,8 +24,25 @@ _ELEMENTWISE = {
     f"aten.{name}"
     for name in (
         *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
-        *("_prelu_kernel", "prelu", "rrelu_with_noise", "celu", "selu", "mish", "softplus", "log_sigmoid_forward"),
-        *("threshold", "hardshrink", "softshrink", "relu6", "logit", "nan_to_num", "fake_quantize_per_tensor"),
+        *(
+            "_prelu_kernel",
+            "prelu",
+            "rrelu_with_noise",
+            "celu",
+            "selu",
+            "mish",
+            "softplus",
+            "log_sigmoid_forward",
+        ),
+        *(
+            "threshold",
+            "hardshrink",
+            "softshrink",
+            "relu6",
+            "logit",
+            "nan_to_num",
+            "fake_quantize_per_tensor",
+        ),
     )
 }
 _BORDERED = tuple(
@@ -46,9 +63,7 @@ class Walk:
         self.unknown: dict[int, str] = {}
         self._found: dict[int, Lineage] = {id(trace.input): Lineage.start(trace.input.shape, axes)}
         self._views: dict[int, tuple[Tensor, Slices | None]] = {}
-        units = {
-            layer.first: layer for layer in trace.layers if layer.first < layer.last and _is_unit(layer)
-        }
+        units = {layer.first: layer for layer in trace.layers if layer.first < layer.last and _is_unit(layer)}
         self.units = frozenset(id(layer) for layer in units.values())
         index = 0
         while index < len(trace.calls):
@@ -151,7 +166,9 @@ class Walk:
                 raise NotUnderstoodError("writes into a tensor through a view of it")
             pasted = _pasted(result, tuple(base.shape), slices)
             step = Step(call, index, self.lineage, self.notes)
-            self._found[id(base)] = pasted if old is None else step.met([pasted, old], tuple(base.shape), True)
+            self._found[id(base)] = (
+                pasted if old is None else step.met([pasted, old], tuple(base.shape), True)
+            )
         except NotUnderstoodError as reason:
             whole = result.whole | (old.whole if old else frozenset())
             text = f"{call.name.rsplit('.', 1)[0]}: {reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
@@ -87,7 +88,9 @@ def adaptive_pooling(step: Step) -> Result:
         inputs, outputs = lineage.shape[dim], step.shape[dim]
         if inputs == outputs:
             continue
-        step.sees_all(lineage.axes_of(dim), "pools windows that follow the size of the image")
+        axes = lineage.axes_of(dim)
+        step.sees_all(axes, "pools windows that follow the size of the image")
+        lineage = replace(lineage, whole=lineage.whole | axes)
         if outputs == 1:
             lineage = lineage.reduced([dim])[0]
             continue

@@ -190,8 +190,11 @@ def to_module(layer_map: LayerMap, bias: Tensor | None) -> torch.nn.Module:
     kind: Callable[..., torch.nn.Module] = getattr(
         nn, f"{'ConvTranspose' if layer_map.transposed else 'Conv'}{spec.nd}d"
     )
+    # One number for both sides is what torch's own layers can hold and export.
+    even = all(low == high for low, high in layer_map.pairs)
+    padding = tuple(low for low, _ in layer_map.pairs) if even else layer_map.pairs
     made: Any = kind(
-        *(spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, spec.padding),
+        *(spec.in_channels, spec.out_channels, spec.kernel_size, spec.stride, padding),
         dilation=spec.dilation,
         groups=spec.groups,
         bias=bias is not None,

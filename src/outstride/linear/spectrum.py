@@ -34,7 +34,7 @@ FACTOR_WORK = 3e10
 _RESTARTS, _INVERSE_RESTARTS = 500, 100
 _BLOCK_STEPS = 100
 _SCALE_TOLERANCE = 1e-3
-_NOISE = 1e-14
+_NOISE = 2e-15
 """Of the largest value: a change below is rounding."""
 _SMALL = 1e-6
 """Below this part of the largest, a square lies too near the rounding of the largest one's square."""
@@ -93,7 +93,9 @@ def _near_null(inverse: Map, tall: Any, k: int, tolerance: float) -> Array:
         return _stretches(lambda x: tall @ x, vectors)[-k:]
 
     try:
-        return values(_leading(inverse, tall.shape[1], k, tolerance, _INVERSE_RESTARTS))
+        vectors = _leading(inverse, tall.shape[1], k, tolerance, _INVERSE_RESTARTS)
+        # One step more divides what the tolerance left of larger singular values by their squares.
+        return values(np.linalg.qr(inverse(vectors))[0])
     except UnsupportedError:
         # Of a singular matrix the inverse is mostly noise, and no iteration converges on its eigenvectors to
         # every digit. What they span does: a few steps with a block leave only what the matrix hardly moves.

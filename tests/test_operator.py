@@ -1,0 +1,531 @@
+"""``ConvOperator``: the layer as a matrix, judged by its definition, by closed forms and by others."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import fft, linalg, sparse
+from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, lsmr, lsqr
+
+from outstride import ConvOperator, ConvSpec, geometry, nn, reference
+from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from outstride.linear import spectrum
+from outstride.linear.layer_map import LayerMap
+from tests.cases import BY_ID, CASES, Case
+from tests.operands import definition, draw
+from tests.tolerance import (
+    assert_close_to_reference,
+    assert_dot_equal,
+    assert_integers_equal,
+    assert_same_bits,
+)
+
+_CASES = [c for c in CASES if c.batch and c.batched]
+_every_case = pytest.mark.parametrize("case", _CASES, ids=[c.id for c in _CASES])
+_DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+
+
+def spec_of(case: Case) -> ConvSpec:
+    return ConvSpec(
+        "conv_transpose" if case.transposed else "conv",
+        case.kernel_size,
+        case.stride,
+        case.padding,
+        case.dilation,
+        case.output_padding,
+        case.groups,
+        case.padding_mode,
+    )
+
+
+def operator_of(case: Case, values: str, dtype: torch.dtype) -> ConvOperator:
+    operands = draw(case, values, dtype)
+    return ConvOperator(
+        spec_of(case),
+        case.input_size,
+        weight=operands.weight,
+        bias=operands.bias,
+        output_size=case.output_size,
+    )
+
+
+def dense(case: Case) -> np.ndarray:
+    """The definition's matrix of a case with integer weights, rows its outputs."""
+    weight = draw(case, "integers").weight.numpy().astype(np.int64)
+    ins = case.out_spatial if case.transposed else case.input_size
+    W: np.ndarray = reference.kernel2matrix(
+        weight, ins, case.stride, case.pads, case.dilation, case.groups, padding_mode=case.padding_mode
+    )
+    if not case.transposed:
+        return W
+    # An output_padding beyond the stride lets the convolution take steps that the transposed layer has not.
+    conv = ConvSpec(
+        "conv", case.kernel_size, case.stride, case.pads, case.dilation, padding_mode=case.padding_mode
+    )
+    steps = geometry.output_size(conv, ins)
+    kept = tuple(slice(n) for n in case.input_size)
+    index = (slice(None), *kept)
+    rows: np.ndarray = W.reshape(case.in_channels, *steps, -1)[index].reshape(-1, W.shape[1]).T
+    return rows
+
+
+def columns_of(array: Any) -> np.ndarray:
+    """(N, C, *size) -> one column for each of the batch."""
+    values: np.ndarray = np.asarray(array)
+    flat: np.ndarray = values.reshape(len(values), -1).T
+    return flat
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+@_every_case
+@_DTYPES
+def test_the_operator_its_transpose_and_its_sparse_matrix_are_the_definitions_matrix(
+    case: Case, dtype: torch.dtype
+) -> None:
+    operator, W = operator_of(case, "integers", dtype), dense(case)
+    assert operator.shape == W.shape
+    operands = draw(case, "integers", dtype)
+    x, y = columns_of(operands.input), columns_of(operands.grad_output)
+    for result, truth in (
+        (operator.matmat(x), W @ x.astype(np.int64)),
+        (operator.rmatmat(y), W.T @ y.astype(np.int64)),
+        (operator.T @ y, W.T @ y.astype(np.int64)),
+        (operator.T.rmatmat(x), W @ x.astype(np.int64)),
+        (operator.to_sparse().toarray(), W),
+        (operator.T.to_sparse().toarray(), W.T),
+    ):
+        assert_integers_equal(tensor(result), truth, dtype)
+
+
+@_every_case
+def test_the_layer_is_the_operator_and_its_offset(case: Case) -> None:
+    operator = operator_of(case, "integers", torch.float64)
+    x = columns_of(draw(case, "integers").input)
+    truth = columns_of(definition(case, "integers", False)["output"])
+    assert_integers_equal(tensor(operator @ x + operator.offset[:, None]), truth, torch.float64)
+
+
+@_every_case
+@_DTYPES
+def test_dot_test_passes_everywhere(case: Case, dtype: torch.dtype) -> None:
+    operator = operator_of(case, "reals", dtype)
+    assert operator.dottest(draws=2, seed=case.seed)
+    assert operator.H.dottest(seed=case.seed)
+
+
+@_every_case
+def test_the_transpose_is_a_layer_with_the_right_output_padding(case: Case) -> None:
+    operator = operator_of(case, "reals", torch.float32)
+    back = operator.T
+    assert back.T is operator
+    assert operator.H is back
+    assert (back.input_shape, back.output_shape) == (operator.output_shape, operator.input_shape)
+    assert (back.spec.kind == "conv") is case.transposed
+    if max(o - s for o, s in zip(case.output_padding, case.stride, strict=True)) >= 0:
+        with pytest.raises(UnsupportedError, match="'to_layer'"):
+            back.to_layer()
+        return
+    y = draw(case, "reals", torch.float32).grad_output
+    with torch.no_grad():
+        x = back.to_layer()(y)
+    assert tuple(x.shape[1:]) == back.output_shape
+    assert_same_bits(tensor(columns_of(x)), tensor(back @ columns_of(y)))
+
+
+def test_a_layer_comes_back_with_its_bias() -> None:
+    layer = nn.Conv2d(2, 4, 3, stride=2, padding=((0, 1), (1, 2)), padding_mode="circular", groups=2)
+    operator = ConvOperator(layer, (6, 7))
+    again = operator.to_layer()
+    x = torch.randn(2, 2, 6, 7)
+    assert repr(again) == repr(layer)
+    assert_same_bits(again(x), layer(x))
+    assert operator.T.to_layer().bias is None
+
+
+def test_less_padding_hides_the_windows_that_output_padding_opens() -> None:
+    """Three outputs more than the stamps reach, and enough padding on the high side to give them up."""
+    spec = ConvSpec("conv_transpose", (3,), dilation=4, padding=((1, 5),), output_padding=3)
+    operator = ConvOperator(spec, 9, weight=[[[1, 2, 4]]])
+    assert operator.T.spec == ConvSpec.parse("Conv1d(1, 1, 3, padding=((1, 2),), dilation=4, bias=False)")
+    transpose = operator.to_sparse().toarray().T
+    assert_integers_equal(tensor(operator.T.to_sparse().toarray()), transpose, torch.float64)
+    assert operator.T.to_layer()(torch.zeros(1, 1, 14, dtype=torch.float64)).shape == (1, 1, 9)
+
+
+def test_every_layer_of_torch_is_taken_as_it_is() -> None:
+    torch.manual_seed(0)
+    layers: list[tuple[torch.nn.Module, tuple[int, ...]]] = [
+        (torch.nn.Conv1d(2, 4, 5, stride=2, padding=2, padding_mode="circular"), (15,)),
+        (torch.nn.Conv2d(4, 6, 3, groups=2, padding="same", dilation=(2, 1)), (9, 8)),
+        (torch.nn.Conv3d(1, 2, (1, 2, 3), stride=(1, 2, 2), bias=False), (3, 6, 7)),
+        (torch.nn.ConvTranspose1d(2, 3, 4, stride=3, output_padding=2), (6,)),
+        (torch.nn.ConvTranspose2d(4, 2, 4, stride=2, padding=1, groups=2), (5, 6)),
+        (torch.nn.ConvTranspose3d(1, 2, 2, stride=2), (2, 3, 4)),
+        (torch.nn.utils.parametrizations.spectral_norm(torch.nn.Conv2d(2, 3, 3)), (6, 7)),
+    ]
+    for layer, size in layers:
+        layer.eval()
+        operator = ConvOperator(layer, size)
+        x = torch.randn(3, *operator.input_shape)
+        with torch.no_grad():
+            expected = layer.double()(x.double())
+        result = operator @ columns_of(x) + operator.offset[:, None]
+        matrix = abs(operator.to_sparse())
+        magnitude = matrix @ np.abs(columns_of(x)) + np.abs(operator.offset)[:, None]
+        terms = prod(operator.spec.kernel_size) * 4
+        assert_close_to_reference(tensor(result), columns_of(expected), magnitude, terms, torch.float32)
+
+
+def test_columns_are_a_batch_and_each_is_the_vector_alone() -> None:
+    operator = operator_of(BY_ID["conv2d-reflect"], "reals", torch.float32)
+    X = np.random.default_rng(0).standard_normal((operator.shape[1], 5)).astype(np.float32)
+    for block, one in ((operator.matmat, operator.matvec), (operator.T.rmatmat, operator.T.rmatvec)):
+        together = block(X)
+        for j in range(5):
+            assert_same_bits(tensor(together[:, j]), tensor(one(X[:, j])))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.bool_, np.complex64, np.complex128])
+def test_a_vector_of_more_digits_keeps_them(kind: Any) -> None:
+    operator = operator_of(BY_ID["conv2d-holes"], "reals", torch.float32)
+    x = np.random.default_rng(0).standard_normal(operator.shape[1])
+    x = (x + 1j * x[::-1]).astype(kind) if np.issubdtype(kind, np.complexfloating) else x.astype(kind)
+    result = operator @ x
+    matrix = operator.to_sparse().toarray()
+    assert result.dtype == np.result_type(np.float32, kind)
+    truth, magnitude = matrix.astype(np.float64) @ x, np.abs(matrix) @ np.abs(x)
+    digits = torch.float32 if result.real.dtype == np.float32 else torch.float64
+    for part in (np.real, np.imag):
+        found = torch.tensor(part(result).astype(result.real.dtype))
+        assert_close_to_reference(found, np.array(part(truth)), magnitude, 12, digits)
+
+
+def test_vectors_may_be_read_only_strided_or_columns() -> None:
+    operator = operator_of(BY_ID["transpose2d-reflect"], "reals", torch.float64)
+    x = np.random.default_rng(0).standard_normal(operator.shape[1])
+    expected = tensor(operator.matvec(x))
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    strided = np.repeat(x, 3)[::3]
+    for same in (frozen, strided, x[::-1].copy()[::-1]):
+        assert_same_bits(tensor(operator @ same), expected)
+    assert_same_bits(tensor(operator.matvec(x[:, None])[:, 0]), expected)
+    assert_same_bits(tensor((operator * 2.0 - operator) @ x), expected)
+    with torch.autocast("cpu"):
+        assert_same_bits(tensor(operator @ x), expected)
+    assert x.flags.writeable
+
+
+def test_the_operator_keeps_its_weights_and_copies() -> None:
+    layer = nn.Conv2d(2, 3, 3, stride=2, dtype=torch.float64)
+    operator = ConvOperator(layer, (9, 8))
+    x = np.random.default_rng(0).standard_normal(operator.shape[1])
+    before = tensor(operator @ x)
+    assert operator.T.dottest()
+    with torch.no_grad():
+        layer.weight.zero_()
+    for one in (operator, copy.deepcopy(operator), pickle.loads(pickle.dumps(operator))):
+        assert_same_bits(tensor(one @ x), before)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "expected"),
+    [
+        (torch.float32, None, np.float32),
+        (torch.float64, None, np.float64),
+        (torch.bfloat16, None, np.float32),
+        (torch.float16, np.float64, np.float64),
+        (torch.float32, "float64", np.float64),
+    ],
+)
+def test_dtype_is_the_weights_or_as_asked(held: torch.dtype, asked: Any, expected: Any) -> None:
+    operator = ConvOperator(torch.nn.Conv1d(1, 2, 3).to(held), 8, dtype=asked)
+    for one in (operator, operator.T, operator.offset, operator.to_sparse()):
+        assert one.dtype == expected
+    assert (operator @ np.ones(8, np.float32)).dtype == expected
+
+
+def test_dot_test_fails_where_the_adjoint_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = ConvOperator(nn.Conv2d(2, 3, 3, padding=1, dtype=torch.float64), 6)
+    right = LayerMap.backward
+
+    def wrong(self: LayerMap, batch: torch.Tensor) -> torch.Tensor:
+        result = right(self, batch)
+        result[0, 0, 0, 0] += 1e-9
+        return result
+
+    monkeypatch.setattr(LayerMap, "backward", wrong)
+    assert operator.dottest(raiseerror=False) is False
+    with pytest.raises(AssertionError, match=r"<A x, y> = .* rounding explains"):
+        operator.dottest()
+
+
+def test_a_matrix_of_a_million_rows_is_there_in_seconds() -> None:
+    operator = ConvOperator(nn.Conv2d(1, 1, 3, padding=1), 1024)
+    start = time.perf_counter()
+    matrix = operator.to_sparse()
+    assert time.perf_counter() - start < 10
+    assert matrix.shape == (2**20, 2**20)
+    assert matrix.nnz == (3 * 1024 - 2) ** 2
+    assert matrix.has_canonical_format
+    assert matrix.indices.dtype == np.int32
+    x = np.random.default_rng(0).standard_normal(2**20).astype(np.float32)
+    truth = matrix.astype(np.float64) @ x
+    assert_close_to_reference(tensor(operator @ x), truth, abs(matrix) @ abs(x), 9, torch.float32)
+
+
+SPECTRA: dict[str, tuple[torch.nn.Module, int]] = {
+    "square": (nn.Conv2d(2, 2, 3, padding=1), 14),
+    "fewer outputs": (nn.Conv2d(2, 3, 5, stride=2, padding=2), 18),
+    "more outputs": (nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1), 11),
+    "patches: every value as often as there are patches": (nn.Conv2d(1, 4, 2, stride=2), 24),
+    "circular: frequencies in pairs": (nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), 18),
+    "reflect": (nn.Conv1d(2, 3, 5, padding=2, padding_mode="reflect"), 100),
+    "holes: most values are zero": (nn.Conv2d(1, 2, 1, stride=2), 24),
+    "three axes": (nn.Conv3d(1, 1, 3, padding=1), 6),
+}
+
+
+def assert_singular_values(found: np.ndarray, every: np.ndarray, which: str) -> None:
+    """Weyl: rounding moves singular values by that of the matrix, whose norm is the largest one."""
+    expected = every[: len(found)] if which == "largest" else every[-len(found) :]
+    magnitude = np.full_like(expected, every[0])
+    assert_close_to_reference(tensor(found), expected, magnitude, len(every), torch.float64)
+    assert (np.diff(found) <= 0).all()
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_singular_values_found_by_iteration_are_the_dense_ones(
+    name: str, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    layer, size = SPECTRA[name]
+    operator = ConvOperator(layer, size, dtype=np.float64)
+    every = linalg.svdvals(operator.to_sparse().toarray())
+    assert_singular_values(operator.singular_values(5, which), every, which)
+    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", 0)
+    assert_singular_values(operator.singular_values(5, which), every, which)
+
+
+def gaussian(size: int, sigma: float) -> np.ndarray:
+    row = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
+    square: np.ndarray = np.outer(row, row)[None, None] / row.sum() ** 2
+    return square
+
+
+def test_a_smallest_value_far_below_the_root_of_rounding_is_still_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A blur of condition 1.6e8: its square's smallest eigenvalue lies below the rounding of the largest."""
+    blur = ConvOperator(ConvSpec("conv", (9, 9), padding=4), 24, weight=gaussian(9, 1.5))
+    every = linalg.svdvals(blur.to_sparse().toarray())
+    assert every[0] / every[-1] > 1e7
+    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", 0)
+    found = blur.singular_values(4, "smallest")
+    assert_singular_values(found, every, "smallest")
+    assert abs(found[-1] / every[-1] - 1) < 1e-6
+    assert blur.condition_number() == blur.singular_values(1)[0] / blur.singular_values(1, "smallest")[0]
+
+
+@pytest.mark.parametrize("dense_entries", [0, spectrum.DENSE_ENTRIES])
+def test_a_singular_layer_has_a_smallest_value_of_rounding(
+    dense_entries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The average of 4 x 4 around a circle of 16 kills every frequency that is a multiple of 4."""
+    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", dense_entries)
+    spec = ConvSpec("conv", (4, 4), padding=((1, 2), (2, 1)), padding_mode="circular")
+    box = ConvOperator(spec, 16, weight=np.full((1, 1, 4, 4), 1 / 16))
+    every = np.sort(np.abs(fft.fft2(np.full((4, 4), 1 / 16), s=(16, 16))).ravel())[::-1]
+    assert_singular_values(box.singular_values(6, "smallest"), every, "smallest")
+    assert box.condition_number() > 1e14
+
+
+@pytest.mark.parametrize(("channels", "size"), [((3, 2), (8, 6)), ((2, 5), (9, 12)), ((4, 4), (20, 24))])
+def test_circular_layers_have_the_singular_values_of_their_transfer_matrices(
+    channels: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Sedghi, Gupta and Long, arXiv:1805.10408, theorem 6: one small matrix for each frequency."""
+    torch.manual_seed(2)
+    layer = nn.Conv2d(*channels, 3, padding=1, padding_mode="circular", dtype=torch.float64)
+    transfer = fft.fft2(layer.weight.detach().numpy(), s=size, axes=(2, 3))
+    every = np.linalg.svd(np.moveaxis(transfer, (0, 1), (-2, -1)), compute_uv=False).ravel()
+    every = np.sort(every)[::-1]
+    operator = ConvOperator(layer, size)
+    assert len(every) == min(operator.shape)
+    assert_singular_values(operator.singular_values(7), every, "largest")
+    assert_singular_values(operator.singular_values(7, "smallest"), every, "smallest")
+
+
+def test_windows_that_do_not_overlap_have_the_singular_values_of_the_kernel_matrix() -> None:
+    torch.manual_seed(3)
+    layer = nn.ConvTranspose2d(3, 5, (2, 3), stride=(2, 3), dtype=torch.float64)
+    own = np.linalg.svd(layer.weight.detach().numpy().reshape(3, -1), compute_uv=False)
+    every = np.sort(np.repeat(own, 40 * 30))[::-1]
+    operator = ConvOperator(layer, (40, 30))
+    assert prod(operator.shape) > spectrum.DENSE_ENTRIES
+    assert_singular_values(operator.singular_values(4), every, "largest")
+    assert_singular_values(operator.singular_values(4, "smallest"), every, "smallest")
+    assert abs(operator.condition_number() - own[0] / own[-1]) < 1e-10
+
+
+def test_operator_norm_is_not_the_norm_of_the_reshaped_weight() -> None:
+    """What spectral_norm divides by is the largest singular value of another matrix."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(8, 8, 3, padding=1)
+    reshaped = float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2))
+    norm = ConvOperator(layer, 12).singular_values(1)[0]
+    assert norm > 1.2 * reshaped
+
+
+def test_scipys_solvers_invert_a_layer_that_can_be_inverted() -> None:
+    torch.manual_seed(4)
+    layer = nn.Conv2d(2, 9, 3, stride=2, padding=1, dtype=torch.float64)
+    operator = ConvOperator(layer, (12, 10))
+    condition = operator.condition_number()
+    x = np.random.default_rng(0).standard_normal(operator.shape[1])
+    with torch.no_grad():
+        y = layer(tensor(x).view(1, *operator.input_shape)).numpy().ravel() - operator.offset
+    tight = {"atol": 1e-15, "btol": 1e-15, "conlim": 0.0}
+    solutions = {
+        "lsmr": lsmr(operator, y, maxiter=2000, **tight)[0],
+        "lsqr": lsqr(operator, y, iter_lim=2000, **tight)[0],
+        "cg": cg(operator.T @ operator, operator.T @ y, rtol=1e-15, maxiter=2000)[0],
+    }
+    for name, found in solutions.items():
+        # The normal equations square the condition number, and every solver here is one of them in disguise.
+        magnitude = np.full_like(x, condition**2 * np.abs(x).max())
+        assert_close_to_reference(tensor(found), x, magnitude, len(x), torch.float64, name)
+    assert np.abs(operator.T @ y - x).max() > 0.5  # the transposed layer restores the size, not the values
+
+
+def test_it_is_an_operator_of_scipys_among_others() -> None:
+    operator = operator_of(BY_ID["conv2d-circular"], "reals", torch.float64)
+    assert isinstance(operator, LinearOperator)
+    assert aslinearoperator(operator) is operator
+    x = np.random.default_rng(0).standard_normal(operator.shape[1])
+    matrix = operator.to_sparse()
+    assert sparse.issparse(matrix)
+    magnitude = abs(matrix).T @ (abs(matrix) @ np.abs(x))
+    product = (operator.H * operator) @ x
+    assert_close_to_reference(tensor(product), matrix.T @ (matrix @ x), magnitude, 200, torch.float64)
+    left, right = (tensor(operator @ x),) * 2, (tensor(x), tensor(product))
+    assert_dot_equal(left, right, float(np.abs(x) @ magnitude), 200, torch.float64)
+
+
+class TestPyLops:
+    """PyLops takes the operator as one of its own."""
+
+    @pytest.mark.parametrize("name", ["conv2d-reflect", "conv3d-mixed", "transpose2d-circular"])
+    def test_its_dot_test_accepts_the_operator(self, name: str) -> None:
+        pylops = pytest.importorskip("pylops")
+        operator = operator_of(BY_ID[name], "reals", torch.float64)
+        for flag in range(4):
+            assert pylops.utils.dottest(operator, complexflag=flag, rtol=1e-9)
+        wrapped = pylops.aslinearoperator(operator)
+        assert isinstance(wrapped, pylops.LinearOperator)
+        for flag in range(4):
+            assert pylops.utils.dottest(wrapped, *wrapped.shape, complexflag=flag, rtol=1e-9)
+        assert pylops.utils.dottest(wrapped.H, complexflag=0, rtol=1e-9)
+
+    def test_its_solvers_and_its_operators_work_with_it(self) -> None:
+        pylops = pytest.importorskip("pylops")
+        blur = ConvOperator(ConvSpec("conv", (5, 5), padding=2), 16, weight=gaussian(5, 0.6))
+        x = np.random.default_rng(0).standard_normal(256)
+        A = pylops.LinearOperator(Op=blur)
+        found = pylops.optimization.basic.cgls(A, blur @ x, np.zeros(256), niter=400, tol=0)[0]
+        magnitude = np.full(256, blur.condition_number() ** 2 * np.abs(x).max())
+        assert_close_to_reference(tensor(found), x, magnitude, 256, torch.float64)
+        stacked = pylops.VStack([A, 0.1 * pylops.Laplacian((16, 16))])
+        assert pylops.utils.dottest(stacked, rtol=1e-9)
+
+    def test_where_both_have_the_operator_they_agree(self) -> None:
+        pylops = pytest.importorskip("pylops")
+        kernel = np.random.default_rng(0).standard_normal((3, 5))
+        theirs = pylops.signalprocessing.Convolve2D((9, 8), kernel, offset=(1, 2))
+        spec = ConvSpec("conv", (3, 5), padding=(1, 2))
+        ours = ConvOperator(spec, (9, 8), weight=kernel[::-1, ::-1][None, None].copy())  # theirs flips
+        x = np.random.default_rng(1).standard_normal(72)
+        magnitude = abs(ours.to_sparse()) @ np.abs(x)
+        # Theirs goes through the Fourier transform, whose error is spread over all outputs.
+        assert_close_to_reference(
+            tensor(theirs @ x), ours @ x, np.full(72, magnitude.max()), 72, torch.float64
+        )
+
+
+def refusals() -> Sequence[tuple[str, Any, type[Exception], str]]:
+    conv, spec = torch.nn.Conv2d(2, 4, 3), ConvSpec("conv", (3, 3))
+    weight = np.ones((4, 2, 3, 3))
+    return [
+        ("no layer", lambda: ConvOperator(torch.nn.Linear(2, 2), 8), ArgumentError, "'layer' must be"),
+        ("pooling", lambda: ConvOperator(torch.nn.MaxPool2d(2), 8), ArgumentError, "'layer' must be"),
+        ("lazy", lambda: ConvOperator(torch.nn.LazyConv2d(4, 3), 8), ArgumentError, "'weight' must be known"),
+        ("no weight", lambda: ConvOperator(spec, 8), ArgumentError, r"\(out_channels, in_channels, 3, 3\)"),
+        ("two weights", lambda: ConvOperator(conv, 8, weight=weight), ArgumentError, "must be left out"),
+        ("other kernel", lambda: ConvOperator(spec, 8, weight=weight[..., :2]), ShapeError, "must fit"),
+        ("flat weight", lambda: ConvOperator(spec, 8, weight=np.ones(3)), ShapeError, "must fit"),
+        ("no channels", lambda: ConvOperator(spec, 8, weight=weight[:0]), ShapeError, "must fit"),
+        ("bias", lambda: ConvOperator(spec, 8, weight=weight, bias=[1, 2]), ShapeError, r"legal: \(4,\)"),
+        ("complex", lambda: ConvOperator(spec, 8, weight=weight * 1j), DTypeError, "real numbers"),
+        ("too small", lambda: ConvOperator(conv, (8, 2)), ShapeError, "'input_size' must be large enough"),
+        ("two sizes", lambda: ConvOperator(conv, (8, 8, 8)), ShapeError, "one entry per axis"),
+        ("output_size", lambda: ConvOperator(conv, 8, output_size=6), ShapeError, "'output_size'"),
+        ("half", lambda: ConvOperator(conv, 8, dtype=np.float16), DTypeError, "legal: float32, float64"),
+        ("no dtype", lambda: ConvOperator(conv, 8, dtype="much"), DTypeError, "legal: float32, float64"),
+        ("objects", lambda: ConvOperator(conv, 8) @ np.full(128, None), DTypeError, "'x' must hold"),
+        ("long", lambda: ConvOperator(conv, 8) @ np.ones(128, np.longdouble), DTypeError, "'x' must hold"),
+        ("length", lambda: ConvOperator(conv, 8) @ np.ones(127), ValueError, "dimension mismatch"),
+        ("k", lambda: ConvOperator(conv, 8).singular_values(129), ArgumentError, "legal: 1 to 128"),
+        ("which", lambda: ConvOperator(conv, 8).singular_values(1, "LM"), ArgumentError, "'which'"),
+        (
+            "tolerance",
+            lambda: ConvOperator(conv, 8).singular_values(1, tolerance=0),
+            ArgumentError,
+            "above 0",
+        ),
+        ("draws", lambda: ConvOperator(conv, 8).dottest(draws=0), ArgumentError, "'draws'"),
+        ("many", lambda: ConvOperator(conv, 200).singular_values(70000), UnsupportedError, "a quarter"),
+        (
+            "wide band",
+            lambda: ConvOperator(torch.nn.Conv2d(64, 64, 3), 56).singular_values(1, "smallest"),
+            UnsupportedError,
+            "'which' must be 'largest'",
+        ),
+    ]
+
+
+_REFUSALS = [pytest.param(*row[1:], id=row[0]) for row in refusals()]
+
+
+@pytest.mark.parametrize(("call", "family", "words"), _REFUSALS)
+def test_what_has_no_meaning_is_refused(call: Any, family: type[Exception], words: str) -> None:
+    with pytest.raises(family, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_scipy_one_sentence_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "import outstride, outstride.nn\n"
+        "try: outstride.ConvOperator\n"
+        "except ImportError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip().endswith("legal: pip install 'outstride[operator]'")
+    assert done.stdout.count("\n") == 1

@@ -78,9 +78,9 @@ class Function:
             return Value("", "void")
         return self.emit(result, f"call {result} @{name}({words})")
 
-    def prefetch(self, pointer: Value) -> None:
-        """Ask for the cache line at an address that will be read soon; any address will do."""
-        self.call("void", "llvm.prefetch.p0", pointer, "i32 0", "i32 3", "i32 1")
+    def prefetch(self, pointer: Value, *, write: bool = False) -> None:
+        """Ask for the cache line at an address that will be read or written soon; any address will do."""
+        self.call("void", "llvm.prefetch.p0", pointer, f"i32 {int(write)}", "i32 3", "i32 1")
 
     def run(self, function: str | Value, *arguments: Operand) -> None:
         """Call a function of the module, by name or through a pointer; integers are i64."""

@@ -144,6 +144,8 @@ def _write(
     vector = vector_type(lanes, e.accumulator)
     whole = f.mul(f.div(f.maximum(0, count), lanes), lanes)
     with f.loop(0, whole, lanes) as i:
+        # The same row of the next output is the next but far away: see pack.
+        f.prefetch(f.at(target, f.add(a["y_stride_m"], i), e.storage), write=True)
         value = _plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), spread)
         elements.store(f, e, value, f.at(target, i, e.storage), lanes)
     with f.when(f.compare("slt", whole, count)):

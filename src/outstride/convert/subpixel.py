@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -97,12 +97,11 @@ def _to_subpixel(layer: nn.Module) -> nn.Module:
     rows = parts.swapped(weight, spec.groups)
     borders, crops, spacing = [], [], []
     for axis in range(spec.nd):
-        taps, gap = _taps(spec, axis)
-        rows = _by_phase(rows, axis, spec.stride[axis], taps)
-        spacing.append(gap)
-        edges = _edges(spec, axis, cut[axis], resolved.output_padding[axis])
-        borders.append(edges[0])
-        crops.append(edges[1])
+        cells = _cells(spec, axis, cut[axis], resolved.output_padding[axis])
+        rows = _by_phase(rows, axis, spec.stride[axis], cells.taps)
+        spacing.append(cells.gap)
+        borders.append(cells.border)
+        crops.append(cells.crop)
     # (O, C, s1, k1 to sn, kn): the phases go to the outputs, the last fastest, as a shuffle reads them.
     order = [0, *range(2, 2 * spec.nd + 2, 2), 1, *range(3, 2 * spec.nd + 2, 2)]
     small = rows.permute(order).flatten(0, spec.nd)
@@ -134,17 +133,48 @@ def _to_subpixel(layer: nn.Module) -> nn.Module:
     return made.train(layer.training)
 
 
-def _taps(spec: ConvSpec, axis: int) -> tuple[Taps, int]:
-    """Where each kernel index goes, and the dilation of the small kernels.
+class Cells(NamedTuple):
+    """How one axis of a transposed layer is cut into cells of ``stride`` outputs, one for each phase.
 
-    In the uncropped output u = stride * q + phase the index k meets the input q - j where k * dilation =
-    phase + stride * j. The convolution's kernel runs the other way: j = 0 is its last element. Where all j
-    share a factor, that is its dilation.
+    ``taps`` has the phase and the place in that phase's small kernel for each kernel index, ``gap`` is the
+    small kernel's dilation, ``border`` the convolution's padding and ``crop`` what is cut behind the shuffle,
+    (low, high) each.
     """
-    steps = [divmod(k * spec.dilation[axis], spec.stride[axis]) for k in range(spec.kernel_size[axis])]
-    gap = math.gcd(*(j for j, _ in steps)) or 1
-    last = steps[-1][0] // gap
-    return [(phase, last - j // gap) for j, phase in steps], gap
+
+    taps: Taps
+    gap: int
+    border: tuple[int, int]
+    crop: tuple[int, int]
+
+
+def _cells(spec: ConvSpec, axis: int, cut: tuple[int, int], more: int) -> Cells:
+    """The best of the ``stride`` ways to begin the first cell: the smallest kernel, then the fewest cells."""
+    (low, high), stride, window = cut, spec.stride[axis], spec.window[axis]
+
+    def cost(skipped: int) -> tuple[int, int, int]:
+        first, last, beyond = _reach(low - skipped, stride, window, window + more - high)
+        return last - first, beyond, skipped
+
+    skipped = min(range(stride), key=cost)
+    base = low - skipped
+    first, last, beyond = _reach(base, stride, window, window + more - high)
+    steps = [divmod(k * spec.dilation[axis] - base, stride) for k in range(spec.kernel_size[axis])]
+    gap = math.gcd(*(j - first for j, _ in steps)) or 1
+    # The convolution's kernel runs against j: the farthest input is its first element.
+    taps = [(phase, (last - j) // gap) for j, phase in steps]
+    border = last, beyond - 1 - first
+    return Cells(taps, gap, border, (skipped, base + beyond * stride - window - more + high))
+
+
+def _reach(base: int, stride: int, window: int, kept: int) -> tuple[int, int, int]:
+    """The nearest and the farthest j, and how many cells there are more than the inputs less one.
+
+    Of the uncropped output u the layer keeps low <= u < (i - 1) * stride + kept for i inputs. Cells begin at
+    base <= low: u = base + stride * q + phase, and the kernel index k meets the input q - j there with k *
+    dilation - base = phase + stride * j. So j runs from -base // stride to (window - 1 - base) // stride, and
+    q to i - 2 + the number of strides from base to kept, rounded up.
+    """
+    return -base // stride, (window - 1 - base) // stride, -((base - kept) // stride)
 
 
 def _by_phase(rows: Tensor, axis: int, stride: int, taps: Taps) -> Tensor:
@@ -159,22 +189,6 @@ def _by_phase(rows: Tensor, axis: int, stride: int, taps: Taps) -> Tensor:
     index = torch.tensor([phase * size + tap for phase, tap in taps], device=rows.device)
     spread: Tensor = rows.new_zeros(shape).index_copy(place, index, rows).unflatten(place, (stride, size))
     return spread
-
-
-def _edges(
-    spec: ConvSpec, axis: int, cut: tuple[int, int], more: int
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The convolution's padding and what is cropped behind the shuffle, (low, high) each.
-
-    Of the uncropped output u = stride * q + phase the layer keeps low <= u < low + out with out = (i - 1) *
-    stride - low - high + window + more. So q runs from first = low // stride to i - 1 + beyond, beyond =
-    (window + more - high - 1) // stride, whatever the input's size i; and q reads the inputs from q - (window
-    - 1) // stride to q.
-    """
-    (low, high), stride, window = cut, spec.stride[axis], spec.window[axis]
-    first, beyond = low // stride, (window + more - high - 1) // stride
-    reach = (window - 1) // stride
-    return (reach - first, beyond), (low - first * stride, (beyond + 1) * stride - window - more + high)
 
 
 def _is_pair(layer: nn.Module) -> bool:

@@ -99,6 +99,9 @@ def bench(
             "'LAYER|MODEL' or '--cases' must be given, and not both: see outstride bench --help "
             "(--study and --report stand alone too)."
         )
+    if study == "growth":
+        # Each of its largest inputs takes a gigabyte in every process, and eight more in float64.
+        contenders, residuals = contenders or _for_growth(), False
     session = Session(
         threads=_threads(threads or ["1"]),
         contenders=choose([name.strip() for name in contenders.split(",") if name.strip()], training),
@@ -118,6 +121,13 @@ def bench(
         from outstride.cli.screen import print_json
 
         print_json(session.results.to_dict())
+
+
+def _for_growth() -> str:
+    from outstride.bench.contenders import installed
+    from outstride.bench.studies import GROWTH_CONTENDERS
+
+    return ",".join(name for name in GROWTH_CONTENDERS if name in installed())
 
 
 def _threads(texts: list[str]) -> list[int]:

@@ -17,6 +17,7 @@ _LEAST_KERNEL = 7
 # Beyond this ratio a list of everything would be long and nobody's question: only the nearest strides are
 # tried.
 _LARGE_RATIO = 64
+_LARGEST_KERNEL = 4096
 
 
 class Question(NamedTuple):
@@ -98,7 +99,7 @@ def usual_bounds(question: Question) -> dict[str, tuple[int, ...] | None]:
     """The bounds that are taken where none are given: they grow with the ratio of the two sizes."""
     ratio = max(1, ceil(question.fine / question.coarse))
     large = ratio > _LARGE_RATIO
-    kernel = max(_LEAST_KERNEL, (_KERNEL_IN_STRIDES - large) * ratio)
+    kernel = min(max(_LEAST_KERNEL, (_KERNEL_IN_STRIDES - large) * ratio), _LARGEST_KERNEL)
     return {
         "kernel_size": tuple(range(1, kernel + 1)),
         "stride": tuple(range(ratio - 1 if large else 1, ratio + 2)),

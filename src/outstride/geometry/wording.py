@@ -127,7 +127,7 @@ def _centre(question: Question, choice: Choice) -> str:
 def _evenness(question: Question, choice: Choice) -> str:
     k, s, d = choice.kernel_size, choice.stride, choice.dilation
     if s == 1:
-        return "no phases at stride 1: every output has all taps"
+        return f"even: {k} of {k} taps for each output at stride 1"
     counts = merits.shares(choice)
     who = "output" if question.kind == "conv_transpose" else "input"
     if merits.is_even(choice):
@@ -151,7 +151,7 @@ def _seams(question: Question, choice: Choice, pool: bool) -> str:
     w, s = choice.window, choice.stride
     what = "stamps" if question.kind == "conv_transpose" else "windows"
     if s == 1:
-        return f"stride 1, {what} one beside another"
+        return "none at stride 1"
     if w > s:
         return f"{what} of {w} overlap by {w - s}"
     return f"{what} of {w} lie side by side at stride {s}" + ("" if pool else ": nothing blends across them")

@@ -1,0 +1,201 @@
+"""`outstride solve`: the layers that give a size, the best first, with proof and reasons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from outstride.cli.screen import console, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from outstride.geometry import ChainSolutions, Judgement, Solution, Solutions
+
+NOTHING_FOUND = 1
+_MARKS = {True: "+", False: "-", None: " "}
+_COLOURS = {True: "green", False: "red", None: "dim"}
+
+
+def solve(
+    input_size: Annotated[
+        str, typer.Option("--input", metavar="SIZE", help="Size that comes in: 23, or 23x31.")
+    ] = "",
+    output_size: Annotated[
+        str, typer.Option("--output", metavar="SIZE", help="Size that shall go out: 46.")
+    ] = "",
+    scale: Annotated[str, typer.Option(help="Instead: the scale, for every size: 2, 1/2, or 1x2x2.")] = "",
+    chain: Annotated[
+        str, typer.Option(help="Instead: the size of every level, 256,128,256, or every scale, /2,/2,x2,x2.")
+    ] = "",
+    kind: Annotated[
+        str, typer.Option(help="conv, conv_transpose, max_pool or avg_pool; in a chain, what goes down.")
+    ] = "",
+    nd: Annotated[int | None, typer.Option(min=1, max=3, help="Axes, where no size shows it [2].")] = None,
+    kernel: Annotated[str, typer.Option(metavar="VALUES", help="Kernels to try: 4, 3..7 or 3,5,7.")] = "",
+    stride: Annotated[str, typer.Option(metavar="VALUES", help="Strides to try.")] = "",
+    padding: Annotated[str, typer.Option(metavar="VALUES", help="Paddings to try.")] = "",
+    dilation: Annotated[str, typer.Option(metavar="VALUES", help="Dilations to try [1,2].")] = "",
+    output_padding: Annotated[str, typer.Option(metavar="VALUES", help="Output paddings to try.")] = "",
+    asymmetric: Annotated[bool, typer.Option("--asymmetric", help="Try unequal paddings too.")] = False,
+    free_axes: Annotated[
+        bool, typer.Option("--free-axes", help="Let the axes have different numbers.")
+    ] = False,
+    explain: Annotated[
+        str, typer.Option(metavar="LAYER", help="Say whether this layer is an answer, and why or why not.")
+    ] = "",
+    top: Annotated[int, typer.Option(min=1, max=10_000, help="How many answers to print.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
+) -> int:
+    """Find every layer that turns one size into another, or that scales every size; the best first, and why.
+
+    Examples:
+
+    outstride solve --scale 2
+
+    outstride solve --input 65 --output 256 --top 3
+
+    outstride solve --input 14 --output 28 --explain "ConvTranspose2d(8, 8, 3, stride=2, padding=1)"
+
+    outstride solve --chain 256,128,64,128,256 --kind max_pool
+    """
+    from outstride import geometry
+    from outstride.cli import values
+    from outstride.errors import ArgumentError
+
+    question: dict[str, Any]
+    bounds: dict[str, Any] = {
+        "kernel_size": values.several(kernel, "--kernel", 1),
+        "stride": values.several(stride, "--stride", 1),
+        "padding": values.several(padding, "--padding", 0),
+        "dilation": values.several(dilation, "--dilation", 1),
+        "output_padding": values.several(output_padding, "--output-padding", 0),
+        "asymmetric": asymmetric,
+    }
+    asked = [name for name, text in (("--chain", chain), ("--scale", scale), ("--input", input_size)) if text]
+    if len(asked) != 1 or bool(input_size) != bool(output_size):
+        raise ArgumentError(
+            f"one question must be asked: got {', '.join(asked) or 'none'}; legal: '--input' with "
+            f"'--output', '--scale' or '--chain'"
+        )
+    free = False if free_axes else None
+    if chain:
+        if explain:
+            raise ArgumentError(
+                "'--explain' must be left out with '--chain': got both; legal: one layer at a time"
+            )
+        question = values.chain(chain) | ({"down": kind} if kind else {})
+        return _show_chains(geometry.solve_chain(**question, nd=nd, isotropic=free, **bounds), top, as_json)
+    if scale:
+        question = {"scale": values.scale(scale)}
+    else:
+        sizes = values.size(input_size, "--input"), values.size(output_size, "--output")
+        question = {"input_size": sizes[0], "output_size": sizes[1]}
+    if explain:
+        return _show_judgement(geometry.judge(explain, **question, **bounds), as_json)
+    question |= {"kind": kind} if kind else {}
+    return _show(geometry.solve(**question, nd=nd, isotropic=free, **bounds), top, as_json)
+
+
+def _show(found: Solutions, top: int, as_json: bool) -> int:
+    if as_json:
+        best = [solution.to_dict() for solution in found[:top]]
+        print_json({"count": len(found), "solutions": best, "notes": found.notes})
+        return 0 if found else NOTHING_FOUND
+    screen = console()
+    if not found:
+        for line in ("no layer within the bounds", *found.notes):
+            screen.print(line)
+        return NOTHING_FOUND
+    screen.print(_table(found[:top], f"{len(found)} layers, the best first"))
+    _reasons(found[0])
+    for note in found.notes:
+        screen.print(note)
+    return 0
+
+
+def _table(solutions: list[Solution], title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("#", justify="right")
+    for name in ("layer", "sizes", "shift", "taps"):
+        table.add_column(name, overflow="fold")
+    table.add_column("seams")
+    table.add_column("multiply-adds", justify="right")
+    for name in ("torch", "Keras", "ONNX"):
+        table.add_column(name)
+    for number, found in enumerate(solutions, 1):
+        taps = [
+            "holes" if 0 in share else "even" if len(set(share)) == 1 else "uneven" for share in found.shares
+        ]
+        table.add_row(
+            str(number),
+            repr(found.spec),
+            f"{found.law}{'' if found.exact else ' (here)'}",
+            _joined(map(str, found.shift)),
+            _joined(taps),
+            "overlap" if found.overlaps else "side by side",
+            f"{found.multiply_adds:,}",
+            *(verdict.mark for verdict in found.frameworks.values()),
+        )
+    return table
+
+
+def _joined(texts: Any) -> str:
+    rows = list(texts)
+    return rows[0] if len(set(rows)) == 1 else ", ".join(rows)
+
+
+def _reasons(found: Solution) -> None:
+    screen = console()
+    screen.print(repr(found.spec), style="bold", markup=False)
+    for line in found.proof:
+        screen.print(f"  = {line}", markup=False)
+    for reason in found.reasons:
+        text = f"  {_MARKS[reason.good]} {reason.topic:<9} {reason.text}"
+        screen.print(text, style=_COLOURS[reason.good], markup=False)
+
+
+def _show_judgement(judgement: Judgement, as_json: bool) -> int:
+    if as_json:
+        print_json(judgement.to_dict())
+    else:
+        console().print(str(judgement), markup=False)
+    return 0 if judgement.accepted else NOTHING_FOUND
+
+
+def _show_chains(found: ChainSolutions, top: int, as_json: bool) -> int:
+    if as_json:
+        print_json({"count": len(found), "chains": [c.to_dict() for c in found[:top]], "notes": found.notes})
+        return 0 if found else NOTHING_FOUND
+    screen = console()
+    if not found:
+        for line in ("no chain within the bounds", *found.notes):
+            screen.print(line, markup=False)
+        return NOTHING_FOUND
+    best = found[0]
+    screen.print(_chain_table(best, f"the first of {len(found)} chains"))
+    screen.print(best.rule, markup=False)
+    for number, other in enumerate(found[1:top], 2):
+        screen.print(f"{number}. {' -> '.join(repr(step.spec) for step in other.steps)}", markup=False)
+    for note in found.notes:
+        screen.print(note, markup=False)
+    return 0
+
+
+def _chain_table(best: Any, title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("size", "layer", "stride so far", "drift", "proof"):
+        table.add_column(name, overflow="fold")
+    table.add_row("x".join(map(str, best.sizes[0])), "input", "1", "0", "")
+    rows = zip(best.sizes[1:], best.steps, best.scales[1:], best.drift[1:], strict=True)
+    for size, step, scale, drift in rows:
+        row = ("x".join(map(str, size)), repr(step.spec), _joined(map(str, scale)), _joined(map(str, drift)))
+        table.add_row(*row, "; ".join(step.proof))
+    return table

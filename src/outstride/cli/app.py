@@ -17,6 +17,7 @@ from outstride.cli.info import info
 from outstride.cli.kernels import kernels
 from outstride.cli.plan import plan
 from outstride.cli.size import size
+from outstride.cli.solve import solve
 
 app = typer.Typer(
     name="outstride",
@@ -46,7 +47,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, check, artifacts, kernels, cache, info):
+for verb in (demo, bench, plan, size, solve, check, artifacts, kernels, cache, info):
     app.command()(verb)
 
 

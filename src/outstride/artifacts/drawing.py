@@ -23,7 +23,7 @@ NUMBERED = 24
 
 def draw_overlap(found: Sequence[Overlap]) -> Figure:
     """Maps side by side: how many kernel elements meet each position; holes are white."""
-    figure = Figure(figsize=(3.4 * len(found), 3.7), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(found), 3.9), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(found))))
     most = max(int(one.counts.max()) for one in found)
     for ax, one in zip(panels, found, strict=True):
@@ -45,7 +45,7 @@ def draw_overlap(found: Sequence[Overlap]) -> Figure:
 
 def draw_ripple(found: Sequence[tuple[str, Ripple]]) -> Figure:
     """The gain of each phase in the channel that is worst, side by side on one scale around its mean."""
-    figure = Figure(figsize=(3.2 * len(found), 3.5), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(found), 3.8), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(found))))
     boards = []
     for _, one in found:
@@ -120,21 +120,16 @@ def draw_survey(found: Survey) -> Figure:
 def _draw_power(ax: Any, values: Floats, stride: int) -> None:
     window = np.multiply.outer(*(np.hanning(side) for side in values.shape[1:]))
     centred = (values - values.mean((1, 2), keepdims=True)) * window
-    power = np.fft.fftshift((np.abs(np.fft.fft2(centred)) ** 2).mean(0))
-    ax.imshow(
-        np.log10(power + 1e-12 * power.max()),
-        cmap=MAP,
-        extent=(-0.5, 0.5, 0.5, -0.5),
-        interpolation="nearest",
-    )
-    lines = [(j + stride // 2) % stride / stride - (stride // 2) / stride for j in range(stride)]
-    for row in lines:
-        for column in lines:
-            if row or column:
-                ax.plot(column, row, "o", mfc="none", mec="white", ms=9)
-    ax.set_xlim(-0.52, 0.5)
-    ax.set_ylim(0.5, -0.52)
-    ax.set_xlabel("periods per pixel", fontsize=8)
+    # From 0 to 1 rather than around 0: the pattern's frequencies lie inside then, and the picture in the
+    # corners.
+    power = (np.abs(np.fft.fft2(centred)) ** 2).mean(0)
+    ax.imshow(np.log10(power + 1e-12 * power.max()), cmap=MAP, extent=(0, 1, 1, 0), interpolation="nearest")
+    for row, column in np.ndindex(stride, stride):
+        if row or column:
+            ax.plot(column / stride, row / stride, "o", mfc="none", mec="white", ms=9, clip_on=False)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(1, 0)
+    ax.set_xlabel("periods per pixel (0 and 1 are the same)", fontsize=8)
 
 
 def _short(one: Overlap) -> str:

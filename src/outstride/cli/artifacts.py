@@ -27,7 +27,7 @@ def artifacts(
         str,
         typer.Argument(
             metavar="[SIZE]",
-            help="A layer's input such as 7x7, to see its borders; a model's such as 1x3x64x64, to run it once.",
+            help="A layer's input such as 7x7 shows its borders; a model's such as 1x3x64x64 runs it.",
         ),
     ] = "",
     stride: Annotated[int, typer.Option(min=2, help="Period to look for in a picture.")] = 2,

@@ -38,7 +38,7 @@ def read_by_nan(model: nn.Module, shape: Sequence[int], axis: int) -> list[Inter
 
 
 def read_by_gradient(model: nn.Module, shape: Sequence[int], axis: int) -> list[Interval | None]:
-    """For every output position along an axis the first and last input position with a gradient from there."""
+    """For every output position along an axis the first and last input position that has a gradient."""
     x = torch.rand(tuple(shape), generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 0.5
     x.requires_grad_()
     out = first(model(x))

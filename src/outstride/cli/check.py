@@ -14,15 +14,15 @@ def check(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A layer as torch writes it, a factory package.module:callable or file.py:callable, or a name "
-            "such as timm:resnet18 or torchvision:resnet18.",
+            help="A layer as torch writes it, a factory package.module:callable or file.py:callable, or a "
+            "name such as timm:resnet18 or torchvision:resnet18.",
         ),
     ],
     shape: Annotated[str, typer.Option("--input", help="Shape of the input: 1,3,256,256 or 1x3x256x256.")],
     sizes: Annotated[bool, typer.Option(help="Find the input sizes that the model accepts.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Print for every layer its size, stride so far, field, offset and multiply-adds, and what the model takes.
+    """Print where every layer looks and what it costs, and which sizes the model takes.
 
     The model runs on shapes alone: no weights are loaded and nothing is computed.
 

@@ -1,4 +1,4 @@
-"""Turn the word MODEL of a command into a model: a layer's text, a factory, or a name in timm or torchvision."""
+"""Turn the word MODEL of a command into a model: a layer, a factory, a name in timm or torchvision."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def check(
             given, and the second of two.
         dtype: of the input; the one of the model's first parameter where none is given.
         arguments: further arguments of the model by name, such as a time step.
-        sizes: whether to find the sizes that the model accepts, which takes some hundred runs without numbers.
+        sizes: whether to find the sizes that the model accepts, which takes many runs without numbers.
 
     Returns:
         The report. Along each axis of the image, position q of a layer's output nominally lies at
@@ -53,8 +53,9 @@ def check(
 
     Example:
         >>> up = torch.nn.ConvTranspose2d(8, 8, 3, stride=2, padding=1, output_padding=1)
-        >>> [(str(f.stride), f.sizes, str(f.offset)) for f in check(up, (1, 8, 16, 16)).layers[0].fields.values()]
-        [('1/2', (1, 2), '1/4'), ('1/2', (1, 2), '1/4')]
+        >>> width = check(up, (1, 8, 16, 16)).layers[0].fields[1]
+        >>> str(width.stride), width.sizes, str(width.offset)
+        ('1/2', (1, 2), '1/4')
 
     Source: Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks, Distill 2019,
     for convolutions without transposition.
@@ -76,7 +77,8 @@ def check(
     return Report(
         type(model).__name__, shape, str(trace.input.dtype).removeprefix("torch."), dims,
         tuple(figures(model, trace, walk)), tuple(tuple(t.shape) for t in trace.outputs),
-        tuple(found), tuple(returning), tuple(_halo(trace, walk, axis, cycles[axis]) for axis in range(len(dims))),
+        tuple(found), tuple(returning),
+        tuple(_halo(trace, walk, axis, cycle) for axis, cycle in enumerate(cycles)),
         sum(p.numel() for p in unique), sum(map(size_bytes, unique)), peak_bytes(trace, walk),
         runner.device == "meta", tuple(sorted(output_fields.items())),
     )  # fmt: skip
@@ -90,9 +92,9 @@ def _checked(
             f"'model' must be a torch module: got {type(model).__name__}; legal: torch.nn.Module"
         )
     shape = tuple(input_shape)
-    if not shape or not all(isinstance(n, int) and n >= 1 for n in shape):
+    if not shape or any(n < 1 for n in shape):
         raise ArgumentError(
-            f"'input_shape' must be whole numbers of at least 1: got {tuple(input_shape)}; legal: (1, 3, 256, 256)"
+            f"'input_shape' must be whole numbers of at least 1: got {shape}; legal: (1, 3, 256, 256)"
         )
     rank = len(shape)
     usual = range(rank)[1:] if rank == 2 else range(rank)[2:]
@@ -101,7 +103,8 @@ def _checked(
         chosen
     ):
         raise ArgumentError(
-            f"'axes' must be different axes of 'input_shape': got {chosen} for {shape}; legal: 0 to {rank - 1}"
+            f"'axes' must be different axes of 'input_shape': got {chosen} for {shape}; "
+            f"legal: 0 to {rank - 1}"
         )
     return shape, tuple(axis % rank for axis in chosen)
 

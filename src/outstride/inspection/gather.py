@@ -1,4 +1,4 @@
-"""Which positions of one axis each position of the next one reads: a layer, a slice, a resize, as integers."""
+"""Which positions of an axis each position of the next one reads: a layer, a slice, a resize, exactly."""
 
 from __future__ import annotations
 

@@ -136,11 +136,11 @@ class Lineage:
         covered = touched - left | {axis for axis in touched & left if self._outermost(axis) in gone}
         for atom in [atom for dim in gone for atom in self.dims[dim]]:
             if atom.axis in left - covered:
-                result = result._without(atom)
+                result = result.spanning(atom)
         fields = {axis: found for axis, found in result.fields.items() if axis not in covered}
-        result = replace(result, fields=fields, whole=self.whole | covered)._freed(covered)
+        result = replace(result, fields=fields, whole=self.whole | covered).freed(covered)
         for axis in touched - covered:
-            result = result._coarsened(axis)
+            result = result.coarsened(axis)
         return result, covered
 
     def joined(self, dim: int, before: int, size: int) -> Lineage:
@@ -165,7 +165,7 @@ class Lineage:
         ]
         return max(steps, default=(0, -1))[1]
 
-    def _freed(self, axes: frozenset[int]) -> Lineage:
+    def freed(self, axes: frozenset[int]) -> Lineage:
         """Without positions along some axes of the input, of which everything is read."""
         if not any(atom.axes & axes for atom in self.atoms()):
             return self
@@ -173,13 +173,14 @@ class Lineage:
             tuple(Atom(atom.size) if atom.axes & axes else atom for atom in dim) for dim in self.dims
         )
 
-    def _without(self, atom: Atom) -> Lineage:
+    def spanning(self, atom: Atom) -> Lineage:
+        """Each coordinate reading for all digits of one atom, which is about to be summed."""
         if atom.axis is None or atom.size == 1:
             return self
         taps = tuple(atom.step * digit for digit in range(atom.size))
         return self.with_field(atom.axis, self.fields[atom.axis].through(Gather.window(1, taps)))
 
-    def _coarsened(self, axis: int) -> Lineage:
+    def coarsened(self, axis: int) -> Lineage:
         """Coordinates divided by their common step, once the digits inside them are gone."""
         common = gcd(*(atom.step for atom in self.atoms() if atom.axis == axis and atom.size > 1))
         if common <= 1:

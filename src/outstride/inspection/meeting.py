@@ -111,7 +111,7 @@ def _label(column: Sequence[Atom]) -> Atom | None:
 def _fields(
     axis: int, members: Sequence[tuple[list[Atom], Field]]
 ) -> tuple[int, list[int], list[Field], int] | None:
-    """Whose coordinate is the finest, its steps, every field in terms of it, and how many positions it has."""
+    """Whose coordinate is the finest, its steps, all fields in terms of it, how many positions it has."""
     sizes = [atom.size for atom in members[0][0]]
     forms = [
         [atom.step if atom.axis == axis and atom.size > 1 else 0 for atom in atoms] for atoms, _ in members

@@ -63,7 +63,7 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
     yield "output", " and ".join(_times(shape) for shape in report.outputs)
     yield (
         "work",
-        f"{_count(report.multiply_adds)} multiply-adds: each product of two elements that exist, none with padding",
+        f"{_count(report.multiply_adds)} multiply-adds: products of two elements that exist, none with padding",
     )
     yield "parameters", f"{_count(report.parameters)}, {_bytes(report.parameter_bytes)}"
     yield "memory", f"{_bytes(report.peak_bytes)} at the fullest moment, weights not counted"
@@ -163,9 +163,8 @@ def _note_words(report: Report, note: Note) -> str:
         if len(strides) > 1:
             parts.append(f"strides {', '.join(map(str, dict.fromkeys(s for s, _ in places)))} drift apart")
         else:
-            parts.append(
-                f"middles {', '.join(_signed(o) for _, o in places)} pixels beside a plain rescaling by {places[0][0]}"
-            )
+            middles = ", ".join(_signed(offset) for _, offset in places)
+            parts.append(f"middles {middles} pixels beside a plain rescaling by {places[0][0]}")
     return "; ".join(parts)
 
 

@@ -64,7 +64,7 @@ def cycle_of(lineages: Iterable[Lineage], axis: int) -> int:
     """A common multiple of the periods with which sizes inside the model repeat as the image grows.
 
     A layer makes floor((m + a) / s) + b of m = g(n). Where g(n + M) = g(n) + M / S, S being the stride before
-    it, the result has stride S s, and grows by M / (S s) over M as soon as that is a whole number: M has to be
+    it, the result has stride S s and grows by M / (S s) over M as soon as that is a whole number: M has to be
     a multiple of the numerator of every stride on the way, and of every block that positions are cut into.
     """
     numbers = {1}

@@ -1,8 +1,8 @@
 """What a model does for an input: every operation with its tensors, found by running it without numbers.
 
-The model runs on torch's meta device, where tensors have a shape and nothing else, while a dispatch mode notes
-each operation. Against a graph that is captured ahead (torch.export, fx) this needs no guards, refuses no
-Python in ``forward`` that depends on sizes, and takes milliseconds, so that a model can be run again at a
+The model runs on torch's meta device, where tensors have a shape and nothing else, while a dispatch mode
+notes each operation. Against a graph that is captured ahead (torch.export, fx) this needs no guards, refuses
+no Python in ``forward`` that depends on sizes, and takes milliseconds, so that a model can be run again at a
 hundred other sizes.
 """
 
@@ -72,7 +72,7 @@ class Trace:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, trace: Trace, stack: list[int], wrapping: list[bool]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._trace, self._stack, self._wrapping = trace, stack, wrapping
 
     def __torch_dispatch__(
@@ -169,8 +169,8 @@ class Runner:
 def _refusal(shape: Sequence[int], error: Exception) -> str:
     return (
         f"'model' must run at 'input_shape': got {tuple(shape)}, for which it raises {type(error).__name__}: "
-        f"{' '.join(str(error).split())[:300]}; legal: a shape that the model accepts, and a model that decides "
-        "what to do by shapes alone"
+        f"{' '.join(str(error).split())[:300]}; "
+        "legal: a shape that the model accepts"
     )
 
 

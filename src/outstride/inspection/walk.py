@@ -185,7 +185,7 @@ class Walk:
         step = Step(call, index, self.lineage, self.notes)
         try:
             rule = _recurrent if isinstance(layer.module, _SEQUENTIAL) else _bordered
-            results = rule(step, layer.module)
+            results: Result = rule(step, layer.module)
         except NotUnderstoodError as reason:
             results = self._lost(call, index, [layer.inputs[0]], f"{type(layer.module).__name__}: {reason}")
         for tensor, lineage in zip(layer.outputs, list(results or []), strict=False):

@@ -81,7 +81,7 @@ def pooling(step: Step) -> Result:
 
 
 def adaptive_pooling(step: Step) -> Result:
-    """Windows that follow the size of the image: output q reads from floor(q n / m) to ceil((q + 1) n / m)."""
+    """Windows that follow the size: output q reads from floor(q n / m) up to ceil((q + 1) n / m)."""
     lineage = step.source
     nd = _axes_in(step.call.name)
     for dim in range(len(lineage.dims) - nd, len(lineage.dims)):

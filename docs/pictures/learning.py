@@ -18,7 +18,7 @@ RATES = ((0.01, "#1f6fb4"), (0.03, "#2b8a3e"), (0.035, "#c8372d"))
 
 
 def descent() -> Figure:
-    """The squared error over the two weights of a (1, 2) kernel, and the way of three learning rates on it."""
+    """The squared error over the weights of a (1, 2) kernel, and the way of three learning rates on it."""
     X = np.ones((6, 8))
     X[:, 2:6] = 0
     Y = reference.corr2d(X, [[1, -1]])

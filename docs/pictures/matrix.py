@@ -1,4 +1,4 @@
-"""The pictures of the fourth tutorial: the matrix, the zero insertion, and what the transposed layer does not undo."""
+"""The pictures of the fourth tutorial: the matrix, the zero insertion, and what is not undone."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def insertion() -> Sheet:
 
 
 def inverse() -> Figure:
-    """A photograph blurred and thinned; what the transposed layer makes of it; what least squares makes of it."""
+    """A photograph blurred and thinned, and what the transposed layer and least squares make of it."""
     X = photograph.grey(128)
     bell = torch.exp(-(torch.arange(-2.0, 3.0) ** 2) / 2)
     K = torch.outer(bell, bell).div(bell.sum() ** 2).view(1, 1, 5, 5)

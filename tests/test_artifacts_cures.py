@@ -245,6 +245,13 @@ def test_inspect_without_an_input_sees_layers_and_sequentials() -> None:
         artifacts.inspect(Scattered(), torch.rand(1, 4, 32, 32))
 
 
+def test_a_patch_embedding_is_left_in_peace() -> None:
+    found = artifacts.inspect(nn.Conv2d(3, 8, 4, stride=4)).findings[0]
+    assert (found.verdict, found.suggestions) == ("even", ())
+    wild = artifacts.inspect(nn.ConvTranspose2d(3, 8, 4, stride=4)).findings[0]
+    assert {one.kind for one in wild.suggestions} == {"weights", "filter"}
+
+
 def test_a_convolution_gets_an_even_gradient_by_padding_its_sides_differently() -> None:
     found = artifacts.inspect(nn.Conv2d(3, 4, 3, stride=2, padding=1)).findings[0]
     texts = [one.text for one in found.suggestions if one.kind == "same sizes"]

@@ -56,12 +56,15 @@ def suggestions(layer: nn.Module) -> tuple[Suggestion, ...]:
     weighted = isinstance(getattr(alone, "weight", None), Tensor)
     before = ripple(layer).value if weighted else None
     even = factor is not None or overlap(spec).even
-    if even and (before is None or before < EVEN_GAIN):
+    # A gradient that differs from phase to phase is how a strided layer tells its inputs apart: only an
+    # uneven overlap is more than that. A kernel as large as its stride would have to become an average.
+    reduces = factor is None and spec.kind != "conv_transpose"
+    if even and (reduces or before is None or before < EVEN_GAIN):
         return ()
     found: list[Suggestion] = []
     if weighted:
         found += _of_weights(layer)
-    if spec.kind == "conv_transpose" and weighted and not even:
+    if spec.kind == "conv_transpose" and weighted:
         found += _rewrites(layer)
     if not even:
         found += same_sizes(spec)

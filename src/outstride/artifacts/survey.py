@@ -45,7 +45,7 @@ class Finding:
         """The finding in a few words."""
         if self.holes:
             return f"{self.holes:.0%} holes"
-        if self.ripple is None:
+        if self.ripple is None or self.of == "gradient":
             return "even" if self.even else "uneven overlap"
         if self.ripple < EVEN_GAIN:
             return "even" if self.even else "uneven overlap, evened out by the weights"

@@ -35,7 +35,9 @@ _LITERAL = re.compile(r"``.*?``")
 _MARKUP = re.compile(r"[*|\\]|(?<=\w)_(?!\w)")
 
 
-def _plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+def _plain(*event: Any) -> None:
+    """Rewrite a docstring's lines, the event's last argument, in place."""
+    lines = event[-1]
     result: list[str] = []
     example = section = False
     for line in lines:

@@ -273,7 +273,7 @@ def test_misaligned_branches_are_named() -> None:
     (row,) = report.misaligned
     assert row.kind == "add"
     assert [tuple(map(str, place)) for place in row.notes[0].places[0]] == [("2", "-1/2"), ("2", "0")]
-    assert "misaligned:    add: middles -1/2, 0 pixels beside a plain rescaling by 2" in str(report)
+    assert "misaligned:     add: middles -1/2, 0 pixels beside a plain rescaling by 2" in str(report)
     aligned = Fn(lambda x, a, b: a(x) + b(x), a=nn.Conv2d(1, 1, 4, 2, 1), b=nn.AvgPool2d(2))
     assert quick(aligned, 1, 1, 16, 16).misaligned == ()
 

@@ -11,8 +11,9 @@ from outstride.errors import ArgumentError
 from outstride.inspection.costs import peak_bytes, size_bytes
 from outstride.inspection.field import Field
 from outstride.inspection.figures import figures
+from outstride.inspection.findings import Halo
 from outstride.inspection.lineage import Lineage
-from outstride.inspection.report import Halo, Report
+from outstride.inspection.report import Report
 from outstride.inspection.sizes import MOST_RUNS, Probe, Sizes, admissible, cycle_of
 from outstride.inspection.trace import Runner, Trace
 from outstride.inspection.walk import Walk

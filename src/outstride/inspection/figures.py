@@ -156,10 +156,10 @@ def _worth_a_row(call: Call, walk: Walk) -> bool:
 def _served(module: Any, layer: Layer) -> str | None:
     if not isinstance(module, _CONVOLUTIONS):
         return None
-    served: torch.nn.Module = module if isinstance(module, _SERVED) else accelerate(module)
+    served: Any = module if isinstance(module, _SERVED) else accelerate(module)
     if not isinstance(served, _SERVED):
         return f"{type(module).__name__} computes in its own way"
-    reason = plan(module, tuple(layer.inputs[0].shape)).declines
+    reason = plan(served, tuple(layer.inputs[0].shape)).declines
     return "served" if reason is None else reason
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from outstride.inspection.field import Field
 from outstride.inspection.figures import LayerFigures
+from outstride.inspection.findings import Findings
 from outstride.inspection.steps import Note
-
-if TYPE_CHECKING:
-    from outstride.inspection.report import Report
 
 HEAD = ("layer", "kind", "output", "stride", "field", "offset", "multiply-adds", "parameters", "engine")
 SHOWN_PHASES = 4
@@ -20,7 +18,7 @@ SHOWN_NAMES = 6
 NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-def text(report: Report) -> str:
+def text(report: Findings) -> str:
     """The report for a terminal."""
     rows = [_cells(report, row) for row in report.layers if not row.plain]
     table = [HEAD, *rows]
@@ -37,7 +35,7 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def html(report: Report) -> str:
+def html(report: Findings) -> str:
     """The report for a notebook: one table and its summary."""
     head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in HEAD)
     rows = "".join(
@@ -55,7 +53,7 @@ def html(report: Report) -> str:
     )
 
 
-def summary(report: Report) -> Iterator[tuple[str, str]]:
+def summary(report: Findings) -> Iterator[tuple[str, str]]:
     """The report without its layers, a name and a sentence each."""
     left_out = sum(row.plain for row in report.layers)
     if left_out:
@@ -63,7 +61,7 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
     yield "output", " and ".join(_times(shape) for shape in report.outputs)
     yield (
         "work",
-        f"{_count(report.multiply_adds)} multiply-adds: products of two elements that exist, none with padding",
+        f"{_count(report.multiply_adds)} multiply-adds: products of two elements that exist, no padding",
     )
     yield "parameters", f"{_count(report.parameters)}, {_bytes(report.parameter_bytes)}"
     yield "memory", f"{_bytes(report.peak_bytes)} at the fullest moment, weights not counted"
@@ -85,7 +83,7 @@ def summary(report: Report) -> Iterator[tuple[str, str]]:
         yield "note", "the model looks at numbers to decide what to do; the figures are those for zeros"
 
 
-def _per_axis(report: Report, name: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _per_axis(report: Findings, name: str, words: Sequence[str]) -> Iterator[tuple[str, str]]:
     if not words:
         return
     if len(set(words)) == 1:
@@ -95,13 +93,13 @@ def _per_axis(report: Report, name: str, words: Sequence[str]) -> Iterator[tuple
         yield name, f"{axis}: {sentence}"
 
 
-def axis_names(report: Report) -> tuple[str, ...]:
+def axis_names(report: Findings) -> tuple[str, ...]:
     """What the axes of the image are called."""
     count = len(report.axes)
     return NAMES.get(count, tuple(f"axis {number}" for number in range(count)))
 
 
-def _field_words(report: Report, axis: int) -> str:
+def _field_words(report: Findings, axis: int) -> str:
     found = dict(report.output_fields).get(axis)
     rows = [row for row in report.layers if row.fields or row.whole or row.unknown]
     if rows and rows[-1].unknown and found is None:
@@ -116,7 +114,7 @@ def _field_words(report: Report, axis: int) -> str:
     )
 
 
-def _size_words(report: Report, axis: int) -> str:
+def _size_words(report: Findings, axis: int) -> str:
     sizes, returning = report.sizes[axis], report.returning[axis]
     if sizes is None:
         return "not looked for"
@@ -133,7 +131,7 @@ def _size_words(report: Report, axis: int) -> str:
     return words
 
 
-def _halo_words(report: Report, axis: int) -> str:
+def _halo_words(report: Findings, axis: int) -> str:
     halo = report.halo[axis]
     if halo.low is None:
         return f"none is enough: {halo.why}"
@@ -142,7 +140,7 @@ def _halo_words(report: Report, axis: int) -> str:
     )
 
 
-def _noted(report: Report, kind: str, title: str) -> Iterator[tuple[str, str]]:
+def _noted(report: Findings, kind: str, title: str) -> Iterator[tuple[str, str]]:
     found: dict[str, list[str]] = {}
     for row in report.layers:
         for note in row.notes:
@@ -152,7 +150,7 @@ def _noted(report: Report, kind: str, title: str) -> Iterator[tuple[str, str]]:
         yield title, f"{_some(list(dict.fromkeys(names)))}: {words}"
 
 
-def _note_words(report: Report, note: Note) -> str:
+def _note_words(report: Findings, note: Note) -> str:
     names = axis_names(report)
     if note.kind != "misaligned":
         partly = len(note.axes) < len(names) and note.axes
@@ -173,7 +171,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + more
 
 
-def _cells(report: Report, row: LayerFigures) -> tuple[str, ...]:
+def _cells(report: Findings, row: LayerFigures) -> tuple[str, ...]:
     axes = range(len(report.axes))
     engine = "" if row.engine is None else "yes" if row.engine == "served" else "no"
     return (
@@ -229,7 +227,7 @@ def _bytes(number: int) -> str:
     return f"{number} bytes"
 
 
-def to_dict(report: Report) -> dict[str, Any]:
+def to_dict(report: Findings) -> dict[str, Any]:
     """The report as plain values."""
     names = axis_names(report)
     return {

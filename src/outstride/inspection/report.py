@@ -1,124 +1,21 @@
-"""What `check` found, as plain data that prints itself."""
+"""The report that `check` returns: its findings, which print themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-from outstride.errors import ArgumentError
 from outstride.inspection import rendering
-from outstride.inspection.field import Field
-from outstride.inspection.figures import LayerFigures
-from outstride.inspection.sizes import Sizes
+from outstride.inspection.findings import Findings
 
 
 @dataclass(frozen=True)
-class Halo:
-    """What a tile needs beyond its own pixels along one axis, or why no halo is enough."""
-
-    low: int | None
-    high: int | None
-    step: int
-    """Tiles have to begin at multiples of this many pixels, for the layers to fall as on the whole image."""
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How to make one size work: pad at the high side, run, keep the first outputs; or crop."""
-
-    size: int
-    pad: int | None
-    crop: int | None
-    keep: int | None
-    """Outputs to keep after padding: ceil(size / stride)."""
-
-
-@dataclass(frozen=True)
-class Report:
+class Report(Findings):
     """Where every layer of a model looks, what it costs, and which images the model can take.
 
     Print it, or read ``layers`` (a ``LayerFigures`` each), ``sizes`` and ``halo`` (one entry per axis of the
     image) and ``to_dict()``.
     """
-
-    model: str
-    input_shape: tuple[int, ...]
-    dtype: str
-    axes: tuple[int, ...]
-    layers: tuple[LayerFigures, ...]
-    outputs: tuple[tuple[int, ...], ...]
-    sizes: tuple[Sizes | None, ...]
-    """Sizes at which the model runs, per axis; None where they were not looked for."""
-    returning: tuple[Sizes | None, ...]
-    """Sizes whose first output has exactly size / stride positions; None where it has no positions."""
-    halo: tuple[Halo, ...]
-    parameters: int
-    parameter_bytes: int
-    peak_bytes: int
-    without_numbers: bool
-    output_fields: tuple[tuple[int, Field], ...] = ()
-
-    @property
-    def multiply_adds(self) -> int:
-        """Products of two elements that exist, in convolutions, linear layers and matrix products."""
-        return sum(row.multiply_adds for row in self.layers)
-
-    @property
-    def global_layers(self) -> tuple[LayerFigures, ...]:
-        """Layers that look at the whole image along some axis."""
-        return self._with("whole")
-
-    @property
-    def misaligned(self) -> tuple[LayerFigures, ...]:
-        """Layers where tensors meet whose positions differ."""
-        return self._with("misaligned")
-
-    @property
-    def not_understood(self) -> tuple[str, ...]:
-        """Operations without a rule; the figures after them are not known."""
-        return tuple(
-            dict.fromkeys(n.text for row in self._with("unknown") for n in row.notes if n.kind == "unknown")
-        )
-
-    def _with(self, kind: str) -> tuple[LayerFigures, ...]:
-        return tuple(row for row in self.layers if any(note.kind == kind for note in row.notes))
-
-    def fit(self, size: Sequence[int] | int) -> tuple[Fit, ...]:
-        """How to make an image of any size work.
-
-        Args:
-            size: pixels along each axis of the image; one number stands for every axis.
-
-        Returns:
-            Per axis the padding for the high side, or the pixels to crop, that give the nearest size which
-            the model accepts and returns whole.
-
-        Raises:
-            ArgumentError: there are more or fewer numbers than axes.
-        """
-        given = (size,) * len(self.axes) if isinstance(size, int) else tuple(size)
-        if len(given) != len(self.axes) or any(n < 1 for n in given):
-            raise ArgumentError(
-                f"'size' must have one number of at least 1 for each axis of the image: got {size!r}; "
-                f"legal: {len(self.axes)} numbers"
-            )
-        return tuple(self._fit(axis, n) for axis, n in enumerate(given))
-
-    def _fit(self, axis: int, size: int) -> Fit:
-        sizes = self.returning[axis] or self.sizes[axis]
-        if sizes is None or not (sizes.remainders or sizes.listed):
-            sizes = self.sizes[axis]
-        if sizes is None:
-            return Fit(size, None, None, None)
-        above, below = sizes.above(size), sizes.below(size)
-        stride = dict(self.output_fields)[axis].stride if axis in dict(self.output_fields) else None
-        keep = None if above is None or not stride or stride < 0 else -int(-Fraction(size) // stride)
-        return Fit(
-            size, None if above is None else above - size, None if below is None else size - below, keep
-        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, fractions as text such as "1/2"."""

@@ -116,7 +116,7 @@ class Walk:
             return [step.met(lineages, step.shape)] * len(call.outputs)
         raise NotUnderstoodError("no rule for it")
 
-    def _lost(self, call: Call, index: int, sources: Sequence[Tensor], text: str) -> Result:
+    def _lost(self, call: Call, index: int, sources: Sequence[Tensor], text: str) -> list[Lineage | None]:
         self.unknown.setdefault(index, text)
         self.notes.append(Note("unknown", index, text))
         before = [found for found in map(self.lineage, sources) if found is not None]
@@ -185,10 +185,10 @@ class Walk:
         step = Step(call, index, self.lineage, self.notes)
         try:
             rule = _recurrent if isinstance(layer.module, _SEQUENTIAL) else _bordered
-            results: Result = rule(step, layer.module)
+            results: Sequence[Lineage | None] = rule(step, layer.module)
         except NotUnderstoodError as reason:
             results = self._lost(call, index, [layer.inputs[0]], f"{type(layer.module).__name__}: {reason}")
-        for tensor, lineage in zip(layer.outputs, list(results or []), strict=False):
+        for tensor, lineage in zip(layer.outputs, results, strict=False):
             if isinstance(lineage, Lineage):
                 self._found[id(tensor)] = lineage
 

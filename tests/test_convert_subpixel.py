@@ -183,7 +183,9 @@ class UNet(torch.nn.Module):
         return result
 
 
-@pytest.mark.parametrize("rewrite", [convert.to_subpixel, convert.from_subpixel, convert.to_space_to_depth])
+@pytest.mark.parametrize(
+    "rewrite", [convert.to_conv, convert.to_subpixel, convert.from_subpixel, convert.to_space_to_depth]
+)
 def test_a_whole_model_is_rewritten_in_a_copy(rewrite: Any) -> None:
     model = integers_(UNet()).eval()
     before = [type(part) for part in model.modules()]
@@ -193,7 +195,7 @@ def test_a_whole_model_is_rewritten_in_a_copy(rewrite: Any) -> None:
         assert_integers_equal(found(x), model(x).double().numpy(), torch.float32)
     assert [type(part) for part in model.modules()] == before
     kinds = {type(part) for part in found.modules()}
-    if rewrite is convert.to_subpixel:
+    if rewrite in (convert.to_conv, convert.to_subpixel):
         assert torch.nn.ConvTranspose2d not in kinds
         assert found.up[0] is found.again
     elif rewrite is convert.from_subpixel:

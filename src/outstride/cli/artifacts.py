@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ def artifacts(
         str,
         typer.Argument(
             metavar="LAYER|MODEL|PICTURE",
-            help="A layer as torch writes it, a factory package.module:callable, or a picture's file.",
+            help="A layer as torch writes it, package.module:callable or timm:resnet18, or a picture.",
         ),
     ],
     size: Annotated[
@@ -49,7 +50,9 @@ def artifacts(
 
     if out is not None and not (out.suffix == ".png" and out.absolute().parent.is_dir()):
         raise ArgumentError(f"'out' must be a .png in a folder that exists: got {str(out)!r}; legal: map.png")
-    if Path(target).suffix.lower() in PICTURES:
+    is_picture = Path(target).suffix.lower() in PICTURES
+    _need(["PIL"] * is_picture + ["PIL", "matplotlib"] * (out is not None))
+    if is_picture:
         content, text, drawing = _picture(Path(target), stride)
     elif "(" in target:
         content, text, drawing = _layer(target, size)
@@ -72,6 +75,14 @@ def artifacts(
         print_json(content)
     else:
         print(text)
+
+
+def _need(packages: list[str]) -> None:
+    """Say which extra has the packages that are missing, before anything is computed."""
+    from outstride.errors import UnsupportedError
+
+    if any(find_spec(package) is None for package in packages):
+        raise UnsupportedError("pictures need Pillow and matplotlib: pip install 'outstride[demo]'.")
 
 
 Answer = tuple[dict[str, Any], str, tuple[Any, ...]]
@@ -99,9 +110,9 @@ def _model(target: str, size: str) -> Answer:
 
     from outstride.artifacts import inspect
     from outstride.bench.cases import parse_size
-    from outstride.bench.work import build_model
+    from outstride.cli.model import read_model
 
-    model = build_model(target)
+    model = read_model(target)
     input = None
     if size:
         shape = parse_size(size, "SIZE", minimum=1)

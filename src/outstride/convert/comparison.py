@@ -82,8 +82,8 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
         input_shape: (N, C, *size), or what the model takes.
 
     Returns:
-        A printable ``Comparison``: the layer itself, as zero insertion and convolution (a transposed layer
-        alone), as sub-pixel convolution, and with space-to-depth where it is strided. Nothing is computed:
+        A printable ``Comparison``: the layer itself, with zeros inserted and as sub-pixel
+        convolution where it is transposed, and with space-to-depth where it is strided. Nothing is computed:
         shapes are passed through.
 
     Raises:
@@ -100,8 +100,6 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
         [131072, 524288, 147968]
     """
     forms: list[tuple[str, nn.Module]] = [("as it is", layer)]
-    if isinstance(layer, parts.CONV_TRANSPOSE):
-        forms.append(("zeros inserted", to_conv(layer)))
     forms += [(name, rewrite(layer)) for name, (kinds, rewrite) in _REWRITES.items() if _has(layer, kinds)]
     if len(forms) == 1:
         raise ArgumentError(
@@ -115,6 +113,7 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
 
 
 _REWRITES: dict[str, tuple[tuple[type, ...], Callable[[nn.Module], nn.Module]]] = {
+    "zeros inserted": (parts.CONV_TRANSPOSE, to_conv),
     "sub-pixel": (parts.CONV_TRANSPOSE, to_subpixel),
     "space to depth": (parts.CONV, to_space_to_depth),
 }

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outstride.arguments import Pairs
+from outstride.convert.models import rewritten
+from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, swapped
 from outstride.errors import ArgumentError
 from outstride.geometry import resolve, resolved_padding
 from outstride.padding import fold
 from outstride.spec import ConvSpec
 
-_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+CONVOLUTIONS = (*CONV, *CONV_TRANSPOSE)
 _ZEROS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
-_BORDERS = {
-    "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
-    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
-    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
-    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
-}
 
 
-def to_conv(layer: nn.Module) -> nn.Sequential:
+@overload
+def to_conv(layer: Convolution) -> nn.Sequential: ...
+@overload
+def to_conv(layer: nn.Module) -> nn.Module: ...
+def to_conv(layer: nn.Module) -> nn.Module:
     """Write a transposed convolution as an ordinary convolution of plain torch layers.
 
     Args:
         layer: a transposed convolution of torch or of this package, with any parameters, its weights known.
-            An ordinary convolution is taken too: its padding becomes a layer of its own.
+            An ordinary convolution is taken too: its padding becomes a layer of its own. Or a model that
+            holds transposed convolutions; the model itself is left as it is.
 
     Returns:
         Sequential of what is needed of ``insert_zeros`` (stride - 1 zeros after each element), ``border``
         (dilation * (kernel_size - 1) - padding on each side, output_padding more on the high one; a negative
         border cuts off), ``conv`` (stride 1, every kernel turned round, the channels swapped) and ``fold``
-        (a padding mode's adjoint). The weights are copies.
+        (a padding mode's adjoint). The weights are copies. For a model a copy with such a Sequential in the
+        place of each transposed convolution.
 
     Raises:
         ArgumentError: the layer is no convolution, or a lazy one that has seen no input yet.
@@ -49,6 +52,8 @@ def to_conv(layer: nn.Module) -> nn.Sequential:
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285,
     section 4.
     """
+    if not isinstance(layer, CONVOLUTIONS) and any(isinstance(p, CONV_TRANSPOSE) for p in layer.modules()):
+        return rewritten(layer, lambda p: isinstance(p, CONV_TRANSPOSE), to_conv, "a transposed convolution")
     spec = ConvSpec.of(layer)
     if spec.is_pool:
         raise ArgumentError(
@@ -109,7 +114,7 @@ class Bias(nn.Module):
 
     def __init__(self, bias: Tensor, nd: int) -> None:
         super().__init__()
-        self.bias = _copy(bias)
+        self.bias = copied(bias)
         self.nd = nd
 
     def forward(self, output: Tensor) -> Tensor:
@@ -123,18 +128,16 @@ def _transposed(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> dict[str
     extra = resolve(spec, 1).output_padding
     folded = spec.padding_mode != "zeros" and any(map(any, pairs))
     cut: Pairs = ((0, 0),) * spec.nd if folded else cast(Pairs, pairs)
-    border = []
+    around = []
     for (low, high), beyond, s, window in zip(cut, extra, spec.stride, spec.window, strict=True):
         # insert_zeros leaves stride - 1 zeros after the last element too, which the high side takes back.
-        border.append((window - 1 - low, window - 1 - high + beyond - (s - 1)))
+        around.append((window - 1 - low, window - 1 - high + beyond - (s - 1)))
     parts: dict[str, nn.Module] = {}
     if any(s > 1 for s in spec.stride):
         parts["insert_zeros"] = _zero_insertion(spec.stride)
-    if any(map(any, border)):
-        parts["border"] = _border("zeros", border)
-    g = spec.groups
-    grouped = weight.unflatten(0, (g, weight.shape[0] // g)).transpose(1, 2).flatten(0, 1)
-    turned = grouped.flip([*range(2, grouped.dim())])
+    if any(map(any, around)):
+        parts["border"] = border("zeros", around)
+    turned = swapped(weight, spec.groups).flip([*range(2, weight.dim())])
     parts["conv"] = _conv(spec, turned, None if folded else bias, stride=1)
     if folded:
         parts["fold"] = Fold(cast(Pairs, pairs), spec.padding_mode)
@@ -150,7 +153,7 @@ def _plain(spec: ConvSpec, weight: Tensor, bias: Tensor | None) -> dict[str, nn.
     else:
         pairs = cast(Pairs, resolve(spec, 1).padding if spec.padding == "same" else spec.padding)
         if any(map(any, pairs)):
-            parts["border"] = _border(spec.padding_mode, pairs)
+            parts["border"] = border(spec.padding_mode, pairs)
     return parts | {"conv": _conv(spec, weight, bias, spec.stride)}
 
 
@@ -165,15 +168,9 @@ def _zero_insertion(stride: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*steps)
 
 
-def _border(mode: str, pairs: Sequence[tuple[int, int]]) -> nn.Module:
-    ends = tuple(end for pair in reversed(pairs) for end in pair)
-    layer: nn.Module = cast(Any, _BORDERS[mode][len(pairs) - 1])(ends)
-    return layer
-
-
 def _conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Module:
     channels = (weight.shape[1] * spec.groups, weight.shape[0])
-    conv = _CONV[spec.nd - 1](
+    conv = CONV[spec.nd - 1](
         *channels,
         cast(Any, spec.kernel_size),
         stride,
@@ -182,11 +179,7 @@ def _conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None, stride: Any) -> n
         bias=bias is not None,
         device="meta",
     )
-    conv.weight = _copy(weight)
+    conv.weight = copied(weight)
     if bias is not None:
-        conv.bias = _copy(bias)
+        conv.bias = copied(bias)
     return conv
-
-
-def _copy(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)

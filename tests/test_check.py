@@ -235,7 +235,7 @@ def test_two_axes_are_told_apart() -> None:
     fields = last(quick(model, *shape)).fields
     for axis in (2, 3):
         assert assert_reads(fields[axis - 2], read_by_nan(model, shape, axis), shape[axis]) > 5
-    assert (fields[0].stride, fields[1].stride) == (1, HALF)
+    assert (fields[0].stride, fields[1].stride) == (Fraction(1), HALF)
 
 
 # --- places -------------------------------------------------------------------------------------------------

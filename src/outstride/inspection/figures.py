@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -159,7 +159,7 @@ def _served(module: Any, layer: Layer) -> str | None:
     served: Any = module if isinstance(module, _SERVED) else accelerate(module)
     if not isinstance(served, _SERVED):
         return f"{type(module).__name__} computes in its own way"
-    reason = plan(served, tuple(layer.inputs[0].shape)).declines
+    reason = plan(cast(torch.nn.Module, served), tuple(layer.inputs[0].shape)).declines
     return "served" if reason is None else reason
 
 

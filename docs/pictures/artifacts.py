@@ -1,8 +1,8 @@
 """Draw the pictures of the guide to checkerboards and print its table: ``python docs/pictures/artifacts.py``.
 
 Small networks learn to enlarge a photograph, each with another last layer, and are stopped early; what is
-left of the pattern is measured on flat greys and on a part of the photograph that training never saw. About two
-minutes on one core.
+left of the pattern is measured on flat greys and on a part of the photograph that training never saw. About
+two minutes on one core.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def extend(layer: nn.Module) -> nn.Module:
         UnsupportedError: padding and output_padding of a torch layer cannot balance the longer kernel, or
             stride and dilation share a factor.
 
-    Law: the new layer gives the same output, bit by bit where zeros are added last.
+    Law: extend(layer)(x) = layer(x) for every x: the sums have zeros besides.
 
     Example:
         >>> extend(torch.nn.ConvTranspose2d(8, 4, 3, stride=2, padding=1, output_padding=1)).extra_repr()

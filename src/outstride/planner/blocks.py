@@ -126,7 +126,11 @@ def cuts(
     problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
     lanes: int, threads: int, item_bytes: int,
 ) -> Iterator[Blocks]:  # fmt: skip
-    """The ways worth costing: all channels in one pass, or fewer so that a larger box shares the weights."""
+    """The ways worth costing.
+
+    All channels in one pass, or fewer so that a larger box shares the weights; in space whole planes, or
+    fewer rows of more planes, so that less of a plane's surroundings is packed again for the next.
+    """
     cells = (problem.batch, *(a.cells for a in axes))
     chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
     chunks = ceil(problem.outputs / chunk)
@@ -140,11 +144,13 @@ def cuts(
         gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
     wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
-    channels = problem.channels
+    channels, passes = problem.channels, 1
     while True:
-        box = _box(wish, partial(strips.fits, channels))
-        strip = strips.strip(box, channels)
-        if (box, channels) not in tried and (strip.elements <= 2 * room or channels <= CHANNEL_BLOCK):
+        for rows in _heights(cells):
+            box = _box(wish, partial(strips.fits, channels), rows)
+            strip = strips.strip(box, channels)
+            if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
+                continue
             tried.add((box, channels))
             boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
             parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
@@ -152,9 +158,19 @@ def cuts(
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
             yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
-        if channels <= CHANNEL_BLOCK or len(tried) == 3 or shape.dataflow == "rows":
+        passes += 1
+        if channels <= CHANNEL_BLOCK or passes == 4 or shape.dataflow == "rows":
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+def _heights(cells: tuple[int, ...]) -> Iterator[int]:
+    """The most rows of a box: as many as there are, and where planes lie behind planes, ever fewer."""
+    rows = max(1, cells[2])
+    yield rows
+    while cells[1] > 1 and rows > max(2, cells[2] // 4):
+        rows = ceil(rows / 2)
+        yield rows
 
 
 @dataclass(frozen=True)
@@ -188,7 +204,7 @@ class _Wish:
     gap: int
 
 
-def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, int, int, int]:
+def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int) -> tuple[int, int, int, int]:
     """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
     cells, tile = wish.cells, wish.tile
     width = max(1, min(cells[3], max(4 * tile, 1024)))
@@ -198,11 +214,11 @@ def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool]) -> tuple[int, int
     box = [1, 1, 1, width]
     boxes = wish.groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
-        if axis < 2 and box[axis + 1] < cells[axis + 1]:
-            break
         limit = max(1, cells[axis])
+        if axis < 2 and box[axis + 1] < (most_rows if axis == 1 else cells[axis + 1]):
+            break
         outer = boxes * prod(max(1, c) for c in cells[:axis])
-        low, high = 1, limit
+        low, high = 1, min(limit, most_rows) if axis == 2 else limit
         while low < high:
             middle = (low + high + 1) // 2
             trial = [*box]

@@ -17,7 +17,7 @@ from outstride.bench.contenders import CONTENDERS, choose, installed
 from outstride.bench.contest import Contest, Outcome, Rules, Timing
 from outstride.bench.flops import least_elements, pairs, useful_flops
 from outstride.bench.limits import copy_rate
-from outstride.bench.machine import wait_until_quiet
+from outstride.bench.machine import cores, idlest_cores, wait_for_cores
 from outstride.bench.process import Process
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
@@ -238,7 +238,9 @@ def test_results_are_written_whole_and_read_again(tmp_path: Path) -> None:
 def test_limits_are_of_this_machine() -> None:
     assert copy_rate(1 << 20) > 1e8
     assert least_elements(case_of("Conv2d(4, 6, 3)", batch=2)) == 2 * 4 * 63 + 4 * 6 * 9 + 6 + 2 * 6 * 35
-    assert isinstance(wait_until_quiet(0), bool)
+    assert isinstance(wait_for_cores(1, 0), bool)
+    assert len(idlest_cores(1)) == 1
+    assert idlest_cores(1000) == idlest_cores(cores())
 
 
 def test_contenders_are_chosen_by_name() -> None:

@@ -12,7 +12,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from outstride.bench.machine import wait_until_quiet
+from outstride.bench.machine import idlest_cores, wait_for_cores
 from outstride.bench.process import START_SECONDS, Process, WorkerError
 
 # A thread pool spins for a moment after its last job, on the very cores that the next contender needs.
@@ -107,7 +107,8 @@ class Contest:
 
     def __init__(self, contenders: Sequence[str], threads: int, rules: Rules) -> None:
         self.rules, self.threads = rules, threads
-        self.processes = [Process(name, threads) for name in contenders]
+        cores = idlest_cores(threads)
+        self.processes = [Process(name, threads, cores) for name in contenders]
         self._folder = tempfile.TemporaryDirectory()  # the float64 results, and nothing that must last
 
     def __enter__(self) -> Contest:
@@ -175,7 +176,7 @@ class _Race:
                 timing = self.timings[process.contender]
                 timing.first_ms, timing.form = reply["first_ms"], reply["form"]
                 flops, moved = reply["flops"], reply["bytes"]
-        wait_until_quiet(self.rules.patience_seconds)
+        wait_for_cores(self.contest.threads, self.rules.patience_seconds)
         peaks, copies = [], []
         for number in range(EXTRA_ROUNDS * self.rules.rounds):
             if number in (0, self.rules.rounds - 1):

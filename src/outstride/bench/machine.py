@@ -12,7 +12,7 @@ from typing import Any
 
 PACKAGES = ("outstride", "torch", "llvmlite", "numpy", "onnxruntime", "openvino", "jax", "MNN")
 
-LOOK_SECONDS, QUIET_SHARE = 0.1, 0.15
+LOOK_SECONDS, BUSY_CORES = 0.1, 0.25
 
 
 def cpu_model() -> str:
@@ -73,31 +73,38 @@ def facts() -> dict[str, Any]:
     }
 
 
-def wait_until_quiet(patience_seconds: float) -> bool:
-    """Wait until the cores are idle, at most so long; False where somebody works on all the same."""
+def wait_for_cores(wanted: int, patience_seconds: float) -> bool:
+    """Wait until so many cores are idle, at most so long; False where others work on them all the same."""
     deadline = time.monotonic() + patience_seconds
-    while (share := _busy_share()) is not None and share > QUIET_SHARE:
+    while (shares := _idle_shares()) and sum(shares) < min(wanted, len(shares)) - BUSY_CORES:
         if time.monotonic() > deadline:
             return False
         time.sleep(LOOK_SECONDS)
     return True
 
 
-def _busy_share() -> float | None:
-    """How much of all cores' time is being used, 0 to 1, or None where the system does not say."""
+def idlest_cores(count: int) -> list[int]:
+    """So many of the cores that this process may use, those first that had least to do just now."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    idle = {core: share for core, share in enumerate(_idle_shares()) if core in allowed}
+    # Of equals the last: the first core is where the system does its own work.
+    return sorted(sorted(idle, key=lambda core: (-round(idle[core], 1), -core))[:count])
+
+
+def _idle_shares() -> list[float]:
+    """Of every core the share of a moment in which it had nothing to do; nothing where nobody says."""
     before = _core_times()
     time.sleep(LOOK_SECONDS)
-    after = _core_times()
-    if before is None or after is None:
-        return None
-    whole = sum(after) - sum(before)
+    pairs = zip(before, _core_times(), strict=False)
     # The fourth and fifth columns are the idle time and the time spent waiting for disks.
-    idle = sum(after[3:5]) - sum(before[3:5])
-    return 1 - idle / whole if whole else None
+    return [(sum(b[3:5]) - sum(a[3:5])) / max(1, sum(b) - sum(a)) for a, b in pairs]
 
 
-def _core_times() -> list[int] | None:
+def _core_times() -> list[list[int]]:
     try:
-        return [int(number) for number in Path("/proc/stat").read_text().partition("\n")[0].split()[1:]]
-    except (OSError, ValueError):
-        return None
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return []
+    return [
+        list(map(int, line.split()[1:])) for line in lines if line.startswith("cpu") and line[3].isdigit()
+    ]

@@ -85,7 +85,8 @@ def roofline(rows: Sequence[Row], limits: Sequence[dict[str, Any]]) -> Figure | 
             ys = [row.gflops(name) if name else None for row, name in zip(mine, who, strict=True)]
             seen = [(x, y) for x, y in zip(xs, ys, strict=True) if y]
             if seen:
-                axis.scatter([x for x, _ in seen], [y for _, y in seen], s=size, c=colour, label=label, lw=0, alpha=0.8)
+                at, rates = [x for x, _ in seen], [y for _, y in seen]
+                axis.scatter(at, rates, s=size, c=colour, label=label, lw=0, alpha=0.8)
         # From an intensity on at which even the copy in a cache is the limit.
         span = [min(0.5, min(xs) / 1.5), max(xs) * 1.5]
         for limit in limits:

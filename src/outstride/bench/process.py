@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -28,8 +28,15 @@ class WorkerError(OutstrideError):
 class Process:
     """One contender's process, started when first needed and again after it had to be stopped."""
 
-    def __init__(self, contender: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        contender: str,
+        threads: int,
+        cores: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.contender, self.threads = contender, threads
+        self._cores = ",".join(map(str, cores))
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
@@ -76,7 +83,7 @@ class Process:
         environment = {**os.environ, **limits, **self._environment}
         with _uninterrupted():
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "outstride.bench.worker", self.contender, threads],
+                [sys.executable, "-m", "outstride.bench.worker", self.contender, threads, self._cores],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

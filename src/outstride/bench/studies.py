@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from outstride.bench.cases import Case
-from outstride.bench.contenders import CONTENDERS
+from outstride.bench.machine import idlest_cores
 from outstride.bench.process import Process, WorkerError
 from outstride.spec import ConvSpec
 
@@ -174,7 +174,8 @@ def new_lengths(middle: int, number: int) -> list[int]:
 
 @contextmanager
 def _started(name: str, threads: int, environment: dict[str, str]) -> Iterator[Process]:
-    with closing(Process(CONTENDERS[name].name, threads, environment)) as process:
+    cores = idlest_cores(threads)
+    with closing(Process(name, threads, cores, environment)) as process:
         process.ask("ready", SECONDS)
         yield process
 

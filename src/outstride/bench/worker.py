@@ -20,7 +20,7 @@ from outstride.bench.work import Work, residual
 
 LONGEST_ROUND = 1.0
 # A round in which somebody else took the core is taken again; the kernel itself takes it now and then.
-RETAKES, SWITCHES_A_SECOND = 2, 10
+RETAKES, SWITCHES_A_SECOND, PAGE_WEIGHT = 2, 10, 1000
 
 
 class Worker:
@@ -72,13 +72,13 @@ class Worker:
         least = request["round_seconds"]
         tries: list[tuple[bool, float]] = []
         while len(tries) <= RETAKES:
-            switches = _switches()
+            before = _interruptions()
             seconds = _seconds(self.form, self.repetitions)
             whole = seconds * self.repetitions
             if whole < least:
                 self.repetitions = round(self.repetitions * 1.5 * least / whole) + 1
                 continue
-            disturbed = _switches() - switches > SWITCHES_A_SECOND * whole
+            disturbed = _interruptions() - before > SWITCHES_A_SECOND * whole
             tries.append((disturbed, seconds))
             if not disturbed or whole > LONGEST_ROUND:
                 break
@@ -129,16 +129,16 @@ def _seconds(form: Form, repetitions: int) -> float:
     return (time.perf_counter() - begin) / repetitions
 
 
-def _switches() -> int:
-    """How often the kernel has taken the core from this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _interruptions() -> int:
+    """How often the kernel took the core from this process or let it wait for a page of its own code."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_nivcsw + PAGE_WEIGHT * usage.ru_majflt
 
 
-def bind_to_cores(threads: int) -> None:
-    """Stay on as many cores as there are threads: the same ones for every contender."""
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, allowed[-threads:])
+def bind_to_cores(cores: str) -> None:
+    """Stay on these cores, such as "2,3": the same ones for every contender."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
 
 
 def serve(worker: Worker, requests: TextIO, replies: TextIO) -> None:
@@ -166,5 +166,5 @@ def main(contender: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    bind_to_cores(int(sys.argv[2]))
+    bind_to_cores(sys.argv[3])
     main(sys.argv[1], int(sys.argv[2]))

@@ -78,9 +78,8 @@ def icnr_(
 
     Returns:
         The same layer, changed in place: every phase has the same taps in the same order. A transposed layer
-            whose
-        stride does not divide its kernel has phases with fewer taps: they get the first ones, and then the
-        least change that makes the gains equal.
+        whose stride does not divide its kernel has phases with fewer taps: they get the first ones, and then
+        the least change that makes the gains equal.
 
     Raises:
         ArgumentError: the layer does not enlarge.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from outstride.inspection.steps import Note
 from outstride.inspection.trace import Call, Layer, Trace
 from outstride.inspection.walk import Walk
 from outstride.nn.convolution import ServedConv, ServedConvTranspose
-from outstride.planning import plan
+from outstride.ops.plans import declines
 
 _CONVOLUTIONS = tuple(
     getattr(torch.nn, f"Conv{transpose}{nd}d") for transpose in ("", "Transpose") for nd in (1, 2, 3)
@@ -76,7 +76,7 @@ def figures(model: torch.nn.Module, trace: Trace, walk: Walk) -> list[LayerFigur
             new = [p for p in group.layer.module.parameters() if id(p) not in counted]
             counted.update(map(id, new))
             parameters = sum(p.numel() for p in new)
-            engine = _served(originals.get(group.layer.name, group.layer.module), group.layer)
+            engine = _served(originals.get(group.layer.name, group.layer.module))
         if engine is None and any("conv" in call.name for _, call in group.calls):
             engine = "called as a function, not as a layer"
         found = Lineage(()) if lineage is None else lineage.settled()
@@ -153,13 +153,13 @@ def _worth_a_row(call: Call, walk: Walk) -> bool:
     return coming > 1 or not call.pointwise
 
 
-def _served(module: Any, layer: Layer) -> str | None:
+def _served(module: Any) -> str | None:
     if not isinstance(module, _CONVOLUTIONS):
         return None
     served: Any = module if isinstance(module, _SERVED) else accelerate(module)
     if not isinstance(served, _SERVED):
         return f"{type(module).__name__} computes in its own way"
-    reason = plan(cast(torch.nn.Module, served), tuple(layer.inputs[0].shape)).declines
+    reason = declines(served.weight.dtype, served.weight.device)
     return "served" if reason is None else reason
 
 

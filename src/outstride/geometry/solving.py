@@ -63,9 +63,9 @@ def solve(
         kind: "conv_transpose" where the output is larger, else "conv"; or "max_pool" or "avg_pool".
         nd: number of axes where no tuple shows it; 2 if it is left out.
         kernel_size, stride, padding, dilation, output_padding: the values to try, one number or several. Left
-        out,
-            they grow with the ratio of the sizes: kernels to 3 strides and at least 7, strides to one more
-            than the ratio, paddings below the largest kernel, dilations 1 and 2, every legal output_padding.
+            out, they grow with the ratio of the sizes: kernels to 3 strides and at least 7, strides to one
+            more than the ratio, paddings below the largest kernel, dilations 1 and 2, every legal
+            output_padding.
         ceil_mode: pooling only: None tries both.
         asymmetric: whether to try different paddings on the two sides.
         isotropic: whether all axes must have the same parameters; None shares them where it costs nothing.

@@ -154,19 +154,22 @@ class _Race:
         self.contest, self.rules, self.path = contest, contest.rules, path
         self.dtype = dtype
         self.work: dict[str, Any] = {"source": source, "dtype": dtype, "training": training}
-        self.deadline = time.monotonic() + self.rules.limit_seconds
+        self.left = self.rules.limit_seconds
         self.timings = {process.contender: Timing() for process in contest.processes}
 
     def ask(self, process: Process, do: str, share: float = 1.0, **more: Any) -> dict[str, Any] | None:
         timing = self.timings[process.contender]
         if timing.error is not None:
             return None
-        seconds = max(1.0, min(self.deadline - time.monotonic(), share * self.rules.limit_seconds))
+        seconds = max(1.0, min(self.left, share * self.rules.limit_seconds))
+        before = process.waited_seconds
         try:
             return process.ask(do, seconds, round_seconds=self.rules.round_seconds, **more)
         except WorkerError as error:
             timing.error = str(error)
             return None
+        finally:
+            self.left -= process.waited_seconds - before
 
     def run(self) -> Outcome:
         flops = moved = None

@@ -19,6 +19,7 @@ from outstride.errors import OutstrideError
 
 START_SECONDS = 120.0
 END_SECONDS = 5.0
+SLICE_SECONDS = 0.1
 
 
 class WorkerError(OutstrideError):
@@ -37,6 +38,7 @@ class Process:
     ) -> None:
         self.contender, self.threads = contender, threads
         self._cores = ",".join(map(str, cores))
+        self.waited_seconds = 0.0
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
@@ -93,11 +95,16 @@ class Process:
     def _read_line(self, seconds: float) -> bytes:
         assert self._process is not None
         assert self._process.stdout is not None
-        channel, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+        channel, until = self._process.stdout.fileno(), self.waited_seconds + seconds
         while b"\n" not in self._pending:
-            ready, _, _ = select.select([channel], [], [], max(0.0, deadline - time.monotonic()))
+            begin = time.monotonic()
+            ready, _, _ = select.select([channel], [], [], SLICE_SECONDS)
+            # Counted in slices, a pause of the whole machine or of this process group uses up no limit.
+            self.waited_seconds += min(time.monotonic() - begin, SLICE_SECONDS)
             if not ready:
-                raise TimeoutError
+                if self.waited_seconds > until:
+                    raise TimeoutError
+                continue
             chunk = os.read(channel, 65536)
             if not chunk:
                 raise EOFError

@@ -39,7 +39,7 @@ FIXED = (
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels",
-    "pixel_at", "line_bytes_offset", "runs_bytes_offset", "skips",
+    "pixel_at", "line_bytes_offset", "runs_bytes_offset", "tile_runs_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED

@@ -47,7 +47,7 @@ def _task(e: Element) -> Function:
     weights = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
     absent = f.emit("i1", f"icmp eq ptr {a['bias_at'].name}, null")
     bias = f.select(absent, Value("null", PTR), f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage))
-    Taps(f.at(strip, a["runs_bytes_offset"], "i8")).find(f, a, box)
+    Taps.at(f, a, strip).find(f, a, box)
     first_chunk = f.mul(part, a["chunks_per_task"])
     last_chunk = f.minimum(f.add(first_chunk, a["chunks_per_task"]), a["chunks"])
     with f.loop(0, a["passes"]) as number_of_pass:
@@ -80,18 +80,18 @@ def _chunk(e: Element) -> Function:
     full_block = f.select(pixel_major, CHANNEL_BLOCK, f.mul(a["channel_pitch"], CHANNEL_BLOCK))
     resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
-    taps = Taps(f.at(strip, a["runs_bytes_offset"], "i8"))
+    taps = Taps.at(f, a, strip)
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
-        runs, run_count = taps.of(f, a, g)
+        runs = taps.of(f, a, g)
         skip = f.mul(blocks_before, g["w_block_stride"])
         with f.loop(0, g["tiles"]) as tile:
             start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
             w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(full_blocks, rest_channels, full_block, resume, runs, run_count)
+            kernel = _Kernel(full_blocks, rest_channels, full_block, resume, taps, runs)
             _channels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
@@ -106,8 +106,8 @@ class _Kernel:
     rest_channels: Operand
     block_pitch: Operand
     resume: Operand
-    runs: Value
-    run_count: Value
+    taps: Taps
+    runs: tuple[Value, Value]
 
 
 def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> Operand:
@@ -117,11 +117,11 @@ def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> O
 
 def _call_tile(
     f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
-    out: Value,
+    out: Value, runs: tuple[Value, Value],
 ) -> None:  # fmt: skip
     f.run(
         a["tile_at"], x, pixels, w, out, a["temp_pitch"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
-        g["taps"], kernel.runs, kernel.run_count, kernel.block_pitch, g["rest_at"], kernel.rest_channels,
+        g["taps"], *runs, kernel.block_pitch, g["rest_at"], kernel.rest_channels,
         kernel.resume,
     )  # fmt: skip
 
@@ -138,7 +138,9 @@ def _channels_tiles(
         end = f.add(end, f.mul(count, pitch))
     with f.loop(0, _times(f, a, "channels", end), a["tile_rows"]) as i:
         listed, out = f.at(a["pixel_at"], i, "i32"), f.at(row, i, e.accumulator)
-        _call_tile(f, a, g, kernel, strip, listed, w, out)
+        last = f.sub(f.add(i, a["tile_rows"]), 1)
+        runs = kernel.taps.of_tile(f, a, g, box, i, last, kernel.runs)
+        _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
 
 
 def _pixels_tiles(
@@ -159,7 +161,9 @@ def _pixels_tiles(
     with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         out = f.at(row, place, e.accumulator)
-        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out)
+        last = f.sub(f.add(q, a["tile_pixels"]), 1)
+        runs = kernel.taps.of_tile(f, a, g, box, q, last, kernel.runs)
+        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out, runs)
 
 
 def _rows_tiles(

@@ -1,4 +1,6 @@
-"""Runs of taps: those that some cell of a box can use; one that reads only padding for all of it is left out.
+"""Runs of taps: those that some cell can use; one that reads only padding for all of a box is left out.
+
+Where the rows of a box differ in the taps that they can use, tiles at its border look again for their own.
 
 A term of padding adds zero times a weight, which changes no finite sum (and a final + 0 hides the sign
 of a zero), so leaving it out is allowed to depend on the box. Weights that are not finite forbid it:
@@ -12,13 +14,22 @@ from dataclasses import dataclass
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
 from outstride.codegen.box import Box
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.codegen.tasks import read_arguments
+from outstride.planner.layout import ROW_SKIPS
 
 
 @dataclass(frozen=True)
 class Taps:
-    """The room in scratch where the runs of every phase group are kept: a count, then pairs [first, last)."""
+    """Rooms in scratch for runs, a count, then pairs [first, last): those of every group, and of a tile."""
 
     room: Value
+    tile_room: Value
+
+    @classmethod
+    def at(cls, f: Function, a: dict[str, Value], scratch: Value) -> Taps:
+        """Where the plan has put them."""
+        room = f.at(scratch, a["runs_bytes_offset"], "i8")
+        return cls(room, f.at(room, a["tile_runs_offset"], I64))
 
     def of(self, f: Function, a: dict[str, Value], group: dict[str, Value]) -> tuple[Value, Value]:
         """The runs of a group and how many there are: found for this box, or all taps in one."""
@@ -31,14 +42,45 @@ class Taps:
         """Emit the search for the runs of every group, where the plan asks for it."""
         with f.when(f.compare("ne", a["skips"], 0)), f.loop(0, a["phase_groups"]) as index:
             entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
-            offsets = f.load(PTR, f.at(entry, GROUP_INDEX["tap_offsets_at"], I64), 8)
-            room = f.at(self.room, f.load_i64(entry, GROUP_INDEX["runs_offset"]), I64)
-            f.store(Value("0", I64), room, 8)
-            before = f.variable(I64, Value("0", I64))
-            with f.loop(0, f.load_i64(entry, GROUP_INDEX["taps"])) as tap:
-                useful = _useful(f, a, box, offsets, tap)
-                _extend(f, room, tap, useful, before)
-                f.set(before, useful)
+            group = read_arguments(f, entry, GROUP_INDEX)
+            _search(f, a, box, group, f.at(self.room, group["runs_offset"], I64))
+
+    def of_tile(
+        self, f: Function, a: dict[str, Value], group: dict[str, Value], box: Box, first: Operand,
+        last: Operand, runs: tuple[Value, Value],
+    ) -> tuple[Value, Value]:  # fmt: skip
+        """The runs of a tile over the results from `first` to `last`: those of its rows, or the box's."""
+        pointer, count = f.variable(PTR, runs[0]), f.variable(I64, Value("0", I64))
+        f.set(pointer, runs[0])
+        f.set(count, runs[1])
+        with f.when(f.compare("eq", a["skips"], ROW_SKIPS)):
+            pitch = a["result_row_pitch"]
+            top = f.minimum(f.div(first, pitch), f.sub(box.count[2], 1))
+            bottom = f.minimum(f.div(last, pitch), f.sub(box.count[2], 1))
+            # Bounds of what all taps read, in input rows: offsets are known rounded down to the step.
+            low = f.mul(f.add(f.add(box.start[2], top), a["low_h"]), a["in_step_h"])
+            reach = f.add(f.add(a["low_h"], a["reach_h"]), 1)
+            high = f.mul(f.add(f.add(box.start[2], bottom), reach), a["in_step_h"])
+            inside = f.both(f.compare("sge", low, 0), f.compare("sle", high, a["in_size_h"]))
+            with f.when(f.negate(inside)):
+                start = (*box.start[:2], f.add(box.start[2], top), box.start[3])
+                rows = f.add(f.sub(bottom, top), 1)
+                own = Box(start, (*box.count[:2], rows, box.count[3]))
+                _search(f, a, own, group, self.tile_room)
+                f.set(pointer, f.at(self.tile_room, 1, I64))
+                f.set(count, f.load_i64(self.tile_room, 0))
+        return f.get(pointer, PTR), f.get(count, I64)
+
+
+def _search(f: Function, a: dict[str, Value], box: Box, group: dict[str, Value], room: Value) -> None:
+    """Emit the search for the runs of a group that the cells of a box can use."""
+    f.store(Value("0", I64), room, 8)
+    before = f.variable(I64, Value("0", I64))
+    f.set(before, Value("0", I64))
+    with f.loop(0, group["taps"]) as tap:
+        useful = _useful(f, a, box, group["tap_offsets_at"], tap)
+        _extend(f, room, tap, useful, before)
+        f.set(before, useful)
 
 
 def _useful(f: Function, a: dict[str, Value], box: Box, offsets: Value, tap: Operand) -> Value:

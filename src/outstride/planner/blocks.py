@@ -144,8 +144,9 @@ def cuts(
         gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
     wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
-    channels, passes = problem.channels, 1
+    channels, passes = problem.channels, 0
     while True:
+        found = len(tried)
         for rows in _heights(cells):
             box = _box(wish, partial(strips.fits, channels), rows)
             strip = strips.strip(box, channels)
@@ -158,8 +159,8 @@ def cuts(
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
             yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
-        passes += 1
-        if channels <= CHANNEL_BLOCK or passes == 4 or shape.dataflow == "rows":
+        passes += len(tried) > found
+        if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows":
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
 

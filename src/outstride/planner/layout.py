@@ -56,7 +56,7 @@ def layout(plan: GatherPlan) -> Layout:
     groups, chunk_weights, runs = _groups(plan)
     rooms = _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
-        "tasks": plan.tasks, "skips": int(_skips(plan)),
+        "tasks": plan.tasks, "skips": _skips(plan),
         "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
@@ -122,14 +122,31 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     line_at = temp_at + round_up_line(item * kept + 64)
     width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
     runs_at = line_at + round_up_line(item * (width + 64))
+    of_tile = 2 * max(g.taps for g in plan.groups) + 1
     return {
         "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
-        "scratch_bytes": runs_at + round_up_line(8 * runs), "chunk_temp": chunk_temp, "temp_pitch": pitch,
+        "tile_runs_offset": runs, "scratch_bytes": runs_at + round_up_line(8 * (runs + of_tile)),
+        "chunk_temp": chunk_temp, "temp_pitch": pitch,
     }  # fmt: skip
 
 
-def _skips(plan: GatherPlan) -> bool:
-    """Whether some box has a tap that reads nothing but padding there."""
+#: How taps that read nothing but padding are left out: for none, for whole boxes, for rows of a box too.
+NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
+
+
+def _skips(plan: GatherPlan) -> int:
+    """Where some box, or some row of one, has a tap that reads nothing but padding there."""
+    rows = plan.axes[1]
+    offsets = [o for g in rows.groups for o in g.offsets]
+    single = plan.blocks.box[:2] == (1, 1) and plan.tile.dataflow != "rows"
+    if single and rows.cells and offsets:
+        last = (rows.cells - 1) * rows.in_step
+        if min(offsets) < 0 or last + max(offsets) >= rows.input_size:
+            return ROW_SKIPS
+    return BOX_SKIPS if _box_skips(plan) else NO_SKIPS
+
+
+def _box_skips(plan: GatherPlan) -> bool:
     for axis, block in zip(plan.axes, plan.blocks.box[1:], strict=True):
         if axis.cells == 0:
             continue

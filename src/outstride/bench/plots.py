@@ -133,7 +133,7 @@ def families(rows: Sequence[Row]) -> Figure | None:
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names), fontsize=8)
         axis.set(xlim=(0, 105), ylim=(-0.7, len(names) - 0.3), xlabel="% of the limit (geometric mean)")
         axis.axvline(100, color="black", lw=0.8)
-    axes[-1].legend(loc="lower right", frameon=True, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -107,19 +107,22 @@ class Session:
     def _measure_limits(self, contest: Contest) -> None:
         """The two rates at this number of threads, in memory and in a cache, for the head of a report."""
         memory, cache = contest.limits(self.dtype, 1 << 29), contest.limits(self.dtype, 1 << 19, flops=False)
-        entry = {
-            "threads": contest.threads,
-            "dtype": self.dtype,
+        rates = {
             "flops": memory["flops"],
             "memory_bytes_per_second": memory["bytes"],
             "cache_bytes_per_second": cache["bytes"],
         }
-        others = [
-            other
-            for other in self.results.limits
-            if (other["threads"], other["dtype"]) != (contest.threads, self.dtype)
-        ]
-        self.results.limits = [*others, entry]
+        key = {"threads": contest.threads, "dtype": self.dtype}
+        others = []
+        for entry in self.results.limits:
+            if {name: entry[name] for name in key} != key:
+                others.append(entry)
+            else:
+                # A disturbed measurement finds less than there is, never more.
+                rates = {
+                    name: max(filter(None, (rate, entry[name])), default=None) for name, rate in rates.items()
+                }
+        self.results.limits = [*others, {**key, **rates}]
 
     def _missing(self, jobs: Sequence[Job], threads: int) -> list[Job]:
         done = {row.key for row in self.results.rows}

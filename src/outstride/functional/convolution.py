@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution as functions, in torch's signatures and beyond them.
+"""Convolution and transposed convolution as functions.
 
 One implementation serves all six. CPU tensors in float32, float64, bfloat16 and float16 are computed by the
 engine; for all others torch's own functions are called with equivalent parameters.

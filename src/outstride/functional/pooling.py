@@ -1,0 +1,326 @@
+"""Pooling as functions: torch's, with "same" padding and padding per side.
+
+The windows are pooled by torch's kernels; what is added is a border whose two sides differ, which torch
+cannot express, and sentences that say what would be legal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from outstride import geometry
+from outstride.errors import ArgumentError, ShapeError
+from outstride.spec import ConvSpec
+
+Ints = int | Sequence[int]
+Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+Pairs = tuple[tuple[int, int], ...]
+
+_MAX_POOL: tuple[Any, ...] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+_AVG_POOL: tuple[Any, ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Take the largest element of every window over one axis: ``max_pool2d`` with sizes of one number.
+
+    Example:
+        >>> max_pool1d(torch.tensor([[1.0, 5.0, 2.0]]), 2, padding="same").tolist()
+        [[5.0, 2.0]]
+    """
+    return _max(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Take the largest element of every window over two axes, each channel by itself.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        kernel_size, stride, dilation: 1 or more, one number or one per axis; stride defaults to kernel_size.
+        padding: at most half the window: a number, one per axis or one (low, high) pair per axis; or "valid"
+            (none) or "same" (TensorFlow's rule). Padding never wins over an element.
+        ceil_mode: whether a last window counts that starts inside the input and ends beyond it.
+        return_indices: whether to return the places of the elements too, flat in (H, W).
+
+    Returns:
+        (N, C, H', W') or (C, H', W'), each size being
+        floor((i + low + high - dilation * (k - 1) - 1) / stride) + 1, with "same" ceil(i / stride); with
+        return_indices a tuple with the places.
+
+    Raises:
+        ShapeError: sizes or numbers do not fit each other.
+        TypeError: an argument is of a type that has no meaning here.
+
+    Example:
+        >>> max_pool2d(torch.arange(16.0).view(1, 4, 4), 3, stride=2, padding=1).tolist()
+        [[[5.0, 7.0], [13.0, 15.0]]]
+    """
+    return _max(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def max_pool3d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Take the largest element of every window over three axes: ``max_pool2d`` with sizes of three numbers.
+
+    Example:
+        >>> max_pool3d(torch.arange(8.0).view(1, 1, 2, 2, 2), 2).tolist()
+        [[[[[7.0]]]]]
+    """
+    return _max(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """Take the mean of every window over one axis: ``avg_pool2d`` with sizes of one number.
+
+    Example:
+        >>> avg_pool1d(torch.tensor([[1.0, 5.0, 2.0]]), 2, padding="same", count_include_pad=False).tolist()
+        [[3.0, 2.0]]
+    """
+    return _avg(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Take the mean of every window over two axes, each channel by itself.
+
+    Args:
+        input: (N, C, H, W) or (C, H, W).
+        kernel_size, stride: 1 or more, one number or one per axis; stride defaults to kernel_size.
+        padding: at most half the window: a number, one per axis or one (low, high) pair per axis; or "valid"
+            (none) or "same" (TensorFlow's rule).
+        ceil_mode: whether a last window counts that starts inside the input and ends beyond it.
+        count_include_pad: whether the mean counts the padding; TensorFlow's "same" does not (False).
+        divisor_override: what every sum is divided by instead of the count.
+
+    Returns:
+        (N, C, H', W') or (C, H', W') of the sizes of ``max_pool2d``.
+
+    Raises:
+        ShapeError: sizes or numbers do not fit each other.
+        TypeError: an argument is of a type that has no meaning here.
+
+    Example:
+        >>> avg_pool2d(torch.arange(9.0).view(1, 3, 3), 2, stride=1).tolist()
+        [[[2.0, 3.0], [5.0, 6.0]]]
+    """
+    return _avg(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def avg_pool3d(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Take the mean of every window over three axes: ``avg_pool2d`` with sizes of three numbers.
+
+    Example:
+        >>> avg_pool3d(torch.arange(8.0).view(1, 1, 2, 2, 2), 2).tolist()
+        [[[[[3.5]]]]]
+    """
+    return _avg(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+def _max(
+    nd: int,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Padding,
+    dilation: Ints,
+    ceil_mode: bool,
+    return_indices: bool,
+) -> Any:
+    def spec() -> ConvSpec:
+        return _spec("max_pool", nd, input, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+
+    pool = _MAX_POOL[nd - 1]
+    if not _needs_border(padding):
+        plain = (input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+        return _by_torch(pool, plain, spec)
+    made = spec()
+    size = tuple(input.shape[-nd:])
+    pairs = geometry.resolved_padding(made, size)
+    outs = _outs(made, size)
+    if any(d > 1 for d in made.dilation):
+        _check_windows(made, pairs, size)
+    if (lows := _symmetric(made, pairs)) is not None:
+        return pool(input, made.kernel_size, made.stride, lows, made.dilation, ceil_mode, return_indices)
+    bordered = F.pad(input, _ends(pairs), value=_least(input.dtype))
+    rest = (made.kernel_size, made.stride, 0, made.dilation, ceil_mode)
+    if not return_indices:
+        return _first(pool(bordered, *rest), outs)
+    values, indices = pool(bordered, *rest, return_indices=True)
+    return _first(values, outs), _first(_without_border(indices, pairs, size), outs)
+
+
+def _avg(
+    nd: int,
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None,
+    padding: Padding,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
+    def spec() -> ConvSpec:
+        counting = {"count_include_pad": count_include_pad, "divisor_override": divisor}
+        return _spec("avg_pool", nd, input, kernel_size, stride, padding, ceil_mode=ceil_mode, **counting)
+
+    pool, rest = _AVG_POOL[nd - 1], () if nd == 1 else (divisor,)
+    if not _needs_border(padding):
+        plain = (input, kernel_size, stride, padding, ceil_mode, count_include_pad, *rest)
+        result: Tensor = _by_torch(pool, plain, spec)
+        return result
+    made = spec()
+    size = tuple(input.shape[-nd:])
+    pairs = geometry.resolved_padding(made, size)
+    outs = _outs(made, size)
+    if (lows := _symmetric(made, pairs)) is not None:
+        means: Tensor = pool(input, made.kernel_size, made.stride, lows, ceil_mode, count_include_pad, *rest)
+        return means
+    bordered = F.pad(input, _ends(pairs))
+    if count_include_pad or divisor is not None:
+        return _first(pool(bordered, made.kernel_size, made.stride, 0, ceil_mode, True, *rest), outs)
+    # What lies inside is counted by pooling ones.
+    inside = torch.ones((1, *size), dtype=input.dtype, device=input.device)
+    counts = _first(_total(F.pad(inside, _ends(pairs)), made), outs)
+    return _first(_total(bordered, made), outs) / counts
+
+
+def _needs_border(padding: Padding) -> bool:
+    """Whether the border is one that torch's kernels do not make."""
+    if isinstance(padding, str):
+        return True
+    return isinstance(padding, (tuple, list)) and any(isinstance(entry, (tuple, list)) for entry in padding)
+
+
+def _by_torch(pool: Callable[..., Any], arguments: tuple[Any, ...], spec: Callable[[], ConvSpec]) -> Any:
+    try:
+        return pool(*arguments)
+    except RuntimeError:
+        # What it says is often too short; where the sizes are at fault, ours is raised in its place.
+        made = spec()
+        _outs(made, tuple(arguments[0].shape[-made.nd :]))
+        raise
+
+
+def _spec(kind: Any, nd: int, input: Tensor, *arguments: Any, **options: Any) -> ConvSpec:
+    try:
+        spec = ConvSpec(kind, *arguments, nd=nd, **options)
+    except ArgumentError as error:
+        # torch's functions raise RuntimeError for numbers that its layers' constructors would not see.
+        raise ShapeError(str(error)) from None
+    if input.dim() not in (nd + 1, nd + 2):
+        raise ShapeError(
+            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {kind}{nd}d: got "
+            f"{input.dim()}-d of shape {tuple(input.shape)}; legal: (C, *size) or (N, C, *size)"
+        )
+    return spec
+
+
+def _outs(spec: ConvSpec, size: tuple[int, ...]) -> tuple[int, ...]:
+    return geometry.output_size(spec, size)
+
+
+def _first(result: Tensor, outs: tuple[int, ...]) -> Tensor:
+    """Leave out windows that ceil_mode lets start in the border on the high side."""
+    for axis, out in enumerate(outs, result.dim() - len(outs)):
+        if result.shape[axis] != out:
+            result = result.narrow(axis, 0, out)
+    return result
+
+
+def _total(input: Tensor, spec: ConvSpec) -> Tensor:
+    if spec.nd == 1:  # torch's one-dimensional average takes no divisor
+        kernel, stride = (1, *spec.kernel_size), (1, *spec.stride)
+        lifted = F.avg_pool2d(input.unsqueeze(-2), kernel, stride, 0, spec.ceil_mode, divisor_override=1)
+        return lifted.squeeze(-2)
+    pool = _AVG_POOL[spec.nd - 1]
+    total: Tensor = pool(input, spec.kernel_size, spec.stride, 0, spec.ceil_mode, divisor_override=1)
+    return total
+
+
+def _symmetric(spec: ConvSpec, pairs: Pairs) -> tuple[int, ...] | None:
+    """The padding as torch's kernels take it, if they can."""
+    fits = all(low == high and 2 * low <= k for (low, high), k in zip(pairs, spec.kernel_size, strict=True))
+    return tuple(low for low, _ in pairs) if fits else None
+
+
+def _ends(pairs: Pairs) -> list[int]:
+    return [end for pair in reversed(pairs) for end in pair]
+
+
+def _least(dtype: torch.dtype) -> float:
+    return float("-inf") if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
+def _without_border(indices: Tensor, pairs: Pairs, size: tuple[int, ...]) -> Tensor:
+    """Flat indices into the bordered input as flat indices into the input."""
+    result, step = torch.zeros_like(indices), 1
+    for (low, high), length in zip(reversed(pairs), reversed(size), strict=True):
+        whole = low + length + high
+        result = result + (indices % whole - low) * step
+        indices, step = indices // whole, step * length
+    return result
+
+
+@lru_cache(maxsize=256)
+def _check_windows(spec: ConvSpec, pairs: Pairs, size: tuple[int, ...]) -> None:
+    """Refuse a dilated window that would see padding alone: it has no maximum."""
+    outs = geometry.output_size(spec, size)
+    rows = zip(pairs, size, outs, spec.kernel_size, spec.stride, spec.dilation, strict=True)
+    for (low, _), length, out, k, s, d in rows:
+        for start in range(-low, out * s - low, s):
+            if not any(0 <= start + tap * d < length for tap in range(k)):
+                raise ShapeError(
+                    f"'dilation' must leave every window an element of the input: got "
+                    f"dilation={spec.dilation} with kernel_size={spec.kernel_size}, padding={spec.padding} "
+                    f"for input size {size}; legal: a smaller dilation"
+                )

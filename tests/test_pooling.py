@@ -84,10 +84,10 @@ def test_unbatched_zero_batch_strided_and_narrow(nd: int, mode: str) -> None:
         result = pool(x, 3, 2, padding)
         assert_same_bits(pool(x[1], 3, 2, padding), result[1])
         assert pool(x[:0], 3, 2, padding).shape == (0, *result.shape[1:])
-        assert_same_bits(
-            pool(x.movedim(1, -1).contiguous().movedim(-1, 1), 3, 2, padding).contiguous(), result
-        )
-        assert pool(x.bfloat16(), 3, 2, padding).dtype == torch.bfloat16
+        last = x.movedim(1, -1).contiguous().movedim(-1, 1)
+        assert_same_bits(pool(last, 3, 2, padding).contiguous(), result)
+        if (mode, nd) != ("avg", 3):  # which torch does not have in narrow types
+            assert pool(x.bfloat16(), 3, 2, padding).dtype == torch.bfloat16
         assert pool(x.to("meta"), 3, 2, padding).shape == result.shape
 
 

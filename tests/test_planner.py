@@ -590,10 +590,12 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
 ) -> None:
     for plan in _candidates(problem, machine, threads):
         useless, rows = False, False
-        height = plan.axes[1]
-        for j, o in product(range(height.cells), {o for g in height.groups for o in g.offsets}):
-            rows |= not 0 <= j * height.in_step + o < height.input_size
-        rows &= plan.blocks.box[:2] == (1, 1) and plan.tile.dataflow != "rows"
+        for axis in plan.axes[:2]:
+            for j, o in product(range(axis.cells), {o for g in axis.groups for o in g.offsets}):
+                rows |= not 0 <= j * axis.in_step + o < axis.input_size
+        images, planes = plan.blocks.box[:2]
+        rows &= images == planes == 1 or (plan.tile.dataflow == "channels" and 1 in (images, planes))
+        rows &= plan.tile.dataflow != "rows"
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
@@ -646,17 +648,18 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
         pixels = pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
         assert len(pixels) == -(-blocks.pixels // plan.tile.rows) * plan.tile.rows
+        pitches = (s["result_image_pitch"], s["result_depth_pitch"], s["result_row_pitch"], 1)
+        order = sorted(
+            (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
+            for place in product(*map(range, blocks.box))
+        )
+        assert [q for q, _ in order] == list(range(blocks.pixels)), "results do not lie pixel by pixel"
         wanted = [
             (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w) * strip.pixel_pitch
-            for n, d, h, w in product(*map(range, blocks.box))
+            for _, (n, d, h, w) in order
         ]
         assert pixels[: len(wanted)] == wanted
         assert set(pixels[len(wanted) :]) <= {wanted[-1]}
-        pitches = (s["result_image_pitch"], s["result_depth_pitch"], s["result_row_pitch"], 1)
-        results = [
-            sum(i * p for i, p in zip(q, pitches, strict=True)) for q in product(*map(range, blocks.box))
-        ]
-        assert results == list(range(blocks.pixels)), "results of channels tiles lie pixel by pixel"
         last_read, last_write = max(pixels) + far, len(pixels) - 1
     else:
         assert strip.pixel_pitch == 1

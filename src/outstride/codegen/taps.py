@@ -49,27 +49,41 @@ class Taps:
         self, f: Function, a: dict[str, Value], group: dict[str, Value], box: Box, first: Operand,
         last: Operand, runs: tuple[Value, Value],
     ) -> tuple[Value, Value]:  # fmt: skip
-        """The runs of a tile over the results from `first` to `last`: those of its rows, or the box's."""
+        """The runs of a tile over the results from `first` to `last`: those of its rows, or the box's.
+
+        Only tiles within one plane that read across the input's border look for runs of their own.
+        """
         pointer, count = f.variable(PTR, runs[0]), f.variable(I64, Value("0", I64))
         f.set(pointer, runs[0])
         f.set(count, runs[1])
         with f.when(f.compare("eq", a["skips"], ROW_SKIPS)):
-            pitch = a["result_row_pitch"]
-            top = f.minimum(f.div(first, pitch), f.sub(box.count[2], 1))
-            bottom = f.minimum(f.div(last, pitch), f.sub(box.count[2], 1))
-            # Bounds of what all taps read, in input rows: offsets are known rounded down to the step.
-            low = f.mul(f.add(f.add(box.start[2], top), a["low_h"]), a["in_step_h"])
-            reach = f.add(f.add(a["low_h"], a["reach_h"]), 1)
-            high = f.mul(f.add(f.add(box.start[2], bottom), reach), a["in_step_h"])
-            inside = f.both(f.compare("sge", low, 0), f.compare("sle", high, a["in_size_h"]))
-            with f.when(f.negate(inside)):
-                start = (*box.start[:2], f.add(box.start[2], top), box.start[3])
-                rows = f.add(f.sub(bottom, top), 1)
-                own = Box(start, (*box.count[:2], rows, box.count[3]))
+            plane, last_plane = (
+                f.minimum(f.div(q, a["result_depth_pitch"]), f.sub(box.count[1], 1)) for q in (first, last)
+            )
+            before = f.mul(plane, a["result_depth_pitch"])
+            top, bottom = (
+                f.minimum(f.div(f.sub(q, before), a["result_row_pitch"]), f.sub(box.count[2], 1))
+                for q in (first, last)
+            )
+            depth, height = f.add(box.start[1], plane), f.add(box.start[2], top)
+            low_rows = f.add(box.start[2], bottom)
+            inside = f.both(_inside(f, a, "d", depth, depth), _inside(f, a, "h", height, low_rows))
+            with f.when(f.both(f.compare("eq", plane, last_plane), f.negate(inside))):
+                start = (box.start[0], depth, height, box.start[3])
+                own = Box(start, (box.count[0], 1, f.add(f.sub(bottom, top), 1), box.count[3]))
                 _search(f, a, own, group, self.tile_room)
                 f.set(pointer, f.at(self.tile_room, 1, I64))
                 f.set(count, f.load_i64(self.tile_room, 0))
         return f.get(pointer, PTR), f.get(count, I64)
+
+
+def _inside(f: Function, a: dict[str, Value], axis: str, first: Operand, last: Operand) -> Value:
+    """Whether all taps of the cells from first to last read the input: bounds, in whole steps."""
+    step = a[f"in_step_{axis}"]
+    low = f.mul(f.add(first, a[f"low_{axis}"]), step)
+    reach = f.add(f.add(a[f"low_{axis}"], a[f"reach_{axis}"]), 1)
+    high = f.mul(f.add(last, reach), step)
+    return f.both(f.compare("sge", low, 0), f.compare("sle", high, a[f"in_size_{axis}"]))
 
 
 def _search(f: Function, a: dict[str, Value], box: Box, group: dict[str, Value], room: Value) -> None:

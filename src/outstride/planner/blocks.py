@@ -50,10 +50,14 @@ class Blocks:
         return prod(self.box)
 
     def result_pitches(self, tile: Tile) -> tuple[int, int, int]:
-        """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them."""
-        _, d, h, w = self.box
+        """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them.
+
+        Of single planes pixels by list come row by row, each row of all images, so that tiles of a border row
+        are full of pixels that leave out the same taps; deeper boxes keep neighbouring rows together.
+        """
+        n, d, h, w = self.box
         if tile.dataflow == "channels":
-            return d * h * w, h * w, w
+            return (w, n * h * w, n * w) if d == 1 else (d * h * w, h * w, w)
         s = self.strip
         return s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]
 

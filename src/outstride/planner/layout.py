@@ -136,13 +136,14 @@ NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
-    rows = plan.axes[1]
-    offsets = [o for g in rows.groups for o in g.offsets]
-    single = plan.blocks.box[:2] == (1, 1) and plan.tile.dataflow != "rows"
-    if single and rows.cells and offsets:
-        last = (rows.cells - 1) * rows.in_step
-        if min(offsets) < 0 or last + max(offsets) >= rows.input_size:
-            return ROW_SKIPS
+    images, planes = plan.blocks.box[:2]
+    apart = {"channels": images == 1 or planes == 1, "pixels": images == planes == 1, "rows": False}
+    if apart[plan.tile.dataflow]:
+        for axis in plan.axes[:2]:
+            offsets = [o for g in axis.groups for o in g.offsets]
+            last = (axis.cells - 1) * axis.in_step
+            if axis.cells and offsets and (min(offsets) < 0 or last + max(offsets) >= axis.input_size):
+                return ROW_SKIPS
     return BOX_SKIPS if _box_skips(plan) else NO_SKIPS
 
 

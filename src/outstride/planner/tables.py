@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, prod
+from operator import itemgetter
 
 from outstride.planner.axes import Axis, Group
 from outstride.planner.blocks import Blocks, Strip, rows_of
@@ -83,9 +84,12 @@ def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
     """Offsets in the strip of a box's pixels, the last repeated up to a whole tile of `rows` pixels."""
     strip = blocks.strip
     n, d, h, w = blocks.box
+    order = [(j, k, i) for j in range(d) for k in range(h) for i in range(n)]
+    if d > 1:
+        order.sort(key=itemgetter(2))
     places = [
         i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] + m
-        for i in range(n) for j in range(d) for k in range(h) for m in range(w)
+        for j, k, i in order for m in range(w)
     ]  # fmt: skip
     places += [places[-1]] * (-len(places) % rows)
     return [p * strip.pixel_pitch for p in places]

@@ -48,6 +48,11 @@ def with_blocks(*languages: str) -> list[Path]:
     return [page for page in PAGES if any(block.language in languages for block in blocks(page))]
 
 
+def to_run() -> list[Path]:
+    """Pages with Python in them; a translation's is the original's (tests/test_site.py), so it runs once."""
+    return [page for page in with_blocks("python", "pycon") if page.parent.name != "zh"]
+
+
 def page_name(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
@@ -58,7 +63,7 @@ def run_doctest(test: doctest.DocTest) -> None:
     assert not result.failed, "".join(report)
 
 
-@pytest.mark.parametrize("page", with_blocks("python", "pycon"), ids=page_name)
+@pytest.mark.parametrize("page", to_run(), ids=page_name)
 def test_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page is read from top to bottom, so its blocks share their names."""
     monkeypatch.chdir(tmp_path)

@@ -299,7 +299,7 @@ def test_random_calls_agree_with_torch(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("channels", [1, 2, 5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_bias_gradient_has_one_order(channels: int, dtype: torch.dtype) -> None:
-    """Law 4 for the one sum that the engine leaves to torch: threads and layouts change no bit."""
+    """Law 4 for the sum that is no contraction: threads and layouts change no bit."""
     generator = torch.Generator().manual_seed(channels)
     grad = torch.randn(3, channels, 150, 160, generator=generator).to(dtype)
     found = []

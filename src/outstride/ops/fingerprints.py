@@ -31,7 +31,6 @@ class Fingerprints:
         size = extent * weight.element_size() if weight.numel() else 0
         shares = 1 if size <= _WHOLE_BYTES else _SHARES
         self._run = kernel("fingerprint", fingerprint_source, machine().instruction_set).alone
-        self._turn = 0
         # Each share has a block and a result of its own: threads that check at the same time write the same
         # values.
         self._shares = []
@@ -40,13 +39,21 @@ class Fingerprints:
             block = array("q", [0] * len(FINGERPRINT_INDEX))
             block[_DATA], block[_SIZE], block[_FIRST], block[_STEP] = weight.data_ptr(), size, share, shares
             block[_RESULT] = address(result)
-            self._run(address(block))
-            self._shares.append((block, address(block), result, result.tobytes()))
+            self._shares.append((block, address(block), result))
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the fingerprints again: the memory has changed, and that is known."""
+        self._turn = 0
+        self._marks = [self._taken(turn) for turn in range(len(self._shares))]
 
     def hold(self) -> bool:
         """Whether the memory still has the fingerprint whose turn it is."""
         turn = self._turn
         self._turn = turn + 1 if turn + 1 < len(self._shares) else 0
-        _, block, result, mark = self._shares[turn]
+        return self._taken(turn) == self._marks[turn]
+
+    def _taken(self, turn: int) -> bytes:
+        _, block, result = self._shares[turn]
         self._run(block)
-        return result.tobytes() == mark
+        return result.tobytes()

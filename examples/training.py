@@ -61,6 +61,9 @@ class Training:
                 for number in range(0 if self.interrupted else steps):
                     losses.append(step(number))
                     bar.update(task, advance=1, loss=losses[-1])
+                    # Where nobody watches a bar, a line every tenth.
+                    if bar.disable and (number + 1) * 10 // steps > number * 10 // steps:
+                        screen.print(f"{name}: {number + 1}/{steps}  loss {losses[-1]:.4g}")
             except KeyboardInterrupt:
                 self.interrupted = True
                 screen.print(f"{name}: interrupted after {len(losses)} of {steps} steps, the rest goes on")

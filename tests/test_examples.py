@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from outstride.cli import main as outstride_command
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 Told = Callable[[str], list[str]]
 
 
 def script(name: str) -> Any:
-    """A script as a module."""
+    """A script as a module; those beside it can be imported, as when it is run."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
     path = EXAMPLES / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
     assert spec is not None
@@ -124,3 +131,77 @@ def test_the_kernel_of_the_tutorial_is_learned(told: Told) -> None:
     left, right = (float(value) for value in learned.removeprefix("learned [").rstrip("]").split(", "))
     assert abs(left - 1) < 0.1
     assert abs(right + 1) < 0.1
+
+
+def run(name: str, out: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [name, "--out", str(out), *arguments])
+    script(name).main()
+
+
+def sharp(picture: Path) -> bool:
+    """Whether there is something on a picture."""
+    return float(np.asarray(Image.open(picture).convert("L")).std()) > 10
+
+
+SCRIPTS = ("learn_kernel", "learned_kernels", "segmentation", "text_cnn")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_runs_and_saves_its_picture(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(name, tmp_path / "new", monkeypatch, "--quick")
+    assert sharp(tmp_path / "new" / f"{name}.png")
+    told = capsys.readouterr().out
+    assert f"saved: {tmp_path / 'new' / name}.png" in told
+    assert "held-out" in told or "mean IoU" in told
+
+
+def test_every_example_is_run() -> None:
+    assert sorted([*SCRIPTS, "training"]) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+def test_sobel_and_gauss_are_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("learn_kernel", tmp_path, monkeypatch, "--steps", "20")
+    told = capsys.readouterr().out
+    found = {name: float(value) for name, value in re.findall(r"(\w+): held-out .* within (\S+)", told)}
+    assert sorted(found) == ["Gauss", "Sobel"]
+    assert max(found.values()) < 0.01
+
+
+def test_interruption_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = script("training")
+    loop = training.Training()
+
+    def step(number: int) -> float:
+        if number == 3:
+            raise KeyboardInterrupt
+        return float(number)
+
+    assert loop.run("counting", 10, step) == [0, 1, 2]
+    assert loop.run("afterwards", 10, step) == []
+    assert "counting: interrupted after 3 of 10 steps" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        loop.exit()
+    assert stop.value.code == 130
+
+
+def test_bad_steps_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("learn_kernel", tmp_path, monkeypatch, "--steps", "0")
+    assert stop.value.code == 2
+    assert "'--steps' must be at least 1: got 0; legal: 1 or more" in capsys.readouterr().err
+
+
+def test_the_saved_first_layer_is_drawn_by_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("learned_kernels", tmp_path, monkeypatch, "--quick")
+    with pytest.raises(SystemExit) as stop:
+        outstride_command(["kernels", str(tmp_path / "learned_kernels.pt"), "--out", str(tmp_path / "k.png")])
+    assert stop.value.code == 0
+    assert sharp(tmp_path / "k.png")

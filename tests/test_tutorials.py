@@ -5,7 +5,9 @@ The definition itself is held to the same figures in test_mission_reference.py; 
 
 from __future__ import annotations
 
+import sysconfig
 from math import floor
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 import outstride
 from outstride import ConvSpec, artifacts, convert, functional, geometry, nn, reference
 from outstride.errors import OutstrideError
+from tests.test_examples import script
 from tests.tolerance import assert_same_bits
 
 X3 = torch.arange(9.0).view(1, 1, 3, 3)
@@ -460,3 +463,90 @@ def test_b15_what_helps() -> None:
     found, told = board(layer, 2), artifacts.ripple(layer).value
     assert found > 0.1
     assert told == pytest.approx(found, rel=0.35)
+
+
+def test_b16_an_encoder_decoder_with_transposed_convolutions_segments() -> None:
+    example = script("segmentation")
+    learned, unseen = example.scenes()
+    x, labels = unseen.draw(2, 64, np.random.default_rng(0))
+    assert x.shape == (2, 3, 64, 64)
+    assert {int(c) for c in labels.unique()} <= set(range(11))
+    for name, upsampler in example.UPSAMPLERS.items():
+        model = example.EncoderDecoder(upsampler).eval()
+        assert model(x).shape == (2, 11, 64, 64), name
+    # The bilinear start is bilinear enlargement, away from the border, where torch's has no zeros beyond.
+    start = example.bilinear_(nn.ConvTranspose2d(3, 3, 4, stride=2, padding=1))
+    enlarged = F.interpolate(x, scale_factor=2, mode="bilinear")
+    assert (start(x) - enlarged)[..., 1:-1, 1:-1].abs().max() < 1e-5
+    model, losses = example.train("transposed, bilinear start", learned, 8, 0, example.Training())
+    assert len(losses) == 8
+    assert sum(losses[-3:]) < sum(losses[:3])
+
+
+@pytest.mark.slow
+def test_b16_a_trained_network_finds_the_digits() -> None:
+    example = script("segmentation")
+    learned, unseen = example.scenes()
+    x, labels = unseen.draw(12, 128, np.random.default_rng(1))
+    name = "transposed, bilinear start"
+    model, losses = example.train(name, learned, example.STEPS, 0, example.Training())
+    told = example.judge(name, model, losses, x, labels)
+    assert told.accuracy > float((labels == 0).float().mean()) + 0.05
+    assert told.mean_iou > 0.4
+
+
+def test_b17_the_text_network_is_the_tutorials() -> None:
+    example = script("text_cnn")
+    torch.manual_seed(0)
+    model = example.TextCNN(words=50, classes=15)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in model.named_children():
+        module.register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape)}))
+    words = torch.randint(50, (3, example.LENGTH))
+    model.eval()
+    assert model(words).shape == (3, 15)
+    assert shapes["embedding"] == (3, 100, 48)
+    assert shapes["first"] == (3, 64, 97, 1)  # VALID: 100 - 4 + 1 places, the width used up
+    assert shapes["pool"] == (3, 64, 49, 1)  # SAME: ceil(97 / 2)
+    assert shapes["second"] == (3, 64, 46, 1)  # the filters as width: VALID over 49 places
+    # The pooling is TensorFlow's: three elements of border in all, one before and two behind.
+    line = drawn(1, 1, 97, 1)
+    bordered = F.pad(line, (0, 0, 1, 2), value=float("-inf"))
+    assert (49 - 1) * 2 + 4 - 97 == 3
+    assert_same_bits(model.pool(line), F.max_pool2d(bordered, (4, 1), (2, 1)))
+    answer = model.predict(words)
+    assert answer["class"].tolist() == answer["prob"].argmax(1).tolist()
+    assert float((answer["prob"].sum(1) - 1).abs().max()) < 1e-5
+
+
+def trained_text_network(steps: int) -> tuple[float, float, float]:
+    """Held-out accuracy of the network, of the largest class, and of the linear baseline."""
+    example = script("text_cnn")
+    torch.manual_seed(0)
+    found = example.corpus(Path(sysconfig.get_paths()["stdlib"]))
+    assert len(found.names) == 15
+    learned, unseen = found.split(0.25, 0)
+    assert not {found.texts[i] for i in learned} & {found.texts[i] for i in unseen}
+    texts, labels = [found.texts[i] for i in learned], [found.labels[i] for i in learned]
+    held, truth = [found.texts[i] for i in unseen], [found.labels[i] for i in unseen]
+    vocabulary = example.Vocabulary(texts)
+    model = example.TextCNN(len(vocabulary), 15)
+    words = vocabulary.encode(texts)
+    losses = example.train(model, words, torch.tensor(labels), steps, 0, example.Training())
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    right = float((model.predict(vocabulary.encode(held))["class"] == torch.tensor(truth)).float().mean())
+    most = max(truth.count(label) for label in range(15)) / len(truth)
+    return right, most, example.linear_baseline(texts, labels, held, truth)
+
+
+def test_b17_it_learns_from_real_text() -> None:
+    right, most, _ = trained_text_network(60)
+    assert right > most
+
+
+@pytest.mark.slow
+def test_b17_trained_in_full_it_knows_most_docstrings() -> None:
+    right, most, linear = trained_text_network(2000)
+    assert right > 0.7 > most
+    # A linear classifier on word counts is better on so little text; nobody should be told otherwise.
+    assert linear > right - 0.05

@@ -227,6 +227,16 @@ def test_vectors_may_be_read_only_strided_or_columns() -> None:
     with torch.autocast("cpu"):
         assert_same_bits(tensor(operator @ x), expected)
     assert x.flags.writeable
+    assert (operator @ np.ones((len(x), 0))).shape == (operator.shape[0], 0)
+
+
+def test_sizes_may_come_in_any_form_and_weights_under_any_default_device() -> None:
+    layer = torch.nn.Conv2d(1, 2, 3)
+    sizes: list[Any] = [(8, 9), [8, 9], torch.Size([8, 9]), np.array([8, 9]), iter((8, 9))]
+    assert {ConvOperator(layer, size).shape for size in sizes} == {(2 * 6 * 7, 72)}
+    with torch.device("meta"):
+        operator = ConvOperator(ConvSpec("conv", (2,)), 3, weight=[[[1, 2]]], bias=[3])
+        assert (operator @ np.ones(3) + operator.offset).tolist() == [6, 6]
 
 
 def test_the_operator_keeps_its_weights_and_copies() -> None:
@@ -382,6 +392,18 @@ def test_windows_that_do_not_overlap_have_the_singular_values_of_the_kernel_matr
     assert abs(operator.condition_number() - own[0] / own[-1]) < 1e-10
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
+def test_long_signals_have_their_singular_values_told_apart(scale: float) -> None:
+    """The tridiagonal Toeplitz matrix: eigenvalues 3 + 2 cos(j pi / (n + 1)), the ends 6e-7 apart."""
+    n = 4000
+    spec = ConvSpec("conv", (3,), padding=1)
+    operator = ConvOperator(spec, n, weight=scale * np.array([[[1.0, 3, 1]]]))
+    every = 3 + 2 * np.cos(np.arange(1, n + 1) * np.pi / (n + 1))
+    assert every[0] - every[1] < 2e-6
+    for which in ("largest", "smallest"):
+        assert_singular_values(operator.singular_values(3, which) / scale, every, which)
+
+
 def test_operator_norm_is_not_the_norm_of_the_reshaped_weight() -> None:
     """What spectral_norm divides by is the largest singular value of another matrix."""
     torch.manual_seed(0)
@@ -469,9 +491,18 @@ class TestPyLops:
 def refusals() -> Sequence[tuple[str, Any, type[Exception], str]]:
     conv, spec = torch.nn.Conv2d(2, 4, 3), ConvSpec("conv", (3, 3))
     weight = np.ones((4, 2, 3, 3))
+    bad = torch.nn.Conv2d(2, 4, 3)
+    torch.nn.init.constant_(bad.weight, float("nan"))
     return [
         ("no layer", lambda: ConvOperator(torch.nn.Linear(2, 2), 8), ArgumentError, "'layer' must be"),
         ("pooling", lambda: ConvOperator(torch.nn.MaxPool2d(2), 8), ArgumentError, "'layer' must be"),
+        (
+            "meta",
+            lambda: ConvOperator(torch.nn.Conv2d(2, 4, 3, device="meta"), 8),
+            ArgumentError,
+            "'weight' must be known",
+        ),
+        ("nan", lambda: ConvOperator(bad, 8).singular_values(), ArgumentError, "finite weights"),
         ("lazy", lambda: ConvOperator(torch.nn.LazyConv2d(4, 3), 8), ArgumentError, "'weight' must be known"),
         ("no weight", lambda: ConvOperator(spec, 8), ArgumentError, r"\(out_channels, in_channels, 3, 3\)"),
         ("two weights", lambda: ConvOperator(conv, 8, weight=weight), ArgumentError, "must be left out"),

@@ -97,8 +97,8 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
     def offset(self) -> Array:
         """The layer's affine part (rows,): its bias at every output, zeros where it has none."""
         channels, *size = self.output_shape
-        bias = torch.zeros(channels) if self._bias is None else self._bias.double()
-        return np.repeat(bias.numpy(), prod(size)).astype(self.dtype)
+        bias = np.zeros(channels) if self._bias is None else self._bias.double().numpy()
+        return np.repeat(bias, prod(size)).astype(self.dtype)
 
     def to_layer(self) -> torch.nn.Module:
         """Return a layer of ``outstride.nn`` with copies of the weights that computes A x + offset.
@@ -188,7 +188,7 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
             one, about 1e-16 of it.
 
         Raises:
-            ArgumentError: k or which is outside its range.
+            ArgumentError: an argument is outside its range, or a weight is not finite.
             UnsupportedError: the iteration does not reach the tolerance, or "smallest", which needs a sparse
                 factorisation, is asked of too large a layer.
 
@@ -208,6 +208,10 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
         if not 0 < tolerance < 1:
             raise ArgumentError(
                 f"'tolerance' must be a part of a value: got tolerance={tolerance!r}; legal: above 0, below 1"
+            )
+        if not bool(self._map.weight.isfinite().all()):
+            raise ArgumentError(
+                f"'layer' must have finite weights: {self.spec!r} has others; legal: no inf and no nan"
             )
         return spectrum.singular_values(self._map_in(torch.float64), k, which, tolerance)
 
@@ -279,10 +283,12 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
         layer_map = self._map_in(_TORCH[dtype])
         shape = layer_map.input_shape if forward else layer_map.output_shape
         # A copy: torch asks for memory that may be written, and a solver's vectors are its own.
-        batch = torch.from_numpy(np.array(columns.T, dtype, order="C")).reshape(-1, *shape)
+        batch = torch.from_numpy(np.array(columns.T, dtype, order="C")).reshape(
+            -1 if columns.size else 0, *shape
+        )
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             found = layer_map.forward(batch) if forward else layer_map.backward(batch)
-        back: Array = found.reshape(len(batch), -1).numpy().T
+        back: Array = found.flatten(1).numpy().T
         return back
 
     def _map_in(self, dtype: torch.dtype) -> LayerMap:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
@@ -45,11 +46,9 @@ class LayerMap:
         output_size: geometry.SizesLike | None,
     ) -> LayerMap:
         """The map of a layer that knows its channels."""
-        resolved = geometry.resolve(spec, input_size, output_size)
-        outs = geometry.output_size(resolved, input_size)
-        each = input_size if isinstance(input_size, Iterable) else (input_size,) * spec.nd
-        ins = tuple(map(int, each))
-        return cls(resolved, ins, outs, weight)
+        given = tuple(input_size) if isinstance(input_size, Iterable) else (input_size,) * spec.nd
+        resolved = geometry.resolve(spec, given, output_size)
+        return cls(resolved, tuple(map(int, given)), geometry.output_size(resolved, given), weight)
 
     @property
     def transposed(self) -> bool:
@@ -159,10 +158,11 @@ def described(layer: object, weight: object, bias: object) -> tuple[ConvSpec, Te
             f"'layer' must be a convolution or a transposed convolution, which are linear and have weights: "
             f"got {spec!r}; legal: Conv1d, 2d, 3d and ConvTranspose1d, 2d, 3d"
         )
-    if weight is None or isinstance(weight, UninitializedParameter):
+    unknown = weight is None or isinstance(weight, UninitializedParameter)
+    if unknown or (isinstance(weight, Tensor) and weight.is_meta):
         raise ArgumentError(
             f"'weight' must be known: got none for {spec!r}; legal: an array of shape "
-            f"{_named_weight_shape(spec)}, or a layer that has seen its first input"
+            f"{_named_weight_shape(spec)}, or a layer that holds its own"
         )
     kept = _copied("weight", weight)
     spec = _with_channels(spec, kept)
@@ -211,7 +211,8 @@ def to_module(layer_map: LayerMap, bias: Tensor | None) -> torch.nn.Module:
 
 def _copied(name: str, value: object) -> Tensor:
     """A copy on the CPU, so that training the layer does not change the operator under a solver."""
-    tensor = torch.as_tensor(value).detach().to("cpu")
+    # Lists become doubles, as in NumPy.
+    tensor = value.detach().to("cpu") if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
     if tensor.dtype in _EXACT_INTEGERS:
         tensor = tensor.double()
     if not tensor.is_floating_point():

@@ -14,6 +14,8 @@ html_title = f"outstride {version}"
 html_theme = "furo"
 html_copy_source = False
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["width.css"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["decisions/0000-template.md"]
@@ -24,7 +26,7 @@ copybutton_prompt_is_regexp = True
 
 autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False  # torch's own texts belong to torch's site
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 python_maximum_signature_line_length = 90
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Law", "Source"]
@@ -35,9 +37,8 @@ _LITERAL = re.compile(r"``.*?``")
 _MARKUP = re.compile(r"[*|\\]|(?<=\w)_(?!\w)")
 
 
-def _plain(*event: Any) -> None:
-    """Rewrite a docstring's lines, the event's last argument, in place."""
-    lines = event[-1]
+def _plain(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
+    """Rewrite a docstring's lines in place."""
     result: list[str] = []
     example = section = False
     for line in lines:
@@ -52,6 +53,7 @@ def _plain(*event: Any) -> None:
         else:
             result.append(line if example else _escaped(line))
     lines[:] = result
+    _sentences[name] = result
 
 
 def _escaped(line: str) -> str:
@@ -62,5 +64,15 @@ def _escaped(line: str) -> str:
     return "".join([*pieces, _MARKUP.sub(r"\\\g<0>", line[start:])])
 
 
+_sentences: dict[str, list[str]] = {}
+
+
+def _keep(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:  # noqa: ARG001
+    """Napoleon takes what stands before a colon in a property's sentence for its type: keep the sentence."""
+    if what in ("attribute", "data", "property"):
+        lines[:] = _sentences.pop(name, lines)
+
+
 def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", _plain, priority=100)
+    app.connect("autodoc-process-docstring", _keep, priority=900)  # napoleon's is 500

@@ -78,6 +78,13 @@ class Function:
             return Value("", "void")
         return self.emit(result, f"call {result} @{name}({words})")
 
+    def load_first(self, type_: str, base: Value, index: int) -> Value:
+        """Entry `index` of a table of 8-byte entries, loaded before all else; `base` is a parameter."""
+        pointer, name = self._fresh(), self._fresh()
+        self._entry.append(f"  {pointer} = getelementptr inbounds i64, ptr {base.name}, i64 {index}")
+        self._entry.append(f"  {name} = load {type_}, ptr {pointer}, align 8")
+        return Value(name, type_)
+
     def prefetch(self, pointer: Value, *, write: bool = False) -> None:
         """Ask for the cache line at an address that will be read or written soon; any address will do."""
         self.call("void", "llvm.prefetch.p0", pointer, f"i32 {int(write)}", "i32 3", "i32 1")

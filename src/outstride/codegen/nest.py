@@ -15,19 +15,19 @@ from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.results import write_function
 from outstride.codegen.strip import pack_function
-from outstride.codegen.taps import Taps
+from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
 from outstride.planner.recipe import DATAFLOWS, Recipe
 
 
 def gather_source(recipe: Recipe) -> str:
-    """The LLVM IR of a recipe's kernel: `pack`, `write`, `chunk`, `task` and the entry point `run`."""
+    """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
-        pack_function(recipe, e, lanes, INDEX), write_function(recipe, e, lanes, INDEX), _chunk(e), _task(e),
-        take_tasks(INDEX),
+        search(), tile_runs(), pack_function(recipe, e, lanes, INDEX),
+        write_function(recipe, e, lanes, INDEX), _chunk(e), _task(e), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")
 
@@ -47,7 +47,7 @@ def _task(e: Element) -> Function:
     weights = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
     absent = f.emit("i1", f"icmp eq ptr {a['bias_at'].name}, null")
     bias = f.select(absent, Value("null", PTR), f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage))
-    Taps.at(f, a, strip).find(f, a, box)
+    Taps.at(f, a, strip).find(f, a, block, box)
     first_chunk = f.mul(part, a["chunks_per_task"])
     last_chunk = f.minimum(f.add(first_chunk, a["chunks_per_task"]), a["chunks"])
     with f.loop(0, a["passes"]) as number_of_pass:
@@ -91,7 +91,7 @@ def _chunk(e: Element) -> Function:
             w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(full_blocks, rest_channels, full_block, resume, taps, runs)
+            kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, runs)
             _channels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
@@ -100,8 +100,10 @@ def _chunk(e: Element) -> Function:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """What every tile of a pass is told about the sum: channel blocks, whether to resume, runs of taps."""
+    """What every tile of a pass is told about the sum: its group, channel blocks, whether to resume, taps."""
 
+    block: Value
+    group: Value
     full_blocks: Operand
     rest_channels: Operand
     block_pitch: Operand
@@ -139,7 +141,7 @@ def _channels_tiles(
     with f.loop(0, _times(f, a, "channels", end), a["tile_rows"]) as i:
         listed, out = f.at(a["pixel_at"], i, "i32"), f.at(row, i, e.accumulator)
         last = f.sub(f.add(i, a["tile_rows"]), 1)
-        runs = kernel.taps.of_tile(f, a, g, box, i, last, kernel.runs)
+        runs = kernel.taps.of_tile(f, a, kernel.block, kernel.group, box, i, last, kernel.runs)
         _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
 
 
@@ -162,7 +164,7 @@ def _pixels_tiles(
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         out = f.at(row, place, e.accumulator)
         last = f.sub(f.add(q, a["tile_pixels"]), 1)
-        runs = kernel.taps.of_tile(f, a, g, box, q, last, kernel.runs)
+        runs = kernel.taps.of_tile(f, a, kernel.block, kernel.group, box, q, last, kernel.runs)
         _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out, runs)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from outstride.codegen import elements
 from outstride.codegen.elements import ELEMENTS, Element
-from outstride.codegen.ir import I64, Function, Operand, Value
+from outstride.codegen.ir import I64, Function, Operand, Value, vector_type
 from outstride.codegen.transpose import transpose
 
 
@@ -30,6 +30,8 @@ class Block:
 def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], block: Block) -> None:
     """Emit the loops over squares of rows by weights."""
     lanes = 64 // e.accumulator_bytes
+    # The turned square waits in memory, so that what becomes of a column is written, and compiled, once.
+    turned = f.variable(f"[{lanes * lanes} x {e.accumulator}]")
     joined = f.compare("eq", a["w_stride_c"], a["kernel"])
     length = f.select(joined, f.mul(block.count, a["kernel"]), a["kernel"])
     segments = f.select(joined, 1, block.count)
@@ -51,13 +53,16 @@ def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Valu
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))
         room = f.sub(a["width"], r)
         for j, column in enumerate(transpose(f, vectors, lanes)):
-            with f.when(f.compare("slt", f.add(first, j), length)):
-                c, k = f.get(channel, I64), f.get(place, I64)
-                _store(f, e, lanes, a, g, block, column, r, room, c, k)
-                following = f.add(k, 1)
-                wraps = f.compare("eq", following, a["kernel"])
-                f.set(place, f.i64(f.select(wraps, 0, following)))
-                f.set(channel, f.i64(f.add(c, f.word(wraps))))
+            f.store(column, f.at(turned, j * lanes, e.accumulator), 64)
+        with f.loop(0, f.minimum(lanes, f.sub(length, first))) as j:
+            at = f.at(turned, f.mul(j, lanes), e.accumulator)
+            column = f.load(vector_type(lanes, e.accumulator), at, 64)
+            c, k = f.get(channel, I64), f.get(place, I64)
+            _store(f, e, lanes, a, g, block, column, r, room, c, k)
+            following = f.add(k, 1)
+            wraps = f.compare("eq", following, a["kernel"])
+            f.set(place, f.i64(f.select(wraps, 0, following)))
+            f.set(channel, f.i64(f.add(c, f.word(wraps))))
 
 
 def _store(

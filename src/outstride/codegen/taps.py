@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
-from outstride.codegen.box import Box
+from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
+from outstride.codegen.box import BOX, Box
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.codegen.tasks import read_arguments
 from outstride.planner.layout import ROW_SKIPS
@@ -38,43 +38,69 @@ class Taps:
         runs = f.select(skips, found, group["runs_at"])
         return f.at(runs, 1, I64), f.load_i64(runs, 0)
 
-    def find(self, f: Function, a: dict[str, Value], box: Box) -> None:
+    def find(self, f: Function, a: dict[str, Value], block: Value, box: Box) -> None:
         """Emit the search for the runs of every group, where the plan asks for it."""
         with f.when(f.compare("ne", a["skips"], 0)), f.loop(0, a["phase_groups"]) as index:
-            entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
-            group = read_arguments(f, entry, GROUP_INDEX)
-            _search(f, a, box, group, f.at(self.room, group["runs_offset"], I64))
+            group = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
+            room = f.at(self.room, f.load_i64(group, GROUP_INDEX["runs_offset"]), I64)
+            f.run("search", block, group, room, *box.numbers)
 
     def of_tile(
-        self, f: Function, a: dict[str, Value], group: dict[str, Value], box: Box, first: Operand,
+        self, f: Function, a: dict[str, Value], block: Value, group: Value, box: Box, first: Operand,
         last: Operand, runs: tuple[Value, Value],
     ) -> tuple[Value, Value]:  # fmt: skip
-        """The runs of a tile over the results from `first` to `last`: those of its rows, or the box's.
-
-        Only tiles within one plane that read across the input's border look for runs of their own.
-        """
-        pointer, count = f.variable(PTR, runs[0]), f.variable(I64, Value("0", I64))
-        f.set(pointer, runs[0])
-        f.set(count, runs[1])
+        """The runs of a tile over the results from `first` to `last`: its own, or those given."""
+        found = f.variable(I64, Value("-1", I64))
+        f.set(found, Value("-1", I64))
         with f.when(f.compare("eq", a["skips"], ROW_SKIPS)):
-            plane, last_plane = (
-                f.minimum(f.div(q, a["result_depth_pitch"]), f.sub(box.count[1], 1)) for q in (first, last)
-            )
-            before = f.mul(plane, a["result_depth_pitch"])
-            top, bottom = (
-                f.minimum(f.div(f.sub(q, before), a["result_row_pitch"]), f.sub(box.count[2], 1))
-                for q in (first, last)
-            )
-            depth, height = f.add(box.start[1], plane), f.add(box.start[2], top)
-            low_rows = f.add(box.start[2], bottom)
-            inside = f.both(_inside(f, a, "d", depth, depth), _inside(f, a, "h", height, low_rows))
-            with f.when(f.both(f.compare("eq", plane, last_plane), f.negate(inside))):
-                start = (box.start[0], depth, height, box.start[3])
-                own = Box(start, (box.count[0], 1, f.add(f.sub(bottom, top), 1), box.count[3]))
-                _search(f, a, own, group, self.tile_room)
-                f.set(pointer, f.at(self.tile_room, 1, I64))
-                f.set(count, f.load_i64(self.tile_room, 0))
-        return f.get(pointer, PTR), f.get(count, I64)
+            f.run("tile_runs", block, group, self.tile_room, *box.numbers, first, last)
+            f.set(found, f.load_i64(self.tile_room, 0))
+        count = f.get(found, I64)
+        own = f.compare("sge", count, 0)
+        return f.select(own, f.at(self.tile_room, 1, I64), runs[0]), f.i64(f.select(own, count, runs[1]))
+
+
+def tile_runs() -> Function:
+    """`tile_runs(block, group, room, box, first, last)`: a tile's own runs, or a count of -1.
+
+    Only tiles within one plane that read across the input's border have runs of their own.
+    """
+    head = [("block", PTR), ("group", PTR), ("room", PTR)]
+    f = Function("tile_runs", [*head, *BOX, ("first", I64), ("last", I64)], internal=True)
+    block, group, room, *numbers, first, last = f.parameters
+    a = read_arguments(f, block, INDEX)
+    box = Box.of(numbers)
+    f.store(Value("-1", I64), room, 8)
+    plane, last_plane = (
+        f.minimum(f.div(q, a["result_depth_pitch"]), f.sub(box.count[1], 1)) for q in (first, last)
+    )
+    before = f.mul(plane, a["result_depth_pitch"])
+    top, bottom = (
+        f.minimum(f.div(f.sub(q, before), a["result_row_pitch"]), f.sub(box.count[2], 1))
+        for q in (first, last)
+    )
+    depth, height, low_row = (f.add(box.start[i], q) for i, q in ((1, plane), (2, top), (2, bottom)))
+    inside = f.both(_inside(f, a, "d", depth, depth), _inside(f, a, "h", height, low_row))
+    with f.when(f.both(f.compare("eq", plane, last_plane), f.negate(inside))):
+        start = (box.start[0], depth, height, box.start[3])
+        count = (box.count[0], 1, f.add(f.sub(bottom, top), 1), box.count[3])
+        f.run("search", block, group, room, *Box(start, count).numbers)
+    return f
+
+
+def search() -> Function:
+    """`search(block, group, room, box)`: the runs of a group that the cells of a box can use."""
+    f = Function("search", [("block", PTR), ("group", PTR), ("room", PTR), *BOX], internal=True)
+    block, group, room, *numbers = f.parameters
+    a = read_arguments(f, block, INDEX)
+    offsets = f.load(PTR, f.at(group, GROUP_INDEX["tap_offsets_at"], I64), 8)
+    f.store(Value("0", I64), room, 8)
+    before = f.variable(I64, Value("0", I64))
+    with f.loop(0, f.load_i64(group, GROUP_INDEX["taps"])) as tap:
+        useful = _useful(f, a, Box.of(numbers), offsets, tap)
+        _extend(f, room, tap, useful, before)
+        f.set(before, useful)
+    return f
 
 
 def _inside(f: Function, a: dict[str, Value], axis: str, first: Operand, last: Operand) -> Value:
@@ -84,17 +110,6 @@ def _inside(f: Function, a: dict[str, Value], axis: str, first: Operand, last: O
     reach = f.add(f.add(a[f"low_{axis}"], a[f"reach_{axis}"]), 1)
     high = f.mul(f.add(last, reach), step)
     return f.both(f.compare("sge", low, 0), f.compare("sle", high, a[f"in_size_{axis}"]))
-
-
-def _search(f: Function, a: dict[str, Value], box: Box, group: dict[str, Value], room: Value) -> None:
-    """Emit the search for the runs of a group that the cells of a box can use."""
-    f.store(Value("0", I64), room, 8)
-    before = f.variable(I64, Value("0", I64))
-    f.set(before, Value("0", I64))
-    with f.loop(0, group["taps"]) as tap:
-        useful = _useful(f, a, box, group["tap_offsets_at"], tap)
-        _extend(f, room, tap, useful, before)
-        f.set(before, useful)
 
 
 def _useful(f: Function, a: dict[str, Value], box: Box, offsets: Value, tap: Operand) -> Value:

@@ -28,8 +28,23 @@ def take_tasks(index: Mapping[str, int]) -> Function:
 
 
 def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[str, Value]:
-    """Every entry of an argument block; what is not used costs nothing."""
+    """The entries of an argument block; of one that the function is given only those that it asks for."""
+    if block in f.parameters:
+        return _Arguments(f, block, index)
     return {
         name: f.load(PTR if name.endswith("_at") else I64, f.at(block, i, I64), 8)
         for name, i in index.items()
     }
+
+
+class _Arguments(dict[str, Value]):
+    """Loads an entry, at the function's beginning, when it is first asked for: most functions need few."""
+
+    def __init__(self, f: Function, block: Value, index: Mapping[str, int]) -> None:
+        super().__init__()
+        self._f, self._block, self._index = f, block, index
+
+    def __missing__(self, name: str) -> Value:
+        kind = PTR if name.endswith("_at") else I64
+        self[name] = self._f.load_first(kind, self._block, self._index[name])
+        return self[name]

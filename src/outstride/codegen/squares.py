@@ -54,8 +54,8 @@ def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Valu
         room = f.sub(a["width"], r)
         for j, column in enumerate(transpose(f, vectors, lanes)):
             f.store(column, f.at(turned, j * lanes, e.accumulator), 64)
-        with f.loop(0, f.minimum(lanes, f.sub(length, first))) as j:
-            at = f.at(turned, f.mul(j, lanes), e.accumulator)
+        with f.loop(0, f.minimum(lanes, f.sub(length, first))) as number:
+            at = f.at(turned, f.mul(number, lanes), e.accumulator)
             column = f.load(vector_type(lanes, e.accumulator), at, 64)
             c, k = f.get(channel, I64), f.get(place, I64)
             _store(f, e, lanes, a, g, block, column, r, room, c, k)

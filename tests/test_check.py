@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import outstride
 from outstride import check
+from outstride.cli import main
 from outstride.errors import ArgumentError, ShapeError
 from outstride.inspection import Report
 from outstride.inspection.figures import LayerFigures
@@ -188,7 +189,7 @@ def chains(draw: st.DrawFn) -> nn.Module:
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
-@given(chains(), st.integers(40, 90))
+@given(chains(), st.integers(110, 160))
 def test_field_of_a_random_chain_is_what_nan_shows(model: nn.Module, size: int) -> None:
     model = positive(model)
     try:
@@ -568,6 +569,49 @@ def test_the_engine_serves_what_accelerate_serves() -> None:
     assert engine == ["served", "Own computes in its own way", "called as a function, not as a layer"]
     whole = quick(nn.Conv2d(1, 1, 3).to(torch.complex64), 1, 1, 16, 16)
     assert whole.layers[0].engine == "the engine computes float32, float64, bfloat16, float16, not complex64"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ConvTranspose2d(64, 32, 3, stride=2, padding=1)", "--input", "1,64,32,32"], "1x32x63x63"),
+        (["MaxPool2d(3, padding=1)", "--input", "1x3x9x9", "--no-sizes"], "not looked for"),
+        (["torch.nn:Identity", "--input", "1,3,9,9"], "output:         "),
+    ],
+)
+def test_the_verb_prints_the_report(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["check", *arguments])
+    assert stop.value.code == 0
+    assert words in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["check", *arguments, "--json"])
+    assert set(json.loads(capsys.readouterr().out)) >= {"layers", "sizes", "halo", "multiply_adds"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing", "--input", "1,3"], "'MODEL' must be a layer or name a model"),
+        (["Conv2d(3, 8, 3)", "--input", "abc"], "'--input' must be whole numbers"),
+        (["Conv2d(3, 8, 3)"], "Missing option"),
+        (["Conv2d(3, 8, 3)", "--input", "1,4,9,9"], "'model' must run at 'input_shape'"),
+        (["no.such:model", "--input", "1,3,9,9"], "'MODEL' must name a callable that works"),
+        (["ConvTranspose2d(2, 2, 2, output_padding=3)", "--input", "1,2,3,3"], "'output_padding'"),
+    ],
+)
+def test_the_verb_refuses_in_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["check", *arguments])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2
+    assert captured.out == ""
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
 
 
 def test_the_report_prints_and_becomes_json() -> None:

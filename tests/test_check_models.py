@@ -80,7 +80,7 @@ ARCHITECTURES: dict[str, Expected] = {
         lambda: timm("vit_tiny_patch16_224", depth=2), (1, 3, 224, 224), None, "only 224", ["blocks.0.attn"]
     ),
     "swin_tiny": Expected(
-        lambda: timm("swin_tiny_patch4_window7_224"), (1, 3, 224, 224), None, "only 224", ["layers.3.blocks.0"]
+        lambda: timm("swin_tiny_patch4_window7_224"), (1, 3, 224, 224), None, "only 224", ["layers.3"]
     ),
     "linknet": Expected(lambda: smp("Linknet"), (1, 3, 64, 64), "1", "n = 0 mod 32, from 32"),
     "unet": Expected(lambda: smp("Unet"), (1, 3, 64, 64), "1", "any from 1"),
@@ -142,7 +142,7 @@ PROBED: dict[str, tuple[Make, tuple[int, ...], list[int]]] = {
         lambda: timm("resnetblur18", features_only=True, out_indices=(2,)), (1, 3, 16, 192), [90, 91, 92, 93],
     ),
     "inverted residuals": (
-        lambda: timm("mobilenetv2_050", features_only=True, out_indices=(3,)), (1, 3, 32, 384), [190, 197, 203],
+        lambda: timm("mobilenetv2_050", features_only=True, out_indices=(3,)), (1, 3, 32, 384), [190, 203],
     ),
     "strided, then transposed": (lambda: smp("Linknet"), (1, 3, 32, 1216), [600, 607, 613, 631]),
     "strided, then resized": (lambda: smp("Unet"), (1, 3, 32, 1216), [600, 607, 613, 631]),
@@ -218,7 +218,7 @@ def test_transformers(name: str) -> None:
 )
 def test_every_architecture_is_understood(name: str) -> None:
     model = timm(name)
-    size = model.default_cfg["input_size"][-1]  # type: ignore[index, union-attr, operator]
+    size = int(vars(model)["default_cfg"]["input_size"][-1])
     report = check(model, (1, 3, size, size), sizes=False)
     assert report.not_understood == ()
     assert report.global_layers

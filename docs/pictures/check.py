@@ -6,6 +6,7 @@ Bars are what `outstride.check` declares, dots what a NaN at each pixel shows.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ COLOURS = ("#9ecae1", "#fdd0a2", "#a1d99b", "#dadaeb")
 INK, BAD = "#222222", "#cb181d"
 
 
-def small_unet(up: dict[str, int]) -> nn.Module:
+def small_unet(up: dict[str, Any]) -> nn.Module:
     """Two levels down and up, one skip."""
 
     class Net(nn.Module):
@@ -47,7 +48,7 @@ def measured(model: nn.Module) -> Tensor:
         return torch.isnan(model.double()(x)[:, 0])
 
 
-def draw(axes: Axes, title: str, up: dict[str, int]) -> None:
+def draw(axes: Axes, title: str, up: dict[str, Any]) -> None:
     """Each output's interval, less its own place, so that an aligned field lies evenly about zero."""
     model = small_unet(up)
     report = check(model, (1, 1, SIZE), sizes=False)

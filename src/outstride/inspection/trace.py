@@ -141,7 +141,10 @@ class Runner:
         """
         try:
             return self._trace(shape)
-        except Exception:  # noqa: BLE001 - what torch cannot do without numbers it may refuse in any way
+        except Exception as error:
+            # What torch cannot do without numbers it may refuse in any way; a model that has none stays so.
+            if any(tensor.is_meta for tensor in (*self._original.parameters(), *self._original.buffers())):
+                raise ShapeError(_refusal(shape, error)) from error
             self.device = "cpu"
             self._move()
         try:

@@ -304,7 +304,9 @@ def test_measure_is_the_amplitude_of_a_pure_pattern_and_of_one_whose_sign_change
     sign = np.where(np.indices((128, 128))[1] < 64, 1, -1)
     assert artifacts.measure(0.3 * board * sign, 2).amplitude > 0.25
     assert artifacts.measure(np.full((40, 40), 7.0), 2).amplitude == 0
-    assert artifacts.measure(torch.rand(2, 3, 1, 64), (1, 2)).stride == (1, 2)
+    row = torch.rand(2, 3, 1, 64)
+    assert artifacts.measure(row, (1, 2)).stride == (1, 2)
+    assert artifacts.measure(row + 2 * (torch.arange(64) % 2 - 0.5), (1, 2)).amplitude > 0.9
 
 
 def test_measure_does_not_take_a_slope_for_a_pattern() -> None:

@@ -168,7 +168,8 @@ def _power(segments: Floats, lengths: tuple[int, ...]) -> Floats:
     axes = tuple(range(1, segments.ndim))
     window = np.ones(())
     for length in lengths:
-        window = np.multiply.outer(window, 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length))
+        # Half a step off the usual places: a window of one element must not be zero.
+        window = np.multiply.outer(window, 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(length) + 0.5) / length))
     centred = segments - segments.mean(axes, keepdims=True)
     # |F|^2 / (sum of the window)^2 is a sine's own power; it takes both j and -j, which are both lines.
     spectrum = np.fft.fftn(centred * window, axes=axes)

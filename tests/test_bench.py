@@ -246,7 +246,8 @@ def test_limits_are_of_this_machine() -> None:
 def test_contenders_are_chosen_by_name() -> None:
     assert choose(["torch", "outstride"]) == ["outstride", "torch"]
     assert choose([]) == installed()
-    assert set(choose([], training=True)) <= {name for name in CONTENDERS if CONTENDERS[name].training}
+    assert all("training" in CONTENDERS[name].also for name in choose([], training=True))
+    assert choose(["torch", "jax"], dtype="float16") == ["torch"]
     with pytest.raises(ArgumentError, match="got 'tensorflow'"):
         choose(["torch", "tensorflow"])
     with pytest.raises(ArgumentError, match="able to train: got torch_compile"):
@@ -379,7 +380,10 @@ def test_contest_survives_contenders_that_fail_hang_or_die(contest: Contest, tmp
     assert outcome.flops == 2 * 2 * 3 * 3 * 18 * 2
 
 
-def test_the_slow_give_up_their_turns(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("reference", "turns_of_torch"), [("nobody", 1), ("torch", 5)])
+def test_the_slow_give_up_their_turns_but_torch_as_called_does_not(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, reference: str, turns_of_torch: int
+) -> None:
     seconds = {"outstride": 0.001, "torch": 0.5}
     turns: list[str] = []
 
@@ -387,11 +391,12 @@ def test_the_slow_give_up_their_turns(contest: Contest, monkeypatch: pytest.Monk
         del limit
         if do == "round":
             turns.append(process.contender)
-        answers = {"first_ms": 1, "form": "", "flops": 1, "bytes": 1, "residual": 0, "disturbed": False}
-        return {**answers, "seconds": seconds[process.contender]}
+        answers = {"first_ms": 1, "form": "", "plan": None, "flops": 1, "bytes": 1, "residual": 0}
+        return {**answers, "disturbed": False, "seconds": seconds[process.contender]}
 
     monkeypatch.setattr(Process, "ask", ask)
+    monkeypatch.setattr("outstride.bench.contest.NEVER_GIVES_UP", reference)
     contest.rules = Rules(rounds=5, patience_seconds=0, residuals=False)
     outcome = contest.time({})
-    assert (turns.count("outstride"), turns.count("torch")) == (5, 1)
+    assert (turns.count("outstride"), turns.count("torch")) == (5, turns_of_torch)
     assert outcome.timings["torch"].median_ms == 500

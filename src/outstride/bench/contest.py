@@ -17,8 +17,10 @@ from outstride.bench.process import START_SECONDS, Process, WorkerError
 
 # A thread pool spins for a moment after its last job, on the very cores that the next contender needs.
 QUIET_SECONDS = 0.003
-# Who is so much slower than the fastest gives up the turns that are left, where they are long.
+# Who is so much slower than the fastest gives up the turns that are left, where they are long; but torch as
+# called is a bar of its own and has all its rounds.
 HOPELESS, LONG_SECONDS = 3.0, 0.1
+NEVER_GIVES_UP = "torch"
 # Rounds that somebody else disturbed are made up for, up to so many times the rounds.
 EXTRA_ROUNDS = 2
 EXACT_SECONDS = 120.0
@@ -36,6 +38,7 @@ class Timing:
     form: str | None = None
     residual: float | None = None
     error: str | None = None
+    plan: dict[str, Any] | None = None  # what the engine chose to run
 
     def settle(self, rounds: int) -> None:
         """Fill up with the best of the disturbed rounds where too few were calm."""
@@ -71,12 +74,13 @@ class Timing:
             "residual": self.residual,
             "disturbed_ms": self.disturbed_ms,
             "error": self.error,
+            "plan": self.plan,
         }
         return {name: value for name, value in values.items() if value is not None and value != []}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timing:
-        names = ("rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "error")
+        names = ("rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "error", "plan")
         return cls(**{name: values[name] for name in names if name in values})
 
 
@@ -177,7 +181,7 @@ class _Race:
             reply = self.ask(process, "prepare", PREPARE_SHARE, **self.work)
             if reply is not None:
                 timing = self.timings[process.contender]
-                timing.first_ms, timing.form = reply["first_ms"], reply["form"]
+                timing.first_ms, timing.form, timing.plan = (reply[k] for k in ("first_ms", "form", "plan"))
                 flops, moved = reply["flops"], reply["bytes"]
         wait_for_cores(self.contest.threads, self.rules.patience_seconds)
         peaks, copies = [], []
@@ -214,6 +218,8 @@ class _Race:
         def best(of: Timing) -> float:
             return min([*of.rounds_ms, *of.disturbed_ms], default=float("inf"))
 
+        if timing is self.timings.get(NEVER_GIVES_UP):
+            return False
         mine, fastest = best(timing), min(map(best, self.timings.values()))
         return LONG_SECONDS * 1e3 < mine < float("inf") and mine > HOPELESS * fastest
 

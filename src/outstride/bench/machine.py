@@ -36,7 +36,10 @@ def commit() -> str | None:
     # An environment may lie in somebody else's checkout: only one that tracks this very file is ours.
     if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None
-    return _git("describe", "--always", "--dirty", "--abbrev=10")
+    name = _git("rev-parse", "--short=10", "HEAD")
+    # What is timed is the package: a page that is being written beside it makes no other figures.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", str(Path(__file__).parents[1]))
+    return f"{name}-dirty" if name and changed else name
 
 
 def _git(*arguments: str) -> str | None:

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -36,13 +37,15 @@ def first_call(contender: Contender, work: Work, threads: int) -> dict[str, Any]
 
 
 def memory(contender: Contender, work: Work, threads: int) -> dict[str, Any]:
-    """The highest resident memory during a repeated call, above what lay there before the library came.
+    """The highest resident memory during a repeated call, above what lay there before the layer came.
 
-    The input and the weights lay there; the output is subtracted. What is left is packed weights, scratch
-    and whatever else the library keeps.
+    The library lay there, warm from the same layer on its smallest input, and so did input and weights; the
+    output is subtracted. What is left is packed weights, scratch and whatever else the library keeps.
     """
-    for package in contender.packages:
-        import_module(package)
+    assert work.case is not None
+    least = tuple(d * (k - 1) + 1 for k, d in zip(work.case.kernel_size, work.case.dilation, strict=True))
+    small = replace(work.case, batch=1, input_size=(2,) * work.case.nd if work.case.transposed else least)
+    next(iter(contender.forms(Work({"case": small.to_dict()}, "float32", False), threads))).run()
     _settle()
     before = _resident("VmRSS")
     form = next(iter(contender.forms(work, threads)))

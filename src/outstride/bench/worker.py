@@ -56,7 +56,8 @@ class Worker:
         least = request["round_seconds"]
         self.repetitions = max(1, round(least * 1.2 / best)) if best < LONGEST_ROUND else 1
         assert self.form is not None
-        return {"first_ms": first * 1e3, "form": self.form.name, "flops": work.flops(), "bytes": work.bytes()}
+        facts = {"form": self.form.name, "plan": self.form.plan, "flops": work.flops(), "bytes": work.bytes()}
+        return {"first_ms": first * 1e3, **facts}
 
     def _warm_up(self, dtype: str) -> None:
         """Load the library once, so that the first layer's first call is not charged with it."""

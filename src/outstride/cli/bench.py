@@ -104,7 +104,7 @@ def bench(
         contenders, residuals = contenders or _for_growth(), False
     session = Session(
         threads=_threads(threads or ["1"]),
-        contenders=choose([name.strip() for name in contenders.split(",") if name.strip()], training),
+        contenders=choose([name.strip() for name in contenders.split(",") if name.strip()], training, dtype),
         dtype=dtype,
         training=training,
         rules=Rules(rounds, round_ms / 1e3, limit, residuals, patience),

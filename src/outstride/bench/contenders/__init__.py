@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from shutil import which
 from typing import TYPE_CHECKING, Any
 
-from outstride.errors import ArgumentError
+from outstride.errors import ArgumentError, UnsupportedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a library can do a piece of work: `run` is timed, `read` gives what it computed."""
+    """One way in which a library can do a piece of work: `run` is timed, `read` gives what it computed.
+
+    `plan` says what was chosen to run, where the library tells.
+    """
 
     name: str
     run: Callable[[], Any]
     read: Callable[[Any], tuple[Tensor, ...]]
+    plan: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A library and how it is called; `ours` marks this package's own rows."""
+    """A library and how it is called; `ours` marks this package's own rows.
+
+    `also` says what it is timed on beyond float32 inference: "training", "dtypes".
+    """
 
     name: str
     short: str
@@ -36,7 +43,7 @@ class Contender:
     module: str
     packages: tuple[str, ...] = ()
     ours: bool = False
-    training: bool = False
+    also: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
         """Why it cannot run here, or None."""
@@ -54,34 +61,31 @@ class Contender:
 
     def any_length(self, work: Work, threads: int) -> Callable[[Tensor], Any]:
         """The same layer as a call that takes an input of any length."""
-        call: Callable[[Tensor], Any] = import_module(self.module).any_length(self.name, work, threads)
+        module = import_module(self.module)
+        if not hasattr(module, "any_length"):
+            raise UnsupportedError(f"{self.name} is not timed on changing lengths")
+        call: Callable[[Tensor], Any] = module.any_length(self.name, work, threads)
         return call
 
 
 _HERE, _OURS = "outstride.bench.contenders", ("outstride.nn",)
+_EAGER = f"{_HERE}.eager"
+_ALSO = ("training", "dtypes")
 CONTENDERS = {
     contender.name: contender
     for contender in (
+        Contender("outstride", "ours", "contiguous (NCHW)", _EAGER, _OURS, ours=True, also=_ALSO),
         Contender(
-            "outstride", "ours", "contiguous (NCHW)", f"{_HERE}.eager", _OURS, ours=True, training=True
+            "outstride_channels_last", "ours/last", "channels_last", _EAGER, _OURS, ours=True, also=_ALSO
         ),
+        Contender("torch", "torch", "eager, contiguous (NCHW): as most call it", _EAGER, also=_ALSO),
+        Contender("torch_channels_last", "torch/last", "eager, channels_last", _EAGER, also=_ALSO),
         Contender(
-            "outstride_channels_last",
-            "ours/last",
-            "channels_last",
-            f"{_HERE}.eager",
-            _OURS,
-            ours=True,
-            training=True,
-        ),
-        Contender(
-            "torch", "torch", "eager, contiguous (NCHW): as most call it", f"{_HERE}.eager", training=True
-        ),
-        Contender(
-            "torch_channels_last", "torch/last", "eager, channels_last", f"{_HERE}.eager", training=True
-        ),
-        Contender(
-            "torch_compile", "compile", "torch.compile, frozen: weights prepacked", f"{_HERE}.compiled"
+            "torch_compile",
+            "compile",
+            "torch.compile, frozen: weights prepacked",
+            f"{_HERE}.compiled",
+            also=("dtypes",),
         ),
         Contender(
             "onnxruntime",
@@ -95,7 +99,7 @@ CONTENDERS = {
             "openvino",
             "float32, bound input and output",
             f"{_HERE}.openvino_request",
-            ("openvino",),
+            ("openvino", "onnx"),
         ),
         Contender("jax", "jax", "jax.jit, input and weights on the device", f"{_HERE}.jax_program", ("jax",)),
         Contender(
@@ -105,16 +109,18 @@ CONTENDERS = {
 }
 
 
-def installed(training: bool = False) -> list[str]:
-    """The contenders that can run here, outstride first and torch next."""
+def installed(training: bool = False, dtype: str = "float32") -> list[str]:
+    """The contenders that can do this kind of work here, outstride first and torch next."""
     return [
         name
         for name, contender in CONTENDERS.items()
-        if contender.missing() is None and (contender.training or not training)
+        if contender.missing() is None
+        and ("training" in contender.also or not training)
+        and ("dtypes" in contender.also or dtype == "float32")
     ]
 
 
-def choose(names: Sequence[str], training: bool = False) -> list[str]:
+def choose(names: Sequence[str], training: bool = False, dtype: str = "float32") -> list[str]:
     """The named contenders in their own order, or all that can run here where none is named."""
     unknown = [name for name in names if name not in CONTENDERS]
     if unknown:
@@ -123,10 +129,11 @@ def choose(names: Sequence[str], training: bool = False) -> list[str]:
         reason = CONTENDERS[name].missing()
         if reason is not None:
             raise ArgumentError(f"'contenders' must be able to run here: got {name!r} ({reason}).")
-    able = installed(training)
+    able = installed(training, dtype)
     chosen = [name for name in able if not names or name in names]
     if not chosen:
-        raise ArgumentError(f"'contenders' must be able to train: got {', '.join(names)}.")
+        what = "train" if training else f"compute in {dtype}"
+        raise ArgumentError(f"'contenders' must be able to {what}: got {', '.join(names)}.")
     return chosen
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,12 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
         layout = CHANNELS_LAST[work.input.dim()]
         module = in_layout(copy.deepcopy(work.module), layout)
         yield _form("NHWC", module, work.input.contiguous(memory_format=layout))
+
+
+def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
+    """The compiled module, which after the second length compiles itself for every length."""
+    del name, threads
+    return torch.inference_mode()(torch.compile(work.module))
 
 
 def _form(name: str, module: nn.Module, x: Tensor) -> Form:

@@ -19,7 +19,11 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     """One form: the module on its input, or a training step."""
     del threads
     module, x = _module(name, work)
-    yield Form("eager", *(_step(module, x, work) if work.training else _inference(module, x)))
+    chosen = None
+    if name == "outstride" and work.case is not None and not work.training:
+        chosen = _plan(work.module, x)
+    run, read = _step(module, x, work) if work.training else _inference(module, x)
+    yield Form("eager", run, read, chosen)
 
 
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
@@ -50,7 +54,17 @@ def in_layout(module: nn.Module, layout: torch.memory_format) -> nn.Module:
     return cast(nn.Module, cast(Any, module).to(memory_format=layout))
 
 
-def _inference(module: nn.Module, x: Tensor) -> tuple[Callable[[], Tensor], Callable[[Tensor], Any]]:
+def _plan(layer: nn.Module, x: Tensor) -> dict[str, Any] | None:
+    """The register tile that the engine takes, and the share of its lanes that the edges waste."""
+    from outstride.planning import plan, useful_share
+
+    detail = plan(layer, tuple(x.shape)).detail
+    return None if detail is None else {"tile": detail.tile.name, "lanes_lost": 1 - useful_share(detail)}
+
+
+def _inference(
+    module: nn.Module, x: Tensor
+) -> tuple[Callable[[], Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
     @torch.inference_mode()
     def infer() -> Tensor:
         return cast(Tensor, module(x))

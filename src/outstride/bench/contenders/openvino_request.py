@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from outstride.bench.contenders import Form
+from outstride.bench.contenders.onnx_graph import onnx_bytes
 from outstride.bench.work import Work
 from outstride.errors import UnsupportedError
 
@@ -23,7 +24,6 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     if work.training or work.dtype != torch.float32:
         raise UnsupportedError("OpenVINO is timed in float32, inference")
     graph = _graph(work)
-    graph.reshape(list(work.input.shape))
     if work.case is not None and work.input.dim() in LAYOUTS:
         yield _form("NHWC", graph.clone(), work.input, threads, LAYOUTS[work.input.dim()])
     yield _form("NCHW", graph, work.input, threads, None)
@@ -32,8 +32,7 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
     """A model with open sizes, fed as its users feed it."""
     del name
-    graph = _graph(work)
-    graph.reshape([*work.input.shape[:2], *(-1 for _ in work.input.shape[2:])])
+    graph = _openvino().Core().read_model(onnx_bytes(work, any_length=True))
     request = _compiled(graph, threads).create_infer_request()
     return lambda x: request.infer([x.numpy()], share_inputs=True, share_outputs=True)[0]
 
@@ -45,12 +44,12 @@ def _openvino() -> Any:
 
 
 def _graph(work: Work) -> Any:
-    """The traced model; of a layer on the smallest input, for the tracing runs it several times."""
-    example = work.input
+    """The model at its sizes; a layer comes as ONNX, for tracing one with a large kernel takes a minute."""
     if work.case is not None:
-        taps = zip(work.case.kernel_size, work.case.dilation, strict=True)
-        example = torch.zeros(1, work.case.in_channels, *(d * (k - 1) + 1 for k, d in taps))
-    return _openvino().convert_model(work.module, example_input=example)
+        return _openvino().Core().read_model(onnx_bytes(work))
+    graph = _openvino().convert_model(work.module, example_input=work.input)
+    graph.reshape(list(work.input.shape))
+    return graph
 
 
 def _compiled(graph: Any, threads: int) -> Any:

@@ -19,7 +19,7 @@ from skimage import data
 from torch import Tensor
 
 from outstride import nn, reference
-from training import Training, arguments, save
+from training import Training, arguments, begin, save
 
 Plane = npt.NDArray[np.float64]
 STEPS, QUICK = 40, 8
@@ -143,12 +143,14 @@ def main() -> None:
     photo = data.camera() / 255.0
     training = Training()
     kernels = {"Sobel": SOBEL, "Gauss": gauss()}
-    results = [learn(name, kernel, photo, given.steps, training) for name, kernel in kernels.items()]
+    tried = [learn(name, kernel, photo, given.steps, training) for name, kernel in kernels.items()]
+    results = [result for result in tried if result.losses]  # after Ctrl-C no other is begun
     for result in results:
         print(f"{result.name}: held-out {result.psnr_db:.1f} dB, kernel within {result.distance:.1e}")
-    save(picture(results, photo), given.out / "learn_kernel.png")
+    if results:
+        save(picture(results, photo), given.out / "learn_kernel.png")
     training.exit()
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

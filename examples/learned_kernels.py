@@ -20,7 +20,7 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor
 
 from outstride import kernels, nn
-from training import Training, arguments, save
+from training import Training, arguments, begin, save
 
 STEPS, QUICK = 1500, 12
 PATCH, BATCH = 67, 64
@@ -115,11 +115,13 @@ def main() -> None:
     random = np.random.default_rng(given.seed)
     found, training = photos(), Training()
     model = network(len(found.names))
+    first = model.get_submodule("0")
+    assert isinstance(first, nn.Conv2d)
     model(torch.zeros(1, 3, PATCH, PATCH))
     # Small, so that what is drawn at random fades beside what is learned.
     with torch.no_grad():
-        model[0].weight.mul_(0.3)
-    before = model[0].weight.detach().clone()
+        first.weight.mul_(0.3)
+    before = first.weight.detach().clone()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=4e-3)
     slower = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.03, given.steps + 1)
 
@@ -135,11 +137,11 @@ def main() -> None:
     losses = training.run("photographs", given.steps, step)
     right = accuracy(model, found, random)
     print(f"held-out patches recognised: {right:.1%} (by chance {1 / len(found.names):.1%})")
-    save(picture(model[0], before, losses), given.out / "learned_kernels.png")
+    save(picture(first, before, losses), given.out / "learned_kernels.png")
     torch.save(model.state_dict(), given.out / "learned_kernels.pt")
     print(f"saved: {given.out / 'learned_kernels.pt'}")
     training.exit()
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

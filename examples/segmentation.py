@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits, load_sample_image
 from torch import Tensor
 
 from outstride import artifacts, nn
-from training import Training, arguments, save
+from training import Training, arguments, begin, save
 
 STEPS, QUICK = 700, 6
 SIDE, BATCH, CLASSES, FACTOR = 64, 16, 11, 8
@@ -230,4 +230,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

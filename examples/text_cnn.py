@@ -28,7 +28,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 from outstride import nn
-from training import Training, arguments, save
+from training import Training, arguments, begin, save
 
 STEPS, QUICK = 2000, 8
 CLASSES, LENGTH, BATCH = 15, 100, 64
@@ -56,7 +56,8 @@ class TextCNN(torch.nn.Module):
         x = self.pool(self.first(x).relu())  # (N, filters, places, 1)
         x = x.transpose(1, 3)  # (N, 1, places, filters): the channels become the width
         x = self.second(x).squeeze(3).amax(2)  # the largest over all places
-        return self.scores(self.dropout(x))
+        scores: Tensor = self.scores(self.dropout(x))
+        return scores
 
     @torch.no_grad()
     def predict(self, words: Tensor) -> dict[str, Tensor]:
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    begin(main)

@@ -35,8 +35,27 @@ def arguments(description: str, steps: int, quick: int) -> argparse.Namespace:
         given.steps = quick if given.quick else steps
     if given.steps < 1:
         parser.error(f"'--steps' must be at least 1: got {given.steps}; legal: 1 or more")
-    given.out.mkdir(parents=True, exist_ok=True)
+    if not 0 <= given.seed < 2**32:
+        parser.error(
+            f"'--seed' must be a number that a generator takes: got {given.seed}; legal: 0 to 2**32 - 1"
+        )
+    try:
+        given.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = error.strerror or str(error)
+        parser.error(f"'--out' must be a folder, there or to be made: got {str(given.out)!r} ({told})")
+    if not os.access(given.out, os.W_OK):
+        parser.error(f"'--out' must be a folder to write into: got {str(given.out)!r}; legal: another one")
     return given
+
+
+def begin(main: Callable[[], None]) -> None:
+    """Run a script; Ctrl-C where nothing is trained ends it in one line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted")
+        raise SystemExit(INTERRUPTED) from None
 
 
 class Training:

@@ -103,8 +103,10 @@ def _windows(x: np.ndarray, k: int, s: int, d: int, filler: float) -> np.ndarray
     bordered = np.pad(x, ends, constant_values=filler)
     taps = []
     for offset in np.ndindex(*[k] * nd):
-        place = tuple(slice(o * d, o * d + (n - 1) * s + 1, s) for o, n in zip(offset, outs, strict=True))
-        taps.append(bordered[(slice(None), slice(None), *place)])
+        view = bordered
+        for axis, (o, n) in enumerate(zip(offset, outs, strict=True), 2):
+            view = view.take(range(o * d, o * d + (n - 1) * s + 1, s), axis)
+        taps.append(view)
     stacked: np.ndarray = np.stack(taps, -1)
     return stacked
 

@@ -520,7 +520,7 @@ def test_b17_the_text_network_is_the_tutorials() -> None:
 
 
 def trained_text_network(steps: int) -> tuple[float, float, float]:
-    """Held-out accuracy of the network, of the largest class, and of the linear baseline."""
+    """Held-out accuracy of the network, of the largest class, and of a linear classifier."""
     example = script("text_cnn")
     torch.manual_seed(0)
     found = example.corpus(Path(sysconfig.get_paths()["stdlib"]))

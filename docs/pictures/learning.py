@@ -6,15 +6,19 @@ from pathlib import Path
 
 import cells
 import numpy as np
+import numpy.typing as npt
 import photograph
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
 from outstride import functional, nn, reference
 
-RATES = ((0.01, "#1f6fb4"), (0.03, "#2b8a3e"), (0.035, "#c8372d"))
+# The photograph of the page: not made smaller, for every number on the page comes from it.
+PAGE = (192, 100, 320, 228)
+RATES = ((0.01, "#1f6fb4"), (0.03, "#2b8a3e"), (0.034, "#c8372d"))
 
 
 def descent() -> Figure:
@@ -38,7 +42,7 @@ def descent() -> Figure:
     for rate, colour in RATES:
         weight = np.array([1.4, 0.1])
         path = [weight]
-        for _ in range(7):
+        for _ in range(10):
             weight = weight - rate * 2 * patches.T @ (patches @ weight - Y.ravel())
             path.append(weight)
         axes.plot(*np.array(path).T, "o-", color=colour, ms=4, lw=1.2, label=f"lr={rate}")
@@ -80,17 +84,30 @@ def stages(true: Tensor, picture: Tensor) -> list[tuple[str, Tensor]]:
 
 
 def photo() -> Figure:
-    picture = photograph.grey(128)
-    figure = Figure(figsize=(9.2, 4.2), facecolor="white")
-    for line, true in enumerate((sobel(), gaussian())):
-        for column, (title, weight) in enumerate(stages(true, picture)):
+    """Each stage with its numbers, and by how much the worst of them is wrong."""
+    picture = photograph.grey(128, PAGE)
+    figure = Figure(figsize=(9.6, 4.4), facecolor="white")
+    for line, (name, true) in enumerate((("Sobel", sobel()), ("Gaussian", gaussian()))):
+        limit = float(true.abs().max()) * 1.3
+        for column, (stage, weight) in enumerate(stages(true, picture)):
             axes = figure.add_subplot(2, 5, 1 + 5 * line + column)
-            limit = float(true.abs().max()) * 1.3
-            axes.imshow(weight.squeeze().numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
-            axes.set_title(title, fontsize=9)
-            axes.axis("off")
-    figure.subplots_adjust(0.01, 0.02, 0.99, 0.93, wspace=0.08, hspace=0.2)
+            _numbers(axes, weight.squeeze().numpy(), limit)
+            wrong = float((weight - true).abs().max())
+            axes.set_title(stage if stage == "true" else f"{stage}: wrong by {wrong:.2f}", fontsize=9)
+            if column == 0:
+                axes.set_ylabel(name, fontsize=10)
+    figure.subplots_adjust(0.03, 0.02, 0.995, 0.93, wspace=0.06, hspace=0.22)
     return figure
+
+
+def _numbers(axes: Axes, kernel: npt.NDArray[np.float32], limit: float) -> None:
+    axes.imshow(kernel, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    size = 30 / len(kernel)
+    for (i, j), value in np.ndenumerate(kernel):
+        ink = "white" if abs(value) > 0.6 * limit else "black"
+        axes.text(j, i, f"{round(value, 2) + 0.0:.2f}", ha="center", va="center", fontsize=size, color=ink)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def make(folder: Path) -> None:

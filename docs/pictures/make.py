@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TOPICS = ("convolution", "learning", "transposed", "matrix", "upsampling")
+TOPICS = ("convolution", "learning", "transposed", "matrix", "upsampling", "trained")
 
 
 def main(arguments: list[str] | None = None) -> int:

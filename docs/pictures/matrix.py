@@ -40,7 +40,7 @@ def pair() -> Sheet:
 def insertion() -> Sheet:
     """Zeros between the elements, a border, the kernel turned round: three cases."""
     X = K = np.arange(4).reshape(2, 2)
-    sheet = Sheet(12.3, 14.4)
+    sheet = Sheet(12.8, 16.0)
     top = 0.3
     for title, stride, padding in (
         ("stride=1\npadding=0", 1, 0),

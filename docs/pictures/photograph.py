@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+FACE = (128, 40, 384, 296)
 
-def grey(side: int = 256) -> Tensor:
-    """The face of Rear Admiral Grace Hopper (US Navy, public domain): (1, 1, side, side) in 0 to 1."""
+
+def grey(side: int = 256, box: tuple[int, int, int, int] = FACE) -> Tensor:
+    """Rear Admiral Grace Hopper (US Navy, public domain), cut out: (1, 1, side, side) in 0 to 1."""
     from matplotlib import get_data_path
 
     file = Path(get_data_path()) / "sample_data" / "grace_hopper.jpg"
     with Image.open(file) as picture:
-        box = (128, 40, 384, 296)
         square = picture.convert("L").crop(box).resize((side, side), Image.Resampling.LANCZOS)
         values = torch.tensor(list(square.tobytes()), dtype=torch.float32)
     return values.view(1, 1, side, side) / 255

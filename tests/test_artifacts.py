@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import outstride
 from outstride import ConvSpec, artifacts
-from outstride.artifacts.periodic import resampling_taps
+from outstride.artifacts.resampling import resampling_taps
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from tests.tolerance import assert_close_to_reference
 
@@ -187,6 +188,76 @@ def test_resampling_is_torchs_and_leaves_no_pattern_itself(mode: str) -> None:
     agree(layer(x)[inside], expected[inside])
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[nd - 1]
     assert artifacts.ripple(seeded(nn.Sequential(layer, conv(1, 1, 3, padding=1)))).value < 1e-14
+
+
+class Branched(nn.Module):
+    """Layers and functions, down and up, a skip, a concatenation, a crop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.skip = nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.Conv2d(2, 3, 1)
+        self.weight = nn.Parameter(torch.empty(3, 3, 4, 4))
+        self.norm = nn.BatchNorm2d(3)
+        self.last = nn.Conv2d(6, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up = F.conv_transpose2d(self.norm(self.down(x)), self.weight, stride=2, padding=1)
+        both = torch.cat([up - 0.5 * self.skip(x), F.avg_pool2d(F.pad(up, (1, 1, 1, 1)), 3, 1)], 1)
+        wide = F.interpolate(both[:, :, 1:, 1:], scale_factor=2, mode="bilinear")
+        return F.pixel_shuffle(self.last(wide), 2) + 3
+
+
+class Bent(Branched):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(super().forward(x), 0.2) * 2
+
+
+def test_ripple_goes_through_any_model() -> None:
+    model = seeded(Branched())
+    found = artifacts.ripple(model)
+    assert found.gain.shape == (2, 2, 8, 8)
+    with torch.no_grad():
+        pattern = middle(model(torch.zeros(1, 2, LONG, LONG, dtype=torch.float64)), (8, 8))[0]
+        agree(found.bias, pattern)
+        for channel in range(2):
+            x = torch.zeros(1, 2, LONG, LONG, dtype=torch.float64)
+            x[:, channel] = 1
+            agree(found.gain[:, channel], middle(model(x), (8, 8))[0] - pattern)
+    bent, constants = seeded(Bent()), torch.tensor([0.3, -0.8])
+    with pytest.raises(UnsupportedError, match="got none with leaky_relu"):
+        artifacts.ripple(bent)
+    x = constants.double().view(1, 2, 1, 1).expand(1, 2, LONG, LONG)
+    agree(artifacts.ripple(bent, constants).gain[:, 0], middle(bent(x), (8, 8))[0])
+    slopes = artifacts.ripple(bent, constants, of="gradient")
+    x = x.clone().requires_grad_()
+    expected = torch.autograd.grad(bent(x)[:, 1].sum(), x)[0]
+    agree(slopes.gain[:, 1], middle(expected, slopes.gain.shape[2:])[0])
+
+
+class Asks(nn.Module):
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.first, self.what = nn.Conv2d(1, 1, 3), what
+
+    def forward(self, x: Tensor) -> Any:
+        return self.what(self.first(x))
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        (lambda x: x.mean((2, 3), keepdim=True), "got mean()"),
+        (lambda x: F.interpolate(x, size=x.shape[2:]), "got a look at the size of a tensor"),
+        (lambda x: x[..., -3:], "got a slice counted from the high side"),
+        (lambda x: torch.cat([x, x], 2), "got cat() along another axis"),
+        (lambda x: x * torch.rand(5, 5), "got mul() with a tensor that differs from place to place"),
+        (lambda x: {"x": x}, "got a dict as the output"),
+        (lambda x: x / x, "got none with div"),
+    ],
+)
+def test_what_has_no_period_is_refused(what: Any, sentence: str) -> None:
+    with pytest.raises(UnsupportedError, match=re.escape(sentence)):
+        artifacts.ripple(Asks(what))
 
 
 def test_point_functions_need_the_constants_and_then_are_exact() -> None:

@@ -213,7 +213,7 @@ def test_inspect_finds_what_a_model_does_and_offers_what_keeps_its_sizes() -> No
     assert up.verdict == "uneven overlap"
     assert up.measured is not None
     assert up.measured.ratio > 10
-    assert [period for period, _ in found.output] == [2]
+    assert [period for period, _ in found.output] == [(2, 2), (4, 4)]
     assert {one.kind for one in up.suggestions} == {"weights", "same function", "filter", "same sizes"}
     for finding in found.findings:
         old = ConvSpec.parse(finding.layer.split(" + ")[0])
@@ -236,13 +236,52 @@ def test_inspect_without_an_input_sees_layers_and_sequentials() -> None:
     assert [one.layer for one in found.findings] == ["Conv2d(3, 12, 3) + PixelShuffle(2)"]
     lone = artifacts.inspect(Scattered())
     assert "fed by no convolution" in next(one.layer for one in lone.findings if one.name == "shuffle")
-    assert "none leaves a pattern" in str(artifacts.inspect(nn.Linear(2, 2)))
+    assert "nothing leaves a pattern" in str(artifacts.inspect(nn.Linear(2, 2)))
     assert artifacts.inspect(nn.ConvTranspose2d(1, 1, 1, stride=2)).findings[0].verdict == "75% holes"
     cured = artifacts.equalize_(nn.ConvTranspose2d(2, 2, 4, stride=2))
     assert artifacts.inspect(cured).findings[0].verdict == "even"
     assert artifacts.inspect(cured).findings[0].suggestions == ()
     with pytest.raises(ShapeError, match="'input' must be one that the model takes"):
         artifacts.inspect(Scattered(), torch.rand(1, 4, 32, 32))
+
+
+class Functional(nn.Module):
+    """Everything that changes the resolution is a function, and there is a branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(4, 4, 3, 3))
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.skip = nn.Conv2d(4, 4, 1)
+        self.last = nn.Conv2d(4, 12, 3, padding=1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        whole = self.first(x)
+        half = F.max_pool2d(F.pad(whole, (1, 1, 1, 1)), 3, 2)
+        back = F.conv_transpose2d(half, self.up, stride=2, padding=1, output_padding=1) + self.skip(whole)
+        return {"out": F.pixel_shuffle(self.last(F.interpolate(back, scale_factor=2)), 2)}
+
+
+def test_inspect_sees_functions_and_cures_act_on_the_model() -> None:
+    torch.manual_seed(0)
+    model = Functional()
+    picture = torch.rand(1, 3, 32, 32)
+    found = artifacts.inspect(model, picture)
+    names = ["max_pool2d()", "conv_transpose2d()", "interpolate()", "pixel_shuffle()"]
+    assert [one.name for one in found.findings] == names
+    pool, up, resize, shuffle = found.findings
+    assert pool.verdict == "uneven overlap"
+    assert up.layer == "ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1, bias=False)"
+    assert (resize.verdict, resize.ripple, resize.suggestions) == ("even", 0.0, ())
+    assert shuffle.ripple == artifacts.ripple(model.last, shuffle=2).value
+    # What the transposed layer leaves has been enlarged by 4 since.
+    assert [period for period, _ in found.output] == [(2, 2), (4, 4), (8, 8)]
+    for one in (up, shuffle):
+        artifacts.equalize_(one.module)
+    again = artifacts.inspect(model, picture).findings
+    assert [one.verdict for one in again[1:]] == ["uneven overlap, evened out by the weights", "even", "even"]
+    assert all(one.suggestions == () for one in again[1:])
+    assert "with an input, functions" in str(artifacts.inspect(model))
 
 
 def test_a_patch_embedding_is_left_in_peace() -> None:

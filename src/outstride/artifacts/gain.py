@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from outstride.artifacts.periodic import CONVS, TRANSPOSED, axes_of, downscale, in_channels, respond, upscale
+from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED
 from outstride.artifacts.phases import phased, sub_pixel
-from outstride.errors import ShapeError
+from outstride.artifacts.signals import Course, run
+from outstride.errors import OutstrideError, ShapeError
 from outstride.spec import ConvSpec
 
 Floats = npt.NDArray[np.float64]
@@ -106,8 +108,9 @@ def ripple(
     """Measure the checkerboard that a layer or chain with these weights makes of constant input.
 
     Args:
-        layer: a convolution of any kind, or a ``Sequential`` of convolutions, pooling, PixelShuffle,
-            Upsample, padding, norms in evaluation mode and, with ``input``, functions of single elements.
+        layer: a convolution of any kind, or any model of convolutions, pooling, PixelShuffle, resizing,
+            padding, norms in evaluation mode, sums and concatenations and, with ``input``, functions of
+            single elements; layers or functions, in branches too. Its own ``forward`` is run on one period.
         input: (channels,) one constant per input channel: the pattern on just this input, biases and
             nonlinear layers included. None: every channel by itself, of a linear chain.
         shuffle: the factor, if a PixelShuffle follows a Conv2d that is given alone.
@@ -131,51 +134,75 @@ def ripple(
         ([[[2.0, 1.0]]], 0.316)
 
     Source: Sugawara, Shiota, Kiya, Super-Resolution using Convolutional Neural Networks without Any
-    Checkerboard
-    Artifacts, arXiv:1806.02658, for the condition on one layer; chains, gradients and the share are ours.
+    Checkerboard Artifacts, arXiv:1806.02658, for the condition on one layer; chains, gradients and the share
+    are ours.
     """
     alone, factor = sub_pixel(layer, shuffle)
     single = isinstance(alone, (*CONVS, *TRANSPOSED))
-    name = (
-        f"{ConvSpec.of(alone)!r}" + (f" + PixelShuffle({factor})" if factor else "")
-        if single
-        else _name(layer)
+    if not single:
+        return _of_chain(layer, input, of, _name(layer))
+    shuffled = f" + PixelShuffle({factor})" if factor else ""
+    laid = phased(alone, factor)
+    name = f"{ConvSpec.of(alone)!r}{shuffled}"
+    if input is None and of in (None, laid.of):
+        gain = laid.gains.unflatten(-1, laid.stride).cpu().numpy()
+        return Ripple(laid.of, name, gain, _phase_bias(laid.bias, gain, factor))
+    chain = alone if factor is None else nn.Sequential(alone, nn.PixelShuffle(factor))
+    return _of_chain(chain, input, of or laid.of, name)
+
+
+def _of_chain(
+    chain: nn.Module, input: Tensor | None, of: Literal["output", "gradient"] | None, name: str
+) -> Ripple:
+    """Run a chain on one period of a constant, whatever number of channels it takes."""
+    known = channels_of(chain)
+    if input is not None and (
+        input.dim() != 1 or (isinstance(chain, nn.Sequential) and len(input) != known[0])
+    ):
+        raise ShapeError(
+            f"'input' must hold one constant per input channel: got shape {tuple(input.shape)}; legal: "
+            f"({known[0]},)"
+        )
+    tried = known if input is None else [len(input)]
+    for nd, channels in product(axes_of(chain), tried):
+        constants = None if input is None else input.detach().to("cpu", torch.float64)
+        try:
+            found, course = _output(chain, channels, nd, constants, name)
+            if of == "gradient" or (of is None and not course.enlarges):
+                return _gradient(chain, channels, course.period, constants, name)
+        except RuntimeError as error:
+            if isinstance(error, OutstrideError):
+                raise
+            continue  # torch does not take so many channels or axes
+        return found
+    raise ShapeError(
+        f"'input' must hold one constant per input channel: got {input if input is None else len(input)} "
+        f"for {name}, which takes no {' or '.join(map(str, tried))} channels; legal: torch.ones(channels)"
     )
-    chain = nn.Sequential(alone, nn.PixelShuffle(factor)) if factor is not None and single else layer
-    of = of or ("output" if upscale(chain) else "gradient")
-    if input is None and single:
-        laid = phased(alone, factor)
-        if laid.of == of:
-            gain = laid.gains.unflatten(-1, laid.stride).cpu().numpy()
-            return Ripple(of, name, gain, _phase_bias(laid.bias, gain, factor))
-    if of == "gradient":
-        return _gradient(chain, input, name)
-    return _output(chain, input, name)
 
 
-def _output(chain: nn.Module, input: Tensor | None, name: str) -> Ripple:
-    nd, channels = axes_of(chain), in_channels(chain)
+def _output(
+    chain: nn.Module, channels: int, nd: int, constants: Tensor | None, name: str
+) -> tuple[Ripple, Course]:
     with torch.no_grad():
-        if input is not None:
-            signal = _constants(input, channels).view(1, -1, *(1,) * nd)
-            gain = respond(chain, signal, False).cpu().numpy()
-            return Ripple("output", name, np.moveaxis(gain, 0, 1), np.zeros((gain.shape[1], *gain.shape[2:])))
+        if constants is not None:
+            response, course = run(chain, constants.view(1, -1, *(1,) * nd), False)
+            gain = np.moveaxis(response.cpu().numpy(), 0, 1)
+            return Ripple("output", name, gain, np.zeros((len(gain), *gain.shape[2:]))), course
         units = torch.eye(channels, dtype=torch.float64).view(channels, channels, *(1,) * nd)
-        gain = np.moveaxis(respond(chain, units, True).cpu().numpy(), 0, 1)
-        bias = respond(chain, torch.zeros_like(units[:1]), False)[0].cpu().numpy()
-    return Ripple("output", name, gain, bias)
+        response, course = run(chain, units, True)
+        gain = np.moveaxis(response.cpu().numpy(), 0, 1)
+        bias = run(chain, torch.zeros_like(units[:1]), False)[0][0].cpu().numpy()
+    return Ripple("output", name, gain, bias), course
 
 
-def _gradient(chain: nn.Module, input: Tensor | None, name: str) -> Ripple:
-    nd, channels = axes_of(chain), in_channels(chain)
-    period = downscale(chain, nd)
-    if input is None:
-        signal = torch.zeros(1, channels, *period, dtype=torch.float64)
-    else:
-        signal = _constants(input, channels).view(1, -1, *(1,) * nd).repeat(1, 1, *period)
-    signal.requires_grad_(True)
+def _gradient(
+    chain: nn.Module, channels: int, period: tuple[int, ...], constants: Tensor | None, name: str
+) -> Ripple:
+    level = torch.zeros(channels, dtype=torch.float64) if constants is None else constants
+    signal = level.view(1, -1, *(1,) * len(period)).repeat(1, 1, *period).requires_grad_()
     with torch.enable_grad():
-        out = respond(chain, signal, input is None)
+        out, _ = run(chain, signal, constants is None)
         sums = out.flatten(2).sum(-1)[0]
         # One period of inputs may make several of outputs; each input's gradient is counted as often.
         rows = [torch.autograd.grad(one, signal, retain_graph=True)[0][0] for one in sums]
@@ -183,13 +210,22 @@ def _gradient(chain: nn.Module, input: Tensor | None, name: str) -> Ripple:
     return Ripple("gradient", name, gain, np.zeros((channels, *period)))
 
 
-def _constants(input: Tensor, channels: int) -> Tensor:
-    if input.dim() != 1 or len(input) != channels:
-        raise ShapeError(
-            f"'input' must hold one constant per input channel: got shape {tuple(input.shape)}; legal: "
-            f"({channels},)"
-        )
-    return input.detach().to("cpu", torch.float64)
+def channels_of(chain: nn.Module) -> list[int]:
+    """Numbers of channels that a chain may take, the likeliest first."""
+    found: list[int] = []
+    for part in chain.modules():
+        if isinstance(part, nn.PixelShuffle):
+            found.append(part.upscale_factor**2)
+        number = getattr(part, "in_channels", None) or getattr(part, "num_features", None)
+        if isinstance(number, int):
+            found.append(number)
+    return list(dict.fromkeys([*found, 1, 3]))
+
+
+def axes_of(chain: nn.Module) -> tuple[int, ...]:
+    """Numbers of spatial axes that a chain may have: that of its layers, or any where none says."""
+    layers = (part for part in chain.modules() if isinstance(part, (*CONVS, *TRANSPOSED, *POOLS)))
+    return next(((ConvSpec.of(part).nd,) for part in layers), (2, 1, 3))
 
 
 def _phase_bias(bias: Tensor | None, gain: Floats, factor: int | None) -> Floats:
@@ -209,6 +245,6 @@ def _share(gain: Floats) -> float:
 
 
 def _name(layer: nn.Module) -> str:
-    if not isinstance(layer, nn.Sequential):
-        return str(layer)
-    return " > ".join(type(part).__name__ for part in layer)
+    if isinstance(layer, nn.Sequential):
+        return " > ".join(type(part).__name__ for part in layer)
+    return type(layer).__name__ if any(True for _ in layer.children()) else str(layer)

@@ -7,16 +7,18 @@ included.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from outstride.artifacts.calls import AVG_POOLS, CONVS, MAX_POOLS, POOLS, TRANSPOSED
 from outstride.artifacts.coverage import phase_lows
+from outstride.artifacts.resampling import factors_of, resized
 from outstride.errors import UnsupportedError
 from outstride.spec import ConvSpec
 
@@ -25,69 +27,35 @@ CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 AVG_POOL: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
+Rule = Callable[[Any, Tensor, bool], Tensor]
 SERVED = (
     "convolutions, transposed convolutions, pooling, PixelShuffle, Upsample by whole factors, padding and "
     "BatchNorm"
 )
 
 
-def respond(layer: nn.Module, signal: Tensor, linear: bool) -> Tensor:
-    """Return one period of a layer's output for one period of its input.
+def rule_of(layer: nn.Module) -> Rule | None:
+    """What the layer makes of one period of a signal, (N, C, *period) in float64; None if that is not known.
 
-    ``signal`` is (N, C, *period) in float64. With ``linear`` biases are left out and what is not linear is
-    refused. The output's period starts at output 0 where the input's started at input 0.
+    A rule takes the layer, the signal and whether to be ``linear``: then biases are left out and what is not
+    linear is refused. The output's period starts at output 0 where the input's starts at input 0.
     """
-    if isinstance(layer, nn.Sequential):
-        for part in layer:
-            signal = respond(part, signal, linear)
-        return signal
-    for kinds, rule in RULES:
-        if isinstance(layer, kinds):
-            return rule(layer, signal, linear)
-    raise UnsupportedError(
-        f"'layer' must be made of layers whose response to a repeating signal is known: got "
-        f"{type(layer).__name__}; "
-        f"legal: {SERVED}, and with 'input' functions of single elements too"
-    )
+    return next((rule for kinds, rule in RULES if isinstance(layer, kinds)), None)
 
 
-def upscale(layers: nn.Module) -> bool:
-    """Whether some layer of a chain has more outputs than inputs along an axis."""
-    return any(
-        isinstance(part, (nn.PixelShuffle, nn.Upsample))
-        or (isinstance(part, TRANSPOSED) and any(s > 1 for s in ConvSpec.of(part).stride))
-        for part in layers.modules()
-    )
-
-
-def downscale(layers: nn.Module, nd: int) -> tuple[int, ...]:
-    """Inputs per output of a chain, along each axis, its enlarging layers left aside."""
-    factors = [1] * nd
-    for part in layers.modules():
-        if isinstance(part, nn.PixelUnshuffle):
-            factors = [factor * part.downscale_factor for factor in factors]
-        elif isinstance(part, (*CONVS, *POOLS)):
-            factors = [factor * s for factor, s in zip(factors, ConvSpec.of(part).stride, strict=True)]
-    return tuple(factors)
-
-
-def in_channels(layers: nn.Module) -> int:
-    """Channels that a chain takes; 1 where none of its layers says."""
-    for part in layers.modules():
-        if isinstance(part, nn.PixelShuffle):
-            return part.upscale_factor**2
-        found = getattr(part, "in_channels", None) or getattr(part, "num_features", None)
-        if isinstance(found, int):
-            return found
-    return 1
-
-
-def axes_of(layers: nn.Module) -> int:
-    """Spatial axes of a chain; 2 where none of its layers says."""
-    for part in layers.modules():
-        if isinstance(part, (*CONVS, *TRANSPOSED, *POOLS)):
-            return ConvSpec.of(part).nd
-    return 2
+def steps(layer: nn.Module, nd: int) -> tuple[Fraction, ...]:
+    """Inputs per output along each axis: above 1 where the layer reduces, below where it enlarges."""
+    if isinstance(layer, nn.PixelShuffle):
+        return (Fraction(1, layer.upscale_factor),) * nd
+    if isinstance(layer, nn.PixelUnshuffle):
+        return (Fraction(layer.downscale_factor),) * nd
+    if isinstance(layer, nn.Upsample):
+        return tuple(Fraction(1, factor) for factor in factors_of(layer, nd))
+    if isinstance(layer, TRANSPOSED):
+        return tuple(Fraction(1, s) for s in ConvSpec.of(layer).stride)
+    if isinstance(layer, (*CONVS, *POOLS)):
+        return tuple(map(Fraction, ConvSpec.of(layer).stride))
+    return (Fraction(1),) * nd
 
 
 def _parameters(layer: Any, signal: Tensor, linear: bool) -> tuple[Tensor, Tensor | None]:
@@ -145,7 +113,7 @@ def _avg_pool(layer: Any, signal: Tensor, linear: bool) -> Tensor:
 
 
 def _max_pool(layer: Any, signal: Tensor, linear: bool) -> Tensor:
-    _refuse_if(linear, layer)
+    refuse_if(linear, type(layer).__name__)
     spec = ConvSpec.of(layer)
     return MAX_POOL[spec.nd - 1](_windows(spec, signal), spec.kernel_size, spec.stride, 0, spec.dilation)
 
@@ -164,62 +132,17 @@ def _pixel_unshuffle(layer: Any, signal: Tensor, linear: bool) -> Tensor:
 
 def _upsample(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     del linear
-    nd = signal.dim() - 2
-    given = layer.scale_factor
-    factors = tuple(given) if isinstance(given, (tuple, list)) else (given,) * nd
-    if layer.align_corners or any(
-        factor is None or factor != int(factor) or factor < 1 for factor in factors
-    ):
-        raise UnsupportedError(
-            f"'layer' must enlarge by whole factors with align_corners=False, or its output does not repeat: "
-            f"got {layer!r}; legal: scale_factor=2"
-        )
-    for axis, factor in enumerate(factors, 2):
-        signal = _resampled(signal, axis, int(factor), layer.mode)
-    return signal
-
-
-def _resampled(signal: Tensor, axis: int, factor: int, mode: str) -> Tensor:
-    """One axis enlarged: output ``factor * q + f`` mixes the inputs around q with the weights of phase f."""
-    phases = []
-    for phase in range(factor):
-        mixed: Tensor | float = 0.0
-        for offset, weight in resampling_taps(phase, factor, mode):
-            mixed = mixed + weight * torch.roll(signal, -offset, axis)
-        assert isinstance(mixed, Tensor)
-        phases.append(mixed)
-    return torch.stack(phases, axis + 1).flatten(axis, axis + 1)
-
-
-def resampling_taps(phase: int, factor: int, mode: str) -> list[tuple[int, float]]:
-    """The (input offset, weight) pairs of one phase of torch's resampling, align_corners=False.
-
-    Output factor * q + phase lies at input q + (phase + 1/2) / factor - 1/2. Linear weights are the distances
-    to the two neighbours; cubic ones are Keys' kernel with torch's a = -3/4.
-    """
-    if mode.startswith("nearest"):
-        return [(0, 1.0)]
-    place = (phase + 0.5) / factor - 0.5
-    first = math.floor(place)
-    t = place - first
-    if mode.endswith("linear"):
-        return [(first, 1 - t), (first + 1, t)]
-    a = -0.75
-
-    def near(x: float) -> float:
-        return ((a + 2) * x - (a + 3)) * x * x + 1
-
-    def far(x: float) -> float:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [(first - 1, far(1 + t)), (first, near(t)), (first + 1, near(1 - t)), (first + 2, far(2 - t))]
+    return resized(layer, signal)
 
 
 def _pad(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     del linear
-    amounts = list(layer.padding)
+    return rolled(signal, layer.padding)
+
+
+def rolled(signal: Tensor, amounts: Sequence[int]) -> Tensor:
+    """What padding does far from the borders: it moves the origin. ``amounts`` are in F.pad's order."""
     for number, low in enumerate(amounts[0::2]):
-        # F.pad's order: the last axis first. Far from the border padding only moves the origin.
         signal = torch.roll(signal, low, -1 - number)
     return signal
 
@@ -256,27 +179,27 @@ def _same(layer: nn.Module, signal: Tensor, linear: bool) -> Tensor:
 
 def _point(layer: nn.Module, signal: Tensor, linear: bool) -> Tensor:
     """Functions of single elements, and norms over a whole channel, which one period stands for."""
-    _refuse_if(linear, layer)
-    if math.prod(signal.shape[2:]) == 1:
-        signal = signal.repeat(
-            1, 1, *(2,) * (signal.dim() - 2)
-        )  # a norm over one element is refused by torch
-    out = copy.deepcopy(layer).to(signal.device, signal.dtype)(signal)
+    refuse_if(linear, type(layer).__name__)
+    # The instance's forward may be the rule that is being followed: the class's own is meant.
+    out = type(layer).forward(layer, several(signal))
     assert isinstance(out, Tensor)
     return out
 
 
-def _refuse_if(linear: bool, layer: nn.Module) -> None:
+def several(signal: Tensor) -> Tensor:
+    """The signal with more than one element: torch refuses a norm over one."""
+    return signal if math.prod(signal.shape[2:]) > 1 else signal.repeat(1, 1, *(2,) * (signal.dim() - 2))
+
+
+def refuse_if(linear: bool, name: str) -> None:
+    """Say what a chain that is not linear wants."""
     if linear:
         raise UnsupportedError(
-            f"'input' must be given for a chain that is not linear: got none with {type(layer).__name__}; "
+            f"'input' must be given for a chain that is not linear: got none with {name}; "
             f"legal: one constant per channel, such as the mean of the features that the chain meets"
         )
 
 
-CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 _PADS = (
     *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),  # ZeroPad*d derive from these
     *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
@@ -300,12 +223,11 @@ _POINTS = (
     *(nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm),
 )
-Rule = Callable[[Any, Tensor, bool], Tensor]
 RULES: tuple[tuple[tuple[type, ...], Rule], ...] = (
     (TRANSPOSED, _conv_transpose),
     (CONVS, _conv),
-    ((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), _avg_pool),
-    ((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _max_pool),
+    (AVG_POOLS, _avg_pool),
+    (MAX_POOLS, _max_pool),
     ((nn.PixelShuffle,), _pixel_shuffle),
     ((nn.PixelUnshuffle,), _pixel_unshuffle),
     ((nn.Upsample,), _upsample),

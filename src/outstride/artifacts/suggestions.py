@@ -59,7 +59,7 @@ def suggestions(layer: nn.Module) -> tuple[Suggestion, ...]:
     # A gradient that differs from phase to phase is how a strided layer tells its inputs apart: only an
     # uneven overlap is more than that. A kernel as large as its stride would have to become an average.
     reduces = factor is None and spec.kind != "conv_transpose"
-    if even and (reduces or before is None or before < EVEN_GAIN):
+    if even if reduces or before is None else before < EVEN_GAIN:
         return ()
     found: list[Suggestion] = []
     if weighted:

@@ -225,9 +225,10 @@ def test_same_pooling_is_tensorflows(size: int, kernel: int, stride: int | None)
     values, indices = nn.MaxPool2d(kernel, stride, "same", return_indices=True)(x)
     assert torch.equal(x.flatten(2).gather(2, indices.flatten(2)).view_as(values), values)
     with_border = F.avg_pool2d(F.pad(x, ends), kernel, step)
-    assert torch.allclose(nn.AvgPool2d(kernel, stride, "same")(x), with_border)
+    counted = nn.AvgPool2d(kernel, stride, "same", count_include_pad=True)
+    assert torch.allclose(counted(x), with_border)
     count = F.avg_pool2d(F.pad(torch.ones_like(x), ends), kernel, step)
-    without = nn.AvgPool2d(kernel, stride, "same", count_include_pad=False)
+    without = nn.AvgPool2d(kernel, stride, "same")
     assert torch.allclose(without(x), with_border / count)
     by_three = nn.AvgPool2d(kernel, stride, "same", divisor_override=3)
     assert torch.allclose(by_three(x), with_border * kernel * kernel / 3)
@@ -239,7 +240,7 @@ def test_same_pooling_of_every_dimension(nd: int) -> None:
     x = torch.randn(2, 3, *[5] * nd)
     for layer in (
         getattr(nn, f"MaxPool{nd}d")(2, padding="same"),
-        getattr(nn, f"AvgPool{nd}d")(2, padding="same", count_include_pad=False),
+        getattr(nn, f"AvgPool{nd}d")(2, padding="same"),
     ):
         result = layer(x)
         assert result.shape == (2, 3, *[3] * nd)

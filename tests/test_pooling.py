@@ -123,8 +123,10 @@ def test_same_is_tensorflows(nd: int, k: int, s: int) -> None:
     assert_same_bits(x.flatten(2).gather(2, places.flatten(2)).view_as(found), found)
     seen = _windows(np.ones_like(array), k, s, 1, 0).sum(-1)
     total, magnitude = _windows(array, k, s, 1, 0).sum(-1), _windows(np.abs(array), k, s, 1, 0).sum(-1)
-    for counted, count in ((True, np.full_like(seen, k**nd)), (False, seen)):
-        layer = getattr(nn, f"AvgPool{nd}d")(k, s, "same", count_include_pad=counted)
+    # TensorFlow counts the elements inside; torch's word for the other count is kept.
+    for counting, count in (({}, seen), ({"count_include_pad": True}, np.full_like(seen, k**nd))):
+        layer = getattr(nn, f"AvgPool{nd}d")(k, s, "same", **counting)
+        assert_same_bits(getattr(functional, f"avg_pool{nd}d")(x, k, s, "same", **counting), layer(x))
         # Beside the sum, one division is rounded.
         assert_close_to_reference(layer(x), total / count, magnitude / count, k**nd + 1, torch.float32)
     assert reference.pool(array, k, s, "same").tolist() == largest.tolist()

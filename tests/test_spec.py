@@ -289,6 +289,8 @@ def test_what_is_printed_can_be_parsed(spec: ConvSpec) -> None:
         "Conv3d(4, 4, 3, dilation=(1, 2, 2), groups=4, bias=False)",
         "MaxPool2d(3, stride=2, padding=1, ceil_mode=True)",
         "AvgPool2d(2, count_include_pad=False, divisor_override=3)",
+        "AvgPool2d(2, padding='same')",
+        "AvgPool2d(2, padding='same', count_include_pad=True)",
     ],
 )
 def test_the_printed_form_is_the_short_one(text: str) -> None:

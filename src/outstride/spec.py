@@ -44,7 +44,8 @@ class ConvSpec:
         in_channels, out_channels: None where they do not matter.
         bias: whether the layer adds one.
         ceil_mode: pooling only: a last window that starts inside the input or its low padding counts.
-        count_include_pad, divisor_override: what avg_pool divides by.
+        count_include_pad, divisor_override: what avg_pool divides by; None (default) counts the padding, as
+            torch does, but with padding="same" the elements inside alone, as TensorFlow does.
         nd: number of axes, 1 to 3, where ``kernel_size`` does not show it.
 
     Raises:
@@ -84,7 +85,7 @@ class ConvSpec:
         out_channels: SupportsIndex | None = None,
         bias: bool = True,
         ceil_mode: bool = False,
-        count_include_pad: bool = True,
+        count_include_pad: bool | None = None,
         divisor_override: SupportsIndex | None = None,
         *,
         nd: int | None = None,
@@ -107,7 +108,10 @@ class ConvSpec:
             "out_channels": optional_whole("out_channels", out_channels, 0),
             "bias": flag("bias", bias),
             "ceil_mode": flag("ceil_mode", ceil_mode),
-            "count_include_pad": flag("count_include_pad", count_include_pad),
+            "count_include_pad": flag(
+                "count_include_pad",
+                _counted(kind, padding) if count_include_pad is None else count_include_pad,
+            ),
             "divisor_override": optional_whole("divisor_override", divisor_override, 1),
         }
         for name, value in fields.items():
@@ -205,7 +209,8 @@ class ConvSpec:
             keywords["output_padding"] = _short(self.output_padding)
         if any(d != 1 for d in self.dilation):
             keywords["dilation"] = _short(self.dilation)
-        for name, default in _PRINTED_UNLESS.items():
+        counted = _counted(self.kind, self.padding)
+        for name, default in (_PRINTED_UNLESS | {"count_include_pad": counted}).items():
             if getattr(self, name) != default:
                 keywords[name] = getattr(self, name)
         return write_call(self.kind, self.nd, positional, keywords)
@@ -220,9 +225,14 @@ _PRINTED_UNLESS = {
     "bias": True,
     "padding_mode": "zeros",
     "ceil_mode": False,
-    "count_include_pad": True,
+    "count_include_pad": None,
     "divisor_override": None,
 }
+
+
+def _counted(kind: Kind, padding: Pads) -> bool:
+    """Whether an average counts the padding where nobody says: torch's rule, and TensorFlow's for "same"."""
+    return kind != "avg_pool" or padding != "same"
 
 
 def _check_channels(spec: ConvSpec) -> None:

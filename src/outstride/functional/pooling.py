@@ -103,12 +103,12 @@ def avg_pool1d(
     stride: Ints | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    count_include_pad: bool | None = None,
 ) -> Tensor:
     """Take the mean of every window over one axis: ``avg_pool2d`` with sizes of one number.
 
     Example:
-        >>> avg_pool1d(torch.tensor([[1.0, 5.0, 2.0]]), 2, padding="same", count_include_pad=False).tolist()
+        >>> avg_pool1d(torch.tensor([[1.0, 5.0, 2.0]]), 2, padding="same").tolist()
         [[3.0, 2.0]]
     """
     return _avg(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
@@ -120,7 +120,7 @@ def avg_pool2d(
     stride: Ints | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    count_include_pad: bool | None = None,
     divisor_override: int | None = None,
 ) -> Tensor:
     """Take the mean of every window over two axes, each channel by itself.
@@ -131,7 +131,8 @@ def avg_pool2d(
         padding: at most half the window: a number, one per axis or one (low, high) pair per axis; or "valid"
             (none) or "same" (TensorFlow's rule).
         ceil_mode: whether a last window counts that starts inside the input and ends beyond it.
-        count_include_pad: whether the mean counts the padding; TensorFlow's "same" does not (False).
+        count_include_pad: whether the mean counts the padding; by default it does, as in torch, but not that
+            of "same", as in TensorFlow.
         divisor_override: what every sum is divided by instead of the count.
 
     Returns:
@@ -154,7 +155,7 @@ def avg_pool3d(
     stride: Ints | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    count_include_pad: bool | None = None,
     divisor_override: int | None = None,
 ) -> Tensor:
     """Take the mean of every window over three axes: ``avg_pool2d`` with sizes of three numbers.
@@ -206,9 +207,12 @@ def _avg(
     stride: Ints | None,
     padding: Padding,
     ceil_mode: bool,
-    count_include_pad: bool,
+    count_include_pad: bool | None,
     divisor: int | None,
 ) -> Tensor:
+    if count_include_pad is None:
+        count_include_pad = padding != "same"
+
     def spec() -> ConvSpec:
         counting = {"count_include_pad": count_include_pad, "divisor_override": divisor}
         return _spec("avg_pool", nd, input, kernel_size, stride, padding, ceil_mode=ceil_mode, **counting)

@@ -68,10 +68,10 @@ class ServedAvgPool:
         stride: Ints | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
-        count_include_pad: bool = True,
+        count_include_pad: bool | None = None,
         **rest: Any,
     ) -> None:
-        ConvSpec(
+        spec = ConvSpec(
             "avg_pool",
             kernel_size,
             stride,
@@ -83,7 +83,7 @@ class ServedAvgPool:
         )
         arguments: tuple[Any, ...] = (
             *(kernel_size, stride, _for_torch(padding), ceil_mode),
-            count_include_pad,
+            spec.count_include_pad,
         )
         super().__init__(*arguments, **rest)
         _hold_padding(self, padding)
@@ -165,13 +165,14 @@ class AvgPool2d(ServedAvgPool, torch.nn.AvgPool2d):
         kernel_size, stride, ceil_mode, divisor_override: as in torch; stride defaults to kernel_size.
         padding: at most half the window, a number, one per axis or one (low, high) pair per axis; or "valid"
             or "same".
-        count_include_pad: whether the average counts the padding; TensorFlow's "same" does not (False).
+        count_include_pad: whether the average counts the padding; by default it does, as in torch, but not
+            that of "same", as in TensorFlow.
 
     Raises:
         ArgumentError: an argument is outside its range; the sentence says what would be legal.
 
     Example:
-        >>> AvgPool2d(2, padding="same", count_include_pad=False)(torch.ones(1, 1, 3, 3)).sum()
+        >>> AvgPool2d(2, padding="same")(torch.ones(1, 1, 3, 3)).sum()
         tensor(4.)
     """
 
@@ -184,7 +185,7 @@ class AvgPool2d(ServedAvgPool, torch.nn.AvgPool2d):
         stride: Ints | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
-        count_include_pad: bool = True,
+        count_include_pad: bool | None = None,
         divisor_override: int | None = None,
     ) -> None:
         super().__init__(
@@ -204,7 +205,7 @@ class AvgPool3d(ServedAvgPool, torch.nn.AvgPool3d):
         stride: Ints | None = None,
         padding: Padding = 0,
         ceil_mode: bool = False,
-        count_include_pad: bool = True,
+        count_include_pad: bool | None = None,
         divisor_override: int | None = None,
     ) -> None:
         super().__init__(

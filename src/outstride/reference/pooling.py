@@ -24,7 +24,7 @@ def pool(
     *,
     mode: Literal["max", "avg"] = "max",
     ceil_mode: bool = False,
-    count_include_pad: bool = True,
+    count_include_pad: bool | None = None,
     divisor_override: int | None = None,
 ) -> Array:
     """Take the maximum or the average of every window, each channel by itself.
@@ -34,7 +34,8 @@ def pool(
         kernel_size, stride, padding, dilation, ceil_mode: as in ``ConvSpec``; the stride is the kernel size
             by default.
         mode: "max", where padding never wins, or "avg".
-        count_include_pad: whether an average counts the zeros of the padding.
+        count_include_pad: whether an average counts the zeros of the padding; by default it does, but not
+            those of "same".
         divisor_override: divide every sum by this instead of by the count.
 
     Returns:
@@ -67,7 +68,7 @@ def pool(
             y[oh] = np.max([X[ih] for ih in seen], axis=0) if seen else layout.least(X.dtype)
             continue
         count = divisor_override or len(seen)
-        if count_include_pad and not divisor_override:
+        if spec.count_include_pad and not divisor_override:
             # With ceil_mode a window may reach beyond the padding; what lies there is not counted.
             ends = [i + low + high for i, (low, high) in zip(ins, pads, strict=True)]
             rows = zip(spec.kernel_size, ends, oh, spec.stride, strict=True)

@@ -190,13 +190,59 @@ def test_interruption_keeps_what_is_done(
     assert stop.value.code == 130
 
 
-def test_bad_steps_are_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--steps", "0"), "'--steps' must be at least 1: got 0; legal: 1 or more"),
+        (("--steps", "many"), "argument --steps: invalid int value: 'many'"),
+        (("--seed", "-1"), "'--seed' must be a number that a generator takes: got -1; legal: 0 to 2**32 - 1"),
+        (("--out", __file__), "'--out' must be a folder, there or to be made: got"),
+    ],
+)
+def test_a_bad_argument_is_one_clear_line(
+    given: tuple[str, str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        run("learn_kernel", tmp_path, monkeypatch, "--steps", "0")
+        run("learn_kernel", tmp_path, monkeypatch, *given)
     assert stop.value.code == 2
-    assert "'--steps' must be at least 1: got 0; legal: 1 or more" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_outside_of_training_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stop:
+        script("training").begin(main)
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_ctrl_c_draws_what_was_learned_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = script("learn_kernel")
+    run_in_full = example.Training.run
+    drawn: list[str] = []
+
+    def run_once(training: Any, name: str, steps: int, step: Any) -> list[float]:
+        losses: list[float] = run_in_full(training, name, steps, step)
+        training.interrupted = True
+        return losses
+
+    monkeypatch.setattr(example.Training, "run", run_once)
+    monkeypatch.setattr(example, "picture", lambda results, _: drawn.extend(r.name for r in results))
+    monkeypatch.setattr(example, "save", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["learn_kernel", "--out", str(tmp_path), "--quick"])
+    with pytest.raises(SystemExit) as stop:
+        example.main()
+    assert stop.value.code == 130
+    assert drawn == ["Sobel"]
+    assert "Gauss:" not in capsys.readouterr().out
 
 
 def test_the_saved_first_layer_is_drawn_by_the_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

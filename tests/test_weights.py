@@ -171,6 +171,25 @@ def test_a_changed_element_of_a_large_weight_is_seen(element: int) -> None:
     assert float(delta) > 1e-2, "the result is that of the weight before"
 
 
+@pytest.mark.parametrize("first", [0, 1, 999, 147328, 294784])
+def test_128_changed_neighbours_in_a_weight_beyond_1_mb_are_seen_at_once(first: int) -> None:
+    layer = outstride.nn.Conv2d(256, 128, 3)
+    x = _draw(1, 256, 3, 3)
+    for _ in range(9):  # every share has had its turn to be the next
+        before = layer(x).detach()
+        layer.weight.data.view(-1)[first : first + 128] += 64
+        assert not torch.equal(layer(x), before), "the result is that of the weight before"
+
+
+@pytest.mark.parametrize("element", [0, 1000, 131071, 294911])
+def test_one_changed_element_of_a_weight_beyond_1_mb_is_seen_within_eight_calls(element: int) -> None:
+    layer = outstride.nn.Conv2d(256, 128, 3)
+    x = _draw(1, 256, 3, 3)
+    before = layer(x).detach()
+    layer.weight.data.view(-1)[element] += 64
+    assert any(not torch.equal(layer(x), before) for _ in range(8)), "the result is that of the weight before"
+
+
 @_every_layer
 def test_gradients_use_the_current_weight(make: Callable[[], Layer]) -> None:
     layer = make()

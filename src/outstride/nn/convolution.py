@@ -24,6 +24,9 @@ class ServedConv:
 
     nd: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
+    _parameters: dict[str, Any]
+    weight: Any
+    bias: Any
     stride: tuple[int, ...]
     padding: Any
     dilation: tuple[int, ...]
@@ -75,7 +78,13 @@ class ServedConv:
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, *size) or (C, *size)."""
-        weight, bias = _weight_and_bias(self)
+        # A module looks its parameters up last, which costs as much as a tenth of a small layer; here first.
+        # What is not among them (parametrised, pruned, swapped for a call) is an attribute.
+        held = self._parameters
+        try:
+            weight, bias = held["weight"], held["bias"]
+        except KeyError:
+            weight, bias = self.weight, self.bias
         return self._conv_forward(input, weight, bias)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -96,6 +105,9 @@ class ServedConvTranspose:
 
     nd: ClassVar[int]
     function: ClassVar[Callable[..., Tensor]]
+    _parameters: dict[str, Any]
+    weight: Any
+    bias: Any
     stride: tuple[int, ...]
     padding: Any
     output_padding: tuple[int, ...]
@@ -159,7 +171,11 @@ class ServedConvTranspose:
         Returns:
             (N, O, *output_size) or (O, *output_size).
         """
-        weight, bias = _weight_and_bias(self)
+        held = self._parameters
+        try:
+            weight, bias = held["weight"], held["bias"]
+        except KeyError:
+            weight, bias = self.weight, self.bias
         return self.function(
             input,
             weight,
@@ -172,15 +188,6 @@ class ServedConvTranspose:
             output_size=output_size,
             padding_mode=self.padding_mode,
         )
-
-
-def _weight_and_bias(layer: Any) -> tuple[Tensor, Tensor | None]:
-    # A module looks its parameters up last, which costs as much as a tenth of a small layer; here first. What
-    # is not among them (parametrised, pruned, swapped for a call) is an attribute.
-    held = layer._parameters  # noqa: SLF001
-    if "weight" in held and "bias" in held:
-        return held["weight"], held["bias"]
-    return layer.weight, layer.bias
 
 
 def _for_torch(padding: Padding) -> Any:

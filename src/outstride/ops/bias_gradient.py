@@ -16,6 +16,7 @@ from torch import Tensor
 from outstride.codegen.channel_sums import CHANNEL_SUMS_INDEX, channel_sums_source
 from outstride.ops.blocks import Block, address
 from outstride.ops.bound import Run
+from outstride.ops.layout import contiguous_strides
 from outstride.ops.plans import DTYPES
 from outstride.ops.torch_internals import OneLevel, empty_strided, outer_tangents
 from outstride.runtime import kernel, machine
@@ -47,7 +48,8 @@ class _ChannelSums:
 
     def __init__(self, grad: Tensor) -> None:
         batch, self._channels = grad.shape[:2]
-        self._dtype, self._contiguous = grad.dtype, grad.is_contiguous()
+        self._dtype, self._shape = grad.dtype, tuple(grad.shape)
+        self._strides = None if grad.is_contiguous() else contiguous_strides(grad.shape)
         self._workers = min(torch.get_num_threads(), self._channels) if grad.numel() > _PARALLEL else 1
         dtype = DTYPES[grad.dtype]
         source = partial(channel_sums_source, dtype)
@@ -56,8 +58,8 @@ class _ChannelSums:
         self._block = Block(CHANNEL_SUMS_INDEX, scalars, {})
 
     def __call__(self, grad: Tensor) -> Tensor:
-        if not self._contiguous:
-            grad = grad.contiguous()
+        if self._strides is not None:
+            grad = empty_strided(self._shape, self._strides, self._dtype).copy_(grad)
         result = empty_strided((self._channels,), (1,), self._dtype)
         block: array[int] = self._block.fresh()
         block[_DATA], block[_RESULT] = grad.data_ptr(), result.data_ptr()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 class Block:
@@ -21,14 +22,12 @@ class Block:
             if name in index:
                 values[index[name]] = table.buffer_info()[0]
         self._values = array("q", values)
+        #: A copy for one call: counters at zero, pointers to be set.
+        self.fresh: Callable[[], array[int]] = self._values.__copy__
 
     def scalar(self, name: str) -> int:
         """The value of a scalar."""
         return self._values[self.index[name]]
-
-    def fresh(self) -> array[int]:
-        """A copy for one call: counters at zero, pointers to be set."""
-        return self._values[:]
 
 
 def table(fields: Sequence[str], rows: Sequence[Mapping[str, int]]) -> array[int]:
@@ -36,6 +35,6 @@ def table(fields: Sequence[str], rows: Sequence[Mapping[str, int]]) -> array[int
     return array("q", [row[name] for row in rows for name in fields])
 
 
-def address(values: array[int]) -> int:
+def address(values: array[Any]) -> int:
     """Where the array's items lie."""
     return values.buffer_info()[0]

@@ -7,7 +7,7 @@ them, and runs what it has ready.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, get_num_threads, is_grad_enabled
@@ -17,41 +17,8 @@ from outstride.runtime import chosen
 
 Run = Callable[..., Any]
 """What computes an operator on plain CPU tensors of one form."""
-
-
-class Bound:
-    """An operator on operands of one form, on as many threads as there were."""
-
-    __slots__ = (
-        "_count", "_differentiable", "_instruction_set", "_recognizes", "_record", "_run", "_threads"
-    )  # fmt: skip
-
-    def __init__(
-        self, recognizes: Callable[..., bool], run: Run, record: Run, operands: Sequence[Tensor]
-    ) -> None:
-        self._recognizes = recognizes
-        self._run = run
-        self._record = record
-        self._count = len(operands)
-        self._differentiable = any(tensor.requires_grad for tensor in operands)
-        self._threads = get_num_threads()
-        self._instruction_set = chosen()
-
-    def fits(self, *operands: Tensor) -> bool:
-        """Whether these operands, and all that a call depends on besides, are as they were."""
-        return (
-            len(operands) == self._count
-            and self._recognizes(*operands)
-            and get_num_threads() == self._threads
-            and chosen() == self._instruction_set
-            and nobody_listens_unseen()
-        )
-
-    def __call__(self, *operands: Tensor) -> Any:
-        """Compute, recorded where backward will come."""
-        if self._differentiable and is_grad_enabled():
-            return self._record(*operands)
-        return self._run(*operands)
+Bound = Callable[..., Any]
+"""A run that looks first: None where its operands, or what else a call depends on, are not as they were."""
 
 
 def bind(ready: Callable[[], tuple[Run, Run]], *operands: Tensor) -> Bound | None:
@@ -62,4 +29,21 @@ def bind(ready: Callable[[], tuple[Run, Run]], *operands: Tensor) -> Bound | Non
     if not nobody_listens() or not all(map(is_plain, operands)):
         return None
     recognizes = recognizer(*operands)
-    return None if recognizes is None else Bound(recognizes, *ready(), operands)
+    if recognizes is None:
+        return None
+    run, record = ready()
+    count, threads, instruction_set = len(operands), get_num_threads(), chosen()
+    differentiable = any(tensor.requires_grad for tensor in operands)
+
+    def bound(*operands: Tensor) -> Any:
+        if (
+            len(operands) == count
+            and recognizes(*operands)
+            and get_num_threads() == threads
+            and chosen() == instruction_set
+            and nobody_listens_unseen()
+        ):
+            return (record if differentiable and is_grad_enabled() else run)(*operands)
+        return None
+
+    return bound

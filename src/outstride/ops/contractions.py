@@ -191,11 +191,14 @@ class Contraction(OneLevel):
         if form.backward is not None and not torch.is_grad_enabled():
             operands = [tensor for tensor in (grad, first, second) if tensor is not None]
             bound = form.backward.get(needed)
-            if bound is None or not bound.fits(*operands):
+            result = None if bound is None else bound(*operands)
+            if result is None:
                 bound = bind(partial(_backward_run, cls, form, needed, grad, first, second), *operands)
-            if bound is not None:
-                form.backward[needed] = bound
-                return bound(*operands)  # type: ignore[no-any-return]
+                if bound is not None:
+                    form.backward[needed] = bound
+                    result = bound(*operands)
+            if result is not None:
+                return result  # type: ignore[no-any-return]
         saved = (grad, first, second)
         first_grad, second_grad = (
             each.contraction.call(saved[each.first], saved[each.second], None, size, form.geometry)

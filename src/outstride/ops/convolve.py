@@ -77,9 +77,11 @@ def convolve(
         bound, (a, b, c, d, e, f, g) = latest
         if (
             a is stride and b is padding and c is dilation and d is groups and e is output_padding
-            and f is output_size and g is padding_mode and bound.fits(*operands)
+            and f is output_size and g is padding_mode
         ):  # fmt: skip
-            return bound(*operands)  # type: ignore[no-any-return]
+            result = bound(*operands)
+            if result is not None:
+                return result  # type: ignore[no-any-return]
     try:
         bias_shape = None if bias is None else bias.shape
         key = (input.shape, weight.shape, bias_shape, *map(id, request))
@@ -88,12 +90,8 @@ def convolve(
         return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
     if found is None:
         found = _remember(kind, key, _checked(kind, input, weight, bias, request), request)
-    if found.bounds is not None:
-        made = _bound(kind, found.call, found.bounds, *operands)
-        if made is not None:
-            _keep(kind.latest, id(weight), (made, request))
-            return made(*operands)  # type: ignore[no-any-return]
-    return _carry_out(found.call, input, weight, bias)
+    result = _run_bound(kind, found, *operands)
+    return _carry_out(found.call, input, weight, bias) if result is None else result
 
 
 def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:
@@ -117,19 +115,25 @@ def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
     kept[key] = value
 
 
-def _bound(kind: Kind, call: Call, bounds: list[Bound], *operands: Tensor) -> Bound | None:
-    """The call bound for tensors in this form; None where they must take the way that is open to all."""
+def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor | None:
+    """The result by a bound call; None for tensors that must take the way that is open to all."""
+    call, request, bounds = remembered
     dtype = operands[0].dtype
-    if dtype not in ENGINE_DTYPES or any(tensor.dtype is not dtype for tensor in operands):
+    if bounds is None or dtype not in ENGINE_DTYPES or any(tensor.dtype is not dtype for tensor in operands):
         return None
     for bound in bounds:
-        if bound.fits(*operands):
-            return bound
-    made = contractions.bound_call(kind.contraction, call.contracted_size, call.geometry, *operands)
-    if made is not None:
+        result = bound(*operands)
+        if result is not None:
+            break
+    else:
+        made = contractions.bound_call(kind.contraction, call.contracted_size, call.geometry, *operands)
+        if made is None:
+            return None
         del bounds[:-_MOST_FORMS]
         bounds.append(made)
-    return made
+        bound, result = made, made(*operands)
+    _keep(kind.latest, id(operands[1]), (bound, request))
+    return result  # type: ignore[no-any-return]
 
 
 def _is_frozen(value: Any) -> bool:

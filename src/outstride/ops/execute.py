@@ -49,7 +49,7 @@ def conv_weight(
     return result
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GatherRun:
     """The bound kernel of a convolution or its adjoint (None: nothing to sum), and the result's form."""
 

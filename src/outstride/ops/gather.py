@@ -76,11 +76,9 @@ class GatherCall:
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
         """Compute y."""
-        block = self._block.fresh()
         packed = _packed.get(w, self._packer, self.workers)
-        block[_X] = x.data_ptr()
-        block[_W] = packed.pointer
-        block[_Y] = y.data_ptr()
+        block = self._block.fresh()
+        block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
         if bias is not None:
             if not bias.is_contiguous():
@@ -88,4 +86,4 @@ class GatherCall:
             block[_BIAS] = bias.data_ptr()
         if not packed.finite:
             block[_SKIPS] = 0
-        self._kernel.launch(address(block), self.workers)
+        self._kernel.launch(block.buffer_info()[0], self.workers)

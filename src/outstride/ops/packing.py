@@ -6,7 +6,8 @@ import sys
 import weakref
 from array import array
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ from torch import Tensor
 from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
 from outstride.codegen.weights import weights_source
 from outstride.ops.blocks import Block, address, table
-from outstride.ops.fingerprints import Fingerprints
+from outstride.ops.fingerprints import Watch, watch
 from outstride.planner.layout import Layout
 from outstride.planner.plan import GatherPlan
 from outstride.runtime import kernel, prefer_large
+
+_W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled_at"))
 
 
 @dataclass(frozen=True)
@@ -82,23 +85,21 @@ class Packer:
         if packed is None:
             packed = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
             prefer_large(packed.data_ptr(), packed.nbytes)
-        spoiled = packed[self.elements : self.elements + 1].zero_()
+        pointer = packed.data_ptr()
+        spoiled = array("d" if self.dtype is torch.float64 else "f", (0.0,))
         block = self._block.fresh()
-        block[WEIGHT_INDEX["w_at"]] = weight.data_ptr()
-        block[WEIGHT_INDEX["packed_at"]] = packed.data_ptr()
-        block[WEIGHT_INDEX["spoiled_at"]] = spoiled.data_ptr()
+        block[_W], block[_PACKED], block[_SPOILED] = weight.data_ptr(), pointer, address(spoiled)
         self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
-        return Packed(packed, packed.data_ptr(), bool(spoiled.isfinite()))
+        return Packed(packed, pointer, isfinite(spoiled[0]))
 
 
 #: Packed elements from which more than one thread is worth waking.
 _PARALLEL = 1 << 16
-#: Elements behind the packed weights: the mark of the packing kernel, and room for a vector read in advance.
+#: Elements behind the packed weights: room for a vector read in advance.
 _MARGIN = 64
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """Packed weights, where they are, and whether all of them are finite."""
 
     values: Tensor
@@ -106,12 +107,12 @@ class Packed:
     finite: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class _Kept:
     version: int
     pointer: int
     packed: Packed
-    prints: Fingerprints
+    watch: Watch
 
 
 class PackedWeights:
@@ -122,22 +123,21 @@ class PackedWeights:
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew when the weight has changed."""
-        kept = None
         found = self._of.get(id(weight))
-        if found is not None and found[0]() is weight:
-            kept = found[1].get(packer.key)
-            if (
-                kept is not None
-                and kept.pointer == weight.data_ptr()
-                and kept.version == weight._version
-                and kept.prints.hold()
-            ):
-                return kept.packed
-        packed = packer.pack(weight, threads, None if kept is None else kept.packed.values)
-        if not weight.is_inference():  # such a tensor has no version
-            kept = _Kept(weight._version, weight.data_ptr(), packed, Fingerprints(weight))
-            self._forms(weight)[packer.key] = kept
-        return packed
+        kept = found[1].get(packer.key) if found is not None and found[0]() is weight else None
+        pointer = weight.data_ptr()
+        if kept is None or kept.pointer != pointer:
+            packed = packer.pack(weight, threads, None if kept is None else kept.packed.values)
+            if not weight.is_inference():  # such a tensor has no version
+                kept = _Kept(weight._version, pointer, packed, watch(weight))
+                self._forms(weight)[packer.key] = kept
+            return packed
+        version = weight._version
+        if kept.version != version or not kept.watch.hold():
+            kept.packed = packer.pack(weight, threads, kept.packed.values)
+            kept.version = version
+            kept.watch.renew()
+        return kept.packed
 
     def _forms(self, weight: Tensor) -> dict[object, _Kept]:
         name = id(weight)

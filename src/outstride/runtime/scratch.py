@@ -12,16 +12,26 @@ import threading
 from outstride.runtime.pages import LARGE, prefer_large
 
 _SMALL = 4096
-_local = threading.local()
+
+
+class _Room(threading.local):
+    """The memory that this thread has."""
+
+    memory: ctypes.Array[ctypes.c_char]
+    size = 0
+    address = 0
+
+
+_room = _Room()
 
 
 def scratch(size_bytes: int) -> int:
     """The address of at least `size_bytes` bytes, aligned to a page, private to the calling thread."""
-    if getattr(_local, "size", 0) < size_bytes:
+    if _room.size < size_bytes:
         page = LARGE if size_bytes > LARGE // 8 else _SMALL
         size = -(-size_bytes // page) * page
-        _local.memory = (ctypes.c_char * (size + page))()
-        _local.size = size
-        _local.address = -(-ctypes.addressof(_local.memory) // page) * page
-        prefer_large(_local.address, size)
-    return int(_local.address)
+        _room.memory = (ctypes.c_char * (size + page))()
+        _room.size = size
+        _room.address = -(-ctypes.addressof(_room.memory) // page) * page
+        prefer_large(_room.address, size)
+    return _room.address

@@ -93,6 +93,7 @@ def test_overlap_of_planes_pools_and_borders() -> None:
     plane = artifacts.overlap(ConvSpec.parse("ConvTranspose2d(1, 1, 3, stride=2, padding=1)"))
     assert plane.counts.tolist() == [[1, 2], [2, 4]]
     assert "uneven: 1 to 4" in str(plane)
+    assert "[[1 2]" in plane._repr_html_()
     pool = artifacts.overlap(nn.MaxPool2d(3, stride=2), (5, 5))
     assert pool.of == "gradient"
     assert pool.counts.tolist() == np.multiply.outer([1, 1, 2, 1, 1], [1, 1, 2, 1, 1]).tolist()
@@ -336,6 +337,7 @@ def test_ripple_figures() -> None:
     assert found.spread.tolist() == [[1.0], [0.0]]
     assert found.to_dict()["ripple"] == found.value
     assert "worst channel 0" in str(found)
+    assert "worst channel 0" in found._repr_html_()
 
 
 def test_a_sub_pixel_layers_bias_is_a_pattern_of_its_own() -> None:

@@ -304,7 +304,9 @@ def test_the_report_counts_what_torchs_own_counter_counts() -> None:
             assert counter.get_total_flops() == 2 * row.multiply_adds
             assert row.output_shape == tuple(out.shape)
             assert row.weight_bytes == sum(p.numel() * 4 for p in form.parameters())
-    text = str(convert.compare(UNet(), (1, 3, 16, 16)))
+    whole = convert.compare(UNet(), (1, 3, 16, 16))
+    assert whole._repr_html_().count("<tr>") == 1 + len(whole.forms)
+    text = str(whole)
     assert "sub-pixel" in text
     assert "space to depth" in text
 

@@ -196,3 +196,17 @@ def test_questions_that_are_none_are_refused() -> None:
     found = geometry.solve_chain((100, 60, 100))
     assert len(found) == 0
     assert any("100 -> 60" in note for note in found.notes)
+
+
+def test_notebooks_show_answers_as_tables() -> None:
+    found = geometry.solve(scale=2)
+    page = found._repr_html_()
+    assert page.count("<tr>") == 1 + 8
+    assert "ConvTranspose2d(kernel_size=4, stride=2, padding=1)" in page
+    assert "n -&gt; 2n" in page
+    assert "n -&gt; 2n: exact for every size" in found[0]._repr_html_()
+    assert "is rejected" in geometry.judge("Conv2d(1, 1, 3)", 7, 14)._repr_html_()
+    chain = geometry.solve_chain((65, 33, 65))
+    assert chain._repr_html_().count("<tr>") == 1 + 3
+    assert "no layer within the bounds" in geometry.solve(100, 60)._repr_html_()
+    assert "no chain within the bounds" in geometry.solve_chain((100, 60))._repr_html_()

@@ -49,6 +49,7 @@ def test_the_table_is_the_library_s_answer(capsys: pytest.CaptureFixture[str]) -
     ("arguments", "first"),
     [
         (["--scale", "2"], "ConvTranspose2d(kernel_size=4, stride=2, padding=1)"),
+        (["7", "14"], "ConvTranspose2d(kernel_size=4, stride=2, padding=1)"),
         (["--scale", "1/2", "--nd", "1"], "Conv1d(kernel_size=4, stride=2, padding=1)"),
         (["--scale", "2", "--kernel", "2..3"], "ConvTranspose2d(kernel_size=2, stride=2)"),
         (["--scale", "1/2", "--kind", "max_pool"], "MaxPool2d(2)"),
@@ -110,6 +111,9 @@ def test_no_answer_is_said_with_code_1(capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "message"),
     [
         ([], "one question must be asked: got none"),
+        (["7"], "sizes must be two, and given once: got 7; legal: outstride solve 14 28"),
+        (["7", "14", "--input", "7"], "sizes must be two, and given once"),
+        (["7", "14", "--scale", "2"], "one question must be asked: got --scale, --input"),
         (["--input", "7"], "one question must be asked: got --input"),
         (["--scale", "2", "--chain", "8,4"], "got --chain, --scale"),
         (["--scale", "3/2"], "'scale' must be one that a single conv_transpose layer can have"),

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from outstride import geometry
 from outstride.geometry import source_index
 from outstride.spec import ConvSpec
+from outstride.tables import html_text
 
 Counts = npt.NDArray[np.int64]
 
@@ -51,6 +52,9 @@ class Overlap:
             "holes": self.holes,
             "counts": self.counts.tolist(),
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         verdict = "even" if self.even else f"uneven: {self.counts.min()} to {self.counts.max()}"

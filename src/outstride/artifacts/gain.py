@@ -16,6 +16,7 @@ from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.signals import Course, run
 from outstride.errors import OutstrideError, ShapeError
 from outstride.spec import ConvSpec
+from outstride.tables import html_text
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,6 +86,9 @@ class Ripple:
             "lines": self.lines.tolist(),
             "bias_pattern": self.bias_pattern,
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         worst = int(self.per_channel.argmax())

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from outstride.arguments import per_axis
 from outstride.errors import ArgumentError, ShapeError
+from outstride.tables import html_text
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,6 +68,9 @@ class Measurement:
             "power": self.power.tolist(),
             "background": self.background.tolist(),
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         period = " x ".join(map(str, self.stride))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,12 @@ _COLOURS = {True: "green", False: "red", None: "dim"}
 
 
 def solve(
+    sizes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[INPUT OUTPUT]", help="The same as --input and --output.", show_default=False
+        ),
+    ] = None,
     input_size: Annotated[
         str, typer.Option("--input", metavar="SIZE", help="Size that comes in: 23, or 23x31.")
     ] = "",
@@ -54,9 +61,9 @@ def solve(
 
     outstride solve --scale 2
 
-    outstride solve --input 65 --output 256 --top 3
+    outstride solve 65 256 --top 3
 
-    outstride solve --input 14 --output 28 --explain "ConvTranspose2d(8, 8, 3, stride=2, padding=1)"
+    outstride solve 14 28 --explain "ConvTranspose2d(8, 8, 3, stride=2, padding=1)"
 
     outstride solve --chain 256,128,64,128,256 --kind max_pool
     """
@@ -73,11 +80,17 @@ def solve(
         "output_padding": values.several(output_padding, "--output-padding", 0),
         "asymmetric": asymmetric,
     }
+    if sizes:
+        if input_size or output_size or len(sizes) != 2:
+            raise ArgumentError(
+                f"sizes must be two, and given once: got {' '.join(sizes)}; legal: outstride solve 14 28"
+            )
+        input_size, output_size = sizes
     asked = [name for name, text in (("--chain", chain), ("--scale", scale), ("--input", input_size)) if text]
     if len(asked) != 1 or bool(input_size) != bool(output_size):
         raise ArgumentError(
-            f"one question must be asked: got {', '.join(asked) or 'none'}; legal: '--input' with "
-            f"'--output', '--scale' or '--chain'"
+            f"one question must be asked: got {', '.join(asked) or 'none'}; legal: two sizes, '--scale' or "
+            f"'--chain'"
         )
     free = False if free_axes else None
     if chain:
@@ -90,8 +103,10 @@ def solve(
     if scale:
         question = {"scale": values.scale(scale)}
     else:
-        sizes = values.size(input_size, "--input"), values.size(output_size, "--output")
-        question = {"input_size": sizes[0], "output_size": sizes[1]}
+        question = {
+            "input_size": values.size(input_size, "--input"),
+            "output_size": values.size(output_size, "--output"),
+        }
     if explain:
         return _show_judgement(geometry.judge(explain, **question, **bounds), as_json)
     question |= {"kind": kind} if kind else {}
@@ -99,6 +114,8 @@ def solve(
 
 
 def _show(found: Solutions, top: int, as_json: bool) -> int:
+    from outstride.geometry.tabulating import HEAD, cells
+
     if as_json:
         best = [solution.to_dict() for solution in found[:top]]
         print_json({"count": len(found), "solutions": best, "notes": found.notes})
@@ -108,45 +125,24 @@ def _show(found: Solutions, top: int, as_json: bool) -> int:
         for line in ("no layer within the bounds", *found.notes):
             screen.print(line)
         return NOTHING_FOUND
-    screen.print(_table(found[:top], f"{len(found)} layers, the best first"))
+    rows = (cells(number, one) for number, one in enumerate(found[:top], 1))
+    screen.print(_table(HEAD, rows, f"{len(found)} layers, the best first"))
     _reasons(found[0])
     for note in found.notes:
         screen.print(note)
     return 0
 
 
-def _table(solutions: list[Solution], title: str) -> Table:
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("#", justify="right")
-    for name in ("layer", "sizes", "shift", "taps"):
-        table.add_column(name, overflow="fold")
-    table.add_column("seams")
-    table.add_column("multiply-adds", justify="right")
-    for name in ("torch", "Keras", "ONNX"):
-        table.add_column(name)
-    for number, found in enumerate(solutions, 1):
-        taps = [
-            "holes" if 0 in share else "even" if len(set(share)) == 1 else "uneven" for share in found.shares
-        ]
-        table.add_row(
-            str(number),
-            repr(found.spec),
-            f"{found.law}{'' if found.exact else ' (here)'}",
-            _joined(map(str, found.shift)),
-            _joined(taps),
-            "overlap" if found.overlaps else "side by side",
-            f"{found.multiply_adds:,}",
-            *(verdict.mark for verdict in found.frameworks.values()),
-        )
+    for name in head:
+        table.add_column(name, justify="right" if name in ("#", "multiply-adds") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
-
-
-def _joined(texts: Any) -> str:
-    rows = list(texts)
-    return rows[0] if len(set(rows)) == 1 else ", ".join(rows)
 
 
 def _reasons(found: Solution) -> None:
@@ -168,6 +164,8 @@ def _show_judgement(judgement: Judgement, as_json: bool) -> int:
 
 
 def _show_chains(found: ChainSolutions, top: int, as_json: bool) -> int:
+    from outstride.geometry.tabulating import CHAIN_HEAD, chain_cells
+
     if as_json:
         print_json({"count": len(found), "chains": [c.to_dict() for c in found[:top]], "notes": found.notes})
         return 0 if found else NOTHING_FOUND
@@ -177,25 +175,10 @@ def _show_chains(found: ChainSolutions, top: int, as_json: bool) -> int:
             screen.print(line, markup=False)
         return NOTHING_FOUND
     best = found[0]
-    screen.print(_chain_table(best, f"the first of {len(found)} chains"))
+    screen.print(_table(CHAIN_HEAD, chain_cells(best), f"the first of {len(found)} chains"))
     screen.print(best.rule, markup=False)
     for number, other in enumerate(found[1:top], 2):
         screen.print(f"{number}. {' -> '.join(repr(step.spec) for step in other.steps)}", markup=False)
     for note in found.notes:
         screen.print(note, markup=False)
     return 0
-
-
-def _chain_table(best: Any, title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("size", "layer", "stride so far", "drift", "proof"):
-        table.add_column(name, overflow="fold")
-    table.add_row("x".join(map(str, best.sizes[0])), "input", "1", "0", "")
-    rows = zip(best.sizes[1:], best.steps, best.scales[1:], best.drift[1:], strict=True)
-    for size, step, scale, drift in rows:
-        row = ("x".join(map(str, size)), repr(step.spec), _joined(map(str, scale)), _joined(map(str, drift)))
-        table.add_row(*row, "; ".join(step.proof))
-    return table

@@ -17,6 +17,9 @@ from outstride.convert.subpixel import to_subpixel
 from outstride.convert.zero_insertion import to_conv
 from outstride.errors import ArgumentError, ShapeError
 from outstride.spec import ConvSpec
+from outstride.tables import html_table, text_table
+
+HEAD = ("form", "multiply-adds", "times", "weights", "between parts", "largest part", "steps")
 
 
 @dataclass(frozen=True)
@@ -53,25 +56,25 @@ class Comparison:
             "forms": [asdict(form) for form in self.forms],
         }
 
-    def __str__(self) -> str:
-        first = self.forms[0]
-        head = ("form", "multiply-adds", "times", "weights", "between parts", "largest part", "steps")
-        rows: list[tuple[str, ...]] = [head]
+    @property
+    def _title(self) -> str:
+        return f"{self.layer} on {self.input_shape} gives {self.forms[0].output_shape}"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        whole = self.forms[0].multiply_adds or 1
+        rows = []
         for form in self.forms:
-            times = form.multiply_adds / first.multiply_adds if first.multiply_adds else 1.0
-            sizes = (form.weight_bytes, form.passing_bytes, form.largest_bytes)
-            rows.append(
-                (form.name, f"{form.multiply_adds:,}", f"{times:.2f}", *map(_bytes, sizes), str(form.steps))
-            )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-        lines = [f"{self.layer} on {self.input_shape} gives {first.output_shape}"]
-        for row in rows:
-            cells = [
-                row[0].ljust(widths[0]),
-                *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)),
-            ]
-            lines.append("  " + "  ".join(cells).rstrip())
-        return "\n".join(lines)
+            sizes = map(_bytes, (form.weight_bytes, form.passing_bytes, form.largest_bytes))
+            times = f"{form.multiply_adds / whole:.2f}" if self.forms[0].multiply_adds else "1.00"
+            rows.append((form.name, f"{form.multiply_adds:,}", times, *sizes, str(form.steps)))
+        return rows
+
+    def __str__(self) -> str:
+        lines = text_table([HEAD, *self._cells()], right=range(1, len(HEAD)))
+        return "\n".join([self._title, *(f"  {line}" for line in lines)])
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title, HEAD, self._cells())
 
 
 def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:

@@ -25,7 +25,9 @@ from outstride.geometry.notes import notes
 from outstride.geometry.questions import Limits, ScaleLike, bounds_of, questions_of
 from outstride.geometry.ranking import Key, added
 from outstride.geometry.solution import Solution, layer
+from outstride.geometry.tabulating import CHAIN_HEAD, chain_cells
 from outstride.spec import Kind
+from outstride.tables import html_table, html_text
 
 Step = tuple[Question, ...]
 
@@ -41,6 +43,12 @@ class ChainSolutions(Ordered[ChainSolution]):
         if not self:
             return "\n".join(("no chain within the bounds", *self.notes))
         return "\n".join([f"{len(self)} answers, the best first", str(self[0]), *self.notes])
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return html_text(str(self))
+        below = "\n".join((self[0].rule, *self.notes))
+        return html_table(f"the first of {len(self)} chains", CHAIN_HEAD, chain_cells(self[0]), below)
 
     def __repr__(self) -> str:
         return f"<{len(self)} chains>"

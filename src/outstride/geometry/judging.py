@@ -17,6 +17,7 @@ from outstride.geometry.questions import Limits, ScaleLike, bounds_of, questions
 from outstride.geometry.solution import Solution
 from outstride.geometry.solving import Solutions, solve
 from outstride.spec import ConvSpec
+from outstride.tables import html_text
 
 _LOOKED_AT = 2000
 # What each entry of a key says of a layer that has more of it than the best has.
@@ -69,6 +70,9 @@ class Judgement:
             "solution": None if self.solution is None else self.solution.to_dict(),
             "instead": None if self.instead is None else repr(self.instead.spec),
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         if self.solution is None:

@@ -13,6 +13,7 @@ from outstride.geometry.choices import Choice, Question
 from outstride.geometry.frameworks import Asked, Verdict, verdicts
 from outstride.geometry.ranking import Key, rank_key
 from outstride.spec import ConvSpec
+from outstride.tables import html_text
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,9 @@ class Solution:
             "proof": self.proof,
             "reasons": [{"topic": r.topic, "good": r.good, "text": r.text} for r in self.reasons],
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         marks = {True: "+", False: "-", None: " "}

@@ -11,7 +11,11 @@ from outstride.geometry.combining import Ordered, combined
 from outstride.geometry.notes import notes
 from outstride.geometry.questions import Limits, ScaleLike, Values, bounds_of, questions_of
 from outstride.geometry.solution import Solution, layer
+from outstride.geometry.tabulating import HEAD, cells
 from outstride.spec import Kind
+from outstride.tables import html_table, html_text
+
+_SHOWN = 8
 
 
 class Solutions(Ordered[Solution]):
@@ -31,6 +35,13 @@ class Solutions(Ordered[Solution]):
         lines = [f"{len(self)} answers, the best first", str(self[0])]
         lines += [repr(solution.spec) for solution in self[1:5]]
         return "\n".join([*lines, *["..."] * (len(self) > 5), *self.notes])
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return html_text(str(self))
+        rows = [cells(number, found) for number, found in enumerate(self[:_SHOWN], 1)]
+        below = "\n".join((str(self[0]), *self.notes))
+        return html_table(f"{len(self)} layers, the best first", HEAD, rows, below)
 
     def __repr__(self) -> str:
         return f"<{len(self)} solutions{f', the first {self[0].spec!r}' if self else ''}>"
@@ -81,13 +92,12 @@ def solve(
         ArgumentError: the question is no question, such as sizes below 1 or a scale of 3/2.
 
     Law: with w = dilation * (kernel_size - 1) + 1 and P the padding of both sides, a transposed layer is
-    exact for
-        every size if and only if w + output_padding - P = stride; a convolution, for all that the stride
-        divides, if and only if w - stride <= P <= w - 1. For o(i) = (i - 1) * stride + w + output_padding - P
-        is stride * i exactly then; and o(stride * m) = m + 1 + floor((P - w) / stride) is m exactly if the
-        floor is -1. The picture's middle moves by -output_padding / 2, or by half the remainder of the
-        division. The overlap is even if and only if the stride is 1, or prime to the dilation and a divisor
-        of the kernel. ``geometry.merits`` has these proofs in full.
+        exact for every size if and only if w + output_padding - P = stride: its output (i - 1) * stride + w +
+        output_padding - P is stride * i exactly then. A convolution is, for every size that the stride
+        divides, if and only if w - stride <= P <= w - 1: its output for stride * m is m + 1 + floor((P - w) /
+        stride), which is m exactly if the floor is -1. The picture's middle moves by -output_padding / 2, or
+        by half the remainder of the division. The overlap is even if and only if the stride is 1, or prime to
+        the dilation and a divisor of the kernel. ``geometry.merits`` has these proofs in full.
 
     Example:
         >>> solve(scale=2)[0].spec
@@ -96,8 +106,7 @@ def solve(
         ('(65 - 1) * 4 - 4 - 4 + 1 * (8 - 1) + 0 + 1 = 256',)
 
     Source: the size formulas are those of Dumoulin and Visin, arXiv:1603.07285; that overlap is even where
-    the
-        stride divides the kernel is from Odena, Dumoulin and Olah, distill.pub/2016/deconv-checkerboard.
+        the stride divides the kernel is from Odena, Dumoulin and Olah, distill.pub/2016/deconv-checkerboard.
     """
     questions = questions_of(kind, input_size, output_size, scale, nd)
     limits = Limits(kernel_size, stride, padding, dilation, output_padding, ceil_mode, asymmetric)

@@ -15,11 +15,15 @@ Axes = Sequence[tuple[Question, Choice]]
 
 
 def merged(texts: Iterable[str]) -> str:
-    """One text where all axes have the same, else one for each axis."""
+    """One text where all axes have the same, else each with its axes."""
     rows = list(texts)
     if len(set(rows)) == 1:
         return rows[0]
-    return "; ".join(f"axis {number}: {text}" for number, text in enumerate(rows))
+    parts = []
+    for text in dict.fromkeys(rows):
+        axes = [str(axis) for axis, other in enumerate(rows) if other == text]
+        parts.append(f"{'axis' if len(axes) == 1 else 'axes'} {', '.join(axes)}: {text}")
+    return "; ".join(parts)
 
 
 def law(question: Question, choice: Choice, output_size: int | None = None) -> str:
@@ -29,10 +33,12 @@ def law(question: Question, choice: Choice, output_size: int | None = None) -> s
         size = question.output_size if output_size is None else output_size
         more = size - s * question.input_size
         return f"n -> {'' if s == 1 else s}n{_signed(more)}"
-    if choice.ceil_mode:
-        over = choice.low + choice.high - choice.window
-        return f"n -> ceil((n{_signed(over)}) / {s}) + 1, no window beginning in the high padding"
     more = choice.low + choice.high - choice.window + s
+    if choice.ceil_mode:
+        rounded = f"ceil(n / {s})" if more == 0 else f"ceil((n{_signed(more)}) / {s})"
+        # The last window begins at most high + s - w elements behind the input's end.
+        dropped = choice.high + s > choice.window
+        return f"n -> {rounded}{', no window beginning in the high padding' if dropped else ''}"
     if s == 1:
         return f"n -> n{_signed(more)}"
     if more == 0:

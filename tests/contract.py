@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor
 from torch.autograd import profiler
 
 from outstride import runtime
 from outstride.ops import execute
+from outstride.planner import layout, plan
 from tests.cases import LAYOUTS, Case
 from tests.operands import (
     adjoint,
@@ -275,6 +277,19 @@ def _instruction_sets(case: Case, dtype: torch.dtype) -> None:
             _assert_same_results(run(case, operands), expected, f"{name} instead of {best}")
 
 
+def _stores(case: Case, dtype: torch.dtype) -> None:
+    """Law 4: results too large for the caches are stored in another way."""
+    operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
+    expected = run(case, operands)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "PAST_CACHES_BYTES", 0)
+        patch.setattr(layout, "PAST_CACHES_ROW", 16)
+        execute._calls.clear()
+        found = run(case, operands)
+    execute._calls.clear()
+    _assert_same_results(found, expected, "stored past the caches")
+
+
 def _no_fallback(case: Case, dtype: torch.dtype) -> None:
     """Law 7: where nothing is declined, neither torch's convolutions nor the definition compute a thing."""
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
@@ -305,6 +320,7 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "tile": _tile,
     "order": _order,
     "instruction_sets": _instruction_sets,
+    "stores": _stores,
     "halo": _halo,
     "sizes": _sizes,
     "no_fallback": _no_fallback,

@@ -126,6 +126,12 @@ def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) ->
     verify_contract(case, "instruction_sets", dtype)
 
 
+@_every_case
+@_over(torch.float32, torch.bfloat16, slow=(torch.float64,))
+def test_law4_stores_past_the_caches_do_not_matter(case: Case, dtype: torch.dtype) -> None:
+    verify_contract(case, "stores", dtype)
+
+
 def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
     program = "from outstride import runtime; print(runtime.machine().instruction_set.name)"
     for name in runtime.available():

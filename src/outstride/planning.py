@@ -163,7 +163,10 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
     return [
-        ("result", f"{whole.output_shape} by {problem.operator}"),
+        (
+            "result",
+            f"{whole.output_shape} by {problem.operator}{', stored past the caches' * plan.past_caches}",
+        ),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         (
             "phases",

@@ -38,8 +38,8 @@ FIXED = (
     "result_image_pitch", "result_depth_pitch", "result_row_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "dataflow", "tile_rows", *_each("kernel"), "tile_outputs", "tile_pixels",
-    "pixel_at", "line_bytes_offset", "runs_bytes_offset", "tile_runs_offset", "skips",
+    "spans", "dataflow", "tile_rows", "row_way", "tile_outputs", "tile_pixels",
+    "pixel_at", "line_bytes_offset", "past_caches", "runs_bytes_offset", "tile_runs_offset", "skips",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED
@@ -47,7 +47,7 @@ INDEX = {name: i for i, name in enumerate(ARGUMENTS)}
 
 #: The row of a phase group in the table at phase_groups_at.
 GROUP_FIELDS = (
-    "tiles", "taps", "tap_offsets_at", "runs_at", "runs_offset", "full_at", "rest_at",
+    "tiles", "taps", *_each("taps"), "tap_offsets_at", "runs_at", "runs_offset", "full_at", "rest_at",
     "w_offset", "w_tile_stride", "w_block_stride", "row",
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}

@@ -165,9 +165,18 @@ def store(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> 
     f.store(narrow(f, e, value, lanes), pointer, e.storage_bytes)
 
 
+def store_past_caches(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> None:
+    """Round and store `lanes` elements at an address that is a multiple of their size."""
+    f.store(narrow(f, e, value, lanes), pointer, lanes * e.storage_bytes, past_caches=True)
+
+
 def store_first(f: Function, e: Element, value: Value, pointer: Value, lanes: int, count: Operand) -> None:
     """Round and store the first `count` lanes, writing nothing beyond them."""
+    store_masked(f, e, value, pointer, lanes, first_lanes(f, count, lanes))
+
+
+def store_masked(f: Function, e: Element, value: Value, pointer: Value, lanes: int, inside: Value) -> None:
+    """Round and store the lanes that the mask has, writing nothing else."""
     raw = narrow(f, e, value, lanes)
-    inside = first_lanes(f, count, lanes)
     name = f"llvm.masked.store.{_suffix(e, lanes)}.p0"
     f.call("void", name, raw, pointer, f"i32 {e.storage_bytes}", inside)

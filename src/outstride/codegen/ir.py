@@ -196,9 +196,15 @@ class Function:
         """Load a value of `type_`."""
         return self.emit(type_, f"load {type_}, ptr {pointer.name}, align {align}")
 
-    def store(self, value: Value, pointer: Value, align: int) -> None:
-        """Store a value."""
-        self.effect(f"store {value.type} {value.name}, ptr {pointer.name}, align {align}")
+    def store(self, value: Value, pointer: Value, align: int, *, past_caches: bool = False) -> None:
+        """Store a value; with `past_caches` straight to memory, for which it is aligned to its size."""
+        hint = ", !nontemporal !0" if past_caches else ""
+        self.effect(f"store {value.type} {value.name}, ptr {pointer.name}, align {align}{hint}")
+
+    def bytes_to_multiple(self, pointer: Value, size: int) -> Value:
+        """Bytes from an address to the next multiple of a power of two."""
+        address = self.emit(I64, f"ptrtoint ptr {pointer.name} to i64")
+        return self.emit(I64, f"and i64 {self.ref(self.sub(0, address))}, {size - 1}")
 
     def load_i64(self, pointer: Value, index: Operand) -> Value:
         """Entry `index` of an array of i64."""
@@ -285,4 +291,5 @@ def module(functions: Sequence[Function], heading: str) -> str:
     declarations = sorted(set().union(*(f.declarations for f in functions)))
     comments = "".join(f"; {line}\n" for line in heading.splitlines())
     attributes = 'attributes #0 = { nounwind "min-legal-vector-width"="512" "prefer-vector-width"="512" }\n'
-    return comments + "\n".join([*declarations, "", *(f.text() for f in functions), attributes])
+    metadata = "!0 = !{i32 1}\n"  # what `!nontemporal` asks for
+    return comments + "\n".join([*declarations, "", *(f.text() for f in functions), attributes, metadata])

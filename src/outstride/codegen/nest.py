@@ -185,10 +185,12 @@ def _rows_tiles(
     ):
         q = f.mul(f.sub(f.sub(across, 1), i), a["tile_pixels"])
         start = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
-        place = f.add(start, f.add(f.mul(h, a["strip_w"]), q))
+        first = f.select(f.compare("sgt", a["row_way"], 0), h, f.sub(f.add(h, a["tile_rows"]), 1))
+        place = f.add(start, f.add(f.mul(first, a["strip_w"]), q))
         x, out = (f.at(base, place, e.accumulator) for base in (strip, row))
+        pitch = f.mul(a["row_way"], a["strip_w"])
         f.run(
-            a["tile_at"], x, w, out, a["strip_w"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
-            a["kernel_d"], a["kernel_h"], a["kernel_w"], kernel.block_pitch, g["rest_at"],
+            a["tile_at"], x, w, out, pitch, kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
+            g["taps_d"], g["taps_h"], g["taps_w"], kernel.block_pitch, g["rest_at"],
             kernel.rest_channels, kernel.resume,
         )  # fmt: skip

@@ -141,16 +141,47 @@ def _write(
             elements.store(f, e, value, f.at(target, f.mul(i, a["y_stride_w"]), e.storage), 1)
         return
     spread = elements.broadcast(f, bias, lanes)
-    vector = vector_type(lanes, e.accumulator)
-    whole = f.mul(f.div(f.maximum(0, count), lanes), lanes)
-    with f.loop(0, whole, lanes) as i:
+    done = f.variable(I64, Value("0", I64))
+    f.set(done, Value("0", I64))
+    _write_past_caches(f, e, lanes, a, source, target, count, spread, done)
+    begin = f.get(done, I64)
+    whole = f.add(begin, f.mul(f.div(f.maximum(0, f.sub(count, begin)), lanes), lanes))
+    with f.loop(begin, whole, lanes) as i:
         # The same row of the next output is the next but far away: see pack.
         f.prefetch(f.at(target, f.add(a["y_stride_m"], i), e.storage), write=True)
-        value = _plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), spread)
-        elements.store(f, e, value, f.at(target, i, e.storage), lanes)
+        elements.store(f, e, _sum(f, e, lanes, source, i, spread), f.at(target, i, e.storage), lanes)
     with f.when(f.compare("slt", whole, count)):
-        value = _plus(f, f.load(vector, f.at(source, whole, e.accumulator), e.accumulator_bytes), spread)
+        value = _sum(f, e, lanes, source, whole, spread)
         elements.store_first(f, e, value, f.at(target, whole, e.storage), lanes, f.sub(count, whole))
+
+
+def _write_past_caches(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value, count: Operand,
+    bias: Value, done: Value,
+) -> None:  # fmt: skip
+    """All of a long row but its last few elements, where the output is larger than the caches.
+
+    An ordinary store would first read from memory what it overwrites. Such stores take aligned vectors only.
+    """
+    to_aligned = f.bytes_to_multiple(target, lanes * e.storage_bytes)
+    head = f.div(to_aligned, e.storage_bytes)
+    exact = f.compare("eq", f.mul(head, e.storage_bytes), to_aligned)
+    long = f.compare("sge", count, a["past_caches"])
+    with f.when(f.both(exact, long)):
+        with f.when(f.compare("sgt", head, 0)):  # a mask without lanes is the slowest of all
+            value = _sum(f, e, lanes, source, 0, bias)
+            elements.store_first(f, e, value, target, lanes, head)
+        end = f.add(head, f.mul(f.div(f.sub(count, head), lanes), lanes))
+        with f.loop(head, end, lanes) as i:
+            value = _sum(f, e, lanes, source, i, bias)
+            elements.store_past_caches(f, e, value, f.at(target, i, e.storage), lanes)
+        f.set(done, f.i64(end))
+
+
+def _sum(f: Function, e: Element, lanes: int, source: Value, i: Operand, bias: Value) -> Value:
+    """source[i:i + lanes] + bias."""
+    vector = vector_type(lanes, e.accumulator)
+    return _plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)
 
 
 def _plus(f: Function, value: Value, bias: Value) -> Value:

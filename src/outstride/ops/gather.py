@@ -61,6 +61,7 @@ class GatherCall:
                     "w_offset": g.w_offset, "row": g.row,
                     "w_tile_stride": g.taps * problem.channels * plan.tile_rows,
                     "w_block_stride": weight_block_stride(plan, g),
+                    **{f"taps_{axis}": count for axis, count in zip("dhw", g.extent, strict=True)},
                 }
             )  # fmt: skip
         tables["phase_groups_at"] = table(GROUP_FIELDS, rows)

@@ -110,6 +110,8 @@ class Group:
     members: tuple[tuple[int, ...], ...]
     offsets: tuple[tuple[int, ...], ...]
     kernel: tuple[tuple[tuple[int, ...], ...], ...]
+    #: Taps along each axis.
+    extent: tuple[int, ...]
 
     @property
     def taps(self) -> int:
@@ -128,6 +130,7 @@ def _combine(choice: Sequence[AxisGroup]) -> Group:
         tuple(tuple(g.members[i] for g, i in zip(choice, m, strict=True)) for m in members),
         tuple(product(*(g.offsets for g in choice))),
         tuple(tuple(product(*(g.kernel[i] for g, i in zip(choice, m, strict=True)))) for m in members),
+        tuple(len(g.offsets) for g in choice),
     )
 
 

@@ -146,7 +146,8 @@ def cuts(
     gap = 0
     if shape.dataflow == "pixels":
         gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
-    wish = _Wish(cells, tile, enough, problem.groups, chunks, gap)
+    least_rows = min(shape.rows, max(1, cells[2])) if shape.dataflow == "rows" else 1
+    wish = _Wish(cells, tile, least_rows, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels, 0
     while True:
@@ -199,10 +200,11 @@ class _Strips:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What a box should be like: cells to cover, pixels of a tile, enough tasks, the gap between its rows."""
+    """What a box should be like: cells to cover, a tile's pixels and rows, enough tasks, gap between rows."""
 
     cells: tuple[int, ...]
     tile: int
+    least_rows: int
     enough: int
     groups: int
     chunks: int
@@ -213,7 +215,7 @@ def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int) -
     """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
     cells, tile = wish.cells, wish.tile
     width = max(1, min(cells[3], max(4 * tile, 1024)))
-    while width > 2 * tile and not fits((1, 1, 1, width)):
+    while width > 2 * tile and not fits((1, 1, wish.least_rows, width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
     width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
     box = [1, 1, 1, width]
@@ -245,6 +247,8 @@ def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
     """The height of a box, at most `most` and not much less, that covers `limit` rows in the fewest tiles."""
 
     def tiles(rows: int) -> int:
+        if wish.least_rows > 1:
+            return ceil(rows / wish.least_rows) * ceil(width / wish.tile)
         return ceil((rows * (width + wish.gap) - wish.gap) / wish.tile) if rows else 0
 
     even = ceil(limit / ceil(limit / most))

@@ -46,15 +46,15 @@ def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     return max(products / isa.fma_per_cycle, loads, issue, latency)
 
 
-def row_term_cycles(tile: Tile, isa: InstructionSet, kernel_h: int) -> float:
+def row_term_cycles(tile: Tile, isa: InstructionSet, taps_h: int) -> float:
     """Cycles of one tap of a tile of rows: an input row is loaded once for all rows that it reaches."""
     total = 0.0
-    for t in range(kernel_h + tile.rows - 1):
-        rows = min(t, tile.rows - 1) - max(0, t - kernel_h + 1) + 1
+    for t in range(taps_h + tile.rows - 1):
+        rows = min(t, tile.rows - 1) - max(0, t - taps_h + 1) + 1
         crossing = 0.95 * isa.vector_bytes / 64
         loads = (rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
         total += max(rows * tile.vectors / isa.fma_per_cycle, loads)
-    return total / kernel_h
+    return total / taps_h
 
 
 def task_cycles(
@@ -69,8 +69,12 @@ def task_cycles(
     row_tiles = [r // tile_rows for r in rows]
     terms = sum(t * g.taps for t, g in zip(row_tiles, groups, strict=True)) * problem.channels
     passes = ceil(problem.channels / blocks.channels_per_pass)
-    rowwise = tile.dataflow == "rows"
-    each = row_term_cycles(tile, isa, problem.kernel_size[1]) if rowwise else term_cycles(tile, isa)
+    if tile.dataflow == "rows":
+        sums = zip(row_tiles, groups, strict=True)
+        busy = sum(t * g.taps * row_term_cycles(tile, isa, g.extent[1]) for t, g in sums if g.taps)
+        each = busy * problem.channels / max(terms, 1)
+    else:
+        each = term_cycles(tile, isa)
     panel = terms * tile_rows * item_bytes / passes
     if tile.dataflow == "channels" and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
@@ -19,6 +20,9 @@ from outstride.planner.tables import (
     term_offsets,
 )
 
+#: Elements of a row from which storing it past the caches pays: its ends are stored in the ordinary way.
+PAST_CACHES_ROW = 64
+
 
 @dataclass(frozen=True)
 class GroupLayout:
@@ -27,6 +31,7 @@ class GroupLayout:
     tiles: int
     members: int
     taps: int
+    extent: tuple[int, ...]
     offsets: list[int]
     runs_offset: int
     full: list[int]
@@ -62,14 +67,16 @@ def layout(plan: GatherPlan) -> Layout:
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
         "phase_groups": len(groups), "spans": int(b.nested), "dataflow": DATAFLOWS.index(tile.dataflow),
+        "past_caches": PAST_CACHES_ROW if plan.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
+        # From tap to tap along the height the input row goes up, in transposed layers down.
+        "row_way": -1 if p.operator == "conv_transpose" else 1,
     }  # fmt: skip
     for name, pitch in zip(("image", "depth", "row"), b.result_pitches(tile), strict=True):
         scalars[f"result_{name}_pitch"] = pitch
-    for name, a, kernel in zip("dhw", plan.axes, p.kernel_size, strict=True):
+    for name, a in zip("dhw", plan.axes, strict=True):
         scalars |= {
             f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
-            f"kernel_{name}": kernel,
         }  # fmt: skip
     pixels = pixel_offsets(b, tile.rows) if tile.dataflow == "channels" else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
@@ -93,7 +100,7 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
             GroupLayout(
-                count // plan.tile_rows, len(group.members), group.taps,
+                count // plan.tile_rows, len(group.members), group.taps, group.extent,
                 [o for tap in group.offsets for o in tap], runs,
                 term_offsets(plan.axes, group, b, full), term_offsets(plan.axes, group, b, rest),
                 offset, row, group.kernel,

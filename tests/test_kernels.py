@@ -214,6 +214,34 @@ def test_bad_files_and_names_are_one_clear_line(run: Run, tmp_path: Path) -> Non
         assert (done.code, done.out) == (2, ""), name
         assert message in done.err
         assert done.err.count("\n") == 1
+    done = run("kernels", str(tmp_path / "good.pt"), "--out", str(tmp_path / "none" / "k.png"))
+    assert (done.code, done.out) == (2, "")
+    assert "'path' must lie in a folder that is there" in done.err
     done = run("kernels", str(tmp_path / "good.pt"), "--layer", "9")
     assert "'--layer' must be a convolution" in done.err
     assert "got '9'; legal: 0, 2" in done.err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's, on tracing
+def test_a_program_is_refused_before_torch_sees_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.jit.save(torch.jit.trace(torch.nn.Conv2d(3, 4, 3), torch.rand(1, 3, 8, 8)), tmp_path / "program.pt")
+    monkeypatch.setattr(torch, "load", None)
+    done = run("kernels", str(tmp_path / "program.pt"), "--out", str(tmp_path / "k.png"))
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "which is a TorchScript program; legal: torch.save(model.state_dict(), FILE)" in done.err
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, on quantised tensors
+def test_sparse_and_quantised_weights_are_drawn_as_the_numbers_that_they_stand_for(tmp_path: Path) -> None:
+    weight = torch.tensor([[-2.0, 0.0], [1.0, 2.0]]).view(1, 1, 2, 2)
+    held = {
+        "sparse.weight": weight.to_sparse(),
+        "small.weight": torch.quantize_per_tensor(weight, 0.5, 0, torch.qint8),
+    }
+    torch.save(held, tmp_path / "m.pt")
+    found = convolution_weights(read_weights(tmp_path / "m.pt"))
+    for name in ("sparse", "small"):
+        assert (kernels(found[name]).pixels == kernels(weight).pixels).all()

@@ -57,7 +57,7 @@ class KernelGrid:
             The path.
 
         Raises:
-            ArgumentError: another ending.
+            ArgumentError: another ending, or no such folder.
             UnsupportedError: Pillow is not installed.
 
         Example:
@@ -70,6 +70,11 @@ class KernelGrid:
         if path.suffix.lower() not in FORMATS:
             raise ArgumentError(
                 f"'path' must end in the name of a format: got {str(path)!r}; legal: {', '.join(FORMATS)}"
+            )
+        if not path.absolute().parent.is_dir():
+            raise ArgumentError(
+                f"'path' must lie in a folder that is there: got {str(path)!r}; "
+                f"legal: after making {str(path.parent)!r}"
             )
         encoded = self._encoded(FORMATS[path.suffix.lower()])
         write_whole(path, lambda beside: beside.write_bytes(encoded))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,8 +65,16 @@ def _from_safetensors(path: Path) -> Any:
 
 
 def _from_torch(path: Path) -> Any:
+    if "constants.pkl" in _members(path):
+        # Older versions of torch open a program even where weights alone are asked for.
+        raise ArgumentError(
+            f"'FILE' must hold tensors alone: got {str(path)!r}, which is a TorchScript program; "
+            f"legal: torch.save(model.state_dict(), FILE)"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch warns of either ends below or does not matter here
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         # torch refuses both what is no pickle and what holds more than tensors.
         if _is_torchs(path):
@@ -79,11 +88,19 @@ def _from_torch(path: Path) -> Any:
 
 
 def _is_torchs(path: Path) -> bool:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("data.pkl") for name in archive.namelist())
+    if members := _members(path):
+        return "data.pkl" in members
     with path.open("rb") as file:
         return file.read(1) == b"\x80"  # a pickle's first byte since protocol 2
+
+
+def _members(path: Path) -> set[str]:
+    """What a zip archive holds, without the folders; nothing where the file is no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.rpartition("/")[2] for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return set()
 
 
 def _not_torchs(path: Path) -> ArgumentError:
@@ -95,7 +112,14 @@ def _not_torchs(path: Path) -> ArgumentError:
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     if isinstance(value, Tensor):
-        yield name, value
+        yield name, _plain(value)
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _tensors(entry, f"{name}.{key}" if name else str(key))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The numbers that a quantised or sparse tensor stands for."""
+    if tensor.is_quantized:
+        return tensor.dequantize()
+    return tensor if tensor.layout is torch.strided else tensor.to_dense()

@@ -23,10 +23,12 @@ def copy_rate(moved_bytes: int) -> float:
     half = min(max(moved_bytes, SMALLEST_BYTES), LARGEST_BYTES) // 2 // 64 * 64
     source = torch.zeros(half, dtype=torch.uint8)
     target = torch.zeros(half, dtype=torch.uint8)
-    copies: list[Callable[[], Any]] = [lambda: target.copy_(source)]
-    if torch.get_num_threads() == 1:
-        # The C library's own copy passes the caches by where that is faster, on one thread.
-        copies.append(lambda: ctypes.memmove(target.data_ptr(), source.data_ptr(), half))
+    # The C library's own copy, on one thread, passes the caches by where that is faster; and two threads that
+    # have to wait for each other may need longer for a little than one of them alone.
+    copies: tuple[Callable[[], Any], ...] = (
+        lambda: target.copy_(source),
+        lambda: ctypes.memmove(target.data_ptr(), source.data_ptr(), half),
+    )
     return 2 * half / min(_seconds(copy) for copy in copies)
 
 

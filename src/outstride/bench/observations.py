@@ -45,7 +45,10 @@ def memory(contender: Contender, work: Work, threads: int) -> dict[str, Any]:
     assert work.case is not None
     least = tuple(d * (k - 1) + 1 for k, d in zip(work.case.kernel_size, work.case.dilation, strict=True))
     small = replace(work.case, batch=1, input_size=(2,) * work.case.nd if work.case.transposed else least)
-    next(iter(contender.forms(Work({"case": small.to_dict()}, "float32", False), threads))).run()
+    warm = Work({"case": small.to_dict()}, "float32", False)
+    form = next(iter(contender.forms(warm, threads)))
+    form.run()
+    del warm, form
     _settle()
     before = _resident("VmRSS")
     form = next(iter(contender.forms(work, threads)))

@@ -53,7 +53,12 @@ class Results:
 
     def save(self, path: Path) -> None:
         """Write beside and rename, so that an interrupted run leaves the last whole file."""
-        text = json.dumps(self.to_dict(), indent=1) + "\n"
+        # A row a line: what a new run changes can be seen in a comparison of two files.
+        parts = []
+        for name, value in self.to_dict().items():
+            lines = ",\n".join(map(json.dumps, value)) if isinstance(value, list) else json.dumps(value)
+            parts.append(f'"{name}": [\n{lines}\n]' if isinstance(value, list) else f'"{name}": {lines}')
+        text = "{\n" + ",\n".join(parts) + "\n}\n"
         write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 

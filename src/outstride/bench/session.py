@@ -52,7 +52,11 @@ class Session:
             if todo and not self._over():
                 self._contest(todo, number, as_table)
         if as_table:
-            self._say("\n".join(report.closing(self.results.to_dict()["summary"])))
+            mine = {(job.suite, job.id) for job in jobs}
+            rows = [
+                row for row in self.results.rows if (row.job.suite, row.job.id) in mine and self._like(row)
+            ]
+            self._say("\n".join(report.closing(table.summary(rows))))
             left = sum(len(self._missing(jobs, number)) for number in self.threads)
             if self.seconds and left:
                 self._say(f"{left} rows are left: the same command with --resume goes on")
@@ -123,6 +127,10 @@ class Session:
                     name: max(filter(None, (rate, entry[name])), default=None) for name, rate in rates.items()
                 }
         self.results.limits = [*others, {**key, **rates}]
+
+    def _like(self, row: Row) -> bool:
+        kind = (self.dtype, self.training)
+        return (row.dtype, row.training) == kind and row.threads in self.threads
 
     def _missing(self, jobs: Sequence[Job], threads: int) -> list[Job]:
         done = {row.key for row in self.results.rows}

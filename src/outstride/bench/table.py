@@ -72,7 +72,7 @@ class Row:
     @property
     def ratio(self) -> float | None:
         """How many times faster than torch, both as most call them; below 1 is slower."""
-        return _over(self.median_ms("torch"), self.median_ms("outstride"))
+        return over(self.median_ms("torch"), self.median_ms("outstride"))
 
     @property
     def ours(self) -> str | None:
@@ -89,7 +89,7 @@ class Row:
         """How many times faster than the best peer, each in its best layout."""
         if self.ours is None or self.best_peer is None:
             return None
-        return _over(self.median_ms(self.best_peer), self.median_ms(self.ours))
+        return over(self.median_ms(self.best_peer), self.median_ms(self.ours))
 
     def other_work(self, name: str) -> str | None:
         """Why this contender's time does not compare, or None."""
@@ -102,17 +102,17 @@ class Row:
     @property
     def limit_ms(self) -> float | None:
         """The roofline: the longer of computing at the peak and moving the least bytes at the copy's rate."""
-        computing = _over(self.flops, self.peak)
-        moving = _over(self.bytes, self.copy)
+        computing = over(self.flops, self.peak)
+        moving = over(self.bytes, self.copy)
         return None if computing is None or moving is None else 1e3 * max(computing, moving)
 
     def of_limit(self, name: str) -> float | None:
         """Share of the roofline that a contender reaches, 0 to 1."""
-        return _over(self.limit_ms, self.median_ms(name))
+        return over(self.limit_ms, self.median_ms(name))
 
     def gflops(self, name: str) -> float | None:
         """Useful 1e9 floating-point operations in a second."""
-        rate = _over(self.flops, self.median_ms(name))
+        rate = over(self.flops, self.median_ms(name))
         return None if rate is None else rate / 1e6
 
     def of_peak(self, name: str) -> float | None:
@@ -168,7 +168,7 @@ def _ours(name: str) -> bool:
     return name in CONTENDERS and CONTENDERS[name].ours
 
 
-def _over(above: float | None, below: float | None) -> float | None:
+def over(above: float | None, below: float | None) -> float | None:
     return None if above is None or not below else above / below
 
 

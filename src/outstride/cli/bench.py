@@ -40,6 +40,10 @@ def bench(
         list[Path] | None,
         typer.Option(help="Write performance.md and its pictures from a file of results; may be repeated."),
     ] = None,
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="With --report: put a short table of the first file into this page, too."),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option("--filter", "--only", help="Rows whose id or model holds this text; may be repeated."),
@@ -91,8 +95,10 @@ def bench(
         raise ArgumentError(f"'study' must be one of {', '.join(STUDIES)}: got {study!r}.")
     if out is not None and not out.absolute().parent.is_dir():
         raise ArgumentError(f"'out' must lie in a folder that exists: got {str(out)!r}.")
+    if readme is not None and not report:
+        raise ArgumentError("'--readme' must stand beside --report, whose figures it tells.")
     if report:
-        _report(report, out)
+        _report(report, out, readme)
         return
     if sum(map(bool, (target, cases, study))) != 1:
         raise ArgumentError(
@@ -141,8 +147,8 @@ def _threads(texts: list[str]) -> list[int]:
     return list(dict.fromkeys(int(part) for part in parts))
 
 
-def _report(files: list[Path], out: Path | None) -> None:
-    from outstride.bench import document
+def _report(files: list[Path], out: Path | None, readme: Path | None) -> None:
+    from outstride.bench import document, excerpt
     from outstride.errors import ArgumentError
 
     folder = out or Path()
@@ -150,6 +156,8 @@ def _report(files: list[Path], out: Path | None) -> None:
         raise ArgumentError(f"'out' must be a folder that exists, for --report: got {str(folder)!r}.")
     for path in document.write(files, folder):
         print(path)
+    if readme is not None:
+        print(excerpt.write(files[0], readme))
 
 
 def _jobs(

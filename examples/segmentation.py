@@ -5,7 +5,7 @@
 Digits (scikit-learn) are laid on photographs (scikit-image); the network says for each pixel which digit it
 belongs to, or none. The same network is trained with each upsampler, and judged on digits and photographs
 that training never saw: pixel accuracy, mean intersection over union, and the checkerboard that it leaves in
-its answers, all after the same number of steps. About three minutes on two cores.
+its answers, all after the same number of steps. Five minutes on one core, less on two.
 """
 
 from __future__ import annotations
@@ -109,8 +109,9 @@ class EncoderDecoder(torch.nn.Module):
         self.pool = nn.MaxPool2d(2, return_indices=True)
         self.up = torch.nn.ModuleList(upsampler(width) for width in reversed(WIDTHS))
         back = list(zip(reversed(WIDTHS), (*reversed(WIDTHS[:-1]), CLASSES), strict=True))
-        self.mix = torch.nn.ModuleList(_normed(i, o) for i, o in back[:-1])
-        self.mix.append(nn.Conv2d(*back[-1], 3, padding=1))
+        # A window of 3 often sees nothing but the zeros that unpooling leaves; one of 5 reaches over them.
+        self.mix = torch.nn.ModuleList(_normed(i, o, 5) for i, o in back[:-1])
+        self.mix.append(nn.Conv2d(*back[-1], 5, padding=2))
 
     def forward(self, x: Tensor) -> Tensor:
         places = []
@@ -124,8 +125,8 @@ class EncoderDecoder(torch.nn.Module):
         return x
 
 
-def _normed(in_channels: int, out_channels: int) -> torch.nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+def _normed(in_channels: int, out_channels: int, kernel: int = 3) -> torch.nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
     return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(out_channels), torch.nn.ReLU())
 
 
@@ -150,7 +151,7 @@ def train(
     random = np.random.default_rng(seed)
     model = EncoderDecoder(UPSAMPLERS[name])
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-    slower = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps + 1)
+    slower = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, steps + 1)
 
     # Most pixels are none: they count less, or the network would say 'none' everywhere for long.
     rare = torch.tensor([0.3] + [1.0] * (CLASSES - 1))
@@ -216,7 +217,8 @@ def main() -> None:
     given = arguments("Segment digits in photographs with four upsamplers.", STEPS, QUICK)
     learned, unseen = scenes()
     pictures, labels = unseen.draw(3 if given.quick else 24, 2 * SIDE, np.random.default_rng(given.seed + 1))
-    print(f"saying 'no digit' everywhere: pixel accuracy {float((labels == 0).float().mean()):.1%}")
+    none = float((labels == 0).float().mean())
+    print(f"saying 'no digit' everywhere: pixel accuracy {none:.1%}, mean IoU {none / CLASSES:.3f}")
     training, results = Training(), []
     for name in UPSAMPLERS:
         model, losses = train(name, learned, given.steps, given.seed, training)

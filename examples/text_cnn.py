@@ -6,7 +6,7 @@ The network is the tutorial's, SAME pooling as TensorFlow has it included: words
 wide as the embedding slides over them, its answers are pooled, a second kernel as wide as the filters slides
 over those, and the largest answer over the whole text decides. The text is the documentation of the installed
 standard library (no download): the 15 packages with the most docstrings are the classes, and a quarter of the
-docstrings is held out. Two minutes on two cores.
+docstrings is held out. A minute or two.
 """
 
 from __future__ import annotations

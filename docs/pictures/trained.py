@@ -1,4 +1,4 @@
-"""The pictures that two of the examples save after training; about five minutes on two cores."""
+"""The pictures that two of the examples save after training; about six minutes on one core."""
 
 from __future__ import annotations
 

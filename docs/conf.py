@@ -14,6 +14,7 @@ html_title = f"outstride {version}"
 html_theme = "furo"
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["width.css"]
 

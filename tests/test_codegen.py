@@ -176,7 +176,7 @@ def _recipes(isa: str) -> list[Recipe]:
     made = []
     for n, (in_step, out_step) in enumerate(product(range(5), (0, 1, 2, 3, 4, 8))):
         in_unit = units[n % 3]
-        made.append(Recipe(dtypes[n % 4], isa, in_unit, ("width", "any")[n // 3 % 2], in_step, out_step))  # type: ignore[arg-type]
+        made.append(Recipe(dtypes[n % 4], isa, in_unit, units[n // 3 % 3], in_step, out_step))  # type: ignore[arg-type]
     return made
 
 
@@ -202,7 +202,7 @@ def test_recipes_cover_every_value() -> None:
     recipes = _recipes("avx512")
     assert {r.dtype for r in recipes} == {"float32", "float64", "bfloat16", "float16"}
     assert {(r.in_unit, r.out_unit) for r in recipes} == set(
-        product(("width", "channel", "any"), ("width", "any"))
+        product(("width", "channel", "any"), ("width", "channel", "any"))
     )
 
 

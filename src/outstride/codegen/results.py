@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from outstride.codegen import elements
 from outstride.codegen.box import BOX, Box
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.tasks import read_arguments
+from outstride.codegen.transpose import transpose
 from outstride.planner.recipe import Recipe
 
 PhaseRows: TypeAlias = Callable[[Operand], Value]
@@ -26,9 +27,11 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
     block, temp, target, line, *numbers, first_output, count, bias = f.parameters
     a = read_arguments(f, block, index)
     box = Box.of(numbers)
-    with f.loop(0, count) as o:
+    together = lanes if recipe.out_unit == "channel" else 1
+    with f.loop(0, count, together) as o:
         channel = f.add(first_output, o)
-        addend = _bias(f, e, bias, channel)
+        present = f.minimum(f.sub(count, o), together)
+        addend = _bias(f, e, bias, channel, present, together)
         plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
         with (
             f.loop(0, a["out_step_d"]) as pd,
@@ -46,7 +49,11 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
                 with f.when(f.compare("ult", oh, a["out_size_h"])):
                     row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
                     q = f.add(first, f.mul(h, a["result_row_pitch"]))
-                    _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
+                    if together > 1:
+                        channels = _Channels(o, present, phase, addend)
+                        _pixels(f, e, lanes, a, temp, channels, q, row, box)
+                    else:
+                        _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
     return f
 
 
@@ -56,25 +63,79 @@ def _phase_rows(
     """Where the results of each width phase of an output begin: known phases once, others when asked."""
 
     def start(pw: Operand) -> Value:
-        entry = f.mul(f.add(phase, pw), 2)
-        base, scale = (f.load_i64(a["phase_rows_at"], f.add(entry, i)) for i in range(2))
+        base, scale = _phase_entry(f, a, f.add(phase, pw))
         return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), a["temp_pitch"]), e.accumulator)
 
-    known = [start(i) for i in range(recipe.out_step)]
+    known = [start(i) for i in range(recipe.out_step if recipe.out_unit != "channel" else 0)]
     return lambda pw: known[pw] if isinstance(pw, int) else start(pw)
+
+
+def _phase_entry(f: Function, a: dict[str, Value], phase: Operand) -> list[Value]:
+    """The row of results of a phase's output 0, and the rows to its next output."""
+    return [f.load_i64(a["phase_rows_at"], f.add(f.mul(phase, 2), i)) for i in range(2)]
 
 
 def _position(f: Function, a: dict[str, Value], axis: str, cell: Operand, phase: Operand) -> Operand:
     return f.add(f.add(f.mul(cell, a[f"out_step_{axis}"]), phase), a[f"out_shift_{axis}"])
 
 
-def _bias(f: Function, e: Element, bias: Value, channel: Operand) -> Value:
-    """The channel's bias, or +0, which turns a sum of -0 into +0 too: skipped zero terms cannot be told."""
-    room = f.variable(e.accumulator, elements.zero(e, 1))
-    present = f.emit("i1", f"icmp ne ptr {bias.name}, null")
-    with f.when(present):
-        f.set(room, elements.load(f, e, f.at(bias, channel, e.storage), 1))
-    return f.get(room, e.accumulator)
+def _bias(f: Function, e: Element, bias: Value, channel: Operand, count: Operand, lanes: int) -> Value:
+    """The bias of `count` channels, or +0, which makes +0 of a sum of -0 too: no skipped zero term shows."""
+    zero = elements.zero(e, lanes)
+    room = f.variable(zero.type, zero)
+    f.set(room, zero)
+    with f.when(f.emit("i1", f"icmp ne ptr {bias.name}, null")):
+        place = f.at(bias, channel, e.storage)
+        f.set(
+            room,
+            elements.load_first(f, e, place, lanes, count) if lanes > 1 else elements.load(f, e, place, 1),
+        )
+    return f.get(room, zero.type)
+
+
+class _Channels(NamedTuple):
+    """A vector's lanes of output channels: the first, how many there are, their phase, their bias."""
+
+    first: Operand
+    present: Operand
+    phase: Operand
+    bias: Value
+
+
+def _pixels(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], temp: Value, channels: _Channels, q: Operand,
+    row: Value, box: Box,
+) -> None:  # fmt: skip
+    """One output row where channels are contiguous: squares of channels by cells, transposed in registers."""
+    vector = vector_type(lanes, e.accumulator)
+    every = f.compare("eq", channels.present, lanes)
+    with f.loop(0, a["out_step_w"]) as pw:
+        base, scale = _phase_entry(f, a, f.add(channels.phase, pw))
+        sources = []
+        for j in range(lanes):
+            o = f.add(channels.first, f.minimum(j, f.sub(channels.present, 1)))
+            number = f.add(base, f.mul(o, scale))
+            sources.append(f.at(temp, f.add(f.mul(number, a["temp_pitch"]), q), e.accumulator))
+        with f.loop(0, box.count[3], lanes) as i:
+            held = [f.load(vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
+            values = [_plus(f, v, channels.bias) for v in transpose(f, held, lanes)]
+            ow = _position(f, a, "w", f.add(box.start[3], i), pw)
+            last = f.add(ow, f.mul(lanes - 1, a["out_step_w"]))
+            pitch = f.mul(a["out_step_w"], a["y_stride_w"])
+            pixel = f.at(row, f.mul(ow, a["y_stride_w"]), e.storage)
+            within = f.both(f.compare("sge", ow, 0), f.compare("slt", last, a["out_size_w"]))
+            within = f.both(within, f.compare("sle", f.add(i, lanes), box.count[3]))
+            whole = f.both(every, within)
+            with f.when(whole):
+                for k, value in enumerate(values):
+                    elements.store(f, e, value, f.at(pixel, f.mul(k, pitch), e.storage), lanes)
+            with f.when(f.negate(whole)):
+                cells = f.sub(box.count[3], i)
+                for k, value in enumerate(values):
+                    exists = f.compare("ult", f.add(ow, f.mul(k, a["out_step_w"])), a["out_size_w"])
+                    with f.when(f.both(exists, f.compare("slt", k, cells))):
+                        place = f.at(pixel, f.mul(k, pitch), e.storage)
+                        elements.store_first(f, e, value, place, lanes, channels.present)
 
 
 def _row(

@@ -25,6 +25,10 @@ DTYPES = {
 }  # fmt: skip
 
 
+#: Outputs of a group from which they are worth storing as vectors of channels.
+CHANNELS_TOGETHER = 8
+
+
 def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
     """A tuple of one to three axes as depth, height, width."""
     full = (*([fill] * (3 - len(values))), *(int(v) for v in values))
@@ -38,12 +42,13 @@ def problem_of(
     """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
     forward = operator == "conv"
     inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+    together = outer >= CHANNELS_TOGETHER
     return Problem(
         operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
         three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
         three(stride, 1), three(padding, 0), three(dilation, 1),
         "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
-        "width" if y.stride(-1) == 1 else "any",
+        "width" if y.stride(-1) == 1 else "channel" if y.stride(1) == 1 and together else "any",
     )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ RESULT_MOVE = 4.0
 SCALAR_MOVE = 1.3
 #: Moving it in vectors: a load and a store a vector, row starts included.
 VECTOR_MOVE = 0.25
+#: Moving it through a square that is transposed in registers: log2(lanes) shuffles a vector more.
+TRANSPOSED_MOVE = 0.6
 #: Packing a vector of a row, mask and prefetch included, and what a row costs besides; 34 us were measured
 #: for 64 channels of 56 x 56, which these numbers give within a tenth, and 580 us for a strided 3-d layer.
 PACK_VECTOR = 5.0
@@ -87,7 +89,7 @@ def task_cycles(
     pack = _pack_cycles(problem, axes[2].in_step, tile, blocks, lanes)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
     wide_out = VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2)
-    out = written * (wide_out if problem.out_unit == "width" else SCALAR_MOVE)
+    out = written * {"width": wide_out, "channel": TRANSPOSED_MOVE, "any": SCALAR_MOVE}[problem.out_unit]
     return pack + blocks.chunks_per_task * (micro + out)
 
 

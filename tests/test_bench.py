@@ -373,10 +373,15 @@ def test_contest_survives_contenders_that_fail_hang_or_die(contest: Contest, tmp
 
     assert all("returned int" in error for error in errors(of("number")))
     # Both processes run by now, so the limit holds from here, without the time that a start may take.
-    assert all("took longer than its" in error for error in errors(of("sleeper", 0.5)))
+    assert all("took longer than its" in error for error in errors(of("sleeper", 4)))
     assert all("died (exit code 3)" in error for error in errors(of("killer")))
     outcome = of("layer")
     assert errors(outcome) == ["None", "None"]
+    # A row whose time is over keeps what it has.
+    contest.rules = Rules(rounds=5, round_seconds=0.001, limit_seconds=1e-9, patience_seconds=0)
+    late = contest.time({"model": f"{factories}:layer", "shape": [1, 2, 20]}).timings
+    assert len(late["outstride"].rounds_ms) == 1
+    assert late["torch"].error == "no time was left of the row's 0 s"
     assert outcome.flops == 2 * 2 * 3 * 3 * 18 * 2
 
 

@@ -24,8 +24,8 @@ NEVER_GIVES_UP = "torch"
 # Rounds that somebody else disturbed are made up for, up to so many times the rounds.
 EXTRA_ROUNDS = 2
 EXACT_SECONDS = 120.0
-# How much of a row's time one contender may take to get ready.
-PREPARE_SHARE = 0.25
+# How much of a row's time one contender may take for one request, such as getting ready.
+REQUEST_SHARE = 0.25
 
 
 @dataclass
@@ -169,12 +169,12 @@ class _Race:
         self.left = self.rules.limit_seconds
         self.timings = {process.contender: Timing() for process in contest.processes}
 
-    def ask(self, process: Process, do: str, share: float = 1.0, **more: Any) -> dict[str, Any] | None:
+    def ask(self, process: Process, do: str, **more: Any) -> dict[str, Any] | None:
         timing = self.timings[process.contender]
         if timing.error is not None:
             return None
-        seconds = max(1.0, min(self.left, share * self.rules.limit_seconds))
-        before = process.waited_seconds
+        # A share of the row's time, and never too little for a turn that has begun near its end.
+        seconds, before = max(1.0, REQUEST_SHARE * self.rules.limit_seconds), process.waited_seconds
         try:
             return process.ask(do, seconds, round_seconds=self.rules.round_seconds, **more)
         except WorkerError as error:
@@ -186,7 +186,10 @@ class _Race:
     def run(self) -> Outcome:
         flops = moved = None
         for process in self.contest.processes:
-            reply = self.ask(process, "prepare", PREPARE_SHARE, **self.work)
+            if self.left <= 0:
+                limit = self.rules.limit_seconds
+                self.timings[process.contender].error = f"no time was left of the row's {limit:.0f} s"
+            reply = self.ask(process, "prepare", **self.work)
             if reply is not None:
                 timing = self.timings[process.contender]
                 timing.first_ms, timing.form, timing.plan = (reply[k] for k in ("first_ms", "form", "plan"))
@@ -210,7 +213,10 @@ class _Race:
         # Who goes first changes: nobody always finds the caches as the same other left them.
         for process in self.contest.processes[:: 1 if number % 2 == 0 else -1]:
             timing = self.timings[process.contender]
-            if timing.error is not None or len(timing.rounds_ms) == self.rules.rounds or self._slow(timing):
+            # A row whose time is over keeps the rounds that it has; each contender gets one at least.
+            over = self.left <= 0 and bool(timing.rounds_ms or timing.disturbed_ms)
+            done = over or len(timing.rounds_ms) == self.rules.rounds or self._slow(timing)
+            if timing.error is not None or done:
                 continue
             time.sleep(QUIET_SECONDS)
             reply = self.ask(process, "round")

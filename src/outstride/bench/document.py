@@ -13,7 +13,7 @@ from outstride.bench.files import write_whole
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
-from outstride.bench.table import Row, geometric_mean, summary
+from outstride.bench.table import Row, geometric_mean, is_real, summary
 
 PAGE, PICTURES = "performance.md", "pictures"
 TITLES = {
@@ -22,8 +22,6 @@ TITLES = {
     "small_layers": "Small maps and tiny layers: what a call costs",
     "": "Single layers",
 }
-# The tables that the comparison by library, by kind of layer and the list of what is behind speak of.
-REAL = ("layers", "more_layers")
 INTRODUCTION = """\
 # Performance
 
@@ -73,7 +71,7 @@ def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[
     yield ""
     yield from _conditions(found, source)
     yield from _overview(found.rows)
-    real = [row for row in found.rows if _is_real(row)]
+    real = [row for row in found.rows if is_real(row)]
     if real:
         yield from _standings(real, pictures)
     floats = _float32(found.rows)
@@ -110,10 +108,6 @@ def _conditions(found: Results, source: str) -> Iterator[str]:
         rates += [f"{_giga(limit['cache_bytes_per_second'])} GB/s in a cache (half a megabyte)"]
         yield f"- {counted(limit['threads'], 'thread')}: {', '.join(rates)}"
     yield ""
-
-
-def _is_real(row: Row) -> bool:
-    return row.job.suite in REAL and row.dtype == "float32" and not row.training
 
 
 def _is_of(row: Row, part: dict[str, Any]) -> bool:
@@ -156,6 +150,9 @@ def _overview(rows: Sequence[Row]) -> Iterator[str]:
 def _standings(rows: Sequence[Row], pictures: Mapping[str, str]) -> Iterator[str]:
     yield "### Beside each library"
     yield ""
+    if "leads" in pictures:
+        yield f"![every layer's lead over the fastest of all others]({pictures['leads']})"
+        yield ""
     yield from standings.of_libraries(rows)
     yield ""
     if "roofline" in pictures:
@@ -201,7 +198,7 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
         mean, least = number(geometric_mean(gains), ".2f"), number(min(gains), ".2f")
         yield f"Beside outstride's own float32: {mean} times as fast, geometric mean, and {least} at least."
         yield ""
-    if part["behind"] and not _is_real(rows[0]):
+    if part["behind"] and not is_real(rows[0]):
         late = ", ".join(f"{name} {lead:.2f}" for name, lead in part["behind"].items())
         yield f"Behind the best peer: {late}."
         yield ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from outstride.bench import studies
 from outstride.bench.files import write_whole
 from outstride.bench.results import Results
-from outstride.bench.table import Row, geometric_mean
+from outstride.bench.table import Row, geometric_mean, is_real
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OURS, PEER, TORCH = "#c8452c", "#2f5d8a", "#9a9a9a"
 DOTS_PER_INCH = 110
+LEADS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 
 
 def family(row: Row) -> str:
@@ -36,11 +37,13 @@ def draw(results: Results, folder: Path, prefix: str) -> dict[str, Path]:
     import matplotlib
 
     matplotlib.use("Agg")
-    rows = [row for row in results.rows if row.job.suite not in ("growth", "") and not row.training]
+    rows = [row for row in results.rows if is_real(row)]
+    limits = [limit for limit in results.limits if limit["dtype"] == "float32"]
     found: dict[str, Path] = {}
     growth = [row for row in results.rows if row.job.suite == "growth"]
     for name, figure in (
-        ("roofline", roofline(rows, results.limits)),
+        ("roofline", roofline(rows, limits)),
+        ("leads", leads(rows)),
         ("families", families(rows)),
         ("growth", growing(growth)),
     ):
@@ -108,6 +111,26 @@ def _roofs(axis: Axes, limit: dict[str, Any], span: Sequence[float]) -> None:
             xs = [span[0], peak * 1e9 / rate]
             label = f"copying in {where}: {rate / 1e9:.0f} GB/s"
             axis.plot(xs, [x * rate / 1e9 for x in xs], color="black", lw=0.8, ls=style, label=label)
+
+
+def leads(rows: Sequence[Row]) -> Figure | None:
+    """Every layer's lead over the fastest of all others, sorted: what lies below the line is behind."""
+    numbers = sorted({row.threads for row in rows})
+    if not numbers:
+        return None
+    figure, axes = _panels(numbers, 6.2, 3.2)
+    for axis, number in zip(axes, numbers, strict=True):
+        mine = sorted(row.lead for row in rows if row.threads == number and row.lead is not None)
+        ahead = sum(lead >= 1 for lead in mine)
+        for lead, at in zip(mine, range(len(mine)), strict=True):
+            axis.plot([at, at], [1, lead], color=OURS if lead >= 1 else PEER, lw=3, solid_capstyle="butt")
+        axis.axhline(1, color="black", lw=0.8)
+        axis.set(yscale="log", xlabel=f"layers, sorted: ahead on {ahead} of {len(mine)}")
+        axis.set_yticks(LEADS, map(str, LEADS))
+        axis.minorticks_off()
+        axis.set_xticks([])
+    axes[0].set_ylabel("times the fastest of all others")
+    return figure
 
 
 def families(rows: Sequence[Row]) -> Figure | None:

@@ -76,6 +76,9 @@ class Session:
                 self.results.add(row)
                 self._say(report.line(row, self.contenders) if as_table else report.comparison(row))
                 self._save()
+            if as_table:
+                self._measure_limits(contest)
+                self._save()
 
     def observe(self, study: str, patterns: list[str]) -> None:
         """Make a study of every layer that is not in the results yet."""

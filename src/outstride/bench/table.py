@@ -26,6 +26,10 @@ TRAINING = (
 )
 
 
+# The tables of real layers, whose rows a report compares by library and by kind of layer.
+REAL = ("layers", "more_layers")
+
+
 @dataclass(frozen=True)
 class Job:
     """One thing to time: `source` is what a worker builds it from, `suite` the table it is a row of."""
@@ -204,6 +208,11 @@ def row(job: Job, contest: Contest, outcome: Outcome, dtype: str, training: bool
     )
 
 
+def is_real(row: Row) -> bool:
+    """Whether this is the plain work on a layer of a real model: float32, inference."""
+    return row.job.suite in REAL and row.dtype == "float32" and not row.training
+
+
 def geometric_mean(values: Sequence[float]) -> float | None:
     return exp(sum(map(log, values)) / len(values)) if values else None
 
@@ -211,7 +220,9 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """For each table, kind of work and number of threads: geometric means, and the rows that lag."""
     found = []
-    for part in sorted({(row.job.suite, row.training, row.dtype, row.threads) for row in rows}):
+    parts = {(row.job.suite, row.training, row.dtype, row.threads) for row in rows}
+    # Inference in float32 comes first, and the real layers before the others.
+    for part in sorted(parts, key=lambda part: (part[1], part[2] != "float32", part[0] not in REAL, part)):
         mine = [row for row in rows if (row.job.suite, row.training, row.dtype, row.threads) == part]
         ratios = {row.job.id: row.ratio for row in mine if row.ratio is not None}
         leads = {row.job.id: row.lead for row in mine if row.lead is not None}

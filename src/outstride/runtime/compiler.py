@@ -94,12 +94,32 @@ def compile_assembly(source: str, isa: InstructionSet) -> str:
         return str(machine.emit_assembly(_optimised(source, machine)))
 
 
+#: How object files begin where code is loaded: ELF of 64 bits, little-endian; Mach-O of 64 bits; COFF has no
+#: signature beside its machine (x86-64, Arm).
+_SIGNATURES = (b"\x7fELF\x02\x01", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
+_ELF_HEADER_BYTES = 64
+
+
+def _is_object(code: bytes) -> bool:
+    """Whether bytes look like an object file: LLVM's loader ends the process at others."""
+    if not code.startswith(_SIGNATURES) or len(code) < _ELF_HEADER_BYTES:
+        return False
+    if not code.startswith(b"\x7fELF"):
+        return True
+    # The table of sections must lie within: e_shoff, e_shentsize, e_shnum.
+    offset = int.from_bytes(code[40:48], "little")
+    size, count = (int.from_bytes(code[at : at + 2], "little") for at in (58, 60))
+    return count > 0 and offset + size * count <= len(code)
+
+
 #: Loaded code lives as long as the process: addresses are handed to other threads and to pools of theirs.
 _engines: list[llvm.ExecutionEngine] = []
 
 
 def load_object(code: bytes, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
     """Map an object file into the process: the addresses of `symbols`, or CompileError if it is damaged."""
+    if not _is_object(code):
+        raise CompileError("the object code cannot be loaded: it is no object file of this machine")
     with _lock:
         machine = _machine(isa)
         try:

@@ -6,10 +6,12 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from pathlib import Path
 
 Fork = Callable[[int, int, int, int], object]
+"""Runs a function with an argument on so many threads; the last number is 0."""
 
 
 @lru_cache(maxsize=1)
@@ -26,27 +28,41 @@ def openmp_library() -> str | None:
     return min(found) if found else None
 
 
-class _Pool:
-    """Whether a process with a running pool forked this one: the pool's threads stayed behind."""
-
-    used = False
-    orphaned = False
+@lru_cache(maxsize=1)
+def _helper() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, "outstride")
 
 
-def _orphan() -> None:
-    _Pool.orphaned = _Pool.used
+def _from_helper(parallel: Fork, *arguments: int) -> None:
+    _helper().submit(parallel, *arguments).result()
+
+
+class _Process:
+    """Whether this process was forked.
+
+    OpenMP keeps a pool for every thread that asks for one. Where it was started before the fork its threads
+    stayed behind, and OpenMP waits for them for ever. A thread that the child starts has no such pool, and
+    gets its own.
+    """
+
+    forked = False
+
+
+def _in_child() -> None:
+    _Process.forked = True
+    _helper.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_orphan)
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def fork() -> Fork | None:
     """GOMP_parallel(function, argument, threads, flags), or None where there is no pool to share."""
-    if _Pool.orphaned:
-        return None
-    _Pool.used = True
-    return _gomp_parallel()
+    parallel = _gomp_parallel()
+    if parallel is None or not _Process.forked:
+        return parallel
+    return partial(_from_helper, parallel)
 
 
 @lru_cache(maxsize=1)

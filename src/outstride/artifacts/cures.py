@@ -97,8 +97,7 @@ def icnr_(
     if laid.of != "output" or max(laid.stride) == 1:
         raise ArgumentError(
             f"'layer' must enlarge: got {ConvSpec.of(laid.layer)!r}; legal: a transposed convolution with a "
-            f"stride above "
-            f"1, or a convolution before a PixelShuffle"
+            "stride above 1, or a convolution before a PixelShuffle"
         )
     _refuse_holes(laid)
     # The number of each tap within its phase, in kernel order: what all phases share is a kernel of so many
@@ -263,11 +262,10 @@ def _refuse_holes(laid: Phased) -> None:
     holes = int((laid.mask.sum(1) == 0).sum())
     if holes:
         raise UnsupportedError(
-            f"'layer' must reach every phase, or weights cannot make its gains equal: got "
-            f"{ConvSpec.of(laid.layer)!r}, "
-            f"which leaves {holes} of {len(laid.mask)} phases empty; legal: kernel_size at least stride, "
-            f"and no "
-            f"common factor of stride and dilation, or artifacts.smooth(layer)"
+            "'layer' must reach every phase, or weights cannot make its gains equal: "
+            f"got {ConvSpec.of(laid.layer)!r}, which leaves {holes} of {len(laid.mask)} phases empty; "
+            "legal: kernel_size at least stride, and no common factor of stride and dilation, or "
+            "artifacts.smooth(layer)"
         )
 
 

@@ -29,8 +29,8 @@ AVG_POOL: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg
 
 Rule = Callable[[Any, Tensor, bool], Tensor]
 SERVED = (
-    "convolutions, transposed convolutions, pooling, PixelShuffle, Upsample by whole factors, padding and "
-    "BatchNorm"
+    "convolutions, transposed convolutions, pooling, PixelShuffle, Upsample by whole factors, "
+    "padding and BatchNorm"
 )
 
 
@@ -150,9 +150,8 @@ def rolled(signal: Tensor, amounts: Sequence[int]) -> Tensor:
 def _batch_norm(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     if layer.training or layer.running_var is None:
         raise UnsupportedError(
-            f"'layer' must be in evaluation mode, where its norm is a fixed factor: got {layer!r} in "
-            f"training mode; "
-            f"legal: layer.eval()"
+            "'layer' must be in evaluation mode, where its norm is a fixed factor: "
+            f"got {layer!r} in training mode; legal: layer.eval()"
         )
     shape = (1, -1, *(1,) * (signal.dim() - 2))
     weight, bias = _affine(layer, signal)

@@ -101,9 +101,8 @@ def sub_pixel(layer: nn.Module, shuffle: int | None = None) -> tuple[nn.Module, 
         )
     if shuffle < 1 or (spec.out_channels or 0) % shuffle**2:
         raise ArgumentError(
-            f"'shuffle' must be 1 or more, and its square must divide 'out_channels': got shuffle={shuffle} "
-            f"for "
-            f"{spec!r}; legal: shuffle=1"
+            "'shuffle' must be 1 or more, and its square must divide 'out_channels': "
+            f"got shuffle={shuffle} for {spec!r}; legal: shuffle=1"
         )
     return layer, shuffle
 
@@ -114,8 +113,7 @@ def parameter(layer: nn.Module, name: str) -> nn.Parameter:
     if found is None:
         raise UnsupportedError(
             f"'layer' must own its {name}: got a {type(layer).__name__} whose {name} is computed from other "
-            f"parameters; "
-            f"legal: first torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
+            f"parameters; legal: first torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
         )
     return found
 

@@ -163,9 +163,8 @@ def _lengthened(spec: ConvSpec, axis: int) -> tuple[int, int, int, int]:
             if 0 <= changed < max(stride, dilation):
                 return before, after, low + before * dilation, changed
     raise UnsupportedError(
-        f"'layer' must have a longer kernel with the same output: got {spec!r}; legal: a stride and "
-        f"dilation without a "
-        f"common factor, and an output_padding that balances the longer kernel"
+        f"'layer' must have a longer kernel with the same output: got {spec!r}; legal: a stride and dilation "
+        "without a common factor, and an output_padding that balances the longer kernel"
     )
 
 

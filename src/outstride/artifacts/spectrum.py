@@ -76,8 +76,7 @@ class Measurement:
         period = " x ".join(map(str, self.stride))
         return (
             f"period {period}: pattern of {self.amplitude:.3g} root mean square, {self.share:.2%} of the "
-            f"variance; "
-            f"its lines have {self.ratio:.3g} times the power of their neighbours"
+            f"variance; its lines have {self.ratio:.3g} times the power of their neighbours"
         )
 
 
@@ -115,8 +114,7 @@ def measure(image: npt.ArrayLike, stride: int | Sequence[int]) -> Measurement:
     if values.ndim < len(steps):
         raise ShapeError(
             f"'image' must have an axis for each entry of 'stride': got shape {values.shape} with "
-            f"stride={steps}; "
-            f"legal: at least {len(steps)} axes"
+            f"stride={steps}; legal: at least {len(steps)} axes"
         )
     sizes = values.shape[values.ndim - len(steps) :]
     lengths = tuple(
@@ -148,9 +146,8 @@ def _length(size: int, stride: int, axis: int) -> int:
     cells = min(size // stride, CELLS)
     if cells < LEAST_CELLS:
         raise ShapeError(
-            f"'image' must have at least {LEAST_CELLS} periods along every axis: got {size} elements on "
-            f"axis {axis} "
-            f"with a stride of {stride}; legal: {LEAST_CELLS * stride} elements or more"
+            f"'image' must have at least {LEAST_CELLS} periods along every axis: got {size} elements on axis "
+            f"{axis} with a stride of {stride}; legal: {LEAST_CELLS * stride} elements or more"
         )
     return cells * stride
 

@@ -61,8 +61,7 @@ def artifacts(
     else:
         raise ArgumentError(
             f"'LAYER|MODEL|PICTURE' must be one of them: got {target!r}; legal: 'ConvTranspose2d(8, 3, 4, "
-            f"stride=2)', "
-            f"package.module:callable or a file of {', '.join(PICTURES)}"
+            f"stride=2)', package.module:callable or a file of {', '.join(PICTURES)}"
         )
     if out is not None:
         from outstride.artifacts import drawing as draw

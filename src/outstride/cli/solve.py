@@ -89,8 +89,8 @@ def solve(
     asked = [name for name, text in (("--chain", chain), ("--scale", scale), ("--input", input_size)) if text]
     if len(asked) != 1 or bool(input_size) != bool(output_size):
         raise ArgumentError(
-            f"one question must be asked: got {', '.join(asked) or 'none'}; legal: two sizes, '--scale' or "
-            f"'--chain'"
+            f"one question must be asked: got {', '.join(asked) or 'none'}; "
+            "legal: two sizes, '--scale' or '--chain'"
         )
     free = False if free_axes else None
     if chain:

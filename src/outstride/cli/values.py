@@ -55,8 +55,8 @@ def chain(text: str) -> dict[str, Any]:
             number = _SCALE.fullmatch(part)
             if number is None:
                 raise ArgumentError(
-                    f"'--chain' must hold sizes or scales: got {part[:20]!r}; legal: 256,128,256 or "
-                    f"/2,/2,x2,x2"
+                    f"'--chain' must hold sizes or scales: got {part[:20]!r}; "
+                    "legal: 256,128,256 or /2,/2,x2,x2"
                 )
             scales.append(f"1/{number[1]}" if "/" in part else number[1])
         return {"scales": scales}

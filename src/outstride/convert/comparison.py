@@ -106,9 +106,8 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
     forms += [(name, rewrite(layer)) for name, (kinds, rewrite) in _REWRITES.items() if _has(layer, kinds)]
     if len(forms) == 1:
         raise ArgumentError(
-            f"'layer' must be or hold a transposed or strided convolution: got {type(layer).__name__}, "
-            f"which has none; "
-            f"legal: such as ConvTranspose2d"
+            "'layer' must be or hold a transposed or strided convolution: "
+            f"got {type(layer).__name__}, which has none; legal: such as ConvTranspose2d"
         )
     shape = tuple(input_shape)
     text = repr(layer) if not any(True for _ in layer.children()) else type(layer).__name__

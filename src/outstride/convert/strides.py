@@ -157,9 +157,8 @@ def _from_space_to_depth(layer: nn.Module, factor: int) -> nn.Module:
     phases = factor**parts.PLANE
     if spec.kind != "conv" or spec.nd != parts.PLANE or factor < 1 or weight.shape[1] % phases:
         raise ArgumentError(
-            f"'factor' must be 1 or more, and its square must divide the inputs of each group of a Conv2d: "
-            f"got {factor} "
-            f"for {spec!r}; legal: such as 1"
+            "'factor' must be 1 or more, and its square must divide the inputs of each group of a Conv2d: "
+            f"got {factor} for {spec!r}; legal: such as 1"
         )
     made = nn.Sequential()
     pads: Pairs = ((0, 0),) * spec.nd if spec.padding == "same" else spec.padding

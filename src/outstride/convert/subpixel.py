@@ -269,16 +269,14 @@ def _outputs(spec: ConvSpec, weight: Tensor, factor: Sequence[int]) -> int:
         )
     if len(factor) != spec.nd or phases < 1 or weight.shape[0] % phases:
         raise ArgumentError(
-            f"'factor' must have one entry per axis, and their product must divide 'out_channels': got "
-            f"{tuple(factor)} "
-            f"for {spec!r}; legal: such as {(1,) * spec.nd}"
+            "'factor' must have one entry per axis, and their product must divide 'out_channels': "
+            f"got {tuple(factor)} for {spec!r}; legal: such as {(1,) * spec.nd}"
         )
     outputs = weight.shape[0] // phases
     if outputs % spec.groups:
         raise UnsupportedError(
-            f"'groups' must divide the channels behind the shuffle, or a transposed layer has no such "
-            f"groups: got "
-            f"groups={spec.groups} with {outputs} channels; legal: a divisor of {outputs}"
+            "'groups' must divide the channels behind the shuffle, or a transposed layer has no such "
+            f"groups: got groups={spec.groups} with {outputs} channels; legal: a divisor of {outputs}"
         )
     return outputs
 

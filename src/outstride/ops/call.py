@@ -145,15 +145,14 @@ def check(
 def _check_ranks(name: str, nd: int, input_shape: Sequence[int], weight_shape: Sequence[int]) -> None:
     if len(input_shape) not in (nd + 1, nd + 2):
         raise ShapeError(
-            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {name}: got "
-            f"{len(input_shape)}-d of "
-            f"shape {_shown(input_shape)}; legal: (C, *size) or (N, C, *size) with {nd} spatial axes"
+            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {name}: "
+            f"got {len(input_shape)}-d of shape {_shown(input_shape)}; legal: (C, *size) or (N, C, *size) "
+            f"with {nd} spatial axes"
         )
     if len(weight_shape) != nd + 2:
         raise ShapeError(
             f"'weight' must be {nd + 2}-d for {name}: got {len(weight_shape)}-d of shape "
-            f"{_shown(weight_shape)}; "
-            f"legal: two channel axes and {nd} spatial axes"
+            f"{_shown(weight_shape)}; legal: two channel axes and {nd} spatial axes"
         )
 
 
@@ -162,15 +161,13 @@ def _check_channels(transposed: bool, channels: int, weight_shape: Sequence[int]
     if rows < groups or rows % groups:
         raise ShapeError(
             f"'weight' must have a positive multiple of 'groups' on axis 0: got {rows} with groups={groups} "
-            "and weight "
-            f"of shape {_shown(weight_shape)}; legal: {groups}, {2 * groups}, ..."
+            f"and weight of shape {_shown(weight_shape)}; legal: {groups}, {2 * groups}, ..."
         )
     expected = rows if transposed else columns * groups
     if channels != expected:
         raise ShapeError(
             f"'input' must have the {expected} channels that a weight of shape {_shown(weight_shape)} with "
-            "groups="
-            f"{groups} expects: got {channels}; legal: {expected}"
+            f"groups={groups} expects: got {channels}; legal: {expected}"
         )
     return columns * groups if transposed else rows
 
@@ -179,8 +176,7 @@ def _check_bias(bias_shape: Sequence[int] | None, out_channels: int) -> None:
     if bias_shape is not None and (len(bias_shape) != 1 or bias_shape[0] != out_channels):
         raise ShapeError(
             f"'bias' must have one element per output channel: got shape {_shown(bias_shape)} with "
-            f"{out_channels} "
-            f"output channels; legal: ({out_channels},)"
+            f"{out_channels} output channels; legal: ({out_channels},)"
         )
 
 
@@ -202,10 +198,9 @@ def _check_output_padding(extra: Ints, stride: Ints, dilation: Ints, same: bool)
     for e, s, d in zip(extra, stride, dilation, strict=True):
         if e >= s and e >= d:
             raise ShapeError(
-                f"'output_padding' must be smaller than 'stride' or 'dilation' on every axis: got "
-                "output_padding="
-                f"{_shown(extra)} with stride={_shown(stride)}, dilation={_shown(dilation)}; legal: at most "
-                f"{_shown([max(a, b) - 1 for a, b in zip(stride, dilation, strict=True)])}"
+                "'output_padding' must be smaller than 'stride' or 'dilation' on every axis: got "
+                f"output_padding={_shown(extra)} with stride={_shown(stride)}, dilation={_shown(dilation)}; "
+                f"legal: at most {_shown([max(a, b) - 1 for a, b in zip(stride, dilation, strict=True)])}"
             )
 
 
@@ -255,17 +250,16 @@ def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, extra: Ints) -> I
             length = (size - 1) * axis.stride - low - high + axis.window + beyond
             if length < 1:
                 raise ShapeError(
-                    f"'padding' must leave an output of at least 1: got output size {length} on axis "
-                    f"{axis.number} for "
-                    f"input size {size} with padding=({low}, {high}); legal: a larger input or less padding"
+                    f"'padding' must leave an output of at least 1: got output size {length} "
+                    f"on axis {axis.number} for input size {size} with padding=({low}, {high}); "
+                    "legal: a larger input or less padding"
                 )
         else:
             if size + low + high < axis.window:
                 raise ShapeError(
-                    f"'weight' must not span more than the padded input: got a window of {axis.window} on "
-                    "axis "
-                    f"{axis.number} for input size {size} with padding=({low}, {high}); legal: input size "
-                    f"{axis.window - low - high} or more, or more padding"
+                    f"'weight' must not span more than the padded input: got a window of {axis.window} "
+                    f"on axis {axis.number} for input size {size} with padding=({low}, {high}); "
+                    f"legal: input size {axis.window - low - high} or more, or more padding"
                 )
             length = (size + low + high - axis.window) // axis.stride + 1
         out.append(length)
@@ -280,9 +274,8 @@ def _check_border(mode: str, pairs: Pairs, sizes: Ints, transposed: bool) -> Non
         whose = "output" if transposed else "input"
         raise ShapeError(
             f"'padding' must be {'smaller than' if mode == 'reflect' else 'at most'} the {whose} with "
-            "padding_mode="
-            f"{mode!r}: got padding={_shown(pairs)} for {whose} size {_shown(sizes)}; legal: at most "
-            f"{_shown(most)}"
+            f"padding_mode={mode!r}: got padding={_shown(pairs)} for {whose} size {_shown(sizes)}; "
+            f"legal: at most {_shown(most)}"
         )
 
 
@@ -294,9 +287,8 @@ def _check_allocatable(shape: Sequence[int]) -> None:
         elements *= size
     if elements > _MOST_ELEMENTS:
         raise ShapeError(
-            f"the output must fit in memory: got shape {_shown(shape)} of {elements} elements; legal: at "
-            "most "
-            f"{_MOST_ELEMENTS}"
+            f"the output must fit in memory: got shape {_shown(shape)} of {elements} elements; "
+            f"legal: at most {_MOST_ELEMENTS}"
         )
 
 
@@ -304,9 +296,8 @@ def _pairs(padding: Any, nd: int) -> tuple[bool, Pairs]:
     if isinstance(padding, str):
         if padding not in ("valid", "same"):
             raise ShapeError(
-                f"'padding' must be a number, numbers, pairs or one of its names: got {padding!r}; legal: "
-                "'valid' or "
-                f"'same'"
+                f"'padding' must be a number, numbers, pairs or one of its names: got {padding!r}; "
+                "legal: 'valid' or 'same'"
             )
         return padding == "same", ((0, 0),) * nd
     row = _row(padding)
@@ -317,9 +308,8 @@ def _pairs(padding: Any, nd: int) -> tuple[bool, Pairs]:
         ends = _row(entry)
         if ends is None or len(ends) != 2 or len(row) != nd:
             raise ShapeError(
-                f"'padding' must have one (low, high) pair per axis where it has pairs: got {padding!r}; "
-                f"legal: {nd} "
-                f"pairs"
+                "'padding' must have one (low, high) pair per axis where it has pairs: "
+                f"got {padding!r}; legal: {nd} pairs"
             )
         pairs.append((_whole("padding", ends[0], 0, padding), _whole("padding", ends[1], 0, padding)))
     return False, tuple(pairs)

@@ -76,8 +76,8 @@ def _conv_weight_shape(x: Tensor, y: Tensor, _: None, size: Ints, groups: int) -
     _check_divisible("y", y.shape[1], groups)
     if x.shape[0] != y.shape[0]:
         raise ShapeError(
-            f"'x' and 'y' must have the same batch: got {x.shape[0]} and {y.shape[0]}; legal: equal sizes on "
-            "axis 0"
+            f"'x' and 'y' must have the same batch: got {x.shape[0]} and {y.shape[0]}; "
+            "legal: equal sizes on axis 0"
         )
     return (y.shape[1], x.shape[1] // groups, *size)
 
@@ -86,8 +86,7 @@ def _check(first: Tensor, second: Tensor, nd: int) -> None:
     if not 1 <= nd <= 3 or first.dim() != nd + 2 or second.dim() != nd + 2:
         raise ShapeError(
             f"both operands must have two axes more than there are sizes: got {first.dim()} and "
-            f"{second.dim()} axes "
-            f"with {nd} sizes; legal: 1, 2 or 3 sizes and 3, 4 or 5 axes"
+            f"{second.dim()} axes with {nd} sizes; legal: 1, 2 or 3 sizes and 3, 4 or 5 axes"
         )
     if first.dtype != second.dtype or first.dtype not in ENGINE_DTYPES:
         raise DTypeError(

@@ -1,14 +1,12 @@
-"""``convert``: sub-pixel and space-to-depth forms are the same function, in torch and in ONNX Runtime."""
+"""``convert``: sub-pixel and space-to-depth forms are the same function, and what they cost."""
 
 from __future__ import annotations
 
 import itertools
 import pickle
 import random
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,11 +47,14 @@ def test_the_space_to_depth_form_is_the_same_function(case: Case) -> None:
         assert_integers_equal(form(operands.input[0]), ours[0].double().numpy(), torch.float32)
 
 
-@pytest.mark.parametrize("name", ["transpose2d-dilation-shares-factor", "transpose3d-mixed"])
+@pytest.mark.parametrize(
+    "name", ["transpose2d-dilation-shares-factor", "transpose3d-mixed", "conv2d-kernel-3x5-stride-3x4"]
+)
 def test_reals_keep_to_law_1(name: str) -> None:
     case = BY_ID[name]
     operands = draw(case, "reals", torch.float32)
-    found = convert.to_subpixel(layer_of(case, operands))(operands.input)
+    rewrite = convert.to_subpixel if case.transposed else convert.to_space_to_depth
+    found = rewrite(layer_of(case, operands))(operands.input)
     truth, magnitude = (definition(case, "reals", absolute)["output"] for absolute in (False, True))
     assert_close_to_reference(found, truth, magnitude, terms(case, "output"), torch.float32)
 
@@ -215,73 +216,6 @@ def test_a_pair_within_a_rewritten_sequential_is_found() -> None:
     assert not any(isinstance(part, torch.nn.PixelShuffle) for part in found.modules())
     x = torch.ones(1, 4, 5, 5)
     assert_integers_equal(found(x), model(x).detach().double().numpy(), torch.float32)
-
-
-def run_onnx(
-    model: torch.nn.Module, x: torch.Tensor, dynamic: bool, tmp_path: Path
-) -> tuple[Any, set[str], set[str]]:
-    """The model in ONNX Runtime: its session's answer, and the operators and their domains."""
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    file = tmp_path / "model.onnx"
-    axes = {"x": {axis: f"n{axis}" for axis in range(2, x.dim())}} if dynamic else None
-    torch.onnx.export(
-        model.eval(), (x,), file, dynamo=False, opset_version=17, input_names=["x"], dynamic_axes=axes
-    )
-    graph = onnx.load(str(file))
-    onnx.checker.check_model(graph)
-    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    operators = {node.op_type for node in graph.graph.node}
-    return session, operators, {node.domain for node in graph.graph.node}
-
-
-_EXPORTED: dict[str, Any] = {
-    "sub-pixel": (convert.to_subpixel, "transpose2d-dilation-shares-factor"),
-    "sub-pixel, 3-d": (convert.to_subpixel, "transpose3d-mixed"),
-    "sub-pixel, same": (convert.to_subpixel, "transpose2d-same-stride-2"),
-    "sub-pixel, border beyond": (convert.to_subpixel, "transpose2d-padding-beyond-kernel"),
-    "space to depth": (convert.to_space_to_depth, "conv2d-kernel-3x5-stride-3x4"),
-    "space to depth, same": (convert.to_space_to_depth, "conv2d-same-stride-2"),
-}
-
-
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
-)
-@pytest.mark.parametrize("name", _EXPORTED)
-def test_onnx_runtime_gives_the_same_with_stock_operators(name: str, tmp_path: Path) -> None:
-    rewrite, case_id = _EXPORTED[name]
-    case = BY_ID[case_id]
-    operands = draw(case, "integers", torch.float32)
-    layer = layer_of(case, operands)
-    session, operators, domains = run_onnx(rewrite(layer), operands.input, False, tmp_path)
-    found = np.asarray(session.run(None, {"x": operands.input.numpy()})[0])
-    with torch.no_grad():
-        assert_integers_equal(torch.from_numpy(found), layer(operands.input).double().numpy(), torch.float32)
-    assert domains <= {"", "ai.onnx"}
-    assert "ConvTranspose" not in operators
-    assert "Conv" in operators
-
-
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning"
-)
-@pytest.mark.parametrize("name", ["plane", "pair", "model"])
-def test_an_exported_form_takes_every_size(name: str, tmp_path: Path) -> None:
-    up = integers_(torch.nn.ConvTranspose2d(3, 4, 5, stride=3, padding=2, output_padding=1))
-    pair = integers_(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.PixelShuffle(2)))
-    whole = {
-        "plane": (up, convert.to_subpixel(up)),
-        "pair": (pair, convert.from_subpixel(pair)),
-        "model": (model := integers_(UNet()).eval(), convert.to_subpixel(model)),
-    }
-    original, form = whole[name]
-    session, operators, _ = run_onnx(form, torch.zeros(1, 3, 8, 8), True, tmp_path)
-    assert ("ConvTranspose" in operators) == (name == "pair")
-    for size in ((8, 8), (12, 20)):
-        x = torch.randint(-2, 3, (1, 3, *size), generator=torch.Generator().manual_seed(7)).float()
-        found = np.asarray(session.run(None, {"x": x.numpy()})[0])
-        with torch.no_grad():
-            assert_integers_equal(torch.from_numpy(found), original(x).double().numpy(), torch.float32)
 
 
 def test_saved_forms_of_planes_need_nothing_of_ours() -> None:

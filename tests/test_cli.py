@@ -152,6 +152,7 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["plan", "Conv2d(3, 8, 3)", "9", "--threads", "0"], "--threads"),
         (["bench"], "'LAYER|MODEL' or '--cases' must be given"),
         (["bench", "Conv2d(3, 8, 3)"], "'--size' must be given"),
+        (["bench", "--readme", "README.md"], "'--readme' must stand beside --report"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "2"], "each of the layer's 2 axes"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "2x2"], "legal: 3 or more"),
         (["bench", "resnet", "--size", "2x2"], "got 'resnet'"),
@@ -256,7 +257,7 @@ def time_a_layer(run: Run, out: Path) -> dict[str, Any]:
 
 
 def test_bench_times_a_layer_against_torch(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outstride.bench.contenders.installed", lambda _: ["outstride", "torch"])
+    monkeypatch.setattr("outstride.bench.contenders.installed", lambda *_: ["outstride", "torch"])
     assert list(time_a_layer(run, tmp_path / "results.json")) == ["outstride", "torch"]
 
 

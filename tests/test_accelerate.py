@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrizations, parametrize, weight_norm
 
-from outstride import accelerate, nn, restore
+from outstride import accelerate, functional, nn, restore
 from tests.tolerance import assert_same_bits
 
 
@@ -263,3 +263,17 @@ def test_other_devices_and_an_empty_model() -> None:
     model = accelerate(Net().to("meta"))
     assert model(_input().to("meta")).shape == (2, 3, 8, 8)
     assert isinstance(accelerate(torch.nn.Identity()), torch.nn.Identity)
+
+
+def test_fx_traces_a_served_model() -> None:
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1, stride=2),
+        torch.nn.ConvTranspose2d(4, 2, 4, stride=2, padding=1),
+    )
+    x = torch.randn(1, 3, 8, 8)
+    served = accelerate(model)
+    traced = torch.fx.symbolic_trace(served)
+    assert_same_bits(traced(x), served(x))
+    assert [node.target for node in traced.graph.nodes if node.op == "call_function"] == [
+        functional.conv2d, functional.conv_transpose2d
+    ]  # fmt: skip

@@ -226,3 +226,9 @@ def conv_transpose3d(
         output_size,
         padding_mode,
     )
+
+
+CONV[1].function, CONV[2].function, CONV[3].function = conv1d, conv2d, conv3d
+CONV_TRANSPOSE[1].function = conv_transpose1d
+CONV_TRANSPOSE[2].function = conv_transpose2d
+CONV_TRANSPOSE[3].function = conv_transpose3d

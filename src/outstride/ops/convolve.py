@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
+from torch.overrides import handle_torch_function
 
 from outstride import padding as borders
 from outstride.errors import DTypeError
@@ -42,6 +43,8 @@ class Kind:
     def __init__(self, nd: int, transposed: bool) -> None:
         self.nd = nd
         self.transposed = transposed
+        #: The public function, told to what stands for a tensor; ``functional`` puts it here.
+        self.function: Any = None
         self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
         self.remembered: dict[tuple[Any, ...], _Remembered] = {}
         self.bounds: dict[tuple[Any, ...], list[Bound]] = {}
@@ -54,7 +57,7 @@ CONV_TRANSPOSE = {nd: Kind(nd, True) for nd in (1, 2, 3)}
 
 def convolve(
     kind: Kind,
-    input: Tensor,
+    input: Any,
     weight: Tensor,
     bias: Tensor | None,
     stride: Any,
@@ -73,7 +76,7 @@ def convolve(
     # by identity; what remembers a call holds the objects, so that an identity stays theirs.
     operands = (input, weight) if bias is None else (input, weight, bias)
     latest = kind.latest.get(id(weight))
-    if latest is not None:
+    if latest is not None and isinstance(input, Tensor):
         bound, (a, b, c, d, e, f, g) = latest
         if (
             a is stride and b is padding and c is dilation and d is groups and e is output_padding
@@ -82,6 +85,8 @@ def convolve(
             result = bound(*operands)
             if result is not None:
                 return result  # type: ignore[no-any-return]
+    elif not isinstance(input, Tensor) and hasattr(type(input), "__torch_function__"):
+        return _overridden(kind, input, weight, bias, request)
     try:
         bias_shape = None if bias is None else bias.shape
         key = (input.shape, weight.shape, bias_shape, *map(id, request))
@@ -92,6 +97,21 @@ def convolve(
         found = _remember(kind, key, _checked(kind, input, weight, bias, request), request)
     result = _run_bound(kind, found, *operands)
     return _carry_out(found.call, input, weight, bias) if result is None else result
+
+
+def _overridden(
+    kind: Kind, input: Any, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Tensor:
+    """What stands for a tensor, such as the proxy that ``torch.fx`` traces with, is told of the function."""
+    stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
+    arguments: tuple[Any, ...] = (stride, padding, dilation, groups)
+    named = {"padding_mode": padding_mode}
+    if kind.transposed:
+        arguments = (stride, padding, output_padding, groups, dilation)
+        named["output_size"] = output_size
+    operands = (input, weight, bias)
+    result: Tensor = handle_torch_function(kind.function, (input,), *operands, *arguments, **named)
+    return result
 
 
 def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:

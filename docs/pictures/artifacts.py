@@ -216,6 +216,32 @@ def draw_maps() -> None:
     save(drawing.draw_overlap([artifacts.overlap(ConvSpec.parse(kind)) for kind in kinds]), "overlap")
 
 
+def draw_gradients() -> None:
+    """What comes back through strided layers, and a survey of a model that goes down and up."""
+    torch.manual_seed(0)
+    k3, k4 = nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 8, 4, 2, 1)
+    kinds = (
+        ("Conv2d k3 s2", k3),
+        ("two of them", nn.Sequential(k3, nn.Conv2d(8, 8, 3, 2, 1))),
+        ("Conv2d k4 s2", k4),
+        ("AvgPool2d(3, 2)", nn.AvgPool2d(3, 2)),
+        ("k3 s2, evened", artifacts.equalize_(copy.deepcopy(k3))),
+    )
+    save(drawing.draw_ripple([(title, artifacts.ripple(layer)) for title, layer in kinds]), "gradient")
+    model = nn.Sequential()
+    for name, layer in (
+        ("down", k3),
+        ("deeper", k4),
+        ("up_even", nn.ConvTranspose2d(8, 8, 4, 2, 1)),
+        ("up_uneven", nn.ConvTranspose2d(8, 8, 3, 2, 1, 1)),
+        ("up_icnr", artifacts.icnr_(nn.ConvTranspose2d(8, 8, 4, 2, 1))),
+        ("resize", nn.Upsample(scale_factor=2, mode="bilinear")),
+        ("sub_pixel", nn.Sequential(nn.Conv2d(8, 12, 3, padding=1), nn.PixelShuffle(2))),
+    ):
+        model.add_module(name, layer)
+    save(drawing.draw_survey(artifacts.inspect(model)), "survey")
+
+
 def draw_gains(photo: Tensor) -> None:
     model, _ = train(CONTENDERS[0], photo, 0)
     assert isinstance(model, nn.Sequential)
@@ -244,6 +270,7 @@ def draw_faces(photo: Tensor) -> None:
 def main() -> None:
     photo = photograph()
     draw_maps()
+    draw_gradients()
     draw_gains(photo)
     draw_faces(photo)
     for steps in (SHORT, LONG):

@@ -73,10 +73,15 @@ def draw_costs() -> Figure:
         right.bar(
             places + 0.27 * (number - 1), [row.passing_bytes / 2**20 for row in rows], 0.25, color=colour
         )
-    for ax, title in ((left, "multiply-adds, of the layer itself"), (right, "handed between parts, MiB")):
+    for ax, title in (
+        (left, "multiply-adds, times those of the layer itself"),
+        (right, "handed between parts, MiB"),
+    ):
         ax.set_xticks(places, list(LAYERS), rotation=18, ha="right", fontsize=8)
         ax.set_title(title, fontsize=9)
     left.set_yscale("log")
+    left.set_yticks((1, 2, 4, 10, 20, 60), ("1", "2", "4", "10", "20", "60"))
+    left.minorticks_off()
     left.legend(fontsize=8)
     return figure
 

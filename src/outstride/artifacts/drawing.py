@@ -13,6 +13,7 @@ from outstride.artifacts.coverage import Overlap
 from outstride.artifacts.gain import Ripple
 from outstride.artifacts.phases import phased
 from outstride.artifacts.spectrum import Floats
+from outstride.artifacts.suggestions import EVEN_GAIN
 from outstride.artifacts.survey import Survey
 from outstride.spec import ConvSpec
 
@@ -23,7 +24,7 @@ NUMBERED = 24
 
 def draw_overlap(found: Sequence[Overlap]) -> Figure:
     """Maps side by side: how many kernel elements meet each position; holes are white."""
-    figure = Figure(figsize=(3.0 * len(found), 3.9), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(found), 3.5), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(found))))
     most = max(int(one.counts.max()) for one in found)
     for ax, one in zip(panels, found, strict=True):
@@ -45,7 +46,7 @@ def draw_overlap(found: Sequence[Overlap]) -> Figure:
 
 def draw_ripple(found: Sequence[tuple[str, Ripple]]) -> Figure:
     """The gain of each phase in the channel that is worst, side by side on one scale around its mean."""
-    figure = Figure(figsize=(3.0 * len(found), 3.8), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(found) + 0.6, 3.4), layout="constrained")
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(found))))
     boards = []
     for _, one in found:
@@ -55,10 +56,12 @@ def draw_ripple(found: Sequence[tuple[str, Ripple]]) -> Figure:
     reach = max(float(np.abs(board - board.mean()).max()) for board in boards) or 1.0
     for ax, (title, one), board in zip(panels, found, boards, strict=True):
         tiled = np.tile(board - board.mean(), tuple(-(-8 // side) for side in board.shape))
-        ax.imshow(tiled, cmap="coolwarm", vmin=-reach, vmax=reach, interpolation="nearest")
-        ax.set_title(f"{title}\nripple {one.value:.2g}", fontsize=9)
+        shown = ax.imshow(tiled, cmap="coolwarm", vmin=-reach, vmax=reach, interpolation="nearest")
+        left = "none" if one.value < EVEN_GAIN else f"{one.value:.2g}"
+        ax.set_title(f"{title}\nripple of the {one.of}: {left}", fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
+    figure.colorbar(shown, ax=list(panels), shrink=0.8, label="gain beside its mean")
     return figure
 
 
@@ -105,14 +108,15 @@ def draw_survey(found: Survey) -> Figure:
     rows = [one for one in found.findings if one.ripple is not None]
     figure = Figure(figsize=(7.5, 0.38 * len(rows) + 1.4), layout="constrained")
     ax = figure.subplots()
-    ax.barh(
+    bars = ax.barh(
         range(len(rows)),
         [one.ripple or 0.0 for one in rows],
         color=[EVEN if one.even else UNEVEN for one in rows],
     )
+    ax.bar_label(bars, [f"{one.ripple or 0:.2f}" for one in rows], padding=3, fontsize=8)
     ax.set_yticks(range(len(rows)), [f"{one.name} ({one.of})" for one in rows], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlim(0, 1)
+    ax.set_xlim(0, 1.08)
     ax.set_xlabel("ripple of the weights as they are (blue: even overlap, red: uneven)")
     return figure
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from outstride.errors import ArgumentError
 from outstride.spec import ConvSpec
 
 BENCH = Path(__file__).parents[1] / "bench"
+PAGE = BENCH.parent / "docs" / "performance.md"
 MACHINE = {
     "cpu": "A (tm) CPU",
     "cores": 2,
@@ -190,6 +192,21 @@ def test_a_page_gets_the_short_table_between_its_marks(results: Results, tmp_pat
     with pytest.raises(ArgumentError, match="must hold rows of bench"):
         list(excerpt.excerpt(Results(machine=MACHINE)))
     assert excerpt.END in (BENCH.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="nothing was measured for this page yet")
+def test_the_committed_page_and_the_readme_are_what_the_results_say(tmp_path: Path) -> None:
+    """If this fails: outstride bench --report docs/performance/*.json --out docs --readme README.md."""
+    page, readme = PAGE.read_text(encoding="utf-8"), tmp_path / "README.md"
+    sources = [PAGE.parent / link for link in re.findall(r"all figures: \[[^]]*\]\(([^)]+)\)", page)]
+    document.write(sources, tmp_path)
+    again = (tmp_path / "performance.md").read_text(encoding="utf-8")
+    for source in sources:
+        again = again.replace(os.path.relpath(source, tmp_path), os.path.relpath(source, PAGE.parent))
+    assert again == page
+    readme.write_text((BENCH.parent / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    excerpt.write(sources[0], readme)
+    assert readme.read_text(encoding="utf-8") == (BENCH.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_files_are_named_after_machine_and_commit() -> None:

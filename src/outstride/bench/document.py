@@ -44,7 +44,7 @@ fastest counts. *torch as called* is torch on contiguous tensors, eager.
 - **residual**: the largest distance from the float64 result, as a share of the largest value.
 - **w**: MNN computes square kernels at stride 1 by Winograd's method, with fewer multiplications and
   another residual, which stands beside it; there it is outside the comparison.
-- **~**: so far behind that it gave up its other rounds: one round, not a median.
+- **~**: fewer rounds than the others had, for it was hopelessly behind or the row's time was over.
 """
 
 

@@ -67,6 +67,8 @@ def of_kinds(rows: Sequence[Row]) -> Iterator[str]:
                 for row in rows
                 if row.threads == threads and row.job.case is not None and kind(row.job.case) == name
             ]
+            if not mine:
+                continue
             yield cells(
                 name,
                 threads,

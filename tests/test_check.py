@@ -136,6 +136,7 @@ GRAPHS: dict[str, nn.Module] = {
     "class token": Fn(with_class_token, after=conv()),
     "split and joined": Fn(lambda x, a: torch.cat([a(x[..., :22]), x[..., 20:]], 2), a=conv(padding=0)),
     "tensor unfold": Fn(lambda x: x.unfold(2, 5, 2).mean(-1)),
+    "turned by halves": Fn(lambda x, a: torch.rot90(a(x)[:, :, None], 2, (2, 3))[:, :, 0], a=conv(stride=2)),
     "turned round": Fn(lambda x, a: a(x.flip(2)), a=conv(stride=2, padding=0)),
     "flat and back": Fn(lambda x, a: a(x.flatten(1).view(x.shape)), a=conv(dilation=2)),
     "normalised channels": nn.Sequential(
@@ -302,6 +303,13 @@ def self_attention(x: Tensor) -> Tensor:
     return out.transpose(1, 2).reshape(x.shape)
 
 
+class Stretched(nn.Module):
+    """Places computed from the image say where the image is read."""
+
+    def forward(self, x: Tensor) -> Any:
+        return F.grid_sample(x, x[:, 0, :, :2].unsqueeze(1), align_corners=False)
+
+
 WHOLE: dict[str, tuple[nn.Module, str]] = {
     "global pooling": (nn.AdaptiveAvgPool2d(1), "mean"),
     "adaptive windows": (nn.AdaptiveAvgPool2d(3), "follow the size"),
@@ -315,6 +323,18 @@ WHOLE: dict[str, tuple[nn.Module, str]] = {
     "fourier": (Fn(lambda x: torch.fft.rfft2(x).real), "Fourier"),
     "one position": (Fn(lambda x: x[:, :, 0, 0]), "one by one"),
     "norm over the image": (nn.LayerNorm((2, 8, 8)), "layer norm"),
+    "sampled where the image says": (Stretched(), "wherever a grid of places says"),
+    "sorted": (Fn(lambda x: x.flatten(2).sort()[0]), "in order"),
+    "the largest": (Fn(lambda x: x.flatten(2).topk(3, -1)[0]), "in order"),
+    "learned queries": (
+        Fn(
+            lambda x: F.scaled_dot_product_attention(
+                x.new_zeros(1, 5, 2), *[x.flatten(2).transpose(1, 2)] * 2
+            )
+        ),
+        "attention",
+    ),
+    "rows by a list": (Fn(lambda x: x.index_select(2, torch.arange(4, device=x.device)).sum(3)), "a list"),
 }
 
 
@@ -354,17 +374,47 @@ def test_circular_borders_and_rolls_are_named() -> None:
         assert "wraps around:" in str(report)
 
 
-def test_what_is_not_understood_is_named() -> None:
-    model = Fn(
-        lambda x, a: a(F.grid_sample(x, x[:, 0, :, :2].unsqueeze(1), align_corners=False)),
-        a=nn.Conv2d(1, 1, 1),
-    )
+def test_what_is_not_understood_is_named_and_nothing_behind_it_is_guessed() -> None:
+    model = Fn(lambda x, a: a(x + torch.cdist(x, x)), a=nn.Conv2d(1, 1, 1))
     report = quick(model, 1, 1, 8, 8)
-    assert report.not_understood == ("aten.grid_sampler_2d: no rule for it",)
+    assert report.not_understood == ("aten._cdist_forward: no rule for it",)
     assert last(report).unknown
     assert not last(report).fields
-    assert "not understood: aten.grid_sampler_2d: no rule for it; figures after it are unknown" in str(report)
+    assert not report.output_fields
+    assert "not understood: aten._cdist_forward: no rule for it; figures after it are unknown" in str(report)
     assert all(halo.why == "an operation is not understood" for halo in report.halo)
+
+
+def test_a_view_shows_what_is_written_into_its_tensor_later() -> None:
+    def written(x: Tensor, a: nn.Module) -> Tensor:
+        made = x.new_zeros(x.shape)
+        seen, behind = made.view(made.shape), made[..., 1:]
+        made[..., ::2] = a(x)[..., ::2]
+        return seen[..., 1:] + 2 * behind
+
+    model, shape = positive(Fn(written, a=conv(stride=1))), (1, 2, 20)
+    report = quick(model, *shape)
+    assert not report.not_understood
+    assert assert_reads(dict(report.output_fields)[0], read_by_nan(model, shape, 2), 20) > 5
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Upsample(scale_factor=2, mode="linear"), ""),
+        (nn.Upsample(scale_factor=2, mode="linear", align_corners=True), "at another size"),
+        (nn.Upsample(size=40), "at another size"),
+    ],
+)
+def test_no_halo_is_promised_where_the_grid_follows_the_size(layer: nn.Module, words: str) -> None:
+    report = check(nn.Sequential(nn.Conv1d(1, 1, 4, 2, 1), layer), (1, 1, 40))
+    (halo,) = report.halo
+    assert words in halo.why
+    assert (halo.low is None) == bool(words)
+    if getattr(layer, "align_corners", False):
+        # The stride is that of this size, 38/39; the sizes all the same come back as they went in.
+        assert str(report.returning[0]) == "n = 0 mod 2, from 2"
+        assert report.fit(41)[0].keep == 41
 
 
 # --- multiply-adds ------------------------------------------------------------------------------------------

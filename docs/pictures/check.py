@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from outstride import check
@@ -64,19 +66,27 @@ def draw(axes: Axes, title: str, up: dict[str, Any]) -> None:
         axes.plot([q] * len(found), found, ".", color=INK, ms=2.5, zorder=2)
         axes.plot([q - 0.4, q + 0.4], [float(field.offset)] * 2, color=BAD, lw=1.5, zorder=3)
     sizes = ", ".join(map(str, field.sizes))
-    axes.set_title(f"{title}: {sizes} pixels, offset {field.offset}", fontsize=10, loc="left")
+    axes.set_title(f"{title}: reads {sizes} pixels, offset {field.offset}", fontsize=10, loc="left")
     axes.set_xlabel("output position")
     axes.axhline(0, color=INK, lw=0.5)
     axes.set_ylim(-11, 11)
+    axes.set_yticks(range(-8, 9, 4))
+    axes.set_xticks([q for q in SHOWN if q % field.period == 0])
 
 
 def make() -> None:
     """Two decoders of the same size beside each other."""
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     draw(left, "kernel 4", {"kernel_size": 4, "stride": 2, "padding": 1})
     draw(right, "kernel 3", {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1})
     left.set_ylabel("pixels read, beside the output's own place")
+    shown = [
+        *(Patch(color=colour, label=f"phase {phase}") for phase, colour in enumerate(COLOURS)),
+        Line2D([], [], marker=".", color=INK, ls="", ms=5, label="a NaN here arrives"),
+        Line2D([], [], color=BAD, lw=1.5, label="middle (offset)"),
+    ]
+    figure.legend(handles=shown, loc="outside lower center", ncols=len(shown), fontsize=9, frameon=False)
     write_whole(HERE / "check-fields.png", lambda beside: figure.savefig(beside, dpi=110, format="png"))
 
 

@@ -19,6 +19,10 @@ def check(
         ),
     ],
     shape: Annotated[str, typer.Option("--input", help="Shape of the input: 1,3,256,256 or 1x3x256x256.")],
+    axes: Annotated[
+        str | None,
+        typer.Option(help="Axes of the input along which positions lie, from 0; all after the first two."),
+    ] = None,
     sizes: Annotated[bool, typer.Option(help="Find the input sizes that the model accepts.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -31,16 +35,19 @@ def check(
     outstride check "ConvTranspose2d(64, 32, 3, stride=2, padding=1)" --input 1,64,32,32
 
     outstride check timm:resnet18 --input 1,3,224,224
+
+    outstride check mymodel.py:make_vocoder --input 1,200,80 --axes 1
     """
     from outstride.bench.cases import parse_size
     from outstride.cli.model import read_model
 
     given = parse_size(shape, "--input", 1)
+    along = None if axes is None else parse_size(axes, "--axes")
     found = read_model(model)
 
     from outstride.inspection import check as inspect
 
-    report = inspect(found, given, sizes=sizes)
+    report = inspect(found, given, axes=along, sizes=sizes)
     if as_json:
         print_json(report.to_dict())
     else:

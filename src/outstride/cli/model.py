@@ -61,7 +61,10 @@ def _registered(where: str, name: str) -> Module:
     try:
         library: Any = import_module("timm" if where == "timm" else "torchvision.models")
     except (ImportError, RuntimeError) as error:
-        raise UnsupportedError(f"{where}:{name} needs {where}, which cannot be imported: {error}.") from error
+        built = " (torchvision was built for another torch)" if "torchvision::" in str(error) else ""
+        raise UnsupportedError(
+            f"{where}:{name} needs {where}, which cannot be imported: {error}{built}."
+        ) from error
     try:
         made: Module = (
             library.create_model(name, pretrained=False)

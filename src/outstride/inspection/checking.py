@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from math import lcm
 from typing import Any
 
 import torch
@@ -14,7 +17,7 @@ from outstride.inspection.figures import figures
 from outstride.inspection.findings import Halo
 from outstride.inspection.lineage import Lineage
 from outstride.inspection.report import Report
-from outstride.inspection.sizes import MOST_RUNS, Probe, Sizes, admissible, cycle_of
+from outstride.inspection.sizes import Probe, Sizes, Taken, admissible, cycle_of, place_of
 from outstride.inspection.trace import Runner, Trace
 from outstride.inspection.walk import Walk
 
@@ -71,15 +74,13 @@ def check(
     ]
     output_fields = _output_fields(trace, walk, len(dims))
     cycles = [cycle_of(lineages, axis) for axis in range(len(dims))]
-    found, returning = (
-        _sizes(runner, trace, walk, dims, lineages, cycles) if sizes else ([None] * len(dims),) * 2
-    )
+    probes = [Probe(runner, shape, dim) for dim in dims]
+    taken = _sizes(probes, walk, lineages, cycles) if sizes else [Taken()] * len(dims)
     unique = {id(p): p for p in model.parameters()}.values()
     return Report(
         type(model).__name__, shape, str(trace.input.dtype).removeprefix("torch."), dims,
-        tuple(figures(model, trace, walk)), tuple(tuple(t.shape) for t in trace.outputs),
-        tuple(found), tuple(returning),
-        tuple(_halo(trace, walk, axis, cycle) for axis, cycle in enumerate(cycles)),
+        tuple(figures(model, trace, walk)), tuple(tuple(t.shape) for t in trace.outputs), tuple(taken),
+        tuple(_halo(walk, axis, cycle, probes[axis]) for axis, cycle in enumerate(cycles)),
         sum(p.numel() for p in unique), sum(map(size_bytes, unique)), peak_bytes(trace, walk),
         runner.device == "meta", tuple(sorted(output_fields.items())),
     )  # fmt: skip
@@ -115,71 +116,73 @@ def _output_fields(trace: Trace, walk: Walk, count: int) -> dict[int, Field]:
     fields: dict[int, Field] = {}
     for tensor in trace.outputs:
         found = walk.lineage(tensor)
-        settled = {} if found is None else found.settled().fields
+        settled = {} if found is None or found.unknown else found.settled().fields
         for axis in range(count):
             if axis in settled:
                 fields.setdefault(axis, settled[axis])
     return fields
 
 
-def _halo(trace: Trace, walk: Walk, axis: int, step: int) -> Halo:
+def _halo(walk: Walk, axis: int, cycle: int, probe: Probe) -> Halo:
     low = high = 0
-    for tensor in trace.outputs:
-        found = walk.lineage(tensor)
-        if found is None:
-            continue
-        lineage = found.settled()
+    step = cycle
+    lineages = enumerate(map(walk.lineage, walk.trace.outputs))
+    found = [(number, lineage) for number, lineage in lineages if lineage is not None]
+    for _, lineage in found:
         if lineage.unknown:
-            return Halo(None, None, step, "an operation is not understood")
+            return Halo(None, None, cycle, "an operation is not understood")
         if axis in lineage.whole:
-            return Halo(None, None, step, "a layer looks at the whole image")
-        field = lineage.fields.get(axis)
-        if field is None or not field.stride or field.period > max(lineage.shape, default=1) // 2 > step:
-            return Halo(None, None, step, "the output has no grid that repeats along this axis")
+            return Halo(None, None, cycle, "a layer looks at the whole image")
+        field = lineage.settled().fields.get(axis)
+        if field is None or field.stride <= 0 or field.period > max(lineage.shape, default=1):
+            return Halo(None, None, cycle, "the output has no grid that repeats along this axis")
         reads = [read for read in field.reads if read is not None]
-        low = max(low, *(-read[0] for read in reads))
-        high = max(high, *(read[1] - field.jump + 1 for read in reads))
+        low = max([low, *(-read[0] for read in reads)])
+        high = max([high, *(read[1] - field.jump + 1 for read in reads)])
+        step = lcm(step, field.jump)
+    if not all(_grows(probe, number, lineage, axis, step) for number, lineage in found):
+        # Seen by trying: a resize to a given size, or one that aligns corners, follows the size of the image.
+        return Halo(None, None, cycle, "the output's grid is another one at another size of the image")
     return Halo(low, high, step)
 
 
+def _grows(probe: Probe, number: int, lineage: Lineage, axis: int, step: int) -> bool:
+    """Whether an image larger by a step has as many more outputs as the stride says."""
+    dim, larger = place_of(lineage, axis), probe.shapes(probe.size + step)
+    if dim is None or larger is None or len(larger) <= number:
+        return False
+    more = larger[number][dim] - lineage.shape[dim]
+    return more * lineage.settled().fields[axis].stride == step
+
+
 def _sizes(
-    runner: Runner,
-    trace: Trace,
-    walk: Walk,
-    dims: Sequence[int],
-    lineages: Iterable[Lineage],
-    cycles: Sequence[int],
-) -> tuple[list[Sizes | None], list[Sizes | None]]:
-    shape = tuple(trace.input.shape)
-    every = list(lineages)
-    found: list[Sizes | None] = []
-    returning: list[Sizes | None] = []
-    for axis, dim in enumerate(dims):
-        probe = Probe(runner, shape, dim)
-        if axis and _alike(every, axis) and _confirmed(probe, found[0], returning[0]):
-            found.append(found[0])
-            returning.append(returning[0])
+    probes: Sequence[Probe], walk: Walk, lineages: Sequence[Lineage], cycles: Sequence[int]
+) -> list[Taken]:
+    rows: list[Taken] = []
+    for axis, probe in enumerate(probes):
+        if axis and _alike(lineages, axis) and _confirmed(probe, rows[0]):
+            rows.append(rows[0])
             continue
-        found.append(admissible(probe.runs, shape[dim], cycles[axis]))
-        returning.append(_returning(probe, trace, walk, axis, shape[dim], cycles[axis]))
-    return found, returning
+        runs = admissible(probe.runs, probe.size, cycles[axis])
+        rows.append(Taken(runs, *_returned(probe, walk, axis, cycles[axis])))
+    return rows
 
 
-def _returning(probe: Probe, trace: Trace, walk: Walk, axis: int, size: int, cycle: int) -> Sizes | None:
-    found = walk.lineage(trace.outputs[0]) if trace.outputs else None
-    if found is None or axis not in found.fields:
-        return None
-    lineage = found.settled()
-    dim = next((n for n in range(len(lineage.dims)) if axis in lineage.axes_of(n)), None)
-    stride = lineage.fields[axis].stride
-    if (
-        dim is None
-        or lineage.dims[dim][0].inner
-        or lineage.placed(dim) is None
-        or stride.denominator > size // 2 > 0
-    ):
-        return None
-    return admissible(lambda n: probe.returns(n, dim, stride), size, cycle)
+def _returned(probe: Probe, walk: Walk, axis: int, cycle: int) -> tuple[Sizes | None, Fraction | None]:
+    """Sizes whose first output is size / scale, and that scale: the stride, or what the sizes show."""
+    lineage = walk.lineage(walk.trace.outputs[0]) if walk.trace.outputs else None
+    dim = None if lineage is None else place_of(lineage, axis)
+    if lineage is None or dim is None:
+        return None, None
+    stride = lineage.settled().fields[axis].stride
+    # Where a resize follows the size of the image, the stride is that of this size alone.
+    shown = Fraction(probe.size, lineage.shape[dim])
+    scales = [stride, shown] if 1 in shown.as_integer_ratio() else [stride]
+    for scale in scales:
+        found = admissible(partial(probe.returns, dim=dim, scale=scale), probe.size, cycle)
+        if found.remainders or found.listed:
+            return found, scale
+    return found, None
 
 
 def _alike(lineages: Iterable[Lineage], axis: int) -> bool:
@@ -190,16 +193,13 @@ def _alike(lineages: Iterable[Lineage], axis: int) -> bool:
     )
 
 
-def _confirmed(probe: Probe, found: Sizes | None, returning: Sizes | None) -> bool:
+def _confirmed(probe: Probe, first: Taken) -> bool:
     """Whether the sizes of the first axis hold for this one too: tried at a few that differ."""
+    found = first.runs
     if found is None or not (found.remainders or found.listed):
         return False
     base = found.least if found.listed else found.least + 2 * found.modulus
     tried = (
         range(base, base + min(found.modulus + 1, 4)) if not found.listed else (*found.listed[:2], base - 1)
     )
-    del returning
     return all(probe.runs(n) == (n in found) for n in tried)
-
-
-__all__ = ["MOST_RUNS", "check"]

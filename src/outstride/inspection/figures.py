@@ -32,7 +32,8 @@ class LayerFigures:
     """One layer, or one operation outside of layers: what it makes and where that comes from.
 
     Per axis of the image, in ``fields``, the stride so far, the middle and the interval that each output
-    phase reads; an axis is missing there once no position is left along it.
+    phase reads; an axis is missing there once no position is left along it, and all of them are once
+    something before is not understood.
     """
 
     name: str
@@ -85,7 +86,7 @@ def figures(model: torch.nn.Module, trace: Trace, walk: Walk) -> list[LayerFigur
                 group.name,
                 group.kind,
                 tuple(tensor.shape),
-                dict(sorted(found.fields.items())),
+                {} if found.unknown else dict(sorted(found.fields.items())),
                 tuple(sorted(found.whole)),
                 tuple(sorted(found.unknown)),
                 cost.formed,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
+from math import ceil
 
 from outstride.errors import ArgumentError
 from outstride.inspection.field import Field
 from outstride.inspection.figures import LayerFigures
-from outstride.inspection.sizes import Sizes
+from outstride.inspection.sizes import Sizes, Taken
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Fit:
     pad: int | None
     crop: int | None
     keep: int | None
-    """Outputs to keep after padding: ceil(size / stride)."""
+    """Outputs to keep after padding, ceil(size / scale); None where no size is returned whole."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +44,23 @@ class Findings:
     axes: tuple[int, ...]
     layers: tuple[LayerFigures, ...]
     outputs: tuple[tuple[int, ...], ...]
-    sizes: tuple[Sizes | None, ...]
-    """Sizes at which the model runs, per axis; None where they were not looked for."""
-    returning: tuple[Sizes | None, ...]
-    """Sizes whose first output has exactly size / stride positions; None where it has no positions."""
+    taken: tuple[Taken, ...]
     halo: tuple[Halo, ...]
     parameters: int
     parameter_bytes: int
     peak_bytes: int
     without_numbers: bool
     output_fields: tuple[tuple[int, Field], ...] = ()
+
+    @property
+    def sizes(self) -> tuple[Sizes | None, ...]:
+        """Sizes at which the model runs, per axis; None where they were not looked for."""
+        return tuple(row.runs for row in self.taken)
+
+    @property
+    def returning(self) -> tuple[Sizes | None, ...]:
+        """Sizes whose first output has exactly size / scale positions; None where it has no positions."""
+        return tuple(row.returned for row in self.taken)
 
     @property
     def multiply_adds(self) -> int:
@@ -102,14 +109,14 @@ class Findings:
         return tuple(self._fit(axis, n) for axis, n in enumerate(given))
 
     def _fit(self, axis: int, size: int) -> Fit:
-        sizes = self.returning[axis] or self.sizes[axis]
-        if sizes is None or not (sizes.remainders or sizes.listed):
-            sizes = self.sizes[axis]
+        runs, returned, scale = self.taken[axis]
+        sizes = runs if scale is None else returned
         if sizes is None:
             return Fit(size, None, None, None)
         above, below = sizes.above(size), sizes.below(size)
-        stride = dict(self.output_fields)[axis].stride if axis in dict(self.output_fields) else None
-        keep = None if above is None or not stride or stride < 0 else -int(-Fraction(size) // stride)
         return Fit(
-            size, None if above is None else above - size, None if below is None else size - below, keep
+            size,
+            None if above is None else above - size,
+            None if below is None else size - below,
+            None if above is None or scale is None else ceil(size / scale),
         )

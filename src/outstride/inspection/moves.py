@@ -15,6 +15,8 @@ from outstride.inspection.gather import Gather
 from outstride.inspection.lineage import Atom, Dim, Lineage, free, reshaped
 from outstride.inspection.steps import NotUnderstoodError, Result, Step, known
 
+TAKEN = "takes positions of the image by a list of indices"
+
 
 def same(step: Step) -> Result:
     """A copy, or another name for it."""
@@ -264,12 +266,37 @@ def indexing(step: Step) -> Result:
         raise NotUnderstoodError("indices that are computed from the image")
     taken = [dim for dim, entry in enumerate(lists) if entry is not None]
     found, covered = source.reduced(taken)
-    step.sees_all(covered, "takes positions of the image by a list of indices")
+    step.sees_all(covered, TAKEN)
     kept = [atoms for dim, atoms in enumerate(found.dims) if dim not in taken]
     new = [free(n) for n in step.shape[taken[0] : taken[0] + len(step.shape) - len(kept)]]
     if taken != list(range(taken[0], taken[-1] + 1)):
         raise NotUnderstoodError("several lists of indices that are not neighbours")
     return found.with_dims((*kept[: taken[0]], *new, *kept[taken[0] :]))
+
+
+def index_selecting(step: Step) -> Result:
+    """Elements of one axis taken by a list of indices."""
+    dim = step.arg(1) % len(step.source.dims)
+    if step.known(step.arg(2)) is not None:
+        raise NotUnderstoodError("indices that are computed from the image")
+    if not step.source.axes_of(dim):
+        return step.source.put(dim, free(step.shape[dim]))
+    found, covered = step.source.reduced([dim])
+    step.sees_all(covered, TAKEN)
+    return found.put(dim, free(step.shape[dim]))
+
+
+def turning(step: Step) -> Result:
+    """rot90: by a quarter is two axes that change places, one of them turned round."""
+    times, (a, b) = step.arg(1, 1) % 4, (dim % len(step.source.dims) for dim in step.arg(2, (0, 1)))
+    source = step.source
+    for dim in ((), (b,), (a, b), (a,))[times]:
+        size = source.shape[dim]
+        source = known(source.moved(dim, Gather.slice(size - 1, -1), size))
+    dims = list(source.dims)
+    if times % 2:
+        dims[a], dims[b] = dims[b], dims[a]
+    return source.with_dims(dims)
 
 
 def embedding(step: Step) -> Result:
@@ -331,5 +358,7 @@ RULES |= {
     "aten.flip": flip,
     "aten.roll": roll,
     "aten.index": indexing,
+    "aten.index_select": index_selecting,
+    "aten.rot90": turning,
     "aten.embedding": embedding,
 }

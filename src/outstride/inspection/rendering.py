@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 from outstride.inspection.field import Field
@@ -12,10 +13,18 @@ from outstride.inspection.figures import LayerFigures
 from outstride.inspection.findings import Findings
 from outstride.inspection.steps import Note
 
-HEAD = ("layer", "kind", "output", "stride", "field", "offset", "multiply-adds", "parameters", "engine")
+HEAD = (
+    *("layer", "kind", "output", "stride", "field", "offset", "multiply-adds", "parameters", "memory"),
+    "engine",
+)
 SHOWN_PHASES = 4
-SHOWN_NAMES = 6
+SHOWN_NAMES = 4
+WIDTH = 112
+INDENT = 16
 NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+_WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 
 def text(report: Findings) -> str:
@@ -23,7 +32,7 @@ def text(report: Findings) -> str:
     rows = [_cells(report, row) for row in report.layers if not row.plain]
     table = [HEAD, *rows]
     widths = [max(len(row[n]) for row in table) for n in range(len(HEAD))]
-    right = {"multiply-adds", "parameters"}
+    right = {"multiply-adds", "parameters", "memory"}
     lines = [f"{report.model} on {report.input_shape} {report.dtype}, in inference mode", ""]
     for row in table:
         cells = [
@@ -31,7 +40,10 @@ def text(report: Findings) -> str:
             for name, cell, width in zip(HEAD, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
-    lines += ["", *(f"{name + ':' if name else '':16}{words}" for name, words in summary(report))]
+    lines.append("")
+    for name, words in summary(report):
+        first = f"{name + ':' if name else '':{INDENT}}"
+        lines += wrap(words, WIDTH, initial_indent=first, subsequent_indent=" " * INDENT, **_WHOLE_WORDS)
     return "\n".join(lines)
 
 
@@ -115,20 +127,26 @@ def _field_words(report: Findings, axis: int) -> str:
 
 
 def _size_words(report: Findings, axis: int) -> str:
-    sizes, returning = report.sizes[axis], report.returning[axis]
+    sizes, returning, scale = report.taken[axis]
     if sizes is None:
         return "not looked for"
-    words = str(sizes)
+    words = f"runs at {sizes}"
     if returning is not None and returning != sizes:
-        words += f"; returned whole (output = size / stride): {returning}"
-    size = report.input_shape[report.axes[axis]]
+        whole = f"returned whole, an output for every {_pixels(scale)}, at {returning}" if scale else ""
+        words += f"; {whole or 'none gives size / stride outputs'}"
+    size = report.input_shape[report.axes[axis]] + 1
     fit = report.fit(tuple(report.input_shape[a] + 1 for a in report.axes))[axis]
-    if fit.pad is not None and fit.pad > 0:
-        words += f"; {size + 1} works after padding by {fit.pad}"
-        words += f", of whose outputs the first {fit.keep} count" if fit.keep is not None else ""
+    if fit.pad:
+        words += f"; an image of {size}: pad {fit.pad}"
+        words += f" and keep the first {fit.keep} outputs" if fit.keep is not None else ""
+        words += f", or crop {fit.crop}" if fit.crop else ""
     if not sizes.proven:
         words += f" (looked at {sizes.cycle} neighbouring sizes; the model's sizes repeat more slowly)"
     return words
+
+
+def _pixels(scale: Fraction) -> str:
+    return "pixel" if scale == 1 else f"{scale} pixels" if scale > 1 else f"{scale} pixel"
 
 
 def _halo_words(report: Findings, axis: int) -> str:
@@ -181,6 +199,7 @@ def _cells(report: Findings, row: LayerFigures) -> tuple[str, ...]:
         _joined(_on(row, axis, lambda field: _signed(field.offset)) for axis in axes),
         f"{row.multiply_adds:,}" if row.multiply_adds else "",
         f"{row.parameters:,}" if row.parameters else "",
+        _bytes(row.output_bytes),
         engine,
     )  # fmt: skip
 
@@ -224,7 +243,7 @@ def _bytes(number: int) -> str:
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if number >= unit:
             return f"{number / unit:.3g} {name}"
-    return f"{number} bytes"
+    return f"{number} B"
 
 
 def to_dict(report: Findings) -> dict[str, Any]:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
+from typing import NamedTuple
 
 from outstride.inspection.lineage import Lineage
 from outstride.inspection.trace import Runner
 
 MOST_RUNS = 256
-_FINE = 16
+_FINE = 8
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,23 @@ class Sizes:
         return f"n = {rests} mod {self.modulus}, from {self.least}"
 
 
+class Taken(NamedTuple):
+    """What is known of the sizes along one axis; None where they were not looked for, or there are none."""
+
+    runs: Sizes | None = None
+    returned: Sizes | None = None
+    scale: Fraction | None = None
+    """Pixels for each position of the first output at the sizes that are returned whole."""
+
+
+def place_of(lineage: Lineage, axis: int) -> int | None:
+    """The axis of a tensor that runs along one axis of the image, it alone, in single positions."""
+    for dim in range(len(lineage.dims)):
+        if lineage.axes_of(dim) == {axis}:
+            return None if lineage.placed(dim) is None else dim
+    return None
+
+
 def cycle_of(lineages: Iterable[Lineage], axis: int) -> int:
     """A common multiple of the periods with which sizes inside the model repeat as the image grows.
 
@@ -82,6 +101,7 @@ class Probe:
 
     def __init__(self, runner: Runner, shape: Sequence[int], dim: int) -> None:
         self._runner, self._shape, self._dim = runner, tuple(shape), dim
+        self.size = self._shape[dim]
         self._known: dict[int, tuple[tuple[int, ...], ...] | None] = {}
 
     def shapes(self, size: int) -> tuple[tuple[int, ...], ...] | None:
@@ -95,12 +115,10 @@ class Probe:
         """Whether the model accepts the size."""
         return size >= 1 and self.shapes(size) is not None
 
-    def returns(self, size: int, dim: int, stride: Fraction) -> bool:
-        """Whether the first output has exactly size / stride positions."""
+    def returns(self, size: int, dim: int, scale: Fraction) -> bool:
+        """Whether the first output has exactly size / scale positions."""
         shapes = self.shapes(size) if size >= 1 else None
-        return (
-            bool(shapes) and shapes is not None and len(shapes[0]) > dim and shapes[0][dim] * stride == size
-        )
+        return bool(shapes) and shapes is not None and len(shapes[0]) > dim and shapes[0][dim] * scale == size
 
 
 def admissible(accepts: Callable[[int], bool], size: int, cycle: int) -> Sizes:
@@ -114,7 +132,9 @@ def admissible(accepts: Callable[[int], bool], size: int, cycle: int) -> Sizes:
     proven = cycle <= MOST_RUNS
     cycle = cycle if proven else MOST_RUNS
     again = [n for n in range(size, size + cycle) if accepts(n)]
-    later = [n for n in again if accepts(n + cycle)]
+    # Where every size of a cycle is accepted, a few of the next one say that they are no list.
+    whole = len(again) == cycle and all(accepts(n + cycle) for n in again[:: max(1, cycle // _FEW)])
+    later = again if whole else [n for n in again if accepts(n + cycle)]
     if not later:
         near = sorted({*again, *(n for n in range(max(1, size - cycle), size) if accepts(n))})
         if not again and not near:

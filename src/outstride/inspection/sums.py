@@ -20,6 +20,8 @@ WHY = {
     "product": "a matrix product over all positions (attention, or a linear layer on the flattened image)",
     "scan": "runs over all positions one after the other",
     "fourier": "a Fourier transform of all positions",
+    "order": "puts all positions in order",
+    "sampling": "reads the image wherever a grid of places says",
 }
 
 
@@ -124,9 +126,10 @@ def linear(step: Step) -> Result:
 
 def attention(step: Step) -> Result:
     """Scaled dot-product attention that torch left whole: query, key and value (..., tokens, features)."""
-    rows = step.source
-    rank = len(rows.dims)
-    met, covered = [rows.reduced([rank - 1])[0]], frozenset[int]()
+    rows = step.lineage(0)
+    rank = len(step.shape)
+    # Queries that were learned have no place in the image; what they find there may lie anywhere in it.
+    met, covered = [] if rows is None else [rows.reduced([rank - 1])[0]], frozenset[int]()
     for number in (1, 2):
         lineage = step.lineage(number)
         if lineage is not None:
@@ -145,6 +148,24 @@ def fourier(step: Step) -> Result:
     found, covered = step.source.reduced(dims)
     step.sees_all(covered, WHY["fourier"])
     return found.with_dims(free(step.shape[n]) if n in dims else atoms for n, atoms in enumerate(found.dims))
+
+
+def ordering(step: Step) -> Result:
+    """Sorting, and the largest few: of the places that they come from nothing is known."""
+    dim = step.arg(2 if "topk" in step.call.name else 1, -1) % len(step.source.dims)
+    found, covered = step.source.reduced([dim])
+    step.sees_all(covered, WHY["order"])
+    return [found.put(dim, free(step.shape[dim]))] * len(step.call.outputs)
+
+
+def sampling(step: Step) -> Result:
+    """grid_sample: the grid may be computed from the image, or from nothing."""
+    read = [lineage for lineage in map(step.lineage, (0, 1)) if lineage is not None]
+    axes = frozenset(axis for lineage in read for axis in lineage.fields)
+    axes = axes.union(*(lineage.whole for lineage in read))
+    step.sees_all(axes, WHY["sampling"])
+    unknown = frozenset[str]().union(*(lineage.unknown for lineage in read))
+    return Lineage(tuple(map(free, step.shape)), whole=axes, unknown=unknown)
 
 
 RULES: dict[str, Callable[[Step], Result]] = {
@@ -172,6 +193,10 @@ RULES: dict[str, Callable[[Step], Result]] = {
     "aten.addmm": partial(product, first=1),
     "aten.baddbmm": partial(product, first=1),
     "aten.linear": linear,
+    "aten.sort": ordering,
+    "aten.topk": ordering,
+    "aten.grid_sampler_2d": sampling,
+    "aten.grid_sampler_3d": sampling,
 }
 RULES |= {
     f"aten.{name}": reducing
@@ -183,13 +208,8 @@ RULES |= {
 RULES |= {
     f"aten._scaled_dot_product_{name}": attention
     for name in (
-        *(
-            "flash_attention",
-            "flash_attention_for_cpu",
-            "efficient_attention",
-            "fused_attention_overrideable",
-        ),
-        *("cudnn_attention",),
+        *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
+        "fused_attention_overrideable",
     )
 }
 RULES |= {f"aten._fft_{name}": fourier for name in ("r2c", "c2r", "c2c")}

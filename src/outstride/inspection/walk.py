@@ -20,31 +20,15 @@ from outstride.spec import ConvSpec
 
 RULES = moves.RULES | windows.RULES | sums.RULES
 # Torch does not tag these as working element by element, though they do.
-_ELEMENTWISE = {
+_ELEMENTWISE = frozenset(
     f"aten.{name}"
     for name in (
         *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
-        *(
-            "_prelu_kernel",
-            "prelu",
-            "rrelu_with_noise",
-            "celu",
-            "selu",
-            "mish",
-            "softplus",
-            "log_sigmoid_forward",
-        ),
-        *(
-            "threshold",
-            "hardshrink",
-            "softshrink",
-            "relu6",
-            "logit",
-            "nan_to_num",
-            "fake_quantize_per_tensor",
-        ),
+        *("_prelu_kernel", "prelu", "rrelu_with_noise", "celu", "selu", "mish", "softplus", "relu6", "logit"),
+        *("log_sigmoid_forward", "threshold", "hardshrink", "softshrink", "nan_to_num"),
+        *("fake_quantize_per_tensor",),
     )
-}
+)
 _BORDERED = tuple(
     getattr(torch.nn, f"Conv{transpose}{nd}d") for transpose in ("", "Transpose") for nd in (1, 2, 3)
 )
@@ -63,6 +47,7 @@ class Walk:
         self.unknown: dict[int, str] = {}
         self._found: dict[int, Lineage] = {id(trace.input): Lineage.start(trace.input.shape, axes)}
         self._views: dict[int, tuple[Tensor, Slices | None]] = {}
+        self._made: dict[int, list[Call]] = {}
         units = {layer.first: layer for layer in trace.layers if layer.first < layer.last and _is_unit(layer)}
         self.units = frozenset(id(layer) for layer in units.values())
         index = 0
@@ -95,7 +80,10 @@ class Walk:
         results = [result] * len(call.outputs) if isinstance(result, Lineage) else list(result or [])
         if in_place:
             self._write(call, index, results[0] if results else None)
-            return
+        else:
+            self._keep(call, results)
+
+    def _keep(self, call: Call, results: Sequence[Lineage | None]) -> None:
         for tensor, lineage in zip(call.outputs, results, strict=False):
             if lineage is not None:
                 assert lineage.shape == tuple(tensor.shape), (call.name, lineage.shape, tuple(tensor.shape))
@@ -129,6 +117,7 @@ class Walk:
     def _note_view(self, call: Call, name: str) -> None:
         parent = call.args[0]
         base, slices = self._views.get(id(parent), (parent, {}))
+        self._made.setdefault(id(base), []).append(call)
         for output in call.outputs:
             chain: Slices | None = None
             if name == "aten.slice" and slices is not None:
@@ -158,24 +147,40 @@ class Walk:
             return
         self._found[id(target)] = result
         base, slices = self._views.get(id(target), (target, {}))
-        if base is target:
-            return
+        if base is not target:
+            self._found[id(base)] = self._pasted_into(base, slices, result, call, index)
+        self._look_again(base, target, index)
+
+    def _pasted_into(
+        self, base: Tensor, slices: Slices | None, part: Lineage, call: Call, index: int
+    ) -> Lineage:
         old = self.lineage(base)
         try:
             if slices is None:
                 raise NotUnderstoodError("writes into a tensor through a view of it")
-            pasted = _pasted(result, tuple(base.shape), slices)
+            pasted = _pasted(part, tuple(base.shape), slices)
             step = Step(call, index, self.lineage, self.notes)
-            self._found[id(base)] = (
-                pasted if old is None else step.met([pasted, old], tuple(base.shape), True)
-            )
+            return pasted if old is None else step.met([pasted, old], tuple(base.shape), True)
         except NotUnderstoodError as reason:
-            whole = result.whole | (old.whole if old else frozenset())
+            whole = part.whole | (old.whole if old else frozenset())
             text = f"{call.name.rsplit('.', 1)[0]}: {reason}"
             self.unknown.setdefault(index, text)
             self.notes.append(Note("unknown", index, text))
             dims = tuple(map(free, base.shape))
-            self._found[id(base)] = Lineage(dims, whole=whole, unknown=result.unknown | {text})
+            return Lineage(dims, whole=whole, unknown=part.unknown | {text})
+
+    def _look_again(self, base: Tensor, written: Tensor, index: int) -> None:
+        """Other views of a tensor that was written show what was written."""
+        for call in self._made.get(id(base), ()):
+            sources = [tensor for tensor in call.inputs if self.lineage(tensor) is not None]
+            if not sources or any(output is written for output in call.outputs):
+                continue
+            packet, overload = call.name.rsplit(".", 1)
+            try:
+                result = self._apply(Step(call, index, self.lineage, []), packet, overload, sources)
+            except NotUnderstoodError as reason:
+                result = self._lost(call, index, sources, f"{packet}: {reason}")
+            self._keep(call, [result] * len(call.outputs) if isinstance(result, Lineage) else result or [])
 
     def _unit(self, layer: Layer, index: int) -> None:
         source = self.lineage(layer.inputs[0])

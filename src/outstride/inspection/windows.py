@@ -84,12 +84,13 @@ def adaptive_pooling(step: Step) -> Result:
     """Windows that follow the size: output q reads from floor(q n / m) up to ceil((q + 1) n / m)."""
     lineage = step.source
     nd = _axes_in(step.call.name)
+    covered = frozenset[int]()
     for dim in range(len(lineage.dims) - nd, len(lineage.dims)):
         inputs, outputs = lineage.shape[dim], step.shape[dim]
         if inputs == outputs:
             continue
         axes = lineage.axes_of(dim)
-        step.sees_all(axes, "pools windows that follow the size of the image")
+        covered |= axes
         lineage = replace(lineage, whole=lineage.whole | axes)
         if outputs == 1:
             lineage = lineage.reduced([dim])[0]
@@ -101,6 +102,7 @@ def adaptive_pooling(step: Step) -> Result:
         )
         gather = Gather(ratio.denominator, ratio.numerator, taps, ratio, (ratio - 1) / 2)
         lineage = known(lineage.moved(dim, gather, outputs))
+    step.sees_all(covered, "pools windows that follow the size of the image")
     return [lineage] * len(step.call.outputs)
 
 

@@ -55,7 +55,8 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         return _complain(str(error), BAD_INPUT)
     except usage_error as error:
-        return _complain(f"{error.format_message()} See outstride --help.", BAD_INPUT)
+        where = getattr(getattr(error, "ctx", None), "command_path", "outstride")
+        return _complain(f"{error.format_message().rstrip('.')}; see {where} --help", BAD_INPUT)
     if result == INTERRUPTED:
         raise KeyboardInterrupt
     return result if isinstance(result, int) else 0

@@ -165,7 +165,7 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--dtype", "half"], "'dtype' must be one of"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", "/nonexistent/r.json"], "'out' must lie"),
         (["cache", "burn"], "burn"),
-        (["info", "--nonsense"], "--nonsense"),
+        (["info", "--nonsense"], "--nonsense; see outstride info --help"),
         (["demo", "--scale", "5"], "'scale' must be one of 2, 3, 4"),
         (["demo", "--seconds", "-1"], "--seconds"),
         (["demo", "--image", "/nonexistent/picture.png"], "'image' must be a picture that exists"),

@@ -202,6 +202,22 @@ def test_the_users_cache_directory(
     assert cache.path() == tmp_path / "mine"
 
 
+def test_who_has_no_home_gets_a_private_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("OUTSTRIDE_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache.path().parent == tmp_path
+    assert cache.write("name", b"code")
+    assert cache.path().stat().st_mode & 0o077 == 0
+    assert cache.read("name") == b"code"
+
+
 # -- kernels -----------------------------------------------------------------------------------------------
 
 

@@ -19,17 +19,23 @@ _SUFFIX = ".kernel"
 
 
 def path() -> Path:
-    """The directory: OUTSTRIDE_CACHE_DIR, else the user's cache directory."""
+    """The directory: OUTSTRIDE_CACHE_DIR, else the user's cache directory, or else a temporary one."""
     chosen = os.environ.get("OUTSTRIDE_CACHE_DIR")
     if chosen:
         return Path(chosen)
+    try:
+        return _users_cache() / "outstride" / "kernels"
+    except RuntimeError:  # neither HOME nor an entry in the list of users, as in many containers
+        # Directly in the shared directory, where nobody else can rename it.
+        return Path(tempfile.gettempdir()) / f"outstride-kernels-{getattr(os, 'getuid', int)()}"
+
+
+def _users_cache() -> Path:
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "outstride" / "kernels"
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def entries() -> list[Path]:

@@ -494,7 +494,13 @@ def refusals() -> Sequence[tuple[str, Any, type[Exception], str]]:
     bad = torch.nn.Conv2d(2, 4, 3)
     torch.nn.init.constant_(bad.weight, float("nan"))
     return [
-        ("no layer", lambda: ConvOperator(torch.nn.Linear(2, 2), 8), ArgumentError, "'layer' must be"),
+        (
+            "no layer",
+            lambda: ConvOperator(torch.nn.Linear(2, 2), 8),
+            ArgumentError,
+            "linear and have weights",
+        ),
+        ("text", lambda: ConvOperator("Conv2d(1, 1, 3)", 8), ArgumentError, "got str"),
         ("pooling", lambda: ConvOperator(torch.nn.MaxPool2d(2), 8), ArgumentError, "'layer' must be"),
         (
             "meta",

@@ -23,6 +23,10 @@ from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedE
 from outstride.spec import ConvSpec
 
 Ints = tuple[int, ...]
+_NO_LAYER = (
+    "'layer' must be a convolution or a transposed convolution, which are linear and have weights: got {}; "
+    "legal: Conv1d, 2d, 3d and ConvTranspose1d, 2d, 3d"
+)
 _EXACT_INTEGERS = frozenset({torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8})
 
 
@@ -148,16 +152,16 @@ def described(layer: object, weight: object, bias: object) -> tuple[ConvSpec, Te
                 f"'weight' and 'bias' must be left out where 'layer' holds its own: got them beside "
                 f"{type(layer).__name__}; legal: None"
             )
-        spec, held = ConvSpec.of(layer), cast(Any, layer)
+        try:
+            spec, held = ConvSpec.of(layer), cast(Any, layer)
+        except ArgumentError as error:
+            raise ArgumentError(_NO_LAYER.format(type(layer).__name__)) from error
         if not spec.is_pool:
             weight, bias = held.weight, held.bias
     else:
         spec = layer
     if spec.is_pool:
-        raise ArgumentError(
-            f"'layer' must be a convolution or a transposed convolution, which are linear and have weights: "
-            f"got {spec!r}; legal: Conv1d, 2d, 3d and ConvTranspose1d, 2d, 3d"
-        )
+        raise ArgumentError(_NO_LAYER.format(repr(spec)))
     unknown = weight is None or isinstance(weight, UninitializedParameter)
     if unknown or (isinstance(weight, Tensor) and weight.is_meta):
         raise ArgumentError(

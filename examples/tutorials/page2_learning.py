@@ -28,7 +28,8 @@ def learn(X: Tensor, Y: Tensor, steps: int = 10, rate: float = 3e-2) -> Tensor:
         layer.weight.data -= rate * grad
         if (step + 1) % 2 == 0:
             print(f"step {step + 1}, loss {loss.item():.3f}")
-    return layer.weight.detach().reshape(1, 2)
+    learned: Tensor = layer.weight.detach().reshape(1, 2)
+    return learned
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ HEAD = (
     *("layer", "kind", "output", "stride", "field", "offset", "multiply-adds", "parameters", "memory"),
     "engine",
 )
+RIGHT = ("multiply-adds", "parameters", "memory")
 SHOWN_PHASES = 4
 SHOWN_NAMES = 4
 WIDTH = 112
@@ -32,11 +33,10 @@ def text(report: Findings) -> str:
     rows = [_cells(report, row) for row in report.layers if not row.plain]
     table = [HEAD, *rows]
     widths = [max(len(row[n]) for row in table) for n in range(len(HEAD))]
-    right = {"multiply-adds", "parameters", "memory"}
     lines = [f"{report.model} on {report.input_shape} {report.dtype}, in inference mode", ""]
     for row in table:
         cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
+            cell.rjust(width) if name in RIGHT else cell.ljust(width)
             for name, cell, width in zip(HEAD, row, widths, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
@@ -49,11 +49,9 @@ def text(report: Findings) -> str:
 
 def html(report: Findings) -> str:
     """The report for a notebook: one table and its summary."""
-    head = "".join(f"<th style='text-align:left'>{escape(name)}</th>" for name in HEAD)
+    head = "".join(_html_cell("th", name, name) for name in HEAD)
     rows = "".join(
-        "<tr>"
-        + "".join(f"<td style='text-align:left'>{escape(cell)}</td>" for cell in _cells(report, row))
-        + "</tr>"
+        f"<tr>{''.join(_html_cell('td', *pair) for pair in zip(HEAD, _cells(report, row), strict=True))}</tr>"
         for row in report.layers
         if not row.plain
     )
@@ -63,6 +61,11 @@ def html(report: Findings) -> str:
         f"<div><p><b>{title}</b></p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
         f"<dl>{facts}</dl></div>"
     )
+
+
+def _html_cell(tag: str, column: str, words: str) -> str:
+    side = "right" if column in RIGHT else "left"
+    return f"<{tag} style='text-align:{side}'>{escape(words)}</{tag}>"
 
 
 def summary(report: Findings) -> Iterator[tuple[str, str]]:

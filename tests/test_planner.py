@@ -33,7 +33,7 @@ from outstride.planner.layout import (
     weight_block_stride,
 )
 from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
-from outstride.planner.plan import GatherPlan, estimates, plan_for, tiles_for
+from outstride.planner.plan import GatherPlan, estimates, phase_groups, plan_for, tiles_for
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import DATAFLOWS, Unit
 from outstride.planner.tables import phase_rows, pixel_offsets, residue_planes
@@ -280,7 +280,7 @@ def _candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[Ga
     for cropped in (False, True)[: 1 + (problem.operator == "conv_transpose")]:
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
-            yield from estimates(problem, machine, threads, axes, product_groups(axes), tile)
+            yield from estimates(problem, machine, threads, axes, phase_groups(problem, axes), tile)
 
 
 #: Layers whose plans take ways that random problems seldom take.
@@ -288,6 +288,10 @@ _SPECIAL = {
     "depthwise": Problem(
         "conv", "float32", 2, 3, 1, 1, (1, 21, 37), (1, 19, 35), (1, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1),
         "width", "width",
+    ),
+    "depthwise vectors": Problem(
+        "conv_transpose", "float32", 2, 2, 1, 40, (1, 6, 7), (1, 13, 14), (1, 3, 4), (1, 2, 2), (0, 0, 1),
+        (1, 1, 1), "channel", "channel", depthwise=True,
     ),
     "two outputs": Problem(
         "conv", "float64", 1, 1, 70, 2, (3, 9, 20), (3, 9, 10), (2, 5, 3), (1, 1, 2), (1, 2, 1), (2, 1, 1),
@@ -480,7 +484,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
     p, blocks, strip = plan.problem, plan.blocks, plan.blocks.strip
     made = layout(plan)
     inputs = p.batch * prod(p.input_size)
-    scalar = plan.tile.dataflow == "channels" and strip.pixel_pitch > 1
+    scalar = plan.tile.by_pixel and strip.pixel_pitch > 1
     overrun = (
         1
         if scalar
@@ -572,7 +576,7 @@ def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
     for machine in (_MACHINES[0], _MACHINES[-2]):
         axes = problem.axes()
         for tile in tiles_for(problem, machine):
-            for plan in list(estimates(problem, machine, 1, axes, product_groups(axes), tile))[-1:]:
+            for plan in list(estimates(problem, machine, 1, axes, phase_groups(problem, axes), tile))[-1:]:
                 _assert_law_of_order(plan)
 
 
@@ -594,7 +598,7 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
             for j, o in product(range(axis.cells), {o for g in axis.groups for o in g.offsets}):
                 rows |= not 0 <= j * axis.in_step + o < axis.input_size
         images, planes = plan.blocks.box[:2]
-        rows &= images == planes == 1 or (plan.tile.dataflow == "channels" and 1 in (images, planes))
+        rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
         rows &= plan.tile.dataflow != "rows"
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
@@ -644,7 +648,7 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     for g in made.groups:
         far = max([far, *(o + (full - 1) * block_pitch for o in g.full if full)])
         far = max([far, *(o + full * block_pitch for o in g.rest if rest)])
-    if plan.tile.dataflow == "channels":
+    if plan.tile.by_pixel:
         pixels = pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
         assert len(pixels) == -(-blocks.pixels // plan.tile.rows) * plan.tile.rows

@@ -155,7 +155,9 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + more
     of_rows = f" of {plan.tile.rows} rows" if plan.tile.dataflow == "rows" else ""
     size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels{of_rows}"
-    if plan.tile.dataflow != "channels":
+    if plan.tile.dataflow == "lanes":
+        tile = f"{size}: inputs and weights in lanes"
+    elif plan.tile.dataflow != "channels":
         tile = f"{size}: inputs in lanes, weights broadcast"
     else:
         tile = f"{size}: weights in lanes, inputs broadcast"

@@ -33,7 +33,7 @@ FIXED = (
     *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",
     *_each("out_size"), *_each("out_step"), *_each("out_shift"),
     *_STRIDES, *_each("low"), *_STRIP,
-    "channels", "channels_per_pass", "passes",
+    "channels", "channels_per_pass", "passes", "own_channels", "x_lane", "result_pixel",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "result_image_pitch", "result_depth_pitch", "result_row_pitch",
     "w_stride_g", "w_stride_chunk",

@@ -6,8 +6,9 @@
                 acc[i][j] = fma(broadcast_i, vector_j, acc[i][j])
 
 In the dataflow "pixels" the vectors are inputs (contiguous along the width) and the broadcasts are weights;
-in "channels" it is the other way round and each broadcast reads its own pixel. Either way an output element
-sees the same chain of fused multiply-adds.
+in "channels" it is the other way round and each broadcast reads its own pixel; in "lanes" each pixel reads a
+vector, whose lanes are the input channels of the outputs. Either way an output element sees the same chain of
+fused multiply-adds.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from outstride.planner.recipe import Tile
 #: Parameters of both microkernels.
 PARAMETERS = (
     ("x", PTR),  # first input of the tile, in the packed strip
-    ("pixels", PTR),  # "channels": i32 offsets of the tile's pixels in the strip; listed: and in the results
+    (
+        "pixels",
+        PTR,
+    ),  # "channels" and "lanes": i32 offsets of the tile's pixels in the strip; listed: and in the results
     ("w", PTR),  # packed weights of the tile
     ("results", PTR),  # accumulators of the tile, a row per output channel
     ("results_pitch", I64),
@@ -49,7 +53,10 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
-    lanes_of = _listed_rows if listed else _row_vectors if along else _row_lanes
+    if listed:
+        lanes_of = _listed_rows
+    else:
+        lanes_of = {"pixels": _row_vectors, "channels": _row_lanes, "lanes": _pixel_vectors}[tile.dataflow]
     with f.when(f.compare("ne", resume, 0)):
         lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=False)
 
@@ -87,6 +94,12 @@ def _term(
     else:
         vectors = vectors_at(f, e, tile.vectors, lanes, wk)
         scalars = [(f.at(b, offset, e.accumulator), 0) for b in here]
+    if tile.dataflow == "lanes":
+        for row, (pointer, _) in zip(accumulators, scalars, strict=True):
+            for a, x, v in zip(row, vectors_at(f, e, tile.vectors, lanes, pointer), vectors, strict=True):
+                f.set(a, fused(f, e, lanes, x, v, f.get(a, vector)))
+        f.set(weight, f.at(wk, width, e.accumulator))
+        return
     for row, (pointer, i) in zip(accumulators, scalars, strict=True):
         scalar = f.load(e.accumulator, f.at(pointer, i, e.accumulator), e.accumulator_bytes)
         spread = broadcast(f, scalar, lanes)
@@ -122,6 +135,17 @@ def _row_vectors(
     del tile, pixels  # rows of results lie `pitch` apart, as many as there are accumulators
     for i, row in enumerate(accumulators):
         move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
+
+
+def _pixel_vectors(
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    accumulators: list[list[Value]], *, write: bool,
+) -> None:  # fmt: skip
+    """The same when the results of a pixel lie side by side, pixel by pixel."""
+    del pitch, pixels
+    for i, row in enumerate(accumulators):
+        start = f.at(results, i * tile.vectors * lanes, e.accumulator)
+        move_row(f, e, lanes, start, row, write=write)
 
 
 def _listed_rows(

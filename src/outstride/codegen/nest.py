@@ -54,12 +54,14 @@ def _task(e: Element) -> Function:
         first = f.mul(number_of_pass, a["channels_per_pass"])
         channels = f.minimum(a["channels_per_pass"], f.sub(a["channels"], first))
         image = f.at(source, f.mul(first, a["x_stride_c"]), e.storage)
-        f.run("pack", block, image, strip, *box.numbers, channels)
+        packed = f.maximum(channels, a["own_channels"])
+        f.run("pack", block, image, strip, *box.numbers, packed)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
         with f.loop(first_chunk, last_chunk) as chunk:
             results = f.at(temp, f.mul(f.sub(chunk, first_chunk), a["chunk_temp"]), e.accumulator)
             panel = f.at(weights, f.mul(chunk, a["w_stride_chunk"]), e.accumulator)
-            f.run("chunk", block, strip, results, panel, *box.numbers, number_of_pass, channels)
+            lane = f.mul(f.mul(chunk, a["chunk_outputs"]), a["x_lane"])
+            f.run("chunk", block, strip, results, panel, *box.numbers, number_of_pass, channels, lane)
             with f.when(last):
                 output = f.mul(chunk, a["chunk_outputs"])
                 count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
@@ -71,8 +73,9 @@ def _chunk(e: Element) -> Function:
     """All phase groups and tiles of one chunk of output channels over the packed channels."""
     box_parameters = [(f"b{i}", I64) for i in range(8)]
     head = [("block", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR)]
-    f = Function("chunk", [*head, *box_parameters, ("pass", I64), ("channels", I64)], internal=True)
-    block, strip, results, panel, *numbers, number_of_pass, channels = f.parameters
+    tail = [("pass", I64), ("channels", I64), ("lane", I64)]
+    f = Function("chunk", [*head, *box_parameters, *tail], internal=True)
+    block, strip, results, panel, *numbers, number_of_pass, channels, lane = f.parameters
     a = read_arguments(f, block, INDEX)
     box = Box.of(numbers)
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
@@ -92,7 +95,8 @@ def _chunk(e: Element) -> Function:
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
             kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, runs)
-            _channels_tiles(f, e, a, g, kernel, strip, row, w, box)
+            own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
+            _channels_tiles(f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
             _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
             _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
     return f
@@ -139,7 +143,8 @@ def _channels_tiles(
     for count, pitch in zip((n, d, h), pitches, strict=True):
         end = f.add(end, f.mul(count, pitch))
     with f.loop(0, _times(f, a, "channels", end), a["tile_rows"]) as i:
-        listed, out = f.at(a["pixel_at"], i, "i32"), f.at(row, i, e.accumulator)
+        listed = f.at(a["pixel_at"], i, "i32")
+        out = f.at(row, f.mul(i, a["result_pixel"]), e.accumulator)
         last = f.sub(f.add(i, a["tile_rows"]), 1)
         runs = kernel.taps.of_tile(f, a, kernel.block, kernel.group, box, i, last, kernel.runs)
         _call_tile(f, a, g, kernel, strip, listed, w, out, runs)

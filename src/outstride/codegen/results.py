@@ -51,7 +51,11 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
                     q = f.add(first, f.mul(h, a["result_row_pitch"]))
                     if together > 1:
                         channels = _Channels(o, present, phase, addend)
-                        _pixels(f, e, lanes, a, temp, channels, q, row, box)
+                        by_pixel = f.compare("ne", a["result_pixel"], 1)
+                        with f.when(by_pixel):
+                            _vectors(f, e, lanes, a, temp, channels, q, row, box)
+                        with f.when(f.negate(by_pixel)):
+                            _pixels(f, e, lanes, a, temp, channels, q, row, box)
                     else:
                         _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
     return f
@@ -100,6 +104,30 @@ class _Channels(NamedTuple):
     present: Operand
     phase: Operand
     bias: Value
+
+
+def _vectors(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], temp: Value, channels: _Channels, q: Operand,
+    row: Value, box: Box,
+) -> None:  # fmt: skip
+    """One output row where channels are contiguous in the results too: vectors as they are."""
+    vector = vector_type(lanes, e.accumulator)
+    every = f.compare("eq", channels.present, lanes)
+    own = f.rem(channels.first, a["tile_outputs"])
+    with f.loop(0, a["out_step_w"]) as pw:
+        base, _ = _phase_entry(f, a, f.add(channels.phase, pw))
+        tile = f.add(base, f.sub(channels.first, own))
+        source = f.at(temp, f.add(f.mul(tile, a["temp_pitch"]), own), e.accumulator)
+        with f.loop(0, box.count[3]) as i:
+            ow = _position(f, a, "w", f.add(box.start[3], i), pw)
+            with f.when(f.compare("ult", ow, a["out_size_w"])):
+                place = f.at(source, f.mul(f.add(q, i), a["result_pixel"]), e.accumulator)
+                value = _plus(f, f.load(vector, place, e.accumulator_bytes), channels.bias)
+                pixel = f.at(row, f.mul(ow, a["y_stride_w"]), e.storage)
+                with f.when(every):
+                    elements.store(f, e, value, pixel, lanes)
+                with f.when(f.negate(every)):
+                    elements.store_first(f, e, value, pixel, lanes, channels.present)
 
 
 def _pixels(

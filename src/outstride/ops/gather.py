@@ -31,16 +31,17 @@ class GatherCall:
     ) -> None:  # fmt: skip
         self.plan = plan = plan_of(operator, x, w, y, stride, padding, dilation, groups, threads)
         problem = plan.problem
-        inner, outer, forward = problem.channels, problem.outputs, operator == "conv"
+        inner, outer, forward = problem.packed_channels, problem.outputs, operator == "conv"
         xs, ys, ws = x.stride(), y.stride(), w.stride()
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
         name, isa = f"gather_{plan.recipe.name}", plan.machine.instruction_set
         self._kernel = kernel(name, lambda: gather_source(plan.recipe), isa)
-        per_group = w.shape[0] // groups * ws[0]
+        per_group = w.shape[0] // problem.groups * ws[0]
+        by_row = forward or problem.depthwise
         strides = WeightStrides(
-            per_group, ws[0] if forward else ws[1], ws[1] if forward else ws[0], three(ws[2:], 0)
+            per_group, ws[0] if by_row else ws[1], ws[1] if by_row else ws[0], three(ws[2:], 0)
         )
         self._packer = Packer(plan, made, strides)
         tables: dict[str, array[int]] = {

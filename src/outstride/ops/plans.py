@@ -42,6 +42,11 @@ def problem_of(
     """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
     forward = operator == "conv"
     inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+    depthwise = inner == outer == 1 and groups >= CHANNELS_TOGETHER
+    depthwise = depthwise and x.stride(1) == y.stride(1) == 1 and 1 not in (x.stride(-1), y.stride(-1))
+    if depthwise:
+        outer = _channels_of_a_task(groups)
+        groups //= outer
     together = outer >= CHANNELS_TOGETHER
     return Problem(
         operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
@@ -49,7 +54,13 @@ def problem_of(
         three(stride, 1), three(padding, 0), three(dilation, 1),
         "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
         "width" if y.stride(-1) == 1 else "channel" if y.stride(1) == 1 and together else "any",
+        depthwise,
     )  # fmt: skip
+
+
+def _channels_of_a_task(channels: int) -> int:
+    """Channels of a depthwise layer that are packed together: whole tiles of them, or all."""
+    return max((n for n in range(32, 129, 32) if channels % n == 0), default=channels)
 
 
 def plan_of(
@@ -74,7 +85,7 @@ def tile_address(plan: GatherPlan) -> int:
     """Every tile that the layer may use at some size is compiled at once: another size compiles nothing."""
     isa, name = plan.machine.instruction_set, _accumulator(plan)
     addresses: dict[str, int] = {}
-    for dataflows in (("pixels", "channels"), ("rows",)):
+    for dataflows in (("pixels", "channels"), ("rows",), ("lanes",)):
         shapes = [t for t in tiles_for(plan.problem, plan.machine) if t.dataflow in dataflows]
         if shapes:
             symbols = [tile.name for tile in shapes]

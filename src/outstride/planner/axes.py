@@ -124,6 +124,15 @@ def product_groups(axes: Sequence[Axis]) -> tuple[Group, ...]:
     return tuple(_combine(choice) for choice in product(*(a.groups for a in axes)))
 
 
+def single_phases(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """The same phases, each in a group of its own."""
+    return tuple(
+        Group((member,), g.offsets, (kernel,), g.extent)
+        for g in groups
+        for member, kernel in zip(g.members, g.kernel, strict=True)
+    )
+
+
 def _combine(choice: Sequence[AxisGroup]) -> Group:
     members = tuple(product(*(range(len(g.members)) for g in choice)))
     return Group(

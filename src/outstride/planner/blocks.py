@@ -56,7 +56,7 @@ class Blocks:
         are full of pixels that leave out the same taps; deeper boxes keep neighbouring rows together.
         """
         n, d, h, w = self.box
-        if tile.dataflow == "channels":
+        if tile.by_pixel:
             return (w, n * h * w, n * w) if d == 1 else (d * h * w, h * w, w)
         s = self.strip
         return s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]
@@ -115,7 +115,7 @@ def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int
 def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     """Register tiles that cover the pixels of a full box."""
     step = tile.pixels(lanes)
-    if tile.dataflow == "channels":
+    if tile.by_pixel:
         return ceil(blocks.pixels / step)
     if tile.dataflow == "rows":
         n, d, h, w = blocks.box
@@ -139,7 +139,7 @@ def cuts(
     chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
     chunks = ceil(problem.outputs / chunk)
     enough = 4 * threads if threads > 1 else 1
-    pixel_major = shape.dataflow == "channels" and problem.in_unit == "channel"
+    pixel_major = shape.by_pixel and problem.in_unit == "channel"
     room = machine.strip_bytes // item_bytes
     strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room)
     tile = shape.pixels(lanes)
@@ -153,8 +153,9 @@ def cuts(
     while True:
         found = len(tried)
         for rows in _heights(cells):
-            box = _box(wish, partial(strips.fits, channels), rows)
-            strip = strips.strip(box, channels)
+            packed = problem.packed_channels if problem.depthwise else channels
+            box = _box(wish, partial(strips.fits, packed), rows)
+            strip = strips.strip(box, packed)
             if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
                 continue
             tried.add((box, channels))

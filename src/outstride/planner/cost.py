@@ -41,7 +41,8 @@ def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     # A vector at any address crosses a line of 64 bytes the more often the longer it
     # is, and is then loaded twice.
     crossing = 0.95 * isa.vector_bytes / 64 if tile.dataflow == "pixels" else 0.0
-    loads = (tile.rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
+    read = tile.rows * (tile.vectors if tile.dataflow == "lanes" else BROADCAST)
+    loads = (read + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
     issue = (products + tile.rows + tile.vectors + 4) / ISSUE
@@ -78,7 +79,7 @@ def task_cycles(
     else:
         each = term_cycles(tile, isa)
     panel = terms * tile_rows * item_bytes / passes
-    if tile.dataflow == "channels" and panel > machine.panel_bytes:
+    if tile.by_pixel and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     around = TILE_CYCLES + RESULT_MOVE * tile.rows * tile.vectors * (1 if passes == 1 else 2)
     micro = tiles * (terms * each + sum(row_tiles) * passes * around)
@@ -96,8 +97,8 @@ def task_cycles(
 def _pack_cycles(problem: Problem, in_step: int, tile: Tile, blocks: Blocks, lanes: int) -> float:
     """Cycles in which the strip is filled with all channels."""
     strip = blocks.strip
-    rows = prod(strip.extent[:2]) * strip.planes / in_step * blocks.box[0] * problem.channels
+    rows = prod(strip.extent[:2]) * strip.planes / in_step * blocks.box[0] * problem.packed_channels
     if problem.in_unit == "width" and in_step <= 4:
         return rows * (PACK_ROW + PACK_VECTOR * in_step * ceil(strip.extent[2] / lanes))
-    in_vectors = problem.in_unit == "channel" and tile.dataflow == "channels"
+    in_vectors = problem.in_unit == "channel" and tile.by_pixel
     return rows * in_step * strip.extent[2] * (VECTOR_MOVE if in_vectors else SCALAR_MOVE)

@@ -63,10 +63,13 @@ def layout(plan: GatherPlan) -> Layout:
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
         "tasks": plan.tasks, "skips": _skips(plan),
         "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
+        "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
+        "result_pixel": plan.tile_rows if tile.dataflow == "lanes" else 1,
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
-        "phase_groups": len(groups), "spans": int(b.nested), "dataflow": DATAFLOWS.index(tile.dataflow),
+        "phase_groups": len(groups), "spans": int(b.nested),
+        "dataflow": DATAFLOWS.index("channels" if tile.by_pixel else tile.dataflow),
         "past_caches": PAST_CACHES_ROW if plan.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         # From tap to tap along the height the input row goes up, in transposed layers down.
@@ -78,7 +81,7 @@ def layout(plan: GatherPlan) -> Layout:
         scalars |= {
             f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
         }  # fmt: skip
-    pixels = pixel_offsets(b, tile.rows) if tile.dataflow == "channels" else []
+    pixels = pixel_offsets(b, tile.rows) if tile.by_pixel else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return Layout(
         scalars, groups, residue_planes(plan.axes), phases, pixels, plan.chunks, chunk_weights,
@@ -120,7 +123,7 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     reach = plan.tile.vectors * plan.lanes
     if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
         reach += (plan.tile.rows - 1) * b.strip.extent[2]
-    results = b.pixels if plan.tile.dataflow == "channels" else b.extent
+    results = b.pixels if plan.tile.by_pixel else b.extent
     pitch = (ceil((results + reach) / 16) | 1) * 16
     chunk_temp = rows * pitch if _passes(plan) > 1 else 0
     kept = chunk_temp * b.chunks_per_task or rows * pitch
@@ -144,7 +147,8 @@ NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
     images, planes = plan.blocks.box[:2]
-    apart = {"channels": images == 1 or planes == 1, "pixels": images == planes == 1, "rows": False}
+    by_list = images == 1 or planes == 1
+    apart = {"channels": by_list, "lanes": by_list, "pixels": images == planes == 1, "rows": False}
     if apart[plan.tile.dataflow]:
         for axis in plan.axes[:2]:
             offsets = [o for g in axis.groups for o in g.offsets]

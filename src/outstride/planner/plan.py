@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, prod
 
-from outstride.planner.axes import Axis, Group, product_groups
+from outstride.planner.axes import Axis, Group, product_groups, single_phases
 from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import (
     ACCUMULATOR_BYTES,
+    LANE_TILES,
     ROW_TILE_OUTPUTS,
     ROW_TILES,
     STORAGE_BYTES,
@@ -108,13 +109,19 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     ):
         shapes.append(problem.axes(cropped=True))
     for axes in shapes:
-        groups = product_groups(axes)
+        groups = phase_groups(problem, axes)
         for tile in tiles_for(problem, machine):
             for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
                     best = plan
     assert best is not None
     return best
+
+
+def phase_groups(problem: Problem, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
+    """The phases that share a tile: of depthwise vectors one each, for their lanes are neighbouring outputs."""
+    groups = product_groups(axes)
+    return single_phases(groups) if problem.depthwise else groups
 
 
 def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -124,6 +131,8 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     each other.
     """
     registers = machine.instruction_set.registers
+    if problem.depthwise:
+        return LANE_TILES[registers]
     step = problem.stride[1]
     neighbours = problem.dilation[1] == 1 and (problem.operator == "conv_transpose" or step == 1)
     shared = problem.kernel_size[1] > (step if problem.operator == "conv_transpose" else 1)

@@ -33,6 +33,8 @@ class Problem:
     dilation: tuple[int, int, int]
     in_unit: Unit
     out_unit: Unit
+    #: Output o reads input channel o alone: `channels` is 1, and the input has as many as there are outputs.
+    depthwise: bool = False
 
     def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
         """The gather form of every axis, depth first."""
@@ -50,6 +52,11 @@ class Problem:
         return self.batch * self.groups * self.channels * self.outputs * useful_terms(self.axes())
 
     @property
+    def packed_channels(self) -> int:
+        """Input channels of a group."""
+        return self.outputs if self.depthwise else self.channels
+
+    @property
     def flops(self) -> int:
         """Two for each multiply-add."""
         return 2 * self.terms
@@ -57,6 +64,6 @@ class Problem:
     @property
     def bytes(self) -> int:
         """The least traffic: input, weight and output once."""
-        image = self.channels * prod(self.input_size) + self.outputs * prod(self.output_size)
+        image = self.packed_channels * prod(self.input_size) + self.outputs * prod(self.output_size)
         weight = self.channels * self.outputs * prod(self.kernel_size)
         return STORAGE_BYTES[self.dtype] * self.groups * (self.batch * image + weight)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Dataflow = Literal["pixels", "channels", "rows"]
+Dataflow = Literal["pixels", "channels", "rows", "lanes"]
 #: Their order is the number by which kernels know them.
-DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows")
+DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows", "lanes")
 Unit = Literal["width", "channel", "any"]
 
 #: Bytes of an element as tensors keep it, and as kernels sum it (and keep packed inputs and weights).
@@ -21,7 +21,8 @@ class Tile:
 
     "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of
     neighbouring outputs and each broadcast is a pixel; "rows": one output at a time, so many of its
-    rows by vectors along the width.
+    rows by vectors along the width; "lanes": each output has an input channel of its own, and vectors hold
+    both.
     """
 
     dataflow: Dataflow
@@ -35,11 +36,16 @@ class Tile:
 
     def outputs(self, lanes: int) -> int:
         """Output channels (times phases) of the tile: rows of packed weights."""
-        return {"pixels": self.rows, "channels": self.vectors * lanes, "rows": 1}[self.dataflow]
+        return {"pixels": self.rows, "rows": 1}.get(self.dataflow, self.vectors * lanes)
 
     def pixels(self, lanes: int) -> int:
         """Neighbouring pixels of the tile, of each row."""
-        return self.rows if self.dataflow == "channels" else self.vectors * lanes
+        return self.rows if self.by_pixel else self.vectors * lanes
+
+    @property
+    def by_pixel(self) -> bool:
+        """Whether its vectors hold outputs, and its rows are pixels by list."""
+        return self.dataflow in ("channels", "lanes")
 
 
 #: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a
@@ -56,6 +62,9 @@ TILES: dict[int, tuple[Tile, ...]] = {
         Tile("channels", 6, 2),
     ),
 }  # fmt: skip
+
+#: Of depthwise layers whose tensors are contiguous along the channels, which compile no other.
+LANE_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("lanes", 8, 2),), 16: (Tile("lanes", 6, 2),)}
 
 #: Tiles for few outputs, which only layers that can use them compile.
 ROW_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("rows", 4, 4),), 16: (Tile("rows", 3, 3),)}

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
-from outstride import runtime
+from outstride import planner, runtime
 from outstride.ops import execute
-from outstride.planner import layout, plan
 from tests.cases import LAYOUTS, Case
 from tests.operands import (
     adjoint,
@@ -282,8 +281,8 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
     expected = run(case, operands)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "PAST_CACHES_BYTES", 0)
-        patch.setattr(layout, "PAST_CACHES_ROW", 16)
+        patch.setattr(planner.plan, "PAST_CACHES_BYTES", 0)
+        patch.setattr(planner.layout, "PAST_CACHES_ROW", 16)
         execute._calls.clear()
         found = run(case, operands)
     execute._calls.clear()

@@ -119,7 +119,7 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
 
 
 def phase_groups(problem: Problem, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
-    """The phases that share a tile: of depthwise vectors one each, for their lanes are neighbouring outputs."""
+    """The phases that share a tile: of depthwise vectors one each, for lanes are neighbouring outputs."""
     groups = product_groups(axes)
     return single_phases(groups) if problem.depthwise else groups
 

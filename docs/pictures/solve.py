@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from outstride import geometry
-from outstride.bench.files import write_whole
+from outstride.files import write_whole
 from outstride.geometry import ChainSolution, Solution
 
 HERE = Path(__file__).resolve().parent

@@ -9,11 +9,11 @@ from typing import Any
 
 from outstride.bench import plots, results, standings, study_tables
 from outstride.bench.contenders import CONTENDERS
-from outstride.bench.files import write_whole
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real, summary
+from outstride.files import write_whole
 
 PAGE, PICTURES = "performance.md", "pictures"
 TITLES = {

@@ -9,12 +9,12 @@ from typing import Any
 
 from outstride.bench import results
 from outstride.bench.contenders import CONTENDERS
-from outstride.bench.files import write_whole
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
 from outstride.bench.table import Row, over, summary
 from outstride.errors import ArgumentError
+from outstride.files import write_whole
 
 BEGIN, END = "<!-- measured table -->", "<!-- end of the measured table -->"
 SUITE, WIDTH = "layers", 118

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outstride.bench import studies
-from outstride.bench.files import write_whole
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real
+from outstride.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

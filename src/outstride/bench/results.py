@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from outstride.bench.contest import Rules
-from outstride.bench.files import write_whole
 from outstride.bench.machine import facts
 from outstride.bench.table import Row, summary
 from outstride.errors import ArgumentError
+from outstride.files import write_whole
 
 
 @dataclass

@@ -65,7 +65,7 @@ def artifacts(
         )
     if out is not None:
         from outstride.artifacts import drawing as draw
-        from outstride.bench.files import write_whole
+        from outstride.files import write_whole
 
         figure = getattr(draw, drawing[0])(*drawing[1:])
         write_whole(out, lambda beside: figure.savefig(beside, format="png", dpi=120))

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from outstride.bench.files import write_whole
 from outstride.demo.report import LayerTime, Quality
+from outstride.files import write_whole
 
 ZOOMED_PART = 3
 OURS, THEIRS = "#0b6e99", "#b8b8b8"

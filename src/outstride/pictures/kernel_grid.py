@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from outstride.arguments import choice, optional_whole
-from outstride.bench.files import write_whole
 from outstride.errors import ArgumentError, UnsupportedError
+from outstride.files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -247,7 +247,7 @@ def test_contenders_are_chosen_by_name() -> None:
     assert choose(["torch", "outstride"]) == ["outstride", "torch"]
     assert choose([]) == installed()
     assert all("training" in CONTENDERS[name].also for name in choose([], training=True))
-    assert choose(["torch", "jax"], dtype="float16") == ["torch"]
+    assert choose(["torch", "onnxruntime"], dtype="float16") == ["torch"]
     with pytest.raises(ArgumentError, match="got 'tensorflow'"):
         choose(["torch", "tensorflow"])
     with pytest.raises(ArgumentError, match="able to train: got torch_compile"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,12 +20,14 @@ from typing import TypeVar
 import pytest
 import torch
 
+import outstride
 from outstride import runtime
+from outstride.codegen.authorship import authorship
 from outstride.codegen.ir import I64, PTR, Function, module
 from outstride.codegen.tasks import take_tasks
 from outstride.errors import ArgumentError, CompileError
 from outstride.planner.machine import INSTRUCTION_SETS, InstructionSet
-from outstride.runtime import cache, compiler, host, pages, threads
+from outstride.runtime import cache, compiler, host, kernels, pages, threads
 from outstride.runtime.scratch import scratch
 
 _T = TypeVar("_T")
@@ -240,6 +244,39 @@ def test_a_kernel_is_compiled_once_and_then_found(empty_cache: Path) -> None:
     runtime.kernel(_new_name(), lambda: source, _isa())
     assert (runtime.compilations(), len(cache.entries())) == (before + 2, 1)
     assert _run(first) == _run(other), "a kernel in use goes on after the cache is gone"
+
+
+def test_a_kernel_of_a_known_author_is_found_before_it_is_written(empty_cache: Path) -> None:
+    name, source = _new_name(), _adder(next(_numbers) + 1000)
+    before = runtime.compilations()
+    runtime.kernel(name, lambda: source, _isa(), "an author")
+    kernels._addresses.pop((name, _isa().name))  # as in another process
+
+    def never() -> str:
+        raise AssertionError("the text of a kernel on disk was written again")
+
+    runtime.kernel(name, never, _isa(), "an author")
+    assert runtime.compilations() == before + 1
+    kernels._addresses.pop((name, _isa().name))
+    runtime.kernel(name, lambda: source, _isa(), "another author")
+    assert runtime.compilations() == before + 2, "another author may mean another text by the same name"
+
+
+def test_the_author_of_kernels_is_every_module_that_decides_their_text(tmp_path: Path) -> None:
+    package = Path(outstride.__file__).parent
+    for room in ("codegen", "planner"):
+        shutil.copytree(package / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+    module = tmp_path / "codegen" / "authorship.py"
+    assert _author(module) == authorship()
+    for changed in (tmp_path / "codegen" / "ir.py", tmp_path / "planner" / "recipe.py"):
+        before = _author(module)
+        changed.write_text(changed.read_text() + "\n")
+        assert _author(module) != before
+
+
+def _author(module: Path) -> str:
+    """The digest of the rooms beside a copy of the module."""
+    return str(runpy.run_path(str(module))["authorship"]())
 
 
 def test_instruction_sets_have_kernels_of_their_own(empty_cache: Path) -> None:

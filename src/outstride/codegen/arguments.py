@@ -38,7 +38,7 @@ FIXED = (
     "result_image_pitch", "result_depth_pitch", "result_row_pitch",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "dataflow", "tile_rows", "row_way", "tile_outputs", "tile_pixels",
+    "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels",
     "pixel_at", "line_bytes_offset", "past_caches", "runs_bytes_offset", "tile_runs_offset", "skips",
 )  # fmt: skip
 

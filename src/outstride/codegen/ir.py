@@ -33,8 +33,12 @@ def vector_type(lanes: int, element: str) -> str:
 class Function:
     """One LLVM function under construction."""
 
-    def __init__(self, name: str, parameters: Sequence[tuple[str, str]], *, internal: bool = False) -> None:
+    def __init__(
+        self, name: str, parameters: Sequence[tuple[str, str]], *, internal: bool = False, rare: bool = False
+    ) -> None:
+        """`internal`: only its module calls it; `rare`: it runs so seldom that its speed does not matter."""
         self.name = name
+        self.rare = rare
         self.parameters = [Value(f"%{n}", t) for n, t in parameters]
         self.internal = internal
         self._entry: list[str] = []
@@ -48,7 +52,7 @@ class Function:
         heads = ", ".join(f"{p.type}{' noalias' if p.type == PTR else ''} {p.name}" for p in self.parameters)
         linkage = "internal " if self.internal else ""
         body = "\n".join(["entry:", *self._entry, "  br label %start", "start:", *self._lines, "  ret void"])
-        return f"define {linkage}void @{self.name}({heads}) #0 {{\n{body}\n}}\n"
+        return f"define {linkage}void @{self.name}({heads}) #{int(self.rare)} {{\n{body}\n}}\n"
 
     def _fresh(self) -> str:
         self._count += 1
@@ -290,6 +294,7 @@ def module(functions: Sequence[Function], heading: str) -> str:
     """The module's text: heading as comments, declarations, definitions."""
     declarations = sorted(set().union(*(f.declarations for f in functions)))
     comments = "".join(f"; {line}\n" for line in heading.splitlines())
-    attributes = 'attributes #0 = { nounwind "min-legal-vector-width"="512" "prefer-vector-width"="512" }\n'
+    vectors = 'nounwind "min-legal-vector-width"="512" "prefer-vector-width"="512"'
+    attributes = f"attributes #0 = {{ {vectors} }}\nattributes #1 = {{ {vectors} noinline optnone }}\n"
     metadata = "!0 = !{i32 1}\n"  # what `!nontemporal` asks for
     return comments + "\n".join([*declarations, "", *(f.text() for f in functions), attributes, metadata])

@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from itertools import product
 
-from outstride.codegen import elements
 from outstride.codegen.elements import Element, broadcast, zero
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
-from outstride.codegen.transpose import transpose
+from outstride.codegen.turning import side_of
 from outstride.planner.recipe import Tile
 
 #: Parameters of both microkernels.
@@ -57,8 +56,11 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
         lanes_of = _listed_rows
     else:
         lanes_of = {"pixels": _row_vectors, "channels": _row_lanes, "lanes": _pixel_vectors}[tile.dataflow]
+    beside = pixels
+    if tile.dataflow == "channels" and not listed:
+        beside = f.variable(f"[{tile.vectors * side_of(tile, lanes) * lanes} x {e.accumulator}]")
     with f.when(f.compare("ne", resume, 0)):
-        lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=False)
+        lanes_of(f, e, tile, lanes, results, pitch, beside, accumulators, write=False)
 
     bases = [x] if along else [f.at(x, f.load_i32(pixels, i), e.accumulator) for i in range(tile.rows)]
     weight = f.variable(PTR)
@@ -77,7 +79,7 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
             f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
             with f.loop(first, last) as k:
                 _term(f, tile, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
-    lanes_of(f, e, tile, lanes, results, pitch, pixels, accumulators, write=True)
+    lanes_of(f, e, tile, lanes, results, pitch, beside, accumulators, write=True)
     return f
 
 
@@ -128,34 +130,34 @@ def vectors_at(f: Function, e: Element, count: int, lanes: int, pointer: Value) 
 
 
 def _row_vectors(
-    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, beside: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """Move the tile between registers and results when a vector lies along a row of results."""
-    del tile, pixels  # rows of results lie `pitch` apart, as many as there are accumulators
+    del tile, beside  # rows of results lie `pitch` apart, as many as there are accumulators
     for i, row in enumerate(accumulators):
         move_row(f, e, lanes, f.at(results, f.mul(i, pitch), e.accumulator), row, write=write)
 
 
 def _pixel_vectors(
-    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, beside: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """The same when the results of a pixel lie side by side, pixel by pixel."""
-    del pitch, pixels
+    del pitch, beside
     for i, row in enumerate(accumulators):
         start = f.at(results, i * tile.vectors * lanes, e.accumulator)
         move_row(f, e, lanes, start, row, write=write)
 
 
 def _listed_rows(
-    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, beside: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
     """The same when each broadcast operand has a row of results of its own, listed behind the operands."""
     del pitch  # the list says where rows lie
     for i, row in enumerate(accumulators):
-        start = f.at(results, f.load_i32(pixels, tile.rows + i), e.accumulator)
+        start = f.at(results, f.load_i32(beside, tile.rows + i), e.accumulator)
         move_row(f, e, lanes, start, row, write=write)
 
 
@@ -171,43 +173,24 @@ def move_row(f: Function, e: Element, lanes: int, start: Value, row: list[Value]
 
 
 def _row_lanes(
-    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, pixels: Value,
+    f: Function, e: Element, tile: Tile, lanes: int, results: Value, pitch: Operand, beside: Value,
     accumulators: list[list[Value]], *, write: bool,
 ) -> None:  # fmt: skip
-    """The same when each lane belongs to a row of results of its own: transposed in registers."""
-    del pixels  # the results of a tile's pixels lie side by side
-    side = min(lanes, 1 << (tile.rows - 1).bit_length())
-    vector = vector_type(lanes, e.accumulator)
+    """The same when each lane belongs to a row of results of its own: turned, a square of pixels at a time.
+
+    A square reaches over the tile's last pixel to the next tile's first ones. What lay there is kept in
+    the room `beside` and put back, for the next tile goes on from it.
+    """
+    side, vector = side_of(tile, lanes), vector_type(lanes, e.accumulator)
     for j, first in product(range(tile.vectors), range(0, tile.rows, side)):
+        start = f.at(results, f.add(f.mul(pitch, j * lanes), first), e.accumulator)
         held = [row[j] for row in accumulators[first : first + side]]
-        part = vector_type(len(held), e.accumulator)
-        # Row r of the transposed squares: the results of lanes r, r + side, ...
-        places = [
-            [
-                f.at(results, f.add(f.mul(pitch, j * lanes + r + s), first), e.accumulator)
-                for s in range(0, lanes, side)
-            ]
-            for r in range(side)
-        ]
+        square = f.at(beside, j * side * lanes, e.accumulator)
+        places = [f.at(square, p * lanes, e.accumulator) for p in range(side)]
         if write:
-            square = [f.get(a, vector) for a in held]
-            square += [Value("poison", vector)] * (side - len(held))
-            for row, pointers in zip(transpose(f, square, lanes), places, strict=True):
-                for s, pointer in enumerate(pointers):
-                    kept = elements.mask([s * side + i for i in range(len(held))])
-                    value = f.emit(part, f"shufflevector {vector} {row.name}, {vector} poison, {kept}")
-                    f.store(value, pointer, e.accumulator_bytes)
-            continue
-        rows = [_joined(f, part, vector, pointers, side, len(held), e) for pointers in places]
-        for a, value in zip(held, transpose(f, rows, lanes), strict=False):
-            f.set(a, value)
-
-
-def _joined(
-    f: Function, part: str, vector: str, pointers: list[Value], side: int, count: int, e: Element
-) -> Value:
-    """One vector of the parts at one or two addresses, `side` lanes apart."""
-    parts = [f.load(part, p, e.accumulator_bytes) for p in pointers]
-    lanes = [s * count + i if i < count else -1 for s in range(len(parts)) for i in range(side)]
-    second = parts[1].name if len(parts) > 1 else "poison"
-    return f.emit(vector, f"shufflevector {part} {parts[0].name}, {part} {second}, {elements.mask(lanes)}")
+            kept = [f.load(vector, place, e.accumulator_bytes) for place in places[len(held) :]]
+            f.run(f"write_square_{side}", start, pitch, *(f.get(a, vector) for a in held), *kept)
+        else:
+            f.run(f"read_square_{side}", start, pitch, square)
+            for a, place in zip(held, places, strict=False):
+                f.set(a, f.load(vector, place, e.accumulator_bytes))

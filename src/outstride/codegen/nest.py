@@ -7,6 +7,7 @@ function that the caller names.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
@@ -18,7 +19,7 @@ from outstride.codegen.strip import pack_function
 from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
-from outstride.planner.recipe import DATAFLOWS, Recipe
+from outstride.planner.recipe import DATAFLOWS, Dataflow, Recipe
 
 
 def gather_source(recipe: Recipe) -> str:
@@ -27,13 +28,13 @@ def gather_source(recipe: Recipe) -> str:
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
         search(), tile_runs(), pack_function(recipe, e, lanes, INDEX),
-        write_function(recipe, e, lanes, INDEX), _chunk(e), _task(e), take_tasks(INDEX),
+        write_function(recipe, e, lanes, INDEX), _chunk(e, recipe.sweeps), _task(e), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")
 
 
 def _task(e: Element) -> Function:
-    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
+    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True, rare=True)
     block, strip, number = f.parameters
     a = read_arguments(f, block, INDEX)
     temp = f.at(strip, a["temp_bytes_offset"], "i8")
@@ -69,7 +70,7 @@ def _task(e: Element) -> Function:
     return f
 
 
-def _chunk(e: Element) -> Function:
+def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     """All phase groups and tiles of one chunk of output channels over the packed channels."""
     box_parameters = [(f"b{i}", I64) for i in range(8)]
     head = [("block", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR)]
@@ -96,9 +97,8 @@ def _chunk(e: Element) -> Function:
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
             kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, runs)
             own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
-            _channels_tiles(f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
-            _pixels_tiles(f, e, a, g, kernel, strip, row, w, box)
-            _rows_tiles(f, e, a, g, kernel, strip, row, w, box)
+            for sweep in sweeps:
+                _SWEEPS[sweep](f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
     return f
 
 
@@ -118,7 +118,7 @@ class _Kernel:
 
 def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> Operand:
     """How often the loop of a dataflow runs: not at all in the others."""
-    return f.select(f.compare("eq", a["dataflow"], DATAFLOWS.index(dataflow)), count, 0)
+    return f.select(f.compare("eq", a["sweep"], DATAFLOWS.index(dataflow)), count, 0)
 
 
 def _call_tile(
@@ -199,3 +199,7 @@ def _rows_tiles(
             g["taps_d"], g["taps_h"], g["taps_w"], kernel.block_pitch, g["rest_at"],
             kernel.rest_channels, kernel.resume,
         )  # fmt: skip
+
+
+#: The loop over tiles of each kind.
+_SWEEPS = {"channels": _channels_tiles, "pixels": _pixels_tiles, "rows": _rows_tiles}

@@ -8,6 +8,7 @@ from outstride.codegen.elements import ELEMENTS
 from outstride.codegen.ir import module
 from outstride.codegen.microkernel import microkernel
 from outstride.codegen.rowkernel import row_kernel
+from outstride.codegen.turning import square_functions
 from outstride.planner.machine import InstructionSet
 from outstride.planner.recipe import Tile
 
@@ -16,5 +17,5 @@ def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) 
     """The LLVM IR of register tiles that sum in `accumulator` ("float32" or "float64")."""
     e = ELEMENTS[accumulator]
     lanes = isa.lanes(e.accumulator_bytes)
-    functions = [(row_kernel if tile.dataflow == "rows" else microkernel)(tile, e, lanes) for tile in shapes]
-    return module(functions, f"outstride tiles_{accumulator}_{isa.name}")
+    tiles = [(row_kernel if tile.dataflow == "rows" else microkernel)(tile, e, lanes) for tile in shapes]
+    return module([*square_functions(shapes, e, lanes), *tiles], f"outstride tiles_{accumulator}_{isa.name}")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from outstride.codegen.authorship import authorship
 from outstride.codegen.channel_sums import CHANNEL_SUMS_INDEX, channel_sums_source
 from outstride.ops.blocks import Block, address
 from outstride.ops.bound import Run
@@ -53,7 +54,7 @@ class _ChannelSums:
         self._workers = min(torch.get_num_threads(), self._channels) if grad.numel() > _PARALLEL else 1
         dtype = DTYPES[grad.dtype]
         source = partial(channel_sums_source, dtype)
-        self._kernel = kernel(f"channel_sums_{dtype}", source, machine().instruction_set)
+        self._kernel = kernel(f"channel_sums_{dtype}", source, machine().instruction_set, authorship())
         scalars = {"tasks": self._channels, "batch": batch, "positions": prod(grad.shape[2:])}
         self._block = Block(CHANNEL_SUMS_INDEX, scalars, {})
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import DOT_INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.dots import dots_source
 from outstride.ops.blocks import Block, address
 from outstride.ops.layout import contiguous_strides
@@ -33,7 +34,7 @@ class DotCall:
         scalars, taps, scratch_bytes = dot_scalars(plan)
         self._scratch_bytes = scratch_bytes * self.workers
         source = partial(dots_source, plan.recipe, plan.taps_at_once)
-        self._kernel = kernel(f"dots_{plan.recipe.name}", source, plan.machine.instruction_set)
+        self._kernel = kernel(f"dots_{plan.recipe.name}", source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
         self._block = Block(DOT_INDEX, scalars | strides, tables)
         self._strides = contiguous_strides(shape)

@@ -14,6 +14,7 @@ from typing import Protocol
 from torch import Tensor
 
 from outstride.codegen.arguments import FINGERPRINT_INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.fingerprint import RESULT_WORDS, fingerprint_source
 from outstride.ops.blocks import address
 from outstride.runtime import kernel, machine
@@ -62,7 +63,7 @@ class _Fingerprints:
 
     def __init__(self, pointer: int, size: int) -> None:
         shares = 1 if size <= _WHOLE_BYTES else _SHARES
-        self._run = kernel("fingerprint", fingerprint_source, machine().instruction_set).alone
+        self._run = kernel("fingerprint", fingerprint_source, machine().instruction_set, authorship()).alone
         # Each share has a block and a result of its own: threads that check at the same time write the same
         # values.
         self._shares = []

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.nest import gather_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
@@ -37,7 +38,7 @@ class GatherCall:
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
         name, isa = f"gather_{plan.recipe.name}", plan.machine.instruction_set
-        self._kernel = kernel(name, lambda: gather_source(plan.recipe), isa)
+        self._kernel = kernel(name, lambda: gather_source(plan.recipe), isa, authorship())
         per_group = w.shape[0] // problem.groups * ws[0]
         by_row = forward or problem.depthwise
         strides = WeightStrides(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import GRADIENT_INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.gradient import gradient_source
 from outstride.codegen.partial_sums import PARTIAL_SUMS_INDEX, partial_sums_source
 from outstride.ops.blocks import Block, address
@@ -66,7 +67,7 @@ class GradientCall:
         self._scratch_bytes = scratch_bytes * self.workers
         name = f"gradient_{plan.recipe.name}_{plan.tile.name}"
         source = partial(gradient_source, plan.recipe, plan.tile)
-        self._kernel = kernel(name, source, plan.machine.instruction_set)
+        self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
         self._block = Block(GRADIENT_INDEX, scalars | strides, tables)
         self._sums = _PartialSums(plan, scalars["taps"], self.workers)
@@ -97,7 +98,9 @@ class _PartialSums:
         self._dtype = torch.float64 if p.dtype == "float64" else torch.float32
         self._workers = workers if self._elements > _PARALLEL else 1
         isa = plan.machine.instruction_set
-        self._kernel = kernel(f"partial_sums_{p.dtype}", partial(partial_sums_source, p.dtype, isa), isa)
+        self._kernel = kernel(
+            f"partial_sums_{p.dtype}", partial(partial_sums_source, p.dtype, isa), isa, authorship()
+        )
         scalars = {
             "tasks": p.groups * plan.output_blocks * slabs, "slabs": slabs, "rows_per_task": _ROWS_PER_TASK,
             "splits": plan.splits, "split_stride": block, "output_blocks": plan.output_blocks,

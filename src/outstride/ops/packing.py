@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.weights import weights_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.fingerprints import Watch, watch
@@ -46,7 +47,7 @@ class Packer:
         )  # fmt: skip
         self.key = sys.intern(repr(form))
         isa = plan.machine.instruction_set
-        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), isa)
+        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), isa, authorship())
         tables: dict[str, array[int]] = {}
         rows = []
         _, height, width = p.kernel_size

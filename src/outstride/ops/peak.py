@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from outstride.codegen.arguments import PEAK_INDEX
+from outstride.codegen.authorship import authorship
 from outstride.codegen.peak import chains, peak_source
 from outstride.ops.blocks import address
 from outstride.runtime import kernel, machine
@@ -33,7 +34,7 @@ def peak(dtype: str = "float32") -> float:
     isa = machine().instruction_set
     name = "float64" if dtype == "float64" else "float32"
     item = 8 if name == "float64" else 4
-    run = kernel(f"peak_{name}", partial(peak_source, name, isa), isa)
+    run = kernel(f"peak_{name}", partial(peak_source, name, isa), isa, authorship())
     data = torch.full((2 * isa.vector_bytes,), 0.5, dtype=getattr(torch, name))
     room = torch.rand(isa.registers * isa.vector_bytes // item, dtype=data.dtype)
     block = array("q", [0] * len(PEAK_INDEX))

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from outstride.codegen.authorship import authorship
 from outstride.codegen.nest import gather_source
 from outstride.codegen.tiles import tiles_source
 from outstride.planner.plan import GatherPlan, plan_for, tiles_for
@@ -91,7 +92,7 @@ def tile_address(plan: GatherPlan) -> int:
             symbols = [tile.name for tile in shapes]
             module = f"tiles_{'_'.join(dataflows)}_{name}"
             source = partial(tiles_source, name, isa, shapes)
-            addresses |= zip(symbols, functions(module, source, isa, symbols), strict=True)
+            addresses |= zip(symbols, functions(module, source, isa, symbols, authorship()), strict=True)
     return addresses[plan.tile.name]
 
 

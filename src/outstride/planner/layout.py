@@ -69,7 +69,7 @@ def layout(plan: GatherPlan) -> Layout:
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
         "phase_groups": len(groups), "spans": int(b.nested),
-        "dataflow": DATAFLOWS.index("channels" if tile.by_pixel else tile.dataflow),
+        "sweep": DATAFLOWS.index(tile.sweep),
         "past_caches": PAST_CACHES_ROW if plan.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         # From tap to tap along the height the input row goes up, in transposed layers down.

@@ -95,6 +95,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
+        tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine)))[::-1],
     )  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     best: GatherPlan | None = None
     shapes = [problem.axes()]
     if problem.operator == "conv_transpose" and any(
-        s > 1 and p > 0 and o <= 64
+        s > 1 and p > 0 and o <= 512
         for s, p, o in zip(problem.stride, problem.padding, problem.output_size, strict=True)
     ):
         shapes.append(problem.axes(cropped=True))

@@ -47,6 +47,11 @@ class Tile:
         """Whether its vectors hold outputs, and its rows are pixels by list."""
         return self.dataflow in ("channels", "lanes")
 
+    @property
+    def sweep(self) -> Dataflow:
+        """The dataflow whose loop it is called in."""
+        return "channels" if self.by_pixel else self.dataflow
+
 
 #: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a
 #: broadcast fit. Few enough that one kernel holds them all, so that another size never asks for other code
@@ -55,7 +60,7 @@ class Tile:
 TILES: dict[int, tuple[Tile, ...]] = {
     32: (
         Tile("pixels", 8, 3), Tile("pixels", 4, 5), Tile("pixels", 3, 7), Tile("pixels", 1, 8),
-        Tile("channels", 8, 2),
+        Tile("channels", 8, 2), Tile("channels", 7, 2),
     ),
     16: (
         Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6),
@@ -84,9 +89,11 @@ class Recipe:
     #: Stride of the input along the width, and of the output; 0 means known at run time only.
     in_step: int
     out_step: int
+    #: The loops over tiles that sizes may ask for.
+    sweeps: tuple[Dataflow, ...] = ("channels", "pixels")
 
     @property
     def name(self) -> str:
         """The kernel's name in the generated code and in memory."""
         units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
-        return f"{self.dtype}_{units}_{self.instruction_set}"
+        return f"{self.dtype}_{units}_{''.join(s[0] for s in self.sweeps)}_{self.instruction_set}"

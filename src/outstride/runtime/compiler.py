@@ -14,9 +14,9 @@ from outstride.planner.machine import InstructionSet
 
 _lock = threading.Lock()
 
-#: Kernels leave little to optimise: variables become registers, repeated addresses are shared, empty jumps
-#: go. The whole -O2 pipeline takes ten times as long for the same inner loop.
-PASSES = ("sroa", "simplify_cfg", "new_gvn")
+#: Kernels leave little to optimise: variables become registers and empty jumps go. The whole -O2 pipeline
+#: takes ten times as long for the same inner loop; numbering values costs time, too, and saves nothing.
+PASSES = ("sroa", "simplify_cfg")
 
 
 @lru_cache(maxsize=1)

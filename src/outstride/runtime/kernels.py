@@ -37,32 +37,40 @@ class Kernel:
             fork(self.address, block, workers, 0)
 
 
-def kernel(name: str, source: Callable[[], str], isa: InstructionSet) -> Kernel:
+def kernel(name: str, source: Callable[[], str], isa: InstructionSet, author: str = "") -> Kernel:
     """The kernel whose entry point is `run`, from memory, disk or the compiler, in this order."""
-    return Kernel(functions(name, source, isa, ("run",))[0])
+    return Kernel(functions(name, source, isa, ("run",), author)[0])
 
 
 def functions(
-    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str]
+    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str], author: str = ""
 ) -> tuple[int, ...]:
-    """The addresses of a module's functions, found in the same way."""
+    """The addresses of a module's functions, found in the same way.
+
+    `author` is what decides the text together with `name`; without one the text has to be written to be
+    looked for.
+    """
     with _lock:
         addresses = _addresses.get((name, isa.name))
         if addresses is None:
-            addresses = _addresses[name, isa.name] = _obtain(source(), isa, symbols)
+            addresses = _addresses[name, isa.name] = _obtain(name, source, isa, symbols, author)
     return addresses
 
 
-def _obtain(source: str, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
+def _obtain(
+    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str], author: str
+) -> tuple[int, ...]:
     global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
-    key = cache.key(source, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
+    what = (author, name) if author else (source(),)
+    target = (isa.triple, isa.cpu, isa.features)
+    key = cache.key(*what, *target, compiler.version(), " ".join(compiler.PASSES))
     code = cache.read(key)
     if code is not None:
         try:
             return compiler.load_object(code, isa, symbols)
         except CompileError:
             pass  # the digest is right, yet this process cannot map the file: compile as if it were not there
-    code = compiler.compile_object(source, isa)
+    code = compiler.compile_object(source(), isa)
     _compilations += 1
     cache.write(key, code)
     return compiler.load_object(code, isa, symbols)

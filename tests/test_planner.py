@@ -607,6 +607,38 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
         assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
 
 
+@given(problems(), st.integers(1, 12))
+@settings(max_examples=100)
+def test_the_taps_that_blocks_keep_are_counted_right(problem: Problem, block: int) -> None:
+    for axis in problem.axes():
+        kept = total = 0
+        for start in range(0, axis.cells, block):
+            cells = range(start, min(start + block, axis.cells))
+            for group in axis.groups:
+                reads = [{j * axis.in_step + o for j in cells} for o in group.offsets]
+                kept += len(group.members) * sum(not r.isdisjoint(range(axis.input_size)) for r in reads)
+                total += len(group.members) * len(group.offsets)
+        assert axis.kept(block) == pytest.approx(kept / total if total else 1.0)
+        border = [
+            j for j in range(axis.cells)
+            if any(not 0 <= j * axis.in_step + o < axis.input_size for g in axis.groups for o in g.offsets)
+        ]  # fmt: skip
+        inner = set(range(axis.cells)) - set(border)
+        ends = (min(inner), axis.cells - 1 - max(inner)) if inner else (axis.cells, axis.cells)
+        assert axis.border == max(0, *ends) or not inner
+
+
+def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
+    """A dilated layer whose padding is as wide as a third of the map: ASPP of DeepLab."""
+    problem = Problem(
+        "conv", "float32", 1, 1, 256, 256, (1, 33, 33), (1, 33, 33), (1, 3, 3), (1, 1, 1), (0, 12, 12),
+        (1, 12, 12), "width", "width",
+    )  # fmt: skip
+    plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    assert plan.blocks.box[3] <= 12
+    assert plan.axes[2].kept(plan.blocks.box[3]) == pytest.approx(7 / 9)
+
+
 # -- scratch -------------------------------------------------------------------------------------------------
 
 

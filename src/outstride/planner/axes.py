@@ -46,6 +46,44 @@ class Axis:
         offsets = [o // self.in_step for g in self.groups for o in g.offsets] or [0]
         return min(offsets), max(offsets)
 
+    @property
+    def border(self) -> int:
+        """Cells at one end, the wider one, some of whose taps read beyond the input."""
+        low, high = self._within
+        return max(0, min(self.cells, low), min(self.cells, self.cells - 1 - high))
+
+    def kept(self, block: int) -> float:
+        """The share of the taps that read the input for some cell of a block, over all blocks of a size."""
+        low, high = self._within
+        if low <= 0 and high >= self.cells - 1:
+            return 1.0
+        if block not in self._kept:
+            self._kept[block] = self._share(block)
+        return self._kept[block]
+
+    @cached_property
+    def _kept(self) -> dict[int, float]:
+        return {}
+
+    @cached_property
+    def _within(self) -> tuple[int, int]:
+        """The first and the last cell all of whose taps read the input."""
+        offsets = [o for g in self.groups for o in g.offsets] or [0]
+        return -(min(offsets) // self.in_step), (self.input_size - 1 - max(offsets)) // self.in_step
+
+    def _share(self, block: int) -> float:
+        starts = range(0, self.cells, block)
+        useful = total = 0
+        for group in self.groups:
+            for offset in group.offsets:
+                # Cells [first, last) read the input at this tap.
+                first = max(0, -(offset // self.in_step))
+                last = min(self.cells, (self.input_size - 1 - offset) // self.in_step + 1)
+                if first < last:
+                    useful += len(group.members) * ((last - 1) // block - first // block + 1)
+                total += len(group.members) * len(starts)
+        return useful / total if total else 1.0
+
     @cached_property
     def residues(self) -> tuple[int, ...]:
         """The input residues modulo `in_step` that some tap reads: depth and height keep a plane for each."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from math import ceil, gcd, lcm, prod
 
 from outstride.planner.axes import Axis, Group
@@ -152,9 +153,9 @@ def cuts(
     channels, passes = problem.channels, 0
     while True:
         found = len(tried)
-        for rows in _heights(cells):
+        for rows, columns in product(_heights(cells), _widths(axes[2], shape)):
             packed = problem.packed_channels if problem.depthwise else channels
-            box = _box(wish, partial(strips.fits, packed), rows)
+            box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
             if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
                 continue
@@ -178,6 +179,15 @@ def _heights(cells: tuple[int, ...]) -> Iterator[int]:
     while cells[1] > 1 and rows > max(2, cells[2] // 4):
         rows = ceil(rows / 2)
         yield rows
+
+
+def _widths(axis: Axis, shape: Tile) -> Iterator[int]:
+    """The most columns of a box: all, or so few that boxes at a wide border leave out the taps beyond it."""
+    columns = max(1, axis.cells)
+    yield columns
+    border = axis.border
+    if shape.by_pixel and shape.rows <= border < columns:
+        yield ceil(columns / ceil(columns / border))
 
 
 @dataclass(frozen=True)
@@ -212,10 +222,12 @@ class _Wish:
     gap: int
 
 
-def _box(wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int) -> tuple[int, int, int, int]:
+def _box(
+    wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int, most_columns: int
+) -> tuple[int, int, int, int]:
     """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
     cells, tile = wish.cells, wish.tile
-    width = max(1, min(cells[3], max(4 * tile, 1024)))
+    width = max(1, min(most_columns, max(4 * tile, 1024)))
     while width > 2 * tile and not fits((1, 1, wish.least_rows, width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
     width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1

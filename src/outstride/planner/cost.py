@@ -82,7 +82,7 @@ def task_cycles(
     if tile.by_pixel and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     around = TILE_CYCLES + RESULT_MOVE * tile.rows * tile.vectors * (1 if passes == 1 else 2)
-    micro = tiles * (terms * each + sum(row_tiles) * passes * around)
+    micro = tiles * (terms * each * _kept(axes, tile, blocks, lanes) + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
@@ -92,6 +92,14 @@ def task_cycles(
     wide_out = VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2)
     out = written * {"width": wide_out, "channel": TRANSPOSED_MOVE, "any": SCALAR_MOVE}[problem.out_unit]
     return pack + blocks.chunks_per_task * (micro + out)
+
+
+def _kept(axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int) -> float:
+    """The share of the taps that are not left out: for a box, or for the rows that a tile lies in."""
+    images, depth, height, width = blocks.box
+    if images == depth == 1 if tile.dataflow == "pixels" else tile.by_pixel and 1 in (images, depth):
+        depth, height = 1, min(height, ceil(tile.pixels(lanes) / (images * width)))
+    return axes[0].kept(depth) * axes[1].kept(height) * axes[2].kept(width)
 
 
 def _pack_cycles(problem: Problem, in_step: int, tile: Tile, blocks: Blocks, lanes: int) -> float:

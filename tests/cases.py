@@ -419,6 +419,8 @@ _TRANSPOSED = [
     case("transpose2d-batch-1", _T, (4, 8), 3, (3, 2), stride=2, batch=1),
     case("transpose2d-batch-5", _T, (2, 5), 3, (3, 18), stride=2, batch=5),
     case("transpose2d-size-1", _T, (1, 1), 4, (6, 17)),
+    case("transpose1d-size-1", _T, (1,), 5, (3, 2), batch=1, bias=False),
+    case("transpose3d-size-1-batch", _T, (1, 1, 1), (2, 3, 2), (70, 3), batch=19, stride=2),
     case("transpose2d-channels-last", _T, (4, 9), 4, (18, 6), stride=2, padding=1, layout="channels_last"),
     case("transpose3d-channels-last", _T, (2, 3, 4), 2, (5, 4), stride=2, layout="channels_last"),
     case(

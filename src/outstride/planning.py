@@ -164,10 +164,13 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     kilobytes = blocks.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
+    alone = "Transpose" in whole.layer and problem.operator == "conv"
+    stored = ", stored past the caches" * plan.past_caches
+    product = ", a matrix product, for there is one input position" * alone
     return [
         (
             "result",
-            f"{whole.output_shape} by {problem.operator}{', stored past the caches' * plan.past_caches}",
+            f"{whole.output_shape} by {problem.operator}{product}{stored}",
         ),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         (

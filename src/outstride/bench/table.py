@@ -98,7 +98,7 @@ class Row:
     def other_work(self, name: str) -> str | None:
         """Why this contender's time does not compare, or None."""
         case = self.job.case
-        if name != "mnn" or case is None or case.transposed or case.groups > 1:
+        if name != "mnn" or case is None or case.transposed or case.groups == case.in_channels > 1:
             return None
         square = len(set(case.kernel_size)) == 1 and case.kernel_size[0] > 1
         return "Winograd" if square and {*case.stride, *case.dilation} == {1} else None

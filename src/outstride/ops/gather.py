@@ -14,6 +14,7 @@ from outstride.codegen.nest import gather_source
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides
 from outstride.ops.plans import plan_of, three, tile_address
+from outstride.ops.single import Operands, as_product
 from outstride.planner.layout import layout, weight_block_stride
 from outstride.runtime import kernel, scratch
 
@@ -30,6 +31,8 @@ class GatherCall:
         self, operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor,
         stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
     ) -> None:  # fmt: skip
+        given = as_product(Operands(operator, x, w, y, stride, padding, dilation, groups))
+        operator, x, w, y, stride, padding, dilation, groups, self._positions = given
         self.plan = plan = plan_of(operator, x, w, y, stride, padding, dilation, groups, threads)
         problem = plan.problem
         inner, outer, forward = problem.packed_channels, problem.outputs, operator == "conv"
@@ -84,7 +87,9 @@ class GatherCall:
         block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
         if bias is not None:
-            if not bias.is_contiguous():
+            if self._positions > 1:
+                bias = bias.repeat_interleave(self._positions)
+            elif not bias.is_contiguous():
                 bias = bias.contiguous()
             block[_BIAS] = bias.data_ptr()
         if not packed.finite:

@@ -12,6 +12,7 @@ from torch import Tensor
 from outstride.codegen.authorship import authorship
 from outstride.codegen.nest import gather_source
 from outstride.codegen.tiles import tiles_source
+from outstride.ops.single import Operands, as_product
 from outstride.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.planner.problem import Problem
 from outstride.runtime import assembly, decline, functions, machine
@@ -69,7 +70,8 @@ def plan_of(
     padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
 ) -> GatherPlan:  # fmt: skip
     """The plan for these tensors; meta tensors will do."""
-    return plan_for(problem_of(operator, x, w, y, stride, padding, dilation, groups), machine(), threads)
+    given = as_product(Operands(operator, x, w, y, stride, padding, dilation, groups))
+    return plan_for(problem_of(*given[:-1]), machine(), threads)
 
 
 def source_of(plan: GatherPlan) -> str:

@@ -1,0 +1,55 @@
+"""A transposed convolution of one input position is a matrix product, and runs as one.
+
+A generator's first layer unfolds a vector into a small map: every output reads the one position that there
+is, with a weight of its own. Output channel and output position are then one axis, contiguous in weight and
+result alike, and the batch takes the place of the width: a 1x1 convolution with contiguous channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+
+class Operands(NamedTuple):
+    """What is computed: an operator on tensors of which only shapes and strides are looked at."""
+
+    operator: Literal["conv", "conv_transpose"]
+    x: Tensor
+    w: Tensor
+    y: Tensor
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int
+    #: Neighbouring outputs that share a number of the bias.
+    positions: int = 1
+
+
+def as_product(given: Operands) -> Operands:
+    """The same as a matrix product if it is one, else what was given."""
+    x, w, y = given.x, given.w, given.y
+    kernel = w.shape[2:]
+    positions = prod(kernel)
+    whole = y.shape[2:] == kernel and not any(given.padding)
+    alone = given.operator == "conv_transpose" and given.groups == 1 and positions > 1
+    alone = alone and x.shape[2:].numel() == 1
+    if not (alone and whole and x.stride(1) == 1 and w[0].is_contiguous() and y[0].is_contiguous()):
+        return given
+    outputs, ones = y.shape[1] * positions, (1,) * len(kernel)
+    return Operands(
+        "conv",
+        _batch_as_width(x, x.shape[1]),
+        w.as_strided((outputs, w.shape[0], *ones), (1, w.stride(0), *ones)),
+        _batch_as_width(y, outputs),
+        ones, (0,) * len(kernel), ones, 1, positions,
+    )  # fmt: skip
+
+
+def _batch_as_width(tensor: Tensor, channels: int) -> Tensor:
+    """(N, channels, 1, ..., 1) as (1, channels, 1, ..., N)."""
+    batch, pitch, axes = tensor.shape[0], max(2, tensor.stride(0)), tensor.dim() - 2
+    return tensor.as_strided((1, channels, *[1] * (axes - 1), batch), (pitch, 1, *[pitch] * axes))

@@ -35,7 +35,7 @@ from outstride.codegen.tiles import tiles_source
 from outstride.codegen.weights import weights_source
 from outstride.planner.gradient import GradientProblem, plan_gradient
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
-from outstride.planner.recipe import ROW_TILES, TILES, Recipe, Tile
+from outstride.planner.recipe import ROW_TILES, STRAIGHT_TILES, TILES, Recipe, Tile
 from outstride.runtime.compiler import compile_assembly, compile_object
 
 _ROOT = Path(__file__).parents[1]
@@ -46,7 +46,7 @@ _REGISTER = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
 
 def _tiles(isa: str) -> tuple[Tile, ...]:
     registers = INSTRUCTION_SETS[isa].registers
-    return TILES[registers] + ROW_TILES[registers]
+    return TILES[registers] + STRAIGHT_TILES[registers] + ROW_TILES[registers]
 
 
 def _gradient_tiles(isa: str, dtype: str) -> list[Tile]:

@@ -280,7 +280,7 @@ def _candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[Ga
     for cropped in (False, True)[: 1 + (problem.operator == "conv_transpose")]:
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
-            yield from estimates(problem, machine, threads, axes, phase_groups(problem, axes), tile)
+            yield from estimates(problem, machine, threads, axes, phase_groups(tile, axes), tile)
 
 
 #: Layers whose plans take ways that random problems seldom take.
@@ -576,7 +576,7 @@ def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
     for machine in (_MACHINES[0], _MACHINES[-2]):
         axes = problem.axes()
         for tile in tiles_for(problem, machine):
-            for plan in list(estimates(problem, machine, 1, axes, phase_groups(problem, axes), tile))[-1:]:
+            for plan in list(estimates(problem, machine, 1, axes, phase_groups(tile, axes), tile))[-1:]:
                 _assert_law_of_order(plan)
 
 

@@ -52,12 +52,15 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
+    beside = pixels
     if listed:
         lanes_of = _listed_rows
+    elif tile.outputs_together:
+        lanes_of = _pixel_vectors
+    elif along:
+        lanes_of = _row_vectors
     else:
-        lanes_of = {"pixels": _row_vectors, "channels": _row_lanes, "lanes": _pixel_vectors}[tile.dataflow]
-    beside = pixels
-    if tile.dataflow == "channels" and not listed:
+        lanes_of = _row_lanes
         beside = f.variable(f"[{tile.vectors * side_of(tile, lanes) * lanes} x {e.accumulator}]")
     with f.when(f.compare("ne", resume, 0)):
         lanes_of(f, e, tile, lanes, results, pitch, beside, accumulators, write=False)

@@ -118,15 +118,21 @@ def _vectors(
         base, _ = _phase_entry(f, a, f.add(channels.phase, pw))
         tile = f.add(base, f.sub(channels.first, own))
         source = f.at(temp, f.add(f.mul(tile, a["temp_pitch"]), own), e.accumulator)
-        with f.loop(0, box.count[3]) as i:
-            ow = _position(f, a, "w", f.add(box.start[3], i), pw)
-            with f.when(f.compare("ult", ow, a["out_size_w"])):
+        start = _position(f, a, "w", box.start[3], pw)
+        step = a["out_step_w"]
+        low = f.ceil_div(f.maximum(0, f.sub(0, start)), step)
+        high = f.minimum(box.count[3], f.ceil_div(f.maximum(0, f.sub(a["out_size_w"], start)), step))
+        pitch = f.mul(step, a["y_stride_w"])
+        first = f.at(row, f.mul(start, a["y_stride_w"]), e.storage)
+        for whole in (True, False):
+            end = f.select(every, high, low) if whole else f.select(every, low, high)
+            with f.loop(low, end) as i:
                 place = f.at(source, f.mul(f.add(q, i), a["result_pixel"]), e.accumulator)
                 value = _plus(f, f.load(vector, place, e.accumulator_bytes), channels.bias)
-                pixel = f.at(row, f.mul(ow, a["y_stride_w"]), e.storage)
-                with f.when(every):
+                pixel = f.at(first, f.mul(i, pitch), e.storage)
+                if whole:
                     elements.store(f, e, value, pixel, lanes)
-                with f.when(f.negate(every)):
+                else:
                     elements.store_first(f, e, value, pixel, lanes, channels.present)
 
 

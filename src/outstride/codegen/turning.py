@@ -21,7 +21,7 @@ def side_of(tile: Tile, lanes: int) -> int:
 
 def square_functions(tiles: Sequence[Tile], e: Element, lanes: int) -> list[Function]:
     """The functions that these tiles call."""
-    sides = sorted({side_of(tile, lanes) for tile in tiles if tile.dataflow == "channels"})
+    sides = sorted({side_of(tile, lanes) for tile in tiles if tile.by_pixel and not tile.outputs_together})
     return [f for side in sides for f in (_write(side, e, lanes), _read(side, e, lanes))]
 
 

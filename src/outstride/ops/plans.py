@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -88,13 +89,13 @@ def tile_address(plan: GatherPlan) -> int:
     """Every tile that the layer may use at some size is compiled at once: another size compiles nothing."""
     isa, name = plan.machine.instruction_set, _accumulator(plan)
     addresses: dict[str, int] = {}
-    for dataflows in (("pixels", "channels"), ("rows",), ("lanes",)):
-        shapes = [t for t in tiles_for(plan.problem, plan.machine) if t.dataflow in dataflows]
-        if shapes:
-            symbols = [tile.name for tile in shapes]
-            module = f"tiles_{'_'.join(dataflows)}_{name}"
-            source = partial(tiles_source, name, isa, shapes)
-            addresses |= zip(symbols, functions(module, source, isa, symbols, authorship()), strict=True)
+    for _, tiles in groupby(tiles_for(plan.problem, plan.machine), key=lambda tile: tile.dataflow == "rows"):
+        shapes = tuple(tiles)
+        kinds = "_".join(dict.fromkeys(tile.kind for tile in shapes))
+        symbols = [tile.name for tile in shapes]
+        source = partial(tiles_source, name, isa, shapes)
+        found = functions(f"tiles_{kinds}_{name}", source, isa, symbols, authorship())
+        addresses |= zip(symbols, found, strict=True)
     return addresses[plan.tile.name]
 
 

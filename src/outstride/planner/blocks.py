@@ -83,11 +83,16 @@ def strip_of(
     # by side, so each keeps room behind.
     plane = image * box[0] + slack + shared  # the last row has its border to itself
     pitch = plane * planes
-    # Channels an odd number of cache lines apart: no two of them compete for one
-    # set of the first-level cache.
-    pitch = (ceil(pitch / 16) | 1) * 16
-    pixel = ceil(channels / 16) * 16 if pixel_major else 1
+    # Channels an odd number of cache lines apart, and pixels too unless several share a line: no two of them
+    # compete for one set of the first-level cache.
+    pitch = _odd_lines(pitch)
+    pixel = (_odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
+
+
+def _odd_lines(elements: int) -> int:
+    """The least odd number of lines of 16 elements that holds so many."""
+    return (ceil(elements / 16) | 1) * 16
 
 
 def _shared_border(axis: Axis, width: int) -> int:

@@ -23,6 +23,7 @@ STREAM_SHARE = 0.5
 #: lie in vectors of outputs: 126 to 137 cycles were measured around tiles of 16 to 24 vectors.
 TILE_CYCLES = 60.0
 RESULT_MOVE = 4.0
+STRAIGHT_MOVE = 2.0
 #: Moving an element one at a time: a load, a store and an address each.
 SCALAR_MOVE = 1.3
 #: Moving it in vectors: a load and a store a vector, row starts included.
@@ -81,7 +82,8 @@ def task_cycles(
     panel = terms * tile_rows * item_bytes / passes
     if tile.by_pixel and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
-    around = TILE_CYCLES + RESULT_MOVE * tile.rows * tile.vectors * (1 if passes == 1 else 2)
+    move = STRAIGHT_MOVE if tile.outputs_together else RESULT_MOVE
+    around = TILE_CYCLES + move * tile.rows * tile.vectors * (1 if passes == 1 else 2)
     micro = tiles * (terms * each * _kept(axes, tile, blocks, lanes) + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
@@ -89,9 +91,22 @@ def task_cycles(
         micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
     pack = _pack_cycles(problem, axes[2].in_step, tile, blocks, lanes)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
-    wide_out = VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2)
-    out = written * {"width": wide_out, "channel": TRANSPOSED_MOVE, "any": SCALAR_MOVE}[problem.out_unit]
+    out = written * _move_cycles(problem, axes, tile, blocks, lanes)
     return pack + blocks.chunks_per_task * (micro + out)
+
+
+def _move_cycles(
+    problem: Problem, axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int
+) -> float:  # fmt: skip
+    """Cycles in which an element of the results is written."""
+    if problem.out_unit == "any":
+        return SCALAR_MOVE
+    if problem.out_unit == "width":
+        return VECTOR_MOVE * (1 if axes[2].out_step == 1 else 2)
+    if tile.outputs_together:
+        return VECTOR_MOVE
+    # Squares hold as many outputs as a chunk has.
+    return TRANSPOSED_MOVE * lanes / min(lanes, blocks.chunk_outputs)
 
 
 def _kept(axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int) -> float:

@@ -64,7 +64,7 @@ def layout(plan: GatherPlan) -> Layout:
         "tasks": plan.tasks, "skips": _skips(plan),
         "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
-        "result_pixel": plan.tile_rows if tile.dataflow == "lanes" else 1,
+        "result_pixel": plan.tile_rows if tile.outputs_together else 1,
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,

@@ -18,6 +18,7 @@ from outstride.planner.recipe import (
     ROW_TILE_OUTPUTS,
     ROW_TILES,
     STORAGE_BYTES,
+    STRAIGHT_TILES,
     TILES,
     Recipe,
     Tile,
@@ -110,8 +111,8 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     ):
         shapes.append(problem.axes(cropped=True))
     for axes in shapes:
-        groups = phase_groups(problem, axes)
         for tile in tiles_for(problem, machine):
+            groups = phase_groups(tile, axes)
             for plan in estimates(problem, machine, threads, axes, groups, tile):
                 if best is None or plan.predicted_cycles < best.predicted_cycles:
                     best = plan
@@ -119,10 +120,10 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     return best
 
 
-def phase_groups(problem: Problem, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
-    """The phases that share a tile: of depthwise vectors one each, for lanes are neighbouring outputs."""
+def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
+    """The phases that share a tile: one each where the lanes of results are neighbouring outputs."""
     groups = product_groups(axes)
-    return single_phases(groups) if problem.depthwise else groups
+    return single_phases(groups) if tile.outputs_together else groups
 
 
 def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -134,6 +135,8 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     registers = machine.instruction_set.registers
     if problem.depthwise:
         return LANE_TILES[registers]
+    if problem.out_unit == "channel":
+        return tuple(t for t in TILES[registers] if not t.by_pixel) + STRAIGHT_TILES[registers]
     step = problem.stride[1]
     neighbours = problem.dilation[1] == 1 and (problem.operator == "conv_transpose" or step == 1)
     shared = problem.kernel_size[1] > (step if problem.operator == "conv_transpose" else 1)

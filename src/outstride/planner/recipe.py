@@ -28,11 +28,23 @@ class Tile:
     dataflow: Dataflow
     rows: int
     vectors: int
+    #: Of "channels": whether its results are turned, so that pixels lie side by side and no longer outputs.
+    turned: bool = True
+
+    @property
+    def kind(self) -> str:
+        """Its dataflow, or what tells it from the others of its dataflow."""
+        return self.dataflow if self.turned else "straight"
 
     @property
     def name(self) -> str:
         """Its function's name in the generated code."""
-        return f"tile_{self.dataflow}_{self.rows}x{self.vectors}"
+        return f"tile_{self.kind}_{self.rows}x{self.vectors}"
+
+    @property
+    def outputs_together(self) -> bool:
+        """Whether the results of a pixel lie side by side."""
+        return self.dataflow == "lanes" or not self.turned
 
     def outputs(self, lanes: int) -> int:
         """Output channels (times phases) of the tile: rows of packed weights."""
@@ -66,6 +78,15 @@ TILES: dict[int, tuple[Tile, ...]] = {
         Tile("pixels", 6, 2), Tile("pixels", 4, 2), Tile("pixels", 3, 3), Tile("pixels", 1, 6),
         Tile("channels", 6, 2),
     ),
+}  # fmt: skip
+
+#: Those that make vectors of channels, for results that are contiguous along them.
+STRAIGHT_TILES: dict[int, tuple[Tile, ...]] = {
+    32: (
+        Tile("channels", 8, 2, turned=False), Tile("channels", 7, 2, turned=False),
+        Tile("channels", 8, 1, turned=False),
+    ),
+    16: (Tile("channels", 6, 2, turned=False), Tile("channels", 8, 1, turned=False)),
 }  # fmt: skip
 
 #: Of depthwise layers whose tensors are contiguous along the channels, which compile no other.

@@ -21,6 +21,7 @@ from outstride import geometry
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.blocks import Strip
+from outstride.planner.cost import kept_taps, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
 from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.layout import (
@@ -600,6 +601,8 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
         images, planes = plan.blocks.box[:2]
         rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
         rows &= plan.tile.dataflow != "rows"
+        each = term_cycles(plan.tile, machine.instruction_set)
+        rows &= kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]

@@ -85,6 +85,7 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
     taps = Taps.at(f, a, strip)
+    searched = taps.searched(f, a, box)
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
@@ -95,7 +96,9 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
             w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, runs)
+            kernel = _Kernel(
+                block, entry, full_blocks, rest_channels, full_block, resume, taps, searched, runs
+            )
             own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
             for sweep in sweeps:
                 _SWEEPS[sweep](f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
@@ -113,6 +116,7 @@ class _Kernel:
     block_pitch: Operand
     resume: Operand
     taps: Taps
+    searched: Value
     runs: tuple[Value, Value]
 
 
@@ -146,7 +150,7 @@ def _channels_tiles(
         listed = f.at(a["pixel_at"], i, "i32")
         out = f.at(row, f.mul(i, a["result_pixel"]), e.accumulator)
         last = f.sub(f.add(i, a["tile_rows"]), 1)
-        runs = kernel.taps.of_tile(f, a, kernel.block, kernel.group, box, i, last, kernel.runs)
+        runs = kernel.taps.of_tile(f, kernel.searched, kernel.block, kernel.group, box, i, last, kernel.runs)
         _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
 
 
@@ -169,7 +173,7 @@ def _pixels_tiles(
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         out = f.at(row, place, e.accumulator)
         last = f.sub(f.add(q, a["tile_pixels"]), 1)
-        runs = kernel.taps.of_tile(f, a, kernel.block, kernel.group, box, q, last, kernel.runs)
+        runs = kernel.taps.of_tile(f, kernel.searched, kernel.block, kernel.group, box, q, last, kernel.runs)
         _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out, runs)
 
 

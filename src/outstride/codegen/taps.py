@@ -45,14 +45,20 @@ class Taps:
             room = f.at(self.room, f.load_i64(group, GROUP_INDEX["runs_offset"]), I64)
             f.run("search", block, group, room, *box.numbers)
 
+    def searched(self, f: Function, a: dict[str, Value], box: Box) -> Value:
+        """Whether tiles look for runs of their own: the plan says so, and their box reaches the border."""
+        ranges = zip("dh", box.start[1:3], box.count[1:3], strict=True)
+        deep, high = (_inside(f, a, x, start, f.sub(f.add(start, count), 1)) for x, start, count in ranges)
+        return f.both(f.compare("eq", a["skips"], ROW_SKIPS), f.negate(f.both(deep, high)))
+
     def of_tile(
-        self, f: Function, a: dict[str, Value], block: Value, group: Value, box: Box, first: Operand,
+        self, f: Function, searched: Value, block: Value, group: Value, box: Box, first: Operand,
         last: Operand, runs: tuple[Value, Value],
     ) -> tuple[Value, Value]:  # fmt: skip
         """The runs of a tile over the results from `first` to `last`: its own, or those given."""
         found = f.variable(I64, Value("-1", I64))
         f.set(found, Value("-1", I64))
-        with f.when(f.compare("eq", a["skips"], ROW_SKIPS)):
+        with f.when(searched):
             f.run("tile_runs", block, group, self.tile_room, *box.numbers, first, last)
             f.set(found, f.load_i64(self.tile_room, 0))
         count = f.get(found, I64)

@@ -24,6 +24,8 @@ STREAM_SHARE = 0.5
 TILE_CYCLES = 60.0
 RESULT_MOVE = 4.0
 STRAIGHT_MOVE = 2.0
+#: Finding out whether a tile lies at the border: divisions by the pitches of results.
+TILE_SEARCH = 100.0
 #: Moving an element one at a time: a load, a store and an address each.
 SCALAR_MOVE = 1.3
 #: Moving it in vectors: a load and a store a vector, row starts included.
@@ -84,7 +86,8 @@ def task_cycles(
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     move = STRAIGHT_MOVE if tile.outputs_together else RESULT_MOVE
     around = TILE_CYCLES + move * tile.rows * tile.vectors * (1 if passes == 1 else 2)
-    micro = tiles * (terms * each * _kept(axes, tile, blocks, lanes) + sum(row_tiles) * passes * around)
+    share, _ = kept_taps(axes, groups, tile, blocks, lanes, each)
+    micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
@@ -109,12 +112,22 @@ def _move_cycles(
     return TRANSPOSED_MOVE * lanes / min(lanes, blocks.chunk_outputs)
 
 
-def _kept(axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int) -> float:
-    """The share of the taps that are not left out: for a box, or for the rows that a tile lies in."""
+def kept_taps(
+    axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile, blocks: Blocks, lanes: int, each: float
+) -> tuple[float, bool]:
+    """The share of the taps that are not left out, and whether each tile looks for those of its own rows.
+
+    A box leaves out what none of its cells can use, a tile what none of its rows can: where that saves more
+    than looking costs. `each` are the cycles of a term.
+    """
     images, depth, height, width = blocks.box
-    if images == depth == 1 if tile.dataflow == "pixels" else tile.by_pixel and 1 in (images, depth):
-        depth, height = 1, min(height, ceil(tile.pixels(lanes) / (images * width)))
-    return axes[0].kept(depth) * axes[1].kept(height) * axes[2].kept(width)
+    for_box = axes[0].kept(depth) * axes[1].kept(height) * axes[2].kept(width)
+    if tile.dataflow == "rows" or not (images == depth == 1 or (tile.by_pixel and 1 in (images, depth))):
+        return for_box, False
+    rows = min(height, ceil(tile.pixels(lanes) / (images * width)))
+    for_tile = axes[0].kept(1) * axes[1].kept(rows) * axes[2].kept(width)
+    cycles = max(g.taps for g in groups) * blocks.channels_per_pass * each
+    return (for_tile, True) if cycles * (for_box - for_tile) > TILE_SEARCH else (for_box, False)
 
 
 def _pack_cycles(problem: Problem, in_step: int, tile: Tile, blocks: Blocks, lanes: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.planner.blocks import rows_of
+from outstride.planner.cost import kept_taps, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK
 from outstride.planner.plan import GatherPlan
 from outstride.planner.recipe import ACCUMULATOR_BYTES, DATAFLOWS
@@ -146,15 +147,10 @@ NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
-    images, planes = plan.blocks.box[:2]
-    by_list = images == 1 or planes == 1
-    apart = {"channels": by_list, "lanes": by_list, "pixels": images == planes == 1, "rows": False}
-    if apart[plan.tile.dataflow]:
-        for axis in plan.axes[:2]:
-            offsets = [o for g in axis.groups for o in g.offsets]
-            last = (axis.cells - 1) * axis.in_step
-            if axis.cells and offsets and (min(offsets) < 0 or last + max(offsets) >= axis.input_size):
-                return ROW_SKIPS
+    each = term_cycles(plan.tile, plan.machine.instruction_set)
+    _, by_tile = kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
+    if by_tile:
+        return ROW_SKIPS
     return BOX_SKIPS if _box_skips(plan) else NO_SKIPS
 
 

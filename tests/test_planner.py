@@ -34,7 +34,7 @@ from outstride.planner.layout import (
     weight_block_stride,
 )
 from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
-from outstride.planner.plan import GatherPlan, estimates, phase_groups, plan_for, tiles_for
+from outstride.planner.plan import GatherPlan, _ranked, estimates, phase_groups, plan_for, tiles_for
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import DATAFLOWS, Unit
 from outstride.planner.tables import phase_rows, pixel_offsets, residue_planes
@@ -780,6 +780,7 @@ def test_plans_are_frozen_hashable_and_always_the_same(
     problem: Problem, machine: Machine, threads: int
 ) -> None:
     plan = plan_for(problem, machine, threads)
+    _ranked.cache_clear()
     again = plan_for.__wrapped__(replace(problem), replace(machine), threads)
     assert plan == again
     assert plan is not again
@@ -803,6 +804,32 @@ def test_plans_are_frozen_hashable_and_always_the_same(
         for p in _candidates(problem, machine, threads)
         if p.predicted_cycles == plan.predicted_cycles or p.axes == plan.axes
     )
+
+
+@given(st.integers(33, 3000), st.integers(33, 400), st.sampled_from(_MACHINES), st.sampled_from([1, 2]))
+@settings(max_examples=30)
+def test_a_size_between_coarse_ones_is_planned_nearly_as_well(
+    width: int, height: int, machine: Machine, threads: int
+) -> None:
+    """To cost all ways for each new size would take longer than some layers run."""
+    wide = (1, 1, width)
+    problems = [
+        Problem(
+            "conv_transpose", "float32", 1, 1, 128, 64, wide, (1, 1, 2 * width), (1, 1, 4), (1, 1, 2),
+            (0, 0, 1), (1, 1, 1), "width", "width",
+        ),
+        Problem(
+            "conv", "float32", 1, 1, 64, 64, (1, height, height), (1, height, height), (1, 3, 3), (1, 1, 1),
+            (0, 1, 1), (1, 1, 1), "width", "width",
+        ),
+    ]  # fmt: skip
+    for problem in problems:
+        plan = plan_for(problem, machine, threads)
+        best = _ranked(problem, machine, threads)[0].predicted_cycles
+        assert best <= plan.predicted_cycles <= 1.2 * best
+        # Sizes that are coarse themselves, as most in use are, get the best plan.
+        coarse = problem.coarse()
+        assert plan_for(coarse, machine, threads) == _ranked(coarse, machine, threads)[0]
 
 
 @given(st.one_of(problems(), st.sampled_from(list(_SPECIAL.values()))), *_CHOICES[1:], st.data())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from math import ceil, gcd, lcm, prod
+from typing import NamedTuple
 
 from outstride.planner.axes import Axis, Group
 from outstride.planner.machine import CHANNEL_BLOCK, Machine
@@ -34,6 +35,14 @@ class Strip:
         return self.channel_pitch * self.channels
 
 
+class Way(NamedTuple):
+    """How a problem is cut, whatever its size: channels of a pass, and which choice of rows and columns."""
+
+    channels: int
+    rows: int
+    columns: int
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A task's box (images, depth, height, width), channels of a pass, outputs of a chunk and its chunks."""
@@ -44,6 +53,7 @@ class Blocks:
     chunks_per_task: int
     strip: Strip
     nested: bool
+    way: Way
 
     @property
     def pixels(self) -> int:
@@ -134,9 +144,9 @@ def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
 
 def cuts(
     problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
-    lanes: int, threads: int, item_bytes: int,
+    lanes: int, threads: int, item_bytes: int, only: Way | None = None,
 ) -> Iterator[Blocks]:  # fmt: skip
-    """The ways worth costing.
+    """The ways worth costing, or one.
 
     All channels in one pass, or fewer so that a larger box shares the weights; in space whole planes, or
     fewer rows of more planes, so that less of a plane's surroundings is packed again for the next.
@@ -155,10 +165,14 @@ def cuts(
     least_rows = min(shape.rows, max(1, cells[2])) if shape.dataflow == "rows" else 1
     wish = _Wish(cells, tile, least_rows, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
-    channels, passes = problem.channels, 0
+    channels, passes = problem.channels if only is None else only.channels, 0
     while True:
         found = len(tried)
-        for rows, columns in product(_heights(cells), _widths(axes[2], shape)):
+        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes[2], shape))):
+            (row_choice, rows), (column_choice, columns) = choice
+            way = Way(channels, row_choice, column_choice)
+            if only not in (None, way):
+                continue
             packed = problem.packed_channels if problem.depthwise else channels
             box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
@@ -169,10 +183,10 @@ def cuts(
             parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
-            yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested)
+            yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested, way)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
-        if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows":
+        if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows" or only is not None:
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
 

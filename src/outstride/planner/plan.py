@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import chain
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
-from outstride.planner.blocks import Blocks, cuts, pixel_tiles, rows_of
+from outstride.planner.blocks import Blocks, Way, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
@@ -42,6 +43,8 @@ class GatherPlan:
     groups: tuple[Group, ...]
     blocks: Blocks
     predicted_cycles: float
+    #: Whether the cells of a transposed layer are counted from the first output that is kept.
+    cropped: bool = False
 
     @property
     def lanes(self) -> int:
@@ -102,22 +105,48 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
 
 @lru_cache(maxsize=4096)
 def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
-    """The plan with the fewest predicted cycles."""
-    best: GatherPlan | None = None
-    shapes = [problem.axes()]
-    if problem.operator == "conv_transpose" and any(
-        s > 1 and p > 0 and o <= 512
-        for s, p, o in zip(problem.stride, problem.padding, problem.output_size, strict=True)
-    ):
-        shapes.append(problem.axes(cropped=True))
-    for axes in shapes:
+    """The plan with the fewest predicted cycles; between two coarse sizes, of the plans that suit the larger.
+
+    To cost every way to cut a problem takes as long as a small layer runs, and inputs come in new sizes.
+    """
+    coarse = problem.coarse()
+    plans = _ranked(coarse, machine, threads)
+    if coarse is not problem:
+        plans = tuple(chain.from_iterable(_fitted(plan, problem) for plan in plans[:_FITTED]))
+    return min(plans or _ranked(problem, machine, threads), key=lambda plan: plan.predicted_cycles)
+
+
+#: Plans of a coarse size that are fitted to another: the best of two tiles.
+_FITTED = 2
+
+
+@lru_cache(maxsize=1024)
+def _ranked(problem: Problem, machine: Machine, threads: int) -> tuple[GatherPlan, ...]:
+    """The best plan of every tile, the best first."""
+    best: dict[Tile, GatherPlan] = {}
+    for cropped in (False, True) if _may_crop(problem) else (False,):
+        axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
             groups = phase_groups(tile, axes)
             for plan in estimates(problem, machine, threads, axes, groups, tile):
-                if best is None or plan.predicted_cycles < best.predicted_cycles:
-                    best = plan
-    assert best is not None
-    return best
+                if tile not in best or plan.predicted_cycles < best[tile].predicted_cycles:
+                    best[tile] = replace(plan, cropped=cropped)
+    return tuple(sorted(best.values(), key=lambda plan: plan.predicted_cycles))
+
+
+def _may_crop(problem: Problem) -> bool:
+    """Whether cells may be counted from the first output that is kept: small maps lose outputs to padding."""
+    axes = zip(problem.stride, problem.padding, problem.output_size, strict=True)
+    return problem.operator == "conv_transpose" and any(s > 1 and p > 0 and o <= 512 for s, p, o in axes)
+
+
+def _fitted(model: GatherPlan, problem: Problem) -> Iterator[GatherPlan]:
+    """The model's plan for a size up to its own: the same tile, passes and way to cut, if there is such."""
+    axes = problem.axes(cropped=model.cropped)
+    groups = phase_groups(model.tile, axes)
+    way = model.blocks.way
+    for plan in estimates(problem, model.machine, model.threads, axes, groups, model.tile, way):
+        yield replace(plan, cropped=model.cropped)
 
 
 def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
@@ -147,13 +176,13 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
 
 def estimates(
     problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...],
-    tile: Tile,
+    tile: Tile, only: Way | None = None,
 ) -> Iterator[GatherPlan]:  # fmt: skip
-    """The plans of one tile, one for each way to cut the problem."""
+    """The plans of one tile, one for each way to cut the problem, or for one way."""
     item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     recipe = recipe_for(problem, machine, axes)
-    for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item):
+    for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item, only):
         plan = GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, 0.0)
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
         yield replace(plan, predicted_cycles=cycles * _turns(plan))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from typing import Literal
@@ -46,6 +46,21 @@ class Problem:
             return tuple(conv_axis(*a) for a in args)
         return tuple(transposed_axis(*a, cropped=cropped) for a in args)
 
+    def coarse(self) -> Problem:
+        """The problem of a size rounded up, a few for each doubling: it stands for all sizes up to it.
+
+        Cells are rounded: outputs of a convolution, inputs of a transposed one.
+        """
+        forward = self.operator == "conv"
+        more = tuple(_rounded(n) - n for n in (self.output_size if forward else self.input_size))
+        if not any(more):
+            return self
+        steps = tuple(m * s for m, s in zip(more, self.stride, strict=True))
+        for_input, for_output = (steps, more) if forward else (more, steps)
+        return replace(
+            self, input_size=_sum(self.input_size, for_input), output_size=_sum(self.output_size, for_output)
+        )
+
     @cached_property
     def terms(self) -> int:
         """Multiply-adds that the result needs, padding and cropped outputs not counted."""
@@ -67,3 +82,20 @@ class Problem:
         image = self.packed_channels * prod(self.input_size) + self.outputs * prod(self.output_size)
         weight = self.channels * self.outputs * prod(self.kernel_size)
         return STORAGE_BYTES[self.dtype] * self.groups * (self.batch * image + weight)
+
+
+#: Cells up to which a size is taken as it is: there one more may ask for another tile.
+_EXACT = 32
+
+
+def _rounded(cells: int) -> int:
+    """Cells rounded up to one of eight numbers in each doubling."""
+    if cells <= _EXACT:
+        return cells
+    step = 1 << (cells.bit_length() - 4)
+    return -(-cells // step) * step
+
+
+def _sum(size: tuple[int, int, int], more: tuple[int, ...]) -> tuple[int, int, int]:
+    d, h, w = (a + b for a, b in zip(size, more, strict=True))
+    return d, h, w

@@ -38,10 +38,12 @@ def box_scalars(
 def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
     strip = blocks.strip
-    places = [tap_place(axes, tap, strip) for tap in group.offsets]
-    if strip.pixel_pitch > 1:
-        return [p * strip.pixel_pitch + c for p in places for c in range(channels)]
-    return [p + c * strip.channel_pitch for p in places for c in range(channels)]
+    places = [tap_place(axes, tap, strip) for tap in group.offsets] if channels else []
+    # Ranges are an order of magnitude faster than element by element, and every new size pays for this.
+    by_pixel = strip.pixel_pitch > 1
+    step = 1 if by_pixel else strip.channel_pitch
+    starts = [p * strip.pixel_pitch for p in places] if by_pixel else places
+    return [at for start in starts for at in range(start, start + channels * step, step)]
 
 
 def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int:
@@ -87,9 +89,7 @@ def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
     order = [(j, k, i) for j in range(d) for k in range(h) for i in range(n)]
     if d > 1:
         order.sort(key=itemgetter(2))
-    places = [
-        i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] + m
-        for j, k, i in order for m in range(w)
-    ]  # fmt: skip
-    places += [places[-1]] * (-len(places) % rows)
-    return [p * strip.pixel_pitch for p in places]
+    step = strip.pixel_pitch
+    starts = (i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order)
+    places = [at for first in starts for at in range(first * step, (first + w) * step, step)]
+    return places + [places[-1]] * (-len(places) % rows)

@@ -36,11 +36,15 @@ class Strip:
 
 
 class Way(NamedTuple):
-    """How a problem is cut, whatever its size: channels of a pass, and which choice of rows and columns."""
+    """How a problem is cut, whatever its size: channels of a pass, choices of rows and columns, sharing.
+
+    Threads share the boxes, which are as many as keep them busy, or else the outputs of large ones.
+    """
 
     channels: int
     rows: int
     columns: int
+    shared_outputs: bool
 
 
 @dataclass(frozen=True)
@@ -163,16 +167,18 @@ def cuts(
     if shape.dataflow == "pixels":
         gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
     least_rows = min(shape.rows, max(1, cells[2])) if shape.dataflow == "rows" else 1
-    wish = _Wish(cells, tile, least_rows, enough, problem.groups, chunks, gap)
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels if only is None else only.channels, 0
     while True:
         found = len(tried)
-        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes[2], shape))):
-            (row_choice, rows), (column_choice, columns) = choice
-            way = Way(channels, row_choice, column_choice)
+        sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
+        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes[2], shape)), sharing):
+            (row_choice, rows), (column_choice, columns), shared_outputs = choice
+            way = Way(channels, row_choice, column_choice, shared_outputs)
             if only not in (None, way):
                 continue
+            tasks = 1 if shared_outputs else enough
+            wish = _Wish(cells, tile, least_rows, tasks, problem.groups, chunks, gap)
             packed = problem.packed_channels if problem.depthwise else channels
             box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
@@ -180,7 +186,9 @@ def cuts(
                 continue
             tried.add((box, channels))
             boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
-            parts = 1 if boxes >= enough else min(chunks, ceil(enough / max(1, boxes)))
+            # Every part packs the input again: no more of them than there are threads, all of one size.
+            needed = threads if shared_outputs else enough
+            parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
             yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested, way)

@@ -13,6 +13,7 @@ from outstride.errors import ArgumentError
 from outstride.ops.call import Request, check
 from outstride.ops.layout import empty_result
 from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
+from outstride.ops.single import Operands, as_product
 
 _LAYERS = tuple(
     getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
@@ -141,7 +142,8 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     if not w.numel():
         return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
     threads = torch.get_num_threads()
-    detail = plan_of(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups, threads)
+    given = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
+    detail = plan_of(as_product(given), threads)
     return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail)
 
 

@@ -32,10 +32,10 @@ class GatherCall:
         stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
     ) -> None:  # fmt: skip
         given = as_product(Operands(operator, x, w, y, stride, padding, dilation, groups))
-        operator, x, w, y, stride, padding, dilation, groups, self._positions = given
-        self.plan = plan = plan_of(operator, x, w, y, stride, padding, dilation, groups, threads)
+        _, x, w, y, *_, self._positions = given
+        self.plan = plan = plan_of(given, threads)
         problem = plan.problem
-        inner, outer, forward = problem.packed_channels, problem.outputs, operator == "conv"
+        inner, outer, forward = problem.packed_channels, problem.outputs, problem.operator == "conv"
         xs, ys, ws = x.stride(), y.stride(), w.stride()
         made = layout(plan)
         self.workers = min(threads, plan.tasks)

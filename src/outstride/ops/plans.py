@@ -13,7 +13,7 @@ from torch import Tensor
 from outstride.codegen.authorship import authorship
 from outstride.codegen.nest import gather_source
 from outstride.codegen.tiles import tiles_source
-from outstride.ops.single import Operands, as_product
+from outstride.ops.single import Operands
 from outstride.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.planner.problem import Problem
 from outstride.runtime import assembly, decline, functions, machine
@@ -66,12 +66,8 @@ def _channels_of_a_task(channels: int) -> int:
     return max((n for n in range(32, 129, 32) if channels % n == 0), default=channels)
 
 
-def plan_of(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
-) -> GatherPlan:  # fmt: skip
-    """The plan for these tensors; meta tensors will do."""
-    given = as_product(Operands(operator, x, w, y, stride, padding, dilation, groups))
+def plan_of(given: Operands, threads: int) -> GatherPlan:
+    """The plan for these operands; meta tensors will do."""
     return plan_for(problem_of(*given[:-1]), machine(), threads)
 
 

@@ -99,7 +99,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
-        tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine)))[::-1],
+        tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine))),
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class Recipe:
     in_step: int
     out_step: int
     #: The loops over tiles that sizes may ask for.
-    sweeps: tuple[Dataflow, ...] = ("channels", "pixels")
+    sweeps: tuple[Dataflow, ...] = ("pixels", "channels")
 
     @property
     def name(self) -> str:

@@ -273,6 +273,18 @@ class Function:
         self.effect(f"br label %{after}")
         self._start(after)
 
+    def cases(self, number: Operand, count: int) -> Iterator[int]:
+        """`match number:`: what the caller writes for each number from 0 up runs for that number."""
+        labels = [self._label("case") for _ in range(count)]
+        after = self._label("after")
+        table = " ".join(f"i64 {i}, label %{label}" for i, label in enumerate(labels))
+        self.effect(f"switch i64 {self.ref(number)}, label %{after} [ {table} ]")
+        for i, label in enumerate(labels):
+            self._start(label)
+            yield i
+            self.effect(f"br label %{after}")
+        self._start(after)
+
     @contextmanager
     def forever(self) -> Iterator[str]:
         """`while True:`; yields the label that leaves the loop."""

@@ -69,12 +69,11 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
             plane = f.mul(kd, taps_h)
             places = f.at(table, f.mul(plane, columns), "i32")
             weights = f.at(panel, f.mul(f.add(plane, t), columns), e.accumulator)
-            for first in range(tile.rows):
-                for last in range(first, tile.rows):
-                    here = f.both(f.compare("eq", low, first), f.compare("eq", high, last))
-                    with f.when(here):
-                        rows = {r: accumulators[r] for r in range(first, last + 1)}
-                        _columns(f, e, tile, lanes, line, weights, places, columns, rows)
+            for case in f.cases(f.add(f.mul(low, tile.rows), high), tile.rows**2):
+                first, last = divmod(case, tile.rows)
+                rows = {r: accumulators[r] for r in range(first, last + 1)}
+                if rows:
+                    _columns(f, e, tile, lanes, line, weights, places, columns, rows)
     # What a row writes beyond its end is the beginning of the row below, which is written later.
     with f.when(f.compare("sgt", row_pitch, 0)):
         move(write=True)

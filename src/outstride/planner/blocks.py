@@ -85,12 +85,16 @@ class Blocks:
 
 
 def strip_of(
-    axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int
-) -> Strip:
-    """The strip that holds everything the box reads."""
+    axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int,
+    aligned: bool = False,
+) -> Strip:  # fmt: skip
+    """The strip that holds everything the box reads; where rows are `aligned` each begins a line."""
     extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
     shared = _shared_border(axes[2], box[3])
     extent[2] -= shared
+    if aligned:
+        extent[2] = ceil(extent[2] / 16) * 16
+        shared = ceil(shared / 16) * 16
     planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
     image = prod(extent)
     # Vectors run over row ends into what is written later; planes are written side
@@ -161,7 +165,7 @@ def cuts(
     enough = 4 * threads if threads > 1 else 1
     pixel_major = shape.by_pixel and problem.in_unit == "channel"
     room = machine.strip_bytes // item_bytes
-    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room)
+    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, shape.dataflow == "rows")
     tile = shape.pixels(lanes)
     gap = 0
     if shape.dataflow == "pixels":
@@ -223,9 +227,12 @@ class _Strips:
     pixel_major: bool
     slack: int
     room: int
+    aligned: bool
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
-        return strip_of(self.axes, box, channels, pixel_major=self.pixel_major, slack=self.slack)
+        return strip_of(
+            self.axes, box, channels, pixel_major=self.pixel_major, slack=self.slack, aligned=self.aligned
+        )
 
     def fits(self, channels: int, box: tuple[int, ...]) -> bool:
         """Whether about as many elements as `strip` has, without making it, have room."""

@@ -62,7 +62,7 @@ def layout(plan: GatherPlan) -> Layout:
     groups, chunk_weights, runs = _groups(plan)
     rooms = _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
-        "tasks": plan.tasks, "skips": _skips(plan),
+        "tasks": plan.tasks, "threads": plan.threads, "skips": _skips(plan),
         "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
         "result_pixel": plan.tile_rows if tile.outputs_together else 1,

@@ -415,11 +415,14 @@ def _packed(axes: Sequence[Axis], strip: Strip, box: Sequence[range], overrun: i
     sizes = [a.input_size for a in axes]
     lows = [r.start + a.reach[0] for a, r in zip(axes, box[1:], strict=True)]
     depth, height, width = (len(r) + a.reach[1] - a.reach[0] for a, r in zip(axes, box[1:], strict=True))
-    width = ceil(width / overrun) * overrun
+    width += overrun
     planes = residue_planes(tuple(axes))
-    residues = list(zip(planes[::2], planes[1::2], strict=True))
+    residues = [tuple(planes[i : i + 6]) for i in range(0, len(planes), 6)]
     assert len(residues) * step == strip.planes
-    for (plane, (rd, rh)), n, d, h in product(enumerate(residues), box[0], range(depth), range(height)):
+    for (plane, numbers), n, d, h in product(enumerate(residues), box[0], range(depth), range(height)):
+        rd, before_d, behind_d, rh, before_h, behind_h = numbers
+        if not (before_d <= d < depth - behind_d and before_h <= h < height - behind_h):
+            continue
         ud = (lows[0] + d) * axes[0].in_step + rd
         uh = (lows[1] + h) * axes[1].in_step + rh
         image = (n - box[0].start) * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2]

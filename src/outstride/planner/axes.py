@@ -89,6 +89,13 @@ class Axis:
         """The input residues modulo `in_step` that some tap reads: depth and height keep a plane for each."""
         return tuple(sorted({o % self.in_step for g in self.groups for o in g.offsets})) or (0,)
 
+    def unread(self, residue: int) -> tuple[int, int]:
+        """How many of the first and of the last positions that a box reaches no tap of a residue reads."""
+        places = [o // self.in_step for g in self.groups for o in g.offsets if o % self.in_step == residue]
+        if not places:
+            return 0, 0
+        return min(places) - self.reach[0], self.reach[1] - max(places)
+
 
 def conv_axis(
     input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int

@@ -92,7 +92,7 @@ def task_cycles(
     streamed = terms * tile_rows * item_bytes
     if streamed * ceil(problem.outputs / blocks.chunk_outputs) > machine.l2_bytes - machine.strip_bytes:
         micro += STREAM_SHARE * streamed / FAR_BYTES_PER_CYCLE
-    pack = _pack_cycles(problem, axes[2].in_step, tile, blocks, lanes)
+    pack = _pack_cycles(problem, axes, tile, blocks, lanes)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(problem, axes, tile, blocks, lanes)
     return pack + blocks.chunks_per_task * (micro + out)
@@ -130,11 +130,16 @@ def kept_taps(
     return (for_tile, True) if cycles * (for_box - for_tile) > TILE_SEARCH else (for_box, False)
 
 
-def _pack_cycles(problem: Problem, in_step: int, tile: Tile, blocks: Blocks, lanes: int) -> float:
+def _pack_cycles(
+    problem: Problem, axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int
+) -> float:  # fmt: skip
     """Cycles in which the strip is filled with all channels."""
-    strip = blocks.strip
-    rows = prod(strip.extent[:2]) * strip.planes / in_step * blocks.box[0] * problem.packed_channels
+    strip, in_step = blocks.strip, axes[2].in_step
+    rows = float(blocks.box[0] * problem.packed_channels)
+    for axis, extent in zip(axes[:2], strip.extent, strict=False):
+        rows *= sum(extent - sum(axis.unread(r)) for r in axis.residues)
     if problem.in_unit == "width" and in_step <= 4:
-        return rows * (PACK_ROW + PACK_VECTOR * in_step * ceil(strip.extent[2] / lanes))
+        across = ceil(min(strip.extent[2], ceil(axes[2].input_size / in_step)) / lanes)
+        return rows * (PACK_ROW + PACK_VECTOR * in_step * across)
     in_vectors = problem.in_unit == "channel" and tile.by_pixel
     return rows * in_step * strip.extent[2] * (VECTOR_MOVE if in_vectors else SCALAR_MOVE)

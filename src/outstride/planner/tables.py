@@ -60,8 +60,12 @@ def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int
 
 
 def residue_planes(axes: tuple[Axis, ...]) -> list[int]:
-    """The input residues of depth and height of every group of planes, one plane for each width residue."""
-    return [r for rd in axes[0].residues for rh in axes[1].residues for r in (rd, rh)]
+    """Of every group of planes, one for each residue of the width, what its depth and its height are.
+
+    Of each the input's residue, and how many positions no tap reads at the beginning and at the end.
+    """
+    depth, height = ([(r, *a.unread(r)) for r in a.residues] for a in axes[:2])
+    return [number for d in depth for h in height for number in (*d, *h)]
 
 
 def block_lengths(channels: int) -> tuple[int, int]:

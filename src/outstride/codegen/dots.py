@@ -19,7 +19,7 @@ from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
 from outstride.codegen.microkernel import fused, zero_accumulators
-from outstride.codegen.strip import pack_function
+from outstride.codegen.strip import pack_functions
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import DOT_BYTES, INSTRUCTION_SETS
 from outstride.planner.recipe import Recipe
@@ -31,7 +31,7 @@ def dots_source(recipe: Recipe, taps_at_once: int) -> str:
     native = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     lanes = DOT_BYTES // e.accumulator_bytes
     functions = [
-        pack_function(recipe, e, native, DOT_INDEX),
+        *pack_functions(recipe, e, native, DOT_INDEX),
         _line(recipe, e, lanes, taps_at_once),
         _task(e, lanes, taps_at_once),
         take_tasks(DOT_INDEX),

@@ -14,7 +14,7 @@ from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.microkernel import microkernel
-from outstride.codegen.strip import copy_row, pack_function, zeros
+from outstride.codegen.strip import copy_row, pack_functions, zeros
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.codegen.transpose import transpose
 from outstride.planner.machine import INSTRUCTION_SETS
@@ -26,7 +26,7 @@ def gradient_source(recipe: Recipe, tile: Tile) -> str:
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
-        microkernel(tile, e, lanes, listed=True), pack_function(recipe, e, lanes, GRADIENT_INDEX),
+        microkernel(tile, e, lanes, listed=True), *pack_functions(recipe, e, lanes, GRADIENT_INDEX),
         _task(recipe, tile, e, lanes), take_tasks(GRADIENT_INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gradient_{recipe.name}")

@@ -15,7 +15,7 @@ from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.results import write_function
-from outstride.codegen.strip import pack_function
+from outstride.codegen.strip import pack_functions
 from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
@@ -27,7 +27,7 @@ def gather_source(recipe: Recipe) -> str:
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
-        search(), tile_runs(), pack_function(recipe, e, lanes, INDEX),
+        search(), tile_runs(), *pack_functions(recipe, e, lanes, INDEX),
         write_function(recipe, e, lanes, INDEX), _chunk(e, recipe.sweeps), _task(e), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")

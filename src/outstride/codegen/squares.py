@@ -42,13 +42,13 @@ def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Valu
     ):
         start = f.add(f.mul(f.add(block.begin, segment), a["w_stride_c"]), first)
         vectors = []
+        inside = elements.lanes_within(f, 0, f.sub(length, first), lanes)
         for i in range(lanes):
             row = f.add(block.first_row, f.add(r, i))
             present = f.both(f.compare("slt", f.add(r, i), a["width"]), f.compare("slt", row, block.rows))
-            count = f.select(present, f.sub(length, first), 0)
             pointer = f.at(block.source, f.add(f.mul(row, a["w_stride_m"]), start), e.storage)
-            inside = elements.lanes_within(f, 0, count, lanes)
-            vectors.append(elements.load_masked(f, e, pointer, lanes, inside))
+            here = elements.lanes_if(f, present, inside)
+            vectors.append(elements.load_masked(f, e, pointer, lanes, here))
         channel = f.variable(I64, f.i64(f.add(segment, f.div(first, a["kernel"]))))
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))
         room = f.sub(a["width"], r)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from outstride.codegen import elements
 from outstride.codegen.box import BOX, Box
@@ -25,22 +26,34 @@ ROWS_TOGETHER = 16
 CHANNELS_TOGETHER = 4
 
 
-@dataclass(frozen=True)
-class _Row:
+class _Row(NamedTuple):
     """A row of the strip: the input index that it begins with, its length in each plane of the width.
 
     It is written in so many vectors from element `left` on, of which [low, high) lie within the input. Where
-    it is `trimmed` it is the input that begins at `left`, with zeros before it and from `right` on.
+    it is `trimmed` (1, else 0) the input begins at `left`, with zeros before it and from `right` on.
     """
 
     first: Operand
     width: Operand
     left: Operand
     right: Operand
-    trimmed: Value
+    trimmed: Operand
     vectors: Operand
     low: Operand
     high: Operand
+
+    def keep(self, f: Function) -> Value:
+        """A place in memory that holds it, for a function that is called."""
+        numbers = [f.i64(n) for n in self]
+        place = f.variable(f"[{len(numbers)} x i64]")
+        for i, number in enumerate(numbers):
+            f.store(number, f.at(place, i, I64), 8)
+        return place
+
+    @classmethod
+    def at(cls, f: Function, place: Value) -> _Row:
+        """The row that a place in memory holds."""
+        return cls(*(f.load_i64(place, i) for i in range(len(cls._fields))))
 
 
 def _row(f: Function, step: Operand, lanes: int, a: dict[str, Value], box: Box) -> _Row:
@@ -60,58 +73,34 @@ def _row(f: Function, step: Operand, lanes: int, a: dict[str, Value], box: Box) 
     start, taken = f.add(first, f.mul(left, step)), f.mul(step, lanes)
     low = f.minimum(vectors, f.ceil_div(f.maximum(0, f.sub(0, start)), taken))
     high = f.minimum(f.sub(vectors, 1), f.div(f.maximum(0, f.sub(a["in_size_w"], start)), taken))
-    return _Row(first, width, left, right, trimmed, vectors, low, f.maximum(low, high))
+    return _Row(first, width, left, right, f.word(trimmed), vectors, low, f.maximum(low, high))
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Rows one behind the other, in the input and in the strip: where the first lies, and how far apart.
+def pack_functions(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> list[Function]:
+    """The functions that fill a strip, of which others call `pack`."""
+    return [_blank(recipe, e, lanes, index), _copy(recipe, e, lanes, index), _pack(recipe, e, lanes, index)]
 
-    They are of the first of some channels, which where `together` lie side by side in the strip.
+
+def _pack(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings.
+
+    Every residue plane, image and depth has rows of the input, and zeros above and below them. What a row
+    writes beyond its end lies in the next, which is written after it.
     """
-
-    row: _Row
-    source: Value
-    source_pitch: Operand
-    place: Operand
-    place_pitch: Operand
-    channels: Operand
-    together: bool
-
-
-def pack_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
-    """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings."""
     head = [("block", PTR), ("source", PTR), ("strip", PTR)]
-    f = Function("pack", [*head, *BOX, ("channels", I64)], internal=True)
+    f = Function("pack", [*head, *BOX, ("channels", I64)], internal=True, rare=True)
     block, source, strip, *numbers, channels = f.parameters
     a = read_arguments(f, block, index)
     box = Box.of(numbers)
-    if recipe.in_unit == "channel":
-        pixel_major = f.compare("ne", a["pixel_pitch"], 1)
-        with f.when(pixel_major):
-            _planes(f, recipe, e, lanes, a, source, strip, box, channels, together=True)
-        with f.when(f.negate(pixel_major)):
-            _planes(f, recipe, e, lanes, a, source, strip, box, channels, together=False)
-    else:
-        _planes(f, recipe, e, lanes, a, source, strip, box, channels, together=False)
-    return f
-
-
-def _planes(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, strip: Value,
-    box: Box, channels: Operand, *, together: bool,
-) -> None:  # fmt: skip
-    """Every residue plane, image and depth: rows of the input, and zeros above and below them.
-
-    What a row writes beyond its end lies in the next, which is written after it.
-    """
     depth, height = (f.add(n, a[f"reach_{x}"]) for n, x in zip(box.count[1:3], "dh", strict=True))
     step = _step(recipe, a)
-    row = _row(f, step, lanes, a, box)
-    pitch = f.mul(a["in_step_h"], a["x_stride_h"])
-    groups = f.loop(0, 1 if together else channels, CHANNELS_TOGETHER)
-    with groups as c, f.loop(0, a["planes"]) as plane:
-        here = channels if together else f.minimum(CHANNELS_TOGETHER, f.sub(channels, c))
+    row = _row(f, step, lanes, a, box).keep(f)
+    together = f.compare("ne", a["pixel_pitch"], 1)
+    with (
+        f.loop(0, f.select(together, 1, channels), CHANNELS_TOGETHER) as c,
+        f.loop(0, a["planes"]) as plane,
+    ):
+        here = f.select(together, channels, f.minimum(CHANNELS_TOGETHER, f.sub(channels, c)))
         rd, before_d, behind_d, rh, before_h, behind_h = (
             f.load_i64(a["planes_at"], f.add(f.mul(plane, 6), i)) for i in range(6)
         )
@@ -119,20 +108,22 @@ def _planes(
         first_h = f.add(f.mul(f.add(box.start[2], a["low_h"]), a["in_step_h"]), rh)
         last = f.sub(height, behind_h)
         low, high = _within(f, first_h, a["in_step_h"], before_h, last, a["in_size_h"])
-        plane_start = f.mul(f.mul(plane, step), a["plane_pitch"])
-        top = f.mul(first_h, a["x_stride_h"])
+        top = f.add(f.mul(first_h, a["x_stride_h"]), f.mul(c, a["x_stride_c"]))
+        plane_start = f.add(f.mul(f.mul(plane, step), a["plane_pitch"]), f.mul(c, a["channel_pitch"]))
         with f.loop(0, box.count[0]) as n, f.loop(before_d, f.sub(depth, behind_d)) as d:
             ud = f.add(first_d, f.mul(d, a["in_step_d"]))
-            image = f.add(plane_start, f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"])))
             sheet = f.add(f.add(f.mul(n, a["x_stride_n"]), f.mul(ud, a["x_stride_d"])), top)
-            origin = f.at(source, f.add(sheet, f.mul(c, a["x_stride_c"])), e.storage)
-            place = f.add(image, f.mul(c, a["channel_pitch"]))
-            rows = _Rows(row, origin, pitch, place, a["strip_w"], here, together)
+            image = f.add(plane_start, f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"])))
+            rows = f.at(source, sheet, e.storage)
+            target = f.at(strip, f.mul(image, a["pixel_pitch"]), e.accumulator)
             exists = f.compare("ult", ud, a["in_size_d"])
             begin, end = f.select(exists, low, before_h), f.select(exists, high, before_h)
-            _blank(f, e, lanes, a, rows, strip, step, before_h, begin)
-            _copy(f, recipe, e, lanes, a, rows, strip, begin, end)
-            _blank(f, e, lanes, a, rows, strip, step, end, last)
+            with f.when(f.compare("slt", before_h, begin)):
+                f.run("blank", block, row, target, here, before_h, begin)
+            f.run("copy", block, row, rows, target, here, begin, end)
+            with f.when(f.compare("slt", end, last)):
+                f.run("blank", block, row, target, here, end, last)
+    return f
 
 
 def _within(
@@ -154,75 +145,107 @@ def _step(recipe: Recipe, a: dict[str, Value]) -> Operand:
     return recipe.in_step or a["in_step_w"]
 
 
-def _blank(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, strip: Value, step: Operand,
-    begin: Operand, end: Operand,
-) -> None:  # fmt: skip
-    """Rows [begin, end), which lie beyond the input: zeros in every plane of the width."""
-    with f.when(f.compare("slt", begin, end)), f.loop(0, step) as residue:
-        place = f.add(rows.place, f.mul(residue, a["plane_pitch"]))
-        start = f.add(place, f.mul(begin, rows.place_pitch))
-        stop = f.add(f.add(place, f.mul(f.sub(end, 1), rows.place_pitch)), rows.row.width)
-        if rows.together:
-            with f.loop(start, stop) as i:
-                pixel = f.mul(i, a["pixel_pitch"])
-                zeros(f, e, lanes, f.at(strip, pixel, e.accumulator), 0, rows.channels)
+def _blank(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`blank(block, row, target, channels, begin, end)`: zeros in the rows [begin, end) of every plane."""
+    head = [("block", PTR), ("row", PTR), ("target", PTR)]
+    f = Function("blank", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
+    block, kept, target, channels, begin, end = f.parameters
+    a = read_arguments(f, block, index)
+    row = _Row.at(f, kept)
+    rows = f.add(f.mul(f.sub(f.sub(end, begin), 1), a["strip_w"]), row.width)
+    start = f.mul(begin, a["strip_w"])
+    with f.loop(0, _step(recipe, a)) as residue:
+        plane = f.add(start, f.mul(residue, a["plane_pitch"]))
+        if recipe.in_unit == "channel":
+            with f.when(f.compare("ne", a["pixel_pitch"], 1)), f.loop(0, rows) as i:
+                pixel = f.at(target, f.mul(f.add(plane, i), a["pixel_pitch"]), e.accumulator)
+                zeros(f, e, lanes, pixel, 0, channels)
+            channels_apart = f.select(f.compare("ne", a["pixel_pitch"], 1), 0, channels)
         else:
-            with f.loop(0, rows.channels) as c:
-                first = f.add(start, f.mul(c, a["channel_pitch"]))
-                zeros(f, e, lanes, f.at(strip, first, e.accumulator), 0, f.sub(stop, start))
+            channels_apart = channels
+        with f.loop(0, channels_apart) as c:
+            first = f.add(plane, f.mul(c, a["channel_pitch"]))
+            zeros(f, e, lanes, f.at(target, first, e.accumulator), 0, rows)
+    return f
 
 
-def _copy(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, strip: Value,
-    begin: Operand, end: Operand,
+def _copy(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`copy(block, row, source, target, channels, begin, end)`: rows [begin, end) of the input, dealt out."""
+    head = [("block", PTR), ("row", PTR), ("source", PTR), ("target", PTR)]
+    f = Function("copy", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
+    block, kept, source, target, channels, begin, end = f.parameters
+    a = read_arguments(f, block, index)
+    row = _Row.at(f, kept)
+    rows = _Rows(row, source, target, channels, begin, end)
+    if recipe.in_unit == "width" and recipe.in_step:
+        _copy_vectors(f, recipe.in_step, e, lanes, a, rows)
+    elif recipe.in_unit == "channel":
+        together = f.compare("ne", a["pixel_pitch"], 1)
+        with f.when(together):
+            _copy_elements(f, recipe, e, lanes, a, rows, together=True)
+        with f.when(f.negate(together)):
+            _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+    else:
+        _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+    return f
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows [begin, end) of some channels: row 0 of the first one in the input and in the strip."""
+
+    row: _Row
+    source: Value
+    target: Value
+    channels: Operand
+    begin: Operand
+    end: Operand
+
+
+def _copy_elements(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, *, together: bool
 ) -> None:  # fmt: skip
-    """Rows [begin, end) of the input, each residue of the width into its plane."""
-    if not rows.together and recipe.in_unit == "width" and recipe.in_step:
-        _split_vectors(f, recipe, e, lanes, a, rows, strip, begin, end)
-        return
-    step = _step(recipe, a)
+    """Element by element; all channels of each where they lie `together` in the strip."""
+    step, row = _step(recipe, a), rows.row
     with (
-        f.loop(0, 1 if rows.together else rows.channels) as c,
-        f.loop(begin, end) as h,
+        f.loop(0, 1 if together else rows.channels) as c,
+        f.loop(rows.begin, rows.end) as h,
         f.loop(0, step) as residue,
     ):
-        source = f.add(f.mul(c, a["x_stride_c"]), f.mul(h, rows.source_pitch))
-        line = f.at(rows.source, source, e.storage)
-        place = f.add(f.add(rows.place, f.mul(h, rows.place_pitch)), f.mul(residue, a["plane_pitch"]))
-        start = f.add(rows.row.first, residue)
-        with f.loop(0, rows.row.width) as i:
-            u = f.add(start, f.mul(i, step))
+        along = f.mul(h, f.mul(a["in_step_h"], a["x_stride_h"]))
+        line = f.at(rows.source, f.add(f.mul(c, a["x_stride_c"]), along), e.storage)
+        place = f.add(f.mul(h, a["strip_w"]), f.mul(residue, a["plane_pitch"]))
+        with f.loop(0, row.width) as i:
+            u = f.add(f.add(row.first, residue), f.mul(i, step))
             pixel = f.at(line, f.mul(u, a["x_stride_w"]), e.storage)
             inside = f.compare("ult", u, a["in_size_w"])
-            if rows.together:
-                target = f.at(strip, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
+            if together:
+                target = f.at(rows.target, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
                 with f.when(inside):
                     copy_row(f, e, lanes, pixel, target, rows.channels)
                 with f.when(f.negate(inside)):
                     zeros(f, e, lanes, target, 0, rows.channels)
             else:
                 own = f.add(f.mul(c, a["channel_pitch"]), f.add(place, i))
-                target = f.at(strip, own, e.accumulator)
+                target = f.at(rows.target, own, e.accumulator)
                 f.store(elements.zero(e, 1), target, e.accumulator_bytes)
                 with f.when(inside):
                     f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
 
 
-def _split_vectors(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, strip: Value,
-    begin: Operand, end: Operand,
+def _copy_vectors(
+    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows
 ) -> None:  # fmt: skip
     """Contiguous input, its vectors dealt out to `step` planes; lanes beyond the input are masked.
 
     Vectors at the border come first, the last of a row before all others: what it writes beyond its row is
     the beginning of the next. Their masks are made once for all channels.
     """
-    step, row = recipe.in_step, rows.row
+    row = rows.row
     behind = f.sub(row.vectors, row.high)
     some = f.compare("slt", row.low, row.high)
-    with f.loop(begin, end, ROWS_TOGETHER) as first:
-        last = f.minimum(f.add(first, ROWS_TOGETHER), end)
+    with f.loop(rows.begin, rows.end, ROWS_TOGETHER) as first:
+        last = f.minimum(f.add(first, ROWS_TOGETHER), rows.end)
         with f.loop(0, f.add(behind, row.low)) as k:
             from_left = f.sub(f.add(behind, f.sub(row.low, 1)), k)
             number = f.select(f.compare("slt", k, behind), f.sub(f.sub(row.vectors, 1), k), from_left)
@@ -231,41 +254,40 @@ def _split_vectors(
             masks = [
                 elements.lanes_within(f, f.add(u, j * lanes), a["in_size_w"], lanes) for j in range(step)
             ]
-            around = f.both(row.trimmed, f.compare("eq", k, 0))
-            with f.loop(0, rows.channels) as c:
-                source, planes = _channel(f, e, a, rows, strip, c, step)
-                with f.loop(first, last) as h:
-                    along = f.mul(h, rows.place_pitch)
-                    with f.when(around):
-                        for plane in planes:
-                            for start in (along, f.add(along, row.right)):
-                                place = f.at(plane, start, e.accumulator)
-                                f.store(elements.zero(e, lanes), place, e.accumulator_bytes)
-                    _split(f, e, lanes, a, rows, source, planes, h, i, masks)
-        with f.when(some), f.loop(0, rows.channels) as c:
-            source, planes = _channel(f, e, a, rows, strip, c, step)
-            with f.loop(first, last) as h, f.loop(row.low, row.high) as number:
-                i = f.add(row.left, f.mul(number, lanes))
-                _split(f, e, lanes, a, rows, source, planes, h, i, None)
+            around = f.both(f.compare("ne", row.trimmed, 0), f.compare("eq", k, 0))
+            with f.loop(0, rows.channels) as c, f.loop(first, last) as h:
+                with f.when(around):
+                    for plane in _planes(f, step, e, a, rows, c, h):
+                        for start in (0, row.right):
+                            place = f.at(plane, start, e.accumulator)
+                            f.store(elements.zero(e, lanes), place, e.accumulator_bytes)
+                _copy_vector(f, step, e, lanes, a, rows, c, h, i, masks)
+        with (
+            f.when(some),
+            f.loop(0, rows.channels) as c,
+            f.loop(first, last) as h,
+            f.loop(row.low, row.high) as number,
+        ):
+            i = f.add(row.left, f.mul(number, lanes))
+            _copy_vector(f, step, e, lanes, a, rows, c, h, i, None)
 
 
-def _channel(
-    f: Function, e: Element, a: dict[str, Value], rows: _Rows, strip: Value, c: Operand, step: int
-) -> tuple[Value, list[Value]]:
-    """Where the rows of a channel lie in the input, and in each plane of the width."""
-    source = f.at(rows.source, f.mul(c, a["x_stride_c"]), e.storage)
-    place = f.add(rows.place, f.mul(c, a["channel_pitch"]))
-    return source, [f.at(strip, f.add(place, f.mul(a["plane_pitch"], p)), e.accumulator) for p in range(step)]
+def _planes(
+    f: Function, step: int, e: Element, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand
+) -> list[Value]:
+    """Where row h of channel c begins in each plane of the width."""
+    place = f.add(f.mul(c, a["channel_pitch"]), f.mul(h, a["strip_w"]))
+    return [f.at(rows.target, f.add(place, f.mul(a["plane_pitch"], p)), e.accumulator) for p in range(step)]
 
 
-def _split(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, source: Value,
-    planes: list[Value], h: Operand, i: Operand, masks: list[Value] | None,
+def _copy_vector(
+    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand,
+    i: Operand, masks: list[Value] | None,
 ) -> None:  # fmt: skip
-    """The elements from i on that make a vector, in each plane, of row h."""
-    step = len(planes)
+    """The elements from i on that make a vector, in each plane, of row h of channel c."""
+    along = f.mul(h, f.mul(a["in_step_h"], a["x_stride_h"]))
     u = f.add(rows.row.first, f.mul(i, step))
-    pointer = f.at(source, f.add(f.mul(h, rows.source_pitch), u), e.storage)
+    pointer = f.at(rows.source, f.add(f.add(f.mul(c, a["x_stride_c"]), along), u), e.storage)
     parts = [f.at(pointer, j * lanes, e.storage) for j in range(step)]
     # The same row of the next channel begins far away, where no prefetcher of the machine expects it.
     for part in parts:
@@ -275,10 +297,9 @@ def _split(
     else:
         pairs = zip(parts, masks, strict=True)
         loaded = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
-    place = f.add(f.mul(h, rows.place_pitch), i)
-    for residue, plane in enumerate(planes):
+    for residue, plane in enumerate(_planes(f, step, e, a, rows, c, h)):
         value = _deal(f, loaded, lanes, residue)
-        f.store(value, f.at(plane, place, e.accumulator), e.accumulator_bytes)
+        f.store(value, f.at(plane, i, e.accumulator), e.accumulator_bytes)
 
 
 def _deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:

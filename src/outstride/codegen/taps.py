@@ -72,7 +72,7 @@ def tile_runs() -> Function:
     Only tiles within one plane that read across the input's border have runs of their own.
     """
     head = [("block", PTR), ("group", PTR), ("room", PTR)]
-    f = Function("tile_runs", [*head, *BOX, ("first", I64), ("last", I64)], internal=True)
+    f = Function("tile_runs", [*head, *BOX, ("first", I64), ("last", I64)], internal=True, rare=True)
     block, group, room, *numbers, first, last = f.parameters
     a = read_arguments(f, block, INDEX)
     box = Box.of(numbers)
@@ -96,7 +96,7 @@ def tile_runs() -> Function:
 
 def search() -> Function:
     """`search(block, group, room, box)`: the runs of a group that the cells of a box can use."""
-    f = Function("search", [("block", PTR), ("group", PTR), ("room", PTR), *BOX], internal=True)
+    f = Function("search", [("block", PTR), ("group", PTR), ("room", PTR), *BOX], internal=True, rare=True)
     block, group, room, *numbers = f.parameters
     a = read_arguments(f, block, INDEX)
     offsets = f.load(PTR, f.at(group, GROUP_INDEX["tap_offsets_at"], I64), 8)

@@ -71,7 +71,8 @@ class KernelPlan:
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
             "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
-            "box": list(blocks.box), "channels_per_pass": blocks.channels_per_pass,
+            "box": list(blocks.box), "groups_per_task": blocks.groups_per_task,
+            "channels_per_pass": blocks.channels_per_pass,
             "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
             "outputs_per_chunk": blocks.chunk_outputs, "tasks": plan.tasks, "threads": plan.threads,
             "predicted_cycles": round(plan.predicted_cycles),
@@ -168,6 +169,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     lost = 1 - useful_share(plan)
     alone = "Transpose" in whole.layer and problem.operator == "conv"
     stored = ", stored past the caches" * plan.past_caches
+    together = f" of {blocks.groups_per_task} groups" * (blocks.groups_per_task > 1)
     product = ", a matrix product, for there is one input position" * alone
     return [
         (
@@ -180,7 +182,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64",
         ),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
-        ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width) a task"),
+        ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width){together} a task"),
         ("strip", f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels"),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),

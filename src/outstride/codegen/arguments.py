@@ -28,7 +28,7 @@ CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_work
 #: Decided by the plan, the sizes and the strides.
 FIXED = (
     "tasks", "threads", "scratch_bytes", "temp_bytes_offset",
-    "images", "groups", *_each("tasks"), "m_tasks",
+    "images", "groups", "groups_per_task", *_each("tasks"), "m_tasks",
     "batch", "image_block", *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",
     *_each("out_size"), *_each("out_step"), *_each("out_shift"),

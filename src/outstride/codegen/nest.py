@@ -40,14 +40,12 @@ def _task(e: Element) -> Function:
     temp = f.at(strip, a["temp_bytes_offset"], "i8")
     line = f.at(strip, a["line_bytes_offset"], "i8")
     part = f.rem(number, a["m_tasks"])
-    box, group = decode_box(f, a, f.div(number, a["m_tasks"]))
-    place = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(group, a["x_stride_g"]))
+    box, number_of_groups = decode_box(f, a, f.div(number, a["m_tasks"]))
+    first_group = f.mul(number_of_groups, a["groups_per_task"])
+    groups = f.minimum(a["groups_per_task"], f.sub(a["groups"], first_group))
+    place = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(first_group, a["x_stride_g"]))
     source = f.at(a["x_at"], place, e.storage)
-    place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
-    target = f.at(a["y_at"], place, e.storage)
-    weights = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
     absent = f.emit("i1", f"icmp eq ptr {a['bias_at'].name}, null")
-    bias = f.select(absent, Value("null", PTR), f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage))
     Taps.at(f, a, strip).find(f, a, block, box)
     first_chunk = f.mul(part, a["chunks_per_task"])
     last_chunk = f.minimum(f.add(first_chunk, a["chunks_per_task"]), a["chunks"])
@@ -55,17 +53,25 @@ def _task(e: Element) -> Function:
         first = f.mul(number_of_pass, a["channels_per_pass"])
         channels = f.minimum(a["channels_per_pass"], f.sub(a["channels"], first))
         image = f.at(source, f.mul(first, a["x_stride_c"]), e.storage)
-        packed = f.maximum(channels, a["own_channels"])
+        # Groups that share a task have one channel each: they are packed as channels of one.
+        packed = f.maximum(f.maximum(channels, a["own_channels"]), groups)
         f.run("pack", block, image, strip, *box.numbers, packed)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
-        with f.loop(first_chunk, last_chunk) as chunk:
+        with f.loop(0, groups) as g, f.loop(first_chunk, last_chunk) as chunk:
+            group = f.add(first_group, g)
+            own = f.at(strip, f.mul(g, a["channel_pitch"]), e.accumulator)
             results = f.at(temp, f.mul(f.sub(chunk, first_chunk), a["chunk_temp"]), e.accumulator)
-            panel = f.at(weights, f.mul(chunk, a["w_stride_chunk"]), e.accumulator)
+            panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(chunk, a["w_stride_chunk"]))
+            panel_at = f.at(a["w_at"], panel, e.accumulator)
             lane = f.mul(f.mul(chunk, a["chunk_outputs"]), a["x_lane"])
-            f.run("chunk", block, strip, results, panel, *box.numbers, number_of_pass, channels, lane)
+            f.run("chunk", block, strip, own, results, panel_at, *box.numbers, number_of_pass, channels, lane)
             with f.when(last):
                 output = f.mul(chunk, a["chunk_outputs"])
                 count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
+                place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
+                target = f.at(a["y_at"], place, e.storage)
+                own_bias = f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage)
+                bias = f.select(absent, Value("null", PTR), own_bias)
                 f.run("write", block, results, target, line, *box.numbers, output, count, bias)
     return f
 
@@ -73,10 +79,10 @@ def _task(e: Element) -> Function:
 def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     """All phase groups and tiles of one chunk of output channels over the packed channels."""
     box_parameters = [(f"b{i}", I64) for i in range(8)]
-    head = [("block", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR)]
+    head = [("block", PTR), ("scratch", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR)]
     tail = [("pass", I64), ("channels", I64), ("lane", I64)]
     f = Function("chunk", [*head, *box_parameters, *tail], internal=True)
-    block, strip, results, panel, *numbers, number_of_pass, channels, lane = f.parameters
+    block, scratch, strip, results, panel, *numbers, number_of_pass, channels, lane = f.parameters
     a = read_arguments(f, block, INDEX)
     box = Box.of(numbers)
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
@@ -84,7 +90,7 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     full_block = f.select(pixel_major, CHANNEL_BLOCK, f.mul(a["channel_pitch"], CHANNEL_BLOCK))
     resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
-    taps = Taps.at(f, a, strip)
+    taps = Taps.at(f, a, scratch)
     searched = taps.searched(f, a, box)
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)

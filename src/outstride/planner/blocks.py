@@ -49,8 +49,9 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Blocks:
-    """A task's box (images, depth, height, width), channels of a pass, outputs of a chunk and its chunks."""
+    """A task: groups, box (images, depth, height, width), channels of a pass, outputs of a chunk, chunks."""
 
+    groups_per_task: int
     box: tuple[int, int, int, int]
     channels_per_pass: int
     chunk_outputs: int
@@ -63,6 +64,10 @@ class Blocks:
     def pixels(self) -> int:
         """Cells of a full box."""
         return prod(self.box)
+
+    def boxes(self, cells: tuple[int, ...]) -> int:
+        """Boxes that cover the cells."""
+        return prod(ceil(c / b) for c, b in zip(cells, self.box, strict=True))
 
     def result_pitches(self, tile: Tile) -> tuple[int, int, int]:
         """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them.
@@ -189,18 +194,35 @@ def cuts(
             if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
                 continue
             tried.add((box, channels))
-            boxes = problem.groups * prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+            per_group = prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+            boxes = problem.groups * per_group
             # Every part packs the input again: no more of them than there are threads, all of one size.
             needed = threads if shared_outputs else enough
             parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
-            yield Blocks(box, channels, chunk, ceil(chunks / parts), strip, nested, way)
+            together = 1
+            if problem.channels == 1 < problem.groups and parts == 1:
+                together = _groups_together(strip.elements * item_bytes, problem.groups, per_group, needed)
+                strip = strips.strip(box, together) if together > 1 else strip
+            yield Blocks(together, box, channels, chunk, ceil(chunks / parts), strip, nested, way)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
         if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows" or only is not None:
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+#: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
+#: as much to set up as to pack.
+GROUPS_TOGETHER = 4
+GROUPS_BYTES = 32 << 10
+
+
+def _groups_together(strip_bytes: int, groups: int, boxes: int, tasks: int) -> int:
+    """Groups of a task, so that `tasks` are left, all of about one size."""
+    most = min(GROUPS_TOGETHER, GROUPS_BYTES // max(1, strip_bytes), groups * boxes // tasks)
+    return ceil(groups / ceil(groups / most)) if most > 1 else 1
 
 
 def _heights(cells: tuple[int, ...]) -> Iterator[int]:

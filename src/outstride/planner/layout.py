@@ -63,7 +63,8 @@ def layout(plan: GatherPlan) -> Layout:
     rooms = _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
         "tasks": plan.tasks, "threads": plan.threads, "skips": _skips(plan),
-        "groups": p.groups, "m_tasks": ceil(plan.chunks / b.chunks_per_task),
+        "groups": p.groups, "groups_per_task": b.groups_per_task,
+        "m_tasks": ceil(plan.chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
         "result_pixel": plan.tile_rows if tile.outputs_together else 1,
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),

@@ -64,9 +64,13 @@ class GatherPlan:
     @property
     def tasks(self) -> int:
         """Units of work that threads take."""
-        cells = (self.problem.batch, *(a.cells for a in self.axes))
-        boxes = prod(ceil(c / b) for c, b in zip(cells, self.blocks.box, strict=True))
-        return self.problem.groups * boxes * ceil(self.chunks / self.blocks.chunks_per_task)
+        groups = ceil(self.problem.groups / self.blocks.groups_per_task)
+        return groups * self.boxes * ceil(self.chunks / self.blocks.chunks_per_task)
+
+    @property
+    def boxes(self) -> int:
+        """Boxes of a group."""
+        return self.blocks.boxes((self.problem.batch, *(a.cells for a in self.axes)))
 
     @property
     def past_caches(self) -> bool:
@@ -80,7 +84,7 @@ class GatherPlan:
         """Multiply-adds of all register tiles for one channel, lost lanes included."""
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
-        boxes = ceil(self.tasks / ceil(self.chunks / self.blocks.chunks_per_task))
+        boxes = self.problem.groups * self.boxes
         return (
             boxes * self.chunks * terms * self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
         )
@@ -193,4 +197,6 @@ def _turns(plan: GatherPlan) -> float:
     cells = (plan.problem.batch, *(a.cells for a in plan.axes))
     full = plan.problem.groups * prod(c / b for c, b in zip(cells, plan.blocks.box, strict=True))
     full *= plan.chunks / plan.blocks.chunks_per_task
-    return max(full / plan.threads, ceil(plan.tasks / plan.threads) - (plan.tasks - full))
+    # Groups that a task packs together count as tasks of their own.
+    tasks = plan.problem.groups * plan.boxes * ceil(plan.chunks / plan.blocks.chunks_per_task)
+    return max(full / plan.threads, ceil(tasks / plan.threads) - (tasks - full))

@@ -28,6 +28,7 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
     a = read_arguments(f, block, index)
     box = Box.of(numbers)
     together = lanes if recipe.out_unit == "channel" else 1
+    span = _span(f, recipe, e, lanes, a, box, target)
     with f.loop(0, count, together) as o:
         channel = f.add(first_output, o)
         present = f.minimum(f.sub(count, o), together)
@@ -56,9 +57,55 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
                             _vectors(f, e, lanes, a, temp, channels, q, row, box)
                         with f.when(f.negate(by_pixel)):
                             _pixels(f, e, lanes, a, temp, channels, q, row, box)
+                    elif _interleaves(recipe):
+                        _interleaved_row(f, e, lanes, a, sources, q, row, line, span, addend)
                     else:
-                        _row(f, recipe, e, lanes, a, sources, q, row, line, box, addend)
+                        _row(f, recipe, e, lanes, a, sources, q, row, line, span, addend)
     return f
+
+
+def _interleaves(recipe: Recipe) -> bool:
+    """Whether rows of several phases are interleaved in registers, on their way to a contiguous row."""
+    return recipe.out_unit == "width" and recipe.out_step > 1
+
+
+class _Span(NamedTuple):
+    """The rows of a box in the output: where cell 0 would begin, and the elements [low, high) that exist.
+
+    Of the vectors of cells only the first and the last reach beyond: the masks `first` and `last` are what
+    exists of their elements, by phases times lanes. `long` rows are stored past the caches.
+    """
+
+    cells: Operand
+    start: Operand
+    low: Operand
+    high: Operand
+    first: list[Value]
+    last: list[Value]
+    long: Value
+
+
+def _span(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], box: Box, target: Value
+) -> _Span:  # fmt: skip
+    step = recipe.out_step or a["out_step_w"]
+    cells = box.count[3]
+    start = f.add(f.mul(box.start[3], step), a["out_shift_w"])
+    low = f.maximum(0, f.sub(0, start))
+    high = f.minimum(f.mul(cells, step), f.sub(a["out_size_w"], start))
+    first: list[Value] = []
+    last: list[Value] = []
+    if _interleaves(recipe):
+        begin = f.mul(f.mul(f.sub(f.ceil_div(cells, lanes), 1), lanes), step)
+        size = f.sub(high, low)
+        for masks, place in ((first, 0), (last, begin)):
+            for j in range(recipe.out_step):
+                at = f.sub(f.add(place, j * lanes), low)
+                masks.append(elements.lanes_within(f, at, size, lanes))
+    # Elements at odd addresses never fill an aligned vector.
+    exact = f.compare("eq", f.bytes_to_multiple(target, e.storage_bytes), 0)
+    long = f.both(exact, f.compare("sge", f.sub(high, low), a["past_caches"]))
+    return _Span(cells, start, low, high, first, last, long)
 
 
 def _phase_rows(
@@ -174,45 +221,68 @@ def _pixels(
 
 def _row(
     f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], sources: PhaseRows, q: Operand,
-    row: Value, line: Value, box: Box, bias: Value,
+    row: Value, line: Value, span: _Span, bias: Value,
 ) -> None:  # fmt: skip
-    """One output row: gather its phases into `line`, then write the part that exists."""
-    cells = box.count[3]
-
-    def phase_row(pw: Operand) -> Value:
-        return f.at(sources(pw), q, e.accumulator)
-
-    if recipe.out_step == 1:
-        start = f.mul(box.start[3], a["y_stride_w"])
-        _write(f, recipe, e, lanes, a, phase_row(0), f.at(row, start, e.storage), cells, bias)
-        return
-    step = recipe.out_step or a["out_step_w"]
-    if recipe.out_step:
-        interleave(f, e, lanes, [phase_row(i) for i in range(recipe.out_step)], line, cells)
-    else:
+    """One output row: gather its phases into `line`, if there are several; write the part that exists."""
+    source = f.at(sources(0), q, e.accumulator)
+    if recipe.out_step != 1:
+        step = recipe.out_step or a["out_step_w"]
         with f.loop(0, step) as pw:
-            source = phase_row(pw)
-            with f.loop(0, cells) as i:
-                item = f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes)
+            phase = f.at(sources(pw), q, e.accumulator)
+            with f.loop(0, span.cells) as i:
+                item = f.load(e.accumulator, f.at(phase, i, e.accumulator), e.accumulator_bytes)
                 f.store(item, f.at(line, f.add(f.mul(i, step), pw), e.accumulator), e.accumulator_bytes)
-    start = f.add(f.mul(box.start[3], step), a["out_shift_w"])
-    low = f.maximum(0, f.sub(0, start))
-    high = f.minimum(f.mul(cells, step), f.sub(a["out_size_w"], start))
-    target = f.at(row, f.mul(f.add(start, low), a["y_stride_w"]), e.storage)
-    _write(f, recipe, e, lanes, a, f.at(line, low, e.accumulator), target, f.sub(high, low), bias)
+        source = f.at(line, span.low, e.accumulator)
+    target = f.at(row, f.mul(f.add(span.start, span.low), a["y_stride_w"]), e.storage)
+    _write(f, recipe, e, lanes, a, source, target, span, bias)
 
 
-def interleave(
-    f: Function, e: Element, lanes: int, sources: list[Value], line: Value, cells: Operand
-) -> None:
-    """line[i * step + p] = sources[p][i], a vector of every phase at a time."""
-    step = len(sources)
+def _interleaved_row(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], sources: PhaseRows, q: Operand, row: Value,
+    line: Value, span: _Span, bias: Value,
+) -> None:  # fmt: skip
+    """One output row: a vector of every phase at a time, interleaved and stored where it belongs.
+
+    A long row is made in `line` and stored past the caches from there.
+    """
+    step = len(span.first)
     vector = vector_type(lanes, e.accumulator)
-    with f.loop(0, cells, lanes) as i:
-        parts = [f.load(vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
-        out = [_merge(f, parts, lanes, j) for j in range(step)]
-        for j, v in enumerate(out):
-            f.store(v, f.at(line, f.add(f.mul(i, step), j * lanes), e.accumulator), e.accumulator_bytes)
+    spread = elements.broadcast(f, bias, lanes)
+    target = f.at(row, span.start, e.storage)
+    room = f.select(span.long, line, target)
+    low = f.select(span.long, 0, span.low)
+    high = f.select(span.long, f.mul(span.cells, step), span.high)
+    phases = [f.at(sources(pw), q, e.accumulator) for pw in range(step)]
+    with f.loop(0, span.cells, lanes) as i:
+        parts = [f.load(vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
+        begin = f.mul(i, step)
+        values = [_plus(f, _merge(f, parts, lanes, j), spread) for j in range(step)]
+        places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
+        end = f.add(begin, lanes * step)
+        # The room for a row has space behind, the output has not.
+        whole = f.both(f.compare("sge", begin, low), f.compare("sle", end, high))
+        whole = f.emit("i1", f"or i1 {whole.name}, {span.long.name}")
+        with f.when(whole):
+            for value, place in zip(values, places, strict=True):
+                # The same row of the next output is the next but far away: see pack.
+                f.prefetch(f.at(place, a["y_stride_m"], e.storage), write=True)
+                elements.store(f, e, value, place, lanes)
+        with f.when(f.negate(whole)):
+            at_first = f.compare("eq", i, 0)
+            for j, (value, place) in enumerate(zip(values, places, strict=True)):
+                kind = span.first[j].type
+                choice = f"{kind} {span.first[j].name}, {kind} {span.last[j].name}"
+                inside = f.emit(kind, f"select i1 {at_first.name}, {choice}")
+                elements.store_masked(f, e, value, place, lanes, inside)
+    with f.when(span.long):
+        made, there = (f.at(base, span.low, e.storage) for base in (line, target))
+        count = f.sub(span.high, span.low)
+
+        def value_at(i: Operand) -> Value:
+            return elements.load(f, e, f.at(made, i, e.storage), lanes)
+
+        end = _write_past_caches(f, e, lanes, value_at, there, count)
+        _write_rest(f, e, lanes, value_at, there, end, count)
 
 
 def _merge(f: Function, parts: list[Value], lanes: int, j: int) -> Value:
@@ -227,50 +297,59 @@ def _merge(f: Function, parts: list[Value], lanes: int, j: int) -> Value:
 
 def _write(
     f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value,
-    count: Operand, bias: Value,
+    span: _Span, bias: Value,
 ) -> None:  # fmt: skip
-    """target[i] = round(source[i] + bias) for i < count."""
+    """target[i] = round(source[i] + bias) for every i of the row that exists."""
+    count = f.sub(span.high, span.low)
     if recipe.out_unit != "width":
         with f.loop(0, count) as i:
             value = _plus(f, f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)
             elements.store(f, e, value, f.at(target, f.mul(i, a["y_stride_w"]), e.storage), 1)
         return
     spread = elements.broadcast(f, bias, lanes)
+
+    def value_at(i: Operand) -> Value:
+        return _sum(f, e, lanes, source, i, spread)
+
     done = f.variable(I64, Value("0", I64))
     f.set(done, Value("0", I64))
-    _write_past_caches(f, e, lanes, a, source, target, count, spread, done)
+    with f.when(span.long):
+        f.set(done, f.i64(_write_past_caches(f, e, lanes, value_at, target, count)))
     begin = f.get(done, I64)
     whole = f.add(begin, f.mul(f.div(f.maximum(0, f.sub(count, begin)), lanes), lanes))
     with f.loop(begin, whole, lanes) as i:
         # The same row of the next output is the next but far away: see pack.
         f.prefetch(f.at(target, f.add(a["y_stride_m"], i), e.storage), write=True)
-        elements.store(f, e, _sum(f, e, lanes, source, i, spread), f.at(target, i, e.storage), lanes)
-    with f.when(f.compare("slt", whole, count)):
-        value = _sum(f, e, lanes, source, whole, spread)
-        elements.store_first(f, e, value, f.at(target, whole, e.storage), lanes, f.sub(count, whole))
+        elements.store(f, e, value_at(i), f.at(target, i, e.storage), lanes)
+    _write_rest(f, e, lanes, value_at, target, whole, count)
+
+
+ValueAt: TypeAlias = Callable[[Operand], Value]
+
+
+def _write_rest(
+    f: Function, e: Element, lanes: int, value_at: ValueAt, target: Value, begin: Operand, count: Operand
+) -> None:  # fmt: skip
+    """The last elements of a row, fewer than a vector."""
+    with f.when(f.compare("slt", begin, count)):
+        place = f.at(target, begin, e.storage)
+        elements.store_first(f, e, value_at(begin), place, lanes, f.sub(count, begin))
 
 
 def _write_past_caches(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], source: Value, target: Value, count: Operand,
-    bias: Value, done: Value,
-) -> None:  # fmt: skip
-    """All of a long row but its last few elements, where the output is larger than the caches.
+    f: Function, e: Element, lanes: int, value_at: ValueAt, target: Value, count: Operand
+) -> Operand:  # fmt: skip
+    """A long row of an output that is larger than the caches, but its last few elements: where they begin.
 
     An ordinary store would first read from memory what it overwrites. Such stores take aligned vectors only.
     """
-    to_aligned = f.bytes_to_multiple(target, lanes * e.storage_bytes)
-    head = f.div(to_aligned, e.storage_bytes)
-    exact = f.compare("eq", f.mul(head, e.storage_bytes), to_aligned)
-    long = f.compare("sge", count, a["past_caches"])
-    with f.when(f.both(exact, long)):
-        with f.when(f.compare("sgt", head, 0)):  # a mask without lanes is the slowest of all
-            value = _sum(f, e, lanes, source, 0, bias)
-            elements.store_first(f, e, value, target, lanes, head)
-        end = f.add(head, f.mul(f.div(f.sub(count, head), lanes), lanes))
-        with f.loop(head, end, lanes) as i:
-            value = _sum(f, e, lanes, source, i, bias)
-            elements.store_past_caches(f, e, value, f.at(target, i, e.storage), lanes)
-        f.set(done, f.i64(end))
+    head = f.div(f.bytes_to_multiple(target, lanes * e.storage_bytes), e.storage_bytes)
+    with f.when(f.compare("sgt", head, 0)):  # a mask without lanes is the slowest of all
+        elements.store_first(f, e, value_at(0), target, lanes, head)
+    end = f.add(head, f.mul(f.div(f.sub(count, head), lanes), lanes))
+    with f.loop(head, end, lanes) as i:
+        elements.store_past_caches(f, e, value_at(i), f.at(target, i, e.storage), lanes)
+    return end
 
 
 def _sum(f: Function, e: Element, lanes: int, source: Value, i: Operand, bias: Value) -> Value:

@@ -224,8 +224,9 @@ def _row(
     row: Value, line: Value, span: _Span, bias: Value,
 ) -> None:  # fmt: skip
     """One output row: gather its phases into `line`, if there are several; write the part that exists."""
-    source = f.at(sources(0), q, e.accumulator)
-    if recipe.out_step != 1:
+    if recipe.out_step == 1:
+        source = f.at(sources(0), q, e.accumulator)
+    else:
         step = recipe.out_step or a["out_step_w"]
         with f.loop(0, step) as pw:
             phase = f.at(sources(pw), q, e.accumulator)

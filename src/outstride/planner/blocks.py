@@ -314,15 +314,19 @@ def _box(
 
 def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
     """The height of a box, at most `most` and not much less, that covers `limit` rows in the fewest tiles."""
+    tile, together, gap = wish.tile, wish.least_rows, wish.gap
+    across, pitch = -(-width // tile), width + gap
 
     def tiles(rows: int) -> int:
-        if wish.least_rows > 1:
-            return ceil(rows / wish.least_rows) * ceil(width / wish.tile)
-        return ceil((rows * (width + wish.gap) - wish.gap) / wish.tile) if rows else 0
+        if together > 1:
+            return -(-rows // together) * across
+        return -((gap - rows * pitch) // tile) if rows else 0
+
+    def total(rows: int) -> int:
+        return limit // rows * tiles(rows) + tiles(limit % rows)
 
     even = ceil(limit / ceil(limit / most))
     choices = range(most, max(1, most * 2 // 3) - 1, -1)
-    best = min(choices[:64], key=lambda n: limit // n * tiles(n) + tiles(limit % n))
-    total = limit // best * tiles(best) + tiles(limit % best)
+    best = min(choices[:64], key=total)
     # Boxes of one size share the work best; uneven ones must be worth it.
-    return best if total < 0.985 * (limit // even * tiles(even) + tiles(limit % even)) else even
+    return best if total(best) < 0.985 * total(even) else even

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from math import ceil, prod
@@ -116,12 +116,14 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     coarse = problem.coarse()
     plans = _ranked(coarse, machine, threads)
     if coarse is not problem:
-        plans = tuple(chain.from_iterable(_fitted(plan, problem) for plan in plans[:_FITTED]))
+        close = plans[0].predicted_cycles * _CLOSE
+        models = [plan for plan in plans[:2] if plan.predicted_cycles <= close]
+        plans = tuple(chain.from_iterable(_fitted(plan, problem) for plan in models))
     return min(plans or _ranked(problem, machine, threads), key=lambda plan: plan.predicted_cycles)
 
 
-#: Plans of a coarse size that are fitted to another: the best of two tiles.
-_FITTED = 2
+#: The second best plan of a coarse size is fitted to another, too, if it is so near: they may change places.
+_CLOSE = 1.1
 
 
 @lru_cache(maxsize=1024)
@@ -132,9 +134,9 @@ def _ranked(problem: Problem, machine: Machine, threads: int) -> tuple[GatherPla
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
             groups = phase_groups(tile, axes)
-            for plan in estimates(problem, machine, threads, axes, groups, tile):
+            for plan in estimates(problem, machine, threads, axes, groups, tile, cropped=cropped):
                 if tile not in best or plan.predicted_cycles < best[tile].predicted_cycles:
-                    best[tile] = replace(plan, cropped=cropped)
+                    best[tile] = plan
     return tuple(sorted(best.values(), key=lambda plan: plan.predicted_cycles))
 
 
@@ -148,15 +150,21 @@ def _fitted(model: GatherPlan, problem: Problem) -> Iterator[GatherPlan]:
     """The model's plan for a size up to its own: the same tile, passes and way to cut, if there is such."""
     axes = problem.axes(cropped=model.cropped)
     groups = phase_groups(model.tile, axes)
-    way = model.blocks.way
-    for plan in estimates(problem, model.machine, model.threads, axes, groups, model.tile, way):
-        yield replace(plan, cropped=model.cropped)
+    way, cropped = model.blocks.way, model.cropped
+    yield from estimates(
+        problem, model.machine, model.threads, axes, groups, model.tile, way, cropped=cropped
+    )
 
 
 def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
     """The phases that share a tile: one each where the lanes of results are neighbouring outputs."""
+    return _phase_groups(axes, single=tile.outputs_together)
+
+
+@lru_cache(maxsize=64)
+def _phase_groups(axes: tuple[Axis, ...], *, single: bool) -> tuple[Group, ...]:
     groups = product_groups(axes)
-    return single_phases(groups) if tile.outputs_together else groups
+    return single_phases(groups) if single else groups
 
 
 def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -180,23 +188,28 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
 
 def estimates(
     problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...],
-    tile: Tile, only: Way | None = None,
+    tile: Tile, only: Way | None = None, *, cropped: bool = False,
 ) -> Iterator[GatherPlan]:  # fmt: skip
     """The plans of one tile, one for each way to cut the problem, or for one way."""
     item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     recipe = recipe_for(problem, machine, axes)
     for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item, only):
-        plan = GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, 0.0)
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
-        yield replace(plan, predicted_cycles=cycles * _turns(plan))
+        cycles *= _turns(problem, axes, blocks, threads)
+        yield GatherPlan(
+            problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped
+        )  # fmt: skip
 
 
-def _turns(plan: GatherPlan) -> float:
-    """Full tasks that the busiest thread computes one after the other; those at the border are smaller."""
-    cells = (plan.problem.batch, *(a.cells for a in plan.axes))
-    full = plan.problem.groups * prod(c / b for c, b in zip(cells, plan.blocks.box, strict=True))
-    full *= plan.chunks / plan.blocks.chunks_per_task
-    # Groups that a task packs together count as tasks of their own.
-    tasks = plan.problem.groups * plan.boxes * ceil(plan.chunks / plan.blocks.chunks_per_task)
-    return max(full / plan.threads, ceil(tasks / plan.threads) - (tasks - full))
+def _turns(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, threads: int) -> float:
+    """Full tasks that the busiest thread computes one after the other; those at the border are smaller.
+
+    Groups that a task packs together count as tasks of their own.
+    """
+    cells = (problem.batch, *(a.cells for a in axes))
+    chunks = ceil(problem.outputs / blocks.chunk_outputs)
+    full = problem.groups * prod(c / b for c, b in zip(cells, blocks.box, strict=True))
+    full *= chunks / blocks.chunks_per_task
+    tasks = problem.groups * blocks.boxes(cells) * ceil(chunks / blocks.chunks_per_task)
+    return max(full / threads, ceil(tasks / threads) - (tasks - full))

@@ -170,7 +170,8 @@ def cuts(
     enough = 4 * threads if threads > 1 else 1
     pixel_major = shape.by_pixel and problem.in_unit == "channel"
     room = machine.strip_bytes // item_bytes
-    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, shape.dataflow == "rows")
+    aligned = shape.dataflow == "rows" and problem.channels == 1
+    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, aligned)
     tile = shape.pixels(lanes)
     gap = 0
     if shape.dataflow == "pixels":

@@ -122,12 +122,6 @@ def lanes_within(f: Function, start: Operand, size: Operand, lanes: int) -> Valu
     return f.emit(vector_type(lanes, "i1"), f"bitcast i{lanes} {short.name} to {vector_type(lanes, 'i1')}")
 
 
-def lanes_if(f: Function, condition: Value, lanes: Value) -> Value:
-    """The lanes of a mask if a condition holds, otherwise none."""
-    kind = lanes.type
-    return f.emit(kind, f"select i1 {condition.name}, {kind} {lanes.name}, {kind} zeroinitializer")
-
-
 def mask(lanes: list[int]) -> str:
     """The constant of a shuffle; -1 is a lane that nobody reads."""
     words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)

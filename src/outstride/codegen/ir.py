@@ -165,7 +165,7 @@ class Function:
         return self.emit("i1", f"icmp {predicate} i64 {self.ref(a)}, {self.ref(b)}")
 
     def select(self, condition: Value, a: Operand, b: Operand) -> Value:
-        """A if condition else b (i64 or pointers)."""
+        """A if condition else b (of one type; integers are i64)."""
         type_ = a.type if isinstance(a, Value) else I64
         return self.emit(type_, f"select i1 {condition.name}, {type_} {self.ref(a)}, {type_} {self.ref(b)}")
 

@@ -251,8 +251,6 @@ def _interleaved_row(
     spread = elements.broadcast(f, bias, lanes)
     target = f.at(row, span.start, e.storage)
     room = f.select(span.long, line, target)
-    low = f.select(span.long, 0, span.low)
-    high = f.select(span.long, f.mul(span.cells, step), span.high)
     phases = [f.at(sources(pw), q, e.accumulator) for pw in range(step)]
     with f.loop(0, span.cells, lanes) as i:
         parts = [f.load(vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
@@ -261,7 +259,7 @@ def _interleaved_row(
         places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
         end = f.add(begin, lanes * step)
         # The room for a row has space behind, the output has not.
-        whole = f.both(f.compare("sge", begin, low), f.compare("sle", end, high))
+        whole = f.both(f.compare("sge", begin, span.low), f.compare("sle", end, span.high))
         whole = f.emit("i1", f"or i1 {whole.name}, {span.long.name}")
         with f.when(whole):
             for value, place in zip(values, places, strict=True):
@@ -271,9 +269,7 @@ def _interleaved_row(
         with f.when(f.negate(whole)):
             at_first = f.compare("eq", i, 0)
             for j, (value, place) in enumerate(zip(values, places, strict=True)):
-                kind = span.first[j].type
-                choice = f"{kind} {span.first[j].name}, {kind} {span.last[j].name}"
-                inside = f.emit(kind, f"select i1 {at_first.name}, {choice}")
+                inside = f.select(at_first, span.first[j], span.last[j])
                 elements.store_masked(f, e, value, place, lanes, inside)
     with f.when(span.long):
         made, there = (f.at(base, span.low, e.storage) for base in (line, target))

@@ -47,7 +47,7 @@ def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Valu
             row = f.add(block.first_row, f.add(r, i))
             present = f.both(f.compare("slt", f.add(r, i), a["width"]), f.compare("slt", row, block.rows))
             pointer = f.at(block.source, f.add(f.mul(row, a["w_stride_m"]), start), e.storage)
-            here = elements.lanes_if(f, present, inside)
+            here = f.select(present, inside, Value("zeroinitializer", inside.type))
             vectors.append(elements.load_masked(f, e, pointer, lanes, here))
         channel = f.variable(I64, f.i64(f.add(segment, f.div(first, a["kernel"]))))
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))

@@ -65,10 +65,6 @@ class Blocks:
         """Cells of a full box."""
         return prod(self.box)
 
-    def boxes(self, cells: tuple[int, ...]) -> int:
-        """Boxes that cover the cells."""
-        return prod(ceil(c / b) for c, b in zip(cells, self.box, strict=True))
-
     def result_pitches(self, tile: Tile) -> tuple[int, int, int]:
         """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them.
 
@@ -87,6 +83,11 @@ class Blocks:
         n, d, h, w = self.box
         s = self.strip
         return (n - 1) * s.image_pitch + ((d - 1) * s.extent[1] + h - 1) * s.extent[2] + w
+
+
+def boxes_over(cells: tuple[int, ...], box: tuple[int, ...]) -> int:
+    """Boxes that cover the cells."""
+    return prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
 
 
 def strip_of(
@@ -195,7 +196,7 @@ def cuts(
             if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
                 continue
             tried.add((box, channels))
-            per_group = prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+            per_group = boxes_over(cells, box)
             boxes = problem.groups * per_group
             # Every part packs the input again: no more of them than there are threads, all of one size.
             needed = threads if shared_outputs else enough

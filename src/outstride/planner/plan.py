@@ -9,7 +9,7 @@ from itertools import chain
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
-from outstride.planner.blocks import Blocks, Way, cuts, pixel_tiles, rows_of
+from outstride.planner.blocks import Blocks, Way, boxes_over, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
@@ -70,7 +70,7 @@ class GatherPlan:
     @property
     def boxes(self) -> int:
         """Boxes of a group."""
-        return self.blocks.boxes((self.problem.batch, *(a.cells for a in self.axes)))
+        return boxes_over((self.problem.batch, *(a.cells for a in self.axes)), self.blocks.box)
 
     @property
     def past_caches(self) -> bool:
@@ -211,5 +211,5 @@ def _turns(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, threads: in
     chunks = ceil(problem.outputs / blocks.chunk_outputs)
     full = problem.groups * prod(c / b for c, b in zip(cells, blocks.box, strict=True))
     full *= chunks / blocks.chunks_per_task
-    tasks = problem.groups * blocks.boxes(cells) * ceil(chunks / blocks.chunks_per_task)
+    tasks = problem.groups * boxes_over(cells, blocks.box) * ceil(chunks / blocks.chunks_per_task)
     return max(full / threads, ceil(tasks / threads) - (tasks - full))

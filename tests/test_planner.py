@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from outstride import geometry
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
+from outstride.planner.bands import band_tiles
 from outstride.planner.blocks import Strip
 from outstride.planner.cost import kept_taps, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
@@ -485,6 +486,9 @@ def _read(problem: Problem, output: Sequence[int], kernel: Sequence[int]) -> tup
 
 def _assert_law_of_order(plan: GatherPlan) -> None:
     """Every output sums channels block by block, of a block tap by tap, of a tap channel by channel."""
+    if plan.tile.dataflow == "in_place":
+        _assert_window(plan)
+        return
     p, blocks, strip = plan.problem, plan.blocks, plan.blocks.strip
     made = layout(plan)
     inputs = p.batch * prod(p.input_size)
@@ -534,6 +538,23 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
                         assert sum(u is not None for u in reads) == _term_count(p, output), (
                             "a term is missing"
                         )
+
+
+def _assert_window(plan: GatherPlan) -> None:
+    """Every row of a tile meets its taps along the height in their order, each at the input row it reads."""
+    assert plan.problem.channels == 1
+    window, axis = plan.recipe.window, plan.axes[1]
+    assert window is not None
+    (group,) = axis.groups
+    assert group.kernel == (tuple(range(window.taps)),)
+    rows = window.rows(plan.tile.rows)
+    assert len({at for at, _ in rows}) == len(rows), "an input row is read twice"
+    for r in range(plan.tile.rows):
+        met = [(k, at) for at, reached in rows for row, k in reached if row == r]
+        origin = group.offsets[0]
+        assert met == [(k, r * axis.in_step + o - origin) for k, o in enumerate(group.offsets)]
+    covered = sum(tile.vectors for tile in band_tiles(plan.blocks, plan.lanes))
+    assert covered == ceil(plan.blocks.box[3] / plan.lanes)
 
 
 @given(*_CHOICES, st.randoms(use_true_random=False))
@@ -603,13 +624,15 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
                 rows |= not 0 <= j * axis.in_step + o < axis.input_size
         images, planes = plan.blocks.box[:2]
         rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
-        rows &= plan.tile.dataflow != "rows"
+        rows &= not plan.tile.by_row
         each = term_cycles(plan.tile, machine.instruction_set)
         rows &= kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
                 useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
+        # A kernel that reads in place looks at every row of the input.
+        useless |= plan.tile.dataflow == "in_place"
         assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
 
 
@@ -664,9 +687,21 @@ def _last_place(plan: GatherPlan) -> int:
     return (blocks.extent - 1) // step * step
 
 
+def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
+    """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs."""
+    p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
+    masks = p.kernel_size[2] * plan.axes[2].in_step + 1
+    assert ceil(plan.blocks.box[3] / lanes) * masks * lanes // 8 <= blank
+    widest = max(tile.vectors for tile in band_tiles(plan.blocks, lanes))
+    assert blank + widest * masks * lanes // 8 <= made.scratch_bytes == made.scalars["scratch_bytes"]
+
+
 def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     p, blocks, strip, s = plan.problem, plan.blocks, plan.blocks.strip, made.scalars
     item = 8 if p.dtype == "float64" else 4
+    if plan.tile.dataflow == "in_place":
+        _assert_room_for_masks(plan, made)
+        return
     regions = [0, s["temp_bytes_offset"], s["line_bytes_offset"], s["runs_bytes_offset"], made.scratch_bytes]
     assert made.scratch_bytes == s["scratch_bytes"]
     assert regions == sorted(regions)

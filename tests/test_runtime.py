@@ -13,6 +13,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import count, pairwise, product
 from pathlib import Path
 from typing import TypeVar
@@ -172,7 +173,7 @@ def test_all_that_makes_the_code_is_part_of_its_key(
     values = {"triple": isa.triple, "cpu": isa.cpu, "features": isa.features}
 
     def ask(source: str) -> None:
-        made = InstructionSet(isa.name, isa.vector_bytes, isa.registers, isa.fma_per_cycle, **values)
+        made = replace(isa, **values)  # type: ignore[arg-type]  # all of them are texts
         runtime.functions(_new_name(), lambda: source, made, ("run",))
 
     ask("one")

@@ -156,7 +156,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     lanes = plan.lanes
     more = ", ..." if len(plan.groups) > 4 else ""
     groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + more
-    of_rows = f" of {plan.tile.rows} rows" if plan.tile.dataflow == "rows" else ""
+    of_rows = f" of {plan.tile.rows} rows" if plan.tile.by_row else ""
     size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels{of_rows}"
     if plan.tile.dataflow == "lanes":
         tile = f"{size}: inputs and weights in lanes"
@@ -183,7 +183,12 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
         ),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
         ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width){together} a task"),
-        ("strip", f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels"),
+        (
+            "strip",
+            "none: the input is read where it lies"
+            if plan.tile.dataflow == "in_place"
+            else f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels",
+        ),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),
         ("kernel", f"gather_{recipe.name}, {plan.tile.name}"),

@@ -141,6 +141,18 @@ def pick(f: Function, picked: Value | None, part: Value, number: int, where: lis
     return f.emit(kind, f"shufflevector {kind} {first}, {kind} {second}, {mask(lanes)}")
 
 
+def deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
+    """Elements residue, residue + step, residue + 2 * step, ... of the parts laid end to end."""
+    step = len(parts)
+    if step == 1:
+        return parts[0]
+    where = [divmod(lane * step + residue, lanes) for lane in range(lanes)]
+    dealt = pick(f, None, parts[0], 0, where)
+    for p in range(1, step):
+        dealt = pick(f, dealt, parts[p], p, where)
+    return dealt
+
+
 def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Value) -> Value:
     """The lanes that the mask has, zero in the others, reading nothing else."""
     kind = vector_type(lanes, e.storage)
@@ -149,6 +161,19 @@ def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Val
         f"{kind} zeroinitializer",
     )  # fmt: skip
     return widen(f, e, raw, lanes)
+
+
+def keep_mask(f: Function, inside: Value, masks: Value, number: Operand, lanes: int) -> None:
+    """Keep a mask, as a bit for each lane, as entry `number` of a table."""
+    bits = f.emit(f"i{lanes}", f"bitcast {inside.type} {inside.name} to i{lanes}")
+    f.store(bits, f.at(masks, number, f"i{lanes}"), lanes // 8)
+
+
+def kept_mask(f: Function, masks: Value, number: Operand, lanes: int) -> Value:
+    """Entry `number` of a table of masks."""
+    bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), lanes // 8)
+    kind = vector_type(lanes, "i1")
+    return f.emit(kind, f"bitcast i{lanes} {bits.name} to {kind}")
 
 
 def load_first(f: Function, e: Element, pointer: Value, lanes: int, count: Operand) -> Value:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
+from outstride.codegen.in_place import in_place_source
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.codegen.results import write_function
 from outstride.codegen.strip import pack_functions
@@ -24,6 +25,8 @@ from outstride.planner.recipe import DATAFLOWS, Dataflow, Recipe
 
 def gather_source(recipe: Recipe) -> str:
     """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
+    if recipe.sweeps == ("in_place",):
+        return in_place_source(recipe)
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [

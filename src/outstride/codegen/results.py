@@ -32,7 +32,7 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
     with f.loop(0, count, together) as o:
         channel = f.add(first_output, o)
         present = f.minimum(f.sub(count, o), together)
-        addend = _bias(f, e, bias, channel, present, together)
+        addend = bias_of(f, e, bias, channel, present, together)
         plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
         with (
             f.loop(0, a["out_step_d"]) as pd,
@@ -130,7 +130,7 @@ def _position(f: Function, a: dict[str, Value], axis: str, cell: Operand, phase:
     return f.add(f.add(f.mul(cell, a[f"out_step_{axis}"]), phase), a[f"out_shift_{axis}"])
 
 
-def _bias(f: Function, e: Element, bias: Value, channel: Operand, count: Operand, lanes: int) -> Value:
+def bias_of(f: Function, e: Element, bias: Value, channel: Operand, count: Operand, lanes: int) -> Value:
     """The bias of `count` channels, or +0, which makes +0 of a sum of -0 too: no skipped zero term shows."""
     zero = elements.zero(e, lanes)
     room = f.variable(zero.type, zero)

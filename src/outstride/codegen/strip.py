@@ -298,20 +298,8 @@ def _copy_vector(
         pairs = zip(parts, masks, strict=True)
         loaded = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
     for residue, plane in enumerate(_planes(f, step, e, a, rows, c, h)):
-        value = _deal(f, loaded, lanes, residue)
+        value = elements.deal(f, loaded, lanes, residue)
         f.store(value, f.at(plane, i, e.accumulator), e.accumulator_bytes)
-
-
-def _deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
-    """Elements residue, residue + step, residue + 2 * step, ... of the parts laid end to end."""
-    step = len(parts)
-    if step == 1:
-        return parts[0]
-    where = [divmod(lane * step + residue, lanes) for lane in range(lanes)]
-    dealt = elements.pick(f, None, parts[0], 0, where)
-    for p in range(1, step):
-        dealt = elements.pick(f, dealt, parts[p], p, where)
-    return dealt
 
 
 def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand) -> None:

@@ -73,8 +73,14 @@ def plan_of(given: Operands, threads: int) -> GatherPlan:
 
 def source_of(plan: GatherPlan) -> str:
     """The code of the plan's kernel: its loop nest, and the register tile that it calls."""
+    return "".join(_sources(plan))
+
+
+def _sources(plan: GatherPlan) -> list[str]:
+    """The modules of a plan's code; a kernel that reads in place has its tiles within."""
+    tiles = () if plan.tile.dataflow == "in_place" else (plan.tile,)
     isa = plan.machine.instruction_set
-    return gather_source(plan.recipe) + tiles_source(_accumulator(plan), isa, (plan.tile,))
+    return [gather_source(plan.recipe), *(tiles_source(_accumulator(plan), isa, (tile,)) for tile in tiles)]
 
 
 def _accumulator(plan: GatherPlan) -> str:
@@ -82,7 +88,12 @@ def _accumulator(plan: GatherPlan) -> str:
 
 
 def tile_address(plan: GatherPlan) -> int:
-    """Every tile that the layer may use at some size is compiled at once: another size compiles nothing."""
+    """Every tile that the layer may use at some size is compiled at once: another size compiles nothing.
+
+    0 where the kernel has its tiles within.
+    """
+    if plan.tile.dataflow == "in_place":
+        return 0
     isa, name = plan.machine.instruction_set, _accumulator(plan)
     addresses: dict[str, int] = {}
     for _, tiles in groupby(tiles_for(plan.problem, plan.machine), key=lambda tile: tile.dataflow == "rows"):
@@ -97,8 +108,7 @@ def tile_address(plan: GatherPlan) -> int:
 
 def assembly_of(plan: GatherPlan) -> str:
     """What the compiler makes of the plan's code on this machine."""
-    isa, name = plan.machine.instruction_set, _accumulator(plan)
-    return assembly(gather_source(plan.recipe), isa) + assembly(tiles_source(name, isa, (plan.tile,)), isa)
+    return "".join(assembly(source, plan.machine.instruction_set) for source in _sources(plan))
 
 
 def declines(dtype: torch.dtype, device: torch.device) -> str | None:

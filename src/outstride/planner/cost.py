@@ -122,7 +122,7 @@ def kept_taps(
     """
     images, depth, height, width = blocks.box
     for_box = axes[0].kept(depth) * axes[1].kept(height) * axes[2].kept(width)
-    if tile.dataflow == "rows" or not (images == depth == 1 or (tile.by_pixel and 1 in (images, depth))):
+    if tile.by_row or not (images == depth == 1 or (tile.by_pixel and 1 in (images, depth))):
         return for_box, False
     rows = min(height, ceil(tile.pixels(lanes) / (images * width)))
     for_tile = axes[0].kept(1) * axes[1].kept(rows) * axes[2].kept(width)

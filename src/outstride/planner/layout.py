@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
+from outstride.planner.bands import band_bytes
 from outstride.planner.blocks import rows_of
 from outstride.planner.cost import kept_taps, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK
@@ -60,7 +61,7 @@ def layout(plan: GatherPlan) -> Layout:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
     p, b, tile = plan.problem, plan.blocks, plan.tile
     groups, chunk_weights, runs = _groups(plan)
-    rooms = _scratch(plan, runs)
+    rooms = _band_scratch(plan) if tile.dataflow == "in_place" else _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
         "tasks": plan.tasks, "threads": plan.threads, "skips": _skips(plan),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
@@ -137,8 +138,19 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     of_tile = 2 * max(g.taps for g in plan.groups) + 1
     return {
         "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
+        "blank_bytes_offset": 0,
         "tile_runs_offset": runs, "scratch_bytes": runs_at + round_up_line(8 * (runs + of_tile)),
         "chunk_temp": chunk_temp, "temp_pitch": pitch,
+    }  # fmt: skip
+
+
+def _band_scratch(plan: GatherPlan) -> dict[str, int]:
+    """The same where nothing is packed: masks, and as many as a tile takes without a lane."""
+    of_box, of_tile = band_bytes(plan.axes, plan.blocks, plan.problem.kernel_size[2], plan.lanes)
+    blank_at = round_up_line(of_box)
+    absent = ("temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "tile_runs_offset")
+    return dict.fromkeys((*absent, "chunk_temp", "temp_pitch"), 0) | {
+        "blank_bytes_offset": blank_at, "scratch_bytes": blank_at + round_up_line(of_tile),
     }  # fmt: skip
 
 
@@ -148,6 +160,8 @@ NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
+    if plan.tile.dataflow == "in_place":  # it looks at every input row, whether it exists
+        return BOX_SKIPS
     each = term_cycles(plan.tile, plan.machine.instruction_set)
     _, by_tile = kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
     if by_tile:

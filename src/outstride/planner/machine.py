@@ -25,6 +25,8 @@ class InstructionSet:
     triple: str
     cpu: str
     features: str
+    #: Whether loads and stores take a mask, a bit for each lane, of elements of any size.
+    masks: bool = False
 
     def lanes(self, item_bytes: int) -> int:
         """Elements of a vector."""
@@ -39,7 +41,7 @@ _AVX512 = f"+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-
 INSTRUCTION_SETS = {
     s.name: s
     for s in (
-        InstructionSet("avx512", 64, 32, 1.0, _X86, "x86-64-v4", _AVX512),
+        InstructionSet("avx512", 64, 32, 1.0, _X86, "x86-64-v4", _AVX512, masks=True),
         InstructionSet("avx2", 32, 16, 2.0, _X86, "x86-64-v3", f"+avx2,+fma,+f16c,+bmi2,{_DIVISION}"),
         InstructionSet("generic", 16, 16, 2.0, _X86, "x86-64-v2", f"+avx,+fma,+f16c,{_DIVISION}"),
         InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),

@@ -9,12 +9,14 @@ from itertools import chain
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
+from outstride.planner.bands import band_cycles, band_vectors, bands, in_place, widest_tile, window_of
 from outstride.planner.blocks import Blocks, Way, boxes_over, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import (
     ACCUMULATOR_BYTES,
+    IN_PLACE_TILES,
     LANE_TILES,
     ROW_TILE_OUTPUTS,
     ROW_TILES,
@@ -84,15 +86,17 @@ class GatherPlan:
         """Multiply-adds of all register tiles for one channel, lost lanes included."""
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
-        boxes = self.problem.groups * self.boxes
-        return (
-            boxes * self.chunks * terms * self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
-        )
+        if self.tile.dataflow == "in_place":
+            images = self.blocks.box[0]
+            pixels = images * band_vectors(self.blocks, self.lanes) * self.lanes
+        else:
+            pixels = self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
+        return self.problem.groups * self.boxes * self.chunks * terms * pixels
 
     @property
     def tile_pixels(self) -> int:
         """Pixels of a register tile, all its rows together."""
-        return self.tile.pixels(self.lanes) * (self.tile.rows if self.tile.dataflow == "rows" else 1)
+        return self.tile.pixels(self.lanes) * (self.tile.rows if self.tile.by_row else 1)
 
 
 def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Recipe:
@@ -104,6 +108,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
         tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine))),
+        window_of(problem) if in_place(problem, machine) else None,
     )  # fmt: skip
 
 
@@ -174,6 +179,8 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     each other.
     """
     registers = machine.instruction_set.registers
+    if in_place(problem, machine):
+        return IN_PLACE_TILES
     if problem.depthwise:
         return LANE_TILES[registers]
     if problem.out_unit == "channel":
@@ -194,6 +201,16 @@ def estimates(
     item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     recipe = recipe_for(problem, machine, axes)
+    if tile.dataflow == "in_place":
+        blocks = bands(problem, axes, threads)
+        if tile != widest_tile(blocks, lanes):
+            return
+        tasks = boxes_over((problem.batch, *(a.cells for a in axes)), blocks.box)
+        tasks *= ceil(problem.groups / blocks.groups_per_task)
+        cycles = band_cycles(problem, axes, blocks, lanes, machine.instruction_set.fma_per_cycle)
+        cycles *= ceil(tasks / threads)
+        yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
+        return
     for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item, only):
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
         cycles *= _turns(problem, axes, blocks, threads)

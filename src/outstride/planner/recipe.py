@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
-Dataflow = Literal["pixels", "channels", "rows", "lanes"]
+Dataflow = Literal["pixels", "channels", "rows", "lanes", "in_place"]
 #: Their order is the number by which kernels know them.
-DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows", "lanes")
+DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows", "lanes", "in_place")
 Unit = Literal["width", "channel", "any"]
 
 #: Bytes of an element as tensors keep it, and as kernels sum it (and keep packed inputs and weights).
@@ -21,8 +22,8 @@ class Tile:
 
     "pixels": vectors run along the width and weights are broadcast; "channels": vectors hold weights of
     neighbouring outputs and each broadcast is a pixel; "rows": one output at a time, so many of its
-    rows by vectors along the width; "lanes": each output has an input channel of its own, and vectors hold
-    both.
+    rows by vectors along the width; "in_place": the same, read from the input itself; "lanes": each output
+    has an input channel of its own, and vectors hold both.
     """
 
     dataflow: Dataflow
@@ -48,7 +49,9 @@ class Tile:
 
     def outputs(self, lanes: int) -> int:
         """Output channels (times phases) of the tile: rows of packed weights."""
-        return {"pixels": self.rows, "rows": 1}.get(self.dataflow, self.vectors * lanes)
+        if self.by_row:
+            return 1
+        return self.rows if self.dataflow == "pixels" else self.vectors * lanes
 
     def pixels(self, lanes: int) -> int:
         """Neighbouring pixels of the tile, of each row."""
@@ -58,6 +61,11 @@ class Tile:
     def by_pixel(self) -> bool:
         """Whether its vectors hold outputs, and its rows are pixels by list."""
         return self.dataflow in ("channels", "lanes")
+
+    @property
+    def by_row(self) -> bool:
+        """Whether its rows are output rows, along which its vectors lie."""
+        return self.dataflow in ("rows", "in_place")
 
     @property
     def sweep(self) -> Dataflow:
@@ -94,8 +102,36 @@ LANE_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("lanes", 8, 2),), 16: (Tile
 
 #: Tiles for few outputs, which only layers that can use them compile.
 ROW_TILES: dict[int, tuple[Tile, ...]] = {32: (Tile("rows", 4, 4),), 16: (Tile("rows", 3, 3),)}
+#: Of layers of one channel a group, which compile no other (see `planner.bands`): the usual maps of 7, 14, 28
+#: and 56 rows fill them, and wider ones take those of four rows.
+IN_PLACE_TILES: tuple[Tile, ...] = (
+    Tile("in_place", 7, 1), Tile("in_place", 7, 2), Tile("in_place", 4, 3), Tile("in_place", 4, 4),
+)  # fmt: skip
+
 #: More outputs than this and the other dataflows have enough to do with every vector they load.
 ROW_TILE_OUTPUTS = 2
+
+
+@dataclass(frozen=True)
+class Window:
+    """The taps along the height as kernels that read in place write them out.
+
+    Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one.
+    """
+
+    taps: int
+    in_step: int
+    tap_step: int
+
+    def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
+        """The input rows that `count` output rows read: each with the outputs and taps (r, k) that do.
+
+        They come in such an order that the taps of an output ascend.
+        """
+        found: dict[int, list[tuple[int, int]]] = {}
+        for r, k in product(range(count), range(self.taps)):
+            found.setdefault(r * self.in_step + k * self.tap_step, []).append((r, k))
+        return sorted(found.items(), reverse=self.tap_step < 0)
 
 
 @dataclass(frozen=True)
@@ -112,9 +148,14 @@ class Recipe:
     out_step: int
     #: The loops over tiles that sizes may ask for.
     sweeps: tuple[Dataflow, ...] = ("pixels", "channels")
+    #: Of the sweep "in_place".
+    window: Window | None = None
 
     @property
     def name(self) -> str:
         """The kernel's name in the generated code and in memory."""
         units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
-        return f"{self.dtype}_{units}_{''.join(s[0] for s in self.sweeps)}_{self.instruction_set}"
+        sweeps = "".join(s[0] for s in self.sweeps)
+        if self.window is not None:
+            sweeps += "_".join(map(str, ("", self.window.taps, self.window.in_step, self.window.tap_step)))
+        return f"{self.dtype}_{units}_{sweeps}_{self.instruction_set}"

@@ -1,0 +1,101 @@
+"""Layers of one channel a group, read in place: tasks are bands of rows of some groups."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from outstride.planner.axes import Axis
+from outstride.planner.blocks import Blocks, Strip, Way, boxes_over
+from outstride.planner.machine import Machine
+from outstride.planner.problem import Problem
+from outstride.planner.recipe import IN_PLACE_TILES, ROW_TILE_OUTPUTS, Tile, Window
+
+#: Taps along the height that a kernel writes out.
+MOST_TAPS = 7
+#: The most vectors of a row that a tile takes.
+MOST_VECTORS = max(tile.vectors for tile in IN_PLACE_TILES)
+#: Columns of a task: it keeps some bits for each.
+MOST_COLUMNS = 4096
+#: Cycles of a vector's load under its mask, which often crosses two lines of the caches; of a tile's start
+#: and end; and the bytes that the caches beyond the first deliver in a cycle beside the sums.
+MASKED_LOAD = 2.5
+BAND_TILE_CYCLES = 30.0
+STREAM_BYTES = 16.0
+
+
+def in_place(problem: Problem, machine: Machine) -> bool:
+    """Whether the layer, at any size, is one whose outputs are summed from the input where it lies."""
+    along = problem.in_unit == problem.out_unit == "width"
+    few = problem.channels == 1 and problem.outputs <= ROW_TILE_OUTPUTS and problem.groups > 1
+    stepping = problem.stride[2] <= 4
+    if problem.operator == "conv_transpose":
+        # A transposed axis of one input is cut into phases of one tap each, whatever its stride.
+        axes = zip(problem.input_size, problem.kernel_size, strict=True)
+        stepping = problem.stride == (1, 1, 1) and all(i > 1 or k == 1 for i, k in axes)
+    short = problem.kernel_size[1] <= MOST_TAPS
+    return machine.instruction_set.masks and along and few and stepping and short
+
+
+def window_of(problem: Problem) -> Window:
+    """The taps along the height."""
+    if problem.operator == "conv":
+        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1])
+    return Window(problem.kernel_size[1], 1, -problem.dilation[1])
+
+
+def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
+    """How the work is cut: whole planes of all groups, or less where threads would have nothing to do."""
+    images, depth, height, width = (problem.batch, *(max(1, a.cells) for a in axes))
+    enough = 4 * threads if threads > 1 else 1
+    columns = ceil(width / ceil(width / MOST_COLUMNS))
+    boxes = images * depth * ceil(width / columns)
+    parts = min(problem.groups, ceil(enough / boxes))
+    groups = ceil(problem.groups / parts)
+    rows = ceil(height / ceil(enough / (boxes * ceil(problem.groups / groups))))
+    strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
+    return Blocks(groups, (1, 1, rows, columns), 1, 1, problem.outputs, strip, False, Way(1, 0, 0, False))
+
+
+def band_tiles(blocks: Blocks, lanes: int) -> list[Tile]:
+    """The tiles that cover the columns of a box, from left to right."""
+    left, tiles = ceil(blocks.box[3] / lanes), []
+    while left:
+        size = ceil(left / ceil(left / MOST_VECTORS))
+        tiles += [tile for tile in IN_PLACE_TILES if tile.vectors == size]
+        left -= size
+    return tiles
+
+
+def widest_tile(blocks: Blocks, lanes: int) -> Tile:
+    """The one that stands for all of a box."""
+    return max(band_tiles(blocks, lanes), key=lambda tile: tile.vectors)
+
+
+def band_vectors(blocks: Blocks, lanes: int) -> int:
+    """Vectors that the tiles of a box compute, those of rows that do not exist included."""
+    rows = blocks.box[2]
+    return sum(ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(blocks, lanes))
+
+
+def band_bytes(axes: tuple[Axis, ...], blocks: Blocks, taps_w: int, lanes: int) -> tuple[int, int]:
+    """Room for the masks of a box, and for as many as a tile takes."""
+    of_vector = (taps_w * axes[2].in_step + 1) * lanes // 8
+    return ceil(blocks.box[3] / lanes) * of_vector, MOST_VECTORS * of_vector
+
+
+def band_cycles(
+    problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int, fma_per_cycle: float
+) -> float:  # fmt: skip
+    """Cycles of a task of full size."""
+    window, step = window_of(problem), axes[2].in_step
+    depth, _, across = problem.kernel_size
+    cycles = 0.0
+    for tile in band_tiles(blocks, lanes):
+        sums = tile.rows * tile.vectors * window.taps / fma_per_cycle
+        loads = len(window.rows(tile.rows)) * tile.vectors * step * MASKED_LOAD
+        count = ceil(blocks.box[2] / tile.rows)
+        cycles += count * (depth * across * max(sums, loads) + BAND_TILE_CYCLES)
+    channels = blocks.box[0] * blocks.groups_per_task * problem.outputs
+    cells = (problem.batch, *(a.cells for a in axes))
+    tasks = boxes_over(cells, blocks.box) * ceil(problem.groups / blocks.groups_per_task)
+    return channels * cycles + problem.bytes / tasks / STREAM_BYTES

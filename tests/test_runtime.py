@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import count, pairwise, product
 from pathlib import Path
 from typing import TypeVar
@@ -174,7 +175,7 @@ def test_all_that_makes_the_code_is_part_of_its_key(
 
     def ask(source: str) -> None:
         made = replace(isa, **values)  # type: ignore[arg-type]  # all of them are texts
-        runtime.functions(_new_name(), lambda: source, made, ("run",))
+        runtime.Module(_new_name(), lambda: source, made).addresses()
 
     ask("one")
     ask("one")
@@ -341,7 +342,7 @@ def test_functions_come_in_the_order_they_are_asked_for(empty_cache: Path) -> No
         functions.append(f)
     source = module(functions, "three functions")
     for symbols, amounts in ((("two", "one", "three"), [2, 1, 3]), (("three",), [3])):
-        found = runtime.functions(_new_name(), lambda: source, _isa(), symbols)
+        found = runtime.Module(_new_name(), lambda: source, _isa(), symbols=symbols).addresses()
         assert [_run(runtime.Kernel(address)) for address in found] == amounts
 
 
@@ -356,7 +357,7 @@ def test_code_that_is_wrong_says_so(empty_cache: Path) -> None:
             runtime.kernel(_new_name(), lambda source=source: source, _isa())  # type: ignore[misc]
     assert (runtime.compilations(), cache.entries()) == (before, []), "nothing was compiled"
     with pytest.raises(CompileError, match="absent"):
-        runtime.functions(_new_name(), lambda: _adder(1), _isa(), ("run", "absent"))
+        runtime.Module(_new_name(), lambda: _adder(1), _isa(), symbols=("run", "absent")).addresses()
 
 
 def test_a_failed_kernel_can_be_asked_for_again(empty_cache: Path) -> None:
@@ -364,6 +365,41 @@ def test_a_failed_kernel_can_be_asked_for_again(empty_cache: Path) -> None:
     with pytest.raises(CompileError):
         runtime.kernel(name, lambda: "no IR at all", _isa())
     assert _run(runtime.kernel(name, lambda: _adder(3), _isa())) == 3
+
+
+def test_modules_are_prepared_together(empty_cache: Path) -> None:
+    amounts = [next(_numbers) + 1000 for _ in range(5)]
+    modules = [runtime.Module(_new_name(), partial(_adder, amount), _isa()) for amount in amounts]
+    before = runtime.compilations()
+    runtime.prepare([*modules, modules[0]])
+    assert (runtime.compilations(), len(cache.entries())) == (before + 5, 5)
+    assert [_run(m.kernel()) for m in modules] == amounts
+    runtime.prepare(modules)
+    assert runtime.compilations() == before + 5
+
+
+def test_a_wrong_module_does_not_keep_others_from_being_used(empty_cache: Path) -> None:
+    right = runtime.Module(_new_name(), partial(_adder, 4), _isa())
+    with pytest.raises(CompileError, match="not valid LLVM IR"):
+        runtime.prepare([right, runtime.Module(_new_name(), lambda: "no IR at all", _isa())])
+    assert _run(right.kernel()) == 4
+
+
+def test_code_is_the_same_with_and_without_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where llvmlite's functions are not found threads wait for each other, and nothing else changes."""
+    source = _adder(next(_numbers) + 1000)
+    unlocked = compiler._unlocked()
+    assert unlocked is not None, "llvmlite has other functions than this was written for"
+    code = compiler.compile_object(source, _isa())
+    monkeypatch.setattr(compiler, "_unlocked", lambda: None)
+    assert compiler.compile_object(source, _isa()) == code
+
+    def missing(_: str) -> object:
+        raise OSError
+
+    monkeypatch.undo()
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert compiler._unlocked.__wrapped__() is None
 
 
 def test_assembly_is_that_of_the_instruction_set() -> None:

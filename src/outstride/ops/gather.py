@@ -9,14 +9,12 @@ from typing import Literal
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX
-from outstride.codegen.authorship import authorship
-from outstride.codegen.nest import gather_source
 from outstride.ops.blocks import Block, address, table
-from outstride.ops.packing import PackedWeights, Packer, WeightStrides
-from outstride.ops.plans import plan_of, three, tile_address
+from outstride.ops.packing import PackedWeights, Packer, WeightStrides, weights_module
+from outstride.ops.plans import loop_nest, plan_of, three, tile_address, tile_modules
 from outstride.ops.single import Operands, as_product
 from outstride.planner.layout import layout, weight_block_stride
-from outstride.runtime import kernel, scratch
+from outstride.runtime import prepare, scratch
 
 _X, _W, _BIAS, _Y, _SCRATCH, _SKIPS = (
     INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "skips")
@@ -40,8 +38,9 @@ class GatherCall:
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
-        name, isa = f"gather_{plan.recipe.name}", plan.machine.instruction_set
-        self._kernel = kernel(name, lambda: gather_source(plan.recipe), isa, authorship())
+        nest = loop_nest(plan)
+        prepare([nest, *tile_modules(plan), weights_module(plan)])
+        self._kernel = nest.kernel()
         per_group = w.shape[0] // problem.groups * ws[0]
         by_row = forward or problem.depthwise
         strides = WeightStrides(

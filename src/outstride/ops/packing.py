@@ -6,6 +6,7 @@ import sys
 import weakref
 from array import array
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite, prod
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from outstride.ops.blocks import Block, address, table
 from outstride.ops.fingerprints import Watch, watch
 from outstride.planner.layout import Layout
 from outstride.planner.plan import GatherPlan
-from outstride.runtime import kernel, prefer_large
+from outstride.runtime import Module, prefer_large
 
 _W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled_at"))
 
@@ -34,6 +35,13 @@ class WeightStrides:
     kernel: tuple[int, int, int]
 
 
+def weights_module(plan: GatherPlan) -> Module:
+    """The module that packs weights for a plan."""
+    dtype = plan.problem.dtype
+    source = partial(weights_source, dtype)
+    return Module(f"weights_{dtype}", source, plan.machine.instruction_set, authorship())
+
+
 class Packer:
     """Packs weights for one plan and one set of strides."""
 
@@ -46,8 +54,7 @@ class Packer:
             plan.tile_rows, plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
         )  # fmt: skip
         self.key = sys.intern(repr(form))
-        isa = plan.machine.instruction_set
-        self._kernel = kernel(f"weights_{p.dtype}", lambda: weights_source(p.dtype), isa, authorship())
+        self._kernel = weights_module(plan).kernel()
         tables: dict[str, array[int]] = {}
         rows = []
         _, height, width = p.kernel_size

@@ -16,11 +16,11 @@ from outstride.codegen.tiles import tiles_source
 from outstride.ops.single import Operands
 from outstride.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.planner.problem import Problem
-from outstride.runtime import assembly, decline, functions, machine
+from outstride.runtime import Module, assembly, decline, machine
 
 __all__ = [
-    "DTYPES", "GatherPlan", "assembly_of", "declines", "plan_of", "problem_of", "source_of", "three",
-    "tile_address",
+    "DTYPES", "GatherPlan", "assembly_of", "declines", "loop_nest", "plan_of", "problem_of", "source_of",
+    "three", "tile_address", "tile_modules",
 ]  # fmt: skip
 
 DTYPES = {
@@ -87,23 +87,35 @@ def _accumulator(plan: GatherPlan) -> str:
     return "float64" if plan.problem.dtype == "float64" else "float32"
 
 
-def tile_address(plan: GatherPlan) -> int:
+def loop_nest(plan: GatherPlan) -> Module:
+    """The module of a plan's kernel."""
+    source = partial(gather_source, plan.recipe)
+    return Module(f"gather_{plan.recipe.name}", source, plan.machine.instruction_set, authorship())
+
+
+def tile_modules(plan: GatherPlan) -> list[Module]:
     """Every tile that the layer may use at some size is compiled at once: another size compiles nothing.
 
-    0 where the kernel has its tiles within.
+    None where the kernel has its tiles within.
     """
     if plan.tile.dataflow == "in_place":
-        return 0
+        return []
     isa, name = plan.machine.instruction_set, _accumulator(plan)
-    addresses: dict[str, int] = {}
+    modules = []
     for _, tiles in groupby(tiles_for(plan.problem, plan.machine), key=lambda tile: tile.dataflow == "rows"):
         shapes = tuple(tiles)
         kinds = "_".join(dict.fromkeys(tile.kind for tile in shapes))
-        symbols = [tile.name for tile in shapes]
-        source = partial(tiles_source, name, isa, shapes)
-        found = functions(f"tiles_{kinds}_{name}", source, isa, symbols, authorship())
-        addresses |= zip(symbols, found, strict=True)
-    return addresses[plan.tile.name]
+        source, symbols = partial(tiles_source, name, isa, shapes), [tile.name for tile in shapes]
+        modules.append(Module(f"tiles_{kinds}_{name}", source, isa, authorship(), symbols))
+    return modules
+
+
+def tile_address(plan: GatherPlan) -> int:
+    """Where the plan's tile is, or 0."""
+    for module in tile_modules(plan):
+        if plan.tile.name in module.symbols:
+            return module.addresses()[module.symbols.index(plan.tile.name)]
+    return 0
 
 
 def assembly_of(plan: GatherPlan) -> str:

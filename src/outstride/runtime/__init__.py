@@ -4,12 +4,12 @@ from outstride.runtime import cache
 from outstride.runtime.compiler import compile_assembly as assembly
 from outstride.runtime.facts import info
 from outstride.runtime.host import available, chosen, decline, instruction_set, machine
-from outstride.runtime.kernels import Kernel, compilations, functions, kernel
+from outstride.runtime.kernels import Kernel, Module, compilations, kernel, prepare
 from outstride.runtime.pages import LARGE, prefer_large
 from outstride.runtime.scratch import scratch
 
 __all__ = [
-    "LARGE", "Kernel",
-    "assembly", "available", "cache", "chosen", "compilations", "decline", "functions", "info",
-    "instruction_set", "kernel", "machine", "prefer_large", "scratch",
+    "LARGE", "Kernel", "Module",
+    "assembly", "available", "cache", "chosen", "compilations", "decline", "info",
+    "instruction_set", "kernel", "machine", "prefer_large", "prepare", "scratch",
 ]  # fmt: skip

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import llvmlite
 import llvmlite.binding as llvm
+from llvmlite.utils import get_library_name
 
 from outstride.errors import CompileError
 from outstride.planner.machine import InstructionSet
 
-_lock = threading.Lock()
+_lock = threading.Lock()  # around what is loaded: modules of its own each, but one process
 
 #: Kernels leave little to optimise: variables become registers and empty jumps go. The whole -O2 pipeline
 #: takes ten times as long for the same inner loop; numbering values costs time, too, and saves nothing.
@@ -68,8 +71,9 @@ def _machine(isa: InstructionSet) -> llvm.TargetMachine:
 
 
 def _optimised(source: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    """The module, in a context of its own: then several threads may work on one each."""
     try:
-        module = llvm.parse_assembly(source)
+        module = llvm.parse_assembly(source, llvm.create_context())
         module.verify()
     except RuntimeError as problem:
         raise CompileError(f"the generated code is not valid LLVM IR: {problem}") from problem
@@ -81,17 +85,57 @@ def _optimised(source: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
 
 
 def compile_object(source: str, isa: InstructionSet) -> bytes:
-    """The object file of an IR module for an instruction set."""
-    with _lock:
-        machine = _machine(isa)
-        return bytes(machine.emit_object(_optimised(source, machine)))
+    """The object file of an IR module for an instruction set; threads compile side by side."""
+    machine = _machine(isa)
+    module = _optimised(source, machine)
+    unlocked = _unlocked()
+    return bytes(machine.emit_object(module)) if unlocked is None else unlocked.emit(machine, module)
+
+
+class _Unlocked:
+    """Emitting object code without llvmlite's lock, which lets one thread of a process into LLVM at a time.
+
+    LLVM itself asks only that contexts and target machines are not shared. These are llvmlite's own
+    functions, called as it calls them.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        pointer = ctypes.c_void_p
+        self._emit = library.LLVMPY_TargetMachineEmitToMemory
+        self._emit.argtypes = [pointer, pointer, ctypes.c_int, ctypes.POINTER(pointer)]
+        self._emit.restype = pointer
+        self._start, self._size = library.LLVMPY_GetBufferStart, library.LLVMPY_GetBufferSize
+        self._start.argtypes, self._start.restype = [pointer], pointer
+        self._size.argtypes, self._size.restype = [pointer], ctypes.c_size_t
+        self._dispose = library.LLVMPY_DisposeMemoryBuffer
+        self._dispose.argtypes, self._dispose.restype = [pointer], None
+
+    def emit(self, machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
+        """The object code of a module."""
+        problem = ctypes.c_void_p()
+        buffer = self._emit(machine, module, 1, ctypes.byref(problem))
+        if not buffer:
+            words = ctypes.string_at(problem.value).decode() if problem.value else "no reason given"
+            raise CompileError(f"the generated code cannot be compiled: {words}")
+        try:
+            return ctypes.string_at(self._start(buffer), self._size(buffer))
+        finally:
+            self._dispose(buffer)
+
+
+@lru_cache(maxsize=1)
+def _unlocked() -> _Unlocked | None:
+    """None where llvmlite does not have its functions where they were: then threads wait for each other."""
+    try:
+        return _Unlocked(ctypes.CDLL(str(Path(llvm.__file__).parent / get_library_name())))
+    except (OSError, AttributeError):
+        return None
 
 
 def compile_assembly(source: str, isa: InstructionSet) -> str:
     """The same as assembly text, to be read by people and by tests that count spills."""
-    with _lock:
-        machine = _machine(isa)
-        return str(machine.emit_assembly(_optimised(source, machine)))
+    machine = _machine(isa)
+    return str(machine.emit_assembly(_optimised(source, machine)))
 
 
 #: How object files begin where code is loaded: ELF of 64 bits, little-endian; Mach-O of 64 bits; COFF has no

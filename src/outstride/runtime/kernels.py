@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from outstride.errors import CompileError
 from outstride.planner.machine import InstructionSet
@@ -37,40 +39,69 @@ class Kernel:
             fork(self.address, block, workers, 0)
 
 
-def kernel(name: str, source: Callable[[], str], isa: InstructionSet, author: str = "") -> Kernel:
-    """The kernel whose entry point is `run`, from memory, disk or the compiler, in this order."""
-    return Kernel(functions(name, source, isa, ("run",), author)[0])
-
-
-def functions(
-    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str], author: str = ""
-) -> tuple[int, ...]:
-    """The addresses of a module's functions, found in the same way.
+class Module(NamedTuple):
+    """A module of code: its name, how its text is written, for what, by what, and what others call of it.
 
     `author` is what decides the text together with `name`; without one the text has to be written to be
     looked for.
     """
-    with _lock:
-        addresses = _addresses.get((name, isa.name))
-        if addresses is None:
-            addresses = _addresses[name, isa.name] = _obtain(name, source, isa, symbols, author)
-    return addresses
+
+    name: str
+    source: Callable[[], str]
+    isa: InstructionSet
+    author: str = ""
+    symbols: Sequence[str] = ("run",)
+
+    def addresses(self) -> tuple[int, ...]:
+        """Where its functions are: from memory, disk or the compiler, in this order."""
+        prepare([self])
+        return _addresses[self.name, self.isa.name]
+
+    def kernel(self) -> Kernel:
+        """Its entry point `run`."""
+        return Kernel(self.addresses()[0])
 
 
-def _obtain(
-    name: str, source: Callable[[], str], isa: InstructionSet, symbols: Sequence[str], author: str
-) -> tuple[int, ...]:
+def kernel(name: str, source: Callable[[], str], isa: InstructionSet, author: str = "") -> Kernel:
+    """The kernel of a module whose entry point is `run`."""
+    return Module(name, source, isa, author).kernel()
+
+
+def prepare(modules: Sequence[Module]) -> None:
+    """Have modules loaded; those that neither memory nor disk has are compiled side by side."""
     global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
-    what = (author, name) if author else (source(),)
-    target = (isa.triple, isa.cpu, isa.features)
-    key = cache.key(*what, *target, compiler.version(), " ".join(compiler.PASSES))
-    code = cache.read(key)
-    if code is not None:
-        try:
-            return compiler.load_object(code, isa, symbols)
-        except CompileError:
-            pass  # the digest is right, yet this process cannot map the file: compile as if it were not there
-    code = compiler.compile_object(source(), isa)
-    _compilations += 1
-    cache.write(key, code)
-    return compiler.load_object(code, isa, symbols)
+    with _lock:
+        wanted = {(m.name, m.isa.name): m for m in modules}
+        absent = [m for name, m in wanted.items() if name not in _addresses and not _read(m)]
+        if len(absent) > 1:
+            with ThreadPoolExecutor(len(absent)) as pool:
+                codes = list(pool.map(_compiled, absent))
+        else:
+            codes = [_compiled(m) for m in absent]
+        for module, code in zip(absent, codes, strict=True):
+            _compilations += 1
+            cache.write(_key(module), code)
+            _addresses[module.name, module.isa.name] = compiler.load_object(code, module.isa, module.symbols)
+
+
+def _key(module: Module) -> str:
+    what = (module.author, module.name) if module.author else (module.source(),)
+    isa = module.isa
+    return cache.key(*what, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
+
+
+def _read(module: Module) -> bool:
+    """Whether a file of the cache has been loaded for it."""
+    code = cache.read(_key(module))
+    if code is None:
+        return False
+    try:
+        found = compiler.load_object(code, module.isa, module.symbols)
+    except CompileError:
+        return False  # the digest is right, yet this process cannot map it: compile as if it were not there
+    _addresses[module.name, module.isa.name] = found
+    return True
+
+
+def _compiled(module: Module) -> bytes:
+    return compiler.compile_object(module.source(), module.isa)

@@ -12,6 +12,10 @@ from outstride.planner.recipe import IN_PLACE_TILES, ROW_TILE_OUTPUTS, Tile, Win
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
+#: Where a window has one row a loaded vector serves one product, and where it steps along the width several
+#: are loaded for one: with more taps, or wider steps, a strip that deals the input out once is faster.
+MOST_TAPS_OF_A_ROW = 4
+MOST_STEP = 3
 #: The most vectors of a row that a tile takes.
 MOST_VECTORS = max(tile.vectors for tile in IN_PLACE_TILES)
 #: Columns of a task: it keeps some bits for each.
@@ -27,12 +31,13 @@ def in_place(problem: Problem, machine: Machine) -> bool:
     """Whether the layer, at any size, is one whose outputs are summed from the input where it lies."""
     along = problem.in_unit == problem.out_unit == "width"
     few = problem.channels == 1 and problem.outputs <= ROW_TILE_OUTPUTS and problem.groups > 1
-    stepping = problem.stride[2] <= 4
+    stepping = problem.stride[2] <= MOST_STEP
     if problem.operator == "conv_transpose":
         # A transposed axis of one input is cut into phases of one tap each, whatever its stride.
         axes = zip(problem.input_size, problem.kernel_size, strict=True)
         stepping = problem.stride == (1, 1, 1) and all(i > 1 or k == 1 for i, k in axes)
-    short = problem.kernel_size[1] <= MOST_TAPS
+    _, height, width = problem.kernel_size
+    short = height <= MOST_TAPS if height > 1 else width <= MOST_TAPS_OF_A_ROW
     return machine.instruction_set.masks and along and few and stepping and short
 
 

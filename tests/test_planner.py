@@ -101,15 +101,6 @@ def _assert_defined(transposed: bool, size: int, output_size: int, *options: int
             assert inside == _defined(transposed, output, size, *options), (axis, output)
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 6), st.integers(1, 4), st.integers(1, 30))
-def test_one_input_meets_one_kernel_element_an_output(
-    kernel: int, stride: int, padding: int, dilation: int, output_size: int
-) -> None:
-    """No zero is multiplied where a small map is unfolded from a single pixel."""
-    for axis in _axes(True, 1, output_size, kernel, stride, padding, dilation):
-        assert all(len(g.offsets) <= 1 for g in axis.groups)
-
-
 @given(
     st.booleans(), st.integers(1, 12), st.integers(0, 40), st.integers(1, 7), st.integers(1, 7),
     st.integers(-3, 9), st.integers(1, 5),
@@ -150,7 +141,7 @@ def test_axes_that_went_wrong_elsewhere(
     st.integers(1, 6),
     st.integers(0, 6),
     st.integers(1, 4),
-    st.integers(2, 9),
+    st.integers(1, 9),
 )
 @settings(max_examples=150)
 def test_the_gather_form_is_that_of_geometry(
@@ -907,7 +898,6 @@ def test_the_recipe_of_a_layer_is_the_same_for_all_its_sizes(
     assert plan_for(first, machine, threads).recipe == plan_for(second, machine, 1).recipe
 
 
-@pytest.mark.xfail(reason="one column makes a wider stride, and that stride is part of the recipe")
 def test_the_recipe_is_the_same_for_an_input_of_one_column() -> None:
     """Law 6 has no exception: ConvTranspose1d(5, 6, 7, stride=2) must not compile again for one column."""
     wide = Problem(

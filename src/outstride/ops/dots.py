@@ -34,7 +34,8 @@ class DotCall:
         scalars, taps, scratch_bytes = dot_scalars(plan)
         self._scratch_bytes = scratch_bytes * self.workers
         source = partial(dots_source, plan.recipe, plan.taps_at_once)
-        self._kernel = kernel(f"dots_{plan.recipe.name}", source, plan.machine.instruction_set, authorship())
+        name = f"dots_{plan.taps_at_once}_{plan.recipe.name}"
+        self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
         self._block = Block(DOT_INDEX, scalars | strides, tables)
         self._strides = contiguous_strides(shape)

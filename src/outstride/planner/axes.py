@@ -114,10 +114,6 @@ def transposed_axis(
     With `cropped` the cells are counted from the first output that is kept, so that small maps compute no
     output that padding removes; without, from the uncropped edge, where the most phases share their offsets.
     """
-    if input_size == 1:
-        # One input has no neighbour to be `stride` away from: with a stride as wide as the window each phase
-        # has at most one tap, and all that have one read the same input.
-        stride = max(stride, (kernel - 1) * dilation + 1)
     first = 0 if cropped else padding // stride
     origin = padding if cropped else first * stride
     taps = {

@@ -33,9 +33,7 @@ def in_place(problem: Problem, machine: Machine) -> bool:
     few = problem.channels == 1 and problem.outputs <= ROW_TILE_OUTPUTS and problem.groups > 1
     stepping = problem.stride[2] <= MOST_STEP
     if problem.operator == "conv_transpose":
-        # A transposed axis of one input is cut into phases of one tap each, whatever its stride.
-        axes = zip(problem.input_size, problem.kernel_size, strict=True)
-        stepping = problem.stride == (1, 1, 1) and all(i > 1 or k == 1 for i, k in axes)
+        stepping = problem.stride == (1, 1, 1)
     _, height, width = problem.kernel_size
     short = height <= MOST_TAPS if height > 1 else width <= MOST_TAPS_OF_A_ROW
     return machine.instruction_set.masks and along and few and stepping and short

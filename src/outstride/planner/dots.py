@@ -43,9 +43,12 @@ def plan_dots(problem: GradientProblem, machine: Machine) -> DotPlan:
     # The strip of one channel is never pixel-major, whatever the layout of the input.
     unit: Unit = "width" if problem.in_unit == "width" else "any"
     recipe = Recipe(problem.dtype, isa.name, unit, "width" if problem.out_unit == "width" else "any", step, 1)
-    registers = isa.registers * isa.vector_bytes // DOT_BYTES
+    taps = prod(problem.kernel_size)
+    most = max(2, min(12, isa.registers * isa.vector_bytes // DOT_BYTES - 4))
+    # Turns of about as many taps each: those beyond the last would be summed for nothing.
+    at_once = ceil(taps / ceil(taps / most))
     strip = strip_of(axes, box, 1, pixel_major=False, slack=DOT_BYTES // 4 + 16)
-    return DotPlan(problem, recipe, machine, axes, box, strip, max(2, min(12, registers - 4)))
+    return DotPlan(problem, recipe, machine, axes, box, strip, at_once)
 
 
 def dot_scalars(plan: DotPlan) -> tuple[dict[str, int], list[int], int]:

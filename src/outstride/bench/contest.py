@@ -235,8 +235,8 @@ class _Race:
 
         if timing is self.timings.get(NEVER_GIVES_UP):
             return False
-        if not timing.rounds_ms and len(timing.disturbed_ms) < 2:
-            return False  # one disturbed round tells of the disturbance
+        if len(timing.rounds_ms) + len(timing.disturbed_ms) < 2:
+            return False  # one round alone may tell of a disturbance, seen or not
         mine, fastest = best(timing), min(map(best, self.timings.values()))
         return LONG_SECONDS * 1e3 < mine < float("inf") and mine > HOPELESS * fastest
 

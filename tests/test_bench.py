@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -406,24 +406,32 @@ def test_contest_survives_contenders_that_fail_hang_or_die(contest: Contest, tmp
     assert outcome.flops == 2 * 2 * 3 * 3 * 18 * 2
 
 
+def _raced(contest: Contest, monkeypatch: pytest.MonkeyPatch, taken: Callable[[str], float]) -> Outcome:
+    """A race of five rounds between processes that do nothing and say how long a round has `taken`."""
+
+    def ask(process: Process, do: str, limit: float, **_: object) -> dict[str, object]:
+        del limit
+        seconds = taken(process.contender) if do == "round" else 0
+        answers = {"first_ms": 1, "form": "", "plan": None, "flops": 1, "bytes": 1, "residual": 0}
+        return {**answers, "disturbed": False, "seconds": seconds}
+
+    monkeypatch.setattr(Process, "ask", ask)
+    contest.rules = Rules(rounds=5, patience_seconds=0, residuals=False)
+    return contest.time({})
+
+
 @pytest.mark.parametrize(("reference", "turns_of_torch"), [("nobody", 2), ("torch", 5)])
 def test_the_slow_give_up_their_turns_but_torch_as_called_does_not(
     contest: Contest, monkeypatch: pytest.MonkeyPatch, reference: str, turns_of_torch: int
 ) -> None:
-    seconds = {"outstride": 0.001, "torch": 0.5}
     turns: list[str] = []
 
-    def ask(process: Process, do: str, limit: float, **_: object) -> dict[str, object]:
-        del limit
-        if do == "round":
-            turns.append(process.contender)
-        answers = {"first_ms": 1, "form": "", "plan": None, "flops": 1, "bytes": 1, "residual": 0}
-        return {**answers, "disturbed": False, "seconds": seconds[process.contender]}
+    def taken(contender: str) -> float:
+        turns.append(contender)
+        return {"outstride": 0.001, "torch": 0.5}[contender]
 
-    monkeypatch.setattr(Process, "ask", ask)
     monkeypatch.setattr("outstride.bench.contest.NEVER_GIVES_UP", reference)
-    contest.rules = Rules(rounds=5, patience_seconds=0, residuals=False)
-    outcome = contest.time({})
+    outcome = _raced(contest, monkeypatch, taken)
     assert (turns.count("outstride"), turns.count("torch")) == (5, turns_of_torch)
     assert outcome.timings["torch"].median_ms == 500
 
@@ -431,14 +439,5 @@ def test_the_slow_give_up_their_turns_but_torch_as_called_does_not(
 def test_one_slow_round_is_no_reason_to_give_up(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A neighbour that nobody saw may have had the machine."""
     seconds = {"outstride": [0.5, *[0.001] * 4], "torch": [0.002] * 5}
-
-    def ask(process: Process, do: str, limit: float, **_: object) -> dict[str, object]:
-        del limit
-        taken = seconds[process.contender].pop(0) if do == "round" else 0
-        answers = {"first_ms": 1, "form": "", "plan": None, "flops": 1, "bytes": 1, "residual": 0}
-        return {**answers, "disturbed": False, "seconds": taken}
-
-    monkeypatch.setattr(Process, "ask", ask)
-    contest.rules = Rules(rounds=5, patience_seconds=0, residuals=False)
-    outcome = contest.time({})
+    outcome = _raced(contest, monkeypatch, lambda contender: seconds[contender].pop(0))
     assert outcome.timings["outstride"].median_ms == 1

@@ -17,7 +17,8 @@ depends on the column alone, so a task finds it out once, as a bit for each lane
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from outstride.codegen import elements
@@ -33,14 +34,13 @@ from outstride.planner.machine import INSTRUCTION_SETS
 from outstride.planner.recipe import IN_PLACE_TILES, Recipe, Tile, Window
 
 
-def in_place_source(recipe: Recipe) -> str:
-    """The LLVM IR of the kernel of a recipe whose only sweep is "in_place"."""
-    assert recipe.window is not None
+def in_place_source(recipe: Recipe, window: Window) -> str:
+    """The LLVM IR of the kernel of a recipe that has a window."""
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
         _survey(recipe, lanes),
-        *(_tile(recipe, recipe.window, e, lanes, tile) for tile in IN_PLACE_TILES),
+        *(_tile(recipe, window, e, lanes, tile) for tile in IN_PLACE_TILES),
         _task(recipe, e, lanes), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")
@@ -81,9 +81,18 @@ def _across(f: Function, box: Box, lanes: int) -> Operand:
     return f.ceil_div(box.count[3], lanes)
 
 
-def _tile_vectors(f: Function, left: Operand) -> Operand:
-    """The vectors of the next tile of a row that has so many left: tiles are about as wide as each other."""
-    return f.ceil_div(left, f.ceil_div(left, MOST_VECTORS))
+@contextmanager
+def _tiles_of_row(f: Function, across: Operand) -> Iterator[tuple[Value, Operand]]:
+    """For each tile of a row of so many vectors: the first of its own, and their number, about the same."""
+    first = f.variable(I64)
+    f.set(first, f.i64(0))
+    with f.forever() as done:
+        q = f.get(first, I64)
+        f.leave_when(f.compare("sge", q, across), done)
+        left = f.sub(across, q)
+        size = f.ceil_div(left, f.ceil_div(left, MOST_VECTORS))
+        yield q, size
+        f.set(first, f.i64(f.add(q, size)))
 
 
 def _survey(recipe: Recipe, lanes: int) -> Function:
@@ -97,12 +106,7 @@ def _survey(recipe: Recipe, lanes: int) -> Function:
     a = read_arguments(f, block, INDEX)
     box, step = Box.of(numbers), recipe.in_step
     taps, across = _Taps.of(f, a), _across(f, box, lanes)
-    first = f.variable(I64)
-    f.set(first, f.i64(0))
-    with f.forever() as done:
-        q = f.get(first, I64)
-        f.leave_when(f.compare("sge", q, across), done)
-        size = _tile_vectors(f, f.sub(across, q))
+    with _tiles_of_row(f, across) as (q, size):
         masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
         with f.loop(0, size) as j:
             column = f.mul(f.add(q, j), lanes)
@@ -116,10 +120,9 @@ def _survey(recipe: Recipe, lanes: int) -> Function:
             inside = elements.lanes_within(f, column, box.count[3], lanes)
             number = f.add(f.mul(f.mul(taps.count, size), step), j)
             elements.keep_mask(f, inside, masks, number, lanes)
-        f.set(first, f.i64(f.add(q, size)))
     none = f.at(scratch, a["blank_bytes_offset"], "i8")
     with f.loop(0, f.mul(f.mul(taps.count, step), MOST_VECTORS)) as i:
-        f.store(Value("0", f"i{lanes}"), f.at(none, i, f"i{lanes}"), max(1, lanes // 8))
+        elements.keep_mask(f, Value("zeroinitializer", vector_type(lanes, "i1")), none, i, lanes)
     return f
 
 
@@ -235,7 +238,6 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
     last_group = f.minimum(f.add(first_group, a["groups_per_task"]), a["groups"])
     blank = f.at(scratch, a["blank_bytes_offset"], "i8")
     plane = f.mul(box.start[1], a["in_step_d"])
-    first = f.variable(I64)
     # Wide rows are made from end to end before the next ones: memory is read as it lies.
     wide = f.compare("sgt", across, MOST_VECTORS + 1)
     together = f.select(wide, _ROWS, box.count[2])
@@ -252,11 +254,7 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
         panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(output, a["w_stride_chunk"]))
         own_bias = f.at(a["bias_at"], f.add(f.mul(group, a["outputs"]), output), e.storage)
         bias = f.select(absent, Value("null", PTR), own_bias)
-        f.set(first, f.i64(0))
-        with f.forever() as done:
-            q = f.get(first, I64)
-            f.leave_when(f.compare("sge", q, across), done)
-            size = _tile_vectors(f, f.sub(across, q))
+        with _tiles_of_row(f, across) as (q, size):
             column = f.add(box.start[3], f.mul(q, lanes))
             x = f.at(a["x_at"], f.add(source, f.mul(column, recipe.in_step)), e.storage)
             y = f.at(a["y_at"], f.add(f.add(target, sheet), column), e.storage)
@@ -268,5 +266,4 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
                         tile.name, block, x, w, y, bias, masks, blank, plane,
                         f.add(box.start[2], top), f.minimum(together, f.sub(box.count[2], top)),
                     )  # fmt: skip
-            f.set(first, f.i64(f.add(q, size)))
     return f

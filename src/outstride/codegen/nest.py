@@ -25,8 +25,8 @@ from outstride.planner.recipe import DATAFLOWS, Dataflow, Recipe
 
 def gather_source(recipe: Recipe) -> str:
     """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
-    if recipe.sweeps == ("in_place",):
-        return in_place_source(recipe)
+    if recipe.window is not None:
+        return in_place_source(recipe, recipe.window)
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [

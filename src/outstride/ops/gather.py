@@ -38,8 +38,8 @@ class GatherCall:
         made = layout(plan)
         self.workers = min(threads, plan.tasks)
         self._scratch_bytes = made.scratch_bytes * self.workers
-        nest = loop_nest(plan)
-        prepare([nest, *tile_modules(plan), weights_module(plan)])
+        nest, tiles = loop_nest(plan), tile_modules(plan)
+        prepare([nest, *tiles, weights_module(plan)])
         self._kernel = nest.kernel()
         per_group = w.shape[0] // problem.groups * ws[0]
         by_row = forward or problem.depthwise
@@ -76,7 +76,7 @@ class GatherCall:
         }  # fmt: skip
         for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
             scalars[f"x_stride_{axis}"], scalars[f"y_stride_{axis}"] = a, b
-        scalars["tile_at"] = tile_address(plan)
+        scalars["tile_at"] = tile_address(plan, tiles)
         self._block = Block(INDEX, scalars, tables)
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:

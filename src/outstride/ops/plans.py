@@ -110,9 +110,9 @@ def tile_modules(plan: GatherPlan) -> list[Module]:
     return modules
 
 
-def tile_address(plan: GatherPlan) -> int:
-    """Where the plan's tile is, or 0."""
-    for module in tile_modules(plan):
+def tile_address(plan: GatherPlan, modules: Sequence[Module]) -> int:
+    """Where the plan's tile is, in one of its modules of tiles, or 0."""
+    for module in modules:
         if plan.tile.name in module.symbols:
             return module.addresses()[module.symbols.index(plan.tile.name)]
     return 0

@@ -6,7 +6,7 @@ from math import ceil
 
 from outstride.planner.axes import Axis
 from outstride.planner.blocks import Blocks, Strip, Way, boxes_over
-from outstride.planner.machine import Machine
+from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import IN_PLACE_TILES, ROW_TILE_OUTPUTS, Tile, Window
 
@@ -87,18 +87,18 @@ def band_bytes(axes: tuple[Axis, ...], blocks: Blocks, taps_w: int, lanes: int) 
 
 
 def band_cycles(
-    problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int, fma_per_cycle: float
+    problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, isa: InstructionSet, lanes: int, threads: int
 ) -> float:  # fmt: skip
-    """Cycles of a task of full size."""
+    """Cycles of the busiest thread, if its tasks are of full size."""
     window, step = window_of(problem), axes[2].in_step
     depth, _, across = problem.kernel_size
     cycles = 0.0
     for tile in band_tiles(blocks, lanes):
-        sums = tile.rows * tile.vectors * window.taps / fma_per_cycle
+        sums = tile.rows * tile.vectors * window.taps / isa.fma_per_cycle
         loads = len(window.rows(tile.rows)) * tile.vectors * step * MASKED_LOAD
         count = ceil(blocks.box[2] / tile.rows)
         cycles += count * (depth * across * max(sums, loads) + BAND_TILE_CYCLES)
     channels = blocks.box[0] * blocks.groups_per_task * problem.outputs
     cells = (problem.batch, *(a.cells for a in axes))
     tasks = boxes_over(cells, blocks.box) * ceil(problem.groups / blocks.groups_per_task)
-    return channels * cycles + problem.bytes / tasks / STREAM_BYTES
+    return (channels * cycles + problem.bytes / tasks / STREAM_BYTES) * ceil(tasks / threads)

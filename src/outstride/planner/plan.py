@@ -104,11 +104,11 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     in_step, out_step = problem.stride[2], axes[2].out_step
     if problem.operator == "conv_transpose":
         in_step = 1
+    sweeps = tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine)))
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
-        tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine))),
-        window_of(problem) if in_place(problem, machine) else None,
+        sweeps, window_of(problem) if "in_place" in sweeps else None,
     )  # fmt: skip
 
 
@@ -203,13 +203,9 @@ def estimates(
     recipe = recipe_for(problem, machine, axes)
     if tile.dataflow == "in_place":
         blocks = bands(problem, axes, threads)
-        if tile != widest_tile(blocks, lanes):
-            return
-        tasks = boxes_over((problem.batch, *(a.cells for a in axes)), blocks.box)
-        tasks *= ceil(problem.groups / blocks.groups_per_task)
-        cycles = band_cycles(problem, axes, blocks, lanes, machine.instruction_set.fma_per_cycle)
-        cycles *= ceil(tasks / threads)
-        yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
+        if tile == widest_tile(blocks, lanes):
+            cycles = band_cycles(problem, axes, blocks, machine.instruction_set, lanes, threads)
+            yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
         return
     for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item, only):
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)

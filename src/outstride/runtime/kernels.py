@@ -72,16 +72,17 @@ def prepare(modules: Sequence[Module]) -> None:
     global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
     with _lock:
         wanted = {(m.name, m.isa.name): m for m in modules}
-        absent = [m for name, m in wanted.items() if name not in _addresses and not _read(m)]
+        keys = {name: _key(m) for name, m in wanted.items() if name not in _addresses}
+        absent = [name for name, key in keys.items() if not _read(wanted[name], key)]
         if len(absent) > 1:
             with ThreadPoolExecutor(len(absent)) as pool:
-                codes = list(pool.map(_compiled, absent))
+                codes = list(pool.map(_compiled, (wanted[name] for name in absent)))
         else:
-            codes = [_compiled(m) for m in absent]
-        for module, code in zip(absent, codes, strict=True):
+            codes = [_compiled(wanted[name]) for name in absent]
+        for name, code in zip(absent, codes, strict=True):
             _compilations += 1
-            cache.write(_key(module), code)
-            _addresses[module.name, module.isa.name] = compiler.load_object(code, module.isa, module.symbols)
+            cache.write(keys[name], code)
+            _addresses[name] = compiler.load_object(code, wanted[name].isa, wanted[name].symbols)
 
 
 def _key(module: Module) -> str:
@@ -90,9 +91,9 @@ def _key(module: Module) -> str:
     return cache.key(*what, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
 
 
-def _read(module: Module) -> bool:
+def _read(module: Module, key: str) -> bool:
     """Whether a file of the cache has been loaded for it."""
-    code = cache.read(_key(module))
+    code = cache.read(key)
     if code is None:
         return False
     try:

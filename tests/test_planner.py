@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
-from itertools import pairwise, product
+from itertools import accumulate, groupby, pairwise, product
 from math import ceil, prod
 from typing import Literal, TypeVar
 
@@ -22,7 +22,7 @@ from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.bands import band_tiles
 from outstride.planner.blocks import Strip
-from outstride.planner.cost import kept_taps, term_cycles
+from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
 from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.layout import (
@@ -617,13 +617,13 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
         rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
         rows &= not plan.tile.by_row
         each = term_cycles(plan.tile, machine.instruction_set)
-        rows &= kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
+        rows &= kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
                 useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
-        # A kernel that reads in place looks at every row of the input.
-        useless |= plan.tile.dataflow == "in_place"
+        # Stripes are cut where taps differ; a kernel that reads in place looks at every row of the input.
+        useless |= len(plan.blocks.columns) > 1 or plan.tile.dataflow == "in_place"
         assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
 
 
@@ -639,13 +639,17 @@ def test_the_taps_that_blocks_keep_are_counted_right(problem: Problem, block: in
                 kept += len(group.members) * sum(not r.isdisjoint(range(axis.input_size)) for r in reads)
                 total += len(group.members) * len(group.offsets)
         assert axis.kept(block) == pytest.approx(kept / total if total else 1.0)
-        border = [
-            j for j in range(axis.cells)
-            if any(not 0 <= j * axis.in_step + o < axis.input_size for g in axis.groups for o in g.offsets)
-        ]  # fmt: skip
-        inner = set(range(axis.cells)) - set(border)
-        ends = (min(inner), axis.cells - 1 - max(inner)) if inner else (axis.cells, axis.cells)
-        assert axis.border == max(0, *ends) or not inner
+        offsets = {o for g in axis.groups for o in g.offsets}
+        used = [
+            {o for o in offsets if 0 <= j * axis.in_step + o < axis.input_size} for j in range(axis.cells)
+        ]
+        runs = [len(list(run)) for _, run in groupby(used)]
+        assert axis.stripes == tuple(zip(accumulate(runs, initial=0), runs, strict=False))
+        for first, columns in axis.stripes:
+            assert {axis.kept_at(j) for j in range(first, first + columns)} == {axis.kept_at(first)}
+            terms = [(o, len(g.members)) for g in axis.groups for o in g.offsets]
+            kept, total = sum(n for o, n in terms if o in used[first]), sum(n for _, n in terms)
+            assert axis.kept_at(first) == pytest.approx(kept / total if total else 1.0)
 
 
 def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
@@ -657,6 +661,16 @@ def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
     plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
     assert plan.blocks.box[3] <= 12
     assert plan.axes[2].kept(plan.blocks.box[3]) == pytest.approx(7 / 9)
+
+
+def test_columns_at_a_border_have_tiles_of_their_own() -> None:
+    """A dilated residual layer: four columns at either side use two taps of three."""
+    problem = Problem(
+        "conv", "float32", 1, 1, 128, 128, (1, 56, 56), (1, 56, 56), (1, 3, 3), (1, 1, 1), (0, 4, 4),
+        (1, 4, 4), "width", "width",
+    )  # fmt: skip
+    plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    assert plan.blocks.columns == ((0, 4), (4, 48), (52, 4))
 
 
 # -- scratch -------------------------------------------------------------------------------------------------
@@ -715,19 +729,28 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     if plan.tile.by_pixel:
         pixels = pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
-        assert len(pixels) == -(-blocks.pixels // plan.tile.rows) * plan.tile.rows
-        pitches = (s["result_image_pitch"], s["result_depth_pitch"], s["result_row_pitch"], 1)
-        order = sorted(
-            (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
-            for place in product(*map(range, blocks.box))
+        assert [c for s in made.stripes for c in range(s.first, s.first + s.columns)] == list(
+            range(blocks.box[3])
         )
-        assert [q for q, _ in order] == list(range(blocks.pixels)), "results do not lie pixel by pixel"
-        wanted = [
-            (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w) * strip.pixel_pitch
-            for _, (n, d, h, w) in order
-        ]
-        assert pixels[: len(wanted)] == wanted
-        assert set(pixels[len(wanted) :]) <= {wanted[-1]}
+        ends = [*(s.place for s in made.stripes[1:]), len(pixels)]
+        for stripe, end in zip(made.stripes, ends, strict=True):
+            count = prod(blocks.box[:3]) * stripe.columns
+            tiles = -(-count // plan.tile.rows) * plan.tile.rows
+            assert end == stripe.place + tiles
+            pitches = (*stripe.pitches, 1)
+            order = sorted(
+                (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
+                for place in product(*map(range, (*blocks.box[:3], stripe.columns)))
+            )
+            assert [q for q, _ in order] == list(range(count)), "results do not lie pixel by pixel"
+            wanted = [
+                (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + stripe.first + w)
+                * strip.pixel_pitch
+                for _, (n, d, h, w) in order
+            ]
+            found = pixels[stripe.place : stripe.place + tiles]
+            assert found[:count] == wanted
+            assert set(found[count:]) <= {wanted[-1]}
         last_read, last_write = max(pixels) + far, len(pixels) - 1
     else:
         assert strip.pixel_pitch == 1
@@ -745,7 +768,8 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     assert plan.axes[2].out_step * ceil(blocks.box[3] / plan.lanes) * plan.lanes * item <= line
     taken = [w for g in made.groups for w in range(g.runs_offset, g.runs_offset + 1 + 2 * g.taps)]
     assert len(set(taken)) == len(taken)
-    assert max(taken) < s["tile_runs_offset"]
+    assert max(taken) < s["stripe_runs"]
+    assert s["stripe_runs"] * s["stripes"] <= s["tile_runs_offset"]
     assert 8 * (s["tile_runs_offset"] + 1 + 2 * max(g.taps for g in made.groups)) <= runs
 
 

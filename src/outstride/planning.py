@@ -71,7 +71,8 @@ class KernelPlan:
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
             "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
-            "box": list(blocks.box), "groups_per_task": blocks.groups_per_task,
+            "box": list(blocks.box), "stripes": [columns for _, columns in blocks.columns],
+            "groups_per_task": blocks.groups_per_task,
             "channels_per_pass": blocks.channels_per_pass,
             "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
             "outputs_per_chunk": blocks.chunk_outputs, "tasks": plan.tasks, "threads": plan.threads,
@@ -170,6 +171,9 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     alone = "Transpose" in whole.layer and problem.operator == "conv"
     stored = ", stored past the caches" * plan.past_caches
     together = f" of {blocks.groups_per_task} groups" * (blocks.groups_per_task > 1)
+    box = " x ".join(map(str, blocks.box))
+    widths = ", ".join(str(columns) for _, columns in blocks.columns)
+    apart = f"; stripes of {widths} columns use other taps" * (len(blocks.columns) > 1)
     product = ", a matrix product, for there is one input position" * alone
     return [
         (
@@ -182,7 +186,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64",
         ),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
-        ("box", f"{' x '.join(map(str, blocks.box))} cells (images, depth, height, width){together} a task"),
+        ("box", f"{box} cells (images, depth, height, width){together} a task{apart}"),
         (
             "strip",
             "none: the input is read where it lies"

@@ -35,7 +35,7 @@ FIXED = (
     *_STRIDES, *_each("low"), *_STRIP,
     "channels", "channels_per_pass", "passes", "own_channels", "x_lane", "result_pixel",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
-    "result_image_pitch", "result_depth_pitch", "result_row_pitch",
+    "stripes", "stripes_at", "stripe_runs",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels",
@@ -52,6 +52,10 @@ GROUP_FIELDS = (
     "w_offset", "w_tile_stride", "w_block_stride", "row",
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
+
+#: The row of a stripe in the table at stripes_at: columns, and where and how far apart their results lie.
+STRIPE_FIELDS = ("first", "columns", "place", "image_pitch", "depth_pitch", "row_pitch")
+STRIPE_INDEX = {name: i for i, name in enumerate(STRIPE_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
-from outstride.codegen.box import Box, decode_box
+from outstride.codegen.box import Box, Stripe, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.in_place import in_place_source
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
@@ -75,7 +75,12 @@ def _task(e: Element) -> Function:
                 target = f.at(a["y_at"], place, e.storage)
                 own_bias = f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage)
                 bias = f.select(absent, Value("null", PTR), own_bias)
-                f.run("write", block, results, target, line, *box.numbers, output, count, bias)
+                with f.loop(0, a["stripes"]) as s:
+                    stripe = Stripe.at(f, a, s)
+                    columns = stripe.of(f, box).numbers
+                    f.run(
+                        "write", block, results, target, line, stripe.pointer, *columns, output, count, bias
+                    )
     return f
 
 
@@ -98,16 +103,13 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
-        runs = taps.of(f, a, g)
         skip = f.mul(blocks_before, g["w_block_stride"])
         with f.loop(0, g["tiles"]) as tile:
             start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
             w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(
-                block, entry, full_blocks, rest_channels, full_block, resume, taps, searched, runs
-            )
+            kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, searched)
             own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
             for sweep in sweeps:
                 _SWEEPS[sweep](f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
@@ -126,7 +128,6 @@ class _Kernel:
     resume: Operand
     taps: Taps
     searched: Value
-    runs: tuple[Value, Value]
 
 
 def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> Operand:
@@ -149,18 +150,23 @@ def _channels_tiles(
     f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
     row: Value, w: Value, box: Box,
 ) -> None:  # fmt: skip
-    """Pixels by list, a tile of them at a time, up to the last one that this box has."""
-    n, d, h, w_last = (f.sub(count, 1) for count in box.count)
-    pitches = (a["result_image_pitch"], a["result_depth_pitch"], a["result_row_pitch"])
-    end = f.add(w_last, 1)
-    for count, pitch in zip((n, d, h), pitches, strict=True):
-        end = f.add(end, f.mul(count, pitch))
-    with f.loop(0, _times(f, a, "channels", end), a["tile_rows"]) as i:
-        listed = f.at(a["pixel_at"], i, "i32")
-        out = f.at(row, f.mul(i, a["result_pixel"]), e.accumulator)
-        last = f.sub(f.add(i, a["tile_rows"]), 1)
-        runs = kernel.taps.of_tile(f, kernel.searched, kernel.block, kernel.group, box, i, last, kernel.runs)
-        _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
+    """Pixels by list, a tile of them at a time, up to the last one that this box has of each stripe."""
+    with f.loop(0, _times(f, a, "channels", a["stripes"])) as number:
+        stripe = Stripe.at(f, a, number)
+        columns, place = stripe.of(f, box), stripe.field(f, "place")
+        of_stripe = kernel.taps.of(f, a, g, number)
+        end: Operand = columns.count[3]
+        for count, pitch in zip(columns.count, stripe.pitches(f), strict=False):
+            end = f.add(end, f.mul(f.sub(count, 1), pitch))
+        with f.loop(0, end, a["tile_rows"]) as i:
+            q = f.add(place, i)
+            listed = f.at(a["pixel_at"], q, "i32")
+            out = f.at(row, f.mul(q, a["result_pixel"]), e.accumulator)
+            last = f.sub(f.add(i, a["tile_rows"]), 1)
+            runs = kernel.taps.of_tile(
+                f, kernel.searched, kernel.block, kernel.group, stripe, columns, i, last, of_stripe
+            )
+            _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
 
 
 def _pixels_tiles(
@@ -178,11 +184,14 @@ def _pixels_tiles(
     whole = f.add(f.add(plane, deep), f.mul(f.sub(box.count[0], 1), a["image_pitch"]))
     spans = _times(f, a, "pixels", f.select(nested, box.count[1], 1))
     length = f.select(nested, plane, whole)
+    stripe, of_box = Stripe.at(f, a, 0), kernel.taps.of(f, a, g)
     with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         out = f.at(row, place, e.accumulator)
         last = f.sub(f.add(q, a["tile_pixels"]), 1)
-        runs = kernel.taps.of_tile(f, kernel.searched, kernel.block, kernel.group, box, q, last, kernel.runs)
+        runs = kernel.taps.of_tile(
+            f, kernel.searched, kernel.block, kernel.group, stripe, box, q, last, of_box
+        )
         _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out, runs)
 
 

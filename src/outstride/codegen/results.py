@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from outstride.codegen import elements
-from outstride.codegen.box import BOX, Box
+from outstride.codegen.box import BOX, Box, Stripe
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.tasks import read_arguments
@@ -17,16 +17,18 @@ PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
-    """`write(block, temp, target, line, box, first, count, bias)`: every phase of `count` output channels.
+    """`write(block, temp, target, line, stripe, box, first, count, bias)`: all phases of `count` outputs.
 
-    `target` is the output of the box's first image and of channel 0 of the group,
-    `line` room for one output row.
+    `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output
+    row, the box what the stripe has of a task's.
     """
-    head = [("block", PTR), ("temp", PTR), ("target", PTR), ("line", PTR)]
+    head = [("block", PTR), ("temp", PTR), ("target", PTR), ("line", PTR), ("stripe", PTR)]
     f = Function("write", [*head, *BOX, ("first", I64), ("count", I64), ("bias", PTR)], internal=True)
-    block, temp, target, line, *numbers, first_output, count, bias = f.parameters
+    block, temp, target, line, stripe, *numbers, first_output, count, bias = f.parameters
     a = read_arguments(f, block, index)
     box = Box.of(numbers)
+    place = Stripe(stripe).field(f, "place")
+    image_pitch, depth_pitch, row_pitch = Stripe(stripe).pitches(f)
     together = lanes if recipe.out_unit == "channel" else 1
     span = _span(f, recipe, e, lanes, a, box, target)
     with f.loop(0, count, together) as o:
@@ -44,12 +46,12 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
             sources = _phase_rows(f, recipe, e, a, temp, o, phase)
             od = _position(f, a, "d", f.add(box.start[1], d), pd)
             sheet = f.at(plane, f.add(f.mul(n, a["y_stride_n"]), f.mul(od, a["y_stride_d"])), e.storage)
-            first = f.add(f.mul(n, a["result_image_pitch"]), f.mul(d, a["result_depth_pitch"]))
+            first = f.add(place, f.add(f.mul(n, image_pitch), f.mul(d, depth_pitch)))
             with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
                 oh = _position(f, a, "h", f.add(box.start[2], h), ph)
                 with f.when(f.compare("ult", oh, a["out_size_h"])):
                     row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
-                    q = f.add(first, f.mul(h, a["result_row_pitch"]))
+                    q = f.add(first, f.mul(h, row_pitch))
                     if together > 1:
                         channels = _Channels(o, present, phase, addend)
                         by_pixel = f.compare("ne", a["result_pixel"], 1)

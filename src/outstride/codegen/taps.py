@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
-from outstride.codegen.box import BOX, Box
+from outstride.codegen.box import BOX, Box, Stripe
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.codegen.tasks import read_arguments
 from outstride.planner.layout import ROW_SKIPS
@@ -31,19 +31,28 @@ class Taps:
         room = f.at(scratch, a["runs_bytes_offset"], "i8")
         return cls(room, f.at(room, a["tile_runs_offset"], I64))
 
-    def of(self, f: Function, a: dict[str, Value], group: dict[str, Value]) -> tuple[Value, Value]:
-        """The runs of a group and how many there are: found for this box, or all taps in one."""
-        found = f.at(self.room, group["runs_offset"], I64)
+    def of(
+        self, f: Function, a: dict[str, Value], group: dict[str, Value], stripe: Operand = 0
+    ) -> tuple[Value, Value]:
+        """The runs of a group and how many there are: found for a stripe of the box, or all taps in one."""
+        place = f.add(f.mul(stripe, a["stripe_runs"]), group["runs_offset"])
+        found = f.at(self.room, place, I64)
         skips = f.compare("ne", a["skips"], 0)
         runs = f.select(skips, found, group["runs_at"])
         return f.at(runs, 1, I64), f.load_i64(runs, 0)
 
     def find(self, f: Function, a: dict[str, Value], block: Value, box: Box) -> None:
-        """Emit the search for the runs of every group, where the plan asks for it."""
-        with f.when(f.compare("ne", a["skips"], 0)), f.loop(0, a["phase_groups"]) as index:
+        """Emit the search for the runs of every stripe and group, where the plan asks for it."""
+        with (
+            f.when(f.compare("ne", a["skips"], 0)),
+            f.loop(0, a["stripes"]) as number,
+            f.loop(0, a["phase_groups"]) as index,
+        ):
+            columns = Stripe.at(f, a, number).of(f, box)
             group = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
-            room = f.at(self.room, f.load_i64(group, GROUP_INDEX["runs_offset"]), I64)
-            f.run("search", block, group, room, *box.numbers)
+            offset = f.load_i64(group, GROUP_INDEX["runs_offset"])
+            room = f.at(self.room, f.add(f.mul(number, a["stripe_runs"]), offset), I64)
+            f.run("search", block, group, room, *columns.numbers)
 
     def searched(self, f: Function, a: dict[str, Value], box: Box) -> Value:
         """Whether tiles look for runs of their own: the plan says so, and their box reaches the border."""
@@ -52,14 +61,14 @@ class Taps:
         return f.both(f.compare("eq", a["skips"], ROW_SKIPS), f.negate(f.both(deep, high)))
 
     def of_tile(
-        self, f: Function, searched: Value, block: Value, group: Value, box: Box, first: Operand,
-        last: Operand, runs: tuple[Value, Value],
+        self, f: Function, searched: Value, block: Value, group: Value, stripe: Stripe, box: Box,
+        first: Operand, last: Operand, runs: tuple[Value, Value],
     ) -> tuple[Value, Value]:  # fmt: skip
-        """The runs of a tile over the results from `first` to `last`: its own, or those given."""
+        """The runs of a tile over the results of a stripe from `first` to `last`: its own, or those given."""
         found = f.variable(I64, Value("-1", I64))
         f.set(found, Value("-1", I64))
         with f.when(searched):
-            f.run("tile_runs", block, group, self.tile_room, *box.numbers, first, last)
+            f.run("tile_runs", block, group, self.tile_room, stripe.pointer, *box.numbers, first, last)
             f.set(found, f.load_i64(self.tile_room, 0))
         count = f.get(found, I64)
         own = f.compare("sge", count, 0)
@@ -67,23 +76,21 @@ class Taps:
 
 
 def tile_runs() -> Function:
-    """`tile_runs(block, group, room, box, first, last)`: a tile's own runs, or a count of -1.
+    """`tile_runs(block, group, room, stripe, box, first, last)`: a tile's own runs, or a count of -1.
 
     Only tiles within one plane that read across the input's border have runs of their own.
     """
-    head = [("block", PTR), ("group", PTR), ("room", PTR)]
+    head = [("block", PTR), ("group", PTR), ("room", PTR), ("stripe", PTR)]
     f = Function("tile_runs", [*head, *BOX, ("first", I64), ("last", I64)], internal=True, rare=True)
-    block, group, room, *numbers, first, last = f.parameters
+    block, group, room, stripe, *numbers, first, last = f.parameters
     a = read_arguments(f, block, INDEX)
     box = Box.of(numbers)
+    _, depth_pitch, row_pitch = Stripe(stripe).pitches(f)
     f.store(Value("-1", I64), room, 8)
-    plane, last_plane = (
-        f.minimum(f.div(q, a["result_depth_pitch"]), f.sub(box.count[1], 1)) for q in (first, last)
-    )
-    before = f.mul(plane, a["result_depth_pitch"])
+    plane, last_plane = (f.minimum(f.div(q, depth_pitch), f.sub(box.count[1], 1)) for q in (first, last))
+    before = f.mul(plane, depth_pitch)
     top, bottom = (
-        f.minimum(f.div(f.sub(q, before), a["result_row_pitch"]), f.sub(box.count[2], 1))
-        for q in (first, last)
+        f.minimum(f.div(f.sub(q, before), row_pitch), f.sub(box.count[2], 1)) for q in (first, last)
     )
     depth, height, low_row = (f.add(box.start[i], q) for i, q in ((1, plane), (2, top), (2, bottom)))
     inside = f.both(_inside(f, a, "d", depth, depth), _inside(f, a, "h", height, low_row))

@@ -50,6 +50,7 @@ class GatherCall:
         tables: dict[str, array[int]] = {
             "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
             "pixel_at": array("i", made.pixels),
+            "stripes_at": array("q", [n for s in made.stripes for n in (*s[:3], *s.pitches)]),
         }  # fmt: skip
         rows = []
         for i, g in enumerate(made.groups):

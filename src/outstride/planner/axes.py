@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 
@@ -46,11 +46,25 @@ class Axis:
         offsets = [o // self.in_step for g in self.groups for o in g.offsets] or [0]
         return min(offsets), max(offsets)
 
-    @property
-    def border(self) -> int:
-        """Cells at one end, the wider one, some of whose taps read beyond the input."""
-        low, high = self._within
-        return max(0, min(self.cells, low), min(self.cells, self.cells - 1 - high))
+    @cached_property
+    def stripes(self) -> tuple[tuple[int, int], ...]:
+        """The cells in runs that use the same taps, each as its first cell and its length."""
+        ends = {0, self.cells}
+        for offset in (o for g in self.groups for o in g.offsets):
+            first, last = self.readers(offset)
+            if first < last:
+                ends |= {min(max(0, first), self.cells), min(max(0, last), self.cells)}
+        return tuple((first, last - first) for first, last in pairwise(sorted(ends)))
+
+    def readers(self, offset: int) -> tuple[int, int]:
+        """The first cell that reads the input at an offset, and the one behind the last, if any does."""
+        return -(offset // self.in_step), (self.input_size - 1 - offset) // self.in_step + 1
+
+    def kept_at(self, cell: int) -> float:
+        """The share of the taps that read the input for one cell."""
+        taps = [(o, len(g.members)) for g in self.groups for o in g.offsets]
+        useful = sum(n for o, n in taps if 0 <= cell * self.in_step + o < self.input_size)
+        return useful / sum(n for _, n in taps) if taps else 1.0
 
     def kept(self, block: int) -> float:
         """The share of the taps that read the input for some cell of a block, over all blocks of a size."""
@@ -77,8 +91,8 @@ class Axis:
         for group in self.groups:
             for offset in group.offsets:
                 # Cells [first, last) read the input at this tap.
-                first = max(0, -(offset // self.in_step))
-                last = min(self.cells, (self.input_size - 1 - offset) // self.in_step + 1)
+                first, last = self.readers(offset)
+                first, last = max(0, first), min(self.cells, last)
                 if first < last:
                     useful += len(group.members) * ((last - 1) // block - first // block + 1)
                 total += len(group.members) * len(starts)
@@ -196,6 +210,5 @@ def _axis_terms(axis: Axis) -> Iterator[int]:
             low = max(0, -((phase + axis.shift) // axis.out_step))
             high = min(axis.cells, (axis.output_size - 1 - phase - axis.shift) // axis.out_step + 1)
             for offset in group.offsets:
-                first = max(low, -(offset // axis.in_step))
-                last = min(high, (axis.input_size - 1 - offset) // axis.in_step + 1)
-                yield max(0, last - first)
+                first, last = axis.readers(offset)
+                yield max(0, min(high, last) - max(low, first))

@@ -55,8 +55,8 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     parts = min(problem.groups, ceil(enough / boxes))
     groups = ceil(problem.groups / parts)
     rows = ceil(height / ceil(enough / (boxes * ceil(problem.groups / groups))))
-    strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
-    return Blocks(groups, (1, 1, rows, columns), 1, 1, problem.outputs, strip, False, Way(1, 0, 0, False))
+    strip, way = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0), Way(1, 0, 0, shared_outputs=False)
+    return Blocks(groups, (1, 1, rows, columns), 1, 1, problem.outputs, strip, False, way, ((0, columns),))
 
 
 def band_tiles(blocks: Blocks, lanes: int) -> list[Tile]:

@@ -47,6 +47,19 @@ class Way(NamedTuple):
     shared_outputs: bool
 
 
+class Stripe(NamedTuple):
+    """Columns of a box whose tiles are theirs alone, as those at a border use fewer taps.
+
+    Its first column, how many, the place of its results, and their pitches from image to image, plane to
+    plane and row to row.
+    """
+
+    first: int
+    columns: int
+    place: int
+    pitches: tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Blocks:
     """A task: groups, box (images, depth, height, width), channels of a pass, outputs of a chunk, chunks."""
@@ -59,23 +72,29 @@ class Blocks:
     strip: Strip
     nested: bool
     way: Way
+    #: The first column and the number of columns of every stripe.
+    columns: tuple[tuple[int, int], ...]
 
     @property
     def pixels(self) -> int:
         """Cells of a full box."""
         return prod(self.box)
 
-    def result_pitches(self, tile: Tile) -> tuple[int, int, int]:
-        """Results from image to image, plane to plane, row to row: gaps stay where vectors run over them.
-
-        Of single planes pixels by list come row by row, each row of all images, so that tiles of a border row
-        are full of pixels that leave out the same taps; deeper boxes keep neighbouring rows together.
-        """
-        n, d, h, w = self.box
-        if tile.by_pixel:
-            return (w, n * h * w, n * w) if d == 1 else (d * h * w, h * w, w)
-        s = self.strip
-        return s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]
+    def stripes(self, tile: Tile) -> list[Stripe]:
+        """The stripes with the places of their results; those of pixels by list fill whole tiles."""
+        n, d, h, _ = self.box
+        if not tile.by_pixel:  # gaps stay where vectors run over them
+            s = self.strip
+            return [Stripe(0, self.box[3], 0, (s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]))]
+        # Of single planes pixels come row by row, each row of all images, so that tiles of a border row are
+        # full of pixels that leave out the same taps; deeper boxes keep neighbouring rows together.
+        rows = (1, n * h, n) if d == 1 else (d * h, h, 1)
+        place, stripes = 0, []
+        for first, columns in self.columns:
+            pitches = (rows[0] * columns, rows[1] * columns, rows[2] * columns)
+            stripes.append(Stripe(first, columns, place, pitches))
+            place += ceil(n * d * h * columns / tile.rows) * tile.rows
+        return stripes
 
     @property
     def extent(self) -> int:
@@ -142,11 +161,17 @@ def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int
     return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
 
 
+def stripe_tiles(tile: Tile, blocks: Blocks) -> list[int]:
+    """Tiles of pixels by list that cover each stripe of a full box."""
+    rows = prod(blocks.box[:3])
+    return [ceil(rows * columns / tile.rows) for _, columns in blocks.columns]
+
+
 def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     """Register tiles that cover the pixels of a full box."""
     step = tile.pixels(lanes)
     if tile.by_pixel:
-        return ceil(blocks.pixels / step)
+        return sum(stripe_tiles(tile, blocks))
     if tile.dataflow == "rows":
         n, d, h, w = blocks.box
         return n * d * ceil(h / tile.rows) * ceil(w / step)
@@ -184,7 +209,7 @@ def cuts(
         found = len(tried)
         sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
         for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes[2], shape)), sharing):
-            (row_choice, rows), (column_choice, columns), shared_outputs = choice
+            (row_choice, rows), (column_choice, (columns, striped)), shared_outputs = choice
             way = Way(channels, row_choice, column_choice, shared_outputs)
             if only not in (None, way):
                 continue
@@ -193,9 +218,12 @@ def cuts(
             packed = problem.packed_channels if problem.depthwise else channels
             box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
-            if (box, channels) in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
+            key = (box, channels, striped)
+            if key in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
                 continue
-            tried.add((box, channels))
+            if striped and (box[3] < cells[3] or prod(box[:3]) < LEAST_STRIPE):
+                continue
+            tried.add(key)
             per_group = boxes_over(cells, box)
             boxes = problem.groups * per_group
             # Every part packs the input again: no more of them than there are threads, all of one size.
@@ -207,7 +235,9 @@ def cuts(
             if problem.channels == 1 < problem.groups and parts == 1:
                 together = _groups_together(strip.elements * item_bytes, problem.groups, per_group, needed)
                 strip = strips.strip(box, together) if together > 1 else strip
-            yield Blocks(together, box, channels, chunk, ceil(chunks / parts), strip, nested, way)
+            stripes = axes[2].stripes if striped else ((0, box[3]),)
+            parted = ceil(chunks / parts)
+            yield Blocks(together, box, channels, chunk, parted, strip, nested, way, stripes)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
         if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows" or only is not None:
@@ -215,6 +245,9 @@ def cuts(
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
 
 
+#: The most stripes of a box, and the fewest rows from which a stripe of one column is worth a tile.
+MOST_STRIPES = 9
+LEAST_STRIPE = 4
 #: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
 #: as much to set up as to pack.
 GROUPS_TOGETHER = 4
@@ -236,13 +269,21 @@ def _heights(cells: tuple[int, ...]) -> Iterator[int]:
         yield rows
 
 
-def _widths(axis: Axis, shape: Tile) -> Iterator[int]:
-    """The most columns of a box: all, or so few that boxes at a wide border leave out the taps beyond it."""
+def _widths(axis: Axis, shape: Tile) -> Iterator[tuple[int, bool]]:
+    """The most columns of a box, and whether they are cut into stripes.
+
+    All; or all, and those that use the same taps on their own; or so few that boxes at a wide border leave
+    out the taps beyond it.
+    """
     columns = max(1, axis.cells)
-    yield columns
-    border = axis.border
-    if shape.by_pixel and shape.rows <= border < columns:
-        yield ceil(columns / ceil(columns / border))
+    yield columns, False
+    if not shape.by_pixel or len(axis.stripes) < 2:
+        return
+    if len(axis.stripes) <= MOST_STRIPES:
+        yield columns, True
+    border = max(length for _, length in (axis.stripes[0], axis.stripes[-1]))
+    if shape.rows <= border < columns:
+        yield ceil(columns / ceil(columns / border)), False
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, pixel_tiles, rows_of
-from outstride.planner.machine import InstructionSet, Machine
+from outstride.planner.blocks import Blocks, pixel_tiles, rows_of, stripe_tiles
+from outstride.planner.machine import CHANNEL_BLOCK, InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Tile
 
@@ -19,9 +19,11 @@ ISSUE = 6.0
 #: that time that is not hidden.
 FAR_BYTES_PER_CYCLE = 8.0
 STREAM_SHARE = 0.5
-#: Call, loop start and end, first loads of a tile; and a vector of its results moved, transposed where pixels
-#: lie in vectors of outputs: 126 to 137 cycles were measured around tiles of 16 to 24 vectors.
-TILE_CYCLES = 60.0
+#: Call, loop start and end, first loads of a tile, by what its vectors hold; addresses and stores of a row of
+#: it; and a vector of its results moved, transposed where pixels lie in vectors of outputs. Fitted to 27
+#: layers with each of their tiles (docs/decisions/0012): few terms make the difference.
+TILE_CYCLES = {"pixels": 10.0, "outputs": 90.0}
+TILE_ROW = 8.0
 RESULT_MOVE = 4.0
 STRAIGHT_MOVE = 2.0
 #: Finding out whether a tile lies at the border: divisions by the pitches of results.
@@ -32,6 +34,10 @@ SCALAR_MOVE = 1.3
 VECTOR_MOVE = 0.25
 #: Moving it through a square that is transposed in registers: log2(lanes) shuffles a vector more.
 TRANSPOSED_MOVE = 0.6
+#: Fetching a line of 64 bytes from the second-level cache for each term; measured on columns of 8 rows.
+LINE_CYCLES = 3.5
+#: Writing a row of one more stripe, each phase: a vector or two under masks, or a loop that ends soon.
+STRIPE_ROW = 20.0
 #: Packing a vector of a row, mask and prefetch included, and what a row costs besides; 34 us were measured
 #: for 64 channels of 56 x 56, which these numbers give within a tenth, and 580 us for a strided 3-d layer.
 PACK_VECTOR = 5.0
@@ -39,7 +45,10 @@ PACK_ROW = 10.0
 
 
 def term_cycles(tile: Tile, isa: InstructionSet) -> float:
-    """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue."""
+    """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue.
+
+    Two that are nearly as busy as each other get in each other's way.
+    """
     products = tile.rows * tile.vectors
     # A vector at any address crosses a line of 64 bytes the more often the longer it
     # is, and is then loaded twice.
@@ -49,7 +58,8 @@ def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
     issue = (products + tile.rows + tile.vectors + 4) / ISSUE
-    return max(products / isa.fma_per_cycle, loads, issue, latency)
+    busy = products / isa.fma_per_cycle
+    return max((busy**5 + loads**5) ** 0.2, issue, latency)
 
 
 def row_term_cycles(tile: Tile, isa: InstructionSet, taps_h: int) -> float:
@@ -85,8 +95,9 @@ def task_cycles(
     if tile.by_pixel and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)
     move = STRAIGHT_MOVE if tile.outputs_together else RESULT_MOVE
-    around = TILE_CYCLES + move * tile.rows * tile.vectors * (1 if passes == 1 else 2)
-    share, _ = kept_taps(axes, groups, tile, blocks, lanes, each)
+    around = TILE_CYCLES["outputs" if tile.by_pixel else "pixels"] + TILE_ROW * tile.rows
+    around += move * tile.rows * tile.vectors * (1 if passes == 1 else 2)
+    share, _ = kept_terms(axes, groups, tile, blocks, lanes, each)
     micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from far.
     streamed = terms * tile_rows * item_bytes
@@ -95,6 +106,8 @@ def task_cycles(
     pack = _pack_cycles(problem, axes, tile, blocks, lanes)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(problem, axes, tile, blocks, lanes)
+    lines = blocks.chunk_outputs * prod(blocks.box[:3]) * axes[0].out_step * axes[1].out_step
+    out += (len(blocks.columns) - 1) * lines * STRIPE_ROW * axes[2].out_step
     return pack + blocks.chunks_per_task * (micro + out)
 
 
@@ -112,22 +125,42 @@ def _move_cycles(
     return TRANSPOSED_MOVE * lanes / min(lanes, blocks.chunk_outputs)
 
 
-def kept_taps(
+def kept_terms(
     axes: tuple[Axis, ...], groups: tuple[Group, ...], tile: Tile, blocks: Blocks, lanes: int, each: float
-) -> tuple[float, bool]:
-    """The share of the taps that are not left out, and whether each tile looks for those of its own rows.
+) -> tuple[float, bool]:  # fmt: skip
+    """The share of the terms' cycles that is left without useless taps, and whether tiles look for theirs.
 
     A box leaves out what none of its cells can use, a tile what none of its rows can: where that saves more
     than looking costs. `each` are the cycles of a term.
     """
-    images, depth, height, width = blocks.box
-    for_box = axes[0].kept(depth) * axes[1].kept(height) * axes[2].kept(width)
+    images, depth, height, _ = blocks.box
+    tiles = stripe_tiles(tile, blocks) if len(blocks.columns) > 1 else [1]
+    columns = _stripe_shares(axes[2], tile, blocks, each)
+    for_box = axes[0].kept(depth) * axes[1].kept(height)
+    for_box *= sum(n * kept for n, kept in zip(tiles, columns, strict=True)) / sum(tiles)
     if tile.by_row or not (images == depth == 1 or (tile.by_pixel and 1 in (images, depth))):
         return for_box, False
-    rows = min(height, ceil(tile.pixels(lanes) / (images * width)))
-    for_tile = axes[0].kept(1) * axes[1].kept(rows) * axes[2].kept(width)
+    rows = (min(height, ceil(tile.pixels(lanes) / (images * width))) for _, width in blocks.columns)
+    kept = (n * axes[1].kept(r) * share for n, r, share in zip(tiles, rows, columns, strict=True))
+    for_tile = axes[0].kept(1) * sum(kept) / sum(tiles)
     cycles = max(g.taps for g in groups) * blocks.channels_per_pass * each
     return (for_tile, True) if cycles * (for_box - for_tile) > TILE_SEARCH else (for_box, False)
+
+
+def _stripe_shares(axis: Axis, tile: Tile, blocks: Blocks, each: float) -> list[float]:
+    """Of each stripe the share of its terms' cycles that is left, in the taps along the width.
+
+    The pixels of a tile in a narrow stripe lie in as many lines of the cache, which it cannot keep from tap
+    to tap if the channels of a block fill it.
+    """
+    if len(blocks.columns) == 1:
+        return [axis.kept(blocks.box[3])]
+    rows, channels = prod(blocks.box[:3]), min(CHANNEL_BLOCK, blocks.channels_per_pass)
+    lines = (min(rows, ceil(tile.rows / columns)) * channels / CHANNEL_BLOCK for _, columns in blocks.columns)
+    return [
+        axis.kept_at(first) * max(1.0, LINE_CYCLES * n / each)
+        for n, (first, _) in zip(lines, blocks.columns, strict=True)
+    ]
 
 
 def _pack_cycles(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.planner.bands import band_bytes
-from outstride.planner.blocks import rows_of
-from outstride.planner.cost import kept_taps, term_cycles
+from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
+from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK
 from outstride.planner.plan import GatherPlan
 from outstride.planner.recipe import ACCUMULATOR_BYTES, DATAFLOWS
@@ -52,6 +52,7 @@ class Layout:
     planes: list[int]
     phase_rows: list[int]
     pixels: list[int]
+    stripes: list[Stripe]
     chunks: int
     chunk_weights: int
     scratch_bytes: int
@@ -71,15 +72,13 @@ def layout(plan: GatherPlan) -> Layout:
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
-        "phase_groups": len(groups), "spans": int(b.nested),
+        "phase_groups": len(groups), "spans": int(b.nested), "stripes": len(b.columns),
         "sweep": DATAFLOWS.index(tile.sweep),
         "past_caches": PAST_CACHES_ROW if plan.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         # From tap to tap along the height the input row goes up, in transposed layers down.
         "row_way": -1 if p.operator == "conv_transpose" else 1,
     }  # fmt: skip
-    for name, pitch in zip(("image", "depth", "row"), b.result_pitches(tile), strict=True):
-        scalars[f"result_{name}_pitch"] = pitch
     for name, a in zip("dhw", plan.axes, strict=True):
         scalars |= {
             f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
@@ -87,8 +86,8 @@ def layout(plan: GatherPlan) -> Layout:
     pixels = pixel_offsets(b, tile.rows) if tile.by_pixel else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return Layout(
-        scalars, groups, residue_planes(plan.axes), phases, pixels, plan.chunks, chunk_weights,
-        rooms["scratch_bytes"],
+        scalars, groups, residue_planes(plan.axes), phases, pixels, b.stripes(tile), plan.chunks,
+        chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
 
 
@@ -126,7 +125,7 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     reach = plan.tile.vectors * plan.lanes
     if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
         reach += (plan.tile.rows - 1) * b.strip.extent[2]
-    results = b.pixels if plan.tile.by_pixel else b.extent
+    results = pixel_tiles(plan.tile, b, plan.lanes) * plan.tile.rows if plan.tile.by_pixel else b.extent
     pitch = (ceil((results + reach) / 16) | 1) * 16
     chunk_temp = rows * pitch if _passes(plan) > 1 else 0
     kept = chunk_temp * b.chunks_per_task or rows * pitch
@@ -136,10 +135,12 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
     runs_at = line_at + round_up_line(item * (width + 64))
     of_tile = 2 * max(g.taps for g in plan.groups) + 1
+    found = runs * len(b.columns)
     return {
         "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
         "blank_bytes_offset": 0,
-        "tile_runs_offset": runs, "scratch_bytes": runs_at + round_up_line(8 * (runs + of_tile)),
+        "stripe_runs": runs, "tile_runs_offset": found,
+        "scratch_bytes": runs_at + round_up_line(8 * (found + of_tile)),
         "chunk_temp": chunk_temp, "temp_pitch": pitch,
     }  # fmt: skip
 
@@ -148,13 +149,20 @@ def _band_scratch(plan: GatherPlan) -> dict[str, int]:
     """The same where nothing is packed: masks, and as many as a tile takes without a lane."""
     of_box, of_tile = band_bytes(plan.axes, plan.blocks, plan.problem.kernel_size[2], plan.lanes)
     blank_at = round_up_line(of_box)
-    absent = ("temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "tile_runs_offset")
+    absent = (
+        "temp_bytes_offset",
+        "line_bytes_offset",
+        "runs_bytes_offset",
+        "stripe_runs",
+        "tile_runs_offset",
+    )
     return dict.fromkeys((*absent, "chunk_temp", "temp_pitch"), 0) | {
         "blank_bytes_offset": blank_at, "scratch_bytes": blank_at + round_up_line(of_tile),
     }  # fmt: skip
 
 
-#: How taps that read nothing but padding are left out: for none, for whole boxes, for rows of a box too.
+#: How taps that read nothing but padding are left out: for none, for whole boxes or their stripes, for rows
+#: too.
 NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 
@@ -163,13 +171,15 @@ def _skips(plan: GatherPlan) -> int:
     if plan.tile.dataflow == "in_place":  # it looks at every input row, whether it exists
         return BOX_SKIPS
     each = term_cycles(plan.tile, plan.machine.instruction_set)
-    _, by_tile = kept_taps(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
+    _, by_tile = kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
     if by_tile:
         return ROW_SKIPS
     return BOX_SKIPS if _box_skips(plan) else NO_SKIPS
 
 
 def _box_skips(plan: GatherPlan) -> bool:
+    if len(plan.blocks.columns) > 1:
+        return True
     for axis, block in zip(plan.axes, plan.blocks.box[1:], strict=True):
         if axis.cells == 0:
             continue

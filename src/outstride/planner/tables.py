@@ -87,13 +87,19 @@ def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, ti
 
 
 def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
-    """Offsets in the strip of a box's pixels, the last repeated up to a whole tile of `rows` pixels."""
+    """Offsets in the strip of a box's pixels, stripe by stripe.
+
+    The last of a stripe is repeated up to a whole tile of `rows` pixels.
+    """
     strip = blocks.strip
-    n, d, h, w = blocks.box
+    n, d, h, _ = blocks.box
     order = [(j, k, i) for j in range(d) for k in range(h) for i in range(n)]
     if d > 1:
         order.sort(key=itemgetter(2))
     step = strip.pixel_pitch
-    starts = (i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order)
-    places = [at for first in starts for at in range(first * step, (first + w) * step, step)]
-    return places + [places[-1]] * (-len(places) % rows)
+    starts = [i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order]
+    places: list[int] = []
+    for column, w in blocks.columns:
+        places += [at for s in starts for at in range((s + column) * step, (s + column + w) * step, step)]
+        places += [places[-1]] * (-len(places) % rows)
+    return places

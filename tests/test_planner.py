@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from outstride import geometry
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
-from outstride.planner.bands import band_tiles
+from outstride.planner.bands import band_tiles, window_of
 from outstride.planner.blocks import Strip
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
@@ -544,7 +544,7 @@ def _assert_window(plan: GatherPlan) -> None:
         met = [(k, at) for at, reached in rows for row, k in reached if row == r]
         origin = group.offsets[0]
         assert met == [(k, r * axis.in_step + o - origin) for k, o in enumerate(group.offsets)]
-    covered = sum(tile.vectors for tile in band_tiles(plan.blocks, plan.lanes))
+    covered = sum(tile.vectors for tile in band_tiles(window_of(plan.problem), plan.blocks, plan.lanes))
     assert covered == ceil(plan.blocks.box[3] / plan.lanes)
 
 
@@ -697,7 +697,7 @@ def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
     masks = p.kernel_size[2] * plan.axes[2].in_step + 1
     assert ceil(plan.blocks.box[3] / lanes) * masks * lanes // 8 <= blank
-    widest = max(tile.vectors for tile in band_tiles(plan.blocks, lanes))
+    widest = max(tile.vectors for tile in band_tiles(window_of(p), plan.blocks, lanes))
     assert blank + widest * masks * lanes // 8 <= made.scratch_bytes == made.scalars["scratch_bytes"]
 
 

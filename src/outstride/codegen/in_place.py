@@ -29,9 +29,8 @@ from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vec
 from outstride.codegen.microkernel import fused, zero_accumulators
 from outstride.codegen.results import bias_of
 from outstride.codegen.tasks import read_arguments, take_tasks
-from outstride.planner.bands import MOST_VECTORS
 from outstride.planner.machine import INSTRUCTION_SETS
-from outstride.planner.recipe import IN_PLACE_TILES, Recipe, Tile, Window
+from outstride.planner.recipe import Recipe, Tile, Window
 
 
 def in_place_source(recipe: Recipe, window: Window) -> str:
@@ -39,15 +38,11 @@ def in_place_source(recipe: Recipe, window: Window) -> str:
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
-        _survey(recipe, lanes),
-        *(_tile(recipe, window, e, lanes, tile) for tile in IN_PLACE_TILES),
-        _task(recipe, e, lanes), take_tasks(INDEX),
+        _survey(recipe, window, lanes),
+        *(_tile(recipe, window, e, lanes, tile) for tile in window.tiles),
+        _task(recipe, window, e, lanes), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")
-
-
-#: The rows of the widest tile.
-_ROWS = max(IN_PLACE_TILES, key=lambda tile: tile.vectors).rows
 
 
 @dataclass(frozen=True)
@@ -82,7 +77,7 @@ def _across(f: Function, box: Box, lanes: int) -> Operand:
 
 
 @contextmanager
-def _tiles_of_row(f: Function, across: Operand) -> Iterator[tuple[Value, Operand]]:
+def _tiles_of_row(f: Function, window: Window, across: Operand) -> Iterator[tuple[Value, Operand]]:
     """For each tile of a row of so many vectors: the first of its own, and their number, about the same."""
     first = f.variable(I64)
     f.set(first, f.i64(0))
@@ -90,12 +85,12 @@ def _tiles_of_row(f: Function, across: Operand) -> Iterator[tuple[Value, Operand
         q = f.get(first, I64)
         f.leave_when(f.compare("sge", q, across), done)
         left = f.sub(across, q)
-        size = f.ceil_div(left, f.ceil_div(left, MOST_VECTORS))
+        size = f.ceil_div(left, f.ceil_div(left, window.widest.vectors))
         yield q, size
         f.set(first, f.i64(f.add(q, size)))
 
 
-def _survey(recipe: Recipe, lanes: int) -> Function:
+def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the taps and at last the outputs, for each of these the
@@ -106,7 +101,7 @@ def _survey(recipe: Recipe, lanes: int) -> Function:
     a = read_arguments(f, block, INDEX)
     box, step = Box.of(numbers), recipe.in_step
     taps, across = _Taps.of(f, a), _across(f, box, lanes)
-    with _tiles_of_row(f, across) as (q, size):
+    with _tiles_of_row(f, window, across) as (q, size):
         masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
         with f.loop(0, size) as j:
             column = f.mul(f.add(q, j), lanes)
@@ -121,7 +116,7 @@ def _survey(recipe: Recipe, lanes: int) -> Function:
             number = f.add(f.mul(f.mul(taps.count, size), step), j)
             elements.keep_mask(f, inside, masks, number, lanes)
     none = f.at(scratch, a["blank_bytes_offset"], "i8")
-    with f.loop(0, f.mul(f.mul(taps.count, step), MOST_VECTORS)) as i:
+    with f.loop(0, f.mul(f.mul(taps.count, step), window.widest.vectors)) as i:
         elements.keep_mask(f, Value("zeroinitializer", vector_type(lanes, "i1")), none, i, lanes)
     return f
 
@@ -148,7 +143,7 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
     present = f.at(masks, f.mul(taps.count, tile.vectors * recipe.in_step), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
-    past = _past_caches(f, a, lanes, last) if tile.rows == _ROWS else None
+    past = _past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
         top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
@@ -164,7 +159,8 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
                 missed = f.both(left_out, f.negate(here))
                 with f.when(f.negate(missed)):
                     line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
-                    _line(f, recipe, e, lanes, taps, line, panel, f.select(here, masks, blank), sums, reached)
+                    own = f.select(here, masks, blank)
+                    _line(f, recipe, window, e, lanes, taps, line, panel, own, sums, reached)
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
@@ -181,29 +177,33 @@ def _past_caches(f: Function, a: dict[str, Value], lanes: int, last: Value) -> V
 
 
 def _line(
-    f: Function, recipe: Recipe, e: Element, lanes: int, taps: _Taps, line: Value, panel: Value,
-    masks: Value, sums: list[list[Value]], reached: list[tuple[int, int]],
+    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
+    panel: Value, masks: Value, sums: list[list[Value]], reached: list[tuple[int, int]],
 ) -> None:  # fmt: skip
-    """One input row: every tap along the width, into the rows (r, kh) that reach it."""
+    """One input row: every tap along the width, into the rows (r, kh) that reach it.
+
+    Taps that step through the same elements take their share of vectors that are loaded once.
+    """
     step, vectors = recipe.in_step, len(sums[0])
     vector = vector_type(lanes, e.accumulator)
     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
-    with f.loop(0, taps.count) as tap:
-        place = f.at(line, taps.offset(f, tap), e.storage)
-        own = f.at(masks, f.mul(tap, vectors * step), f"i{lanes}")
+    with f.loop(0, taps.count, window.shared) as first:
+        place = f.at(line, taps.offset(f, first), e.storage)
+        own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
         read = []
-        for j in range(vectors):
-            parts = []
-            for number in range(j * step, (j + 1) * step):
-                inside = elements.kept_mask(f, own, number, lanes)
-                at = f.at(place, number * lanes, e.storage)
-                parts.append(elements.load_masked(f, e, at, lanes, inside))
-            read.append(elements.deal(f, parts, lanes, 0))
-        for r, weight in weights.items():
-            scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
-            spread = elements.broadcast(f, scalar, lanes)
-            for total, v in zip(sums[r], read, strict=True):
-                f.set(total, fused(f, e, lanes, spread, v, f.get(total, vector)))
+        for number in range(vectors * step):
+            inside = elements.kept_mask(f, own, number, lanes)
+            at = f.at(place, number * lanes, e.storage)
+            read.append(elements.load_masked(f, e, at, lanes, inside))
+        for s in range(window.shared):
+            tap = f.add(first, s)
+            with f.when(f.compare("slt", tap, taps.count)) if s else nullcontext():
+                dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
+                for r, weight in weights.items():
+                    scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
+                    spread = elements.broadcast(f, scalar, lanes)
+                    for total, v in zip(sums[r], dealt, strict=True):
+                        f.set(total, fused(f, e, lanes, spread, v, f.get(total, vector)))
 
 
 def _store(
@@ -225,7 +225,7 @@ def _store(
             elements.store_masked(f, e, value, place, lanes, inside)
 
 
-def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
+def _task(recipe: Recipe, window: Window, e: Element, lanes: int) -> Function:
     """A box of some groups: survey it, then sum every image and output, a tile's width at a time."""
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
     block, scratch, number = f.parameters
@@ -239,8 +239,8 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
     blank = f.at(scratch, a["blank_bytes_offset"], "i8")
     plane = f.mul(box.start[1], a["in_step_d"])
     # Wide rows are made from end to end before the next ones: memory is read as it lies.
-    wide = f.compare("sgt", across, MOST_VECTORS + 1)
-    together = f.select(wide, _ROWS, box.count[2])
+    wide = f.compare("sgt", across, window.widest.vectors + 1)
+    together = f.select(wide, window.widest.rows, box.count[2])
     with (
         f.loop(0, box.count[0]) as image,
         f.loop(first_group, last_group) as group,
@@ -254,13 +254,13 @@ def _task(recipe: Recipe, e: Element, lanes: int) -> Function:
         panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(output, a["w_stride_chunk"]))
         own_bias = f.at(a["bias_at"], f.add(f.mul(group, a["outputs"]), output), e.storage)
         bias = f.select(absent, Value("null", PTR), own_bias)
-        with _tiles_of_row(f, across) as (q, size):
+        with _tiles_of_row(f, window, across) as (q, size):
             column = f.add(box.start[3], f.mul(q, lanes))
             x = f.at(a["x_at"], f.add(source, f.mul(column, recipe.in_step)), e.storage)
             y = f.at(a["y_at"], f.add(f.add(target, sheet), column), e.storage)
             w = f.at(a["w_at"], panel, e.accumulator)
             masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
-            for tile in IN_PLACE_TILES:
+            for tile in window.tiles:
                 with f.when(f.compare("eq", size, tile.vectors)):
                     f.run(
                         tile.name, block, x, w, y, bias, masks, blank, plane,

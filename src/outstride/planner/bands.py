@@ -8,7 +8,7 @@ from outstride.planner.axes import Axis
 from outstride.planner.blocks import Blocks, Strip, Way, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import IN_PLACE_TILES, ROW_TILE_OUTPUTS, Tile, Window
+from outstride.planner.recipe import ROW_TILE_OUTPUTS, Tile, Window
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
@@ -16,8 +16,6 @@ MOST_TAPS = 7
 #: are loaded for one: with more taps, or wider steps, a strip that deals the input out once is faster.
 MOST_TAPS_OF_A_ROW = 4
 MOST_STEP = 3
-#: The most vectors of a row that a tile takes.
-MOST_VECTORS = max(tile.vectors for tile in IN_PLACE_TILES)
 #: Columns of a task: it keeps some bits for each.
 MOST_COLUMNS = 4096
 #: Cycles of a vector's load under its mask, which often crosses two lines of the caches; of a tile's start
@@ -40,9 +38,10 @@ def in_place(problem: Problem, machine: Machine) -> bool:
 
 
 def window_of(problem: Problem) -> Window:
-    """The taps along the height."""
+    """The taps along the height, and how many along the width read what a stride deals out among them."""
     if problem.operator == "conv":
-        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1])
+        shared = problem.stride[2] if problem.dilation[2] == 1 else 1
+        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared)
     return Window(problem.kernel_size[1], 1, -problem.dilation[1])
 
 
@@ -59,31 +58,35 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     return Blocks(groups, (1, 1, rows, columns), 1, 1, problem.outputs, strip, False, way, ((0, columns),))
 
 
-def band_tiles(blocks: Blocks, lanes: int) -> list[Tile]:
+def band_tiles(window: Window, blocks: Blocks, lanes: int) -> list[Tile]:
     """The tiles that cover the columns of a box, from left to right."""
     left, tiles = ceil(blocks.box[3] / lanes), []
     while left:
-        size = ceil(left / ceil(left / MOST_VECTORS))
-        tiles += [tile for tile in IN_PLACE_TILES if tile.vectors == size]
+        size = ceil(left / ceil(left / window.widest.vectors))
+        tiles += [tile for tile in window.tiles if tile.vectors == size]
         left -= size
     return tiles
 
 
-def widest_tile(blocks: Blocks, lanes: int) -> Tile:
+def widest_tile(window: Window, blocks: Blocks, lanes: int) -> Tile:
     """The one that stands for all of a box."""
-    return max(band_tiles(blocks, lanes), key=lambda tile: tile.vectors)
+    return max(band_tiles(window, blocks, lanes), key=lambda tile: tile.vectors)
 
 
-def band_vectors(blocks: Blocks, lanes: int) -> int:
+def band_vectors(window: Window, blocks: Blocks, lanes: int) -> int:
     """Vectors that the tiles of a box compute, those of rows that do not exist included."""
     rows = blocks.box[2]
-    return sum(ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(blocks, lanes))
+    return sum(
+        ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(window, blocks, lanes)
+    )
 
 
-def band_bytes(axes: tuple[Axis, ...], blocks: Blocks, taps_w: int, lanes: int) -> tuple[int, int]:
+def band_bytes(
+    window: Window, axes: tuple[Axis, ...], blocks: Blocks, taps_w: int, lanes: int
+) -> tuple[int, int]:
     """Room for the masks of a box, and for as many as a tile takes."""
     of_vector = (taps_w * axes[2].in_step + 1) * lanes // 8
-    return ceil(blocks.box[3] / lanes) * of_vector, MOST_VECTORS * of_vector
+    return ceil(blocks.box[3] / lanes) * of_vector, window.widest.vectors * of_vector
 
 
 def band_cycles(
@@ -93,7 +96,7 @@ def band_cycles(
     window, step = window_of(problem), axes[2].in_step
     depth, _, across = problem.kernel_size
     cycles = 0.0
-    for tile in band_tiles(blocks, lanes):
+    for tile in band_tiles(window, blocks, lanes):
         sums = tile.rows * tile.vectors * window.taps / isa.fma_per_cycle
         loads = len(window.rows(tile.rows)) * tile.vectors * step * MASKED_LOAD
         count = ceil(blocks.box[2] / tile.rows)

@@ -59,7 +59,7 @@ def term_cycles(tile: Tile, isa: InstructionSet) -> float:
     latency = 4.0
     issue = (products + tile.rows + tile.vectors + 4) / ISSUE
     busy = products / isa.fma_per_cycle
-    return max((busy**5 + loads**5) ** 0.2, issue, latency)
+    return max(float((busy**5 + loads**5) ** 0.2), issue, latency)
 
 
 def row_term_cycles(tile: Tile, isa: InstructionSet, taps_h: int) -> float:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.planner.bands import band_bytes
+from outstride.planner.bands import band_bytes, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK
@@ -147,7 +147,9 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
 
 def _band_scratch(plan: GatherPlan) -> dict[str, int]:
     """The same where nothing is packed: masks, and as many as a tile takes without a lane."""
-    of_box, of_tile = band_bytes(plan.axes, plan.blocks, plan.problem.kernel_size[2], plan.lanes)
+    of_box, of_tile = band_bytes(
+        window_of(plan.problem), plan.axes, plan.blocks, plan.problem.kernel_size[2], plan.lanes
+    )
     blank_at = round_up_line(of_box)
     absent = (
         "temp_bytes_offset",

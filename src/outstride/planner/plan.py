@@ -16,7 +16,6 @@ from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import (
     ACCUMULATOR_BYTES,
-    IN_PLACE_TILES,
     LANE_TILES,
     ROW_TILE_OUTPUTS,
     ROW_TILES,
@@ -88,7 +87,7 @@ class GatherPlan:
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
         if self.tile.dataflow == "in_place":
             images = self.blocks.box[0]
-            pixels = images * band_vectors(self.blocks, self.lanes) * self.lanes
+            pixels = images * band_vectors(window_of(self.problem), self.blocks, self.lanes) * self.lanes
         else:
             pixels = self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
         return self.problem.groups * self.boxes * self.chunks * terms * pixels
@@ -180,7 +179,7 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     """
     registers = machine.instruction_set.registers
     if in_place(problem, machine):
-        return IN_PLACE_TILES
+        return window_of(problem).tiles
     if problem.depthwise:
         return LANE_TILES[registers]
     if problem.out_unit == "channel":
@@ -203,7 +202,7 @@ def estimates(
     recipe = recipe_for(problem, machine, axes)
     if tile.dataflow == "in_place":
         blocks = bands(problem, axes, threads)
-        if tile == widest_tile(blocks, lanes):
+        if tile == widest_tile(window_of(problem), blocks, lanes):
             cycles = band_cycles(problem, axes, blocks, machine.instruction_set, lanes, threads)
             yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import product
 from typing import Literal
 
@@ -116,12 +116,24 @@ ROW_TILE_OUTPUTS = 2
 class Window:
     """The taps along the height as kernels that read in place write them out.
 
-    Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one.
+    Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one. `shared`
+    taps along the width deal out the same vectors among them.
     """
 
     taps: int
     in_step: int
     tap_step: int
+    shared: int = 1
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """Its register tiles; where taps share vectors each is so long a code that two must do."""
+        return IN_PLACE_TILES if self.shared == 1 else IN_PLACE_TILES[:2]
+
+    @property
+    def widest(self) -> Tile:
+        """The tile of the most vectors, which wide rows take."""
+        return max(self.tiles, key=lambda tile: tile.vectors)
 
     def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """The input rows that `count` output rows read: each with the outputs and taps (r, k) that do.
@@ -157,5 +169,5 @@ class Recipe:
         units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
         sweeps = "".join(s[0] for s in self.sweeps)
         if self.window is not None:
-            sweeps += "_".join(map(str, ("", self.window.taps, self.window.in_step, self.window.tap_step)))
+            sweeps += "_".join(map(str, ("", *astuple(self.window))))
         return f"{self.dtype}_{units}_{sweeps}_{self.instruction_set}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
 from itertools import accumulate, groupby, pairwise, product
 from math import ceil, prod
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from outstride import geometry
+from outstride.bench.cases import Case, read_cases
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.bands import band_tiles, window_of
@@ -674,6 +676,35 @@ def test_columns_at_a_border_have_tiles_of_their_own() -> None:
 
 
 # -- scratch -------------------------------------------------------------------------------------------------
+
+
+def _problem_of(case: Case) -> Problem:
+    def row(values: Sequence[int], fill: int) -> Triple:
+        return _triple([fill] * (3 - len(values)) + list(values))
+
+    transposed, g = case.transposed, case.groups
+    axes = zip(
+        case.input_size, case.kernel_size, case.stride, case.padding, case.dilation, case.output_padding,
+        strict=True,
+    )  # fmt: skip
+    output_size = [
+        (n - 1) * s - 2 * p + d * (k - 1) + o + 1 if transposed else (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d, o in axes
+    ]
+    return Problem(
+        "conv_transpose" if transposed else "conv", "float32", case.batch, g, case.in_channels // g,
+        case.out_channels // g, row(case.input_size, 1), row(output_size, 1), row(case.kernel_size, 1),
+        row(case.stride, 1), row(case.padding, 0), row(case.dilation, 1), "width", "width",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("table", ["layers", "more_layers", "small_layers"])
+def test_a_thread_needs_less_than_two_megabytes(table: str, threads: int) -> None:
+    """Of real layers, beside input, output and packed weights, whatever passes over the channels keep."""
+    for case in read_cases(Path(__file__).parents[1] / "bench" / f"{table}.csv"):
+        plan = plan_for(_problem_of(case), Machine(INSTRUCTION_SETS["avx512"]), threads)
+        assert layout(plan).scratch_bytes < 2 << 20, case.id
 
 
 def _last_place(plan: GatherPlan) -> int:

@@ -197,7 +197,9 @@ def cuts(
     pixel_major = shape.by_pixel and problem.in_unit == "channel"
     room = machine.strip_bytes // item_bytes
     aligned = shape.dataflow == "rows" and problem.channels == 1
-    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, aligned)
+    of_pixel = sum(rows_of(groups, chunk, shape.outputs(lanes))) * item_bytes
+    pixels = machine.results_bytes // of_pixel
+    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, aligned, pixels)
     tile = shape.pixels(lanes)
     gap = 0
     if shape.dataflow == "pixels":
@@ -226,9 +228,12 @@ def cuts(
             tried.add(key)
             per_group = boxes_over(cells, box)
             boxes = problem.groups * per_group
-            # Every part packs the input again: no more of them than there are threads, all of one size.
+            # Every part packs the input again: no more of them than there are threads, all of one size,
+            # unless passes would add to more results than the cache holds.
             needed = threads if shared_outputs else enough
             parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
+            if channels < problem.channels:
+                parts = max(parts, min(chunks, ceil(prod(box) * of_pixel * chunks / machine.results_bytes)))
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
             together = 1
@@ -293,6 +298,7 @@ class _Strips:
     slack: int
     room: int
     aligned: bool
+    pixels: int
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         return strip_of(
@@ -300,12 +306,12 @@ class _Strips:
         )
 
     def fits(self, channels: int, box: tuple[int, ...]) -> bool:
-        """Whether about as many elements as `strip` has, without making it, have room."""
+        """Whether a box has few enough pixels, and about as many elements as its `strip` has have room."""
         plane = box[0]
         for b, a in zip(box[1:], self.axes, strict=True):
             plane *= b + a.reach[1] - a.reach[0]
         planes = len(self.axes[0].residues) * len(self.axes[1].residues) * self.axes[2].in_step
-        return (plane + self.slack + 16) * planes * channels <= self.room
+        return prod(box) <= self.pixels and (plane + self.slack + 16) * planes * channels <= self.room
 
 
 @dataclass(frozen=True)

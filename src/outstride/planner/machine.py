@@ -66,6 +66,15 @@ class Machine:
         return self.l2_bytes * 5 // 16
 
     @property
+    def results_bytes(self) -> int:
+        """Room for the results of a task, of a chunk or, where several passes add to them, of all its chunks.
+
+        Beyond it boxes are smaller, or the outputs are parted and the input packed once a part: 1.5 to 5 %
+        faster or 2 % slower, and a thread's memory stays below two megabytes.
+        """
+        return self.l2_bytes
+
+    @property
     def panel_bytes(self) -> int:
         """Room beside the strip for the weights that all pixel tiles of a task reread."""
         return self.l2_bytes * 5 // 8

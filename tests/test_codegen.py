@@ -178,12 +178,15 @@ def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) 
         if window.shared > 1:  # the last taps may be fewer, so a loop has parts that lie elsewhere
             _assert_in_registers(bodies[tile.name])
             assert sum(bool(_FUSED.match(x)) for x in bodies[tile.name]) == sum(reached)
+            loads = sum(bool(re.match(r"vmov\S+\s.*\(.*{z}", x.strip())) for x in bodies[tile.name])
+            assert loads == len(reached) * tile.vectors * window.shared, "each vector is loaded once"
             continue
         loops = list(_innermost_loops(bodies[tile.name]))
         found = [sum(bool(_FUSED.match(x)) for x in lines) for lines in loops]
         assert sorted(found) == sorted(reached)
         for lines in loops:
             _assert_in_registers(lines)
+            assert not re.search(r"\bpush|\bpop", "\n".join(lines)), "a loop saves registers"
             masked = sum("{%k" in x for x in lines)
             assert masked == tile.vectors, "each vector is loaded once, under its mask"
 

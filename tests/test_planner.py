@@ -654,24 +654,25 @@ def test_the_taps_that_blocks_keep_are_counted_right(problem: Problem, block: in
             assert axis.kept_at(first) == pytest.approx(kept / total if total else 1.0)
 
 
+def _dilated(channels: int, side: int, dilation: int) -> GatherPlan:
+    size, window, step = (1, side, side), (1, 3, 3), (1, dilation, dilation)
+    problem = Problem(
+        "conv", "float32", 1, 1, channels, channels, size, size, window, (1, 1, 1), (0, dilation, dilation),
+        step, "width", "width",
+    )  # fmt: skip
+    return plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+
+
 def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
     """A dilated layer whose padding is as wide as a third of the map: ASPP of DeepLab."""
-    problem = Problem(
-        "conv", "float32", 1, 1, 256, 256, (1, 33, 33), (1, 33, 33), (1, 3, 3), (1, 1, 1), (0, 12, 12),
-        (1, 12, 12), "width", "width",
-    )  # fmt: skip
-    plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    plan = _dilated(256, 33, 12)
     assert plan.blocks.box[3] <= 12
     assert plan.axes[2].kept(plan.blocks.box[3]) == pytest.approx(7 / 9)
 
 
 def test_columns_at_a_border_have_tiles_of_their_own() -> None:
     """A dilated residual layer: four columns at either side use two taps of three."""
-    problem = Problem(
-        "conv", "float32", 1, 1, 128, 128, (1, 56, 56), (1, 56, 56), (1, 3, 3), (1, 1, 1), (0, 4, 4),
-        (1, 4, 4), "width", "width",
-    )  # fmt: skip
-    plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    plan = _dilated(128, 56, 4)
     assert plan.blocks.columns == ((0, 4), (4, 48), (52, 4))
 
 
@@ -682,18 +683,10 @@ def _problem_of(case: Case) -> Problem:
     def row(values: Sequence[int], fill: int) -> Triple:
         return _triple([fill] * (3 - len(values)) + list(values))
 
-    transposed, g = case.transposed, case.groups
-    axes = zip(
-        case.input_size, case.kernel_size, case.stride, case.padding, case.dilation, case.output_padding,
-        strict=True,
-    )  # fmt: skip
-    output_size = [
-        (n - 1) * s - 2 * p + d * (k - 1) + o + 1 if transposed else (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d, o in axes
-    ]
+    g = case.groups
     return Problem(
-        "conv_transpose" if transposed else "conv", "float32", case.batch, g, case.in_channels // g,
-        case.out_channels // g, row(case.input_size, 1), row(output_size, 1), row(case.kernel_size, 1),
+        "conv_transpose" if case.transposed else "conv", "float32", case.batch, g, case.in_channels // g,
+        case.out_channels // g, row(case.input_size, 1), row(case.output_size, 1), row(case.kernel_size, 1),
         row(case.stride, 1), row(case.padding, 0), row(case.dilation, 1), "width", "width",
     )  # fmt: skip
 
@@ -768,7 +761,7 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
             count = prod(blocks.box[:3]) * stripe.columns
             tiles = -(-count // plan.tile.rows) * plan.tile.rows
             assert end == stripe.place + tiles
-            pitches = (*stripe.pitches, 1)
+            pitches = (stripe.image_pitch, stripe.depth_pitch, stripe.row_pitch, 1)
             order = sorted(
                 (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
                 for place in product(*map(range, (*blocks.box[:3], stripe.columns)))

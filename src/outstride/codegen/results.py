@@ -24,11 +24,11 @@ def write_function(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, i
     """
     head = [("block", PTR), ("temp", PTR), ("target", PTR), ("line", PTR), ("stripe", PTR)]
     f = Function("write", [*head, *BOX, ("first", I64), ("count", I64), ("bias", PTR)], internal=True)
-    block, temp, target, line, stripe, *numbers, first_output, count, bias = f.parameters
+    block, temp, target, line, entry, *numbers, first_output, count, bias = f.parameters
     a = read_arguments(f, block, index)
-    box = Box.of(numbers)
-    place = Stripe(stripe).field(f, "place")
-    image_pitch, depth_pitch, row_pitch = Stripe(stripe).pitches(f)
+    box, stripe = Box.of(numbers), Stripe(entry)
+    place = stripe.field(f, "place")
+    image_pitch, depth_pitch, row_pitch = stripe.pitches(f)
     together = lanes if recipe.out_unit == "channel" else 1
     span = _span(f, recipe, e, lanes, a, box, target)
     with f.loop(0, count, together) as o:

@@ -35,11 +35,14 @@ class Taps:
         self, f: Function, a: dict[str, Value], group: dict[str, Value], stripe: Operand = 0
     ) -> tuple[Value, Value]:
         """The runs of a group and how many there are: found for a stripe of the box, or all taps in one."""
-        place = f.add(f.mul(stripe, a["stripe_runs"]), group["runs_offset"])
-        found = f.at(self.room, place, I64)
+        found = self._room_of(f, a, stripe, group["runs_offset"])
         skips = f.compare("ne", a["skips"], 0)
         runs = f.select(skips, found, group["runs_at"])
         return f.at(runs, 1, I64), f.load_i64(runs, 0)
+
+    def _room_of(self, f: Function, a: dict[str, Value], stripe: Operand, offset: Value) -> Value:
+        """Where the runs of a stripe lie that belong to the group with this offset."""
+        return f.at(self.room, f.add(f.mul(stripe, a["stripe_runs"]), offset), I64)
 
     def find(self, f: Function, a: dict[str, Value], block: Value, box: Box) -> None:
         """Emit the search for the runs of every stripe and group, where the plan asks for it."""
@@ -50,8 +53,7 @@ class Taps:
         ):
             columns = Stripe.at(f, a, number).of(f, box)
             group = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
-            offset = f.load_i64(group, GROUP_INDEX["runs_offset"])
-            room = f.at(self.room, f.add(f.mul(number, a["stripe_runs"]), offset), I64)
+            room = self._room_of(f, a, number, f.load_i64(group, GROUP_INDEX["runs_offset"]))
             f.run("search", block, group, room, *columns.numbers)
 
     def searched(self, f: Function, a: dict[str, Value], box: Box) -> Value:

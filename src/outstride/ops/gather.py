@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from outstride.codegen.arguments import GROUP_FIELDS, INDEX
+from outstride.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides, weights_module
 from outstride.ops.plans import loop_nest, plan_of, three, tile_address, tile_modules
@@ -50,7 +50,7 @@ class GatherCall:
         tables: dict[str, array[int]] = {
             "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
             "pixel_at": array("i", made.pixels),
-            "stripes_at": array("q", [n for s in made.stripes for n in (*s[:3], *s.pitches)]),
+            "stripes_at": table(STRIPE_FIELDS, [stripe._asdict() for stripe in made.stripes]),
         }  # fmt: skip
         rows = []
         for i, g in enumerate(made.groups):

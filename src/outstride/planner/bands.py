@@ -81,12 +81,10 @@ def band_vectors(window: Window, blocks: Blocks, lanes: int) -> int:
     )
 
 
-def band_bytes(
-    window: Window, axes: tuple[Axis, ...], blocks: Blocks, taps_w: int, lanes: int
-) -> tuple[int, int]:
+def band_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> tuple[int, int]:
     """Room for the masks of a box, and for as many as a tile takes."""
-    of_vector = (taps_w * axes[2].in_step + 1) * lanes // 8
-    return ceil(blocks.box[3] / lanes) * of_vector, window.widest.vectors * of_vector
+    of_vector = (problem.kernel_size[2] * axes[2].in_step + 1) * lanes // 8
+    return ceil(blocks.box[3] / lanes) * of_vector, window_of(problem).widest.vectors * of_vector
 
 
 def band_cycles(

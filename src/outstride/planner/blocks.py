@@ -50,14 +50,16 @@ class Way(NamedTuple):
 class Stripe(NamedTuple):
     """Columns of a box whose tiles are theirs alone, as those at a border use fewer taps.
 
-    Its first column, how many, the place of its results, and their pitches from image to image, plane to
-    plane and row to row.
+    Its first column, how many, the place of its results, and how far apart they lie from image to image,
+    plane to plane and row to row.
     """
 
     first: int
     columns: int
     place: int
-    pitches: tuple[int, int, int]
+    image_pitch: int
+    depth_pitch: int
+    row_pitch: int
 
 
 @dataclass(frozen=True)
@@ -80,20 +82,28 @@ class Blocks:
         """Cells of a full box."""
         return prod(self.box)
 
+    @property
+    def rows(self) -> int:
+        """Rows of a full box, those of all its planes and images."""
+        return prod(self.box[:3])
+
+    def stripe_tiles(self, tile: Tile) -> list[int]:
+        """Tiles of pixels by list that cover each stripe of a full box."""
+        return [ceil(self.rows * columns / tile.rows) for _, columns in self.columns]
+
     def stripes(self, tile: Tile) -> list[Stripe]:
         """The stripes with the places of their results; those of pixels by list fill whole tiles."""
         n, d, h, _ = self.box
         if not tile.by_pixel:  # gaps stay where vectors run over them
             s = self.strip
-            return [Stripe(0, self.box[3], 0, (s.image_pitch, s.extent[1] * s.extent[2], s.extent[2]))]
+            return [Stripe(0, self.box[3], 0, s.image_pitch, s.extent[1] * s.extent[2], s.extent[2])]
         # Of single planes pixels come row by row, each row of all images, so that tiles of a border row are
         # full of pixels that leave out the same taps; deeper boxes keep neighbouring rows together.
-        rows = (1, n * h, n) if d == 1 else (d * h, h, 1)
+        images, planes, rows = (1, n * h, n) if d == 1 else (d * h, h, 1)
         place, stripes = 0, []
-        for first, columns in self.columns:
-            pitches = (rows[0] * columns, rows[1] * columns, rows[2] * columns)
-            stripes.append(Stripe(first, columns, place, pitches))
-            place += ceil(n * d * h * columns / tile.rows) * tile.rows
+        for (first, columns), tiles in zip(self.columns, self.stripe_tiles(tile), strict=True):
+            stripes.append(Stripe(first, columns, place, images * columns, planes * columns, rows * columns))
+            place += tiles * tile.rows
         return stripes
 
     @property
@@ -161,17 +171,11 @@ def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int
     return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
 
 
-def stripe_tiles(tile: Tile, blocks: Blocks) -> list[int]:
-    """Tiles of pixels by list that cover each stripe of a full box."""
-    rows = prod(blocks.box[:3])
-    return [ceil(rows * columns / tile.rows) for _, columns in blocks.columns]
-
-
 def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     """Register tiles that cover the pixels of a full box."""
     step = tile.pixels(lanes)
     if tile.by_pixel:
-        return sum(stripe_tiles(tile, blocks))
+        return sum(blocks.stripe_tiles(tile))
     if tile.dataflow == "rows":
         n, d, h, w = blocks.box
         return n * d * ceil(h / tile.rows) * ceil(w / step)

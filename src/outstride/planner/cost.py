@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, pixel_tiles, rows_of, stripe_tiles
+from outstride.planner.blocks import Blocks, pixel_tiles, rows_of
 from outstride.planner.machine import CHANNEL_BLOCK, InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Tile
@@ -106,7 +106,7 @@ def task_cycles(
     pack = _pack_cycles(problem, axes, tile, blocks, lanes)
     written = blocks.pixels * blocks.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(problem, axes, tile, blocks, lanes)
-    lines = blocks.chunk_outputs * prod(blocks.box[:3]) * axes[0].out_step * axes[1].out_step
+    lines = blocks.chunk_outputs * blocks.rows * axes[0].out_step * axes[1].out_step
     out += (len(blocks.columns) - 1) * lines * STRIPE_ROW * axes[2].out_step
     return pack + blocks.chunks_per_task * (micro + out)
 
@@ -134,7 +134,7 @@ def kept_terms(
     than looking costs. `each` are the cycles of a term.
     """
     images, depth, height, _ = blocks.box
-    tiles = stripe_tiles(tile, blocks) if len(blocks.columns) > 1 else [1]
+    tiles = blocks.stripe_tiles(tile) if len(blocks.columns) > 1 else [1]
     columns = _stripe_shares(axes[2], tile, blocks, each)
     for_box = axes[0].kept(depth) * axes[1].kept(height)
     for_box *= sum(n * kept for n, kept in zip(tiles, columns, strict=True)) / sum(tiles)
@@ -155,7 +155,7 @@ def _stripe_shares(axis: Axis, tile: Tile, blocks: Blocks, each: float) -> list[
     """
     if len(blocks.columns) == 1:
         return [axis.kept(blocks.box[3])]
-    rows, channels = prod(blocks.box[:3]), min(CHANNEL_BLOCK, blocks.channels_per_pass)
+    rows, channels = blocks.rows, min(CHANNEL_BLOCK, blocks.channels_per_pass)
     lines = (min(rows, ceil(tile.rows / columns)) * channels / CHANNEL_BLOCK for _, columns in blocks.columns)
     return [
         axis.kept_at(first) * max(1.0, LINE_CYCLES * n / each)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.planner.bands import band_bytes, window_of
+from outstride.planner.bands import band_bytes
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK
@@ -147,24 +147,18 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
 
 def _band_scratch(plan: GatherPlan) -> dict[str, int]:
     """The same where nothing is packed: masks, and as many as a tile takes without a lane."""
-    of_box, of_tile = band_bytes(
-        window_of(plan.problem), plan.axes, plan.blocks, plan.problem.kernel_size[2], plan.lanes
-    )
+    of_box, of_tile = band_bytes(plan.problem, plan.axes, plan.blocks, plan.lanes)
     blank_at = round_up_line(of_box)
     absent = (
-        "temp_bytes_offset",
-        "line_bytes_offset",
-        "runs_bytes_offset",
-        "stripe_runs",
-        "tile_runs_offset",
-    )
-    return dict.fromkeys((*absent, "chunk_temp", "temp_pitch"), 0) | {
+        "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
+        "chunk_temp", "temp_pitch",
+    )  # fmt: skip
+    return dict.fromkeys(absent, 0) | {
         "blank_bytes_offset": blank_at, "scratch_bytes": blank_at + round_up_line(of_tile),
     }  # fmt: skip
 
 
-#: How taps that read nothing but padding are left out: for none, for whole boxes or their stripes, for rows
-#: too.
+#: Where taps that read nothing but padding are left out: nowhere, in whole boxes and stripes, in rows too.
 NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 

@@ -127,7 +127,7 @@ class Window:
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
-        """Its register tiles; where taps share vectors each is so long a code that two must do."""
+        """Its register tiles: only two where taps share vectors, for each is then several times as long."""
         return IN_PLACE_TILES if self.shared == 1 else IN_PLACE_TILES[:2]
 
     @property

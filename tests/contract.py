@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -277,16 +278,30 @@ def _instruction_sets(case: Case, dtype: torch.dtype) -> None:
 
 
 def _stores(case: Case, dtype: torch.dtype) -> None:
-    """Law 4: results too large for the caches are stored in another way."""
+    """Law 4: results too large for the caches are stored in another way, and those of long rows by tiles."""
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
     expected = run(case, operands)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planner.plan, "PAST_CACHES_BYTES", 0)
-        patch.setattr(planner.layout, "PAST_CACHES_ROW", 16)
-        execute._calls.clear()
-        found = run(case, operands)
+    ways: dict[str, dict[str, float]] = {
+        "stored past the caches": {"problem.PAST_CACHES_BYTES": 0, "layout.PAST_CACHES_ROW": 16},
+        "stored by tiles, the next input asked for": {
+            "blocks.LEAST_STORED": 0, "blocks.MORE_TILES": float("inf"), "ahead.FAR_CACHES": 0,
+        },
+        "stored later": {"blocks.LEAST_STORED": sys.maxsize},
+    }  # fmt: skip
+    for how, changed in ways.items():
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in changed.items():
+                patch.setattr(f"outstride.planner.{name}", value)
+            _forget_plans()
+            found = run(case, operands)
+        _forget_plans()
+        _assert_same_results(found, expected, how)
+
+
+def _forget_plans() -> None:
     execute._calls.clear()
-    _assert_same_results(found, expected, "stored past the caches")
+    for function in (planner.plan.plan_for, planner.plan._ranked):
+        function.cache_clear()
 
 
 def _no_fallback(case: Case, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, replace
 from itertools import accumulate, groupby, pairwise, product
 from math import ceil, prod
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from outstride.bench.cases import Case, read_cases
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.bands import band_tiles, window_of
-from outstride.planner.blocks import Strip
+from outstride.planner.blocks import pixel_tiles
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
 from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
@@ -39,7 +39,8 @@ from outstride.planner.layout import (
 from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
 from outstride.planner.plan import GatherPlan, _ranked, estimates, phase_groups, plan_for, tiles_for
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import DATAFLOWS, Unit
+from outstride.planner.recipe import Dataflow, Unit
+from outstride.planner.strip import Strip
 from outstride.planner.tables import phase_rows, pixel_offsets, residue_planes
 from outstride.spec import ConvSpec
 
@@ -308,6 +309,10 @@ _SPECIAL = {
         "conv_transpose", "bfloat16", 1, 1, 2, 3, (1, 1, 200), (1, 1, 603), (1, 1, 7), (1, 1, 3), (0, 0, 2),
         (1, 1, 1), "width", "width",
     ),
+    "one position": Problem(
+        "conv", "float32", 1, 1, 7, 5, (1, 30, 24), (1, 30, 24), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1),
+        "width", "width",
+    ),
     "same padding": Problem(
         "conv", "float32", 2, 1, 65, 8, (1, 12, 12), (1, 12, 12), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1),
         "width", "width",
@@ -559,7 +564,7 @@ def test_every_plan_sums_the_same_inputs_in_the_same_order(
     assume(problem.channels * prod(problem.kernel_size) * prod(problem.output_size) * problem.batch <= 40_000)
     _assert_law_of_order(plan_for(problem, machine, threads))
     others = list(_candidates(problem, machine, threads))
-    for flow in DATAFLOWS:
+    for flow in get_args(Dataflow):
         plans = [plan for plan in others if plan.tile.dataflow == flow]
         if plans:
             _assert_law_of_order(random.choice(plans))  # type: ignore[attr-defined]  # hypothesis' own Random
@@ -571,8 +576,10 @@ def test_the_special_plans_are_what_they_are_for() -> None:
         name: [plan for m in _MACHINES for plan in _candidates(problem, m, 1)]
         for name, problem in _SPECIAL.items()
     }
-    assert {plan.tile.dataflow for some in plans.values() for plan in some} == set(DATAFLOWS)
+    assert {plan.tile.dataflow for some in plans.values() for plan in some} == set(get_args(Dataflow))
     assert any(plan.blocks.nested for plan in plans["dilated in space"])
+    assert any(plan.blocks.direct for plan in plans["wide"])
+    assert any(plan.blocks.direct and plan.blocks.box[2] > 1 for plan in plans["one position"])
     assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in plans["wide"])
     padded = [plan for plan in plans["wide and padded"] if plan.blocks.box[2] > 1]
     assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in padded), (
@@ -700,6 +707,30 @@ def test_a_thread_needs_less_than_two_megabytes(table: str, threads: int) -> Non
         assert layout(plan).scratch_bytes < 2 << 20, case.id
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_packed_next_is_asked_for_in_time(threads: int) -> None:
+    """Where inputs are far: all that a box reads of a channel, a few lines a tile, until it is packed."""
+    some = 0
+    for case in read_cases(Path(__file__).parents[1] / "bench" / "layers.csv"):
+        plan = plan_for(_problem_of(case), Machine(INSTRUCTION_SETS["avx512"]), threads)
+        p, (row, lines, rows) = plan.problem, plan.ahead
+        if 4 * p.batch * p.groups * p.channels * prod(p.input_size) < 2 << 20:
+            assert plan.ahead == (0, 0, 0), f"{case.id} asks for what is near"
+        if row:
+            some += 1
+            cells = zip(plan.axes, plan.blocks.box[1:], strict=True)
+            read = [min(n * a.in_step, a.input_size) for a, n in cells]
+            assert 64 * row >= 4 * prod(read), f"{case.id} leaves out a part of a row"
+            assert 1 <= lines * rows <= 32
+            made = layout(plan)
+            tiles = sum(g.tiles for g in made.groups) * plan.blocks.chunks_per_task
+            tiles *= pixel_tiles(plan.tile, plan.blocks, plan.lanes)
+            needed = ceil(row / lines) * plan.blocks.channels_per_pass
+            enough = tiles * rows >= 0.66 * needed or lines * (rows + 1) > 32
+            assert enough, f"{case.id} is still asking when the next is packed"
+    assert some > 20
+
+
 def _last_place(plan: GatherPlan) -> int:
     """The last place of the strip, and of a row of results, at which a tile along the width begins."""
     blocks, strip = plan.blocks, plan.blocks.strip
@@ -709,6 +740,11 @@ def _last_place(plan: GatherPlan) -> int:
         row = (h - 1) // plan.tile.rows * plan.tile.rows
         start = (n - 1) * strip.image_pitch + ((d - 1) * strip.extent[1] + row) * strip.extent[2]
         return start + (w - 1) // step * step
+    if blocks.direct:
+        planes = (n - 1) * strip.image_pitch + (d - 1) * strip.extent[1] * strip.extent[2]
+        if strip.extent[2] == w:
+            return planes + (h * w - 1) // step * step
+        return planes + (h - 1) * strip.extent[2] + (w - 1) // step * step
     if blocks.nested:
         assert n == 1, "planes of several images are not looped over"
         plane = (h - 1) * strip.extent[2] + w

@@ -75,7 +75,9 @@ class KernelPlan:
             "groups_per_task": blocks.groups_per_task,
             "channels_per_pass": blocks.channels_per_pass,
             "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
-            "outputs_per_chunk": blocks.chunk_outputs, "tasks": plan.tasks, "threads": plan.threads,
+            "outputs_per_chunk": blocks.chunk_outputs, "stored_by_tiles": blocks.direct,
+            "lines_asked_ahead": plan.ahead.lines * plan.ahead.rows,
+            "tasks": plan.tasks, "threads": plan.threads,
             "predicted_cycles": round(plan.predicted_cycles),
         }  # fmt: skip
 
@@ -169,7 +171,10 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)
     alone = "Transpose" in whole.layer and problem.operator == "conv"
-    stored = ", stored past the caches" * plan.past_caches
+    stored = ", stored past the caches" * problem.past_caches
+    stored += ", stored by the tiles as they are summed" * blocks.direct
+    asked = plan.ahead.lines * plan.ahead.rows
+    ahead = f"; {asked} lines of the next are asked for before each tile" * (asked > 0)
     together = f" of {blocks.groups_per_task} groups" * (blocks.groups_per_task > 1)
     box = " x ".join(map(str, blocks.box))
     widths = ", ".join(str(columns) for _, columns in blocks.columns)
@@ -191,7 +196,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             "strip",
             "none: the input is read where it lies"
             if plan.tile.dataflow == "in_place"
-            else f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels",
+            else f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{ahead}",
         ),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),

@@ -49,6 +49,11 @@ def zero(e: Element, lanes: int) -> Value:
     return Value("zeroinitializer" if lanes > 1 else "0.0", vector_type(lanes, e.accumulator))
 
 
+def plus(f: Function, a: Value, b: Value) -> Value:
+    """a + b, rounded once."""
+    return f.emit(a.type, f"fadd {a.type} {a.name}, {b.name}")
+
+
 def broadcast(f: Function, scalar: Value, lanes: int) -> Value:
     """A vector whose lanes all hold `scalar`."""
     if lanes == 1:

@@ -159,4 +159,6 @@ def _tiles(
             place = f.i32(f.mul(row, width))
             f.store(place, f.at(listed, f.add(i, tile.rows), "i32"), 4)
         # One block whose "taps" are the pixels, of one channel each.
-        f.run(tile.name, strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume)
+        f.run(
+            tile.name, strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume, null
+        )  # fmt: skip

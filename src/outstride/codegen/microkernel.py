@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from outstride.codegen.elements import Element, broadcast, zero
+from outstride.codegen.elements import Element, broadcast, plus, zero
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.turning import side_of
 from outstride.planner.recipe import Tile
@@ -40,6 +40,7 @@ PARAMETERS = (
     ("rest", PTR),
     ("rest_channels", I64),  # 0: no partial block
     ("resume", I64),  # 0: start from +0; 1: go on from the results
+    ("bias", PTR),  # "pixels": what is added to every row in the end; null: nothing
 )
 
 
@@ -48,7 +49,7 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     f = Function(tile.name, PARAMETERS)
     (
         x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch,
-        rest, rest_channels, resume,
+        rest, rest_channels, resume, bias,
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
@@ -82,8 +83,19 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
             f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
             with f.loop(first, last) as k:
                 _term(f, tile, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
+    if along and not listed:
+        with f.when(f.emit("i1", f"icmp ne ptr {bias.name}, null")):
+            _add_bias(f, e, lanes, bias, accumulators)
     lanes_of(f, e, tile, lanes, results, pitch, beside, accumulators, write=True)
     return f
+
+
+def _add_bias(f: Function, e: Element, lanes: int, bias: Value, accumulators: list[list[Value]]) -> None:
+    for i, row in enumerate(accumulators):
+        scalar = f.load(e.accumulator, f.at(bias, i, e.accumulator), e.accumulator_bytes)
+        spread = broadcast(f, scalar, lanes)
+        for a in row:
+            f.set(a, plus(f, f.get(a, spread.type), spread))
 
 
 def _term(

@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from outstride.codegen.ahead import ask, ask_function, expect_next
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.codegen.box import Box, Stripe, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.in_place import in_place_source
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.codegen.results import write_function
+from outstride.codegen.results import bias_of, write_function, write_part
 from outstride.codegen.strip import pack_functions
 from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
-from outstride.planner.recipe import DATAFLOWS, Dataflow, Recipe
+from outstride.planner.recipe import SWEEPS, TILES, Recipe, Sweep
 
 
 def gather_source(recipe: Recipe) -> str:
@@ -30,8 +31,8 @@ def gather_source(recipe: Recipe) -> str:
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
     functions = [
-        search(), tile_runs(), *pack_functions(recipe, e, lanes, INDEX),
-        write_function(recipe, e, lanes, INDEX), _chunk(e, recipe.sweeps), _task(e), take_tasks(INDEX),
+        search(), tile_runs(), ask_function(), *pack_functions(recipe, e, lanes, INDEX),
+        write_function(recipe, e, lanes, INDEX), _chunk(e, lanes, recipe.sweeps), _task(e), take_tasks(INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gather_{recipe.name}")
 
@@ -59,6 +60,7 @@ def _task(e: Element) -> Function:
         # Groups that share a task have one channel each: they are packed as channels of one.
         packed = f.maximum(f.maximum(channels, a["own_channels"]), groups)
         f.run("pack", block, image, strip, *box.numbers, packed)
+        expect_next(f, e, a, f.at(strip, a["ahead_bytes_offset"], "i8"), number, box, first_group, first)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
         with f.loop(0, groups) as g, f.loop(first_chunk, last_chunk) as chunk:
             group = f.add(first_group, g)
@@ -67,30 +69,37 @@ def _task(e: Element) -> Function:
             panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(chunk, a["w_stride_chunk"]))
             panel_at = f.at(a["w_at"], panel, e.accumulator)
             lane = f.mul(f.mul(chunk, a["chunk_outputs"]), a["x_lane"])
-            f.run("chunk", block, strip, own, results, panel_at, *box.numbers, number_of_pass, channels, lane)
-            with f.when(last):
-                output = f.mul(chunk, a["chunk_outputs"])
-                count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
-                place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
-                target = f.at(a["y_at"], place, e.storage)
-                own_bias = f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage)
-                bias = f.select(absent, Value("null", PTR), own_bias)
-                with f.loop(0, a["stripes"]) as s:
-                    stripe = Stripe.at(f, a, s)
-                    columns = stripe.of(f, box).numbers
-                    f.run(
-                        "write", block, results, target, line, stripe.pointer, *columns, output, count, bias
-                    )
+            output = f.mul(chunk, a["chunk_outputs"])
+            count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
+            place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
+            target = f.at(a["y_at"], place, e.storage)
+            own_bias = f.at(a["bias_at"], f.mul(group, a["outputs"]), e.storage)
+            bias = f.select(absent, Value("null", PTR), own_bias)
+            f.run(
+                "chunk", block, strip, own, results, panel_at, *box.numbers, number_of_pass, channels, lane,
+                target, output, count, bias,
+            )  # fmt: skip
+            written = f.both(last, f.compare("ne", a["sweep"], SWEEPS.index("direct")))
+            with f.when(written), f.loop(0, a["stripes"]) as s:
+                stripe = Stripe.at(f, a, s)
+                columns = stripe.of(f, box).numbers
+                f.run("write", block, results, target, line, stripe.pointer, *columns, output, count, bias)
     return f
 
 
-def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
-    """All phase groups and tiles of one chunk of output channels over the packed channels."""
+def _chunk(e: Element, lanes: int, sweeps: Sequence[Sweep]) -> Function:
+    """All phase groups and tiles of one chunk of output channels over the packed channels.
+
+    `target` is the output of the box's first image and of channel 0 of the group; the chunk makes `count`
+    outputs from `output` on.
+    """
     box_parameters = [(f"b{i}", I64) for i in range(8)]
     head = [("block", PTR), ("scratch", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR)]
     tail = [("pass", I64), ("channels", I64), ("lane", I64)]
+    tail += [("target", PTR), ("output", I64), ("count", I64), ("bias", PTR)]
     f = Function("chunk", [*head, *box_parameters, *tail], internal=True)
-    block, scratch, strip, results, panel, *numbers, number_of_pass, channels, lane = f.parameters
+    block, scratch, strip, results, panel, *numbers = f.parameters[:13]
+    number_of_pass, channels, lane, target, output, count, bias = f.parameters[13:]
     a = read_arguments(f, block, INDEX)
     box = Box.of(numbers)
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
@@ -99,7 +108,7 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
     resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
     taps = Taps.at(f, a, scratch)
-    searched = taps.searched(f, a, box)
+    searched, ahead = taps.searched(f, a, box), f.at(scratch, a["ahead_bytes_offset"], "i8")
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
@@ -109,16 +118,28 @@ def _chunk(e: Element, sweeps: Sequence[Dataflow]) -> Function:
             w = f.at(panel, start, e.accumulator)
             number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
             row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(block, entry, full_blocks, rest_channels, full_block, resume, taps, searched)
+            kernel = _Kernel(
+                block, entry, full_blocks, rest_channels, full_block, resume, taps, searched, ahead
+            )  # fmt: skip
             own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
+            own_strip = f.at(strip, own, e.accumulator)
             for sweep in sweeps:
-                _SWEEPS[sweep](f, e, a, g, kernel, f.at(strip, own, e.accumulator), row, w, box)
+                if sweep == "direct":
+                    first = f.mul(tile, a["tile_outputs"])
+                    rows = f.minimum(a["tile_outputs"], f.sub(count, first))
+                    outputs = _Outputs(target, f.add(output, first), rows, bias)
+                    _direct_tiles(f, e, lanes, a, g, kernel, own_strip, results, w, box, outputs)
+                else:
+                    _SWEEPS[sweep](f, e, a, g, kernel, own_strip, row, w, box)
     return f
 
 
 @dataclass(frozen=True)
 class _Kernel:
-    """What every tile of a pass is told about the sum: its group, channel blocks, whether to resume, taps."""
+    """What every tile of a pass is told about the sum: its group, channel blocks, whether to resume, taps.
+
+    And what is packed next, to be asked for.
+    """
 
     block: Value
     group: Value
@@ -128,21 +149,34 @@ class _Kernel:
     resume: Operand
     taps: Taps
     searched: Value
+    ahead: Value
 
 
-def _times(f: Function, a: dict[str, Value], dataflow: str, count: Operand) -> Operand:
-    """How often the loop of a dataflow runs: not at all in the others."""
-    return f.select(f.compare("eq", a["sweep"], DATAFLOWS.index(dataflow)), count, 0)
+@dataclass(frozen=True)
+class _Outputs:
+    """Outputs of a tile: channel 0 of the first image, the first of them, how many, the bias of all."""
+
+    target: Value
+    first: Operand
+    count: Operand
+    bias: Value
+
+
+def _times(f: Function, a: dict[str, Value], sweep: Sweep, count: Operand) -> Operand:
+    """How often the loop of a sweep runs: not at all in the others."""
+    return f.select(f.compare("eq", a["sweep"], SWEEPS.index(sweep)), count, 0)
 
 
 def _call_tile(
     f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
-    out: Value, runs: tuple[Value, Value],
+    out: Value, runs: tuple[Value, Value], pitch: Operand | None = None, bias: Value | None = None,
 ) -> None:  # fmt: skip
+    pitch = a["temp_pitch"] if pitch is None else pitch
+    ask(f, a, kernel.ahead)
     f.run(
-        a["tile_at"], x, pixels, w, out, a["temp_pitch"], kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
+        a["tile_at"], x, pixels, w, out, pitch, kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
         g["taps"], *runs, kernel.block_pitch, g["rest_at"], kernel.rest_channels,
-        kernel.resume,
+        kernel.resume, bias or _NULL,
     )  # fmt: skip
 
 
@@ -192,7 +226,57 @@ def _pixels_tiles(
         runs = kernel.taps.of_tile(
             f, kernel.searched, kernel.block, kernel.group, stripe, box, q, last, of_box
         )
-        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), Value("null", PTR), w, out, runs)
+        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), _NULL, w, out, runs)
+
+
+def _direct_tiles(
+    f: Function, e: Element, lanes: int, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel,
+    strip: Value, room: Value, w: Value, box: Box, outputs: _Outputs,
+) -> None:  # fmt: skip
+    """Every vector, stored where it belongs in the output, with the bias added: row by row.
+
+    Planes that lie in the output as in the strip, without gaps, are rows themselves. Tiles that reach beyond
+    a row or the last output go to `room`, and what exists of them on from there.
+    """
+    bias = f.variable(f"[{_MOST_ROWS} x {e.accumulator}]")
+    with f.loop(0, _times(f, a, "direct", outputs.count)) as i:
+        own = bias_of(f, e, outputs.bias, f.add(outputs.first, i), 1, 1)
+        f.store(own, f.at(bias, i, e.accumulator), e.accumulator_bytes)
+    start = f.mul(outputs.first, a["y_stride_m"])
+    for axis, first in zip("dhw", box.start[1:], strict=True):
+        start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
+    gapless = (f.compare("eq", a["strip_w"], pitch) for pitch in (box.count[3], a["y_stride_h"]))
+    flat = f.both(*gapless)
+    rows = f.select(flat, 1, box.count[2])
+    length = f.select(flat, f.mul(box.count[2], box.count[3]), box.count[3])
+    every = f.compare("eq", outputs.count, a["tile_outputs"])
+    stripe, of_box = Stripe.at(f, a, 0), kernel.taps.of(f, a, g)
+    with (
+        f.loop(0, _times(f, a, "direct", box.count[0])) as n,
+        f.loop(0, box.count[1]) as d,
+        f.loop(0, rows) as h,
+        f.loop(0, length, a["tile_pixels"]) as q,
+    ):
+        place: Operand = q
+        there = f.add(start, q)
+        for i, pitch, axis in ((n, "image_pitch", "n"), (d, "depth_pitch", "d"), (h, "strip_w", "h")):
+            place = f.add(place, f.mul(i, a[pitch]))
+            there = f.add(there, f.mul(i, a[f"y_stride_{axis}"]))
+        out = f.at(outputs.target, there, e.storage)
+        end = f.add(q, a["tile_pixels"])
+        whole = f.both(every, f.compare("sle", end, length))
+        last = f.sub(f.add(place, a["tile_pixels"]), 1)
+        runs = kernel.taps.of_tile(
+            f, kernel.searched, kernel.block, kernel.group, stripe, box, place, last, of_box
+        )
+        _call_tile(
+            f, a, g, kernel, f.at(strip, place, e.accumulator), _NULL, w, f.select(whole, out, room), runs,
+            f.select(whole, a["y_stride_m"], a["temp_pitch"]), bias,
+        )  # fmt: skip
+        with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
+            source = f.at(room, f.mul(i, a["temp_pitch"]), e.accumulator)
+            target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
+            write_part(f, e, lanes, source, target, f.minimum(a["tile_pixels"], f.sub(length, q)))
 
 
 def _rows_tiles(
@@ -216,6 +300,7 @@ def _rows_tiles(
         place = f.add(start, f.add(f.mul(first, a["strip_w"]), q))
         x, out = (f.at(base, place, e.accumulator) for base in (strip, row))
         pitch = f.mul(a["row_way"], a["strip_w"])
+        ask(f, a, kernel.ahead)
         f.run(
             a["tile_at"], x, w, out, pitch, kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
             g["taps_d"], g["taps_h"], g["taps_w"], kernel.block_pitch, g["rest_at"],
@@ -223,5 +308,8 @@ def _rows_tiles(
         )  # fmt: skip
 
 
-#: The loop over tiles of each kind.
+_NULL = Value("null", PTR)
+#: Outputs of a tile along the width, at most.
+_MOST_ROWS = max(tile.rows for tiles in TILES.values() for tile in tiles if tile.dataflow == "pixels")
+#: The loop over tiles of each kind whose results go to scratch.
 _SWEEPS = {"channels": _channels_tiles, "pixels": _pixels_tiles, "rows": _rows_tiles}

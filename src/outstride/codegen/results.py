@@ -177,7 +177,7 @@ def _vectors(
             end = f.select(every, high, low) if whole else f.select(every, low, high)
             with f.loop(low, end) as i:
                 place = f.at(source, f.mul(f.add(q, i), a["result_pixel"]), e.accumulator)
-                value = _plus(f, f.load(vector, place, e.accumulator_bytes), channels.bias)
+                value = elements.plus(f, f.load(vector, place, e.accumulator_bytes), channels.bias)
                 pixel = f.at(first, f.mul(i, pitch), e.storage)
                 if whole:
                     elements.store(f, e, value, pixel, lanes)
@@ -201,7 +201,7 @@ def _pixels(
             sources.append(f.at(temp, f.add(f.mul(number, a["temp_pitch"]), q), e.accumulator))
         with f.loop(0, box.count[3], lanes) as i:
             held = [f.load(vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
-            values = [_plus(f, v, channels.bias) for v in transpose(f, held, lanes)]
+            values = [elements.plus(f, v, channels.bias) for v in transpose(f, held, lanes)]
             ow = _position(f, a, "w", f.add(box.start[3], i), pw)
             last = f.add(ow, f.mul(lanes - 1, a["out_step_w"]))
             pitch = f.mul(a["out_step_w"], a["y_stride_w"])
@@ -257,7 +257,7 @@ def _interleaved_row(
     with f.loop(0, span.cells, lanes) as i:
         parts = [f.load(vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
         begin = f.mul(i, step)
-        values = [_plus(f, _merge(f, parts, lanes, j), spread) for j in range(step)]
+        values = [elements.plus(f, _merge(f, parts, lanes, j), spread) for j in range(step)]
         places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
         end = f.add(begin, lanes * step)
         # The room for a row has space behind, the output has not.
@@ -302,7 +302,8 @@ def _write(
     count = f.sub(span.high, span.low)
     if recipe.out_unit != "width":
         with f.loop(0, count) as i:
-            value = _plus(f, f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)
+            item = f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes)
+            value = elements.plus(f, item, bias)
             elements.store(f, e, value, f.at(target, f.mul(i, a["y_stride_w"]), e.storage), 1)
         return
     spread = elements.broadcast(f, bias, lanes)
@@ -321,6 +322,16 @@ def _write(
         f.prefetch(f.at(target, f.add(a["y_stride_m"], i), e.storage), write=True)
         elements.store(f, e, value_at(i), f.at(target, i, e.storage), lanes)
     _write_rest(f, e, lanes, value_at, target, whole, count)
+
+
+def write_part(
+    f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand
+) -> None:  # fmt: skip
+    """target[i] = source[i] for i in [0, count), and nothing behind."""
+    vector = vector_type(lanes, e.accumulator)
+    with f.loop(0, count, lanes) as i:
+        value = f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes)
+        elements.store_first(f, e, value, f.at(target, i, e.storage), lanes, f.sub(count, i))
 
 
 ValueAt: TypeAlias = Callable[[Operand], Value]
@@ -354,8 +365,4 @@ def _write_past_caches(
 def _sum(f: Function, e: Element, lanes: int, source: Value, i: Operand, bias: Value) -> Value:
     """source[i:i + lanes] + bias."""
     vector = vector_type(lanes, e.accumulator)
-    return _plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)
-
-
-def _plus(f: Function, value: Value, bias: Value) -> Value:
-    return f.emit(value.type, f"fadd {value.type} {value.name}, {bias.name}")
+    return elements.plus(f, f.load(vector, f.at(source, i, e.accumulator), e.accumulator_bytes), bias)

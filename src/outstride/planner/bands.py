@@ -5,10 +5,11 @@ from __future__ import annotations
 from math import ceil
 
 from outstride.planner.axes import Axis
-from outstride.planner.blocks import Blocks, Strip, Way, boxes_over
+from outstride.planner.blocks import Blocks, Way, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import ROW_TILE_OUTPUTS, Tile, Window
+from outstride.planner.strip import Strip
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
@@ -55,7 +56,10 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     groups = ceil(problem.groups / parts)
     rows = ceil(height / ceil(enough / (boxes * ceil(problem.groups / groups))))
     strip, way = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0), Way(1, 0, 0, shared_outputs=False)
-    return Blocks(groups, (1, 1, rows, columns), 1, 1, problem.outputs, strip, False, way, ((0, columns),))
+    box, stripes = (1, 1, rows, columns), ((0, columns),)
+    return Blocks(
+        groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, way=way, columns=stripes
+    )  # fmt: skip
 
 
 def band_tiles(window: Window, blocks: Blocks, lanes: int) -> list[Tile]:

@@ -13,26 +13,7 @@ from outstride.planner.axes import Axis, Group
 from outstride.planner.machine import CHANNEL_BLOCK, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Tile
-
-
-@dataclass(frozen=True)
-class Strip:
-    """The packed input of a task: extents of a plane per axis and pitches in elements."""
-
-    extent: tuple[int, int, int]
-    planes: int
-    image_pitch: int
-    plane_pitch: int
-    channel_pitch: int
-    pixel_pitch: int
-    channels: int
-
-    @property
-    def elements(self) -> int:
-        """Room that the strip takes."""
-        if self.pixel_pitch > 1:
-            return self.plane_pitch * self.planes * self.pixel_pitch
-        return self.channel_pitch * self.channels
+from outstride.planner.strip import Strip, shared_border, strip_of
 
 
 class Way(NamedTuple):
@@ -73,6 +54,8 @@ class Blocks:
     chunks_per_task: int
     strip: Strip
     nested: bool
+    #: Whether tiles store their results where they belong in the output, row by row.
+    direct: bool
     way: Way
     #: The first column and the number of columns of every stripe.
     columns: tuple[tuple[int, int], ...]
@@ -119,44 +102,6 @@ def boxes_over(cells: tuple[int, ...], box: tuple[int, ...]) -> int:
     return prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
 
 
-def strip_of(
-    axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int,
-    aligned: bool = False,
-) -> Strip:  # fmt: skip
-    """The strip that holds everything the box reads; where rows are `aligned` each begins a line."""
-    extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
-    shared = _shared_border(axes[2], box[3])
-    extent[2] -= shared
-    if aligned:
-        extent[2] = ceil(extent[2] / 16) * 16
-        shared = ceil(shared / 16) * 16
-    planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
-    image = prod(extent)
-    # Vectors run over row ends into what is written later; planes are written side
-    # by side, so each keeps room behind.
-    plane = image * box[0] + slack + shared  # the last row has its border to itself
-    pitch = plane * planes
-    # Channels an odd number of cache lines apart, and pixels too unless several share a line: no two of them
-    # compete for one set of the first-level cache.
-    pitch = _odd_lines(pitch)
-    pixel = (_odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
-    return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
-
-
-def _odd_lines(elements: int) -> int:
-    """The least odd number of lines of 16 elements that holds so many."""
-    return (ceil(elements / 16) | 1) * 16
-
-
-def _shared_border(axis: Axis, width: int) -> int:
-    """Columns that neighbouring rows share: zeros right of one row are the zeros left of the next."""
-    if width < axis.cells or axis.in_step > 1:
-        return 0
-    left = -axis.reach[0]
-    right = axis.cells - 1 + axis.reach[1] - (axis.input_size - 1)
-    return max(0, min(left, right))
-
-
 def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> int:
     """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
     least = 1
@@ -179,6 +124,9 @@ def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
     if tile.dataflow == "rows":
         n, d, h, w = blocks.box
         return n * d * ceil(h / tile.rows) * ceil(w / step)
+    if blocks.direct:
+        rows, length = blocks.strip.rows_together(blocks.box)
+        return rows * ceil(length / step)
     if blocks.nested:
         plane = (blocks.box[2] - 1) * blocks.strip.extent[2] + blocks.box[3]
         return blocks.box[1] * ceil(plane / step)
@@ -207,8 +155,9 @@ def cuts(
     tile = shape.pixels(lanes)
     gap = 0
     if shape.dataflow == "pixels":
-        gap = axes[2].reach[1] - axes[2].reach[0] - _shared_border(axes[2], cells[3])
+        gap = axes[2].reach[1] - axes[2].reach[0] - shared_border(axes[2], cells[3])
     least_rows = min(shape.rows, max(1, cells[2])) if shape.dataflow == "rows" else 1
+    may_store = shape.dataflow == "pixels" and problem.stores_directly and not problem.past_caches
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels if only is None else only.channels, 0
     while True:
@@ -240,13 +189,14 @@ def cuts(
                 parts = max(parts, min(chunks, ceil(prod(box) * of_pixel * chunks / machine.results_bytes)))
             plane = (box[2] - 1) * strip.extent[2] + box[3]
             nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
+            direct = may_store and channels == problem.channels and _worth_storing(box, strip, tile)
             together = 1
             if problem.channels == 1 < problem.groups and parts == 1:
                 together = _groups_together(strip.elements * item_bytes, problem.groups, per_group, needed)
                 strip = strips.strip(box, together) if together > 1 else strip
             stripes = axes[2].stripes if striped else ((0, box[3]),)
             parted = ceil(chunks / parts)
-            yield Blocks(together, box, channels, chunk, parted, strip, nested, way, stripes)
+            yield Blocks(together, box, channels, chunk, parted, strip, nested, direct, way, stripes)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
         if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows" or only is not None:
@@ -254,6 +204,22 @@ def cuts(
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
 
 
+def _worth_storing(box: tuple[int, ...], strip: Strip, tile: int) -> bool:
+    """Whether tiles should store their results where they belong.
+
+    A box has enough of an output for memory to foresee what is next, and rows lose few lanes to their ends.
+    Where results are stored later, tiles run on from row to row and lose lanes to the gaps alone.
+    """
+    if box[2] * box[3] < LEAST_STORED:
+        return False
+    rows, length = strip.rows_together(box)
+    later = (rows - 1) * max(length, strip.extent[2]) + length
+    return rows * ceil(length / tile) <= MORE_TILES * ceil(later / tile)
+
+
+#: So many times as many tiles are worth it where results need no moving, and so many results of an output
+#: are enough. Of 80 each store waited for memory (docs/decisions/0023).
+MORE_TILES, LEAST_STORED = 1.05, 512
 #: The most stripes of a box, and the fewest rows from which a stripe of one column is worth a tile.
 MOST_STRIPES = 9
 LEAST_STRIPE = 4

@@ -32,6 +32,8 @@ TILE_SEARCH = 100.0
 SCALAR_MOVE = 1.3
 #: Moving it in vectors: a load and a store a vector, row starts included.
 VECTOR_MOVE = 0.25
+#: Storing it from a tile where it belongs: lines of the output are not at hand.
+DIRECT_MOVE = 0.1
 #: Moving it through a square that is transposed in registers: log2(lanes) shuffles a vector more.
 TRANSPOSED_MOVE = 0.6
 #: Fetching a line of 64 bytes from the second-level cache for each term; measured on columns of 8 rows.
@@ -115,6 +117,8 @@ def _move_cycles(
     problem: Problem, axes: tuple[Axis, ...], tile: Tile, blocks: Blocks, lanes: int
 ) -> float:  # fmt: skip
     """Cycles in which an element of the results is written."""
+    if blocks.direct:
+        return DIRECT_MOVE
     if problem.out_unit == "any":
         return SCALAR_MOVE
     if problem.out_unit == "width":

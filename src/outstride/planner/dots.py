@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.planner.axes import Axis
-from outstride.planner.blocks import Strip, strip_of
 from outstride.planner.gradient import GradientProblem, pixel_box, tap_places
 from outstride.planner.machine import DOT_BYTES, Machine
 from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
+from outstride.planner.strip import Strip, strip_of
 from outstride.planner.tables import box_scalars, round_up_line
 
 #: With more outputs than this a vector of neighbouring outputs is full enough.

@@ -9,9 +9,9 @@ from math import ceil, prod
 from outstride.planner.bands import band_bytes
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
-from outstride.planner.machine import CHANNEL_BLOCK
+from outstride.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.planner.plan import GatherPlan
-from outstride.planner.recipe import ACCUMULATOR_BYTES, DATAFLOWS
+from outstride.planner.recipe import ACCUMULATOR_BYTES, SWEEPS
 from outstride.planner.tables import (
     block_lengths,
     box_scalars,
@@ -24,6 +24,8 @@ from outstride.planner.tables import (
 
 #: Elements of a row from which storing it past the caches pays: its ends are stored in the ordinary way.
 PAST_CACHES_ROW = 64
+#: Room for the table of what is asked for ahead.
+AHEAD_ROOM = 64
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,10 @@ def layout(plan: GatherPlan) -> Layout:
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
         "phase_groups": len(groups), "spans": int(b.nested), "stripes": len(b.columns),
-        "sweep": DATAFLOWS.index(tile.sweep),
-        "past_caches": PAST_CACHES_ROW if plan.past_caches else sys.maxsize,
+        "sweep": SWEEPS.index(plan.sweep),
+        "ahead_bytes": plan.ahead.row * LINE_BYTES, "ahead_step": plan.ahead.lines * LINE_BYTES,
+        "ahead_rows": plan.ahead.rows,
+        "past_caches": PAST_CACHES_ROW if p.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         # From tap to tap along the height the input row goes up, in transposed layers down.
         "row_way": -1 if p.operator == "conv_transpose" else 1,
@@ -136,11 +140,12 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     runs_at = line_at + round_up_line(item * (width + 64))
     of_tile = 2 * max(g.taps for g in plan.groups) + 1
     found = runs * len(b.columns)
+    ahead_at = runs_at + round_up_line(8 * (found + of_tile))
     return {
         "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
         "blank_bytes_offset": 0,
-        "stripe_runs": runs, "tile_runs_offset": found,
-        "scratch_bytes": runs_at + round_up_line(8 * (found + of_tile)),
+        "stripe_runs": runs, "tile_runs_offset": found, "ahead_bytes_offset": ahead_at,
+        "scratch_bytes": ahead_at + AHEAD_ROOM,
         "chunk_temp": chunk_temp, "temp_pitch": pitch,
     }  # fmt: skip
 
@@ -151,7 +156,7 @@ def _band_scratch(plan: GatherPlan) -> dict[str, int]:
     blank_at = round_up_line(of_box)
     absent = (
         "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
-        "chunk_temp", "temp_pitch",
+        "chunk_temp", "temp_pitch", "ahead_bytes_offset",
     )  # fmt: skip
     return dict.fromkeys(absent, 0) | {
         "blank_bytes_offset": blank_at, "scratch_bytes": blank_at + round_up_line(of_tile),

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 #: dataflow. 64 channels of a pixel tile are 64 * 4 lines of 64 bytes = 16 KB, half of the
 #: smallest first-level cache in use.
 CHANNEL_BLOCK = 64
+#: Bytes of a cache line.
+LINE_BYTES = 64
 
 #: Bytes of the vector that dot products sum in, on every machine: it is part of the order of summation.
 DOT_BYTES = 64

@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import chain
 from math import ceil, prod
 
+from outstride.planner.ahead import Ahead, lines_ahead
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
 from outstride.planner.bands import band_cycles, band_vectors, bands, in_place, widest_tile, window_of
 from outstride.planner.blocks import Blocks, Way, boxes_over, cuts, pixel_tiles, rows_of
@@ -19,16 +20,12 @@ from outstride.planner.recipe import (
     LANE_TILES,
     ROW_TILE_OUTPUTS,
     ROW_TILES,
-    STORAGE_BYTES,
     STRAIGHT_TILES,
     TILES,
     Recipe,
+    Sweep,
     Tile,
 )
-
-#: Results of so many bytes leave the last-level cache before anybody reads them. Stored past the caches,
-#: smaller ones cost up to a tenth more and larger ones up to a fifth less.
-PAST_CACHES_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,9 @@ class GatherPlan:
         return boxes_over((self.problem.batch, *(a.cells for a in self.axes)), self.blocks.box)
 
     @property
-    def past_caches(self) -> bool:
-        """Whether results are stored past the caches, which then need not read what is overwritten."""
-        p = self.problem
-        results = p.batch * p.groups * p.outputs * prod(p.output_size)
-        return p.out_unit == "width" and results * STORAGE_BYTES[p.dtype] >= PAST_CACHES_BYTES
+    def sweep(self) -> Sweep:
+        """The loop that its tiles are called in."""
+        return "direct" if self.blocks.direct else self.tile.sweep
 
     @property
     def tile_work(self) -> int:
@@ -93,6 +88,16 @@ class GatherPlan:
         return self.problem.groups * self.boxes * self.chunks * terms * pixels
 
     @property
+    def ahead(self) -> Ahead:
+        """What is asked for ahead of time of the input that is packed next."""
+        tiles = 0
+        if self.tile.dataflow != "in_place":
+            rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
+            tiles = sum(rows) // self.tile_rows * self.blocks.chunks_per_task
+            tiles *= pixel_tiles(self.tile, self.blocks, self.lanes)
+        return lines_ahead(self.problem, self.axes, self.blocks, tiles, self.machine)
+
+    @property
     def tile_pixels(self) -> int:
         """Pixels of a register tile, all its rows together."""
         return self.tile.pixels(self.lanes) * (self.tile.rows if self.tile.by_row else 1)
@@ -104,6 +109,8 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     if problem.operator == "conv_transpose":
         in_step = 1
     sweeps = tuple(dict.fromkeys(tile.sweep for tile in tiles_for(problem, machine)))
+    if problem.stores_directly and "pixels" in sweeps:
+        sweeps += ("direct",)
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,

@@ -8,7 +8,11 @@ from math import prod
 from typing import Literal
 
 from outstride.planner.axes import Axis, conv_axis, transposed_axis, useful_terms
-from outstride.planner.recipe import STORAGE_BYTES, Unit
+from outstride.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
+
+#: Results of so many bytes leave the last-level cache before anybody reads them. Stored past the caches,
+#: smaller ones cost up to a tenth more and larger ones up to a fifth less.
+PAST_CACHES_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,18 @@ class Problem:
     def terms(self) -> int:
         """Multiply-adds that the result needs, padding and cropped outputs not counted."""
         return self.batch * self.groups * self.channels * self.outputs * useful_terms(self.axes())
+
+    @property
+    def stores_directly(self) -> bool:
+        """Whether vectors of sums along the width may be stored as they are: one phase, one type."""
+        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype]
+        return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
+
+    @property
+    def past_caches(self) -> bool:
+        """Whether results are stored past the caches, which then need not read what is overwritten."""
+        results = self.batch * self.groups * self.outputs * prod(self.output_size)
+        return self.out_unit == "width" and results * STORAGE_BYTES[self.dtype] >= PAST_CACHES_BYTES
 
     @property
     def packed_channels(self) -> int:

@@ -7,8 +7,10 @@ from itertools import product
 from typing import Literal
 
 Dataflow = Literal["pixels", "channels", "rows", "lanes", "in_place"]
+#: Loops over tiles; "direct" is that of "pixels" whose results are stored where they belong in the output.
+Sweep = Literal["channels", "pixels", "rows", "in_place", "direct"]
 #: Their order is the number by which kernels know them.
-DATAFLOWS: tuple[Dataflow, ...] = ("channels", "pixels", "rows", "lanes", "in_place")
+SWEEPS: tuple[Sweep, ...] = ("channels", "pixels", "rows", "in_place", "direct")
 Unit = Literal["width", "channel", "any"]
 
 #: Bytes of an element as tensors keep it, and as kernels sum it (and keep packed inputs and weights).
@@ -68,9 +70,9 @@ class Tile:
         return self.dataflow in ("rows", "in_place")
 
     @property
-    def sweep(self) -> Dataflow:
-        """The dataflow whose loop it is called in."""
-        return "channels" if self.by_pixel else self.dataflow
+    def sweep(self) -> Sweep:
+        """The loop it is called in, where its results go to scratch."""
+        return "channels" if self.dataflow == "lanes" else self.dataflow
 
 
 #: The tiles of a kernel by the number of vector registers: accumulators, a vector of each column and a
@@ -159,7 +161,7 @@ class Recipe:
     in_step: int
     out_step: int
     #: The loops over tiles that sizes may ask for.
-    sweeps: tuple[Dataflow, ...] = ("pixels", "channels")
+    sweeps: tuple[Sweep, ...] = ("pixels", "channels")
     #: Of the sweep "in_place".
     window: Window | None = None
 

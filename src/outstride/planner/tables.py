@@ -6,8 +6,9 @@ from math import ceil, prod
 from operator import itemgetter
 
 from outstride.planner.axes import Axis, Group
-from outstride.planner.blocks import Blocks, Strip, rows_of
+from outstride.planner.blocks import Blocks, rows_of
 from outstride.planner.machine import CHANNEL_BLOCK
+from outstride.planner.strip import Strip
 
 
 def round_up_line(size_bytes: int) -> int:

@@ -113,7 +113,6 @@ class Contest:
         self.rules, self.threads = rules, threads
         cores = idlest_cores(threads)
         self.processes = [Process(name, threads, cores) for name in contenders]
-        self._peaks: dict[str, float | None] = {}
         self._folder = tempfile.TemporaryDirectory()  # the float64 results, and nothing that must last
 
     def __enter__(self) -> Contest:
@@ -140,16 +139,10 @@ class Contest:
         self._folder.cleanup()
 
     def limits(self, dtype: str, moved_bytes: int | None, flops: bool = True) -> dict[str, float | None]:
-        """FLOP/s of pure multiply-adds and bytes/s of pure copying here; None where unmeasured.
-
-        Whatever disturbs a measurement makes it too low, so the rate of multiply-adds, which is the same for
-        every row, is the highest that this contest has seen.
-        """
+        """FLOP/s of pure multiply-adds and bytes/s of pure copying here and now; None where unmeasured."""
         found: dict[str, float | None] = {"flops": None, "bytes": None}
         with suppress(WorkerError):
             found = self.processes[0].ask("limits", 30.0, dtype=dtype, bytes=moved_bytes, flops=flops)
-        if flops:
-            self._peaks[dtype] = found["flops"] = _most([found["flops"], self._peaks.get(dtype)])
         return found
 
     def time(self, source: dict[str, Any], dtype: str = "float32", training: bool = False) -> Outcome:
@@ -197,35 +190,39 @@ class _Race:
         wait_for_cores(self.contest.threads, self.rules.patience_seconds)
         peaks, copies = [], []
         for number in range(EXTRA_ROUNDS * self.rules.rounds):
-            # Before, amid and after: whatever disturbs a measurement of a limit makes it too low.
-            if number in (0, self.rules.rounds // 2, self.rules.rounds - 1):
-                limits = self.contest.limits(self.dtype, moved)
-                peaks.append(limits["flops"])
-                copies.append(limits["bytes"])
+            if not any(map(self._has_a_turn, self.contest.processes)):
+                break
+            # The clock moves, with what neighbours on the machine do: the limit is that of the same moments.
+            limits = self.contest.limits(self.dtype, moved)
+            peaks.append(limits["flops"])
+            copies.append(limits["bytes"])
             self._take_turns(number)
         for timing in self.timings.values():
             timing.settle(self.rules.rounds)
         if self.rules.residuals:
             self._compare()
-        return Outcome(self.timings, flops, moved, _most(peaks), _most(copies))
+        return Outcome(self.timings, flops, moved, _middle(peaks), _most(copies))
 
     def _take_turns(self, number: int) -> None:
         # Who goes first changes: nobody always finds the caches as the same other left them.
         for process in self.contest.processes[:: 1 if number % 2 == 0 else -1]:
-            timing = self.timings[process.contender]
-            # A row whose time is over keeps the rounds that it has; each contender gets one at least.
-            over = self.left <= 0 and bool(timing.rounds_ms or timing.disturbed_ms)
-            done = over or len(timing.rounds_ms) == self.rules.rounds or self._slow(timing)
-            if timing.error is not None or done:
+            if not self._has_a_turn(process):
                 continue
             time.sleep(QUIET_SECONDS)
-            reply = self.ask(process, "round")
+            timing, reply = self.timings[process.contender], self.ask(process, "round")
             if reply is None:
                 timing.rounds_ms.clear()
                 timing.disturbed_ms.clear()
             else:
                 taken = timing.disturbed_ms if reply["disturbed"] else timing.rounds_ms
                 taken.append(reply["seconds"] * 1e3)
+
+    def _has_a_turn(self, process: Process) -> bool:
+        timing = self.timings[process.contender]
+        # A row whose time is over keeps the rounds that it has; each contender gets one at least.
+        over = self.left <= 0 and bool(timing.rounds_ms or timing.disturbed_ms)
+        done = over or len(timing.rounds_ms) == self.rules.rounds or self._slow(timing)
+        return timing.error is None and not done
 
     def _slow(self, timing: Timing) -> bool:
         """Whether this contender takes long and is far behind, so that more turns would say nothing."""
@@ -257,6 +254,11 @@ class _Race:
 def _digits(values: Sequence[float]) -> list[float]:
     """As many digits as a time has."""
     return [float(f"{value:.6g}") for value in values]
+
+
+def _middle(values: Sequence[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return median(found) if found else None
 
 
 def _most(values: Sequence[float | None]) -> float | None:

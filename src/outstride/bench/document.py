@@ -40,7 +40,9 @@ fastest counts. *torch as called* is torch on contiguous tensors, eager.
 
 - **limit**: the longer of two times. One is that of a layer's useful multiply-adds (those that meet two
   real elements) at the rate of pure multiply-adds, the other that of its least bytes (input, weight and
-  output once) at the rate of a copy of as many bytes. Both rates are measured beside the row.
+  output once) at the rate of a copy of as many bytes. Both rates are measured
+  in every round of the row, for the clock moves with what neighbours on the machine do: of multiply-adds the
+  median counts, of copies the highest.
 - **residual**: the largest distance from the float64 result, as a share of the largest value.
 - **w**: MNN computes square kernels at stride 1 by Winograd's method, with fewer multiplications and
   another residual, which stands beside it; there it is outside the comparison.

@@ -24,7 +24,7 @@ from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
 from outstride.planner.bands import band_tiles, window_of
 from outstride.planner.blocks import pixel_tiles
-from outstride.planner.cost import kept_terms, term_cycles
+from outstride.planner.cost import kept_terms, task_cycles, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
 from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
 from outstride.planner.layout import (
@@ -37,7 +37,15 @@ from outstride.planner.layout import (
     weight_block_stride,
 )
 from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
-from outstride.planner.plan import GatherPlan, _ranked, estimates, phase_groups, plan_for, tiles_for
+from outstride.planner.plan import (
+    GatherPlan,
+    _ranked,
+    _turns,
+    estimates,
+    phase_groups,
+    plan_for,
+    tiles_for,
+)
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Dataflow, Unit
 from outstride.planner.strip import Strip
@@ -939,7 +947,10 @@ def test_a_size_between_coarse_ones_is_planned_nearly_as_well(
     for problem in problems:
         plan = plan_for(problem, machine, threads)
         best = _ranked(problem, machine, threads)[0].predicted_cycles
-        assert best <= plan.predicted_cycles <= 1.2 * best
+        p, axes, blocks, lanes = plan.problem, plan.axes, plan.blocks, plan.lanes
+        task = task_cycles(p, axes, plan.groups, plan.tile, blocks, machine, lanes, 4)
+        assert task * _turns(p, axes, blocks, threads) <= 1.2 * best
+        assert 0.9 * best <= plan.predicted_cycles <= 1.2 * best
         # Sizes that are coarse themselves, as most in use are, get the best plan.
         coarse = problem.coarse()
         assert plan_for(coarse, machine, threads) == _ranked(coarse, machine, threads)[0]

@@ -8,20 +8,20 @@ function that the caller names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from outstride.codegen.ahead import ask, ask_function, expect_next
+from outstride.codegen.ahead import ask_function, expect_next
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.codegen.box import Box, Stripe, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
 from outstride.codegen.in_place import in_place_source
-from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.codegen.results import bias_of, write_function, write_part
+from outstride.codegen.ir import I64, PTR, Function, Value, module
+from outstride.codegen.results import write_function
 from outstride.codegen.strip import pack_functions
+from outstride.codegen.sweeps import Outputs, Sum, TileLoops
 from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
-from outstride.planner.recipe import SWEEPS, TILES, Recipe, Sweep
+from outstride.planner.recipe import SWEEPS, Recipe, Sweep
 
 
 def gather_source(recipe: Recipe) -> str:
@@ -108,7 +108,8 @@ def _chunk(e: Element, lanes: int, sweeps: Sequence[Sweep]) -> Function:
     resume = f.word(f.compare("ne", number_of_pass, 0))
     blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
     taps = Taps.at(f, a, scratch)
-    searched, ahead = taps.searched(f, a, box), f.at(scratch, a["ahead_bytes_offset"], "i8")
+    ahead = f.at(scratch, a["ahead_bytes_offset"], "i8")
+    told = Sum(full_blocks, rest_channels, full_block, resume, taps, taps.searched(f, a, box), ahead)
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
@@ -116,200 +117,12 @@ def _chunk(e: Element, lanes: int, sweeps: Sequence[Sweep]) -> Function:
         with f.loop(0, g["tiles"]) as tile:
             start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
             w = f.at(panel, start, e.accumulator)
-            number = f.add(g["row"], f.mul(tile, a["tile_outputs"]))
-            row = f.at(results, f.mul(number, a["temp_pitch"]), e.accumulator)
-            kernel = _Kernel(
-                block, entry, full_blocks, rest_channels, full_block, resume, taps, searched, ahead
-            )  # fmt: skip
-            own = f.add(lane, f.mul(f.mul(tile, a["tile_outputs"]), a["x_lane"]))
-            own_strip = f.at(strip, own, e.accumulator)
+            first = f.mul(tile, a["tile_outputs"])
+            row = f.at(results, f.mul(f.add(g["row"], first), a["temp_pitch"]), e.accumulator)
+            own = f.at(strip, f.add(lane, f.mul(first, a["x_lane"])), e.accumulator)
+            rows = f.minimum(a["tile_outputs"], f.sub(count, first))
+            outputs = Outputs(target, f.add(output, first), rows, bias)
+            loops = TileLoops(f, e, lanes, block, a, entry, g, box, own, w, row, results, told, outputs)
             for sweep in sweeps:
-                if sweep == "direct":
-                    first = f.mul(tile, a["tile_outputs"])
-                    rows = f.minimum(a["tile_outputs"], f.sub(count, first))
-                    outputs = _Outputs(target, f.add(output, first), rows, bias)
-                    _direct_tiles(f, e, lanes, a, g, kernel, own_strip, results, w, box, outputs)
-                else:
-                    _SWEEPS[sweep](f, e, a, g, kernel, own_strip, row, w, box)
+                loops.emit(sweep)
     return f
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """What every tile of a pass is told about the sum: its group, channel blocks, whether to resume, taps.
-
-    And what is packed next, to be asked for.
-    """
-
-    block: Value
-    group: Value
-    full_blocks: Operand
-    rest_channels: Operand
-    block_pitch: Operand
-    resume: Operand
-    taps: Taps
-    searched: Value
-    ahead: Value
-
-
-@dataclass(frozen=True)
-class _Outputs:
-    """Outputs of a tile: channel 0 of the first image, the first of them, how many, the bias of all."""
-
-    target: Value
-    first: Operand
-    count: Operand
-    bias: Value
-
-
-def _times(f: Function, a: dict[str, Value], sweep: Sweep, count: Operand) -> Operand:
-    """How often the loop of a sweep runs: not at all in the others."""
-    return f.select(f.compare("eq", a["sweep"], SWEEPS.index(sweep)), count, 0)
-
-
-def _call_tile(
-    f: Function, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, x: Value, pixels: Value, w: Value,
-    out: Value, runs: tuple[Value, Value], pitch: Operand | None = None, bias: Value | None = None,
-) -> None:  # fmt: skip
-    pitch = a["temp_pitch"] if pitch is None else pitch
-    ask(f, a, kernel.ahead)
-    f.run(
-        a["tile_at"], x, pixels, w, out, pitch, kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
-        g["taps"], *runs, kernel.block_pitch, g["rest_at"], kernel.rest_channels,
-        kernel.resume, bias or _NULL,
-    )  # fmt: skip
-
-
-def _channels_tiles(
-    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
-    row: Value, w: Value, box: Box,
-) -> None:  # fmt: skip
-    """Pixels by list, a tile of them at a time, up to the last one that this box has of each stripe."""
-    with f.loop(0, _times(f, a, "channels", a["stripes"])) as number:
-        stripe = Stripe.at(f, a, number)
-        columns, place = stripe.of(f, box), stripe.field(f, "place")
-        of_stripe = kernel.taps.of(f, a, g, number)
-        end: Operand = columns.count[3]
-        for count, pitch in zip(columns.count, stripe.pitches(f), strict=False):
-            end = f.add(end, f.mul(f.sub(count, 1), pitch))
-        with f.loop(0, end, a["tile_rows"]) as i:
-            q = f.add(place, i)
-            listed = f.at(a["pixel_at"], q, "i32")
-            out = f.at(row, f.mul(q, a["result_pixel"]), e.accumulator)
-            last = f.sub(f.add(i, a["tile_rows"]), 1)
-            runs = kernel.taps.of_tile(
-                f, kernel.searched, kernel.block, kernel.group, stripe, columns, i, last, of_stripe
-            )
-            _call_tile(f, a, g, kernel, strip, listed, w, out, runs)
-
-
-def _pixels_tiles(
-    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
-    row: Value, w: Value, box: Box,
-) -> None:  # fmt: skip
-    """Every vector of the box, over row ends.
-
-    Rows of cells lie one behind the other in the strip; the few lanes between two rows are computed and not
-    written.
-    """
-    plane = f.add(f.mul(f.sub(box.count[2], 1), a["strip_w"]), box.count[3])
-    nested = f.compare("ne", a["spans"], 0)
-    deep = f.mul(f.sub(box.count[1], 1), a["depth_pitch"])
-    whole = f.add(f.add(plane, deep), f.mul(f.sub(box.count[0], 1), a["image_pitch"]))
-    spans = _times(f, a, "pixels", f.select(nested, box.count[1], 1))
-    length = f.select(nested, plane, whole)
-    stripe, of_box = Stripe.at(f, a, 0), kernel.taps.of(f, a, g)
-    with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
-        place = f.add(f.mul(span, a["depth_pitch"]), q)
-        out = f.at(row, place, e.accumulator)
-        last = f.sub(f.add(q, a["tile_pixels"]), 1)
-        runs = kernel.taps.of_tile(
-            f, kernel.searched, kernel.block, kernel.group, stripe, box, q, last, of_box
-        )
-        _call_tile(f, a, g, kernel, f.at(strip, place, e.accumulator), _NULL, w, out, runs)
-
-
-def _direct_tiles(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel,
-    strip: Value, room: Value, w: Value, box: Box, outputs: _Outputs,
-) -> None:  # fmt: skip
-    """Every vector, stored where it belongs in the output, with the bias added: row by row.
-
-    Planes that lie in the output as in the strip, without gaps, are rows themselves. Tiles that reach beyond
-    a row or the last output go to `room`, and what exists of them on from there.
-    """
-    bias = f.variable(f"[{_MOST_ROWS} x {e.accumulator}]")
-    with f.loop(0, _times(f, a, "direct", outputs.count)) as i:
-        own = bias_of(f, e, outputs.bias, f.add(outputs.first, i), 1, 1)
-        f.store(own, f.at(bias, i, e.accumulator), e.accumulator_bytes)
-    start = f.mul(outputs.first, a["y_stride_m"])
-    for axis, first in zip("dhw", box.start[1:], strict=True):
-        start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
-    gapless = (f.compare("eq", a["strip_w"], pitch) for pitch in (box.count[3], a["y_stride_h"]))
-    flat = f.both(*gapless)
-    rows = f.select(flat, 1, box.count[2])
-    length = f.select(flat, f.mul(box.count[2], box.count[3]), box.count[3])
-    every = f.compare("eq", outputs.count, a["tile_outputs"])
-    stripe, of_box = Stripe.at(f, a, 0), kernel.taps.of(f, a, g)
-    with (
-        f.loop(0, _times(f, a, "direct", box.count[0])) as n,
-        f.loop(0, box.count[1]) as d,
-        f.loop(0, rows) as h,
-        f.loop(0, length, a["tile_pixels"]) as q,
-    ):
-        place: Operand = q
-        there = f.add(start, q)
-        for i, pitch, axis in ((n, "image_pitch", "n"), (d, "depth_pitch", "d"), (h, "strip_w", "h")):
-            place = f.add(place, f.mul(i, a[pitch]))
-            there = f.add(there, f.mul(i, a[f"y_stride_{axis}"]))
-        out = f.at(outputs.target, there, e.storage)
-        end = f.add(q, a["tile_pixels"])
-        whole = f.both(every, f.compare("sle", end, length))
-        last = f.sub(f.add(place, a["tile_pixels"]), 1)
-        runs = kernel.taps.of_tile(
-            f, kernel.searched, kernel.block, kernel.group, stripe, box, place, last, of_box
-        )
-        _call_tile(
-            f, a, g, kernel, f.at(strip, place, e.accumulator), _NULL, w, f.select(whole, out, room), runs,
-            f.select(whole, a["y_stride_m"], a["temp_pitch"]), bias,
-        )  # fmt: skip
-        with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
-            source = f.at(room, f.mul(i, a["temp_pitch"]), e.accumulator)
-            target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
-            write_part(f, e, lanes, source, target, f.minimum(a["tile_pixels"], f.sub(length, q)))
-
-
-def _rows_tiles(
-    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], kernel: _Kernel, strip: Value,
-    row: Value, w: Value, box: Box,
-) -> None:  # fmt: skip
-    """Groups of rows, and along them the tile's vectors, from the right.
-
-    What a vector writes beyond the end of its row is the beginning of the next, which is then still to come.
-    """
-    across = f.ceil_div(box.count[3], a["tile_pixels"])
-    with (
-        f.loop(0, _times(f, a, "rows", box.count[0])) as n,
-        f.loop(0, box.count[1]) as d,
-        f.loop(0, box.count[2], a["tile_rows"]) as h,
-        f.loop(0, across) as i,
-    ):
-        q = f.mul(f.sub(f.sub(across, 1), i), a["tile_pixels"])
-        start = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
-        first = f.select(f.compare("sgt", a["row_way"], 0), h, f.sub(f.add(h, a["tile_rows"]), 1))
-        place = f.add(start, f.add(f.mul(first, a["strip_w"]), q))
-        x, out = (f.at(base, place, e.accumulator) for base in (strip, row))
-        pitch = f.mul(a["row_way"], a["strip_w"])
-        ask(f, a, kernel.ahead)
-        f.run(
-            a["tile_at"], x, w, out, pitch, kernel.full_blocks, g["full_at"], CHANNEL_BLOCK,
-            g["taps_d"], g["taps_h"], g["taps_w"], kernel.block_pitch, g["rest_at"],
-            kernel.rest_channels, kernel.resume,
-        )  # fmt: skip
-
-
-_NULL = Value("null", PTR)
-#: Outputs of a tile along the width, at most.
-_MOST_ROWS = max(tile.rows for tiles in TILES.values() for tile in tiles if tile.dataflow == "pixels")
-#: The loop over tiles of each kind whose results go to scratch.
-_SWEEPS = {"channels": _channels_tiles, "pixels": _pixels_tiles, "rows": _rows_tiles}

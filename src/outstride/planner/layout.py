@@ -64,6 +64,7 @@ def layout(plan: GatherPlan) -> Layout:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
     p, b, tile = plan.problem, plan.blocks, plan.tile
     groups, chunk_weights, runs = _groups(plan)
+    ahead = plan.ahead
     rooms = _band_scratch(plan) if tile.dataflow == "in_place" else _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
         "tasks": plan.tasks, "threads": plan.threads, "skips": _skips(plan),
@@ -76,8 +77,8 @@ def layout(plan: GatherPlan) -> Layout:
         "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
         "phase_groups": len(groups), "spans": int(b.nested), "stripes": len(b.columns),
         "sweep": SWEEPS.index(plan.sweep),
-        "ahead_bytes": plan.ahead.row * LINE_BYTES, "ahead_step": plan.ahead.lines * LINE_BYTES,
-        "ahead_rows": plan.ahead.rows,
+        "ahead_bytes": ahead.row * LINE_BYTES, "ahead_step": ahead.lines * LINE_BYTES,
+        "ahead_rows": ahead.rows,
         "past_caches": PAST_CACHES_ROW if p.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         # From tap to tap along the height the input row goes up, in transposed layers down.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain
 from math import ceil, prod
@@ -158,13 +158,27 @@ def _may_crop(problem: Problem) -> bool:
 
 
 def _fitted(model: GatherPlan, problem: Problem) -> Iterator[GatherPlan]:
-    """The model's plan for a size up to its own: the same tile, passes and way to cut, if there is such."""
+    """The model's plan for a size up to its own: the same boxes, or the same tile, passes and way to cut."""
     axes = problem.axes(cropped=model.cropped)
+    if _same_boxes(model, problem, axes):
+        blocks, threads = model.blocks, model.threads
+        tasks = _turns(problem, axes, blocks, threads) / _turns(model.problem, model.axes, blocks, threads)
+        cycles = model.predicted_cycles * tasks
+        yield replace(model, problem=problem, axes=axes, predicted_cycles=cycles)
+        return
     groups = phase_groups(model.tile, axes)
     way, cropped = model.blocks.way, model.cropped
     yield from estimates(
         problem, model.machine, model.threads, axes, groups, model.tile, way, cropped=cropped
     )
+
+
+def _same_boxes(model: GatherPlan, problem: Problem, axes: tuple[Axis, ...]) -> bool:
+    """Whether boxes of another size serve as they are: those axes that differ are longer than a box."""
+    if model.tile.dataflow == "in_place" or model.problem.past_caches != problem.past_caches:
+        return False
+    changes = zip(model.axes, axes, model.blocks.box[1:], strict=True)
+    return all(a.cells == b.cells or n < min(a.cells, b.cells) for a, b, n in changes)
 
 
 def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:

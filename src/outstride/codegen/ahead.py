@@ -9,12 +9,14 @@ from __future__ import annotations
 from outstride.codegen.box import Box, decode_box
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.planner.layout import AHEAD_ROOM
 from outstride.planner.machine import LINE_BYTES
 
 #: The table: where the present row is and how far it has been asked for, bytes of a row and to the next one,
 #: rows that are left, bytes to ask for at once and in how many rows.
 _FIELDS = ("row_at", "done", "length", "pitch", "left", "step", "rows")
 _INDEX = {name: i for i, name in enumerate(_FIELDS)}
+assert 8 * len(_FIELDS) <= AHEAD_ROOM, "the plan leaves less room than the table takes"
 
 
 def ask_function() -> Function:

@@ -37,7 +37,7 @@ def _task(e: Element) -> Function:
 
     def add(loaded: Value) -> None:
         wide = loaded if e.accumulator == "double" else f.emit(vector, _extended(loaded))
-        f.set(sums, f.emit(vector, f"fadd {vector} {f.get(sums, vector).name}, {wide.name}"))
+        f.set(sums, elements.plus(f, f.get(sums, vector), wide))
 
     whole = f.mul(f.div(a["positions"], LANES), LANES)
     with f.loop(0, a["batch"]) as image:

@@ -84,7 +84,7 @@ def fold(f: Function, e: Element, value: Value, lanes: int) -> Value:
                 f.emit(half, f"shufflevector {kind} {value.name}, {kind} poison, {elements.mask(list(part))}")
                 for part in (range(lanes), range(lanes, 2 * lanes))
             )
-        value = f.emit(half, f"fadd {half} {low.name}, {high.name}")
+        value = elements.plus(f, low, high)
     return value
 
 

@@ -164,7 +164,7 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
-                values = [f.emit(vector, f"fadd {vector} {f.get(s, vector).name}, {added.name}") for s in row]
+                values = [elements.plus(f, f.get(s, vector), added) for s in row]
                 _store(f, e, lanes, values, target, present, past)
     return f
 

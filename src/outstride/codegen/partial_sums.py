@@ -63,5 +63,5 @@ def _square(
         for place, total in zip(places, totals, strict=True):
             other = f.at(place, f.mul(split, a["split_stride"]), e.accumulator)
             part = f.load(vector, other, e.accumulator_bytes)
-            f.set(total, f.emit(vector, f"fadd {vector} {f.get(total, vector).name}, {part.name}"))
+            f.set(total, elements.plus(f, f.get(total, vector), part))
     return [f.get(total, vector) for total in totals]

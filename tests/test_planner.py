@@ -633,7 +633,8 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
         images, planes = plan.blocks.box[:2]
         rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
         rows &= not plan.tile.by_row
-        each = term_cycles(plan.tile, machine.instruction_set)
+        isa, step = machine.instruction_set, plan.axes[2].in_step
+        each = term_cycles(plan.tile, isa, plan.groups, step, plan.lanes)
         rows &= kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
         for box in _boxes(plan, plan.blocks.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, prod
 
 from outstride.planner.axes import Axis, Group
@@ -10,8 +11,14 @@ from outstride.planner.machine import CHANNEL_BLOCK, InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.recipe import Tile
 
-#: A broadcast takes half a slot of a load unit beside a whole vector's one.
+#: Cycles of a load unit for a broadcast: there are two of them, whatever they load. Whole vectors are loaded
+#: at the rate of multiply-adds.
 BROADCAST = 0.5
+#: A vector that crosses a line of 64 bytes is loaded twice, and waits: so many loads more on the average of
+#: all addresses. Fitted, like the next, to every tile of 107 layers (docs/decisions/0025).
+CROSSING = 1.8
+#: Cycles in which a line comes from the second-level cache to the first.
+FILL = 1.7
 #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds
 #: (offset, count, two jumps).
 ISSUE = 6.0
@@ -46,22 +53,42 @@ PACK_VECTOR = 5.0
 PACK_ROW = 10.0
 
 
-def term_cycles(tile: Tile, isa: InstructionSet) -> float:
-    """Cycles of one term of a register tile: the busiest of multiply-add units, load ports and issue.
+def term_cycles(
+    tile: Tile, isa: InstructionSet, groups: tuple[Group, ...], in_step: int, lanes: int
+) -> float:  # fmt: skip
+    """Cycles of one term of a register tile: the busiest of multiply-add units, load ports, cache and issue.
 
-    Two that are nearly as busy as each other get in each other's way.
+    Those that are nearly as busy as each other get in each other's way.
     """
     products = tile.rows * tile.vectors
-    # A vector at any address crosses a line of 64 bytes the more often the longer it
-    # is, and is then loaded twice.
-    crossing = 0.95 * isa.vector_bytes / 64 if tile.dataflow == "pixels" else 0.0
-    read = tile.rows * (tile.vectors if tile.dataflow == "lanes" else BROADCAST)
-    loads = (read + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
+    along = tile.dataflow == "pixels"
+    of_line = isa.vector_bytes / 64
+    read = tile.vectors * (1 + CROSSING * of_line if along else 1)
+    if tile.dataflow == "lanes":
+        read += tile.rows * tile.vectors
+    loads = read / isa.fma_per_cycle + BROADCAST * (tile.rows if tile.dataflow != "lanes" else 0)
+    fresh = _fresh_share(groups, in_step, lanes) if along else 0.0
+    fill = FILL * (tile.vectors * of_line + 1) * fresh
     # Fewer accumulators than latency times rate leave the multiply-add units waiting.
     latency = 4.0
     issue = (products + tile.rows + tile.vectors + 4) / ISSUE
     busy = products / isa.fma_per_cycle
-    return max(float((busy**5 + loads**5) ** 0.2), issue, latency)
+    return max(float((busy**5 + loads**5 + fill**5) ** 0.2), issue, latency)
+
+
+@lru_cache(maxsize=256)
+def _fresh_share(groups: tuple[Group, ...], in_step: int, lanes: int) -> float:
+    """The share of the terms whose vectors no tap before them has read: taps of one row share theirs."""
+    taps = fresh = 0
+    for group in groups:
+        latest: dict[tuple[int, int, int], int] = {}
+        for d, h, w in group.offsets:
+            place, residue = divmod(w, in_step)
+            row = (d, h, residue)
+            fresh += row not in latest or abs(place - latest[row]) >= lanes
+            latest[row] = place
+        taps += group.taps
+    return fresh / max(taps, 1)
 
 
 def row_term_cycles(tile: Tile, isa: InstructionSet, taps_h: int) -> float:
@@ -69,8 +96,8 @@ def row_term_cycles(tile: Tile, isa: InstructionSet, taps_h: int) -> float:
     total = 0.0
     for t in range(taps_h + tile.rows - 1):
         rows = min(t, tile.rows - 1) - max(0, t - taps_h + 1) + 1
-        crossing = 0.95 * isa.vector_bytes / 64
-        loads = (rows * BROADCAST + tile.vectors * (1 + crossing) + BROADCAST) / isa.fma_per_cycle
+        read = tile.vectors * (1 + CROSSING * isa.vector_bytes / 64)
+        loads = read / isa.fma_per_cycle + BROADCAST * rows
         total += max(rows * tile.vectors / isa.fma_per_cycle, loads)
     return total / taps_h
 
@@ -92,7 +119,7 @@ def task_cycles(
         busy = sum(t * g.taps * row_term_cycles(tile, isa, g.extent[1]) for t, g in sums if g.taps)
         each = busy * problem.channels / max(terms, 1)
     else:
-        each = term_cycles(tile, isa)
+        each = term_cycles(tile, isa, groups, axes[2].in_step, lanes)
     panel = terms * tile_rows * item_bytes / passes
     if tile.by_pixel and panel > machine.panel_bytes:
         each = max(each, tile_rows * item_bytes / FAR_BYTES_PER_CYCLE)

@@ -172,7 +172,8 @@ def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
     if plan.tile.dataflow == "in_place":  # it looks at every input row, whether it exists
         return BOX_SKIPS
-    each = term_cycles(plan.tile, plan.machine.instruction_set)
+    isa = plan.machine.instruction_set
+    each = term_cycles(plan.tile, isa, plan.groups, plan.axes[2].in_step, plan.lanes)
     _, by_tile = kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
     if by_tile:
         return ROW_SKIPS

@@ -22,7 +22,7 @@ class InstructionSet:
     name: str
     vector_bytes: int
     registers: int
-    #: Whole-vector multiply-adds that retire in a cycle on common parts.
+    #: Whole-vector multiply-adds that retire in a cycle, and whole vectors that are loaded.
     fma_per_cycle: float
     triple: str
     cpu: str
@@ -43,12 +43,15 @@ _AVX512 = f"+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-
 INSTRUCTION_SETS = {
     s.name: s
     for s in (
-        InstructionSet("avx512", 64, 32, 1.0, _X86, "x86-64-v4", _AVX512, masks=True),
+        InstructionSet("avx512", 64, 32, 2.0, _X86, "x86-64-v4", _AVX512, masks=True),
         InstructionSet("avx2", 32, 16, 2.0, _X86, "x86-64-v3", f"+avx2,+fma,+f16c,+bmi2,{_DIVISION}"),
         InstructionSet("generic", 16, 16, 2.0, _X86, "x86-64-v2", f"+avx,+fma,+f16c,{_DIVISION}"),
         InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),
     )
 }
+
+#: Processors, by LLVM's names, that take two cycles for what others do in one with vectors of 512 bits.
+HALF_RATE = frozenset(("znver4", "cannonlake", "icelake-client", "tigerlake", "rocketlake"))
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from outstride.errors import ArgumentError
-from outstride.planner.machine import INSTRUCTION_SETS, Machine
+from outstride.planner.machine import HALF_RATE, INSTRUCTION_SETS, Machine
 from outstride.runtime import compiler
 
 _NEEDS = {
@@ -59,7 +60,10 @@ def decline() -> str | None:
 
 @lru_cache(maxsize=8)
 def _machine(name: str) -> Machine:
-    return Machine(INSTRUCTION_SETS[name], _l2_bytes())
+    isa = INSTRUCTION_SETS[name]
+    if isa.vector_bytes == 64 and compiler.host_cpu() in HALF_RATE:
+        isa = replace(isa, fma_per_cycle=isa.fma_per_cycle / 2)
+    return Machine(isa, _l2_bytes())
 
 
 def machine() -> Machine:

@@ -406,6 +406,42 @@ _TRANSPOSED = [
     case("transpose1d-depthwise-long", _T, (29,), 12, (4, 4), groups=4, stride=2),
     case("transpose1d-depthwise-multiplier", _T, (9,), 3, (3, 6), groups=3, stride=2),
     case("transpose3d-depthwise", _T, (2, 3, 4), 2, (3, 3), groups=3, stride=2),
+    case(
+        "transpose3d-depthwise-flat", _T, (3, 4, 19), (1, 4, 4), (3, 3), groups=3, stride=(1, 2, 2), padding=1
+    ),
+    case(
+        "transpose1d-depthwise-tiles", _T, (149,), 6, (2, 2), groups=2, stride=3, padding=2, output_padding=1
+    ),
+    case("transpose1d-depthwise-stride-11", _T, (19,), 12, (2, 4), groups=2, stride=11, padding=5),
+    case("transpose1d-depthwise-stride-25", _T, (5,), 9, (2, 2), groups=2, stride=25),
+    case(
+        "transpose2d-depthwise-columns", _T, (5, 33), (1, 5), (3, 3), groups=3, stride=(1, 4), padding=(0, 2)
+    ),
+    case("transpose2d-depthwise-rows", _T, (9, 18), (4, 1), (3, 6), groups=3, stride=(3, 1), padding=(1, 0)),
+    case(
+        "transpose2d-depthwise-tiles",
+        _T,
+        (13, 66),
+        3,
+        (2, 2),
+        groups=2,
+        stride=2,
+        padding=1,
+        output_padding=1,
+    ),
+    case("transpose2d-depthwise-holes", _T, (5, 9), 2, (3, 3), groups=3, stride=(3, 4), padding=1),
+    case(
+        "transpose2d-depthwise-dilated",
+        _T,
+        (9, 17),
+        3,
+        (3, 3),
+        groups=3,
+        stride=(2, 3),
+        dilation=(3, 2),
+        padding=((4, 1), (0, 3)),
+    ),
+    case("transpose2d-depthwise-many-taps", _T, (3, 5), 9, (2, 2), groups=2, stride=2, padding=4),
     case("transpose3d-basic", _T, (2, 3, 5), 3, (3, 2), stride=2, padding=1),
     case("transpose3d-kernel-is-stride", _T, (2, 3, 9), 2, (4, 3), stride=2),
     case(

@@ -26,6 +26,7 @@ from outstride.codegen.arguments import (
     GRADIENT_ARGUMENTS,
     GROUP_FIELDS,
 )
+from outstride.codegen.bands import AHEAD_BYTES_OF_A_ROW
 from outstride.codegen.dots import dots_source
 from outstride.codegen.fingerprint import LINE_BYTES, RESULT_WORDS, WORDS, fingerprint_source
 from outstride.codegen.gradient import gradient_source
@@ -35,7 +36,9 @@ from outstride.codegen.tiles import tiles_source
 from outstride.codegen.weights import weights_source
 from outstride.planner.gradient import GradientProblem, plan_gradient
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
-from outstride.planner.recipe import ROW_TILES, STRAIGHT_TILES, TILES, Recipe, Tile, Window
+from outstride.planner.recipe import Recipe
+from outstride.planner.tiles import ROW_TILES, STRAIGHT_TILES, TILES, Tile
+from outstride.planner.windows import Spread, Window
 from outstride.runtime.compiler import compile_assembly, compile_object
 
 _ROOT = Path(__file__).parents[1]
@@ -153,6 +156,22 @@ _WINDOWS = (
 )
 
 
+_SPREADS = (
+    Spread((4, 4), (2, 2), (1, 1), (1, 1)),
+    Spread((1, 12), (1, 2), (0, 5), (1, 1)),
+    Spread((3, 2), (2, 3), (1, 0), (2, 1)),
+    Spread((8, 8), (4, 4), (2, 2), (1, 1)),
+    Spread((1, 16), (1, 8), (4, 0), (1, 1)),
+    Spread((6, 6), (3, 3), (1, 1), (1, 1)),
+    Spread((6, 6), (6, 3), (1, 1), (1, 1)),
+)
+
+
+def _spread_recipe(spread: Spread, isa: str, dtype: str) -> Recipe:
+    step = spread.stride[1]
+    return Recipe(dtype, isa, "width", "width", 1, step if step <= 8 else 0, ("in_place",), spread)
+
+
 def _in_place_recipes(isa: str) -> list[Recipe]:
     """Kernels that read in place, for an instruction set with masks: every step and way along the height."""
     if not INSTRUCTION_SETS[isa].masks:
@@ -164,7 +183,7 @@ def _in_place_recipes(isa: str) -> list[Recipe]:
             ("in_place",), window,
         )
         for n, window in enumerate((*_WINDOWS, *_WINDOWS[1:4]))
-    ]  # fmt: skip
+    ] + [_spread_recipe(spread, isa, dtypes[n % 4]) for n, spread in enumerate(_SPREADS)]  # fmt: skip
 
 
 @pytest.mark.parametrize("window", _WINDOWS)
@@ -189,6 +208,21 @@ def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) 
             assert not re.search(r"\bpush|\bpop", "\n".join(lines)), "a loop saves registers"
             masked = sum("{%k" in x for x in lines)
             assert masked == tile.vectors, "each vector is loaded once, under its mask"
+
+
+@pytest.mark.parametrize("spread", _SPREADS)
+@pytest.mark.parametrize("dtype", _ITEM)
+def test_tiles_that_spread_stay_in_registers(dtype: str, spread: Spread) -> None:
+    """Every product is written out; an input row is loaded once for each offset that some phase reads."""
+    source = gather_source(_spread_recipe(spread, "avx512", dtype))
+    bodies = _bodies(compile_assembly(source, INSTRUCTION_SETS["avx512"]))
+    assert {tile.vectors for tile in spread.tiles} == set(range(1, len(spread.tiles) + 1))
+    for tile in spread.tiles:
+        lines = bodies[tile.name]
+        _assert_in_registers(lines)
+        products, loads = spread.work(tile, (1, *spread.kernel_size), 1)
+        assert sum(bool(_FUSED.match(x)) for x in lines) == products
+        assert sum(bool(re.match(r"vmov\S+\s.*\(.*{z}", x.strip())) for x in lines) == loads
 
 
 def _assert_in_registers(lines: Sequence[str]) -> None:
@@ -314,7 +348,7 @@ def test_the_text_holds_no_size(isa: str) -> None:
     """Law 6: its integers are steps, lanes, blocks and places in the argument blocks, all of them small."""
     tile = INSTRUCTION_SETS[isa].registers * INSTRUCTION_SETS[isa].lanes(4)
     square = (64 // 4) ** 2  # places in a square of weights that is turned
-    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, square)
+    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, square, AHEAD_BYTES_OF_A_ROW)
     no_number = re.compile(r"[%@][\w.]+|\bi\d+\b|<[^>]*>|\[\d+ x \w+\]|align \d+|#0|;.*")
     for name, source in _sources(isa).items():
         code = [no_number.sub("", line) for line in source.splitlines() if re.search(r"\bi64\b", line)]

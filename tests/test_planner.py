@@ -44,12 +44,15 @@ from outstride.planner.plan import (
     estimates,
     phase_groups,
     plan_for,
+    recipe_for,
     tiles_for,
 )
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import Dataflow, Unit
+from outstride.planner.recipe import STORAGE_BYTES, Unit
 from outstride.planner.strip import Strip
 from outstride.planner.tables import phase_rows, pixel_offsets, residue_planes
+from outstride.planner.tiles import Dataflow
+from outstride.planner.windows import Spread
 from outstride.spec import ConvSpec
 
 Terms = list[tuple[int, int]]
@@ -279,9 +282,16 @@ def problems(draw: st.DrawFn) -> Problem:
     )  # fmt: skip
 
 
+def _croppings(problem: Problem, machine: Machine) -> tuple[bool, ...]:
+    """The ways to count cells; a kernel that reads in place knows one."""
+    if isinstance(recipe_for(problem, machine, problem.axes()).window, Spread):
+        return (True,)
+    return (False, True)[: 1 + (problem.operator == "conv_transpose")]
+
+
 def _candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[GatherPlan]:
     """Every plan that `plan_for` chooses among, and for transposed layers those that it does not look at."""
-    for cropped in (False, True)[: 1 + (problem.operator == "conv_transpose")]:
+    for cropped in _croppings(problem, machine):
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
             yield from estimates(problem, machine, threads, axes, phase_groups(tile, axes), tile)
@@ -296,6 +306,14 @@ _SPECIAL = {
     "depthwise vectors": Problem(
         "conv_transpose", "float32", 2, 2, 1, 40, (1, 6, 7), (1, 13, 14), (1, 3, 4), (1, 2, 2), (0, 0, 1),
         (1, 1, 1), "channel", "channel", depthwise=True,
+    ),
+    "spread": Problem(
+        "conv_transpose", "float32", 2, 3, 1, 1, (1, 9, 37), (1, 18, 74), (1, 4, 4), (1, 2, 2), (0, 1, 1),
+        (1, 1, 1), "width", "width",
+    ),
+    "spread rows": Problem(
+        "conv_transpose", "bfloat16", 2, 3, 1, 2, (1, 1, 300), (1, 1, 608), (1, 1, 12), (1, 1, 2),
+        (0, 0, 1), (1, 1, 1), "width", "width",
     ),
     "two outputs": Problem(
         "conv", "float64", 1, 1, 70, 2, (3, 9, 20), (3, 9, 10), (2, 5, 3), (1, 1, 2), (1, 2, 1), (2, 1, 1),
@@ -551,6 +569,11 @@ def _assert_window(plan: GatherPlan) -> None:
     assert plan.problem.channels == 1
     window, axis = plan.recipe.window, plan.axes[1]
     assert window is not None
+    covered = sum(tile.vectors for tile in band_tiles(window, plan.blocks, plan.lanes))
+    assert covered == ceil(plan.blocks.box[3] / plan.lanes)
+    if isinstance(window, Spread):
+        _assert_spread(plan, window)
+        return
     (group,) = axis.groups
     assert group.kernel == (tuple(range(window.taps)),)
     rows = window.rows(plan.tile.rows)
@@ -559,8 +582,27 @@ def _assert_window(plan: GatherPlan) -> None:
         met = [(k, at) for at, reached in rows for row, k in reached if row == r]
         origin = group.offsets[0]
         assert met == [(k, r * axis.in_step + o - origin) for k, o in enumerate(group.offsets)]
-    covered = sum(tile.vectors for tile in band_tiles(window_of(plan.problem), plan.blocks, plan.lanes))
-    assert covered == ceil(plan.blocks.box[3] / plan.lanes)
+
+
+def _assert_spread(plan: GatherPlan, spread: Spread) -> None:
+    """The same where a cell has several outputs, and of the width; each with the weight that is its own."""
+    p = plan.problem
+    assert all(a.shift == 0 for a in plan.axes[1:]), "cells are counted from output 0"
+    rows, columns = spread.rows(plan.tile.rows), spread.columns
+    for i, (some, count) in enumerate(((rows, plan.tile.rows), (columns, 1)), start=1):
+        assert len({at for at, _ in some}) == len(some), "an input is read twice"
+        for r in range(count * p.stride[i]):
+            met = [(k, at) for at, reached in some for row, k in reached if row == r]
+            from_row = r + p.padding[i]
+            places = [divmod(from_row - k * p.dilation[i], p.stride[i]) for k in range(p.kernel_size[i])]
+            assert met == [(k, at) for k, (at, left) in enumerate(places) if not left]
+    packed = {
+        kernel[1:]: share.w_offset + m * share.taps + t
+        for share in layout(plan).groups
+        for m, member in enumerate(share.kernel)
+        for t, kernel in enumerate(member)
+    }
+    assert spread.places == packed
 
 
 @given(*_CHOICES, st.randoms(use_true_random=False))
@@ -607,7 +649,7 @@ def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
     """One plan for each tile: the last way to cut, with the most boxes and passes."""
     problem = _SPECIAL[name]
     for machine in (_MACHINES[0], _MACHINES[-2]):
-        axes = problem.axes()
+        axes = problem.axes(cropped=_croppings(problem, machine)[0])
         for tile in tiles_for(problem, machine):
             for plan in list(estimates(problem, machine, 1, axes, phase_groups(tile, axes), tile))[-1:]:
                 _assert_law_of_order(plan)
@@ -764,10 +806,16 @@ def _last_place(plan: GatherPlan) -> int:
 def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs."""
     p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
+    window = plan.recipe.window
     masks = p.kernel_size[2] * plan.axes[2].in_step + 1
+    if isinstance(window, Spread):
+        masks = len(window.columns) + p.stride[2]
     assert ceil(plan.blocks.box[3] / lanes) * masks * lanes // 8 <= blank
     widest = max(tile.vectors for tile in band_tiles(window_of(p), plan.blocks, lanes))
-    assert blank + widest * masks * lanes // 8 <= made.scratch_bytes == made.scalars["scratch_bytes"]
+    line = made.scalars["line_bytes_offset"]
+    assert blank + widest * masks * lanes // 8 <= line <= made.scratch_bytes == made.scalars["scratch_bytes"]
+    if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
+        assert line + plan.blocks.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 
 
 def _assert_scratch(plan: GatherPlan, made: Layout) -> None:

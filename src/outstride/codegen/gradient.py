@@ -18,7 +18,8 @@ from outstride.codegen.strip import copy_row, pack_functions, zeros
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.codegen.transpose import transpose
 from outstride.planner.machine import INSTRUCTION_SETS
-from outstride.planner.recipe import Recipe, Tile
+from outstride.planner.recipe import Recipe
+from outstride.planner.tiles import Tile
 
 
 def gradient_source(recipe: Recipe, tile: Tile) -> str:

@@ -11,38 +11,43 @@ every input row that it needs once for each tap along the width:
                 for r, kh in rows that reach u:
                     acc[r] = fma(w[kd, kh, kw], vectors, acc[r])
 
-Row r adds its terms in the order of law 4: its input rows come by ascending kernel row. Which lanes exist
-depends on the column alone, so a task finds it out once, as a bit for each lane.
+Row r adds its terms in the order of law 4: its input rows come by ascending kernel row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from outstride.codegen import elements
 from outstride.codegen.arguments import GROUP_INDEX, INDEX
-from outstride.codegen.box import BOX, Box, decode_box
-from outstride.codegen.elements import ELEMENTS, Element
-from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
+from outstride.codegen.bands import (
+    AHEAD_BYTES,
+    TILE,
+    store_row,
+    stored_past_caches,
+    task_function,
+    tiles_of_row,
+    vectors_across,
+)
+from outstride.codegen.box import BOX, Box
+from outstride.codegen.elements import Element
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.microkernel import fused, zero_accumulators
 from outstride.codegen.results import bias_of
-from outstride.codegen.tasks import read_arguments, take_tasks
-from outstride.planner.machine import INSTRUCTION_SETS
-from outstride.planner.recipe import Recipe, Tile, Window
+from outstride.codegen.tasks import read_arguments
+from outstride.planner.recipe import Recipe
+from outstride.planner.tiles import Tile
+from outstride.planner.windows import Window
 
 
-def in_place_source(recipe: Recipe, window: Window) -> str:
-    """The LLVM IR of the kernel of a recipe that has a window."""
-    e = ELEMENTS[recipe.dtype]
-    lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
-    functions = [
+def in_place_functions(recipe: Recipe, window: Window, e: Element, lanes: int) -> list[Function]:
+    """`survey`, the tiles and `task` of a layer that makes one output of an input element, or fewer."""
+    return [
         _survey(recipe, window, lanes),
         *(_tile(recipe, window, e, lanes, tile) for tile in window.tiles),
-        _task(recipe, window, e, lanes), take_tasks(INDEX),
-    ]  # fmt: skip
-    return module(functions, f"outstride gather_{recipe.name}")
+        task_function(recipe, window, e, lanes, lambda f, a: _masks_of(f, recipe, _Taps.of(f, a), 1)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -71,25 +76,6 @@ def _masks_of(f: Function, recipe: Recipe, taps: _Taps, vectors: Operand) -> Ope
     return f.mul(f.add(f.mul(taps.count, recipe.in_step), 1), vectors)
 
 
-def _across(f: Function, box: Box, lanes: int) -> Operand:
-    """Vectors of a row of a box."""
-    return f.ceil_div(box.count[3], lanes)
-
-
-@contextmanager
-def _tiles_of_row(f: Function, window: Window, across: Operand) -> Iterator[tuple[Value, Operand]]:
-    """For each tile of a row of so many vectors: the first of its own, and their number, about the same."""
-    first = f.variable(I64)
-    f.set(first, f.i64(0))
-    with f.forever() as done:
-        q = f.get(first, I64)
-        f.leave_when(f.compare("sge", q, across), done)
-        left = f.sub(across, q)
-        size = f.ceil_div(left, f.ceil_div(left, window.widest.vectors))
-        yield q, size
-        f.set(first, f.i64(f.add(q, size)))
-
-
 def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
@@ -100,8 +86,8 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     block, scratch, *numbers = f.parameters
     a = read_arguments(f, block, INDEX)
     box, step = Box.of(numbers), recipe.in_step
-    taps, across = _Taps.of(f, a), _across(f, box, lanes)
-    with _tiles_of_row(f, window, across) as (q, size):
+    taps, across = _Taps.of(f, a), vectors_across(f, box, lanes)
+    with tiles_of_row(f, window, across) as (q, size):
         masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
         with f.loop(0, size) as j:
             column = f.mul(f.add(q, j), lanes)
@@ -121,19 +107,12 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     return f
 
 
-#: What tiles are told: tensors at their plane and at the tile's first column, masks, and the rows.
-_TILE = (
-    ("block", PTR), ("x", PTR), ("w", PTR), ("y", PTR), ("bias", PTR), ("masks", PTR), ("blank", PTR),
-    ("plane", I64), ("first_row", I64), ("rows", I64),
-)  # fmt: skip
-
-
 def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) -> Function:
     """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
 
     `plane` is the input's depth at tap offset 0, `bias` may be null, `blank` are masks without lanes.
     """
-    f = Function(tile.name, _TILE, internal=True)
+    f = Function(tile.name, TILE, internal=True)
     block, x, w, y, bias, masks, blank, plane, first_row, rows = f.parameters
     a = read_arguments(f, block, INDEX)
     taps, vector = _Taps.of(f, a), vector_type(lanes, e.accumulator)
@@ -143,7 +122,7 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
     present = f.at(masks, f.mul(taps.count, tile.vectors * recipe.in_step), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
-    past = _past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
+    past = stored_past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
         top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
@@ -165,15 +144,8 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
                 values = [elements.plus(f, f.get(s, vector), added) for s in row]
-                _store(f, e, lanes, values, target, present, past)
+                store_row(f, e, lanes, values, target, present, past)
     return f
-
-
-def _past_caches(f: Function, a: dict[str, Value], lanes: int, last: Value) -> Value:
-    """Whether a tile's rows are stored past the caches: if they are parts of long ones, and whole."""
-    long = f.compare("sge", a["cells_w"], a["past_caches"])
-    bits = f.load(f"i{lanes}", last, lanes // 8)
-    return f.both(long, f.emit("i1", f"icmp eq i{lanes} {bits.name}, -1"))
 
 
 def _line(
@@ -186,6 +158,9 @@ def _line(
     """
     step, vectors = recipe.in_step, len(sums[0])
     vector = vector_type(lanes, e.accumulator)
+    begin = f.at(line, taps.offset(f, 0), e.storage)
+    for number in range(vectors * step):
+        f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
     with f.loop(0, taps.count, window.shared) as first:
         place = f.at(line, taps.offset(f, first), e.storage)
@@ -204,66 +179,3 @@ def _line(
                     spread = elements.broadcast(f, scalar, lanes)
                     for total, v in zip(sums[r], dealt, strict=True):
                         f.set(total, fused(f, e, lanes, spread, v, f.get(total, vector)))
-
-
-def _store(
-    f: Function, e: Element, lanes: int, values: list[Value], row: Value, present: Value, past: Value | None
-) -> None:  # fmt: skip
-    """Round and store the outputs of a row that exist, `past` the caches where whole vectors are aligned."""
-    places = [f.at(row, j * lanes, e.storage) for j in range(len(values))]
-    ordinary = None
-    if past is not None:
-        aligned = f.compare("eq", f.bytes_to_multiple(row, lanes * e.storage_bytes), 0)
-        past = f.both(past, aligned)
-        with f.when(past):
-            for value, place in zip(values, places, strict=True):
-                elements.store_past_caches(f, e, value, place, lanes)
-        ordinary = f.negate(past)
-    with nullcontext() if ordinary is None else f.when(ordinary):
-        for j, (value, place) in enumerate(zip(values, places, strict=True)):
-            inside = elements.kept_mask(f, present, j, lanes)
-            elements.store_masked(f, e, value, place, lanes, inside)
-
-
-def _task(recipe: Recipe, window: Window, e: Element, lanes: int) -> Function:
-    """A box of some groups: survey it, then sum every image and output, a tile's width at a time."""
-    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
-    block, scratch, number = f.parameters
-    a = read_arguments(f, block, INDEX)
-    box, number_of_groups = decode_box(f, a, number)
-    f.run("survey", block, scratch, *box.numbers)
-    taps, across = _Taps.of(f, a), _across(f, box, lanes)
-    absent = f.emit("i1", f"icmp eq ptr {a['bias_at'].name}, null")
-    first_group = f.mul(number_of_groups, a["groups_per_task"])
-    last_group = f.minimum(f.add(first_group, a["groups_per_task"]), a["groups"])
-    blank = f.at(scratch, a["blank_bytes_offset"], "i8")
-    plane = f.mul(box.start[1], a["in_step_d"])
-    # Wide rows are made from end to end before the next ones: memory is read as it lies.
-    wide = f.compare("sgt", across, window.widest.vectors + 1)
-    together = f.select(wide, window.widest.rows, box.count[2])
-    with (
-        f.loop(0, box.count[0]) as image,
-        f.loop(first_group, last_group) as group,
-        f.loop(0, a["outputs"]) as output,
-        f.loop(0, box.count[2], together) as top,
-    ):
-        n = f.add(box.start[0], image)
-        source = f.add(f.mul(n, a["x_stride_n"]), f.mul(group, a["x_stride_g"]))
-        target = f.add(f.mul(n, a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
-        sheet = f.add(f.mul(output, a["y_stride_m"]), f.mul(box.start[1], a["y_stride_d"]))
-        panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(output, a["w_stride_chunk"]))
-        own_bias = f.at(a["bias_at"], f.add(f.mul(group, a["outputs"]), output), e.storage)
-        bias = f.select(absent, Value("null", PTR), own_bias)
-        with _tiles_of_row(f, window, across) as (q, size):
-            column = f.add(box.start[3], f.mul(q, lanes))
-            x = f.at(a["x_at"], f.add(source, f.mul(column, recipe.in_step)), e.storage)
-            y = f.at(a["y_at"], f.add(f.add(target, sheet), column), e.storage)
-            w = f.at(a["w_at"], panel, e.accumulator)
-            masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
-            for tile in window.tiles:
-                with f.when(f.compare("eq", size, tile.vectors)):
-                    f.run(
-                        tile.name, block, x, w, y, bias, masks, blank, plane,
-                        f.add(box.start[2], top), f.minimum(together, f.sub(box.count[2], top)),
-                    )  # fmt: skip
-    return f

@@ -18,7 +18,7 @@ from itertools import product
 from outstride.codegen.elements import Element, broadcast, plus, zero
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.turning import side_of
-from outstride.planner.recipe import Tile
+from outstride.planner.tiles import Tile
 
 #: Parameters of both microkernels.
 PARAMETERS = (

@@ -13,28 +13,34 @@ from outstride.codegen.ahead import ask_function, expect_next
 from outstride.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.codegen.box import Box, Stripe, decode_box
 from outstride.codegen.elements import ELEMENTS, Element
-from outstride.codegen.in_place import in_place_source
+from outstride.codegen.in_place import in_place_functions
 from outstride.codegen.ir import I64, PTR, Function, Value, module
 from outstride.codegen.results import write_function
+from outstride.codegen.spread import spread_functions
 from outstride.codegen.strip import pack_functions
 from outstride.codegen.sweeps import Outputs, Sum, TileLoops
 from outstride.codegen.taps import Taps, search, tile_runs
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
-from outstride.planner.recipe import SWEEPS, Recipe, Sweep
+from outstride.planner.recipe import Recipe
+from outstride.planner.tiles import SWEEPS, Sweep
+from outstride.planner.windows import Spread, Window
 
 
 def gather_source(recipe: Recipe) -> str:
     """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
-    if recipe.window is not None:
-        return in_place_source(recipe, recipe.window)
     e = ELEMENTS[recipe.dtype]
     lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
-    functions = [
-        search(), tile_runs(), ask_function(), *pack_functions(recipe, e, lanes, INDEX),
-        write_function(recipe, e, lanes, INDEX), _chunk(e, lanes, recipe.sweeps), _task(e), take_tasks(INDEX),
-    ]  # fmt: skip
-    return module(functions, f"outstride gather_{recipe.name}")
+    if isinstance(recipe.window, Window):
+        functions = in_place_functions(recipe, recipe.window, e, lanes)
+    elif isinstance(recipe.window, Spread):
+        functions = spread_functions(recipe, recipe.window, e, lanes)
+    else:
+        functions = [
+            search(), tile_runs(), ask_function(), *pack_functions(recipe, e, lanes, INDEX),
+            write_function(recipe, e, lanes, INDEX), _chunk(e, lanes, recipe.sweeps), _task(e),
+        ]  # fmt: skip
+    return module([*functions, take_tasks(INDEX)], f"outstride gather_{recipe.name}")
 
 
 def _task(e: Element) -> Function:

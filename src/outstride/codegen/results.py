@@ -257,7 +257,7 @@ def _interleaved_row(
     with f.loop(0, span.cells, lanes) as i:
         parts = [f.load(vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
         begin = f.mul(i, step)
-        values = [elements.plus(f, _merge(f, parts, lanes, j), spread) for j in range(step)]
+        values = [elements.plus(f, value, spread) for value in interleave(f, parts, lanes)]
         places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
         end = f.add(begin, lanes * step)
         # The room for a row has space behind, the output has not.
@@ -275,17 +275,26 @@ def _interleaved_row(
                 elements.store_masked(f, e, value, place, lanes, inside)
     with f.when(span.long):
         made, there = (f.at(base, span.low, e.storage) for base in (line, target))
-        count = f.sub(span.high, span.low)
+        write_line_past_caches(f, e, lanes, made, there, f.sub(span.high, span.low))
 
-        def value_at(i: Operand) -> Value:
-            return elements.load(f, e, f.at(made, i, e.storage), lanes)
 
-        end = _write_past_caches(f, e, lanes, value_at, there, count)
-        _write_rest(f, e, lanes, value_at, there, end, count)
+def interleave(f: Function, parts: list[Value], lanes: int) -> list[Value]:
+    """The vectors of a row of len(parts) phases: lane l of vector j is element q of phase r, where
+    j * lanes + l = q * len(parts) + r.
+
+    Of an even number the even phases and the odd ones are interleaved first: log2(n) shuffles a vector.
+    """
+    step = len(parts)
+    if step == 1:
+        return parts
+    if step % 2 == 0:
+        pairs = zip(*(interleave(f, parts[i::2], lanes) for i in range(2)), strict=True)
+        return [_merge(f, list(pair), lanes, j) for pair in pairs for j in range(2)]
+    return [_merge(f, parts, lanes, j) for j in range(step)]
 
 
 def _merge(f: Function, parts: list[Value], lanes: int, j: int) -> Value:
-    """Vector j of the interleaved row: lane l is element q of phase r, where j * lanes + l = q * step + r."""
+    """Vector j of the interleaved row."""
     where = [divmod(j * lanes + lane, len(parts))[::-1] for lane in range(lanes)]
     merged: Value | None = None
     for p in sorted({phase for phase, _ in where}):
@@ -344,6 +353,18 @@ def _write_rest(
     with f.when(f.compare("slt", begin, count)):
         place = f.at(target, begin, e.storage)
         elements.store_first(f, e, value_at(begin), place, lanes, f.sub(count, begin))
+
+
+def write_line_past_caches(
+    f: Function, e: Element, lanes: int, line: Value, target: Value, count: Operand
+) -> None:  # fmt: skip
+    """A long row that was made beside the output goes there."""
+
+    def value_at(i: Operand) -> Value:
+        return elements.load(f, e, f.at(line, i, e.storage), lanes)
+
+    end = _write_past_caches(f, e, lanes, value_at, target, count)
+    _write_rest(f, e, lanes, value_at, target, end, count)
 
 
 def _write_past_caches(

@@ -17,7 +17,7 @@ from __future__ import annotations
 from outstride.codegen.elements import Element, broadcast
 from outstride.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.codegen.microkernel import fused, move_row, vectors_at, zero_accumulators
-from outstride.planner.recipe import Tile
+from outstride.planner.tiles import Tile
 
 PARAMETERS = (
     ("x", PTR),

@@ -14,7 +14,7 @@ from outstride.codegen.ir import PTR, Function, Operand, Value
 from outstride.codegen.results import bias_of, write_part
 from outstride.codegen.taps import Taps
 from outstride.planner.machine import CHANNEL_BLOCK
-from outstride.planner.recipe import SWEEPS, TILES, Sweep
+from outstride.planner.tiles import SWEEPS, TILES, Sweep
 
 #: Outputs of a tile along the width, at most.
 _MOST_ROWS = max(tile.rows for tiles in TILES.values() for tile in tiles if tile.dataflow == "pixels")

@@ -10,7 +10,7 @@ from outstride.codegen.microkernel import microkernel
 from outstride.codegen.rowkernel import row_kernel
 from outstride.codegen.turning import square_functions
 from outstride.planner.machine import InstructionSet
-from outstride.planner.recipe import Tile
+from outstride.planner.tiles import Tile
 
 
 def tiles_source(accumulator: str, isa: InstructionSet, shapes: Sequence[Tile]) -> str:

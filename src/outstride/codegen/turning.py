@@ -11,7 +11,7 @@ from outstride.codegen import elements
 from outstride.codegen.elements import Element
 from outstride.codegen.ir import I64, PTR, Function, vector_type
 from outstride.codegen.transpose import transpose
-from outstride.planner.recipe import Tile
+from outstride.planner.tiles import Tile
 
 
 def side_of(tile: Tile, lanes: int) -> int:

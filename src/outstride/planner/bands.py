@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 from outstride.planner.axes import Axis
 from outstride.planner.blocks import Blocks, Way, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import ROW_TILE_OUTPUTS, Tile, Window
 from outstride.planner.strip import Strip
+from outstride.planner.tiles import ROW_TILE_OUTPUTS, Tile
+from outstride.planner.windows import Spread, Window
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
@@ -30,16 +32,32 @@ def in_place(problem: Problem, machine: Machine) -> bool:
     """Whether the layer, at any size, is one whose outputs are summed from the input where it lies."""
     along = problem.in_unit == problem.out_unit == "width"
     few = problem.channels == 1 and problem.outputs <= ROW_TILE_OUTPUTS and problem.groups > 1
-    stepping = problem.stride[2] <= MOST_STEP
-    if problem.operator == "conv_transpose":
-        stepping = problem.stride == (1, 1, 1)
-    _, height, width = problem.kernel_size
-    short = height <= MOST_TAPS if height > 1 else width <= MOST_TAPS_OF_A_ROW
-    return machine.instruction_set.masks and along and few and stepping and short
+    depth, height, width = problem.kernel_size
+    if spreads(problem):
+        fits = depth == problem.stride[0] == 1 and bool(window_of(problem).tiles)
+    else:
+        short = height <= MOST_TAPS if height > 1 else width <= MOST_TAPS_OF_A_ROW
+        fits = short and problem.stride[2] <= MOST_STEP
+    return machine.instruction_set.masks and along and few and fits
 
 
-def window_of(problem: Problem) -> Window:
-    """The taps along the height, and how many along the width read what a stride deals out among them."""
+def spreads(problem: Problem) -> bool:
+    """Whether the layer makes several outputs of an input element, in cells of their own."""
+    return problem.operator == "conv_transpose" and problem.stride != (1, 1, 1)
+
+
+@lru_cache(maxsize=256)
+def window_of(problem: Problem) -> Window | Spread:
+    """The taps along the height, and how many along the width read what a stride deals out among them.
+
+    Of layers that spread their inputs, the taps along both.
+    """
+    if spreads(problem):
+        height, width = (
+            (problem.kernel_size[i], problem.stride[i], problem.padding[i], problem.dilation[i])
+            for i in (1, 2)
+        )
+        return Spread(*zip(height, width, strict=True))
     if problem.operator == "conv":
         shared = problem.stride[2] if problem.dilation[2] == 1 else 1
         return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared)
@@ -62,7 +80,7 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     )  # fmt: skip
 
 
-def band_tiles(window: Window, blocks: Blocks, lanes: int) -> list[Tile]:
+def band_tiles(window: Window | Spread, blocks: Blocks, lanes: int) -> list[Tile]:
     """The tiles that cover the columns of a box, from left to right."""
     left, tiles = ceil(blocks.box[3] / lanes), []
     while left:
@@ -72,12 +90,12 @@ def band_tiles(window: Window, blocks: Blocks, lanes: int) -> list[Tile]:
     return tiles
 
 
-def widest_tile(window: Window, blocks: Blocks, lanes: int) -> Tile:
+def widest_tile(window: Window | Spread, blocks: Blocks, lanes: int) -> Tile:
     """The one that stands for all of a box."""
     return max(band_tiles(window, blocks, lanes), key=lambda tile: tile.vectors)
 
 
-def band_vectors(window: Window, blocks: Blocks, lanes: int) -> int:
+def band_vectors(window: Window | Spread, blocks: Blocks, lanes: int) -> int:
     """Vectors that the tiles of a box compute, those of rows that do not exist included."""
     rows = blocks.box[2]
     return sum(
@@ -87,22 +105,21 @@ def band_vectors(window: Window, blocks: Blocks, lanes: int) -> int:
 
 def band_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> tuple[int, int]:
     """Room for the masks of a box, and for as many as a tile takes."""
-    of_vector = (problem.kernel_size[2] * axes[2].in_step + 1) * lanes // 8
-    return ceil(blocks.box[3] / lanes) * of_vector, window_of(problem).widest.vectors * of_vector
+    window = window_of(problem)
+    of_vector = window.masks(axes[2].in_step, problem.kernel_size[2]) * lanes // 8
+    return ceil(blocks.box[3] / lanes) * of_vector, window.widest.vectors * of_vector
 
 
 def band_cycles(
     problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, isa: InstructionSet, lanes: int, threads: int
 ) -> float:  # fmt: skip
     """Cycles of the busiest thread, if its tasks are of full size."""
-    window, step = window_of(problem), axes[2].in_step
-    depth, _, across = problem.kernel_size
+    window = window_of(problem)
     cycles = 0.0
     for tile in band_tiles(window, blocks, lanes):
-        sums = tile.rows * tile.vectors * window.taps / isa.fma_per_cycle
-        loads = len(window.rows(tile.rows)) * tile.vectors * step * MASKED_LOAD
+        products, loads = window.work(tile, problem.kernel_size, axes[2].in_step)
         count = ceil(blocks.box[2] / tile.rows)
-        cycles += count * (depth * across * max(sums, loads) + BAND_TILE_CYCLES)
+        cycles += count * (max(products / isa.fma_per_cycle, loads * MASKED_LOAD) + BAND_TILE_CYCLES)
     channels = blocks.box[0] * blocks.groups_per_task * problem.outputs
     cells = (problem.batch, *(a.cells for a in axes))
     tasks = boxes_over(cells, blocks.box) * ceil(problem.groups / blocks.groups_per_task)

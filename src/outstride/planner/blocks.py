@@ -12,8 +12,8 @@ from typing import NamedTuple
 from outstride.planner.axes import Axis, Group
 from outstride.planner.machine import CHANNEL_BLOCK, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import Tile
 from outstride.planner.strip import Strip, shared_border, strip_of
+from outstride.planner.tiles import Tile
 
 
 class Way(NamedTuple):

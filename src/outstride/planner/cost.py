@@ -9,7 +9,7 @@ from outstride.planner.axes import Axis, Group
 from outstride.planner.blocks import Blocks, pixel_tiles, rows_of
 from outstride.planner.machine import CHANNEL_BLOCK, InstructionSet, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import Tile
+from outstride.planner.tiles import Tile
 
 #: Cycles of a load unit for a broadcast: there are two of them, whatever they load. Whole vectors are loaded
 #: at the rate of multiply-adds.

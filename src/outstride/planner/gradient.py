@@ -11,9 +11,10 @@ from math import ceil, prod
 
 from outstride.planner.axes import Axis, conv_axis, product_groups
 from outstride.planner.machine import Machine
-from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Tile, Unit
+from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
 from outstride.planner.strip import Strip, strip_of
 from outstride.planner.tables import box_scalars, round_up_line, tap_place
+from outstride.planner.tiles import Tile
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
 BOX_PIXELS = 1024

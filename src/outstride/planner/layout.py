@@ -6,12 +6,12 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.planner.bands import band_bytes
+from outstride.planner.bands import band_bytes, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.planner.plan import GatherPlan
-from outstride.planner.recipe import ACCUMULATOR_BYTES, SWEEPS
+from outstride.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES
 from outstride.planner.tables import (
     block_lengths,
     box_scalars,
@@ -21,6 +21,7 @@ from outstride.planner.tables import (
     round_up_line,
     term_offsets,
 )
+from outstride.planner.tiles import SWEEPS
 
 #: Elements of a row from which storing it past the caches pays: its ends are stored in the ordinary way.
 PAST_CACHES_ROW = 64
@@ -152,15 +153,19 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
 
 
 def _band_scratch(plan: GatherPlan) -> dict[str, int]:
-    """The same where nothing is packed: masks, and as many as a tile takes without a lane."""
+    """The same where nothing is packed: masks, as many as a tile takes without a lane, an output row."""
     of_box, of_tile = band_bytes(plan.problem, plan.axes, plan.blocks, plan.lanes)
     blank_at = round_up_line(of_box)
     absent = (
-        "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
+        "temp_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
         "chunk_temp", "temp_pitch", "ahead_bytes_offset",
     )  # fmt: skip
+    line_at, width = blank_at + round_up_line(of_tile), 0
+    if window_of(plan.problem).alone:
+        width = round_up_line(plan.blocks.box[3] * STORAGE_BYTES[plan.problem.dtype])
+    room = width * plan.axes[2].out_step
     return dict.fromkeys(absent, 0) | {
-        "blank_bytes_offset": blank_at, "scratch_bytes": blank_at + round_up_line(of_tile),
+        "blank_bytes_offset": blank_at, "line_bytes_offset": line_at, "scratch_bytes": line_at + room,
     }  # fmt: skip
 
 

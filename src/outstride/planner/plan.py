@@ -10,19 +10,26 @@ from math import ceil, prod
 
 from outstride.planner.ahead import Ahead, lines_ahead
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
-from outstride.planner.bands import band_cycles, band_vectors, bands, in_place, widest_tile, window_of
+from outstride.planner.bands import (
+    band_cycles,
+    band_vectors,
+    bands,
+    in_place,
+    spreads,
+    widest_tile,
+    window_of,
+)
 from outstride.planner.blocks import Blocks, Way, boxes_over, cuts, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import (
-    ACCUMULATOR_BYTES,
+from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe
+from outstride.planner.tiles import (
     LANE_TILES,
     ROW_TILE_OUTPUTS,
     ROW_TILES,
     STRAIGHT_TILES,
     TILES,
-    Recipe,
     Sweep,
     Tile,
 )
@@ -141,7 +148,7 @@ _CLOSE = 1.1
 def _ranked(problem: Problem, machine: Machine, threads: int) -> tuple[GatherPlan, ...]:
     """The best plan of every tile, the best first."""
     best: dict[Tile, GatherPlan] = {}
-    for cropped in (False, True) if _may_crop(problem) else (False,):
+    for cropped in _croppings(problem, machine):
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
             groups = phase_groups(tile, axes)
@@ -149,6 +156,13 @@ def _ranked(problem: Problem, machine: Machine, threads: int) -> tuple[GatherPla
                 if tile not in best or plan.predicted_cycles < best[tile].predicted_cycles:
                     best[tile] = plan
     return tuple(sorted(best.values(), key=lambda plan: plan.predicted_cycles))
+
+
+def _croppings(problem: Problem, machine: Machine) -> tuple[bool, ...]:
+    """The ways to count cells: kernels that read in place and spread it count them from output 0."""
+    if in_place(problem, machine) and spreads(problem):
+        return (True,)
+    return (False, True) if _may_crop(problem) else (False,)
 
 
 def _may_crop(problem: Problem) -> bool:

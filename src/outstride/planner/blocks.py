@@ -151,7 +151,9 @@ def cuts(
     aligned = shape.dataflow == "rows" and problem.channels == 1
     of_pixel = sum(rows_of(groups, chunk, shape.outputs(lanes))) * item_bytes
     pixels = machine.results_bytes // of_pixel
-    strips = _Strips(axes, pixel_major, shape.vectors * lanes + 16, room, aligned, pixels)
+    strips = _Strips(
+        axes, pixel_major, shape.vectors * lanes + 16, room, aligned, pixels, of_pixel // item_bytes
+    )  # fmt: skip
     tile = shape.pixels(lanes)
     gap = 0
     if shape.dataflow == "pixels":
@@ -174,7 +176,7 @@ def cuts(
             box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
             key = (box, channels, striped)
-            if key in tried or (strip.elements > 2 * room and channels > CHANNEL_BLOCK):
+            if key in tried or (strip.elements > MORE_ROOM * room and channels > CHANNEL_BLOCK):
                 continue
             if striped and (box[3] < cells[3] or prod(box[:3]) < LEAST_STRIPE):
                 continue
@@ -261,6 +263,10 @@ def _widths(axis: Axis, shape: Tile) -> Iterator[tuple[int, bool]]:
         yield ceil(columns / ceil(columns / border)), False
 
 
+#: So many times the room for a strip may be taken by one together with the results of its box.
+MORE_ROOM = 2
+
+
 @dataclass(frozen=True)
 class _Strips:
     axes: tuple[Axis, ...]
@@ -268,7 +274,9 @@ class _Strips:
     slack: int
     room: int
     aligned: bool
+    #: The most pixels, and the results of each.
     pixels: int
+    of_pixel: int
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         return strip_of(
@@ -281,7 +289,9 @@ class _Strips:
         for b, a in zip(box[1:], self.axes, strict=True):
             plane *= b + a.reach[1] - a.reach[0]
         planes = len(self.axes[0].residues) * len(self.axes[1].residues) * self.axes[2].in_step
-        return prod(box) <= self.pixels and (plane + self.slack + 16) * planes * channels <= self.room
+        pixels, elements = prod(box), (plane + self.slack + 16) * planes * channels
+        more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
+        return pixels <= self.pixels and (elements <= self.room or more)
 
 
 @dataclass(frozen=True)

@@ -286,7 +286,9 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
         "stored by tiles, the next input asked for": {
             "blocks.LEAST_STORED": 0, "blocks.MORE_TILES": float("inf"), "ahead.FAR_CACHES": 0,
         },
-        "stored later": {"blocks.LEAST_STORED": sys.maxsize},
+        "stored later, the next weights asked for": {
+            "blocks.LEAST_STORED": sys.maxsize, "plan.FAR_WEIGHTS_BYTES": 0,
+        },
     }  # fmt: skip
     for how, changed in ways.items():
         with pytest.MonkeyPatch.context() as patch:

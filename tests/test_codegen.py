@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -49,7 +50,8 @@ _REGISTER = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
 
 def _tiles(isa: str) -> tuple[Tile, ...]:
     registers = INSTRUCTION_SETS[isa].registers
-    return TILES[registers] + STRAIGHT_TILES[registers] + ROW_TILES[registers]
+    far = (replace(t, far=True) for t in TILES[registers] + STRAIGHT_TILES[registers] if t.by_pixel)
+    return TILES[registers] + STRAIGHT_TILES[registers] + ROW_TILES[registers] + tuple(far)
 
 
 def _gradient_tiles(isa: str, dtype: str) -> list[Tile]:
@@ -122,14 +124,17 @@ def _assert_tight(body: list[str], tile: Tile, isa: str) -> None:
             f"stack traffic in the innermost loop:\n{text}"
         )
         # The target comes last; only comparisons end in an operand that they read.
-        stores = [x for x in lines if x.endswith(")") and not x.startswith(("cmp", "test"))]
+        stores = [x for x in lines if x.endswith(")") and not x.startswith(("cmp", "test", "prefetch"))]
         assert not stores, "a store in the innermost loop"
         assert not any(x.endswith(":") for x in lines), "a branch in the innermost loop"
         fused = [x for x in lines if _FUSED.match(x)]
         assert all(x.count(f"%{_REGISTER[isa]}") >= 2 for x in fused), "narrower than the vector registers"
         # Each vector and each broadcast is read once, and one entry of the table of terms.
         rows = len(fused) // tile.vectors
-        assert sum("(" in x and not x.startswith("lea") for x in lines) <= rows + tile.vectors + 1, text
+        asked = sum(x.startswith("prefetch") for x in lines)
+        assert asked == tile.far * tile.vectors, "the next weights are asked for, a vector each"
+        read = sum("(" in x and not x.startswith(("lea", "prefetch")) for x in lines)
+        assert read <= rows + tile.vectors + 1, text
 
 
 @cache

@@ -41,6 +41,7 @@ PARAMETERS = (
     ("rest_channels", I64),  # 0: no partial block
     ("resume", I64),  # 0: start from +0; 1: go on from the results
     ("bias", PTR),  # "pixels": what is added to every row in the end; null: nothing
+    ("ahead", I64),  # with weights far away: elements from each to the one that memory is asked for
 )
 
 
@@ -49,7 +50,7 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
     f = Function(tile.name, PARAMETERS)
     (
         x, pixels, w, results, pitch, full_blocks, full, full_channels, taps, runs, run_count, block_pitch,
-        rest, rest_channels, resume, bias,
+        rest, rest_channels, resume, bias, ahead,
     ) = f.parameters  # fmt: skip
     along = tile.dataflow == "pixels"
     accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
@@ -82,6 +83,10 @@ def microkernel(tile: Tile, e: Element, lanes: int, *, listed: bool = False) -> 
             first, last = (f.mul(f.load_i64(runs, f.add(f.mul(run, 2), i)), channels) for i in range(2))
             f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
             with f.loop(first, last) as k:
+                if tile.far:
+                    later = f.at(f.get(weight, PTR), ahead, e.accumulator)
+                    for j in range(tile.vectors):
+                        f.prefetch(f.at(later, j * lanes, e.accumulator))
                 _term(f, tile, e, lanes, weight, here, f.load_i32(table, k), accumulators, width)
     if along and not listed:
         with f.when(f.emit("i1", f"icmp ne ptr {bias.name}, null")):

@@ -79,7 +79,7 @@ class TileLoops:
 
     def _tile(
         self, x: Value, out: Value, runs: tuple[Value, Value], *, pixels: Value | None = None,
-        pitch: Operand | None = None, bias: Value | None = None,
+        pitch: Operand | None = None, bias: Value | None = None, ahead: Operand = 0,
     ) -> None:  # fmt: skip
         """A tile: its first input, where its results go and how far apart, its taps."""
         f, a, g, null = self.f, self.a, self.g, Value("null", PTR)
@@ -87,7 +87,7 @@ class TileLoops:
         f.run(
             a["tile_at"], x, pixels or null, self.w, out, a["temp_pitch"] if pitch is None else pitch,
             self.sum.full_blocks, g["full_at"], CHANNEL_BLOCK, g["taps"], *runs, self.sum.block_pitch,
-            g["rest_at"], self.sum.rest_channels, self.sum.resume, bias or null,
+            g["rest_at"], self.sum.rest_channels, self.sum.resume, bias or null, ahead,
         )  # fmt: skip
 
     def _runs(
@@ -113,7 +113,10 @@ class TileLoops:
                 listed = f.at(a["pixel_at"], q, "i32")
                 out = f.at(self.row, f.mul(q, a["result_pixel"]), e.accumulator)
                 runs = self._runs(stripe, columns, i, a["tile_rows"], of_stripe)
-                self._tile(self.strip, out, runs, pixels=listed)
+                # The last tile asks for the weights of the next outputs: it is the last to need these.
+                last = f.compare("sge", f.add(i, a["tile_rows"]), end)
+                ahead = f.select(last, self.g["w_tile_stride"], 0)
+                self._tile(self.strip, out, runs, pixels=listed, ahead=ahead)
 
     def _pixels(self) -> None:
         """Every vector of the box, over row ends.

@@ -206,6 +206,10 @@ def _phase_groups(axes: tuple[Axis, ...], *, single: bool) -> tuple[Group, ...]:
     return single_phases(groups) if single else groups
 
 
+#: Weights of so many bytes do not stay in the last-level cache from call to call.
+FAR_WEIGHTS_BYTES = 16 << 20
+
+
 def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
     """The register tiles of a layer, the same for all its sizes.
 
@@ -217,14 +221,19 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         return window_of(problem).tiles
     if problem.depthwise:
         return LANE_TILES[registers]
+    tiles = TILES[registers]
     if problem.out_unit == "channel":
-        return tuple(t for t in TILES[registers] if not t.by_pixel) + STRAIGHT_TILES[registers]
+        tiles = tuple(t for t in tiles if not t.by_pixel) + STRAIGHT_TILES[registers]
+    if problem.weight_bytes >= FAR_WEIGHTS_BYTES:
+        tiles = tuple(replace(t, far=t.dataflow == "channels") for t in tiles)
+    if problem.out_unit == "channel":
+        return tiles
     step = problem.stride[1]
     neighbours = problem.dilation[1] == 1 and (problem.operator == "conv_transpose" or step == 1)
     shared = problem.kernel_size[1] > (step if problem.operator == "conv_transpose" else 1)
     if neighbours and shared and problem.outputs <= ROW_TILE_OUTPUTS:
-        return TILES[registers] + ROW_TILES[registers]
-    return TILES[registers]
+        return tiles + ROW_TILES[registers]
+    return tiles
 
 
 def estimates(

@@ -88,6 +88,12 @@ class Problem:
         return self.outputs if self.depthwise else self.channels
 
     @property
+    def weight_bytes(self) -> int:
+        """All weights, as they are packed."""
+        weights = self.groups * self.channels * self.outputs * prod(self.kernel_size)
+        return ACCUMULATOR_BYTES[self.dtype] * weights
+
+    @property
     def flops(self) -> int:
         """Two for each multiply-add."""
         return 2 * self.terms

@@ -27,11 +27,13 @@ class Tile:
     vectors: int
     #: Of "channels": whether its results are turned, so that pixels lie side by side and no longer outputs.
     turned: bool = True
+    #: Of "channels": whether weights are so many that memory must be asked for them.
+    far: bool = False
 
     @property
     def kind(self) -> str:
         """Its dataflow, or what tells it from the others of its dataflow."""
-        return self.dataflow if self.turned else "straight"
+        return (self.dataflow if self.turned else "straight") + "_far" * self.far
 
     @property
     def name(self) -> str:

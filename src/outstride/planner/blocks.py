@@ -171,7 +171,7 @@ def cuts(
             if only not in (None, way):
                 continue
             tasks = 1 if shared_outputs else enough
-            wish = _Wish(cells, tile, least_rows, tasks, problem.groups, chunks, gap)
+            wish = _Wish(cells, tile, least_rows, tasks, problem.groups, chunks, gap, threads)
             packed = problem.packed_channels if problem.depthwise else channels
             box = _box(wish, partial(strips.fits, packed), rows, columns)
             strip = strips.strip(box, packed)
@@ -296,7 +296,7 @@ class _Strips:
 
 @dataclass(frozen=True)
 class _Wish:
-    """What a box should be like: cells to cover, a tile's pixels and rows, enough tasks, gap between rows."""
+    """What a box should be like: cells, a tile's pixels and rows, enough tasks, gap between rows, threads."""
 
     cells: tuple[int, ...]
     tile: int
@@ -305,6 +305,7 @@ class _Wish:
     groups: int
     chunks: int
     gap: int
+    threads: int
 
 
 def _box(
@@ -315,6 +316,10 @@ def _box(
     width = max(1, min(most_columns, max(4 * tile, 1024)))
     while width > 2 * tile and not fits((1, 1, wish.least_rows, width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
+    # Where there is nothing else to share, threads share the columns.
+    others = wish.groups * wish.chunks * prod(max(1, c) for c in cells[:3])
+    if others * ceil(cells[3] / width) < wish.threads:
+        width = min(width, max(tile, ceil(cells[3] * others / wish.threads)))
     width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
     box = [1, 1, 1, width]
     boxes = wish.groups * ceil(max(1, cells[3]) / width)

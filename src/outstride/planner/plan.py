@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
 from math import ceil, prod
 
 from outstride.planner.ahead import Ahead, lines_ahead
@@ -87,12 +87,27 @@ class GatherPlan:
         """Multiply-adds of all register tiles for one channel, lost lanes included."""
         rows = rows_of(self.groups, self.blocks.chunk_outputs, self.tile_rows)
         terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
+        pixels = sum(count * self._pixels_of(blocks) for count, blocks in self._boxes_of_each_size())
+        return self.problem.groups * self.chunks * terms * pixels
+
+    def _pixels_of(self, blocks: Blocks) -> int:
+        """Pixels of the tiles that cover a box."""
         if self.tile.dataflow == "in_place":
-            images = self.blocks.box[0]
-            pixels = images * band_vectors(window_of(self.problem), self.blocks, self.lanes) * self.lanes
-        else:
-            pixels = self.tile_pixels * pixel_tiles(self.tile, self.blocks, self.lanes)
-        return self.problem.groups * self.boxes * self.chunks * terms * pixels
+            return blocks.box[0] * band_vectors(window_of(self.problem), blocks, self.lanes) * self.lanes
+        return self.tile_pixels * pixel_tiles(self.tile, blocks, self.lanes)
+
+    def _boxes_of_each_size(self) -> Iterator[tuple[int, Blocks]]:
+        """How many boxes there are of each size: those in the end may be smaller."""
+        cells = (self.problem.batch, *(a.cells for a in self.axes))
+        each = [
+            [(c // b, b), *([(1, c % b)] if c % b else [])]
+            for c, b in zip(cells, self.blocks.box, strict=True)
+        ]
+        for sizes in product(*each):
+            images, depth, height, width = (block for _, block in sizes)
+            columns = self.blocks.columns if len(self.blocks.columns) > 1 else ((0, width),)
+            blocks = replace(self.blocks, box=(images, depth, height, width), columns=columns)
+            yield prod(count for count, _ in sizes), blocks
 
     @property
     def ahead(self) -> Ahead:
@@ -268,4 +283,6 @@ def _turns(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, threads: in
     full = problem.groups * prod(c / b for c, b in zip(cells, blocks.box, strict=True))
     full *= chunks / blocks.chunks_per_task
     tasks = problem.groups * boxes_over(cells, blocks.box) * ceil(chunks / blocks.chunks_per_task)
-    return max(full / threads, ceil(tasks / threads) - (tasks - full))
+    whole = problem.groups * prod(c // b for c, b in zip(cells, blocks.box, strict=True))
+    whole *= chunks // blocks.chunks_per_task
+    return max(full / threads, ceil(whole / threads), ceil(tasks / threads) - (tasks - full))

@@ -165,7 +165,7 @@ def cuts(
     while True:
         found = len(tried)
         sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
-        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes[2], shape)), sharing):
+        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes, shape, tile)), sharing):
             (row_choice, rows), (column_choice, (columns, striped)), shared_outputs = choice
             way = Way(channels, row_choice, column_choice, shared_outputs)
             if only not in (None, way):
@@ -246,14 +246,16 @@ def _heights(cells: tuple[int, ...]) -> Iterator[int]:
         yield rows
 
 
-def _widths(axis: Axis, shape: Tile) -> Iterator[tuple[int, bool]]:
+def _widths(axes: tuple[Axis, ...], shape: Tile, tile: int) -> Iterator[tuple[int, bool]]:
     """The most columns of a box, and whether they are cut into stripes.
 
-    All; or all, and those that use the same taps on their own; or so few that boxes at a wide border leave
-    out the taps beyond it.
+    All; or two tiles, so that more rows fit and less of their surroundings is packed again; or all, and those
+    that use the same taps on their own; or so few that boxes at a wide border leave out the taps beyond it.
     """
-    columns = max(1, axis.cells)
+    axis, columns = axes[2], max(1, axes[2].cells)
     yield columns, False
+    if not shape.by_pixel and columns > 2 * tile and axes[1].reach[1] > axes[1].reach[0] + 1:
+        yield 2 * tile, False
     if not shape.by_pixel or len(axis.stripes) < 2:
         return
     if len(axis.stripes) <= MOST_STRIPES:

@@ -332,8 +332,8 @@ def test_other_layers_are_refused_in_a_sentence(layer: nn.Module) -> None:
         ("conv2d", (), "must be 3-d \\(unbatched\\) or 4-d \\(batched\\)"),
         ("conv2d groups", (1, 6, 2, 9), "legal: input size 3 or more"),
         ("conv2d reflect", (1, 3, 1, 9), "reflect"),
-        ("transpose1d", (4, 0), ""),
-        ("transpose2d", (1, 16, 0, 5), ""),
+        ("transpose1d", (4, 0), "at least one element on every spatial axis"),
+        ("transpose2d", (1, 16, 0, 5), "at least one element on every spatial axis"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused_in_a_sentence(

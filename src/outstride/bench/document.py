@@ -9,6 +9,7 @@ from typing import Any
 
 from outstride.bench import plots, results, standings, study_tables
 from outstride.bench.contenders import CONTENDERS
+from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
@@ -69,7 +70,7 @@ def write(files: Sequence[Path], folder: Path) -> list[Path]:
 
 def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[str]:
     machine = found.machine
-    yield f"## {machine['cpu']}, {machine['cores']} cores"
+    yield f"## {processor(machine)}, {machine['cores']} cores"
     yield ""
     yield from _conditions(found, source)
     yield from _overview(found.rows)

@@ -9,6 +9,7 @@ from typing import Any
 
 from outstride.bench import results
 from outstride.bench.contenders import CONTENDERS
+from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
@@ -140,7 +141,7 @@ def _together(found: Results, rows: Sequence[Row], parts: dict[int, dict[str, An
     yield ""
     rivals = [name for key, name in NAMES.items() if any(row.median_ms(key) for row in rows)]
     words = (
-        f"float32 inference, medians in alternating processes, on {machine['cpu']} with "
+        f"float32 inference, medians in alternating processes, on {processor(machine)} with "
         f"{counted(machine['cores'], 'core')}; the others are {', '.join(rivals)}, prepacked where they can. "
         f"The first table is of {counted(numbers[0], 'thread')} and contiguous tensors. The error is the "
         "distance from float64, relative to the largest value. All that was measured, and how: "

@@ -6,9 +6,12 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from outstride.runtime import info
 
 PACKAGES = ("outstride", "torch", "llvmlite", "numpy", "onnxruntime", "openvino", "jax", "MNN")
 
@@ -68,12 +71,19 @@ def facts() -> dict[str, Any]:
     """Everything that a file of results says about where it was made."""
     return {
         "cpu": cpu_model(),
+        "architecture": info()["cpu"],
         "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions(),
         "commit": commit(),
     }
+
+
+def processor(machine: Mapping[str, Any]) -> str:
+    """The processor in those facts and the compiler's name for its kind: a model name stands for several."""
+    kind = machine.get("architecture")
+    return f"{machine['cpu']} ({kind})" if kind else str(machine["cpu"])
 
 
 def wait_for_cores(wanted: int, patience_seconds: float) -> bool:

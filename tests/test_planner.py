@@ -655,6 +655,23 @@ def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
                 _assert_law_of_order(plan)
 
 
+@pytest.mark.parametrize("unit", ["width", "channel"])
+def test_weights_are_asked_for_where_they_do_not_stay_near(unit: Unit) -> None:
+    """By the layer's weights alone, so that another size needs no other tiles."""
+    near = Problem(
+        "conv", "float32", 1, 1, 512, 512, (1, 7, 7), (1, 7, 7), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1),
+        unit, unit,
+    )  # fmt: skip
+    far = replace(near, channels=1024)
+    larger = replace(far, input_size=(1, 90, 90), output_size=(1, 90, 90))
+    assert near.weight_bytes == 9 << 20
+    for machine in _MACHINES:
+        assert not any(tile.far for tile in tiles_for(near, machine))
+        assert {tile.far for tile in tiles_for(far, machine) if tile.dataflow == "channels"} == {True}
+        assert not any(tile.far for tile in tiles_for(far, machine) if tile.dataflow != "channels")
+        assert tiles_for(far, machine) == tiles_for(larger, machine)
+
+
 @pytest.mark.parametrize("name", _SPECIAL)
 def test_special_plans_have_room_too(name: str) -> None:
     for machine, threads in product(_MACHINES, (1, 4)):

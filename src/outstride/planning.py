@@ -167,6 +167,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
         tile = f"{size}: inputs in lanes, weights broadcast"
     else:
         tile = f"{size}: weights in lanes, inputs broadcast"
+        tile += ", the next weights asked for" * plan.tile.far
     kilobytes = blocks.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
     passes = ceil(problem.channels / blocks.channels_per_pass)
     lost = 1 - useful_share(plan)

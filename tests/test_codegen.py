@@ -158,6 +158,11 @@ _WINDOWS = (
     Window(3, 1, -2),
     Window(3, 2, 1, 2),
     Window(5, 3, 1, 3),
+    Window(3, 1, 1, 1, 3),
+    Window(3, 1, -1, 1, 2),
+    Window(3, 2, 1, 2, 3),
+    Window(5, 2, 1, 2, 5),
+    Window(3, 1, 2, 1, 1),
 )
 
 
@@ -184,26 +189,31 @@ def _in_place_recipes(isa: str) -> list[Recipe]:
     dtypes = ("float32", "float64", "bfloat16", "float16")
     return [
         Recipe(
-            dtypes[n % 4], isa, "width", "width", window.shared if window.shared > 1 else 1 + n % 4, 1,
-            ("in_place",), window,
+            dtypes[n % 4], isa, "width", "width",
+            window.shared if window.across or window.shared > 1 else 1 + n % 4, 1, ("in_place",), window,
         )
-        for n, window in enumerate((*_WINDOWS, *_WINDOWS[1:4]))
+        for n, window in enumerate((*_WINDOWS, *_WINDOWS[2:5]))
     ] + [_spread_recipe(spread, isa, dtypes[n % 4]) for n, spread in enumerate(_SPREADS)]  # fmt: skip
 
 
 @pytest.mark.parametrize("window", _WINDOWS)
 @pytest.mark.parametrize("dtype", _ITEM)
 def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) -> None:
-    """One loop for each input row: it loads what its output rows share, and multiplies for each of them."""
+    """One loop for each input row: it loads what its output rows share, and multiplies for each of them.
+
+    Few taps along the width are written out instead, and their vectors loaded once for all of them.
+    """
     recipe = Recipe(dtype, "avx512", "width", "width", window.shared, 1, ("in_place",), window)
     bodies = _bodies(compile_assembly(gather_source(recipe), INSTRUCTION_SETS["avx512"]))
     for tile in window.tiles:
-        reached = [len(rows) * tile.vectors * window.shared for _, rows in window.rows(tile.rows)]
-        if window.shared > 1:  # the last taps may be fewer, so a loop has parts that lie elsewhere
+        together = window.across or window.shared
+        reached = [len(rows) * tile.vectors * together for _, rows in window.rows(tile.rows)]
+        if window.across or window.shared > 1:  # of a loop the last taps may be fewer, in parts elsewhere
             _assert_in_registers(bodies[tile.name])
             assert sum(bool(_FUSED.match(x)) for x in bodies[tile.name]) == sum(reached)
             loads = sum(bool(re.match(r"vmov\S+\s.*\(.*{z}", x.strip())) for x in bodies[tile.name])
-            assert loads == len(reached) * tile.vectors * window.shared, "each vector is loaded once"
+            each = tile.vectors * window.shared + (window.behind if window.across else 0)
+            assert loads == len(reached) * each, "each vector is loaded once"
             continue
         loops = list(_innermost_loops(bodies[tile.name]))
         found = [sum(bool(_FUSED.match(x)) for x in lines) for lines in loops]

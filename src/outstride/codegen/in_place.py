@@ -11,6 +11,9 @@ every input row that it needs once for each tap along the width:
                 for r, kh in rows that reach u:
                     acc[r] = fma(w[kd, kh, kw], vectors, acc[r])
 
+A few taps next to each other are written out, too: the vectors of an input row are loaded once, from where
+the first tap begins, and what each tap reads is put together from two of them.
+
 Row r adds its terms in the order of law 4: its input rows come by ascending kernel row.
 """
 
@@ -18,6 +21,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 from outstride.codegen import elements
 from outstride.codegen.arguments import GROUP_INDEX, INDEX
@@ -46,7 +50,7 @@ def in_place_functions(recipe: Recipe, window: Window, e: Element, lanes: int) -
     return [
         _survey(recipe, window, lanes),
         *(_tile(recipe, window, e, lanes, tile) for tile in window.tiles),
-        task_function(recipe, window, e, lanes, lambda f, a: _masks_of(f, recipe, _Taps.of(f, a), 1)),
+        task_function(recipe, window, e, lanes, lambda f, a: _masks_of(f, recipe, window, _Taps.of(f, a))),
     ]
 
 
@@ -71,9 +75,18 @@ class _Taps:
         return f.load_i32(self.offsets_at, f.add(f.mul(tap, 3), 2))
 
 
-def _masks_of(f: Function, recipe: Recipe, taps: _Taps, vectors: Operand) -> Operand:
-    """The masks of so many vectors: of each tap and part that a stride deals out, and of the outputs."""
-    return f.mul(f.add(f.mul(taps.count, recipe.in_step), 1), vectors)
+def _masks_of(f: Function, recipe: Recipe, window: Window, taps: _Taps) -> Operand:
+    """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
+    if window.across:
+        return window.masks(recipe.in_step, window.across)
+    return f.add(f.mul(taps.count, recipe.in_step), 1)
+
+
+def _reads(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: Operand) -> Operand:
+    """The masks of what a tile of so many vectors reads; those of its outputs are next."""
+    if window.across:
+        return f.add(f.mul(vectors, recipe.in_step), window.behind)
+    return f.mul(f.mul(taps.count, vectors), recipe.in_step)
 
 
 def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
@@ -88,21 +101,21 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     box, step = Box.of(numbers), recipe.in_step
     taps, across = _Taps.of(f, a), vectors_across(f, box, lanes)
     with tiles_of_row(f, window, across) as (q, size):
-        masks = f.at(scratch, _masks_of(f, recipe, taps, q), f"i{lanes}")
+        masks = f.at(scratch, f.mul(_masks_of(f, recipe, window, taps), q), f"i{lanes}")
+        reads = _reads(f, recipe, window, taps, size)
+        begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
+        # Of taps that are written out all vectors lie one behind the other.
+        of_tap = reads if window.across else f.mul(size, step)
+        with f.loop(0, 1 if window.across else taps.count) as tap, f.loop(0, of_tap) as i:
+            start = f.add(begin, taps.offset(f, window.first if window.across else tap))
+            inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
+            elements.keep_mask(f, inside, masks, f.add(f.mul(tap, of_tap), i), lanes)
         with f.loop(0, size) as j:
             column = f.mul(f.add(q, j), lanes)
-            with f.loop(0, taps.count) as tap:
-                start = f.mul(f.add(box.start[3], column), step)
-                start = f.add(start, taps.offset(f, tap))
-                for part in range(step):
-                    inside = elements.lanes_within(f, f.add(start, part * lanes), a["in_size_w"], lanes)
-                    number = f.add(f.mul(f.add(f.mul(tap, size), j), step), part)
-                    elements.keep_mask(f, inside, masks, number, lanes)
             inside = elements.lanes_within(f, column, box.count[3], lanes)
-            number = f.add(f.mul(f.mul(taps.count, size), step), j)
-            elements.keep_mask(f, inside, masks, number, lanes)
+            elements.keep_mask(f, inside, masks, f.add(reads, j), lanes)
     none = f.at(scratch, a["blank_bytes_offset"], "i8")
-    with f.loop(0, f.mul(f.mul(taps.count, step), window.widest.vectors)) as i:
+    with f.loop(0, _reads(f, recipe, window, taps, window.widest.vectors)) as i:
         elements.keep_mask(f, Value("zeroinitializer", vector_type(lanes, "i1")), none, i, lanes)
     return f
 
@@ -119,7 +132,7 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
     added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
     left_out = f.compare("ne", a["skips"], 0)
-    present = f.at(masks, f.mul(taps.count, tile.vectors * recipe.in_step), f"i{lanes}")
+    present = f.at(masks, _reads(f, recipe, window, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
     past = stored_past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
@@ -152,30 +165,65 @@ def _line(
     f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
     panel: Value, masks: Value, sums: list[list[Value]], reached: list[tuple[int, int]],
 ) -> None:  # fmt: skip
-    """One input row: every tap along the width, into the rows (r, kh) that reach it.
-
-    Taps that step through the same elements take their share of vectors that are loaded once.
-    """
+    """One input row: every tap along the width, into the rows (r, kh) that reach it."""
     step, vectors = recipe.in_step, len(sums[0])
-    vector = vector_type(lanes, e.accumulator)
-    begin = f.at(line, taps.offset(f, 0), e.storage)
+    begin = f.at(line, taps.offset(f, window.first), e.storage)
     for number in range(vectors * step):
         f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
+    if window.across:
+        read = _read(f, e, lanes, begin, masks, vectors * step + window.behind)
+        for tap in range(window.across):
+            _add(f, e, lanes, weights, tap, _of_tap(f, window, lanes, read, vectors, tap), sums)
+        return
+    # Taps that step through the same elements take their share of vectors that are loaded once.
     with f.loop(0, taps.count, window.shared) as first:
         place = f.at(line, taps.offset(f, first), e.storage)
         own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
-        read = []
-        for number in range(vectors * step):
-            inside = elements.kept_mask(f, own, number, lanes)
-            at = f.at(place, number * lanes, e.storage)
-            read.append(elements.load_masked(f, e, at, lanes, inside))
+        read = _read(f, e, lanes, place, own, vectors * step)
         for s in range(window.shared):
-            tap = f.add(first, s)
-            with f.when(f.compare("slt", tap, taps.count)) if s else nullcontext():
+            with f.when(f.compare("slt", f.add(first, s), taps.count)) if s else nullcontext():
                 dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
-                for r, weight in weights.items():
-                    scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
-                    spread = elements.broadcast(f, scalar, lanes)
-                    for total, v in zip(sums[r], dealt, strict=True):
-                        f.set(total, fused(f, e, lanes, spread, v, f.get(total, vector)))
+                _add(f, e, lanes, weights, f.add(first, s), dealt, sums)
+
+
+def _read(f: Function, e: Element, lanes: int, place: Value, masks: Value, count: int) -> list[Value]:
+    """So many vectors one behind the other, of each the lanes that exist."""
+    read = []
+    for number in range(count):
+        inside = elements.kept_mask(f, masks, number, lanes)
+        read.append(elements.load_masked(f, e, f.at(place, number * lanes, e.storage), lanes, inside))
+    return read
+
+
+def _of_tap(
+    f: Function, window: Window, lanes: int, read: list[Value], vectors: int, tap: int
+) -> list[Value]:  # fmt: skip
+    """What a tap that is written out reads: its share of vectors one behind the other, from its place on."""
+    step = window.shared
+    further, residue = divmod(tap if window.first == 0 else window.first - tap, step)
+    dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, residue) for j in range(vectors)]
+    if not further:
+        return dealt
+    inner, outer = list(range(further)), [residue + step * i for i in range(further)]
+    moved = [_moved(f, lanes, value, behind, inner) for value, behind in pairwise(dealt)]
+    # Of the vector behind the last a few elements are needed, and it is not dealt out.
+    return [*moved, _moved(f, lanes, dealt[-1], read[-1], outer)]
+
+
+def _moved(f: Function, lanes: int, value: Value, behind: Value, last: list[int]) -> Value:
+    """A vector without so many first lanes, and these lanes of the one behind it at its end."""
+    where = [(0, lane) for lane in range(len(last), lanes)] + [(1, lane) for lane in last]
+    return elements.pick(f, elements.pick(f, None, value, 0, where), behind, 1, where)
+
+
+def _add(
+    f: Function, e: Element, lanes: int, weights: dict[int, Value], tap: Operand, values: list[Value],
+    sums: list[list[Value]],
+) -> None:  # fmt: skip
+    """A tap's products, into the rows whose weights these are."""
+    for r, weight in weights.items():
+        scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
+        spread = elements.broadcast(f, scalar, lanes)
+        for total, v in zip(sums[r], values, strict=True):
+            f.set(total, fused(f, e, lanes, spread, v, f.get(total, v.type)))

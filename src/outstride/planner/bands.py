@@ -15,9 +15,13 @@ from outstride.planner.windows import Spread, Window
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
-#: Where a window has one row a loaded vector serves one product, and where it steps along the width several
-#: are loaded for one: with more taps, or wider steps, a strip that deals the input out once is faster.
-MOST_TAPS_OF_A_ROW = 4
+#: Taps along the width that it writes out, if they are next to each other: in maps, in maps whose stride
+#: deals each vector out, and where a window has one row.
+MOST_ACROSS, MOST_ACROSS_OF_STEPS, MOST_ACROSS_OF_A_ROW = 3, 5, 7
+#: Where a window has one row and its taps are apart a loaded vector serves one product, and where it steps
+#: along the width several are loaded for one: with more taps, or wider steps, a strip that deals the input
+#: out once is faster.
+MOST_APART_OF_A_ROW = 4
 MOST_STEP = 3
 #: Columns of a task: it keeps some bits for each.
 MOST_COLUMNS = 4096
@@ -36,7 +40,8 @@ def in_place(problem: Problem, machine: Machine) -> bool:
     if spreads(problem):
         fits = depth == problem.stride[0] == 1 and bool(window_of(problem).tiles)
     else:
-        short = height <= MOST_TAPS if height > 1 else width <= MOST_TAPS_OF_A_ROW
+        of_a_row = MOST_ACROSS_OF_A_ROW if problem.dilation[2] == 1 else MOST_APART_OF_A_ROW
+        short = height <= MOST_TAPS if height > 1 else width <= of_a_row
         fits = short and problem.stride[2] <= MOST_STEP
     return machine.instruction_set.masks and along and few and fits
 
@@ -58,10 +63,20 @@ def window_of(problem: Problem) -> Window | Spread:
             for i in (1, 2)
         )
         return Spread(*zip(height, width, strict=True))
+    across = _written_out(problem)
     if problem.operator == "conv":
         shared = problem.stride[2] if problem.dilation[2] == 1 else 1
-        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared)
-    return Window(problem.kernel_size[1], 1, -problem.dilation[1])
+        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared, across)
+    return Window(problem.kernel_size[1], 1, -problem.dilation[1], 1, across)
+
+
+def _written_out(problem: Problem) -> int:
+    """How many taps along the width a kernel writes out: all of them, or none."""
+    _, height, width = problem.kernel_size
+    most = MOST_ACROSS if problem.stride[2] == 1 else MOST_ACROSS_OF_STEPS
+    if height == 1:
+        most = MOST_ACROSS_OF_A_ROW
+    return width if problem.dilation[2] == 1 and width <= most else 0
 
 
 def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:

@@ -31,13 +31,15 @@ class Window:
     """The taps along the height as kernels that read in place write them out.
 
     Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one. `shared`
-    taps along the width deal out the same vectors among them.
+    taps along the width deal out the same vectors among them. With `across`, that many are written out: they
+    are next to each other, and the vectors that one row of a tile reads are loaded once for all of them.
     """
 
     taps: int
     in_step: int
     tap_step: int
     shared: int = 1
+    across: int = 0
     #: Outputs of a cell along the width.
     out_step: ClassVar[int] = 1
     #: Whether a plane is one row, which is made beside the output where it is stored past the caches.
@@ -60,13 +62,24 @@ class Window:
 
     def masks(self, in_step: int, taps: int) -> int:
         """Masks of a vector of outputs: of each tap and part that a stride deals out, and of the outputs."""
-        return taps * in_step + 1
+        return (in_step + self.behind if self.across else taps * in_step) + 1
+
+    @property
+    def first(self) -> int:
+        """Of taps that are written out the one that begins first: kernel indices may descend."""
+        return self.across - 1 if self.across and self.tap_step < 0 else 0
+
+    @property
+    def behind(self) -> int:
+        """Of such taps the vectors that a tile reads beyond those it deals out."""
+        return int(self.across > self.shared)
 
     def work(self, tile: Tile, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
         """Vectors of products of a tile, and vectors that it loads."""
         depth, height, width = taps
         vectors = tile.vectors * depth * width
-        return tile.rows * height * vectors, len(self.rows(tile.rows)) * in_step * vectors
+        reads = depth * (tile.vectors * in_step + self.behind) if self.across else in_step * vectors
+        return tile.rows * height * vectors, len(self.rows(tile.rows)) * reads
 
     def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """The input rows that `count` output rows read: each with the outputs and taps (r, k) that do.

@@ -647,9 +647,21 @@ def test_machines_of_this_host() -> None:
         with runtime.instruction_set(name):
             machine = runtime.machine()
             assert machine is runtime.machine(), "plans are found by it"
-            assert machine.instruction_set is INSTRUCTION_SETS[name]
+            known = INSTRUCTION_SETS[name]
+            assert replace(machine.instruction_set, fma_per_cycle=known.fma_per_cycle) == known
             assert 1 << 14 <= machine.strip_bytes < machine.l2_bytes
             assert machine.panel_bytes + machine.strip_bytes <= machine.l2_bytes
+
+
+@pytest.mark.parametrize(("cpu", "share"), [("znver4", 0.5), ("icelake-client", 0.5), ("znver5", 1.0)])
+def test_some_processors_take_twice_as_long_for_the_widest_vectors(
+    cpu: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler, "host_cpu", lambda: cpu)
+    for name, known in INSTRUCTION_SETS.items():
+        own = share if known.vector_bytes == 64 else 1.0
+        found = host._machine.__wrapped__(name).instruction_set
+        assert found == replace(known, fma_per_cycle=known.fma_per_cycle * own)
 
 
 # -- facts -------------------------------------------------------------------------------------------------

@@ -228,10 +228,11 @@ def test_results_are_written_whole_and_read_again(tmp_path: Path) -> None:
     again = results.begin(path, QUICK, resume=True)
     assert (again.rows, again.limits) == (whole.rows, whole.limits)
     assert results.begin(path, QUICK, resume=False).rows == []
-    content["machine"]["cpu"] = "another"
-    path.write_text(json.dumps(content))
-    with pytest.raises(ArgumentError, match="results of this machine"):
-        results.begin(path, QUICK, resume=True)
+    for name in ("cpu", "architecture"):
+        of_another = {**content, "machine": {**content["machine"], name: "another"}}
+        path.write_text(json.dumps(of_another))
+        with pytest.raises(ArgumentError, match=r"results of this machine.* got those of .*another"):
+            results.begin(path, QUICK, resume=True)
     path.write_text("{}")
     with pytest.raises(ArgumentError, match="that outstride bench --out wrote"):
         results.begin(path, QUICK, resume=True)

@@ -77,12 +77,18 @@ def begin(path: Path | None, rules: Rules, resume: bool) -> Results:
     results = Results(rules=asdict(rules))
     if resume and path is not None and path.exists():
         found = read(path)
-        if found.machine["cpu"] != results.machine["cpu"]:
+        theirs, ours = (" ".join(map(str, _processor(r.machine))) for r in (found, results))
+        if theirs != ours:
             raise ArgumentError(
-                f"'out' must hold results of this machine to go on with: got those of {found.machine['cpu']}."
+                f"'out' must hold results of this machine, {ours}, to go on with: got those of {theirs}."
             )
         results.rows, results.studies, results.limits = found.rows, found.studies, found.limits
     return results
+
+
+def _processor(machine: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells processors apart: many kinds share a maker's name."""
+    return tuple(machine[name] for name in ("cpu", "architecture") if name in machine)
 
 
 def file_name(machine: Mapping[str, Any]) -> str:

@@ -212,7 +212,7 @@ def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) 
             _assert_in_registers(bodies[tile.name])
             assert sum(bool(_FUSED.match(x)) for x in bodies[tile.name]) == sum(reached)
             loads = sum(bool(re.match(r"vmov\S+\s.*\(.*{z}", x.strip())) for x in bodies[tile.name])
-            each = tile.vectors * window.shared + (window.behind if window.across else 0)
+            each = tile.vectors * window.shared + window.behind
             assert loads == len(reached) * each, "each vector is loaded once"
             continue
         loops = list(_innermost_loops(bodies[tile.name]))

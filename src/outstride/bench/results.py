@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from outstride.bench.contest import Rules
-from outstride.bench.machine import facts
+from outstride.bench.machine import facts, processor
 from outstride.bench.table import Row, summary
 from outstride.errors import ArgumentError
 from outstride.files import write_whole
@@ -77,18 +77,13 @@ def begin(path: Path | None, rules: Rules, resume: bool) -> Results:
     results = Results(rules=asdict(rules))
     if resume and path is not None and path.exists():
         found = read(path)
-        theirs, ours = (" ".join(map(str, _processor(r.machine))) for r in (found, results))
+        theirs, ours = processor(found.machine), processor(results.machine)
         if theirs != ours:
             raise ArgumentError(
                 f"'out' must hold results of this machine, {ours}, to go on with: got those of {theirs}."
             )
         results.rows, results.studies, results.limits = found.rows, found.studies, found.limits
     return results
-
-
-def _processor(machine: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells processors apart: many kinds share a maker's name."""
-    return tuple(machine[name] for name in ("cpu", "architecture") if name in machine)
 
 
 def file_name(machine: Mapping[str, Any]) -> str:

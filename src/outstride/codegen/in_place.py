@@ -77,16 +77,22 @@ class _Taps:
 
 def _masks_of(f: Function, recipe: Recipe, window: Window, taps: _Taps) -> Operand:
     """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
-    if window.across:
-        return window.masks(recipe.in_step, window.across)
-    return f.add(f.mul(taps.count, recipe.in_step), 1)
+    return f.add(_reads(f, recipe, window, taps, 1), 1)
 
 
 def _reads(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: Operand) -> Operand:
     """The masks of what a tile of so many vectors reads; those of its outputs are next."""
-    if window.across:
-        return f.add(f.mul(vectors, recipe.in_step), window.behind)
-    return f.mul(f.mul(taps.count, vectors), recipe.in_step)
+    return f.mul(_runs(window, taps), _run(f, recipe, window, vectors))
+
+
+def _runs(window: Window, taps: _Taps) -> Operand:
+    """Runs of vectors one behind the other that are read of a row: see `Window.runs`."""
+    return 1 if window.across else taps.count
+
+
+def _run(f: Function, recipe: Recipe, window: Window, vectors: Operand) -> Operand:
+    """Vectors of such a run."""
+    return f.add(f.mul(vectors, recipe.in_step), window.behind)
 
 
 def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
@@ -104,12 +110,11 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
         masks = f.at(scratch, f.mul(_masks_of(f, recipe, window, taps), q), f"i{lanes}")
         reads = _reads(f, recipe, window, taps, size)
         begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
-        # Of taps that are written out all vectors lie one behind the other.
-        of_tap = reads if window.across else f.mul(size, step)
-        with f.loop(0, 1 if window.across else taps.count) as tap, f.loop(0, of_tap) as i:
-            start = f.add(begin, taps.offset(f, window.first if window.across else tap))
+        length = _run(f, recipe, window, size)
+        with f.loop(0, _runs(window, taps)) as run, f.loop(0, length) as i:
+            start = f.add(begin, taps.offset(f, f.add(run, window.first)))
             inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
-            elements.keep_mask(f, inside, masks, f.add(f.mul(tap, of_tap), i), lanes)
+            elements.keep_mask(f, inside, masks, f.add(f.mul(run, length), i), lanes)
         with f.loop(0, size) as j:
             column = f.mul(f.add(q, j), lanes)
             inside = elements.lanes_within(f, column, box.count[3], lanes)
@@ -201,7 +206,7 @@ def _of_tap(
 ) -> list[Value]:  # fmt: skip
     """What a tap that is written out reads: its share of vectors one behind the other, from its place on."""
     step = window.shared
-    further, residue = divmod(tap if window.first == 0 else window.first - tap, step)
+    further, residue = divmod(abs(tap - window.first), step)
     dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, residue) for j in range(vectors)]
     if not further:
         return dealt

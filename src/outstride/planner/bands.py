@@ -40,8 +40,8 @@ def in_place(problem: Problem, machine: Machine) -> bool:
     if spreads(problem):
         fits = depth == problem.stride[0] == 1 and bool(window_of(problem).tiles)
     else:
-        of_a_row = MOST_ACROSS_OF_A_ROW if problem.dilation[2] == 1 else MOST_APART_OF_A_ROW
-        short = height <= MOST_TAPS if height > 1 else width <= of_a_row
+        few_in_a_row = width <= MOST_APART_OF_A_ROW or bool(_written_out(problem))
+        short = height <= MOST_TAPS if height > 1 else few_in_a_row
         fits = short and problem.stride[2] <= MOST_STEP
     return machine.instruction_set.masks and along and few and fits
 

@@ -62,7 +62,11 @@ class Window:
 
     def masks(self, in_step: int, taps: int) -> int:
         """Masks of a vector of outputs: of each tap and part that a stride deals out, and of the outputs."""
-        return (in_step + self.behind if self.across else taps * in_step) + 1
+        return self.runs(taps) * (in_step + self.behind) + 1
+
+    def runs(self, taps: int) -> int:
+        """Runs of neighbouring vectors that a tile reads of a row: one for all taps, or one for each."""
+        return 1 if self.across else taps
 
     @property
     def first(self) -> int:
@@ -71,14 +75,14 @@ class Window:
 
     @property
     def behind(self) -> int:
-        """Of such taps the vectors that a tile reads beyond those it deals out."""
+        """Vectors of such a run beyond those that a tile deals out; none of taps in a loop."""
         return int(self.across > self.shared)
 
     def work(self, tile: Tile, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
         """Vectors of products of a tile, and vectors that it loads."""
         depth, height, width = taps
         vectors = tile.vectors * depth * width
-        reads = depth * (tile.vectors * in_step + self.behind) if self.across else in_step * vectors
+        reads = depth * self.runs(width) * (tile.vectors * in_step + self.behind)
         return tile.rows * height * vectors, len(self.rows(tile.rows)) * reads
 
     def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:

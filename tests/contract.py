@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import profiler
 
 from outstride import planner, runtime
-from outstride.ops import execute
+from outstride.ops import execute, gather
 from tests.cases import LAYOUTS, Case
 from tests.operands import (
     adjoint,
@@ -302,7 +302,9 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
 
 def _forget_plans() -> None:
     execute._calls.clear()
-    for function in (planner.plan.plan_for, planner.plan._ranked):
+    gather._forms.clear()
+    gather._compiled.clear()
+    for function in (planner.plan.plan_for, planner.plan._best):
         function.cache_clear()
 
 

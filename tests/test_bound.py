@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import outstride.nn
 from outstride import functional, runtime
-from outstride.ops import bound, convolve
+from outstride.errors import ShapeError
+from outstride.ops import bound, convolve, gather
 from outstride.ops.bias_gradient import bias_gradient
 from tests.tolerance import assert_same_bits
 
@@ -193,3 +195,63 @@ def test_layers_of_one_form_share_what_is_bound() -> None:
             outstride.nn.Conv2d(4, 4, 3, padding=1)(x)
     found = [bounds for (_, *shapes), bounds in convolve.CONV[2].bounds.items() if shapes[0] == x.shape]
     assert [len(bounds) for bounds in found] == [1]
+
+
+_LONG: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
+    "conv1d": (partial(functional.conv1d, padding=2), ((2, 6), (8, 6, 5), (8,))),
+    "conv1d, stride": (partial(functional.conv1d, stride=3, groups=2), ((1, 6), (8, 3, 5))),
+    "conv1d, same": (partial(functional.conv1d, padding="same", dilation=3), ((1, 6), (8, 6, 4))),
+    "conv2d": (partial(functional.conv2d, padding=((1, 0), (2, 1))), ((1, 4, 9), (5, 4, 3, 3), (5,))),
+    "transposed": (
+        partial(functional.conv_transpose1d, stride=3, padding=2, output_padding=1),
+        ((1, 6), (6, 4, 7), (4,)),
+    ),
+    "transposed, same": (
+        partial(functional.conv_transpose1d, stride=3, padding="same"), ((1, 6), (6, 4, 7)),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _LONG)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_another_length_is_served_by_what_an_earlier_one_left_ready(
+    name: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, (lead, *shapes) = _LONG[name]
+    weights = _drawn(*shapes)
+    lengths = (9000, 8999, 8801, 8800, 9000, 9011)
+    inputs = [_drawn((*lead, length), seed=length)[0] for length in lengths]
+    torch.set_num_threads(threads)
+    with _unbound():
+        expected = [call(x, *weights) for x in inputs]
+    call(inputs[0], *weights)
+    with monkeypatch.context() as patch:
+        patch.setattr(convolve, "check", None)
+        patch.setattr(gather, "layout", None)
+        for x, result in zip(inputs, expected, strict=True):
+            assert_same_bits(call(x, *weights), result)
+            assert_same_bits(call(x, *weights), result)
+
+
+@pytest.mark.parametrize("name", _LONG)
+def test_what_a_length_left_ready_is_for_the_same_call_alone(name: str) -> None:
+    call, (lead, *shapes) = _LONG[name]
+    weights = _drawn(*shapes)
+    x, longer = _drawn((*lead, 9000), (*lead, 8990))
+    call(x, *weights)
+    others: dict[str, tuple[Tensor, ...]] = {
+        "rows apart": (torch.cat([longer, longer], -1)[..., : longer.shape[-1]], *weights),
+        "float64": (longer.double(), *(w.double() for w in weights)),
+        "batch": (torch.cat([longer, longer]), *weights),
+        "far shorter": (longer[..., :50].clone(), *weights),
+        "to be derived": (longer, weights[0].clone().requires_grad_(), *weights[1:]),
+    }
+    for operands in others.values():
+        with _unbound():
+            expected = call(*operands)
+        assert_same_bits(call(x, *weights), call(x.clone(), *weights))
+        found = call(*operands)
+        assert found.requires_grad == expected.requires_grad
+        assert_same_bits(found.detach(), expected.detach())
+    with pytest.raises(ShapeError):
+        call(longer[..., :0], *weights)

@@ -56,7 +56,7 @@ class _ChannelSums:
         source = partial(channel_sums_source, dtype)
         self._kernel = kernel(f"channel_sums_{dtype}", source, machine().instruction_set, authorship())
         scalars = {"tasks": self._channels, "batch": batch, "positions": prod(grad.shape[2:])}
-        self._block = Block(CHANNEL_SUMS_INDEX, scalars, {})
+        self._block = Block.of(CHANNEL_SUMS_INDEX, scalars, {})
 
     def __call__(self, grad: Tensor) -> Tensor:
         if self._strides is not None:

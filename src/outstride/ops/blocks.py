@@ -11,19 +11,26 @@ class Block:
     """A template of an argument block; `fresh` copies it for one call."""
 
     def __init__(
-        self, index: Mapping[str, int], scalars: Mapping[str, int], tables: Mapping[str, array[int]]
+        self, index: Mapping[str, int], values: array[int], tables: Mapping[str, array[int]]
     ) -> None:
         self.index = index
+        self._values = values
         self._tables = tables
-        values = [0] * len(index)
+        #: A copy for one call: counters at zero, pointers to be set.
+        self.fresh: Callable[[], array[int]] = values.__copy__
+
+    @classmethod
+    def of(cls, index: Mapping[str, int], scalars: dict[str, int], tables: Mapping[str, array[int]]) -> Block:
+        """The template with these scalars, by the names of the arguments, and the addresses of the tables."""
+        block = cls(index, array("q", bytes(8 * len(index))), tables)
+        return block.changed(scalars | {name: address(at) for name, at in tables.items() if name in index})
+
+    def changed(self, scalars: Mapping[str, int]) -> Block:
+        """The template with other scalars and the same tables."""
+        values, index = self.fresh(), self.index
         for name, value in scalars.items():
             values[index[name]] = value
-        for name, table in tables.items():
-            if name in index:
-                values[index[name]] = table.buffer_info()[0]
-        self._values = array("q", values)
-        #: A copy for one call: counters at zero, pointers to be set.
-        self.fresh: Callable[[], array[int]] = self._values.__copy__
+        return Block(index, values, self._tables)
 
     def scalar(self, name: str) -> int:
         """The value of a scalar."""

@@ -238,7 +238,7 @@ class Conv(Contraction):
     name = "conv"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
         stride, padding, dilation, groups = geometry
         return execute.gather_run("conv", first, second, stride, padding, size, dilation, groups)
 
@@ -258,7 +258,7 @@ class ConvTranspose(Contraction):
     name = "conv_transpose"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
         stride, padding, dilation, groups = geometry
         return execute.gather_run("conv_transpose", first, second, stride, padding, size, dilation, groups)
 

@@ -6,6 +6,7 @@ bfloat16, float16) go to its contractions, all others to torch's own functions w
 
 from __future__ import annotations
 
+from operator import is_
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -18,6 +19,7 @@ from outstride.errors import DTypeError
 from outstride.ops import contractions, through_torch
 from outstride.ops.bound import Bound
 from outstride.ops.call import Call, Request, check
+from outstride.ops.elastic import Elastic
 from outstride.ops.register import ENGINE_DTYPES
 from outstride.ops.torch_internals import is_recording, untraced
 
@@ -37,6 +39,14 @@ class _Remembered(NamedTuple):
     bounds: list[Bound] | None
 
 
+class _Latest(NamedTuple):
+    """The latest bound call with a weight, its arguments, and the calls with them at other sizes."""
+
+    bound: Bound
+    request: tuple[Any, ...]
+    elastic: Elastic | None
+
+
 class Kind:
     """One of the six operators and its calls: those checked, those bound, the latest with each weight."""
 
@@ -48,7 +58,7 @@ class Kind:
         self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
         self.remembered: dict[tuple[Any, ...], _Remembered] = {}
         self.bounds: dict[tuple[Any, ...], list[Bound]] = {}
-        self.latest: dict[int, tuple[Bound, tuple[Any, ...]]] = {}
+        self.latest: dict[int, _Latest] = {}
 
 
 CONV = {nd: Kind(nd, False) for nd in (1, 2, 3)}
@@ -77,12 +87,14 @@ def convolve(
     operands = (input, weight) if bias is None else (input, weight, bias)
     latest = kind.latest.get(id(weight))
     if latest is not None and isinstance(input, Tensor):
-        bound, (a, b, c, d, e, f, g) = latest
+        bound, (a, b, c, d, e, f, g), elastic = latest
         if (
             a is stride and b is padding and c is dilation and d is groups and e is output_padding
             and f is output_size and g is padding_mode
         ):  # fmt: skip
             result = bound(*operands)
+            if result is None and elastic is not None:
+                result = elastic(*operands)
             if result is not None:
                 return result  # type: ignore[no-any-return]
     elif not isinstance(input, Tensor) and hasattr(type(input), "__torch_function__"):
@@ -141,6 +153,10 @@ def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor
     dtype = operands[0].dtype
     if bounds is None or dtype not in ENGINE_DTYPES or any(tensor.dtype is not dtype for tensor in operands):
         return None
+    latest = kind.latest.get(id(operands[1]))
+    elastic = None
+    if latest is not None and all(map(is_, latest.request, request)):
+        elastic = latest.elastic
     for bound in bounds:
         result = bound(*operands)
         if result is not None:
@@ -151,9 +167,28 @@ def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor
             return None
         del bounds[:-_MOST_FORMS]
         bounds.append(made)
+        elastic = _learned(kind, remembered, elastic, *operands)
         bound, result = made, made(*operands)
-    _keep(kind.latest, id(operands[1]), (bound, request))
+    _keep(kind.latest, id(operands[1]), _Latest(bound, request, elastic))
     return result  # type: ignore[no-any-return]
+
+
+def _learned(
+    kind: Kind, remembered: _Remembered, elastic: Elastic | None, *operands: Tensor
+) -> Elastic | None:
+    """The calls of other sizes, with what this size's call has left ready."""
+    call, (*_, output_size, _) = remembered.call, remembered.request
+    steps = not call.transposed and any(s > 1 for s in call.stride)
+    if output_size is not None or (steps and remembered.request[1] == "same"):
+        return None  # what is padded depends on the size
+    input, weight = operands[:2]
+    run = kind.contraction.run(input, weight, call.contracted_size, call.geometry)
+    if not run.stretches:
+        return elastic
+    if elastic is None or not elastic.recognizes(operands):
+        elastic = Elastic(call, *operands)
+    elastic.learn(input.shape[2:], call.contracted_size, run)
+    return elastic
 
 
 def _is_frozen(value: Any) -> bool:

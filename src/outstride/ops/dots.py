@@ -37,7 +37,7 @@ class DotCall:
         name = f"dots_{plan.taps_at_once}_{plan.recipe.name}"
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
-        self._block = Block(DOT_INDEX, scalars | strides, tables)
+        self._block = Block.of(DOT_INDEX, scalars | strides, tables)
         self._strides = contiguous_strides(shape)
         self._dtype = getattr(torch, problem.dtype)
 

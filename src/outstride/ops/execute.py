@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from outstride.ops.bound import Run
-from outstride.ops.gather import GatherCall
+from outstride.ops.gather import GatherCall, gather_call
 from outstride.ops.gradient import gradient_call
-from outstride.ops.layout import empty_result
+from outstride.ops.layout import contiguous_strides, empty_result
 from outstride.ops.torch_internals import empty_strided
 from outstride.runtime import LARGE, chosen, prefer_large
 
@@ -59,6 +60,21 @@ class GatherRun:
     dtype: torch.dtype
     size_bytes: int
 
+    @property
+    def stretches(self) -> bool:
+        """Whether contiguous operands of other sizes may be served as well."""
+        contiguous = self.strides == contiguous_strides(self.shape)
+        return self.call is not None and contiguous and self.call.form.plan.stretches
+
+    def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherRun | None:
+        """What runs on contiguous operands of another size; None where that needs other blocks."""
+        call = None if self.call is None else self.call.resized(size, result_size)
+        if call is None:
+            return None
+        shape = (*self.shape[:2], *result_size)
+        size_bytes = prod(shape) * self.dtype.itemsize
+        return GatherRun(call, shape, contiguous_strides(shape), self.dtype, size_bytes)
+
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
         if out is None:
@@ -94,7 +110,7 @@ def gather_run(
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
         call = None
         if target.numel() and x.numel() and w.numel():
-            call = GatherCall(operator, x, w, target, stride, padding, dilation, groups, threads)
+            call = gather_call(operator, x, w, target, stride, padding, dilation, groups, threads)
         run = GatherRun(call, tuple(target.shape), target.stride(), x.dtype, target.nbytes)
         _keep(_calls, key, run)
     return run

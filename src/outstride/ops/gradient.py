@@ -69,7 +69,7 @@ class GradientCall:
         source = partial(gradient_source, plan.recipe, plan.tile)
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
-        self._block = Block(GRADIENT_INDEX, scalars | strides, tables)
+        self._block = Block.of(GRADIENT_INDEX, scalars | strides, tables)
         self._sums = _PartialSums(plan, scalars["taps"], self.workers)
         self._strides = contiguous_strides(shape)
         self._dtype = getattr(torch, problem.dtype)
@@ -106,7 +106,7 @@ class _PartialSums:
             "splits": plan.splits, "split_stride": block, "output_blocks": plan.output_blocks,
             "width": plan.width, "outputs": p.outputs, "rows": rows,
         }  # fmt: skip
-        self._block = Block(PARTIAL_SUMS_INDEX, scalars, {})
+        self._block = Block.of(PARTIAL_SUMS_INDEX, scalars, {})
 
     def room(self) -> Tensor:
         """Memory for the partial sums."""

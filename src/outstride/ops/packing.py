@@ -86,7 +86,7 @@ class Packer:
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
             "phase_groups": len(made.groups), "kernel": positions, "in_order": int(in_order),
         }  # fmt: skip
-        self._block = Block(WEIGHT_INDEX, scalars, tables)
+        self._block = Block.of(WEIGHT_INDEX, scalars, tables)
 
     def pack(self, weight: Tensor, threads: int, packed: Tensor | None = None) -> Packed:
         """The weight in the order of the microkernel, into the room of an earlier version if there is one."""

@@ -58,6 +58,18 @@ def recognizer(*tensors: Tensor) -> Callable[..., bool] | None:
     return check if check(*tensors) else None
 
 
+def recognizer_of_any_size(axes: int, input: Tensor, *others: Tensor) -> Callable[..., bool] | None:
+    """The same but for the sizes of the input's last axes and its strides."""
+    sizes = [[*input.shape[:-axes], *[None] * axes], *map(list, (tensor.shape for tensor in others))]
+    strides = [[None] * input.dim(), *map(list, (tensor.stride() for tensor in others))]
+    try:
+        guard = _GUARDS.TensorGuards(input, *others, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+    except (AttributeError, TypeError):  # pragma: no cover - a torch that moved it
+        return None
+    check: Callable[..., bool] = guard.check
+    return check if check(input, *others) else None
+
+
 def nobody_listens() -> bool:
     """Whether no transform, mode, tracer, profiler, autocast or forward derivative awaits an operator."""
     return (

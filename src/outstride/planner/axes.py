@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from math import prod
 
@@ -128,8 +128,15 @@ def transposed_axis(
     With `cropped` the cells are counted from the first output that is kept, so that small maps compute no
     output that padding removes; without, from the uncropped edge, where the most phases share their offsets.
     """
-    first = 0 if cropped else padding // stride
-    origin = padding if cropped else first * stride
+    origin = padding if cropped else padding // stride * stride
+    cells = (output_size - 1 - (origin - padding)) // stride + 1 if output_size else 0
+    groups = _phases(kernel, stride, dilation, origin)
+    return Axis(input_size, output_size, cells, stride, 1, origin - padding, groups)
+
+
+@lru_cache(maxsize=1024)
+def _phases(kernel: int, stride: int, dilation: int, origin: int) -> tuple[AxisGroup, ...]:
+    """The groups of a transposed axis whose first cell begins at the uncropped output `origin`."""
     taps = {
         phase: tuple(
             (k, (origin + phase - k * dilation) // stride)
@@ -141,17 +148,9 @@ def transposed_axis(
     groups: dict[tuple[int, ...], list[int]] = {}
     for phase in range(stride):
         groups.setdefault(tuple(offset for _, offset in taps[phase]), []).append(phase)
-    return Axis(
-        input_size,
-        output_size,
-        (output_size - 1 - (origin - padding)) // stride + 1 if output_size else 0,
-        stride,
-        1,
-        origin - padding,
-        tuple(
-            AxisGroup(tuple(members), offsets, tuple(tuple(k for k, _ in taps[m]) for m in members))
-            for offsets, members in groups.items()
-        ),
+    return tuple(
+        AxisGroup(tuple(members), offsets, tuple(tuple(k for k, _ in taps[m]) for m in members))
+        for offsets, members in groups.items()
     )
 
 

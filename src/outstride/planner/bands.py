@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import ceil
 
 from outstride.planner.axes import Axis
-from outstride.planner.blocks import Blocks, Way, boxes_over
+from outstride.planner.blocks import Blocks, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
 from outstride.planner.strip import Strip
@@ -88,11 +88,9 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     parts = min(problem.groups, ceil(enough / boxes))
     groups = ceil(problem.groups / parts)
     rows = ceil(height / ceil(enough / (boxes * ceil(problem.groups / groups))))
-    strip, way = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0), Way(1, 0, 0, shared_outputs=False)
+    strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
     box, stripes = (1, 1, rows, columns), ((0, columns),)
-    return Blocks(
-        groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, way=way, columns=stripes
-    )  # fmt: skip
+    return Blocks(groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, columns=stripes)
 
 
 def band_tiles(window: Window | Spread, blocks: Blocks, lanes: int) -> list[Tile]:

@@ -16,18 +16,6 @@ from outstride.planner.strip import Strip, shared_border, strip_of
 from outstride.planner.tiles import Tile
 
 
-class Way(NamedTuple):
-    """How a problem is cut, whatever its size: channels of a pass, choices of rows and columns, sharing.
-
-    Threads share the boxes, which are as many as keep them busy, or else the outputs of large ones.
-    """
-
-    channels: int
-    rows: int
-    columns: int
-    shared_outputs: bool
-
-
 class Stripe(NamedTuple):
     """Columns of a box whose tiles are theirs alone, as those at a border use fewer taps.
 
@@ -56,7 +44,6 @@ class Blocks:
     nested: bool
     #: Whether tiles store their results where they belong in the output, row by row.
     direct: bool
-    way: Way
     #: The first column and the number of columns of every stripe.
     columns: tuple[tuple[int, int], ...]
 
@@ -135,48 +122,36 @@ def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:
 
 def cuts(
     problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile, machine: Machine,
-    lanes: int, threads: int, item_bytes: int, only: Way | None = None,
+    lanes: int, threads: int, item_bytes: int,
 ) -> Iterator[Blocks]:  # fmt: skip
-    """The ways worth costing, or one.
+    """The ways worth costing.
 
     All channels in one pass, or fewer so that a larger box shares the weights; in space whole planes, or
     fewer rows of more planes, so that less of a plane's surroundings is packed again for the next.
     """
     cells = (problem.batch, *(a.cells for a in axes))
-    chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
-    chunks = ceil(problem.outputs / chunk)
+    task = _Task.of(problem, axes, groups, shape, machine, lanes, item_bytes)
+    chunks = ceil(problem.outputs / task.chunk)
     enough = 4 * threads if threads > 1 else 1
-    pixel_major = shape.by_pixel and problem.in_unit == "channel"
-    room = machine.strip_bytes // item_bytes
-    aligned = shape.dataflow == "rows" and problem.channels == 1
-    of_pixel = sum(rows_of(groups, chunk, shape.outputs(lanes))) * item_bytes
-    pixels = machine.results_bytes // of_pixel
-    strips = _Strips(
-        axes, pixel_major, shape.vectors * lanes + 16, room, aligned, pixels, of_pixel // item_bytes
-    )  # fmt: skip
-    tile = shape.pixels(lanes)
+    room = task.room
     gap = 0
     if shape.dataflow == "pixels":
         gap = axes[2].reach[1] - axes[2].reach[0] - shared_border(axes[2], cells[3])
     least_rows = min(shape.rows, max(1, cells[2])) if shape.dataflow == "rows" else 1
-    may_store = shape.dataflow == "pixels" and problem.stores_directly and not problem.past_caches
     tried: set[tuple[object, ...]] = set()
-    channels, passes = problem.channels if only is None else only.channels, 0
+    channels, passes = problem.channels, 0
     while True:
         found = len(tried)
         sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
-        for choice in product(enumerate(_heights(cells)), enumerate(_widths(axes, shape, tile)), sharing):
-            (row_choice, rows), (column_choice, (columns, striped)), shared_outputs = choice
-            way = Way(channels, row_choice, column_choice, shared_outputs)
-            if only not in (None, way):
-                continue
+        for choice in product(_heights(cells), _widths(axes, shape, task.tile), sharing):
+            rows, (columns, striped), shared_outputs = choice
             tasks = 1 if shared_outputs else enough
-            wish = _Wish(cells, tile, least_rows, tasks, problem.groups, chunks, gap, threads)
+            wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads)
             packed = problem.packed_channels if problem.depthwise else channels
-            box = _box(wish, partial(strips.fits, packed), rows, columns)
-            strip = strips.strip(box, packed)
+            box = _box(wish, partial(task.fits, packed), rows, columns)
             key = (box, channels, striped)
-            if key in tried or (strip.elements > MORE_ROOM * room and channels > CHANNEL_BLOCK):
+            elements = task.strip(box, packed).elements
+            if key in tried or (elements > MORE_ROOM * room and channels > CHANNEL_BLOCK):
                 continue
             if striped and (box[3] < cells[3] or prod(box[:3]) < LEAST_STRIPE):
                 continue
@@ -188,22 +163,30 @@ def cuts(
             needed = threads if shared_outputs else enough
             parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
             if channels < problem.channels:
-                parts = max(parts, min(chunks, ceil(prod(box) * of_pixel * chunks / machine.results_bytes)))
-            plane = (box[2] - 1) * strip.extent[2] + box[3]
-            nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * tile
-            direct = may_store and channels == problem.channels and _worth_storing(box, strip, tile)
+                results = prod(box) * task.of_pixel * item_bytes * chunks
+                parts = max(parts, min(chunks, ceil(results / machine.results_bytes)))
             together = 1
             if problem.channels == 1 < problem.groups and parts == 1:
-                together = _groups_together(strip.elements * item_bytes, problem.groups, per_group, needed)
-                strip = strips.strip(box, together) if together > 1 else strip
-            stripes = axes[2].stripes if striped else ((0, box[3]),)
-            parted = ceil(chunks / parts)
-            yield Blocks(together, box, channels, chunk, parted, strip, nested, direct, way, stripes)
+                together = _groups_together(elements * item_bytes, problem.groups, per_group, needed)
+            yield task.blocks(box, channels, ceil(chunks / parts), together, striped=striped)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
-        if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows" or only is not None:
+        if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows":
             return
         channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+def fitted(
+    model: Blocks, problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile,
+    machine: Machine, lanes: int, item_bytes: int,
+) -> Blocks:  # fmt: skip
+    """The blocks of a size a little larger, for this one: boxes that cover an axis there cover it here."""
+    task = _Task.of(problem, axes, groups, shape, machine, lanes, item_bytes)
+    d, h, w = (min(block, max(1, a.cells)) for block, a in zip(model.box[1:], axes, strict=True))
+    return task.blocks(
+        (model.box[0], d, h, w), model.channels_per_pass, model.chunks_per_task, model.groups_per_task,
+        striped=len(model.columns) > 1,
+    )  # fmt: skip
 
 
 def _worth_storing(box: tuple[int, ...], strip: Strip, tile: int) -> bool:
@@ -270,20 +253,37 @@ MORE_ROOM = 2
 
 
 @dataclass(frozen=True)
-class _Strips:
+class _Task:
+    """What all tasks of a problem have in common, by whatever boxes it is cut."""
+
+    problem: Problem
     axes: tuple[Axis, ...]
-    pixel_major: bool
-    slack: int
+    shape: Tile
+    chunk: int
+    #: Pixels of a tile.
+    tile: int
+    #: Elements that a strip may have without the results, the most pixels, and the results of each.
     room: int
-    aligned: bool
-    #: The most pixels, and the results of each.
     pixels: int
     of_pixel: int
+    slack: int
+
+    @classmethod
+    def of(
+        cls, problem: Problem, axes: tuple[Axis, ...], groups: tuple[Group, ...], shape: Tile,
+        machine: Machine, lanes: int, item_bytes: int,
+    ) -> _Task:  # fmt: skip
+        chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
+        of_pixel = sum(rows_of(groups, chunk, shape.outputs(lanes)))
+        room, pixels = machine.strip_bytes // item_bytes, machine.results_bytes // (of_pixel * item_bytes)
+        slack = shape.vectors * lanes + 16
+        return cls(problem, axes, shape, chunk, shape.pixels(lanes), room, pixels, of_pixel, slack)
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
-        return strip_of(
-            self.axes, box, channels, pixel_major=self.pixel_major, slack=self.slack, aligned=self.aligned
-        )
+        shape, problem = self.shape, self.problem
+        aligned = shape.dataflow == "rows" and problem.channels == 1
+        by_pixel = shape.by_pixel and problem.in_unit == "channel"
+        return strip_of(self.axes, box, channels, pixel_major=by_pixel, slack=self.slack, aligned=aligned)
 
     def fits(self, channels: int, box: tuple[int, ...]) -> bool:
         """Whether a box has few enough pixels, and about as many elements as its `strip` has have room."""
@@ -294,6 +294,20 @@ class _Strips:
         pixels, elements = prod(box), (plane + self.slack + 16) * planes * channels
         more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
         return pixels <= self.pixels and (elements <= self.room or more)
+
+    def blocks(
+        self, box: tuple[int, int, int, int], channels: int, chunks: int, together: int, *, striped: bool
+    ) -> Blocks:  # fmt: skip
+        """A task of this box, so many channels a pass, so many chunks of outputs and groups."""
+        problem, shape = self.problem, self.shape
+        packed = problem.packed_channels if problem.depthwise else channels
+        strip = self.strip(box, together if together > 1 else packed)
+        plane = (box[2] - 1) * strip.extent[2] + box[3]
+        nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * self.tile
+        may_store = shape.dataflow == "pixels" and problem.stores_directly and not problem.past_caches
+        direct = may_store and channels == problem.channels and _worth_storing(box, strip, self.tile)
+        columns = self.axes[2].stripes if striped else ((0, box[3]),)
+        return Blocks(together, box, channels, self.chunk, chunks, strip, nested, direct, columns)
 
 
 @dataclass(frozen=True)

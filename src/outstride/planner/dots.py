@@ -10,7 +10,7 @@ from outstride.planner.gradient import GradientProblem, pixel_box, tap_places
 from outstride.planner.machine import DOT_BYTES, Machine
 from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
 from outstride.planner.strip import Strip, strip_of
-from outstride.planner.tables import box_scalars, round_up_line
+from outstride.planner.tables import box_scalars, round_up_line, size_scalars
 
 #: With more outputs than this a vector of neighbouring outputs is full enough.
 DOT_OUTPUTS = 3
@@ -59,7 +59,8 @@ def dot_scalars(plan: DotPlan) -> tuple[dict[str, int], list[int], int]:
     cells = (p.batch, *(a.cells for a in plan.axes))
     sums = round_up_line(item * (plan.strip.elements + 128))
     scratch = sums + round_up_line(DOT_BYTES * p.outputs * taps)
-    scalars = box_scalars(plan.axes, plan.box, plan.strip, p.batch) | {
+    size = size_scalars(plan.box, [a.input_size for a in plan.axes], cells[1:])
+    scalars = box_scalars(plan.axes, plan.box, plan.strip, p.batch) | size | {
         "scratch_bytes": scratch, "tasks": plan.tasks, "sums_bytes_offset": sums,
         "boxes": prod(ceil(c / b) for c, b in zip(cells, plan.box, strict=True)),
         "channels": p.channels, "outputs": p.outputs, "taps": taps,

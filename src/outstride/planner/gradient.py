@@ -13,7 +13,7 @@ from outstride.planner.axes import Axis, conv_axis, product_groups
 from outstride.planner.machine import Machine
 from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
 from outstride.planner.strip import Strip, strip_of
-from outstride.planner.tables import box_scalars, round_up_line, tap_place
+from outstride.planner.tables import box_scalars, round_up_line, size_scalars, tap_place
 from outstride.planner.tiles import Tile
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
@@ -146,7 +146,8 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     # Squares of pixels by outputs run over the last row's end by less than a vector of pixels.
     terms = panel + round_up_line(item * ((prod(plan.box) + plan.lanes) * plan.width + 64))
     scratch = terms + round_up_line(4 * prod(plan.box) + 64)
-    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | {
+    size = size_scalars(plan.box, [a.input_size for a in plan.axes], [a.cells for a in plan.axes])
+    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | size | {
         "scratch_bytes": scratch, "tasks": plan.tasks,
         "panel_bytes_offset": panel, "terms_bytes_offset": terms,
         "output_blocks": plan.output_blocks, "channel_blocks": ceil(p.channels / plan.channels_per_block),

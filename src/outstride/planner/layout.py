@@ -11,6 +11,7 @@ from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.planner.plan import GatherPlan
+from outstride.planner.problem import Problem
 from outstride.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES
 from outstride.planner.tables import (
     block_lengths,
@@ -19,6 +20,7 @@ from outstride.planner.tables import (
     pixel_offsets,
     residue_planes,
     round_up_line,
+    size_scalars,
     term_offsets,
 )
 from outstride.planner.tiles import SWEEPS
@@ -68,7 +70,7 @@ def layout(plan: GatherPlan) -> Layout:
     ahead = plan.ahead
     rooms = _band_scratch(plan) if tile.dataflow == "in_place" else _scratch(plan, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
-        "tasks": plan.tasks, "threads": plan.threads, "skips": _skips(plan),
+        "threads": plan.threads, "skips": _skips(plan),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
         "m_tasks": ceil(plan.chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
@@ -86,15 +88,26 @@ def layout(plan: GatherPlan) -> Layout:
         "row_way": -1 if p.operator == "conv_transpose" else 1,
     }  # fmt: skip
     for name, a in zip("dhw", plan.axes, strict=True):
-        scalars |= {
-            f"out_size_{name}": a.output_size, f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift,
-        }  # fmt: skip
+        scalars |= {f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift}
     pixels = pixel_offsets(b, tile.rows) if tile.by_pixel else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return Layout(
         scalars, groups, residue_planes(plan.axes), phases, pixels, b.stripes(tile), plan.chunks,
         chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
+
+
+def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
+    """The scalars that depend on the size, for one that the plan's blocks serve; None for others.
+
+    Everything else stays as it is: to plan anew and to fill tables takes as long as a small layer runs.
+    """
+    cells = [(o - 1 - a.shift) // a.out_step + 1 for o, a in zip(problem.output_size, plan.axes, strict=True)]
+    if problem != plan.problem and not plan.serves(cells, past_caches=problem.past_caches):
+        return None
+    d, h, w = problem.output_size
+    results = {"out_size_d": d, "out_size_h": h, "out_size_w": w, "tasks": plan.tasks_over(cells)}
+    return results | size_scalars(plan.blocks.box, problem.input_size, cells)
 
 
 def _passes(plan: GatherPlan) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, product
+from itertools import product
 from math import ceil, prod
 
 from outstride.planner.ahead import Ahead, lines_ahead
@@ -19,7 +19,7 @@ from outstride.planner.bands import (
     widest_tile,
     window_of,
 )
-from outstride.planner.blocks import Blocks, Way, boxes_over, cuts, pixel_tiles, rows_of
+from outstride.planner.blocks import Blocks, boxes_over, cuts, fitted, pixel_tiles, rows_of
 from outstride.planner.cost import task_cycles
 from outstride.planner.machine import Machine
 from outstride.planner.problem import Problem
@@ -69,8 +69,13 @@ class GatherPlan:
     @property
     def tasks(self) -> int:
         """Units of work that threads take."""
+        return self.tasks_over([a.cells for a in self.axes])
+
+    def tasks_over(self, cells: Sequence[int]) -> int:
+        """Units of work of so many cells on each axis."""
         groups = ceil(self.problem.groups / self.blocks.groups_per_task)
-        return groups * self.boxes * ceil(self.chunks / self.blocks.chunks_per_task)
+        boxes = boxes_over((self.problem.batch, *cells), self.blocks.box)
+        return groups * boxes * ceil(self.chunks / self.blocks.chunks_per_task)
 
     @property
     def boxes(self) -> int:
@@ -110,6 +115,17 @@ class GatherPlan:
             yield prod(count for count, _ in sizes), blocks
 
     @property
+    def stretches(self) -> bool:
+        """Whether some axis is longer than a box, so that other lengths of it may be served as well."""
+        return any(block < a.cells for a, block in zip(self.axes, self.blocks.box[1:], strict=True))
+
+    def serves(self, cells: Sequence[int], *, past_caches: bool) -> bool:
+        """Whether its boxes are those of another size: where sizes differ, both are longer than a box."""
+        changes = zip(self.axes, cells, self.blocks.box[1:], strict=True)
+        same = all(a.cells == c or block < min(a.cells, c) for a, c, block in changes)
+        return same and past_caches == self.problem.past_caches and self.tile.dataflow != "in_place"
+
+    @property
     def ahead(self) -> Ahead:
         """What is asked for ahead of time of the input that is packed next."""
         tiles = 0
@@ -142,35 +158,28 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
 
 @lru_cache(maxsize=4096)
 def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
-    """The plan with the fewest predicted cycles; between two coarse sizes, of the plans that suit the larger.
+    """The plan with the fewest predicted cycles; between two coarse sizes, that of the larger made to fit.
 
     To cost every way to cut a problem takes as long as a small layer runs, and inputs come in new sizes.
     """
-    coarse = problem.coarse()
-    plans = _ranked(coarse, machine, threads)
-    if coarse is not problem:
-        close = plans[0].predicted_cycles * _CLOSE
-        models = [plan for plan in plans[:2] if plan.predicted_cycles <= close]
-        plans = tuple(chain.from_iterable(_fitted(plan, problem) for plan in models))
-    return min(plans or _ranked(problem, machine, threads), key=lambda plan: plan.predicted_cycles)
-
-
-#: The second best plan of a coarse size is fitted to another, too, if it is so near: they may change places.
-_CLOSE = 1.1
+    coarse = problem if in_place(problem, machine) else problem.coarse()
+    best = _best(coarse, machine, threads)
+    return best if coarse is problem else _fitted(best, problem)
 
 
 @lru_cache(maxsize=1024)
-def _ranked(problem: Problem, machine: Machine, threads: int) -> tuple[GatherPlan, ...]:
-    """The best plan of every tile, the best first."""
-    best: dict[Tile, GatherPlan] = {}
-    for cropped in _croppings(problem, machine):
-        axes = problem.axes(cropped=cropped)
-        for tile in tiles_for(problem, machine):
-            groups = phase_groups(tile, axes)
-            for plan in estimates(problem, machine, threads, axes, groups, tile, cropped=cropped):
-                if tile not in best or plan.predicted_cycles < best[tile].predicted_cycles:
-                    best[tile] = plan
-    return tuple(sorted(best.values(), key=lambda plan: plan.predicted_cycles))
+def _best(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
+    """Of every tile and every way to cut the problem the plan with the fewest predicted cycles."""
+    plans = (
+        plan
+        for cropped in _croppings(problem, machine)
+        for axes in [problem.axes(cropped=cropped)]
+        for tile in tiles_for(problem, machine)
+        for plan in estimates(
+            problem, machine, threads, axes, phase_groups(tile, axes), tile, cropped=cropped
+        )
+    )
+    return min(plans, key=lambda plan: plan.predicted_cycles)
 
 
 def _croppings(problem: Problem, machine: Machine) -> tuple[bool, ...]:
@@ -186,28 +195,17 @@ def _may_crop(problem: Problem) -> bool:
     return problem.operator == "conv_transpose" and any(s > 1 and p > 0 and o <= 512 for s, p, o in axes)
 
 
-def _fitted(model: GatherPlan, problem: Problem) -> Iterator[GatherPlan]:
-    """The model's plan for a size up to its own: the same boxes, or the same tile, passes and way to cut."""
-    axes = problem.axes(cropped=model.cropped)
-    if _same_boxes(model, problem, axes):
-        blocks, threads = model.blocks, model.threads
-        tasks = _turns(problem, axes, blocks, threads) / _turns(model.problem, model.axes, blocks, threads)
-        cycles = model.predicted_cycles * tasks
-        yield replace(model, problem=problem, axes=axes, predicted_cycles=cycles)
-        return
-    groups = phase_groups(model.tile, axes)
-    way, cropped = model.blocks.way, model.cropped
-    yield from estimates(
-        problem, model.machine, model.threads, axes, groups, model.tile, way, cropped=cropped
-    )
-
-
-def _same_boxes(model: GatherPlan, problem: Problem, axes: tuple[Axis, ...]) -> bool:
-    """Whether boxes of another size serve as they are: those axes that differ are longer than a box."""
-    if model.tile.dataflow == "in_place" or model.problem.past_caches != problem.past_caches:
-        return False
-    changes = zip(model.axes, axes, model.blocks.box[1:], strict=True)
-    return all(a.cells == b.cells or n < min(a.cells, b.cells) for a, b, n in changes)
+def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
+    """The model's plan for a size up to its own: its boxes, but no longer on any axis than the size is."""
+    axes, blocks = problem.axes(cropped=model.cropped), model.blocks
+    cycles = model.predicted_cycles
+    if not model.serves([a.cells for a in axes], past_caches=problem.past_caches):
+        tile, lanes, item = model.tile, model.lanes, ACCUMULATOR_BYTES[problem.dtype]
+        blocks = fitted(blocks, problem, axes, model.groups, tile, model.machine, lanes, item)
+        cycles *= pixel_tiles(tile, blocks, lanes) / pixel_tiles(tile, model.blocks, lanes)
+    cycles *= _turns(problem, axes, blocks, model.threads)
+    cycles /= _turns(model.problem, model.axes, model.blocks, model.threads)
+    return replace(model, problem=problem, axes=axes, blocks=blocks, predicted_cycles=cycles)
 
 
 def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
@@ -253,9 +251,9 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
 
 def estimates(
     problem: Problem, machine: Machine, threads: int, axes: tuple[Axis, ...], groups: tuple[Group, ...],
-    tile: Tile, only: Way | None = None, *, cropped: bool = False,
+    tile: Tile, *, cropped: bool = False,
 ) -> Iterator[GatherPlan]:  # fmt: skip
-    """The plans of one tile, one for each way to cut the problem, or for one way."""
+    """The plans of one tile, one for each way to cut the problem."""
     item = ACCUMULATOR_BYTES[problem.dtype]
     lanes = machine.instruction_set.lanes(item)
     recipe = recipe_for(problem, machine, axes)
@@ -265,7 +263,7 @@ def estimates(
             cycles = band_cycles(problem, axes, blocks, machine.instruction_set, lanes, threads)
             yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
         return
-    for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item, only):
+    for blocks in cuts(problem, axes, groups, tile, machine, lanes, threads, item):
         cycles = task_cycles(problem, axes, groups, tile, blocks, machine, lanes, item)
         cycles *= _turns(problem, axes, blocks, threads)
         yield GatherPlan(

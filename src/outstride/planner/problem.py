@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -56,7 +57,8 @@ class Problem:
         Cells are rounded: outputs of a convolution, inputs of a transposed one.
         """
         forward = self.operator == "conv"
-        more = tuple(_rounded(n) - n for n in (self.output_size if forward else self.input_size))
+        size = self.output_size if forward else self.input_size
+        more = tuple(c - n for c, n in zip(coarse_size(size), size, strict=True))
         if not any(more):
             return self
         steps = tuple(m * s for m, s in zip(more, self.stride, strict=True))
@@ -108,6 +110,11 @@ class Problem:
 
 #: Cells up to which a size is taken as it is: there one more may ask for another tile.
 _EXACT = 32
+
+
+def coarse_size(cells: Sequence[int]) -> tuple[int, ...]:
+    """The size that stands for this one in planning; sizes that share it may share a plan's boxes."""
+    return tuple(map(_rounded, cells))
 
 
 def _rounded(cells: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, prod
 from operator import itemgetter
 
@@ -29,11 +30,21 @@ def box_scalars(
     }  # fmt: skip
     for name, a, block in zip("dhw", axes, box[1:], strict=True):
         scalars |= {
-            f"tasks_{name}": ceil(a.cells / block), f"cells_{name}": a.cells, f"block_{name}": block,
-            f"in_size_{name}": a.input_size, f"in_step_{name}": a.in_step, f"low_{name}": a.reach[0],
+            f"block_{name}": block, f"in_step_{name}": a.in_step, f"low_{name}": a.reach[0],
             f"reach_{name}": a.reach[1] - a.reach[0],
         }  # fmt: skip
     return scalars
+
+
+def size_scalars(
+    box: tuple[int, int, int, int], input_size: Sequence[int], cells: Sequence[int]
+) -> dict[str, int]:
+    """What they must know of a size: the input, its cells and the boxes that cover them."""
+    (_, bd, bh, bw), (d, h, w), (cd, ch, cw) = box, input_size, cells
+    return {
+        "in_size_d": d, "in_size_h": h, "in_size_w": w, "cells_d": cd, "cells_h": ch, "cells_w": cw,
+        "tasks_d": -(-cd // bd), "tasks_h": -(-ch // bh), "tasks_w": -(-cw // bw),
+    }  # fmt: skip
 
 
 def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:

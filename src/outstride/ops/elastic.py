@@ -1,0 +1,86 @@
+"""Elastic calls: an operator on an input of a size it has not had, run by what an earlier size left ready.
+
+Where a plan's blocks serve other sizes, nothing but some numbers of the argument block changes with them.
+To check such a call, to look its parts up and to bind it takes longer than that, and Python that has to be
+fetched anew between two kernels takes several times as long as Python in a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, get_num_threads, is_grad_enabled
+
+from outstride.ops.call import Call
+from outstride.ops.execute import GatherRun
+from outstride.ops.torch_internals import nobody_listens_unseen, recognizer_of_any_size
+from outstride.planner.problem import coarse_size
+from outstride.runtime import chosen
+
+_MOST_RUNS = 64
+
+
+class Elastic:
+    """The calls of a layer, and their runs by the input's shape."""
+
+    def __init__(self, call: Call, *operands: Tensor) -> None:
+        weight = operands[1]
+        self._count, self._transposed, self._stride = len(operands), call.transposed, call.stride
+        self._recognizes = recognizer_of_any_size(call.nd, *operands)
+        self._threads, self._instruction_set = get_num_threads(), chosen()
+        self._differentiable = any(tensor.requires_grad for tensor in operands)
+        windows = [d * (k - 1) + 1 for d, k in zip(call.dilation, weight.shape[2:], strict=True)]
+        padded = [low + high for low, high in call.pairs]
+        # What an axis adds to the input, or to the input times the stride, before the output is counted.
+        if call.transposed:
+            beyond = zip(windows, padded, call.stride, call.output_padding, strict=True)
+            self._more = [w - p - s + o for w, p, s, o in beyond]
+        else:
+            self._more = [p - w for w, p in zip(windows, padded, strict=True)]
+        self._ready: dict[tuple[int, ...], GatherRun] = {}
+        self._runs: dict[tuple[int, ...], GatherRun] = {}
+
+    def recognizes(self, operands: Sequence[Tensor]) -> bool:
+        """Whether operands are like the first ones in everything but the input's size."""
+        return (
+            len(operands) == self._count
+            and self._recognizes is not None
+            and self._recognizes(*operands)
+            and operands[0].is_contiguous()
+            and get_num_threads() == self._threads
+            and chosen() == self._instruction_set
+        )
+
+    def learn(self, size: Sequence[int], result_size: Sequence[int], run: GatherRun) -> None:
+        """Take over what a size left ready."""
+        self._ready[coarse_size(size if self._transposed else result_size)] = run
+
+    def __call__(self, *operands: Tensor) -> Tensor | None:
+        """The result; None where this size needs to be planned, or the call to be recorded for backward."""
+        if (
+            not self.recognizes(operands)
+            or not nobody_listens_unseen()
+            or (self._differentiable and is_grad_enabled())
+        ):
+            return None
+        input = operands[0]
+        run = self._runs.get(input.shape)
+        if run is None:
+            run = self._resized(input)
+            if run is None:
+                return None
+            if len(self._runs) >= _MOST_RUNS:
+                self._runs.clear()
+            self._runs[input.shape] = run
+        return run(*operands)
+
+    def _resized(self, input: Tensor) -> GatherRun | None:
+        size = input.shape[2:]
+        if self._transposed:
+            result = [n * s + m for n, s, m in zip(size, self._stride, self._more, strict=True)]
+        else:
+            result = [(n + m) // s + 1 for n, s, m in zip(size, self._stride, self._more, strict=True)]
+        if min(result) < 1 or min(size) < 1:
+            return None
+        ready = self._ready.get(coarse_size(size if self._transposed else result))
+        return None if ready is None else ready.resized(size, result)

@@ -233,6 +233,8 @@ _CONV = [
     case("conv2d-depthwise-dilated", _C, (7, 19), 3, (4, 4), groups=4, padding=2, dilation=2),
     case("conv2d-depthwise-wide", _C, (10, 150), 3, (2, 2), groups=2, padding=1, batch=1),
     case("conv2d-depthwise-taps-7", _C, (9, 60), 7, (2, 2), groups=2, padding=3, batch=1),
+    case("conv2d-depthwise-taps-7-ends", _C, (9, 49), 7, (2, 2), groups=2, padding=3, batch=1),
+    case("conv2d-depthwise-taps-7-narrow", _C, (9, 14), 7, (3, 3), groups=3, padding=3),
     case("conv2d-depthwise-steps", _C, (9, 95), (3, 4), (3, 3), groups=3, padding=(2, 3), stride=(2, 3)),
     case("conv2d-depthwise-taps-5-steps", _C, (6, 70), 5, (3, 3), groups=3, padding=2, stride=2, batch=1),
     case("conv1d-depthwise-taps-7", _C, (75,), 7, (3, 3), groups=3, padding=3),
@@ -393,6 +395,8 @@ _TRANSPOSED = [
     case("transpose1d-groups-fan-out", _T, (9,), 4, (3, 9), groups=3, stride=2, padding=1),
     case("transpose2d-groups-16-wide", _T, (2, 4), 4, (32, 34), groups=2, stride=2, padding=1, batch=1),
     case("transpose1d-depthwise-taps-6", _T, (40,), 6, (3, 3), groups=3, padding=2),
+    case("transpose2d-depthwise-taps-5-wide", _T, (6, 77), 5, (3, 3), groups=3, padding=(2, 1)),
+    case("transpose2d-depthwise-taps-5-narrow", _T, (6, 13), 5, (3, 3), groups=3, padding=(2, 1)),
     case("transpose2d-depthwise-taps-3", _T, (5, 34), 3, (3, 3), groups=3, padding=1),
     case("transpose2d-depthwise", _T, (4, 17), 4, (5, 5), groups=5, stride=2, padding=1),
     case(

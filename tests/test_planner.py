@@ -22,7 +22,7 @@ from outstride import geometry
 from outstride.bench.cases import Case, read_cases
 from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
 from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
-from outstride.planner.bands import band_tiles, window_of
+from outstride.planner.bands import band_tiles
 from outstride.planner.blocks import pixel_tiles
 from outstride.planner.cost import kept_terms, task_cycles, term_cycles
 from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
@@ -578,7 +578,7 @@ def _assert_window(plan: GatherPlan) -> None:
     assert plan.problem.channels == 1
     window, axis = plan.recipe.window, plan.axes[1]
     assert window is not None
-    covered = sum(tile.vectors for tile in band_tiles(window, plan.blocks, plan.lanes))
+    covered = sum(tile.vectors for tile in band_tiles(plan.problem, plan.axes, plan.blocks, plan.lanes))
     assert covered == ceil(plan.blocks.box[3] / plan.lanes)
     if isinstance(window, Spread):
         _assert_spread(plan, window)
@@ -831,16 +831,29 @@ def _last_place(plan: GatherPlan) -> int:
 
 
 def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
-    """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs."""
+    """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs.
+
+    Behind them zeros for a row of the widest tile: vectors, or the masks of one.
+    """
     p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
-    window = plan.recipe.window
-    masks = p.kernel_size[2] * plan.axes[2].in_step + 1
+    window, step, item = plan.recipe.window, plan.axes[2].in_step, STORAGE_BYTES[p.dtype]
+    tiles = band_tiles(p, plan.axes, plan.blocks, lanes)
+    widest = max(tile.vectors for tile in tiles)
     if isinstance(window, Spread):
-        masks = len(window.columns) + p.stride[2]
-    assert ceil(plan.blocks.box[3] / lanes) * masks * lanes // 8 <= blank
-    widest = max(tile.vectors for tile in band_tiles(window_of(p), plan.blocks, lanes))
+        masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
+        zeros = widest * (len(window.columns) + p.stride[2]) * lanes // 8
+    else:
+        assert window is not None
+        at_once = [window.across > 0 and (tile.vectors == 1 or not window.narrow) for tile in tiles]
+        reads = [
+            tile.vectors * step + (window.across > step) if whole else tile.vectors * step * p.kernel_size[2]
+            for tile, whole in zip(tiles, at_once, strict=True)
+        ]
+        masks = sum(n + tile.vectors for n, tile in zip(reads, tiles, strict=True))
+        zeros = (widest * step + any(at_once) * (window.across > step)) * lanes * item
+    assert masks * lanes // 8 <= blank
     line = made.scalars["line_bytes_offset"]
-    assert blank + widest * masks * lanes // 8 <= line <= made.scratch_bytes == made.scalars["scratch_bytes"]
+    assert blank + zeros <= line <= made.scratch_bytes == made.scalars["scratch_bytes"]
     if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
         assert line + plan.blocks.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 

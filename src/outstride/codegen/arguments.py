@@ -38,7 +38,7 @@ FIXED = (
     "stripes", "stripes_at", "stripe_runs",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels",
+    "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
     "pixel_at", "line_bytes_offset", "past_caches", "runs_bytes_offset", "tile_runs_offset", "skips",
     "blank_bytes_offset", "ahead_bytes_offset", "ahead_bytes", "ahead_step", "ahead_rows",
 )  # fmt: skip

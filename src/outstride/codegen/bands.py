@@ -34,7 +34,7 @@ def vectors_across(f: Function, box: Box, lanes: int) -> Operand:
 
 
 @contextmanager
-def tiles_of_row(f: Function, window: Window | Spread, across: Operand) -> Iterator[tuple[Value, Operand]]:
+def tiles_of_row(f: Function, a: dict[str, Value], across: Operand) -> Iterator[tuple[Value, Operand]]:
     """For each tile of a row of so many vectors: the first of its own, and their number, about the same."""
     first = f.variable(I64)
     f.set(first, f.i64(0))
@@ -42,7 +42,7 @@ def tiles_of_row(f: Function, window: Window | Spread, across: Operand) -> Itera
         q = f.get(first, I64)
         f.leave_when(f.compare("sge", q, across), done)
         left = f.sub(across, q)
-        size = f.ceil_div(left, f.ceil_div(left, window.widest.vectors))
+        size = f.ceil_div(left, f.ceil_div(left, a["tile_vectors"]))
         yield q, size
         f.set(first, f.i64(f.add(q, size)))
 
@@ -116,8 +116,11 @@ def task_function(
     line = f.at(scratch, a["line_bytes_offset"], "i8")
     long = f.compare("sge", a["out_size_w"], a["past_caches"])
     # Wide rows are made from end to end before the next ones: memory is read as it lies.
-    wide = f.compare("sgt", across, window.widest.vectors + 1)
-    together = f.select(wide, window.widest.rows, box.count[2])
+    wide = f.compare("sgt", across, f.add(a["tile_vectors"], 1))
+    rows: Operand = window.widest.rows
+    for tile in window.tiles:
+        rows = f.select(f.compare("eq", a["tile_vectors"], tile.vectors), tile.rows, rows)
+    together = f.select(wide, rows, box.count[2])
     if window.alone:
         together = f.select(long, 1, together)
     with (
@@ -139,7 +142,7 @@ def task_function(
         row = own
         if window.alone:  # the line stands for the only row that is made
             row = f.select(long, f.at(line, f.sub(0, f.mul(made, a["y_stride_h"])), e.storage), own)
-        with tiles_of_row(f, window, across) as (q, size):
+        with tiles_of_row(f, a, across) as (q, size):
             column = f.add(box.start[3], f.mul(q, lanes))
             x = f.at(a["x_at"], f.add(source, f.mul(column, recipe.in_step)), e.storage)
             y = f.at(row, f.mul(f.mul(q, lanes), window.out_step), e.storage)

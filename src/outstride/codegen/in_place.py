@@ -19,9 +19,11 @@ Row r adds its terms in the order of law 4: its input rows come by ascending ker
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from outstride.codegen import elements
 from outstride.codegen.arguments import GROUP_INDEX, INDEX
@@ -77,58 +79,56 @@ class _Taps:
 
 def _masks_of(f: Function, recipe: Recipe, window: Window, taps: _Taps) -> Operand:
     """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
-    return f.add(_reads(f, recipe, window, taps, 1), 1)
+    if window.written_out(window.widest.vectors):
+        return window.masks(recipe.in_step, window.across)
+    return f.add(f.mul(taps.count, recipe.in_step), 1)
 
 
-def _reads(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: Operand) -> Operand:
-    """The masks of what a tile of so many vectors reads; those of its outputs are next."""
-    return f.mul(_runs(window, taps), _run(f, recipe, window, vectors))
-
-
-def _runs(window: Window, taps: _Taps) -> Operand:
-    """Runs of vectors one behind the other that are read of a row: see `Window.runs`."""
-    return 1 if window.across else taps.count
-
-
-def _run(f: Function, recipe: Recipe, window: Window, vectors: Operand) -> Operand:
-    """Vectors of such a run."""
-    return f.add(f.mul(vectors, recipe.in_step), window.behind)
+def _masks_read(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: int) -> Operand:
+    """The masks of what a tile of so many vectors reads of a row; those of its outputs are next."""
+    reads = window.reads(vectors, recipe.in_step)
+    return reads if window.written_out(vectors) else f.mul(taps.count, reads)
 
 
 def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
-    Tiles of a row one behind the other; in each the taps and at last the outputs, for each of these the
-    vectors, for each vector its parts. Behind them as many masks without lanes, for rows that do not exist.
+    Tiles of a row one behind the other; in each the taps, or all of them at once where they are written out,
+    for each of these the vectors that it reads; at last the outputs. Apart from them zeros, which are read in
+    place of a row that does not exist.
     """
     f = Function("survey", [("block", PTR), ("scratch", PTR), *BOX], internal=True, rare=True)
     block, scratch, *numbers = f.parameters
     a = read_arguments(f, block, INDEX)
     box, step = Box.of(numbers), recipe.in_step
     taps, across = _Taps.of(f, a), vectors_across(f, box, lanes)
-    with tiles_of_row(f, window, across) as (q, size):
+    with tiles_of_row(f, a, across) as (q, size):
         masks = f.at(scratch, f.mul(_masks_of(f, recipe, window, taps), q), f"i{lanes}")
-        reads = _reads(f, recipe, window, taps, size)
         begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
-        length = _run(f, recipe, window, size)
-        with f.loop(0, _runs(window, taps)) as run, f.loop(0, length) as i:
-            start = f.add(begin, taps.offset(f, f.add(run, window.first)))
-            inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
-            elements.keep_mask(f, inside, masks, f.add(f.mul(run, length), i), lanes)
-        with f.loop(0, size) as j:
-            column = f.mul(f.add(q, j), lanes)
-            inside = elements.lanes_within(f, column, box.count[3], lanes)
-            elements.keep_mask(f, inside, masks, f.add(reads, j), lanes)
-    none = f.at(scratch, a["blank_bytes_offset"], "i8")
-    with f.loop(0, _reads(f, recipe, window, taps, window.widest.vectors)) as i:
-        elements.keep_mask(f, Value("zeroinitializer", vector_type(lanes, "i1")), none, i, lanes)
+        for vectors in sorted({tile.vectors for tile in window.tiles}):
+            with f.when(f.compare("eq", size, vectors)):
+                length = window.reads(vectors, step)
+                runs, first = (1, window.first) if window.written_out(vectors) else (taps.count, 0)
+                with f.loop(0, runs) as run, f.loop(0, length) as i:
+                    start = f.add(begin, taps.offset(f, f.add(run, first)))
+                    inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
+                    elements.keep_mask(f, inside, masks, f.add(f.mul(run, length), i), lanes)
+                made = f.at(masks, f.mul(runs, length), f"i{lanes}")
+                with f.loop(0, vectors) as j:
+                    column = f.mul(f.add(q, j), lanes)
+                    inside = elements.lanes_within(f, column, box.count[3], lanes)
+                    elements.keep_mask(f, inside, made, j, lanes)
+    zeros = f.at(scratch, a["blank_bytes_offset"], "i8")
+    words = f.div(f.sub(a["line_bytes_offset"], a["blank_bytes_offset"]), 8)
+    with f.loop(0, words) as word:
+        f.store(f.i64(0), f.at(zeros, word, I64), 8)
     return f
 
 
 def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) -> Function:
     """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
 
-    `plane` is the input's depth at tap offset 0, `bias` may be null, `blank` are masks without lanes.
+    `plane` is the input's depth at tap offset 0, `bias` may be null, `blank` are zeros.
     """
     f = Function(tile.name, TILE, internal=True)
     block, x, w, y, bias, masks, blank, plane, first_row, rows = f.parameters
@@ -137,10 +137,14 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
     added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
     left_out = f.compare("ne", a["skips"], 0)
-    present = f.at(masks, _reads(f, recipe, window, taps, tile.vectors), f"i{lanes}")
+    present = f.at(masks, _masks_read(f, recipe, window, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
     past = stored_past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
+    # Of taps that are written out the few masks stay in registers.
+    at_once = window.written_out(tile.vectors)
+    kept = range(window.reads(tile.vectors, recipe.in_step)) if at_once else ()
+    inside = [elements.kept_mask(f, masks, number, lanes) for number in kept]
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
         top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
@@ -156,8 +160,18 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
                 missed = f.both(left_out, f.negate(here))
                 with f.when(f.negate(missed)):
                     line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
-                    own = f.select(here, masks, blank)
-                    _line(f, recipe, window, e, lanes, taps, line, panel, own, sums, reached)
+                    first = window.first if at_once else 0
+                    begin = f.at(line, taps.offset(f, first), e.storage)
+                    _ask(f, e, lanes, begin, tile.vectors * recipe.in_step)
+                    weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
+                    if at_once:
+                        read = _read(f, e, lanes, f.select(here, begin, blank), inside)
+                        for tap in range(window.across):
+                            values = _of_tap(f, window, lanes, read, tile.vectors, tap)
+                            _add(f, e, lanes, weights, tap, values, sums)
+                    else:
+                        source = _Row(line, here, blank, masks)
+                        _line(f, recipe, window, e, lanes, taps, source, weights, sums)
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
@@ -166,39 +180,53 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
     return f
 
 
-def _line(
-    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
-    panel: Value, masks: Value, sums: list[list[Value]], reached: list[tuple[int, int]],
-) -> None:  # fmt: skip
-    """One input row: every tap along the width, into the rows (r, kh) that reach it."""
-    step, vectors = recipe.in_step, len(sums[0])
-    begin = f.at(line, taps.offset(f, window.first), e.storage)
-    for number in range(vectors * step):
+def _ask(f: Function, e: Element, lanes: int, begin: Value, vectors: int) -> None:
+    """Ask memory for what lies a while behind the vectors of a row."""
+    for number in range(vectors):
         f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
-    weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
-    if window.across:
-        read = _read(f, e, lanes, begin, masks, vectors * step + window.behind)
-        for tap in range(window.across):
-            _add(f, e, lanes, weights, tap, _of_tap(f, window, lanes, read, vectors, tap), sums)
-        return
-    # Taps that step through the same elements take their share of vectors that are loaded once.
+
+
+class _Row(NamedTuple):
+    """An input row at a tile's columns, whether it exists, zeros in its place, and the tile's masks."""
+
+    line: Value
+    here: Value
+    blank: Value
+    masks: Value
+
+
+def _line(
+    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, row: _Row,
+    weights: dict[int, Value], sums: list[list[Value]],
+) -> None:  # fmt: skip
+    """One input row: every tap along the width, into the rows whose weights these are.
+
+    Taps that step through the same elements take their share of vectors that are loaded once.
+    """
+    step, vectors = recipe.in_step, len(sums[0])
     with f.loop(0, taps.count, window.shared) as first:
-        place = f.at(line, taps.offset(f, first), e.storage)
-        own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
-        read = _read(f, e, lanes, place, own, vectors * step)
+        place = f.select(row.here, f.at(row.line, taps.offset(f, first), e.storage), row.blank)
+        own = f.at(row.masks, f.mul(first, vectors * step), f"i{lanes}")
+        # A tile's inner vectors exist as a whole: the planner sees to it.
+        inner = range(1, vectors - 1) if window.unmasked(step) else ()
+        inside = [
+            None if number in inner else elements.kept_mask(f, own, number, lanes)
+            for number in range(vectors * step)
+        ]
+        read = _read(f, e, lanes, place, inside)
         for s in range(window.shared):
             with f.when(f.compare("slt", f.add(first, s), taps.count)) if s else nullcontext():
                 dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
                 _add(f, e, lanes, weights, f.add(first, s), dealt, sums)
 
 
-def _read(f: Function, e: Element, lanes: int, place: Value, masks: Value, count: int) -> list[Value]:
-    """So many vectors one behind the other, of each the lanes that exist."""
-    read = []
-    for number in range(count):
-        inside = elements.kept_mask(f, masks, number, lanes)
-        read.append(elements.load_masked(f, e, f.at(place, number * lanes, e.storage), lanes, inside))
-    return read
+def _read(f: Function, e: Element, lanes: int, place: Value, inside: Sequence[Value | None]) -> list[Value]:
+    """Vectors one behind the other, of each the lanes that are inside, or all."""
+    places = [f.at(place, number * lanes, e.storage) for number in range(len(inside))]
+    return [
+        elements.load(f, e, at, lanes) if mask is None else elements.load_masked(f, e, at, lanes, mask)
+        for at, mask in zip(places, inside, strict=True)
+    ]
 
 
 def _of_tap(

@@ -61,7 +61,7 @@ def _survey(spread: Spread, lanes: int, each: int) -> Function:
     offsets = [offset for offset, _ in spread.columns]
     begin = f.mul(box.start[3], step)
     size = f.minimum(f.mul(box.count[3], step), f.sub(a["out_size_w"], begin))
-    with tiles_of_row(f, spread, vectors_across(f, box, lanes)) as (q, vectors):
+    with tiles_of_row(f, a, vectors_across(f, box, lanes)) as (q, vectors):
         masks = f.at(scratch, f.mul(q, each), f"i{lanes}")
         with f.loop(0, vectors) as j:
             column = f.mul(f.add(q, j), lanes)

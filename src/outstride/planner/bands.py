@@ -9,6 +9,7 @@ from outstride.planner.axes import Axis
 from outstride.planner.blocks import Blocks, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
+from outstride.planner.recipe import STORAGE_BYTES
 from outstride.planner.strip import Strip
 from outstride.planner.tiles import ROW_TILE_OUTPUTS, Tile
 from outstride.planner.windows import Spread, Window
@@ -16,13 +17,16 @@ from outstride.planner.windows import Spread, Window
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
 #: Taps along the width that it writes out, if they are next to each other: in maps, in maps whose stride
-#: deals each vector out, and where a window has one row.
+#: deals each vector out, and where a window has one row; in maps of one vector a row more of them.
 MOST_ACROSS, MOST_ACROSS_OF_STEPS, MOST_ACROSS_OF_A_ROW = 3, 5, 7
+MOST_ACROSS_A_VECTOR = 7
 #: Where a window has one row and its taps are apart a loaded vector serves one product, and where it steps
 #: along the width several are loaded for one: with more taps, or wider steps, a strip that deals the input
 #: out once is faster.
 MOST_APART_OF_A_ROW = 4
 MOST_STEP = 3
+#: The widest tile without a vector between its first and its last.
+MOST_MASKED = 2
 #: Columns of a task: it keeps some bits for each.
 MOST_COLUMNS = 4096
 #: Cycles of a vector's load under its mask, which often crosses two lines of the caches; of a tile's start
@@ -64,19 +68,25 @@ def window_of(problem: Problem) -> Window | Spread:
         )
         return Spread(*zip(height, width, strict=True))
     across = _written_out(problem)
+    narrow = across > _most_across(problem)
     if problem.operator == "conv":
         shared = problem.stride[2] if problem.dilation[2] == 1 else 1
-        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared, across)
-    return Window(problem.kernel_size[1], 1, -problem.dilation[1], 1, across)
+        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared, across, narrow)
+    return Window(problem.kernel_size[1], 1, -problem.dilation[1], 1, across, narrow)
 
 
 def _written_out(problem: Problem) -> int:
-    """How many taps along the width a kernel writes out: all of them, or none."""
-    _, height, width = problem.kernel_size
-    most = MOST_ACROSS if problem.stride[2] == 1 else MOST_ACROSS_OF_STEPS
-    if height == 1:
-        most = MOST_ACROSS_OF_A_ROW
+    """How many taps along the width a kernel writes out, at least in its narrowest tiles: all, or none."""
+    width = problem.kernel_size[2]
+    most = max(_most_across(problem), MOST_ACROSS_A_VECTOR if problem.stride[2] == 1 else 0)
     return width if problem.dilation[2] == 1 and width <= most else 0
+
+
+def _most_across(problem: Problem) -> int:
+    """The most taps along the width that are written out in tiles of any width."""
+    if problem.kernel_size[1] == 1:
+        return MOST_ACROSS_OF_A_ROW
+    return MOST_ACROSS if problem.stride[2] == 1 else MOST_ACROSS_OF_STEPS
 
 
 def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
@@ -93,34 +103,53 @@ def bands(problem: Problem, axes: tuple[Axis, ...], threads: int) -> Blocks:
     return Blocks(groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, columns=stripes)
 
 
-def band_tiles(window: Window | Spread, blocks: Blocks, lanes: int) -> list[Tile]:
+def most_vectors(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> int:
+    """Vectors of the widest tile that a box may take.
+
+    The vectors between the first and the last of a tile are read without masks where taps are not written
+    out: all of their elements exist unless the last one is almost empty.
+    """
+    window, axis = window_of(problem), axes[2]
+    if isinstance(window, Spread) or not window.unmasked(axis.in_step):
+        return window.widest.vectors
+    offsets = axis.groups[0].offsets
+    starts = range(0, max(1, axis.cells), blocks.box[3])
+    behind = (
+        axis.input_size - start - (ceil(min(blocks.box[3], axis.cells - start) / lanes) - 1) * lanes
+        for start in starts
+    )
+    exist = min(offsets) >= -lanes and min(behind) >= max(offsets)
+    return window.widest.vectors if exist else MOST_MASKED
+
+
+def band_tiles(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> list[Tile]:
     """The tiles that cover the columns of a box, from left to right."""
+    window, most = window_of(problem), most_vectors(problem, axes, blocks, lanes)
     left, tiles = ceil(blocks.box[3] / lanes), []
     while left:
-        size = ceil(left / ceil(left / window.widest.vectors))
+        size = ceil(left / ceil(left / most))
         tiles += [tile for tile in window.tiles if tile.vectors == size]
         left -= size
     return tiles
 
 
-def widest_tile(window: Window | Spread, blocks: Blocks, lanes: int) -> Tile:
-    """The one that stands for all of a box."""
-    return max(band_tiles(window, blocks, lanes), key=lambda tile: tile.vectors)
-
-
-def band_vectors(window: Window | Spread, blocks: Blocks, lanes: int) -> int:
+def band_vectors(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> int:
     """Vectors that the tiles of a box compute, those of rows that do not exist included."""
     rows = blocks.box[2]
     return sum(
-        ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(window, blocks, lanes)
+        ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(problem, axes, blocks, lanes)
     )
 
 
 def band_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> tuple[int, int]:
-    """Room for the masks of a box, and for as many as a tile takes."""
-    window = window_of(problem)
-    of_vector = window.masks(axes[2].in_step, problem.kernel_size[2]) * lanes // 8
-    return ceil(blocks.box[3] / lanes) * of_vector, window.widest.vectors * of_vector
+    """Room for the masks of a box, and for the zeros or empty masks of a tile where a row does not exist."""
+    window, step = window_of(problem), axes[2].in_step
+    of_vector = window.masks(step, problem.kernel_size[2]) * lanes // 8
+    if isinstance(window, Spread):
+        blank = window.widest.vectors * of_vector
+    else:
+        blank = window.reads(window.widest.vectors, step) * lanes * STORAGE_BYTES[problem.dtype]
+    return ceil(blocks.box[3] / lanes) * of_vector, blank
 
 
 def band_cycles(
@@ -129,7 +158,7 @@ def band_cycles(
     """Cycles of the busiest thread, if its tasks are of full size."""
     window = window_of(problem)
     cycles = 0.0
-    for tile in band_tiles(window, blocks, lanes):
+    for tile in band_tiles(problem, axes, blocks, lanes):
         products, loads = window.work(tile, problem.kernel_size, axes[2].in_step)
         count = ceil(blocks.box[2] / tile.rows)
         cycles += count * (max(products / isa.fma_per_cycle, loads * MASKED_LOAD) + BAND_TILE_CYCLES)

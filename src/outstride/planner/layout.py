@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.planner.bands import band_bytes, window_of
+from outstride.planner.bands import band_bytes, most_vectors, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK, LINE_BYTES
@@ -84,6 +84,7 @@ def layout(plan: GatherPlan) -> Layout:
         "ahead_rows": ahead.rows,
         "past_caches": PAST_CACHES_ROW if p.past_caches else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
+        "tile_vectors": _widest_tile(plan),
         # From tap to tap along the height the input row goes up, in transposed layers down.
         "row_way": -1 if p.operator == "conv_transpose" else 1,
     }  # fmt: skip
@@ -163,6 +164,13 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
         "scratch_bytes": ahead_at + AHEAD_ROOM,
         "chunk_temp": chunk_temp, "temp_pitch": pitch,
     }  # fmt: skip
+
+
+def _widest_tile(plan: GatherPlan) -> int:
+    """Vectors of a tile, or at most where tiles are as wide as rows ask for."""
+    if plan.tile.dataflow == "in_place":
+        return most_vectors(plan.problem, plan.axes, plan.blocks, plan.lanes)
+    return plan.tile.vectors
 
 
 def _band_scratch(plan: GatherPlan) -> dict[str, int]:

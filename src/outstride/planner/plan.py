@@ -12,11 +12,11 @@ from outstride.planner.ahead import Ahead, lines_ahead
 from outstride.planner.axes import Axis, Group, product_groups, single_phases
 from outstride.planner.bands import (
     band_cycles,
+    band_tiles,
     band_vectors,
     bands,
     in_place,
     spreads,
-    widest_tile,
     window_of,
 )
 from outstride.planner.blocks import Blocks, boxes_over, cuts, fitted, pixel_tiles, rows_of
@@ -98,7 +98,7 @@ class GatherPlan:
     def _pixels_of(self, blocks: Blocks) -> int:
         """Pixels of the tiles that cover a box."""
         if self.tile.dataflow == "in_place":
-            return blocks.box[0] * band_vectors(window_of(self.problem), blocks, self.lanes) * self.lanes
+            return blocks.box[0] * band_vectors(self.problem, self.axes, blocks, self.lanes) * self.lanes
         return self.tile_pixels * pixel_tiles(self.tile, blocks, self.lanes)
 
     def _boxes_of_each_size(self) -> Iterator[tuple[int, Blocks]]:
@@ -259,7 +259,8 @@ def estimates(
     recipe = recipe_for(problem, machine, axes)
     if tile.dataflow == "in_place":
         blocks = bands(problem, axes, threads)
-        if tile == widest_tile(window_of(problem), blocks, lanes):
+        widest = max(band_tiles(problem, axes, blocks, lanes), key=lambda tile: tile.vectors)
+        if tile == widest:  # it stands for all of a box
             cycles = band_cycles(problem, axes, blocks, machine.instruction_set, lanes, threads)
             yield GatherPlan(problem, recipe, tile, machine, threads, axes, groups, blocks, cycles, cropped)
         return

@@ -32,7 +32,8 @@ class Window:
 
     Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one. `shared`
     taps along the width deal out the same vectors among them. With `across`, that many are written out: they
-    are next to each other, and the vectors that one row of a tile reads are loaded once for all of them.
+    are next to each other, and the vectors that one row of a tile reads are loaded once for all of them; with
+    `narrow` in tiles of one vector alone.
     """
 
     taps: int
@@ -40,6 +41,7 @@ class Window:
     tap_step: int
     shared: int = 1
     across: int = 0
+    narrow: bool = False
     #: Outputs of a cell along the width.
     out_step: ClassVar[int] = 1
     #: Whether a plane is one row, which is made beside the output where it is stored past the caches.
@@ -60,30 +62,35 @@ class Window:
         """What tells it from others."""
         return astuple(self)
 
-    def masks(self, in_step: int, taps: int) -> int:
-        """Masks of a vector of outputs: of each tap and part that a stride deals out, and of the outputs."""
-        return self.runs(taps) * (in_step + self.behind) + 1
+    def written_out(self, vectors: int) -> bool:
+        """Whether a tile of so many vectors has its taps along the width written out."""
+        return self.across > 0 and (vectors == 1 or not self.narrow)
 
-    def runs(self, taps: int) -> int:
-        """Runs of neighbouring vectors that a tile reads of a row: one for all taps, or one for each."""
-        return 1 if self.across else taps
+    def unmasked(self, in_step: int) -> bool:
+        """Whether wide tiles read the vectors between their first and last one without masks."""
+        return in_step == 1 and not self.written_out(self.widest.vectors)
 
     @property
     def first(self) -> int:
         """Of taps that are written out the one that begins first: kernel indices may descend."""
         return self.across - 1 if self.across and self.tap_step < 0 else 0
 
-    @property
-    def behind(self) -> int:
-        """Vectors of such a run beyond those that a tile deals out; none of taps in a loop."""
-        return int(self.across > self.shared)
+    def reads(self, vectors: int, in_step: int) -> int:
+        """Neighbouring vectors that a tile of so many reads of a row: for all taps, or for one at a time."""
+        behind = self.written_out(vectors) and self.across > self.shared
+        return vectors * in_step + behind
+
+    def masks(self, in_step: int, taps: int) -> int:
+        """Masks of a vector of outputs, at most: of what is read for it, and of the outputs."""
+        at_once = self.written_out(self.widest.vectors)
+        return (self.reads(1, in_step) if at_once else taps * in_step) + 1
 
     def work(self, tile: Tile, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
         """Vectors of products of a tile, and vectors that it loads."""
         depth, height, width = taps
-        vectors = tile.vectors * depth * width
-        reads = depth * self.runs(width) * (tile.vectors * in_step + self.behind)
-        return tile.rows * height * vectors, len(self.rows(tile.rows)) * reads
+        runs = 1 if self.written_out(tile.vectors) else width
+        loads = len(self.rows(tile.rows)) * depth * runs * self.reads(tile.vectors, in_step)
+        return tile.rows * height * tile.vectors * depth * width, loads
 
     def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """The input rows that `count` output rows read: each with the outputs and taps (r, k) that do.

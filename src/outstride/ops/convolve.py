@@ -167,26 +167,24 @@ def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor
             return None
         del bounds[:-_MOST_FORMS]
         bounds.append(made)
-        elastic = _learned(kind, remembered, elastic, *operands)
+        elastic = _elastic(kind, remembered, elastic, *operands)
         bound, result = made, made(*operands)
     _keep(kind.latest, id(operands[1]), _Latest(bound, request, elastic))
     return result  # type: ignore[no-any-return]
 
 
-def _learned(
+def _elastic(
     kind: Kind, remembered: _Remembered, elastic: Elastic | None, *operands: Tensor
 ) -> Elastic | None:
-    """The calls of other sizes, with what this size's call has left ready."""
+    """The calls at any size, with what this size's call has left ready; None where padding depends on it."""
     call, (*_, output_size, _) = remembered.call, remembered.request
     steps = not call.transposed and any(s > 1 for s in call.stride)
     if output_size is not None or (steps and remembered.request[1] == "same"):
-        return None  # what is padded depends on the size
+        return None
+    if elastic is None or not elastic.recognizes(operands):
+        elastic = Elastic(kind.contraction, call, *operands)
     input, weight = operands[:2]
     run = kind.contraction.run(input, weight, call.contracted_size, call.geometry)
-    if not run.stretches:
-        return elastic
-    if elastic is None or not elastic.recognizes(operands):
-        elastic = Elastic(call, *operands)
     elastic.learn(input.shape[2:], call.contracted_size, run)
     return elastic
 

@@ -1,30 +1,36 @@
-"""Elastic calls: an operator on an input of a size it has not had, run by what an earlier size left ready.
+"""Elastic calls: an operator on inputs of any size, for layers whose calls differ in nothing else.
 
-Where a plan's blocks serve other sizes, nothing but some numbers of the argument block changes with them.
-To check such a call, to look its parts up and to bind it takes longer than that, and Python that has to be
-fetched anew between two kernels takes several times as long as Python in a loop.
+What is checked of a layer, is checked: a size is legal if an output is left. Where a plan's blocks serve
+other sizes, too, nothing but some numbers of the argument block changes with them, and what an earlier size
+left ready runs. Python that has to be fetched anew between two kernels takes several times as long as Python
+in a loop, so the fewer steps the better.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from torch import Tensor, get_num_threads, is_grad_enabled
 
 from outstride.ops.call import Call
+from outstride.ops.contractions import Conv, ConvTranspose
 from outstride.ops.execute import GatherRun
 from outstride.ops.torch_internals import nobody_listens_unseen, recognizer_of_any_size
 from outstride.planner.problem import coarse_size
 from outstride.runtime import chosen
 
 _MOST_RUNS = 64
+#: Results that no memory holds are left to the check, which says so.
+_MOST_RESULTS = 1 << 40
 
 
 class Elastic:
     """The calls of a layer, and their runs by the input's shape."""
 
-    def __init__(self, call: Call, *operands: Tensor) -> None:
+    def __init__(self, contraction: type[Conv | ConvTranspose], call: Call, *operands: Tensor) -> None:
         weight = operands[1]
+        self._contraction, self._geometry = contraction, call.geometry
         self._count, self._transposed, self._stride = len(operands), call.transposed, call.stride
         self._recognizes = recognizer_of_any_size(call.nd, *operands)
         self._threads, self._instruction_set = get_num_threads(), chosen()
@@ -39,6 +45,7 @@ class Elastic:
             self._more = [p - w for w, p in zip(windows, padded, strict=True)]
         self._ready: dict[tuple[int, ...], GatherRun] = {}
         self._runs: dict[tuple[int, ...], GatherRun] = {}
+        self._latest: GatherRun | None = None
 
     def recognizes(self, operands: Sequence[Tensor]) -> bool:
         """Whether operands are like the first ones in everything but the input's size."""
@@ -52,35 +59,46 @@ class Elastic:
         )
 
     def learn(self, size: Sequence[int], result_size: Sequence[int], run: GatherRun) -> None:
-        """Take over what a size left ready."""
-        self._ready[coarse_size(size if self._transposed else result_size)] = run
+        """Take over what a size left ready, if it serves others."""
+        if run.stretches:
+            self._ready[coarse_size(size if self._transposed else result_size)] = run
 
     def __call__(self, *operands: Tensor) -> Tensor | None:
-        """The result; None where this size needs to be planned, or the call to be recorded for backward."""
+        """The result; None where the call is to be checked, recorded for backward, or bound.
+
+        A size that comes twice in a row is worth binding.
+        """
         if (
             not self.recognizes(operands)
             or not nobody_listens_unseen()
             or (self._differentiable and is_grad_enabled())
         ):
             return None
-        input = operands[0]
+        input, weight = operands[:2]
         run = self._runs.get(input.shape)
         if run is None:
-            run = self._resized(input)
+            run = self._new(input, weight)
             if run is None:
                 return None
             if len(self._runs) >= _MOST_RUNS:
                 self._runs.clear()
             self._runs[input.shape] = run
+        elif run is self._latest:
+            return None
+        self._latest = run
         return run(*operands)
 
-    def _resized(self, input: Tensor) -> GatherRun | None:
+    def _new(self, input: Tensor, weight: Tensor) -> GatherRun | None:
         size = input.shape[2:]
         if self._transposed:
-            result = [n * s + m for n, s, m in zip(size, self._stride, self._more, strict=True)]
+            result = tuple(n * s + m for n, s, m in zip(size, self._stride, self._more, strict=True))
         else:
-            result = [(n + m) // s + 1 for n, s, m in zip(size, self._stride, self._more, strict=True)]
-        if min(result) < 1 or min(size) < 1:
+            result = tuple((n + m) // s + 1 for n, s, m in zip(size, self._stride, self._more, strict=True))
+        if min(result) < 1 or min(size) < 1 or prod(result) > _MOST_RESULTS:
             return None
         ready = self._ready.get(coarse_size(size if self._transposed else result))
-        return None if ready is None else ready.resized(size, result)
+        run = None if ready is None else ready.resized(size, result)
+        if run is None:
+            run = self._contraction.run(input, weight, result, self._geometry)
+            self.learn(size, result, run)
+        return run

@@ -267,6 +267,9 @@ class _Task:
     pixels: int
     of_pixel: int
     slack: int
+    #: What a box reads beyond its cells on each axis, and the planes that a stride deals the input out to.
+    reach: tuple[int, ...]
+    planes: int
 
     @classmethod
     def of(
@@ -276,8 +279,12 @@ class _Task:
         chunk = chunk_outputs(groups, problem.outputs, shape.outputs(lanes))
         of_pixel = sum(rows_of(groups, chunk, shape.outputs(lanes)))
         room, pixels = machine.strip_bytes // item_bytes, machine.results_bytes // (of_pixel * item_bytes)
-        slack = shape.vectors * lanes + 16
-        return cls(problem, axes, shape, chunk, shape.pixels(lanes), room, pixels, of_pixel, slack)
+        reach = tuple(a.reach[1] - a.reach[0] for a in axes)
+        planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
+        return cls(
+            problem, axes, shape, chunk, shape.pixels(lanes), room, pixels, of_pixel,
+            shape.vectors * lanes + 16, reach, planes,
+        )  # fmt: skip
 
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         shape, problem = self.shape, self.problem
@@ -287,11 +294,10 @@ class _Task:
 
     def fits(self, channels: int, box: tuple[int, ...]) -> bool:
         """Whether a box has few enough pixels, and about as many elements as its `strip` has have room."""
-        plane = box[0]
-        for b, a in zip(box[1:], self.axes, strict=True):
-            plane *= b + a.reach[1] - a.reach[0]
-        planes = len(self.axes[0].residues) * len(self.axes[1].residues) * self.axes[2].in_step
-        pixels, elements = prod(box), (plane + self.slack + 16) * planes * channels
+        (images, d, h, w), (reach_d, reach_h, reach_w) = box, self.reach
+        pixels = images * d * h * w
+        plane = images * (d + reach_d) * (h + reach_h) * (w + reach_w)
+        elements = (plane + self.slack + 16) * self.planes * channels
         more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
         return pixels <= self.pixels and (elements <= self.room or more)
 
@@ -364,6 +370,8 @@ def _box(
 
 def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
     """The height of a box, at most `most` and not much less, that covers `limit` rows in the fewest tiles."""
+    if most >= limit:
+        return limit
     tile, together, gap = wish.tile, wish.least_rows, wish.gap
     across, pitch = -(-width // tile), width + gap
 

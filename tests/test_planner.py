@@ -5,6 +5,7 @@ The strip is packed here once more, in plain loops over numbered inputs, so that
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import FrozenInstanceError, replace
 from itertools import accumulate, groupby, pairwise, product
@@ -228,7 +229,7 @@ def test_products_of_groups_and_the_terms_that_cannot_be_avoided(
     transposed: bool, cropped: bool, options: tuple[tuple[int, ...], ...]
 ) -> None:
     axes = [_axes(transposed, *o)[cropped and transposed] for o in options]
-    groups = product_groups(axes)
+    groups = product_groups([a.groups for a in axes])
     phases = [phase for g in groups for phase in g.members]
     assert sorted(phases) == sorted(product(*(range(a.out_step) for a in axes)))
     of_axis = [
@@ -578,7 +579,8 @@ def _assert_window(plan: GatherPlan) -> None:
     assert plan.problem.channels == 1
     window, axis = plan.recipe.window, plan.axes[1]
     assert window is not None
-    covered = sum(tile.vectors for tile in band_tiles(plan.problem, plan.axes, plan.blocks, plan.lanes))
+    tiles = band_tiles(plan.problem, plan.axes, plan.blocks, plan.lanes)
+    covered = sum(number * tile.vectors for tile, number in tiles.items())
     assert covered == ceil(plan.blocks.box[3] / plan.lanes)
     if isinstance(window, Spread):
         _assert_spread(plan, window)
@@ -837,7 +839,7 @@ def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     """
     p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
     window, step, item = plan.recipe.window, plan.axes[2].in_step, STORAGE_BYTES[p.dtype]
-    tiles = band_tiles(p, plan.axes, plan.blocks, lanes)
+    tiles = [*Counter(band_tiles(p, plan.axes, plan.blocks, lanes)).elements()]
     widest = max(tile.vectors for tile in tiles)
     if isinstance(window, Spread):
         masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)

@@ -173,9 +173,9 @@ class Group:
         return len(self.offsets)
 
 
-def product_groups(axes: Sequence[Axis]) -> tuple[Group, ...]:
+def product_groups(of_axes: Sequence[Sequence[AxisGroup]]) -> tuple[Group, ...]:
     """Every combination of one group per axis, outermost axis first."""
-    return tuple(_combine(choice) for choice in product(*(a.groups for a in axes)))
+    return tuple(_combine(choice) for choice in product(*of_axes))
 
 
 def single_phases(groups: Sequence[Group]) -> tuple[Group, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 from math import ceil
 
@@ -122,23 +124,28 @@ def most_vectors(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes
     return window.widest.vectors if exist else MOST_MASKED
 
 
-def band_tiles(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> list[Tile]:
-    """The tiles that cover the columns of a box, from left to right."""
-    window, most = window_of(problem), most_vectors(problem, axes, blocks, lanes)
-    left, tiles = ceil(blocks.box[3] / lanes), []
+def band_tiles(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> Mapping[Tile, int]:
+    """The tiles that cover the columns of a box, and how many of each."""
+    most = most_vectors(problem, axes, blocks, lanes)
+    return _covering(window_of(problem), most, ceil(blocks.box[3] / lanes))
+
+
+@lru_cache(maxsize=4096)
+def _covering(window: Window | Spread, most: int, vectors: int) -> Mapping[Tile, int]:
+    of_size = {tile.vectors: tile for tile in window.tiles}
+    found: Counter[Tile] = Counter()
+    left = vectors
     while left:
         size = ceil(left / ceil(left / most))
-        tiles += [tile for tile in window.tiles if tile.vectors == size]
+        found[of_size[size]] += 1
         left -= size
-    return tiles
+    return found
 
 
 def band_vectors(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> int:
     """Vectors that the tiles of a box compute, those of rows that do not exist included."""
-    rows = blocks.box[2]
-    return sum(
-        ceil(rows / tile.rows) * tile.rows * tile.vectors for tile in band_tiles(problem, axes, blocks, lanes)
-    )
+    tiles = band_tiles(problem, axes, blocks, lanes).items()
+    return sum(n * ceil(blocks.box[2] / tile.rows) * tile.rows * tile.vectors for tile, n in tiles)
 
 
 def band_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> tuple[int, int]:
@@ -158,9 +165,9 @@ def band_cycles(
     """Cycles of the busiest thread, if its tasks are of full size."""
     window = window_of(problem)
     cycles = 0.0
-    for tile in band_tiles(problem, axes, blocks, lanes):
+    for tile, across in band_tiles(problem, axes, blocks, lanes).items():
         products, loads = window.work(tile, problem.kernel_size, axes[2].in_step)
-        count = ceil(blocks.box[2] / tile.rows)
+        count = across * ceil(blocks.box[2] / tile.rows)
         cycles += count * (max(products / isa.fma_per_cycle, loads * MASKED_LOAD) + BAND_TILE_CYCLES)
     channels = blocks.box[0] * blocks.groups_per_task * problem.outputs
     cells = (problem.batch, *(a.cells for a in axes))

@@ -160,5 +160,5 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
 
 def tap_places(axes: tuple[Axis, ...], strip: Strip) -> list[int]:
     """Strip offsets of a convolution's taps."""
-    (group,) = product_groups(axes)
+    (group,) = product_groups([a.groups for a in axes])
     return [tap_place(axes, tap, strip) * strip.pixel_pitch for tap in group.offsets]

@@ -9,7 +9,7 @@ from itertools import product
 from math import ceil, prod
 
 from outstride.planner.ahead import Ahead, lines_ahead
-from outstride.planner.axes import Axis, Group, product_groups, single_phases
+from outstride.planner.axes import Axis, AxisGroup, Group, product_groups, single_phases
 from outstride.planner.bands import (
     band_cycles,
     band_tiles,
@@ -210,13 +210,13 @@ def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
 
 def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
     """The phases that share a tile: one each where the lanes of results are neighbouring outputs."""
-    return _phase_groups(axes, single=tile.outputs_together)
+    return _phase_groups(tuple(a.groups for a in axes), single=tile.outputs_together)
 
 
-@lru_cache(maxsize=64)
-def _phase_groups(axes: tuple[Axis, ...], *, single: bool) -> tuple[Group, ...]:
-    groups = product_groups(axes)
-    return single_phases(groups) if single else groups
+@lru_cache(maxsize=256)
+def _phase_groups(groups: tuple[tuple[AxisGroup, ...], ...], *, single: bool) -> tuple[Group, ...]:
+    found = product_groups(groups)
+    return single_phases(found) if single else found
 
 
 #: Weights of so many bytes do not stay in the last-level cache from call to call.

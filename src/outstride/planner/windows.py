@@ -168,7 +168,12 @@ class Spread:
     @cached_property
     def places(self) -> dict[tuple[int, int], int]:
         """Where each kernel element lies in the packed weights of a channel: phase by phase, tap by tap."""
-        kernel = (at[1:] for g in product_groups(self.axes) for member in g.kernel for at in member)
+        kernel = (
+            at[1:]
+            for g in product_groups([a.groups for a in self.axes])
+            for member in g.kernel
+            for at in member
+        )
         return {(h, w): i for i, (h, w) in enumerate(kernel)}
 
     @cached_property

@@ -212,15 +212,18 @@ _LONG: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
 }  # fmt: skip
 
 
+def _of_lengths(name: str, *lengths: int) -> tuple[Callable[..., Tensor], list[Tensor], list[Tensor]]:
+    """A call of `_LONG`, its weights, and an input of each length."""
+    call, (lead, *shapes) = _LONG[name]
+    return call, _drawn(*shapes), [_drawn((*lead, length), seed=length)[0] for length in lengths]
+
+
 @pytest.mark.parametrize("name", _LONG)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_another_length_is_served_by_what_an_earlier_one_left_ready(
     name: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call, (lead, *shapes) = _LONG[name]
-    weights = _drawn(*shapes)
-    lengths = (8999, 8801, 8800, 9000, 9011, 8801)
-    inputs = [_drawn((*lead, length), seed=length)[0] for length in lengths]
+    call, weights, inputs = _of_lengths(name, 8999, 8801, 8800, 9000, 9011, 8801)
     torch.set_num_threads(threads)
     with _unbound():
         expected = [call(x, *weights) for x in inputs]
@@ -240,9 +243,7 @@ def test_another_length_is_served_by_what_an_earlier_one_left_ready(
 def test_a_size_that_must_be_planned_is_checked_no_more(
     name: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call, (lead, *shapes) = _LONG[name]
-    weights = _drawn(*shapes)
-    inputs = [_drawn((*lead, length), seed=length)[0] for length in (40, 1, 7, 33, 500, 5, 34, 2000)]
+    call, weights, inputs = _of_lengths(name, 40, 1, 7, 33, 500, 5, 34, 2000)
     torch.set_num_threads(threads)
     with _unbound():
         expected = [_result_or_error(call, x, *weights) for x in inputs]
@@ -271,9 +272,7 @@ def _result_or_error(call: Callable[..., Tensor], *operands: Tensor) -> Tensor |
 
 @pytest.mark.parametrize("name", _LONG)
 def test_what_a_length_left_ready_is_for_the_same_call_alone(name: str) -> None:
-    call, (lead, *shapes) = _LONG[name]
-    weights = _drawn(*shapes)
-    x, longer = _drawn((*lead, 9000), (*lead, 8990))
+    call, weights, (x, longer) = _of_lengths(name, 9000, 8990)
     call(x, *weights)
     others: dict[str, tuple[Tensor, ...]] = {
         "rows apart": (torch.cat([longer, longer], -1)[..., : longer.shape[-1]], *weights),

@@ -17,7 +17,7 @@ import outstride
 import outstride.nn as ours
 from outstride import ConvSpec, geometry, runtime
 from outstride.errors import ArgumentError, OutstrideError, ShapeError
-from outstride.ops import execute
+from outstride.ops import execute, gather
 from outstride.ops.gather import GatherCall, gather_call
 from outstride.planner.plan import GatherPlan
 from outstride.planning import KernelPlan
@@ -153,12 +153,13 @@ def _plans_of_a_run(
 
     def watched(*args: Any) -> GatherCall:
         call = gather_call(*args)
-        seen.append(call.plan)
+        seen.append(call.form.plan)
         return call
 
     with monkeypatch.context() as patched:
         patched.setattr(execute, "gather_call", watched)
         execute._calls.clear()
+        gather._forms.clear()
         with torch.no_grad():
             result = outstride.accelerate(deepcopy(layer))(torch.zeros(shape, dtype=layer.weight.dtype))
         execute._calls.clear()

@@ -7,7 +7,7 @@ bfloat16, float16) go to its contractions, all others to torch's own functions w
 from __future__ import annotations
 
 from operator import is_
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from outstride.ops import contractions, through_torch
 from outstride.ops.bound import Bound
 from outstride.ops.call import Call, Request, check
 from outstride.ops.elastic import Elastic
+from outstride.ops.kept import keep
 from outstride.ops.register import ENGINE_DTYPES
 from outstride.ops.torch_internals import is_recording, untraced
 
@@ -27,8 +28,6 @@ _NARROW = frozenset({torch.bfloat16, torch.float16})
 _SERVED_DEVICES = frozenset({"cpu", "meta"})
 _MOST_REMEMBERED = 4096
 _MOST_FORMS = 7
-_Key = TypeVar("_Key")
-_Value = TypeVar("_Value")
 
 
 class _Remembered(NamedTuple):
@@ -135,16 +134,10 @@ def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, 
         bounds = kind.bounds.get(alike)
         if bounds is None:
             bounds = []
-            _keep(kind.bounds, alike, bounds)
+            keep(kind.bounds, alike, bounds, _MOST_REMEMBERED)
     found = _Remembered(call, request, bounds)
-    _keep(kind.remembered, key, found)
+    keep(kind.remembered, key, found, _MOST_REMEMBERED)
     return found
-
-
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    if len(kept) >= _MOST_REMEMBERED:
-        kept.clear()
-    kept[key] = value
 
 
 def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor | None:
@@ -169,7 +162,7 @@ def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor
         bounds.append(made)
         elastic = _elastic(kind, remembered, elastic, *operands)
         bound, result = made, made(*operands)
-    _keep(kind.latest, id(operands[1]), _Latest(bound, request, elastic))
+    keep(kind.latest, id(operands[1]), _Latest(bound, request, elastic), _MOST_REMEMBERED)
     return result  # type: ignore[no-any-return]
 
 

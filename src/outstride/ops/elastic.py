@@ -13,10 +13,12 @@ from math import prod
 
 from torch import Tensor, get_num_threads, is_grad_enabled
 
+from outstride.axis import Axis
 from outstride.ops.call import Call
 from outstride.ops.contractions import Conv, ConvTranspose
 from outstride.ops.execute import GatherRun
-from outstride.ops.torch_internals import nobody_listens_unseen, recognizer_of_any_size
+from outstride.ops.kept import keep
+from outstride.ops.torch_internals import nobody_listens_unseen, recognizer
 from outstride.planner.problem import coarse_size
 from outstride.runtime import chosen
 
@@ -31,18 +33,16 @@ class Elastic:
     def __init__(self, contraction: type[Conv | ConvTranspose], call: Call, *operands: Tensor) -> None:
         weight = operands[1]
         self._contraction, self._geometry = contraction, call.geometry
-        self._count, self._transposed, self._stride = len(operands), call.transposed, call.stride
-        self._recognizes = recognizer_of_any_size(call.nd, *operands)
+        self._count, self._transposed = len(operands), call.transposed
+        self._recognizes = recognizer(*operands, free_axes=call.nd)
         self._threads, self._instruction_set = get_num_threads(), chosen()
         self._differentiable = any(tensor.requires_grad for tensor in operands)
-        windows = [d * (k - 1) + 1 for d, k in zip(call.dilation, weight.shape[2:], strict=True)]
-        padded = [low + high for low, high in call.pairs]
-        # What an axis adds to the input, or to the input times the stride, before the output is counted.
-        if call.transposed:
-            beyond = zip(windows, padded, call.stride, call.output_padding, strict=True)
-            self._more = [w - p - s + o for w, p, s, o in beyond]
-        else:
-            self._more = [p - w for w, p in zip(windows, padded, strict=True)]
+        kernel = weight.shape[2:]
+        numbers = zip(kernel, call.stride, call.dilation, call.pairs, call.output_padding, strict=True)
+        self._axes = [
+            Axis(i, call.transposed, False, False, "zeros", k, s, d, d * (k - 1) + 1, low, high, extra)
+            for i, (k, s, d, (low, high), extra) in enumerate(numbers)
+        ]
         self._ready: dict[tuple[int, ...], GatherRun] = {}
         self._runs: dict[tuple[int, ...], GatherRun] = {}
         self._latest: GatherRun | None = None
@@ -80,9 +80,7 @@ class Elastic:
             run = self._new(input, weight)
             if run is None:
                 return None
-            if len(self._runs) >= _MOST_RUNS:
-                self._runs.clear()
-            self._runs[input.shape] = run
+            keep(self._runs, input.shape, run, _MOST_RUNS)
         elif run is self._latest:
             return None
         self._latest = run
@@ -90,10 +88,7 @@ class Elastic:
 
     def _new(self, input: Tensor, weight: Tensor) -> GatherRun | None:
         size = input.shape[2:]
-        if self._transposed:
-            result = tuple(n * s + m for n, s, m in zip(size, self._stride, self._more, strict=True))
-        else:
-            result = tuple((n + m) // s + 1 for n, s, m in zip(size, self._stride, self._more, strict=True))
+        result = tuple(axis.output(n) for axis, n in zip(self._axes, size, strict=True))
         if min(result) < 1 or min(size) < 1 or prod(result) > _MOST_RESULTS:
             return None
         ready = self._ready.get(coarse_size(size if self._transposed else result))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
 from outstride.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
 from outstride.ops.blocks import Block, address, table
+from outstride.ops.kept import keep
 from outstride.ops.layout import contiguous_strides
 from outstride.ops.packing import PackedWeights, Packer, WeightStrides, weights_module
 from outstride.ops.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
@@ -28,7 +29,6 @@ _packed = PackedWeights()
 _forms: dict[tuple[Any, ...], GatherForm] = {}
 _compiled: dict[tuple[Any, ...], _Compiled] = {}
 _MOST_KEPT = 1024
-_Value = TypeVar("_Value")
 
 
 class _Compiled(NamedTuple):
@@ -59,11 +59,6 @@ class GatherCall:
     problem: Problem
     workers: int
     block: Block
-
-    @property
-    def plan(self) -> GatherPlan:
-        """What it runs."""
-        return plan_for(self.problem, self.form.plan.machine, self.form.plan.threads)
 
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherCall | None:
         """The call for contiguous operands of another size; None where that needs other blocks."""
@@ -103,7 +98,7 @@ def gather_call(
     form = _forms.get(key)
     call = None if form is None else _sized(form, problem, given.x.stride(), given.y.stride())
     if call is None:
-        form = _keep(_forms, key, _form(problem, given, threads))
+        form = keep(_forms, key, _form(problem, given, threads), _MOST_KEPT)
         call = _sized(form, problem, given.x.stride(), given.y.stride())
         assert call is not None, "a plan serves its own size"
     return call
@@ -121,16 +116,10 @@ def _form(problem: Problem, given: Operands, threads: int) -> GatherForm:
         nest, tiles = loop_nest(plan), tile_modules(plan)
         prepare([nest, *tiles, weights_module(plan)])
         packer = Packer(plan, made, _weight_strides(problem, given.w))
-        compiled = _keep(_compiled, key, _Compiled(nest.kernel(), packer, tile_address(plan, tiles)))
+        compiled = _Compiled(nest.kernel(), packer, tile_address(plan, tiles))
+        keep(_compiled, key, compiled, _MOST_KEPT)
     block = Block.of(INDEX, made.scalars | {"tile_at": compiled.tile}, _tables(plan, made))
     return GatherForm(plan, compiled.kernel, compiled.packer, made.scratch_bytes, given.positions, block)
-
-
-def _keep(kept: dict[tuple[Any, ...], _Value], key: tuple[Any, ...], value: _Value) -> _Value:
-    if len(kept) >= _MOST_KEPT:
-        kept.clear()
-    kept[key] = value
-    return value
 
 
 def _weight_strides(problem: Problem, w: Tensor) -> WeightStrides:

@@ -43,31 +43,29 @@ empty_strided: Callable[[Sequence[int], Sequence[int], torch.dtype], Tensor] = g
 )
 
 
-def recognizer(*tensors: Tensor) -> Callable[..., bool] | None:
+def recognizer(*tensors: Tensor, free_axes: int = 0) -> Callable[..., bool] | None:
     """A test whether tensors are like these, by the guard that torch puts before compiled code.
 
     In one call it compares types, dispatch keys as the thread's modes and transforms leave them, dtypes,
-    sizes, strides and ``requires_grad``, which takes Python some thirty reads. None where torch has no such
-    guard, or where one tensor stands for two operands, which it does not allow.
+    sizes, strides and ``requires_grad``, which takes Python some thirty reads. With ``free_axes`` the first
+    tensor may have any sizes on so many last axes, and any strides. None where torch has no such guard, or
+    where one tensor stands for two operands, which it does not allow.
     """
+    sizes: list[list[int | None]] | None = None
+    strides: list[list[int | None]] | None = None
+    if free_axes:
+        first, *others = tensors
+        sizes = [
+            [*first.shape[:-free_axes], *[None] * free_axes],
+            *(list[int | None](t.shape) for t in others),
+        ]
+        strides = [[None] * first.dim(), *(list[int | None](t.stride()) for t in others)]
     try:
-        guard = _GUARDS.TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None)
+        guard = _GUARDS.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
     except (AttributeError, TypeError):  # pragma: no cover - a torch that moved it
         return None
     check: Callable[..., bool] = guard.check
     return check if check(*tensors) else None
-
-
-def recognizer_of_any_size(axes: int, input: Tensor, *others: Tensor) -> Callable[..., bool] | None:
-    """The same but for the sizes of the input's last axes and its strides."""
-    sizes = [[*input.shape[:-axes], *[None] * axes], *map(list, (tensor.shape for tensor in others))]
-    strides = [[None] * input.dim(), *map(list, (tensor.stride() for tensor in others))]
-    try:
-        guard = _GUARDS.TensorGuards(input, *others, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
-    except (AttributeError, TypeError):  # pragma: no cover - a torch that moved it
-        return None
-    check: Callable[..., bool] = guard.check
-    return check if check(input, *others) else None
 
 
 def nobody_listens() -> bool:

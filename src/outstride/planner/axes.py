@@ -129,9 +129,14 @@ def transposed_axis(
     output that padding removes; without, from the uncropped edge, where the most phases share their offsets.
     """
     origin = padding if cropped else padding // stride * stride
-    cells = (output_size - 1 - (origin - padding)) // stride + 1 if output_size else 0
+    shift = origin - padding
     groups = _phases(kernel, stride, dilation, origin)
-    return Axis(input_size, output_size, cells, stride, 1, origin - padding, groups)
+    return Axis(input_size, output_size, cells_of(output_size, stride, shift), stride, 1, shift, groups)
+
+
+def cells_of(output_size: int, out_step: int, shift: int) -> int:
+    """Cells of `out_step` outputs that so many outputs lie in, the first of them `shift` before output 0."""
+    return (output_size - 1 - shift) // out_step + 1 if output_size else 0
 
 
 @lru_cache(maxsize=1024)

@@ -133,7 +133,6 @@ def cuts(
     task = _Task.of(problem, axes, groups, shape, machine, lanes, item_bytes)
     chunks = ceil(problem.outputs / task.chunk)
     enough = 4 * threads if threads > 1 else 1
-    room = task.room
     gap = 0
     if shape.dataflow == "pixels":
         gap = axes[2].reach[1] - axes[2].reach[0] - shared_border(axes[2], cells[3])
@@ -147,11 +146,11 @@ def cuts(
             rows, (columns, striped), shared_outputs = choice
             tasks = 1 if shared_outputs else enough
             wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads)
-            packed = problem.packed_channels if problem.depthwise else channels
+            packed = task.packed(channels)
             box = _box(wish, partial(task.fits, packed), rows, columns)
+            strip = task.strip(box, packed)
             key = (box, channels, striped)
-            elements = task.strip(box, packed).elements
-            if key in tried or (elements > MORE_ROOM * room and channels > CHANNEL_BLOCK):
+            if key in tried or (strip.elements > MORE_ROOM * task.room and channels > CHANNEL_BLOCK):
                 continue
             if striped and (box[3] < cells[3] or prod(box[:3]) < LEAST_STRIPE):
                 continue
@@ -167,8 +166,9 @@ def cuts(
                 parts = max(parts, min(chunks, ceil(results / machine.results_bytes)))
             together = 1
             if problem.channels == 1 < problem.groups and parts == 1:
-                together = _groups_together(elements * item_bytes, problem.groups, per_group, needed)
-            yield task.blocks(box, channels, ceil(chunks / parts), together, striped=striped)
+                together = _groups_together(strip.elements * item_bytes, problem.groups, per_group, needed)
+                strip = task.strip(box, together) if together > 1 else strip
+            yield task.blocks(box, strip, channels, ceil(chunks / parts), together, striped=striped)
         # Tiles of rows write beyond their rows, so they cannot take up sums of an earlier pass again.
         passes += len(tried) > found
         if channels <= CHANNEL_BLOCK or passes == 3 or shape.dataflow == "rows":
@@ -183,9 +183,10 @@ def fitted(
     """The blocks of a size a little larger, for this one: boxes that cover an axis there cover it here."""
     task = _Task.of(problem, axes, groups, shape, machine, lanes, item_bytes)
     d, h, w = (min(block, max(1, a.cells)) for block, a in zip(model.box[1:], axes, strict=True))
+    box, channels, together = (model.box[0], d, h, w), model.channels_per_pass, model.groups_per_task
+    strip = task.strip(box, together if together > 1 else task.packed(channels))
     return task.blocks(
-        (model.box[0], d, h, w), model.channels_per_pass, model.chunks_per_task, model.groups_per_task,
-        striped=len(model.columns) > 1,
+        box, strip, channels, model.chunks_per_task, together, striped=len(model.columns) > 1
     )  # fmt: skip
 
 
@@ -286,6 +287,10 @@ class _Task:
             shape.vectors * lanes + 16, reach, planes,
         )  # fmt: skip
 
+    def packed(self, channels: int) -> int:
+        """Channels that are packed for a pass of so many."""
+        return self.problem.packed_channels if self.problem.depthwise else channels
+
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         shape, problem = self.shape, self.problem
         aligned = shape.dataflow == "rows" and problem.channels == 1
@@ -302,12 +307,11 @@ class _Task:
         return pixels <= self.pixels and (elements <= self.room or more)
 
     def blocks(
-        self, box: tuple[int, int, int, int], channels: int, chunks: int, together: int, *, striped: bool
+        self, box: tuple[int, int, int, int], strip: Strip, channels: int, chunks: int, together: int, *,
+        striped: bool,
     ) -> Blocks:  # fmt: skip
-        """A task of this box, so many channels a pass, so many chunks of outputs and groups."""
+        """A task of this box and its strip, so many channels a pass, so many chunks of outputs and groups."""
         problem, shape = self.problem, self.shape
-        packed = problem.packed_channels if problem.depthwise else channels
-        strip = self.strip(box, together if together > 1 else packed)
         plane = (box[2] - 1) * strip.extent[2] + box[3]
         nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * self.tile
         may_store = shape.dataflow == "pixels" and problem.stores_directly and not problem.past_caches

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from math import ceil, prod
 
+from outstride.planner.axes import cells_of
 from outstride.planner.bands import band_bytes, most_vectors, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
@@ -103,7 +104,7 @@ def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
 
     Everything else stays as it is: to plan anew and to fill tables takes as long as a small layer runs.
     """
-    cells = [(o - 1 - a.shift) // a.out_step + 1 for o, a in zip(problem.output_size, plan.axes, strict=True)]
+    cells = [cells_of(o, a.out_step, a.shift) for o, a in zip(problem.output_size, plan.axes, strict=True)]
     if problem != plan.problem and not plan.serves(cells, past_caches=problem.past_caches):
         return None
     d, h, w = problem.output_size

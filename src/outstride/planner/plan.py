@@ -78,11 +78,6 @@ class GatherPlan:
         return groups * boxes * ceil(self.chunks / self.blocks.chunks_per_task)
 
     @property
-    def boxes(self) -> int:
-        """Boxes of a group."""
-        return boxes_over((self.problem.batch, *(a.cells for a in self.axes)), self.blocks.box)
-
-    @property
     def sweep(self) -> Sweep:
         """The loop that its tiles are called in."""
         return "direct" if self.blocks.direct else self.tile.sweep

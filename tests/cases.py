@@ -471,6 +471,8 @@ _TRANSPOSED = [
     case("transpose2d-batch-1", _T, (4, 8), 3, (3, 2), stride=2, batch=1),
     case("transpose2d-batch-5", _T, (2, 5), 3, (3, 18), stride=2, batch=5),
     case("transpose2d-size-1", _T, (1, 1), 4, (6, 17)),
+    case("transpose1d-size-1-spread", _T, (1,), 2, (6, 17), dilation=2, padding=((0, 1),)),
+    case("transpose2d-size-1-spread", _T, (1, 1), (3, 2), (6, 17), dilation=(1, 3), padding=((0, 0), (0, 2))),
     case("transpose1d-size-1", _T, (1,), 5, (3, 2), batch=1, bias=False),
     case("transpose3d-size-1-batch", _T, (1, 1, 1), (2, 3, 2), (70, 3), batch=19, stride=2),
     case("transpose2d-channels-last", _T, (4, 9), 4, (18, 6), stride=2, padding=1, layout="channels_last"),

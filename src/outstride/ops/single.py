@@ -34,7 +34,9 @@ def as_product(given: Operands) -> Operands:
     x, w, y = given.x, given.w, given.y
     kernel = w.shape[2:]
     positions = prod(kernel)
-    whole = y.shape[2:] == kernel and not any(given.padding)
+    # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
+    dense = all(k == 1 or d == 1 for k, d in zip(kernel, given.dilation, strict=True))
+    whole = y.shape[2:] == kernel and dense and not any(given.padding)
     alone = given.operator == "conv_transpose" and given.groups == 1 and positions > 1
     alone = alone and x.shape[2:].numel() == 1
     if not (alone and whole and x.stride(1) == 1 and w[0].is_contiguous() and y[0].is_contiguous()):

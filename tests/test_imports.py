@@ -25,7 +25,7 @@ NAMES = {
     "outstride": [
         *("ConvOperator", "ConvSpec", "accelerate", "artifacts", "check", "convert", "errors", "functional"),
         *("geometry", "kernels"),
-        *("nn", "plan", "reference", "restore"),
+        *("nn", "plan", "reference", "restore", "tiling"),
         "__version__",
     ],
     "outstride.nn": LAYERS,

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from outstride import artifacts, convert, errors, functional, geometry, nn, reference
+    from outstride import artifacts, convert, errors, functional, geometry, nn, reference, tiling
     from outstride.acceleration import accelerate, restore
     from outstride.inspection.checking import check
     from outstride.linear.conv_operator import ConvOperator
@@ -36,6 +36,7 @@ __all__ = [
     "plan",
     "reference",
     "restore",
+    "tiling",
 ]
 
 # Where each public object lives. A module may not bear the name of a public object: importing it would

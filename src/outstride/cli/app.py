@@ -18,6 +18,7 @@ from outstride.cli.kernels import kernels
 from outstride.cli.plan import plan
 from outstride.cli.size import size
 from outstride.cli.solve import solve
+from outstride.cli.tile import tile
 
 app = typer.Typer(
     name="outstride",
@@ -47,7 +48,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, solve, check, artifacts, kernels, cache, info):
+for verb in (demo, bench, plan, size, solve, check, artifacts, kernels, tile, cache, info):
     app.command()(verb)
 
 

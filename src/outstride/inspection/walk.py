@@ -20,7 +20,7 @@ from outstride.spec import ConvSpec
 
 RULES = moves.RULES | windows.RULES | sums.RULES
 # Torch does not tag these as working element by element, though they do.
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     f"aten.{name}"
     for name in (
         *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
@@ -99,7 +99,7 @@ class Walk:
         rule = RULES.get(name)
         if rule is not None and overload != "other":
             return rule(step)
-        if call.pointwise or name in _ELEMENTWISE or f"{name}.{overload}" in _ELEMENTWISE:
+        if call.pointwise or name in ELEMENTWISE or f"{name}.{overload}" in ELEMENTWISE:
             lineages = [found for found in map(self.lineage, sources) if found is not None]
             return [step.met(lineages, step.shape)] * len(call.outputs)
         raise NotUnderstoodError("no rule for it")

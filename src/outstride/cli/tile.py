@@ -1,0 +1,102 @@
+"""`outstride tile`: a model on a picture, a recording or an array larger than memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from outstride.cli.screen import print_json
+
+
+def tile(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A layer as torch writes it, a factory package.module:callable or file.py:callable, or a "
+            "name such as timm:resnet18.",
+        ),
+    ],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A .npy, .zarr, TIFF, PNG or WAV file; with --plan also a shape such as 1,3,60000,60000.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="The .npy, .zarr, .tif, .png or .wav to make.")
+    ] = None,
+    tile: Annotated[str, typer.Option(help="Size of a tile of the result, such as 1024x1024.")] = "",
+    memory: Annotated[str | None, typer.Option(help="What a tile's tensors may take, such as 2GB.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A state dict saved by torch, loaded into the model.")
+    ] = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be done, and do nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Run a model tile by tile, with exactly the result of the whole.
+
+    Examples:
+
+    outstride tile mymodel.py:unet slide.tif masks.zarr --weights unet.pt --memory 2GB
+
+    outstride tile "Conv2d(3, 8, 5, padding=2)" 1,3,60000,60000 --plan
+    """
+    from time import perf_counter
+
+    from outstride import tiling
+    from outstride.bench.cases import parse_size
+    from outstride.cli.model import read_model
+    from outstride.errors import ArgumentError
+
+    sizes = parse_size(tile, "--tile", 1) if tile else None
+    found = _with_memory(read_model(model)).eval()
+    if weights is not None:
+        _load(found, weights)
+    given: Any = Path(source)
+    if only_plan and not given.exists():
+        given = parse_size(source, "SOURCE", 1)
+    plan = tiling.plan(found, given, sizes, memory, out)
+    content = plan.to_dict()
+    if not only_plan:
+        if out is None:
+            raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
+        if not as_json:
+            print(plan)
+        started = perf_counter()
+        tiling.tile_run(found, given, out, sizes, memory)
+        content |= {"out": str(out), "seconds": perf_counter() - started}
+    if as_json:
+        print_json(content)
+    else:
+        print(plan if only_plan else f"saved: {out} in {content['seconds']:.1f} s")
+
+
+def _with_memory(model: Any) -> Any:
+    """A layer that was read from its text has weights without numbers: fresh ones."""
+    if any(weight.is_meta for weight in model.parameters()):
+        model = model.to_empty(device="cpu")
+        for module in model.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return model
+
+
+def _load(model: Any, path: Path) -> None:
+    import torch
+
+    from outstride.errors import ArgumentError
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict(state)
+    except Exception as error:
+        raise ArgumentError(
+            f"'--weights' must be a state dict of this model: got {str(path)!r} ({error}); "
+            "legal: what torch.save(model.state_dict(), path) wrote"
+        ) from error

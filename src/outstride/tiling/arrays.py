@@ -1,0 +1,110 @@
+"""What tiles are read from and written to: tensors, and whatever is sliced as NumPy's arrays are."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from outstride.errors import ArgumentError, DTypeError
+from outstride.tiling.box import Box
+
+_DTYPES = {
+    torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.int64: "int64",
+    torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
+}  # fmt: skip
+
+
+class Readable(Protocol):
+    """An array in memory, in a file or behind a store."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: tuple[slice, ...]) -> Any: ...
+
+
+def _slices(box: Box) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in box)
+
+
+def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
+    """A box of a source as a tensor of the model's type; the source is left alone."""
+    part = source[_slices(box)]
+    if isinstance(part, Tensor):
+        return part.detach().to(dtype)
+    values = np.asarray(part)
+    if not values.flags.writeable or any(stride < 0 for stride in values.strides):
+        values = values.copy()
+    if values.dtype.byteorder == ">" or values.dtype in (np.uint16, np.uint32):
+        values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    return torch.from_numpy(values).to(dtype)
+
+
+def write(target: Any, box: Box, tile: Tensor) -> None:
+    """Put a tile where it belongs."""
+    target[_slices(box)] = tile if isinstance(target, Tensor) else tile.numpy()
+
+
+def check_source(source: Any) -> None:
+    """Refuse what is no array of numbers.
+
+    Raises:
+        ArgumentError: it has no shape, or cannot be sliced.
+        DTypeError: its elements are no real numbers.
+    """
+    if not hasattr(source, "shape") or not hasattr(source, "__getitem__"):
+        raise ArgumentError(
+            f"'source' must be an array, a tensor or a path: got {type(source).__name__}; legal: a tensor, "
+            "an array of NumPy or zarr, a memory map, or the path of a .npy, .zarr, TIFF, PNG or WAV file"
+        )
+    kind = source.dtype.kind if hasattr(source.dtype, "kind") else "f"
+    if isinstance(source, Tensor):
+        kind = "c" if source.is_complex() else "f"
+    if kind not in "fiub":
+        raise DTypeError(
+            f"'source' must hold real numbers: got {source.dtype}; legal: floats, integers, bool"
+        )
+
+
+def made_for(source: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """An array for the results: a tensor where the source is one, else NumPy's."""
+    if isinstance(source, Tensor):
+        return torch.empty(shape, dtype=dtype)
+    return np.empty(shape, numpy_dtype(dtype))
+
+
+def numpy_dtype(dtype: torch.dtype) -> Any:
+    """NumPy's name for a type of elements.
+
+    Raises:
+        DTypeError: NumPy has none.
+    """
+    if dtype not in _DTYPES:
+        raise DTypeError(
+            f"'out' must have a type that NumPy has: got {dtype} from the model; legal: a tensor as 'out'"
+        )
+    return np.dtype(_DTYPES[dtype])
+
+
+def check_target(out: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Refuse what the results do not fit into.
+
+    Raises:
+        ArgumentError: it cannot be written to, or has another shape or type.
+    """
+    got = getattr(out, "shape", None)
+    if got is None or tuple(got) != shape or not hasattr(out, "__setitem__"):
+        given = type(out).__name__ if got is None else tuple(got)
+        raise ArgumentError(f"'out' must have the shape of the model's result: got {given}; legal: {shape}")
+    wanted = dtype if isinstance(out, Tensor) else numpy_dtype(dtype)
+    if out.dtype != wanted:
+        raise ArgumentError(
+            f"'out' must have the type of the model's result: got {out.dtype}; legal: {wanted}"
+        )
+    flags = getattr(out, "flags", None)
+    if flags is not None and not getattr(flags, "writeable", True):
+        raise ArgumentError("'out' must be writable: got a read-only array; legal: one opened with mode 'r+'")

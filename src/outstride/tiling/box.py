@@ -1,0 +1,52 @@
+"""Boxes: a half-open interval on every axis of a tensor. A tile is a box of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+Interval = tuple[int, int]
+Box = tuple[Interval, ...]
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """The box of a tensor."""
+    return tuple((0, size) for size in shape)
+
+
+def shape_of(box: Box) -> tuple[int, ...]:
+    """Its size on every axis."""
+    return tuple(stop - start for start, stop in box)
+
+
+def elements(box: Box) -> int:
+    """How many elements it has."""
+    return prod(max(stop - start, 0) for start, stop in box)
+
+
+def hull(boxes: Sequence[Box]) -> Box:
+    """The least box that holds them all; those without elements ask for nothing."""
+    asking = [box for box in boxes if elements(box)] or boxes[:1]
+    return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*asking, strict=True))
+
+
+def complete_but(box: Box, shape: Sequence[int], axis: int | None) -> Box:
+    """The box of a tensor that goes as far as this one on one axis; all of it without an axis."""
+    return whole(shape) if axis is None else replaced(whole(shape), axis, box[axis])
+
+
+def within(box: Box, outer: Box) -> tuple[slice, ...]:
+    """Where a box lies in an array that holds the outer one."""
+    return tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(box, outer, strict=True))
+
+
+def clamped(start: int, stop: int, size: int) -> Interval:
+    """The part of an interval that exists; where none does, none at all."""
+    first = min(max(start, 0), size)
+    return first, max(min(stop, size), first)
+
+
+def replaced(box: Box, axis: int, interval: Interval) -> Box:
+    """The same with another interval on one axis."""
+    axis %= len(box)
+    return (*box[:axis], interval, *box[axis + 1 :])

@@ -1,0 +1,108 @@
+"""Rules for what works element by element.
+
+Every element goes through torch's vectors, but for those of the whole that do not there (``tails``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import ceil, prod
+
+import torch
+from torch import Tensor
+
+from outstride.tiling import tails
+from outstride.tiling.box import Box
+from outstride.tiling.graph import Node
+from outstride.tiling.rule import Rule, given
+
+#: Elements from which torch shares a call among threads, where it is not the usual number (Activation.cpp).
+_SHARED_FROM = {"aten.gelu": 0x4001}
+
+
+def _demand(node: Node, box: Box) -> Sequence[Box | None]:
+    return [broadcast(box, shape) for shape in node.source_shapes]
+
+
+def broadcast(box: Box, shape: Sequence[int]) -> Box:
+    """The part of an operand that meets a box of the result, aligned from the last axis."""
+    return tuple(
+        (0, 1) if size == 1 else axis for axis, size in zip(box[len(box) - len(shape) :], shape, strict=True)
+    )
+
+
+def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+    del boxes
+    operands = given(tensors)
+    if len(operands) > 1 or operands[0].numel() == 0:
+        return node.call([operand.contiguous() for operand in operands])
+    (operand,) = operands
+    order, row = _order(node.source_shapes[0], node.source_strides[0])
+    dense = row == prod(node.shape)
+    laid = operand.permute(order)
+    step = _step(node, operand.dtype, dense)
+    if not step and dense:
+        return node.call([operand.contiguous()])
+    flat = laid.reshape(-1)
+    result = _by_vectors(node, flat, dense)
+    if step:
+        place, shape = tuple(box[axis] for axis in order), tuple(node.shape[axis] for axis in order)
+        shared_from = _SHARED_FROM.get(node.name, tails.GRAIN)
+        alone = tails.places(place, shape, tails.tails(prod(shape), step, shared_from, row))
+        if len(alone):
+            result[alone] = node.call([tails.apart(flat[alone])])
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return result.view(laid.shape).permute(back)
+
+
+def _by_vectors(node: Node, flat: Tensor, dense: bool) -> Tensor:
+    """Elements in a row that ends with a vector; with a gap behind it where the whole has gaps.
+
+    Torch has another routine for what has none, in gelu for one.
+    """
+    count, room, gap = len(flat), _room(len(flat)), int(not dense)
+    rows = flat.new_zeros(1 + gap, room + gap)
+    rows[0, :count] = flat
+    return node.call([rows[:, :room]])[0, :count]
+
+
+def _order(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], int]:
+    """The axes as they lie in memory, and how many elements lie in a row without a gap."""
+    order = sorted(range(len(shape)), key=lambda axis: (-strides[axis], axis))
+    row = 1
+    for axis in reversed(order):
+        if shape[axis] > 1:
+            if strides[axis] != row:
+                break
+            row *= shape[axis]
+    return order, row
+
+
+def _room(count: int) -> int:
+    """Elements of a call in which every thread's share is a whole number of steps."""
+    room = ceil(count / tails.STEP) * tails.STEP
+    while True:
+        threads = max(min(torch.get_num_threads(), ceil(room / tails.GRAIN)), 1)
+        filled = ceil(room / (tails.STEP * threads)) * tails.STEP * threads
+        if filled == room:
+            return room
+        room = filled
+
+
+@lru_cache(1024)
+def _step(node: Node, dtype: torch.dtype, dense: bool) -> int:
+    """Elements of a step of the operator's vector loop, if it matters."""
+    if not dtype.is_floating_point or node.dtype != dtype:
+        return 0
+    return tails.step_of(lambda x: _as_laid(node, x, dense), lambda x: node.call([tails.apart(x)]), dtype)
+
+
+def _as_laid(node: Node, row: Tensor, dense: bool) -> Tensor:
+    """A row as it is, or with a gap behind it."""
+    if dense:
+        return node.call([row])
+    return node.call([row.new_zeros(2, len(row) + 1)[:, :-1].copy_(row)])[0]
+
+
+ELEMENTWISE = Rule(_demand, _run)

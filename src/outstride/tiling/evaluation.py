@@ -1,0 +1,164 @@
+"""A box of the output, made of just the boxes that it needs.
+
+What a box needs is found from the output back to the input, every tensor asked for the hull of what is made
+of it; then the boxes are made in the model's order, each forgotten after its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+from outstride.tiling.box import Box, complete_but, elements, hull, shape_of, whole, within
+from outstride.tiling.graph import Graph
+from outstride.tiling.rules import rule_of
+
+INPUT = 0
+#: Positions of a tensor from which it is not made again for each tile that needs all of it.
+_LARGE = 4096
+
+Read = Callable[[Box], Tensor]
+"""What hands over a box of the input."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """The box of each tensor that a box of an output needs, and after which tensor it is needed no more."""
+
+    output: int
+    boxes: Mapping[int, Box]
+    last_use: Mapping[int, int]
+
+
+class Program:
+    """A graph with its rules, ready to make any box of its outputs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.rules = {
+            index: rule_of(node)
+            for index, node in enumerate(graph.nodes)
+            if node.target is not None and index not in graph.constants
+        }
+        self._kept: dict[int, Tensor] = dict(graph.constants)
+        self.anchors = tuple(index for index in self.rules if self._needs_all(index))
+
+    def _needs_all(self, index: int) -> bool:
+        """Whether every element is made of all that depends on the input, so that it is better made once."""
+        node, rule = self.graph.nodes[index], self.rules[index]
+        if not elements(whole(node.shape)):
+            return False
+        images = [shape for shape in node.source_shapes if prod(shape[2:]) > 1]
+        if rule.needs_all(node):
+            return bool(images)
+        corners = [(*whole(node.shape[:2]), *((a, b) for a, b in corner)) for corner in (
+            [(0, 1) for _ in node.shape[2:]], [(n - 1, n) for n in node.shape[2:]],
+        )]  # fmt: skip
+        for source, *parts in zip(
+            node.sources, *(rule.demand(node, corner) for corner in corners), strict=True
+        ):
+            shape = self.graph.nodes[source].shape
+            large = source not in self.graph.constants and prod(shape[2:]) >= _LARGE
+            if large and all(part == whole(shape) for part in parts):
+                return True
+        return False
+
+    def keep(self, read: Read) -> None:
+        """Make what needs every pixel, once for all boxes."""
+        for index in self.anchors:
+            if index not in self._kept:
+                self._kept[index] = self.run(self.need(index, whole(self.graph.nodes[index].shape)), read)
+
+    def need(self, output: int, box: Box, along: Mapping[int, int] | None = None) -> Need:
+        """What a box of an output needs.
+
+        ``along``: the one axis of each tensor that is cut; on the others boxes are complete.
+        """
+        asked: dict[int, list[Box]] = {output: [box]}
+        boxes: dict[int, Box] = {}
+        last_use: dict[int, int] = {}
+        for index in range(output, -1, -1):
+            if index not in asked:
+                continue
+            boxes[index] = hull(asked[index])
+            if along is not None:
+                boxes[index] = complete_but(boxes[index], self.graph.nodes[index].shape, along.get(index))
+            if not self._is_made(index, output) or not elements(boxes[index]):
+                continue
+            node = self.graph.nodes[index]
+            for source, part in zip(node.sources, self.rules[index].demand(node, boxes[index]), strict=True):
+                if part is not None:
+                    asked.setdefault(source, []).append(part)
+                    last_use.setdefault(source, index)
+        return Need(output, boxes, last_use)
+
+    def _is_made(self, index: int, output: int) -> bool:
+        """Whether a tensor is made for each box of an output, and not read or kept."""
+        return (
+            index in self.rules and index not in self._kept and (index == output or index not in self.anchors)
+        )
+
+    @cached_property
+    def kept_bytes(self) -> tuple[int, int]:
+        """Bytes of all that is made once, and the most that making it takes."""
+        held = most = 0
+        for index in self.anchors:
+            need = self.need(index, whole(self.graph.nodes[index].shape))
+            most = max(most, held + self._made_bytes(need))
+            held += self._bytes(need, index)
+        return held, most
+
+    def peak_bytes(self, need: Need) -> int:
+        """The most bytes that the tensors of a box take at a time, weights aside."""
+        held, most = self.kept_bytes
+        return max(most, held + self._made_bytes(need))
+
+    def _made_bytes(self, need: Need) -> int:
+        held = most = 0
+        ends: dict[int, list[int]] = {}
+        for source, user in need.last_use.items():
+            ends.setdefault(user, []).append(source)
+        for index in sorted(need.boxes):
+            if index != INPUT and not self._is_made(index, need.output):
+                continue
+            held += self._bytes(need, index)
+            most = max(most, held)
+            for source in ends.get(index, ()):
+                if source == INPUT or self._is_made(source, need.output):
+                    held -= self._bytes(need, source)
+        return most
+
+    def _bytes(self, need: Need, index: int) -> int:
+        return elements(need.boxes[index]) * self.graph.nodes[index].dtype.itemsize
+
+    def run(self, need: Need, read: Read) -> Tensor:
+        """Make the box of the output."""
+        held: dict[int, Tensor] = {}
+        with torch.inference_mode():
+            for index in sorted(need.boxes):
+                if index in self._kept:
+                    held[index] = self._kept[index][within(need.boxes[index], whole(self._kept[index].shape))]
+                elif index == INPUT:
+                    held[index] = read(need.boxes[index])
+                else:
+                    held[index] = self._make(index, need, held)
+                    for source in self.graph.nodes[index].sources:
+                        if need.last_use.get(source) == index:
+                            del held[source]
+        return held[need.output]
+
+    def _make(self, index: int, need: Need, held: Mapping[int, Tensor]) -> Tensor:
+        node, rule, box = self.graph.nodes[index], self.rules[index], need.boxes[index]
+        if not elements(box):
+            return torch.empty(shape_of(box), dtype=node.dtype)
+        parts = rule.demand(node, box)
+        tensors = [
+            None if part is None else held[source][within(part, need.boxes[source])]
+            for source, part in zip(node.sources, parts, strict=True)
+        ]
+        return rule.run(node, box, parts, tensors)

@@ -1,0 +1,240 @@
+"""How large a tile may be: what its tensors take is counted from the boxes it needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+from outstride.errors import ArgumentError, ShapeError
+from outstride.tiling.box import Box, elements, shape_of, whole
+from outstride.tiling.evaluation import INPUT, Program
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+#: Tiles start at multiples of this, so that few strides and vectors are cut.
+_ALIGNMENT = 16
+#: Share of the machine's free memory that is taken where nobody says how much.
+_SHARE = 0.25
+#: Bytes that a tile's tensors should take, so that they stay in the last-level cache.
+_NEAR_BYTES = 40 * 10**6
+#: Up to how many times the whole's work is worth it.
+_MOST_RECOMPUTED = 1.1
+#: What is taken to be free where the system does not say.
+_USUAL_BYTES = 8 * 10**9
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """The tiles of a run, and what one takes: printable."""
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    """Size of a tile on the last axes of the output."""
+    reads: tuple[int, ...]
+    """Size of the input that a tile in the middle reads, on the last axes of the input."""
+    peak_bytes: int
+    """The most that the tensors of a tile take at a time."""
+    whole_bytes: int
+    """The same for the whole output at once."""
+    recomputed: float
+    """Elements that tiles compute for each element that the whole computes."""
+    kept: tuple[str, ...]
+    """Operators that need every pixel, made once for all tiles."""
+    called: int
+    """Convolutions that are no layers but called by the model's code: torch would round them otherwise."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tiles along each of the last axes."""
+        nd = len(self.tile)
+        return tuple(ceil(n / t) for n, t in zip(self.output_shape[-nd:], self.tile, strict=True))
+
+    def __len__(self) -> int:
+        return prod(self.counts) * prod(self._images)
+
+    @property
+    def _images(self) -> tuple[int, ...]:
+        """Leading axes that are run one by one."""
+        return self.output_shape[:1] if len(self.output_shape) > len(self.tile) + 1 else ()
+
+    def boxes(self) -> Iterator[Box]:
+        """The tiles, image by image."""
+        nd = len(self.tile)
+        leading = [[(i, i + 1) for i in range(n)] for n in self._images]
+        middle = [[(0, n)] for n in self.output_shape[len(leading) : -nd]]
+        last = [
+            [(a, min(a + t, n)) for a in range(0, n, t)]
+            for n, t in zip(self.output_shape[-nd:], self.tile, strict=True)
+        ]
+        yield from product(*leading, *middle, *last)
+
+    def to_dict(self) -> dict[str, object]:
+        """The figures, for a program to read."""
+        return {
+            "input_shape": list(self.input_shape), "output_shape": list(self.output_shape),
+            "tile": list(self.tile), "tiles": len(self), "reads": list(self.reads),
+            "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
+            "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        def by(sizes: Sequence[int]) -> str:
+            return " x ".join(map(str, sizes))
+
+        lines = [
+            f"{by(self.input_shape)} to {by(self.output_shape)} in {len(self)} tiles of {by(self.tile)}",
+            f"  a tile reads  {by(self.reads)} of the input",
+            f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
+            f"  computed      {self.recomputed:.2f} times what the whole computes",
+        ]
+        if self.kept:
+            lines.append(f"  made once     {', '.join(sorted(set(self.kept)))}, as every pixel is needed")
+        if self.called:
+            lines.append(
+                f"  not layers    {self.called} convolutions of the model's code, rounded as layers are"
+            )
+        return "\n".join(lines)
+
+
+def spelled(count: float) -> str:
+    """Bytes with a unit."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def budget_of(memory: int | str | None) -> int:
+    """Bytes that the tensors of a tile may take."""
+    if memory is None:
+        return int(_free_bytes() * _SHARE)
+    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
+        return memory
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", str(memory), re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise ArgumentError(
+            f"'memory' must be a number of bytes: got {memory!r}; legal: 2000000000, '2GB' or '500MB'"
+        )
+    return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _free_bytes() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _USUAL_BYTES
+    free = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return free[0] * 1024 if free else _USUAL_BYTES
+
+
+def plan_tiles(
+    program: Program, output: int, tiled: int, tile: int | Sequence[int] | None, budget: int,
+    multiples: Sequence[int] | None = None,
+) -> TilePlan:  # fmt: skip
+    """The tiles that were asked for, or good ones within a budget.
+
+    ``tiled``: how many of the last axes are cut. ``multiples``: sizes that a tile should be a multiple of.
+
+    Raises:
+        ArgumentError: the tile has other than one positive size per axis.
+        ShapeError: the smallest tile takes more than the budget.
+    """
+    nodes = program.graph.nodes
+    shape, tiled = nodes[output].shape, min(tiled, max(len(nodes[output].shape) - 1, 1))
+    sizes = shape[-tiled:]
+    if tile is not None:
+        chosen = _given(tile, sizes)
+    else:
+        chosen = _chosen(program, output, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
+    read = program.need(output, _middle(shape, chosen)).boxes.get(INPUT, whole(nodes[INPUT].shape))
+    return TilePlan(
+        nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
+        _peak(program, output, chosen), program.peak_bytes(program.need(output, whole(shape))),
+        _recomputed(program, output, chosen), tuple(nodes[i].name for i in program.anchors),
+        sum(node.target is not None and node.name == "aten.convolution" for node in nodes),
+    )  # fmt: skip
+
+
+def _chosen(
+    program: Program, output: int, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int
+) -> tuple[int, ...]:
+    """The largest tile within the budget; a smaller one that stays in the caches, if little is made twice."""
+    chosen, made_once = sizes, program.kept_bytes[1]
+    while (peak := _peak(program, output, chosen)) > min(budget, made_once + _NEAR_BYTES):
+        smaller = _halved(chosen, aligned)
+        if peak <= budget and (smaller is None or _recomputed(program, output, smaller) > _MOST_RECOMPUTED):
+            break
+        if smaller is None:
+            raise ShapeError(
+                f"'memory' must hold one tile: got {spelled(budget)}, and the smallest, "
+                f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{_reason(program)}; "
+                "legal: more memory, or a 'tile'"
+            )
+        chosen = smaller
+    return chosen
+
+
+def _recomputed(program: Program, output: int, tile: tuple[int, ...]) -> float:
+    """Elements that a tile in the middle computes, as a multiple of its share of the whole's."""
+    shape = program.graph.nodes[output].shape
+    middle, everything = (
+        program.need(output, box) for box in (_middle(shape, tile), _one_image(shape, len(tile)))
+    )
+    share = elements(middle.boxes[output]) / max(elements(everything.boxes[output]), 1)
+    computed, all_of_it = (
+        sum(elements(box) for index, box in need.boxes.items() if index in program.rules)
+        for need in (middle, everything)
+    )
+    return computed / max(share * all_of_it, 1)
+
+
+def _given(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
+    wanted: tuple[Any, ...] = tuple(tile) if isinstance(tile, (tuple, list)) else (tile,) * len(sizes)
+    if len(wanted) != len(sizes) or any(
+        isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in wanted
+    ):
+        raise ArgumentError(
+            f"'tile' must have one positive size for each axis of the output that is cut: got {tile!r} "
+            f"for {len(sizes)}; legal: 256 or {(256,) * len(sizes)}"
+        )
+    return tuple(min(n, size) if size else n for n, size in zip(wanted, sizes, strict=True))
+
+
+def _halved(tile: Sequence[int], aligned: Sequence[int]) -> tuple[int, ...] | None:
+    """A tile of about half the size, cut along its longest side; None where it cannot be cut."""
+    for axis in sorted(range(len(tile)), key=lambda axis: -tile[axis]):
+        cut = ceil(tile[axis] / 2 / aligned[axis]) * aligned[axis]
+        if cut < tile[axis]:
+            return (*tile[:axis], cut, *tile[axis + 1 :])
+    return None
+
+
+def _middle(shape: Sequence[int], tile: Sequence[int]) -> Box:
+    """A tile in the middle, of one image."""
+    boxes = list(_one_image(shape, len(tile)))
+    for axis, size in enumerate(tile, len(shape) - len(tile)):
+        start = shape[axis] // 2 // size * size if shape[axis] > 2 * size else 0
+        boxes[axis] = (start, min(start + size, shape[axis]))
+    return tuple(boxes)
+
+
+def _one_image(shape: Sequence[int], tiled: int) -> Box:
+    boxes = list(whole(shape))
+    if len(shape) > tiled + 1:
+        boxes[0] = (0, min(shape[0], 1))
+    return tuple(boxes)
+
+
+def _peak(program: Program, output: int, tile: Sequence[int]) -> int:
+    return program.peak_bytes(program.need(output, _middle(program.graph.nodes[output].shape, tile)))
+
+
+def _reason(program: Program) -> str:
+    names = sorted({program.graph.nodes[i].name for i in program.anchors})
+    return f", as {', '.join(names)} needs every pixel" if names else ""

@@ -1,0 +1,122 @@
+"""Rules for what looks along an axis that is not cut: sums, extremes, softmax over the channels.
+
+Every position goes through torch's vectors, but for those of the whole that do not there (``tails``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import ceil, prod
+
+import torch
+from torch import Tensor
+
+from outstride.tiling import tails
+from outstride.tiling.box import Box, shape_of
+from outstride.tiling.graph import Node
+from outstride.tiling.rule import Rule, along, cropped, given
+
+Rows = Callable[[Tensor], Tensor]
+"""An operator along the middle axis of (rows, channels, positions), which keeps that axis."""
+
+
+def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequence[int], inner: int) -> Tensor:
+    """An operator along the middle axis; ``box`` and ``shape`` lack it, and end with ``inner`` axes."""
+    positions = rows.shape[-1]
+    padded = rows.new_zeros(*rows.shape[:-1], ceil(positions / tails.STEP) * tails.STEP)
+    padded[..., :positions] = rows
+    result = call(padded)[..., :positions]
+    step = _step(node, rows.dtype)
+    if not step:
+        return result
+    # Softmax is shared among threads by position, all others row by row.
+    count, shared = prod(shape), node.name == "aten._softmax"
+    row = prod(shape[len(shape) - inner :])
+    alone = tails.places(box, tuple(shape), tails.tails(count, step, 1 if shared else count + 1, row))
+    if not len(alone):
+        return result
+    columns, made = (part.transpose(1, 2).reshape(-1, part.shape[1]) for part in (rows, result))
+    made[alone] = _alone(call, columns[alone])
+    return made.reshape(len(rows), positions, -1).transpose(1, 2)
+
+
+def _alone(call: Rows, columns: Tensor) -> Tensor:
+    """Of (positions, channels) so few at a time that they fill no vector: each and itself."""
+    return call(columns[..., None].expand(-1, -1, 2).contiguous())[..., 0]
+
+
+def _call(node: Node) -> Rows:
+    if node.name in ("aten._softmax", "aten._log_softmax"):
+        return lambda rows: node.call([rows], dim=1)
+    dim: int | list[int] = 1 if isinstance(node.argument("dim"), int) else [1]
+    return lambda rows: node.call([rows], dim=dim, keepdim=True)
+
+
+@lru_cache(1024)
+def _step(node: Node, dtype: torch.dtype) -> int:
+    """Positions of a step of the vector loop, if it matters."""
+    if not dtype.is_floating_point or node.dtype != dtype:
+        return 0
+    call = _call(node)
+
+    def classes(x: Tensor) -> Tensor:
+        return torch.stack([x, -x * 0.3, x * 0.7, x * 0, x * 0.1, -x * 0.9, x * 1.1])[None]
+
+    return tails.step_of(
+        lambda x: call(classes(x))[0, 0], lambda x: _alone(call, classes(x)[0].T)[:, 0], dtype
+    )
+
+
+def _softmax_demand(node: Node, box: Box) -> Sequence[Box | None]:
+    return [along(node, box, [node.argument("dim")])]
+
+
+def _softmax(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+    (held,), (x,) = boxes, given(tensors)
+    assert held is not None
+    axis, size = node.argument("dim") % len(box), shape_of(held)
+    inner = len(box) - 1 - axis
+    if inner == 0:
+        return cropped(node.call([x.contiguous()]), box, held)
+    rows = x.reshape(prod(size[:axis]), size[axis], -1)
+    place, shape = ((*part[:axis], *part[axis + 1 :]) for part in (held, node.shape))
+    result = _by_positions(rows, _call(node), node, place, shape, inner)
+    return cropped(result.reshape(size), box, held)
+
+
+def _axes(node: Node) -> list[int]:
+    rank, dims = len(node.source_shapes[0]), node.argument("dim")
+    listed = list(range(rank)) if dims in (None, []) else [dims] if isinstance(dims, int) else dims
+    return sorted(dim % rank for dim in listed)
+
+
+def _over_everything(node: Node) -> bool:
+    shape = node.source_shapes[0]
+    return prod(shape[2:]) > 1 and set(range(2, len(shape))) <= set(_axes(node))
+
+
+def _summed_demand(node: Node, box: Box) -> Sequence[Box | None]:
+    axes, shape = _axes(node), node.source_shapes[0]
+    kept = iter(box)
+    asked = []
+    for axis, size in enumerate(shape):
+        interval = None if axis in axes and not node.argument("keepdim", False) else next(kept)
+        asked.append((0, size) if axis in axes or interval is None else interval)
+    return [tuple(asked)]
+
+
+def _sum(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+    (held,), (x,), axes = boxes, given(tensors), _axes(node)
+    assert held is not None
+    first, after = axes[0], axes[-1] + 1
+    inner = len(held) - after
+    if inner == 0 or axes != list(range(first, after)) or node.argument("dim") in (None, []):
+        return node.call([x.contiguous()])
+    rows = x.reshape(prod(x.shape[:first]), prod(x.shape[first:after]), prod(x.shape[after:]))
+    place, shape = ((*part[:first], *part[after:]) for part in (held, node.source_shapes[0]))
+    return _by_positions(rows, _call(node), node, place, shape, inner).reshape(shape_of(box))
+
+
+REDUCTION = Rule(_summed_demand, _sum, _over_everything)
+SOFTMAX = Rule(_softmax_demand, _softmax)

@@ -1,0 +1,91 @@
+"""What a rule says of an operator: which part of its inputs a box of its result needs, and how to make it.
+
+Rules that compute may not let an element's bits depend on the box it lies in. What has no rule of its own
+needs everything, and is made once for all tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import NamedTuple
+
+from torch import Tensor
+
+from outstride.tiling.box import Box, whole, within
+from outstride.tiling.graph import Node
+
+Demand = Callable[[Node, Box], Sequence[Box | None]]
+Run = Callable[[Node, Box, Sequence[Box | None], Sequence[Tensor | None]], Tensor]
+
+
+class Rule(NamedTuple):
+    """``demand``: a box of every source, None where nothing is read; ``run``: the result, from just these."""
+
+    demand: Demand
+    run: Run
+    needs_all: Callable[[Node], bool] = lambda _: False
+    """Whether each element is made of all positions of the image."""
+
+
+def given(tensors: Sequence[Tensor | None]) -> list[Tensor]:
+    """Tensors of an operator that reads all its sources."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    assert len(present) == len(tensors)
+    return present
+
+
+def along(node: Node, box: Box, complete: Sequence[int]) -> Box:
+    """A box of a tensor of the same rank as the result, complete on some axes of its own."""
+    shape = node.source_shapes[0]
+    axes = {axis % len(shape) for axis in complete}
+    return tuple((0, n) if i in axes else box[i] for i, n in enumerate(shape))
+
+
+def cropped(tensor: Tensor, box: Box, made: Box) -> Tensor:
+    """The box of a tensor that was made of a larger one."""
+    return tensor if box == made else tensor[within(box, made)]
+
+
+def completing(axes: Callable[[Node], Sequence[int]]) -> Rule:
+    """An operator that needs its first source complete on some axes, and its others, all small, whole."""
+
+    def demand(node: Node, box: Box) -> Sequence[Box | None]:
+        return [along(node, box, axes(node)), *map(whole, node.source_shapes[1:])]
+
+    def run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+        del boxes
+        first, *rest = given(tensors)
+        result = node.call([_laid_out(first, node), *rest])
+        done = {axis % len(node.shape) for axis in axes(node)}
+        made = tuple((0, n) if i in done else box[i] for i, n in enumerate(node.shape))
+        return cropped(result, box, made)
+
+    return Rule(demand, run)
+
+
+def _laid_out(tensor: Tensor, node: Node) -> Tensor:
+    """A tile without gaps if its whole has none, and with gaps if it has: torch goes different ways there."""
+    shape, strides = node.source_shapes[0], node.source_strides[0]
+    dense = prod(n for n in shape if n > 1) == 1 + sum(
+        (n - 1) * s for n, s in zip(shape, strides, strict=True)
+    )
+    if dense:
+        return tensor.contiguous()
+    loose = tensor.new_empty((*tensor.shape[:-1], tensor.shape[-1] + 1))[..., :-1]
+    return loose.copy_(tensor)
+
+
+def _everything(node: Node, box: Box) -> Sequence[Box | None]:
+    del box
+    return [whole(shape) for shape in node.source_shapes]
+
+
+def _whole_result(
+    node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]
+) -> Tensor:
+    del boxes
+    return cropped(node.call(given(tensors)), box, whole(node.shape))
+
+
+NEEDS_ALL = Rule(_everything, _whole_result, lambda _: True)

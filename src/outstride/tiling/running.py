@@ -1,0 +1,191 @@
+"""``tile_run``: a model on an input of any size, tile by tile, with the bits of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from outstride.errors import ArgumentError, UnsupportedError
+from outstride.tiling import arrays, files
+from outstride.tiling.evaluation import Program
+from outstride.tiling.graph import capture
+from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
+
+
+class TileRun:
+    """A model made ready for one source: its plan, and what runs it."""
+
+    def __init__(
+        self, model: torch.nn.Module, source: Any, tile: int | Sequence[int] | None = None,
+        memory: int | str | None = None, out: Any = None,
+    ) -> None:  # fmt: skip
+        check_model(model)
+        arrays.check_source(source)
+        self.source, self.dtype = source, dtype_of(model, source)
+        self.program = Program(capture(model, source.shape, self.dtype))
+        outputs = self.program.graph.outputs
+        if len(outputs) != 1:
+            raise UnsupportedError(
+                f"'model' must return one tensor to be run in tiles: got {len(outputs)}; "
+                "legal: a model that wraps it and returns one of them"
+            )
+        self.output = outputs[0]
+        self.node = self.program.graph.nodes[self.output]
+        axes = spatial_axes(model, source.shape)
+        self.plan: TilePlan = plan_tiles(
+            self.program, self.output, axes, tile, budget_of(memory), chunks_of(out, axes)
+        )
+
+    def __call__(self, out: Any, progress: bool) -> Any:
+        """Fill ``out``, or an array made for it, and return it."""
+        if out is None:
+            out = arrays.made_for(self.source, self.node.shape, self.node.dtype)
+        else:
+            arrays.check_target(out, self.node.shape, self.node.dtype)
+        self.program.keep(self._read)
+        for box in _shown(self.plan, progress):
+            arrays.write(out, box, self.program.run(self.program.need(self.output, box), self._read))
+        return out
+
+    def _read(self, box: Any) -> torch.Tensor:
+        return arrays.read(self.source, box, self.dtype)
+
+
+def _shown(plan: TilePlan, progress: bool) -> Any:
+    """The tiles, with a bar on the error stream where there is more than one and somebody looks."""
+    if not progress or len(plan) < 2:
+        return plan.boxes()
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(
+        plan.boxes(), f"{len(plan)} tiles", total=len(plan), console=console, disable=not console.is_terminal
+    )
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no model, or one that would do something else at every call.
+
+    Raises:
+        ArgumentError: no module, or one with layers in training mode that work otherwise there.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise ArgumentError(f"'model' must be a torch.nn.Module: got {type(model).__name__}; legal: a module")
+    moody = (torch.nn.modules.batchnorm._NormBase, torch.nn.modules.dropout._DropoutNd)  # noqa: SLF001 - the families have no public name
+    for name, module in model.named_modules():
+        if module.training and isinstance(module, moody):
+            raise ArgumentError(
+                f"'model' must be in inference mode: got {name or type(module).__name__!r} in training mode; "
+                "legal: model.eval()"
+            )
+
+
+def chunks_of(out: Any, axes: int) -> tuple[int, ...] | None:
+    """Sizes in which a result is stored, for tiles that are multiples: else chunks are written twice."""
+    if isinstance(out, (str, Path)):
+        return (files.CHUNK,) * axes if Path(out).suffix.lower() == ".zarr" else None
+    chunks = getattr(out, "shards", None) or getattr(out, "chunks", None)
+    return tuple(chunks[-axes:]) if isinstance(chunks, tuple) else None
+
+
+def dtype_of(model: torch.nn.Module, source: Any) -> torch.dtype:
+    """The type in which a model computes: that of its weights, without any that of a floating source."""
+    for tensor in model.parameters():
+        if tensor.dtype.is_floating_point:
+            return tensor.dtype
+    if isinstance(source, torch.Tensor) and source.dtype.is_floating_point:
+        return source.dtype
+    return torch.float64 if str(getattr(source, "dtype", "")) == "float64" else torch.float32
+
+
+def spatial_axes(model: torch.nn.Module, shape: Sequence[int]) -> int:
+    """How many of the last axes are cut: those that the convolutions slide along."""
+    for module in model.modules():
+        for nd in (1, 2, 3):
+            if type(module).__name__.endswith(f"{nd}d") and len(shape) > nd:
+                return nd
+    return max(len(shape) - 2, 1)
+
+
+def tile_run(
+    model: torch.nn.Module,
+    source: Any,
+    out: Any = None,
+    tile: int | Sequence[int] | None = None,
+    memory: int | str | None = None,
+    progress: bool = True,
+) -> Any:
+    """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
+
+    Args:
+        model: any module in inference mode that returns one tensor. Convolutions are computed by this
+            package, as in ``accelerate(model)``.
+        source: the whole input as the model takes it, (N, C, *size) or (C, *size): a tensor, an array, a
+            memory map, a zarr array, or the path of a .npy, .zarr, TIFF, PNG or WAV file. A picture is read
+            as (1, C, H, W) and a sound as (1, C, L), integers scaled to 1 as by torchvision's ``to_tensor``.
+        out: where the result goes: an array of its shape, or the path of a file that is made. By default an
+            array in memory, a tensor if the source is one.
+        tile: size of a tile on the last axes of the result; by default the largest within ``memory``, or a
+            smaller one that stays in the caches, if little is computed twice.
+        memory: bytes that a tile's tensors may take, 2000000000 or "2GB"; by default a quarter of what is
+            free.
+        progress: show a bar while it runs, if the error stream is a terminal.
+
+    Returns:
+        ``out``, filled: every bit is that of ``accelerate(model)(whole)``.
+
+    Raises:
+        ArgumentError: ``tile``, ``memory`` or ``out`` does not fit, or a layer is in training mode.
+        ShapeError: the model refuses the source's shape, or no tile fits into ``memory``.
+        UnsupportedError: the model returns several tensors, or decides by the numbers it sees.
+
+    Law: a tile is the whole (4). The input that a tile needs is found layer by layer, each layer's own
+    padding stays at the border of the image, and no sum is reordered. Torch computes functions such as gelu
+    and softmax by two routines, depending on where an element lies in the whole and among the threads: each
+    element goes through the one that it would. Convolutions that a model's own code calls are computed here,
+    too, where torch would round them differently from size to size.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
+        >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
+        torch.Size([1, 8, 100, 70])
+    """
+    target = Path(out) if isinstance(out, (str, Path)) else None
+    if target is not None:
+        files.check_path(target)
+    with files.opened(source) as array:
+        run = TileRun(model, array, tile, memory, out)
+        if target is None:
+            return run(out, progress)
+        dtype = arrays.numpy_dtype(run.node.dtype)
+        with files.created(target, run.node.shape, dtype, files.rate_of(source)) as made:
+            run(made, progress)
+        return target
+
+
+def plan(
+    model: torch.nn.Module,
+    source: Any,
+    tile: int | Sequence[int] | None = None,
+    memory: int | str | None = None,
+    out: Any = None,
+) -> TilePlan:
+    """What ``tile_run`` would do: tiles, what each reads, memory, and what is computed more than once.
+
+    ``source`` may also be a shape. ``out`` counts where results are stored in chunks.
+
+    Example:
+        >>> print(plan(torch.nn.Conv2d(3, 8, 5, padding=2), (1, 3, 60000, 60000), tile=1000))
+        1 x 3 x 60000 x 60000 to 1 x 8 x 60000 x 60000 in 3600 tiles of 1000 x 1000
+          a tile reads  1004 x 1004 of the input
+          memory        44.1 MB; the whole would take 158 GB
+          computed      1.00 times what the whole computes
+    """
+    if isinstance(source, tuple):
+        source = torch.empty(1).expand(source)
+    with files.opened(source) as array:
+        return TileRun(model, array, tile, memory, out).plan

@@ -1,0 +1,71 @@
+"""`outstride tile`: a file in, a file out, a plan in between; bad input is one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from outstride import accelerate
+from outstride.cli import main
+
+LAYER = "Conv2d(1, 2, 3, padding=1)"
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["tile", *arguments])
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_a_file_goes_in_and_a_file_comes_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = torch.nn.Conv2d(1, 2, 3, padding=1)
+    torch.save(layer.state_dict(), tmp_path / "layer.pt")
+    values = np.random.default_rng(0).random((1, 1, 40, 50), np.float32)
+    np.save(tmp_path / "x.npy", values)
+    paths = [str(tmp_path / name) for name in ("x.npy", "y.npy", "layer.pt")]
+    assert run(LAYER, *paths[:2], "--weights", paths[2], "--tile", "16x20") == 0
+    printed = capsys.readouterr().out
+    assert "in 9 tiles of 16 x 20" in printed
+    assert f"saved: {paths[1]}" in " ".join(printed.split())
+    with torch.inference_mode():
+        expected = accelerate(layer)(torch.from_numpy(values))
+    np.testing.assert_array_equal(np.load(paths[1]), expected.numpy())
+
+
+def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(LAYER, "1,1,60000,60000", "--plan", "--memory", "1GB", "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["peak_bytes"] <= 10**9
+    assert content["output_shape"] == [1, 2, 60000, 60000]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((LAYER, "missing.npy", "y.npy"), "'source' must be a file that exists"),
+        ((LAYER, "1,1,8,8", "--plan", "--tile", "0"), "--tile"),
+        ((LAYER, "1,1,8,8", "--plan", "--memory", "some"), "'memory' must be a number of bytes"),
+        ((LAYER, "1,3,8,8", "--plan"), "'model' must run on the source"),
+        (("nothing", "1,1,8,8", "--plan"), "'MODEL' must be a layer or name a model"),
+        ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a state dict"),
+    ],
+)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert text in said.err
+
+
+def test_a_run_must_say_where_its_result_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 4, 4), np.float32))
+    assert run(LAYER, str(tmp_path / "x.npy")) == 2
+    assert "'OUT' must name the file to make" in capsys.readouterr().err

@@ -69,3 +69,16 @@ def test_a_run_must_say_where_its_result_goes(tmp_path: Path, capsys: pytest.Cap
     np.save(tmp_path / "x.npy", np.zeros((1, 1, 4, 4), np.float32))
     assert run(LAYER, str(tmp_path / "x.npy")) == 2
     assert "'OUT' must name the file to make" in capsys.readouterr().err
+
+
+def test_an_interruption_says_that_nothing_was_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    np.save(tmp_path / "x.npy", np.zeros((1, 1, 4, 4), np.float32))
+    monkeypatch.setattr("outstride.tiling.arrays.write", stopped)
+    assert run(LAYER, str(tmp_path / "x.npy"), str(tmp_path / "y.npy")) == 130
+    assert "y.npy was made" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from outstride.cli.screen import print_json
+from outstride.cli.screen import InterruptedWorkError, print_json
 
 
 def tile(
@@ -69,7 +69,12 @@ def tile(
         if not as_json:
             print(plan)
         started = perf_counter()
-        tiling.tile_run(found, given, out, sizes, memory)
+        try:
+            tiling.tile_run(found, given, out, sizes, memory)
+        except KeyboardInterrupt:
+            raise InterruptedWorkError(
+                f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
+            ) from None
         content |= {"out": str(out), "seconds": perf_counter() - started}
     if as_json:
         print_json(content)

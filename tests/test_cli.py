@@ -22,7 +22,20 @@ from outstride.cli.app import app
 from outstride.geometry import input_sizes, output_size
 from outstride.spec import ConvSpec
 
-VERBS = ("demo", "bench", "plan", "size", "solve", "check", "artifacts", "kernels", "tile", "cache", "info")
+VERBS = (
+    "demo",
+    "bench",
+    "plan",
+    "size",
+    "solve",
+    "check",
+    "artifacts",
+    "explain",
+    "kernels",
+    "tile",
+    "cache",
+    "info",
+)
 UP = "ConvTranspose2d(64, 32, 4, stride=2, padding=1)"
 COMMAND = [sys.executable, "-m", "outstride"]
 

@@ -23,7 +23,8 @@ FUNCTIONAL = [f"{kind}{nd}d" for kind in ("conv", "conv_transpose") for nd in (1
 LAYERS = [f"{kind}{nd}d" for kind in ("Conv", "ConvTranspose", "MaxPool", "AvgPool") for nd in (1, 2, 3)]
 NAMES = {
     "outstride": [
-        *("ConvOperator", "ConvSpec", "accelerate", "artifacts", "check", "convert", "errors", "functional"),
+        *("ConvOperator", "ConvSpec", "accelerate", "artifacts", "check", "convert", "errors"),
+        *("explain", "functional"),
         *("geometry", "kernels"),
         *("nn", "plan", "reference", "restore", "tiling"),
         "__version__",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference, tiling
     from outstride.acceleration import accelerate, restore
+    from outstride.explanation.explaining import explain
     from outstride.inspection.checking import check
     from outstride.linear.conv_operator import ConvOperator
     from outstride.pictures.kernel_grid import kernels
@@ -29,6 +30,7 @@ __all__ = [
     "check",
     "convert",
     "errors",
+    "explain",
     "functional",
     "geometry",
     "kernels",
@@ -46,6 +48,7 @@ _OBJECTS = {
     "ConvSpec": "outstride.spec",
     "accelerate": "outstride.acceleration",
     "check": "outstride.inspection.checking",
+    "explain": "outstride.explanation.explaining",
     "kernels": "outstride.pictures.kernel_grid",
     "plan": "outstride.planning",
     "restore": "outstride.acceleration",

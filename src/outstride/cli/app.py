@@ -13,6 +13,7 @@ from outstride.cli.bench import bench
 from outstride.cli.cache import cache
 from outstride.cli.check import check
 from outstride.cli.demo import demo
+from outstride.cli.explain import explain
 from outstride.cli.info import info
 from outstride.cli.kernels import kernels
 from outstride.cli.plan import plan
@@ -48,7 +49,7 @@ def outstride(
         print(context.get_help())
 
 
-for verb in (demo, bench, plan, size, solve, check, artifacts, kernels, tile, cache, info):
+for verb in (demo, bench, plan, size, solve, check, artifacts, explain, kernels, tile, cache, info):
     app.command()(verb)
 
 

@@ -1,0 +1,20 @@
+"""Draw the pictures of the guide to ``explain``: ``python docs/pictures/explaining.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from outstride import explain
+
+HERE = Path(__file__).resolve().parent
+
+
+def make() -> None:
+    """One transposed layer in its three views."""
+    shown = explain("ConvTranspose2d(1, 1, 3, stride=2, padding=1)", (2, 2))
+    for view in shown.views:
+        shown.save(HERE / f"explain-{view}.gif", view, seconds=1.2)
+
+
+if __name__ == "__main__":
+    make()

@@ -1,0 +1,91 @@
+"""`outstride explain`: a layer at work on a small input, step by step."""
+
+from __future__ import annotations
+
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from outstride.cli.layer import LayerText
+from outstride.cli.screen import console, print_json
+
+if TYPE_CHECKING:
+    from outstride.explanation.scene import Role, Scene
+
+_STYLES: dict[Role, str] = {
+    "active": "black on dark_orange", "result": "black on green3", "border": "grey50",
+}  # fmt: skip
+
+
+def explain(
+    layer: LayerText,
+    size: Annotated[
+        str,
+        typer.Argument(metavar="[SIZE]", help="Input size such as 3x3; by default one that shows it all."),
+    ] = "",
+    view: Annotated[
+        str | None, typer.Option(help="window, stamps, zeros or matrix; by default the first that there is.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Save it: .gif or .svg (moving), .html (all views, step by step), .png."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="For each step.")] = 1.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers of every step as JSON.")] = False,
+) -> None:
+    """Show a layer at work: it moves in a terminal, and stands step by step in a pipe.
+
+    Examples:
+
+    outstride explain "ConvTranspose2d(1, 1, 3, stride=2)"
+
+    outstride explain "Conv2d(1, 1, 3, padding=1)" 4x4 --view matrix --out matrix.gif
+    """
+    from outstride.cli.layer import read_layer, read_size
+    from outstride.explanation.explaining import explain as explained
+
+    spec = read_layer(layer)
+    shown = explained(spec, read_size(size, spec, "SIZE") if size else None)
+    name = view or next(iter(shown.views))
+    saved = None if out is None else shown.save(out, view, seconds)
+    if as_json:
+        scene = shown.chosen(name)[0]
+        frames = [
+            {
+                "caption": frame.caption,
+                "grids": {grid.title: _rows(grid.values.tolist()) for grid in frame.grids},
+            }
+            for frame in scene.frames
+        ]
+        print_json({"layer": layer, "view": name, "views": list(shown.views), "frames": frames})
+    elif saved is not None:
+        print(f"saved: {saved}")
+    elif console().is_terminal:
+        _play(shown.chosen(name)[0], seconds)
+    else:
+        print(shown.text(view))
+
+
+def _rows(rows: list[list[float]]) -> list[list[float | None]]:
+    """Numbers as JSON has them: no value where a cell is still empty."""
+    return [[None if isnan(value) else value for value in row] for row in rows]
+
+
+def _play(scene: Scene, seconds: float) -> None:
+    """Frame after frame in place."""
+    from time import sleep
+
+    from rich.live import Live
+    from rich.text import Text
+
+    from outstride.explanation.text import frame_markup
+
+    with Live(console=console(), auto_refresh=False) as live:
+        for place, frame in enumerate(scene.frames, 1):
+            shown = Text(f"{scene.title}  {place}/{len(scene.frames)}\n\n")
+            for text, role in frame_markup(frame):
+                shown.append(text, style=_STYLES.get(role, "") if role else "")
+            live.update(shown, refresh=True)
+            sleep(seconds)

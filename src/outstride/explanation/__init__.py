@@ -1,0 +1,1 @@
+"""What a layer does, step by step, in pictures that move."""

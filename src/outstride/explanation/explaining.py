@@ -1,0 +1,141 @@
+"""``explain``: a layer on a small input, step by step, in every view that it has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from outstride.errors import ArgumentError
+from outstride.explanation import page, raster, svg, text
+from outstride.explanation.example import Example, example
+from outstride.explanation.scene import Scene
+from outstride.explanation.views import result, views_of
+from outstride.files import write_whole
+from outstride.spec import ConvSpec
+
+FORMATS = (".gif", ".svg", ".html", ".png")
+
+
+class Explanation:
+    """What a layer does to a small input: scenes by the name of their view; made by ``explain``."""
+
+    def __init__(self, shown: Example, notes: Sequence[str]) -> None:
+        self.spec, self.notes = shown.spec, tuple(notes)
+        self.views: Mapping[str, Scene] = views_of(shown)
+        """``window``, or ``stamps`` and ``zeros``; and ``matrix`` where it is small enough."""
+        self.output = result(shown).reshape(shown.output[2 - shown.spec.nd :])
+        """The layer's result, which every view ends with."""
+
+    def chosen(self, view: str | None) -> list[Scene]:
+        """The scene of that name, or all of them."""
+        if view is None:
+            return list(self.views.values())
+        if view not in self.views:
+            raise ArgumentError(
+                f"'view' must be one that this layer has: got {view!r}; legal: {', '.join(self.views)}"
+            )
+        return [self.views[view]]
+
+    def text(self, view: str | None = None) -> str:
+        """Every step of one view, or of all, as lines of figures: ``[`` ``]`` around what is multiplied."""
+        parts = [text.scene_text(scene) for scene in self.chosen(view)]
+        return "\n\n\n".join([f"{self.spec!r}", *self.notes, *parts])
+
+    def svg(self, view: str | None = None, seconds: float = 1.0) -> str:
+        """One view, by default the first, as SVG that moves; ``seconds`` for each step."""
+        return svg.svg(self.chosen(view)[0], seconds)
+
+    def html(self) -> str:
+        """All views as a page of its own, with buttons to step through them."""
+        return page.page(repr(self.spec), self.notes, list(self.views.values()))
+
+    def save(self, path: str | os.PathLike[str], view: str | None = None, seconds: float = 1.0) -> Path:
+        """Write a file, whole or not at all.
+
+        Args:
+            path: ends in .gif (one view, moving), .svg (the same), .html (all views) or .png (last steps).
+            view: the one to show, by default the first; all of them in .html.
+            seconds: for each step.
+
+        Returns:
+            The path.
+
+        Raises:
+            ArgumentError: another ending, no such folder or no such view.
+            UnsupportedError: Pillow is not installed, which .gif and .png need.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in FORMATS or not path.absolute().parent.is_dir():
+            raise ArgumentError(
+                f"'path' must be a file of {', '.join(FORMATS)} in a folder that exists: got {str(path)!r}; "
+                "legal: explained.gif"
+            )
+        chosen = self.chosen(view)
+        if suffix == ".html":
+            content = self.html().encode()
+        elif suffix == ".svg":
+            content = svg.svg(chosen[0], seconds).encode()
+        else:
+            content = raster.gif(chosen[0], seconds) if suffix == ".gif" else raster.png(chosen)
+        write_whole(path, lambda beside: beside.write_bytes(content))
+        return path
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{note}</p>" for note in self.notes)
+        shown = (f"<h4>{scene.title}</h4>{svg.svg(scene)}" for scene in self.views.values())
+        return f"<div>{notes}{''.join(shown)}</div>"
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def explain(layer: Any, input: Any = None) -> Explanation:
+    """Show a layer at work on a small input: its window or its stamps, the zeros in between, its matrix.
+
+    Args:
+        layer: a convolution or transposed convolution of torch or of this package, of one or two axes; a
+            ``ConvSpec``; or a layer as torch writes it, ``"ConvTranspose2d(1, 1, 3, stride=2)"``. Without
+            weights of its own it gets 1, 2, 3 and so on.
+        input: numbers, (*size) or with channels and a batch before it, of which the first is shown; a size as
+            a tuple, whose numbers count from 1; by default a size that shows all there is to see.
+
+    Returns:
+        An ``Explanation``: ``text()``, ``svg()``, ``html()``, ``save("x.gif|svg|html|png")``; in a notebook
+        it moves.
+
+    Raises:
+        UnsupportedError: three axes, pooling, or a transposed layer with a padding mode.
+        ArgumentError: the input has other axes than the layer.
+        ShapeError: it is too large to be followed, or leaves no output.
+
+    Law: the last step of every view is the result of ``reference.conv`` or ``reference.conv_transpose``.
+
+    Example:
+        >>> shown = explain("ConvTranspose1d(1, 1, 3, stride=2)", [1, 2])
+        >>> shown.output.tolist(), list(shown.views)
+        ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix'])
+    """
+    if isinstance(layer, str):
+        spec, weight, bias = ConvSpec.parse(layer), None, None
+    elif isinstance(layer, ConvSpec):
+        spec, weight, bias = layer, None, None
+    else:
+        spec = ConvSpec.of(layer)
+        weight, bias = (_numbers(getattr(layer, name, None)) for name in ("weight", "bias"))
+    notes = []
+    if weight is not None and weight.shape[0] * weight.shape[1] > 1:
+        notes.append("Of several channels the first of the input and the first of the output are shown.")
+    if weight is not None:
+        weight = weight[0, 0]
+    return Explanation(example(spec, weight, None if bias is None else bias[0], input), notes)
+
+
+def _numbers(values: Any) -> Any:
+    if values is None:
+        return None
+    return np.asarray(values.detach().double().cpu() if hasattr(values, "detach") else values, np.float64)

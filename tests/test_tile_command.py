@@ -38,6 +38,8 @@ def test_a_file_goes_in_and_a_file_comes_out(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(LAYER, "1,1,64,64", "--plan", "--tile", "32") == 0
+    assert "in 4 tiles of 32 x 32" in capsys.readouterr().out
     assert run(LAYER, "1,1,60000,60000", "--plan", "--memory", "1GB", "--json") == 0
     content = json.loads(capsys.readouterr().out)
     assert content["peak_bytes"] <= 10**9

@@ -54,7 +54,9 @@ def tile(
     from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
 
-    sizes = parse_size(tile, "--tile", 1) if tile else None
+    sizes: Any = parse_size(tile, "--tile", 1) if tile else None
+    if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
+        sizes = sizes[0]
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)

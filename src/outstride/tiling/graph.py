@@ -196,5 +196,6 @@ def _refusal(shape: Sequence[int], error: Exception) -> Exception:
         )
     return ShapeError(
         f"'model' must run on the source: got shape {tuple(shape)}, for which it raises "
-        f"{type(error).__name__}: {said}; legal: a shape that the model accepts"
+        f"{type(error).__name__}: {said}"
+        + ("" if "legal: " in said else "; legal: a shape that the model accepts")
     )

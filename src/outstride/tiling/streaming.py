@@ -8,8 +8,9 @@ still need; nothing is made twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import cached_property
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 import torch
@@ -37,6 +38,8 @@ class Stream:
         """Results for each element of the input."""
         self._held: dict[int, tuple[Box, Tensor]] = {}
         self._done = self._pushed = 0
+        #: Results that the input stands for and that were not complete at the last chunk.
+        self._behind = Fraction(0)
         self._closed = False
         results = self._captured.nodes[self._captured.output].shape[self._axis]
         reach = max(self._lengths.reach(0), self._lengths.reach(results // 2))
@@ -98,13 +101,23 @@ class Stream:
         """How many results do not depend on whether the input ends here."""
         sizes, axes = self._lengths.sizes(self._pushed), self._lengths.axes
         low, high = self._done, sizes[self._captured.output]
+
+        def fits(stop: int) -> bool:
+            need = self._captured.need(self._done, stop, axes)
+            return all(box[axes[index]][1] <= sizes[index] for index, box in need.items() if index in axes)
+
+        # As many as the last time for what has come, in all likelihood, and none more.
+        usual = floor(self._pushed * self.rate - self._behind)
+        likely = [usual, usual + 1]
         while low < high:
-            middle = (low + high + 1) // 2
-            need = self._captured.need(self._done, middle, axes)
-            if all(box[axes[index]][1] <= sizes[index] for index, box in need.items() if index in axes):
+            middle = likely.pop(0) if likely else (low + high + 1) // 2
+            if not low < middle <= high:
+                continue
+            if fits(middle):
                 low = middle
             else:
                 high = middle - 1
+        self._behind = self._pushed * self.rate - low
         return low
 
     def _advance(self, stop: int) -> Tensor:

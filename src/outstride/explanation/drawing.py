@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from outstride.explanation.scene import Frame, Role, Scene, number
 
@@ -54,18 +53,12 @@ def laid_out(frame: Frame, height: int) -> Iterator[Cell | Words]:
     x = GAP // 2
     for grid in frame.grids:
         yield Words(x, LINE, grid.title)
-        for (i, j), value in _entries(grid.values):
+        for (i, j), value in np.ndenumerate(grid.values):
             role = grid.role_of((i, j))
             ink = FAINT if role == "border" else INK
-            yield Cell(x + j * CELL, 3 * LINE // 2 + i * CELL, COLOURS[role], number(value), ink)
+            yield Cell(x + j * CELL, 3 * LINE // 2 + i * CELL, COLOURS[role], number(float(value)), ink)
         x += _width(grid.title, grid.values.shape[1]) + GAP
     yield Words(GAP // 2, height - LINE // 2, frame.caption)
-
-
-def _entries(values: npt.NDArray[np.float64]) -> Iterator[tuple[tuple[int, int], float]]:
-
-    for (i, j), value in np.ndenumerate(values):
-        yield (i, j), float(value)
 
 
 def _width(title: str, columns: int) -> int:

@@ -5,6 +5,7 @@ Each shows the same numbers; the last frame of each holds the layer's result.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -33,9 +34,9 @@ def result(example: Example) -> Array:
         height, width = example.output
         cropped: Array = _stamped(example)[top : top + height, left : left + width] + example.bias
         return cropped
-    made = np.zeros(example.output)
+    made, padded = np.zeros(example.output), example.padded
     for place in np.ndindex(*example.output):
-        made[place] = sum(a * b for a, b, _, _ in _terms(example, example.padded, example.weight, place))
+        made[place] = sum(a * b for a, b, _, _ in _terms(example, padded, example.weight, place))
     return made + example.bias
 
 
@@ -49,10 +50,18 @@ def _canvas(example: Example) -> tuple[int, int]:
 def _stamped(example: Example) -> Array:
     canvas = np.zeros(_canvas(example))
     for place in np.ndindex(*example.x.shape):
-        for i, j, row, column in example.taps():
-            at = place[0] * example.stride[0] + row, place[1] * example.stride[1] + column
-            canvas[at] += example.x[place] * example.weight[i, j]
+        _stamp(example, canvas, place)
     return canvas
+
+
+def _stamp(example: Example, canvas: Array, place: Place) -> list[Place]:
+    """Add the stamp of one input, and say where it lies."""
+    stamped = []
+    for i, j, row, column in example.taps():
+        at = place[0] * example.stride[0] + row, place[1] * example.stride[1] + column
+        canvas[at] += example.x[place] * example.weight[i, j]
+        stamped.append(at)
+    return stamped
 
 
 def _terms(
@@ -121,11 +130,7 @@ def stamps(example: Example) -> Scene:
     canvas, frames = np.zeros(_canvas(example)), []
     outside = _border(canvas.shape, example.low, example.output)
     for place in np.ndindex(*example.x.shape):
-        stamped: dict[Place, Role] = dict(outside)
-        for i, j, row, column in example.taps():
-            at = place[0] * example.stride[0] + row, place[1] * example.stride[1] + column
-            canvas[at] += example.x[place] * example.weight[i, j]
-            stamped[at] = "active"
+        stamped: dict[Place, Role] = {**outside, **dict.fromkeys(_stamp(example, canvas, place), "active")}
         value = number(example.x[place])
         frames.append(
             Frame(
@@ -179,8 +184,7 @@ def matrix(example: Example) -> Scene:
     columns = [np.zeros(example.x.shape) for _ in range(example.x.size)]
     for place, column in zip(np.ndindex(*example.x.shape), columns, strict=True):
         column[place] = 1
-    without = Example(example.spec, example.x, example.weight, 0.0, example.low, example.output)
-    weights = np.stack([result(_with(without, column)).ravel() for column in columns], 1)
+    weights = np.stack([result(replace(example, x=column, bias=0.0)).ravel() for column in columns], 1)
     x, made, frames = example.x.reshape(-1, 1), np.full((weights.shape[0], 1), np.nan), []
     marks: dict[Place, Role] = dict.fromkeys(
         ((int(i), int(j)) for i, j in np.argwhere(weights == 0)), "border"
@@ -200,7 +204,3 @@ def matrix(example: Example) -> Scene:
         frames.append(Frame(grids, f"row {row}: {said} = {number(float(made[row, 0]))}"))
     turned = ", that of the convolution turned over" if example.transposed else ""
     return Scene("matrix", f"A sparse matrix{turned}", tuple(frames))
-
-
-def _with(example: Example, x: Array) -> Example:
-    return Example(example.spec, x, example.weight, example.bias, example.low, example.output)

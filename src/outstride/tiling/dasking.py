@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError, UnsupportedError
+from outstride.ops.kept import keep
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, shape_of, whole, within
 from outstride.tiling.evaluation import Program
@@ -97,11 +98,9 @@ def _tile(
 ) -> Any:
     """One chunk, on a worker, which captures the model once."""
     with _capturing:  # torch's tracer is one for all threads
-        if token not in _programs:
-            if len(_programs) >= _MOST_PROGRAMS:
-                del _programs[next(iter(_programs))]
-            _programs[token] = Program(capture(model, shape, dtype))
-        program = _programs[token]
+        program = _programs.get(token)
+        if program is None:
+            program = keep(_programs, token, Program(capture(model, shape, dtype)), _MOST_PROGRAMS)
     need = program.need(program.graph.outputs[0], box)
     held = np.asarray(part)
 

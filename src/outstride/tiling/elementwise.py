@@ -61,10 +61,9 @@ def _by_vectors(node: Node, flat: Tensor, dense: bool) -> Tensor:
 
     Torch has another routine for what has none, in gelu for one.
     """
-    count, room, gap = len(flat), _room(len(flat)), int(not dense)
-    rows = flat.new_zeros(1 + gap, room + gap)
-    rows[0, :count] = flat
-    return node.call([rows[:, :room]])[0, :count]
+    row = flat.new_zeros(_room(len(flat)))
+    row[: len(flat)] = flat
+    return _as_laid(node, row, dense)[: len(flat)]
 
 
 def _order(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], int]:

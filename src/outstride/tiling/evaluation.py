@@ -6,7 +6,7 @@ of it; then the boxes are made in the model's order, each forgotten after its la
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -14,7 +14,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from outstride.tiling.box import Box, complete_but, elements, hull, shape_of, whole, within
+from outstride.tiling.box import Box, elements, hull, shape_of, whole, within
 from outstride.tiling.graph import Graph
 from outstride.tiling.rules import rule_of
 
@@ -32,6 +32,8 @@ class Need:
 
     output: int
     boxes: Mapping[int, Box]
+    parts: Mapping[int, Sequence[Box | None]]
+    """For each tensor that is made, the box of each of its sources."""
     last_use: Mapping[int, int]
 
 
@@ -74,28 +76,27 @@ class Program:
             if index not in self._kept:
                 self._kept[index] = self.run(self.need(index, whole(self.graph.nodes[index].shape)), read)
 
-    def need(self, output: int, box: Box, along: Mapping[int, int] | None = None) -> Need:
-        """What a box of an output needs.
-
-        ``along``: the one axis of each tensor that is cut; on the others boxes are complete.
-        """
+    def need(self, output: int, box: Box, cut: Callable[[int, Box], Box] | None = None) -> Need:
+        """What a box of an output needs; ``cut``: what is made of a tensor of which a box is asked."""
         asked: dict[int, list[Box]] = {output: [box]}
         boxes: dict[int, Box] = {}
+        parts: dict[int, Sequence[Box | None]] = {}
         last_use: dict[int, int] = {}
         for index in range(output, -1, -1):
             if index not in asked:
                 continue
             boxes[index] = hull(asked[index])
-            if along is not None:
-                boxes[index] = complete_but(boxes[index], self.graph.nodes[index].shape, along.get(index))
+            if cut is not None:
+                boxes[index] = cut(index, boxes[index])
             if not self._is_made(index, output) or not elements(boxes[index]):
                 continue
             node = self.graph.nodes[index]
-            for source, part in zip(node.sources, self.rules[index].demand(node, boxes[index]), strict=True):
+            parts[index] = self.rules[index].demand(node, boxes[index])
+            for source, part in zip(node.sources, parts[index], strict=True):
                 if part is not None:
                     asked.setdefault(source, []).append(part)
                     last_use.setdefault(source, index)
-        return Need(output, boxes, last_use)
+        return Need(output, boxes, parts, last_use)
 
     def _is_made(self, index: int, output: int) -> bool:
         """Whether a tensor is made for each box of an output, and not read or kept."""
@@ -139,26 +140,34 @@ class Program:
     def run(self, need: Need, read: Read) -> Tensor:
         """Make the box of the output."""
         held: dict[int, Tensor] = {}
+
+        def taken(source: int, part: Box) -> Tensor:
+            return held[source][within(part, need.boxes[source])]
+
         with torch.inference_mode():
             for index in sorted(need.boxes):
                 if index in self._kept:
                     held[index] = self._kept[index][within(need.boxes[index], whole(self._kept[index].shape))]
                 elif index == INPUT:
                     held[index] = read(need.boxes[index])
+                elif index not in need.parts:
+                    held[index] = torch.empty(
+                        shape_of(need.boxes[index]), dtype=self.graph.nodes[index].dtype
+                    )
                 else:
-                    held[index] = self._make(index, need, held)
+                    held[index] = self.make(index, need.boxes[index], need.parts[index], taken)
                     for source in self.graph.nodes[index].sources:
                         if need.last_use.get(source) == index:
                             del held[source]
         return held[need.output]
 
-    def _make(self, index: int, need: Need, held: Mapping[int, Tensor]) -> Tensor:
-        node, rule, box = self.graph.nodes[index], self.rules[index], need.boxes[index]
-        if not elements(box):
-            return torch.empty(shape_of(box), dtype=node.dtype)
-        parts = rule.demand(node, box)
+    def make(
+        self, index: int, box: Box, parts: Sequence[Box | None], taken: Callable[[int, Box], Tensor]
+    ) -> Tensor:
+        """A box of a tensor from the parts of its sources, which are taken from what is held."""
+        node = self.graph.nodes[index]
         tensors = [
-            None if part is None else held[source][within(part, need.boxes[source])]
+            None if part is None else taken(source, part)
             for source, part in zip(node.sources, parts, strict=True)
         ]
-        return rule.run(node, box, parts, tensors)
+        return self.rules[index].run(node, box, parts, tensors)

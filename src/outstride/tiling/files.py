@@ -133,14 +133,20 @@ def _picture(path: Path) -> Iterator[Any]:
     yield _Moved(values, (None, 2 if values.ndim == 3 else None, 0, 1))
 
 
-@contextmanager
-def _sound(path: Path) -> Iterator[Any]:
+def _wave(path: Path) -> tuple[int, Any]:
+    """Samples a second and samples of a sound."""
     from scipy.io import wavfile
 
     try:
-        _, values = wavfile.read(path, mmap=True)
+        rate, values = wavfile.read(path, mmap=True)
     except ValueError:  # 24 bits cannot be mapped
-        _, values = wavfile.read(path)
+        rate, values = wavfile.read(path)
+    return int(rate), values
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[Any]:
+    _, values = _wave(path)
     yield _Moved(values, (None, 1 if values.ndim == 2 else None, 0))
 
 
@@ -152,13 +158,7 @@ def rate_of(source: Any) -> int:
     """Samples a second of a sound; a usual number for what is no file of one."""
     if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".wav":
         return _USUAL_RATE
-    from scipy.io import wavfile
-
-    try:
-        rate, _ = wavfile.read(source, mmap=True)
-    except ValueError:
-        rate, _ = wavfile.read(source)
-    return int(rate)
+    return _wave(Path(source))[0]
 
 
 def check_path(path: Path) -> None:

@@ -91,6 +91,19 @@ class Graph:
     structure: Any
     """How the model wraps its outputs."""
 
+    def only_output(self, purpose: str) -> int:
+        """The one tensor that the model returns.
+
+        Raises:
+            UnsupportedError: it returns several.
+        """
+        if len(self.outputs) != 1:
+            raise UnsupportedError(
+                f"'model' must return one tensor to be {purpose}: got {len(self.outputs)}; "
+                "legal: a model that wraps it and returns one of them"
+            )
+        return self.outputs[0]
+
 
 def capture(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Graph:
     """The graph of a model for an input of that shape.

@@ -12,7 +12,7 @@ from math import lcm, prod
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.tiling.box import Box, replaced, whole
+from outstride.tiling.box import Box, complete_but, replaced, whole
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.graph import Node, capture
 
@@ -29,19 +29,13 @@ class Captured:
 
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, length: int) -> None:
         self.program, self.length = Program(capture(model, (*shape[:-1], length), dtype)), length
-        outputs = self.program.graph.outputs
-        if len(outputs) != 1:
-            raise UnsupportedError(
-                f"'model' must return one tensor to be streamed: got {len(outputs)}; "
-                "legal: a model that wraps it and returns one of them"
-            )
+        self.output = self.program.graph.only_output("streamed")
         if self.program.anchors:
             names = sorted({self.program.graph.nodes[i].name for i in self.program.anchors})
             raise UnsupportedError(
                 f"'model' must not need its whole input to be streamed: got {', '.join(names)}; "
                 "legal: layers whose windows end"
             )
-        self.output = outputs[0]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -55,7 +49,11 @@ class Captured:
     def need(self, start: int, stop: int, axes: Mapping[int, int]) -> Mapping[int, Box]:
         """What results from ``start`` to ``stop`` need, along the axes on which time runs."""
         box = replaced(whole(self.nodes[self.output].shape), axes[self.output], (start, stop))
-        return self.program.need(self.output, box, axes).boxes
+
+        def complete(index: int, asked: Box) -> Box:
+            return complete_but(asked, self.nodes[index].shape, axes.get(index))
+
+        return self.program.need(self.output, box, complete).boxes
 
 
 class Lengths:

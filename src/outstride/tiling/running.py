@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from outstride.errors import ArgumentError, UnsupportedError
+from outstride.errors import ArgumentError
 from outstride.tiling import arrays, files
 from outstride.tiling.evaluation import Program
 from outstride.tiling.graph import capture
@@ -26,13 +26,7 @@ class TileRun:
         arrays.check_source(source)
         self.source, self.dtype = source, dtype_of(model, source)
         self.program = Program(capture(model, source.shape, self.dtype))
-        outputs = self.program.graph.outputs
-        if len(outputs) != 1:
-            raise UnsupportedError(
-                f"'model' must return one tensor to be run in tiles: got {len(outputs)}; "
-                "legal: a model that wraps it and returns one of them"
-            )
-        self.output = outputs[0]
+        self.output = self.program.graph.only_output("run in tiles")
         self.node = self.program.graph.nodes[self.output]
         axes = spatial_axes(model, source.shape)
         self.plan: TilePlan = plan_tiles(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from outstride.tiling import arrays
-from outstride.tiling.box import Box, complete_but, elements, hull, replaced, whole, within
+from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
 from outstride.tiling.evaluation import INPUT
 from outstride.tiling.lengths import Lengths
 from outstride.tiling.running import check_model, dtype_of
@@ -139,28 +139,11 @@ class Stream:
         return result
 
     def _make(self, box: Box) -> None:
-        program, output = self._captured.program, self._captured.output
-        asked: dict[int, list[Box]] = {output: [box]}
-        made: dict[int, Box] = {}
-        for index in range(output, 0, -1):
-            if index not in asked or index not in program.rules:
-                continue
-            missing = self._missing(index, hull(asked[index]))
-            if not elements(missing):
-                continue
-            made[index] = missing
-            node = program.graph.nodes[index]
-            for source, part in zip(node.sources, program.rules[index].demand(node, missing), strict=True):
-                if part is not None:
-                    asked.setdefault(source, []).append(part)
-        for index in sorted(made):
-            node, rule, missing = program.graph.nodes[index], program.rules[index], made[index]
-            parts = rule.demand(node, missing)
-            tensors = [
-                None if part is None else self._part(source, part)
-                for source, part in zip(node.sources, parts, strict=True)
-            ]
-            self._append(index, missing, rule.run(node, missing, parts, tensors))
+        program = self._captured.program
+        need = program.need(self._captured.output, box, self._missing)
+        for index in sorted(need.parts):
+            made = program.make(index, need.boxes[index], need.parts[index], self._part)
+            self._append(index, need.boxes[index], made)
 
     def _part(self, index: int, box: Box) -> Tensor:
         constant = self._captured.program.graph.constants.get(index)

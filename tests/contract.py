@@ -232,25 +232,36 @@ def _vmap(case: Case, dtype: torch.dtype) -> None:
 
 
 def _halo(case: Case, dtype: torch.dtype) -> None:
-    """A NaN arrives at exactly the elements whose sum it is a term of.
+    """A number that is not finite arrives at exactly the elements whose sum it is a term of.
 
-    A NaN that meets a zero of the padding is no term of grad_weight in one reading of the definition and is
-    in another; so grad_weight is asked only about the operand that is padded.
+    A term is there where a tap reads an element: padding and the places between elements are none, so that
+    nothing meets a zero of theirs.
     """
     operands = draw(replace(case, bias=False), "reals", dtype)
     clean, ones = run(case, operands), operands.map(torch.ones_like)
-    results = {"input": ["output"], "grad_output": ["grad_input"]}
-    results["grad_output" if case.transposed else "input"].append("grad_weight")
+    results = {
+        "input": ("output", "grad_weight"), "weight": ("output", "grad_input"),
+        "grad_output": ("grad_input", "grad_weight"),
+    }  # fmt: skip
     for side, names in results.items():
         given: Tensor = getattr(operands, side)
         for place in {0, case.seed % given.numel(), given.numel() - 1} if given.numel() else ():
-            poisoned, indicator = given.clone(), torch.zeros_like(given)
-            poisoned.view(-1)[place], indicator.view(-1)[place] = float("nan"), 1.0
+            indicator = torch.zeros_like(given)
+            indicator.view(-1)[place] = 1.0
             reached = torch_opinion(replace(case, bias=False), replace(ones, **{side: indicator}))
-            found = run(case, replace(operands, **{side: poisoned}))
-            for name in names:
-                expected = clean[name].masked_fill(reached[name] > 0, float("nan"))
-                assert_same_bits(found[name], expected, f"{name} with a NaN at {place} of {side}")
+            for number in (float("nan"), float("inf")):
+                poisoned = given.masked_fill(indicator > 0, number)
+                found = run(case, replace(operands, **{side: poisoned}))
+                for name in names:
+                    spoiled = ~found[name].isfinite()
+                    assert_same_bits(
+                        spoiled.to(dtype), (reached[name] > 0).to(dtype),
+                        f"where {name} is not finite, with {number} at {place} of {side}",
+                    )  # fmt: skip
+                    assert_same_bits(
+                        found[name].masked_fill(spoiled, 0), clean[name].masked_fill(spoiled, 0),
+                        f"{name} elsewhere, with {number} at {place} of {side}",
+                    )  # fmt: skip
 
 
 def _sizes(case: Case, dtype: torch.dtype) -> None:

@@ -277,3 +277,57 @@ def test_fx_traces_a_served_model() -> None:
     assert [node.target for node in traced.graph.nodes if node.op == "call_function"] == [
         functional.conv2d, functional.conv_transpose2d
     ]  # fmt: skip
+
+
+# -- frozen weights ------------------------------------------------------------------------------------------
+
+
+def _wide() -> torch.nn.Conv2d:
+    return torch.nn.Conv2d(64, 64, 3, padding=1)
+
+
+def test_frozen_weights_are_not_looked_at_until_they_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = _wide(), torch.randn(1, 64, 6, 6)
+    frozen = accelerate(model, frozen=True)
+    expected = accelerate(copy.deepcopy(model))(x)
+    assert_same_bits(frozen(x), expected)
+    with monkeypatch.context() as patch:
+        patch.setattr("outstride.ops.fingerprints._Fingerprint.holds", _refuse_to_look)
+        patch.setattr("outstride.ops.fingerprints._Copy.holds", _refuse_to_look)
+        assert_same_bits(frozen(x), expected)
+    restore(frozen)
+    model.weight.data.neg_()
+    again = accelerate(model)
+    assert_same_bits(again(x), accelerate(copy.deepcopy(model))(x))
+
+
+def _refuse_to_look(*_: object) -> bool:
+    raise AssertionError("a frozen weight was looked at")
+
+
+def test_a_broken_freeze_is_said_and_the_result_is_right() -> None:
+    model, x = accelerate(_wide(), frozen=True), torch.randn(1, 64, 6, 6)
+    model(x)
+    with torch.no_grad():
+        model.weight.mul_(2)
+    with pytest.warns(UserWarning, match="frozen=True"):
+        found = model(x)
+    assert_same_bits(found, accelerate(copy.deepcopy(model))(x))
+
+
+def test_a_weight_in_the_place_of_a_frozen_one_is_no_frozen_one() -> None:
+    model, x = accelerate(_wide(), frozen=True), torch.randn(1, 64, 6, 6)
+    model(x)
+    model.weight.data = torch.randn_like(model.weight)
+    for _ in range(2):
+        assert_same_bits(model(x), accelerate(copy.deepcopy(model))(x))
+        model.weight.data.neg_()
+
+
+def test_accelerating_again_without_freezing_ends_the_promise() -> None:
+    model, x = _wide(), torch.randn(1, 64, 6, 6)
+    accelerate(model, frozen=True)(x)
+    thawed = accelerate(model)
+    thawed(x)
+    model.weight.data.neg_()
+    assert_same_bits(thawed(x), accelerate(copy.deepcopy(model))(x))

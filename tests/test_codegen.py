@@ -24,15 +24,26 @@ from outstride.codegen.arguments import (
     ARGUMENTS,
     DOT_ARGUMENTS,
     FINGERPRINT_ARGUMENTS,
+    FINGERPRINT_INDEX,
     GRADIENT_ARGUMENTS,
     GROUP_FIELDS,
+    NONFINITE_ARGUMENTS,
 )
 from outstride.codegen.bands import AHEAD_BYTES_OF_A_ROW
 from outstride.codegen.dots import dots_source
-from outstride.codegen.fingerprint import LINE_BYTES, RESULT_WORDS, WORDS, fingerprint_source
+from outstride.codegen.fingerprint import (
+    BLOCK_BYTES,
+    BLOCKS_OF_TASK,
+    KEY_BYTES,
+    LINE_BYTES,
+    MARK_BYTES,
+    WORDS,
+    fingerprint_source,
+)
 from outstride.codegen.gradient import gradient_source
 from outstride.codegen.ir import I64, Function, module
 from outstride.codegen.nest import gather_source
+from outstride.codegen.nonfinite import nonfinite_source
 from outstride.codegen.tiles import tiles_source
 from outstride.codegen.weights import weights_source
 from outstride.planner.gradient import GradientProblem, plan_gradient
@@ -298,6 +309,7 @@ def _sources(isa: str) -> dict[str, str]:
             found[f"gradient {r.name}"] = gradient_source(r, tile)
         found[f"dots {r.name}"] = dots_source(r, 4)
     found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
+    found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], _tiles(isa)) for d in _ITEM}
     return found | {"fingerprint": fingerprint_source()}
 
@@ -377,7 +389,7 @@ def test_the_text_holds_no_size(isa: str) -> None:
         assert len(numbers) > 3 or name.startswith("tiles")
         # Rows lie above each other where taps go upwards.
         assert min(numbers) >= (-7 if "_i_" in name else -1), name
-        assert max(numbers) <= most, name
+        assert max(numbers) <= (BLOCK_BYTES if name == "fingerprint" else most), name
 
 
 def test_module_text_says_what_it_is() -> None:
@@ -450,55 +462,84 @@ def test_loops_run_as_range_does() -> None:
 # -- fingerprints --------------------------------------------------------------------------------------------
 
 
-def _fingerprint(data: bytes, first: int, step: int) -> list[int]:
-    """The kernel's sums of lines first, first + step, ... of 64 bytes and of the bytes behind the last."""
+def _kernel_marks(data: bytes, keys: bytes, marks: list[int] | None = None) -> tuple[list[int], bool]:
+    """What the kernel writes as the marks of the data, or whether it finds others than these."""
     isa = runtime.machine().instruction_set
+    blocks = -(-len(data) // BLOCK_BYTES)
     memory = (ctypes.c_char * max(1, len(data))).from_buffer_copy(data or b"\0")
-    result = array("q", bytes(8 * RESULT_WORDS))
+    key_memory = (ctypes.c_char * KEY_BYTES).from_buffer_copy(keys)
+    result = array("Q", bytes(blocks * MARK_BYTES) if marks is None else marks)
     values = {
-        "data_at": ctypes.addressof(memory), "size_bytes": len(data), "first_line": first, "line_step": step,
-        "result_at": result.buffer_info()[0],
+        "data_at": ctypes.addressof(memory), "size_bytes": len(data), "keys_at": ctypes.addressof(key_memory),
+        "marks_at": result.buffer_info()[0], "renew": int(marks is None),
+        "tasks": -(-blocks // BLOCKS_OF_TASK),
     }  # fmt: skip
-    block = array("q", [values[name] for name in FINGERPRINT_ARGUMENTS])
+    block = array("q", [values.get(name, 0) for name in FINGERPRINT_ARGUMENTS])
     runtime.kernel("fingerprint", fingerprint_source, isa).alone(block.buffer_info()[0])
-    return [n % 2**64 for n in result]
+    return list(result), block[FINGERPRINT_INDEX["changed"]] != 0
 
 
-def _by_hand(data: bytes, first: int, step: int) -> list[int]:
-    words, sums = [0] * WORDS, [0] * WORDS
-    lines = len(data) // LINE_BYTES
-    parts = [
-        [int.from_bytes(data[64 * i + 8 * k : 64 * i + 8 * k + 8], "little") for k in range(WORDS)]
-        for i in range(first, lines, step)
-    ]
-    parts += [[byte, *[0] * (WORDS - 1)] for byte in data[lines * LINE_BYTES :]]
-    for part in parts:
-        words = [(a + b) % 2**64 for a, b in zip(words, part, strict=True)]
-        sums = [(a + b) % 2**64 for a, b in zip(sums, words, strict=True)]
-    return words + sums
+def _marks_by_hand(data: bytes, keys: bytes) -> list[int]:
+    """NH of every lane of every block, with the keys of its lines and with those of the lines behind."""
+    marks = []
+    for start in range(0, len(data), BLOCK_BYTES):
+        part = data[start : start + BLOCK_BYTES]
+        part += bytes(-len(part) % LINE_BYTES)
+        for shift in (0, 1):
+            sums = [0] * WORDS
+            for line in range(len(part) // LINE_BYTES):
+                for lane in range(WORDS):
+                    at, key = LINE_BYTES * line + 8 * lane, LINE_BYTES * (line + shift) + 8 * lane
+                    low, high = (
+                        (int.from_bytes(part[at + i : at + i + 4], "little")
+                         + int.from_bytes(keys[key + i : key + i + 4], "little")) % 2**32
+                        for i in (0, 4)
+                    )  # fmt: skip
+                    sums[lane] = (sums[lane] + low * high) % 2**64
+            marks += sums
+    return marks
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 63, 64, 65, 640, 1000])
-@pytest.mark.parametrize(("first", "step"), [(0, 1), (0, 8), (3, 8)])
-def test_fingerprints_are_both_sums(size: int, first: int, step: int) -> None:
-    data = random.Random(size).randbytes(size)
-    assert _fingerprint(data, first, step) == _by_hand(data, first, step)
+@pytest.mark.parametrize("size", [1, 7, 63, 64, 65, 640, 1000, 4096, 4097, 9001])
+def test_fingerprints_are_nh(size: int) -> None:
+    random_ = random.Random(size)
+    data, keys = random_.randbytes(size), random_.randbytes(KEY_BYTES)
+    marks, _ = _kernel_marks(data, keys)
+    assert marks == _marks_by_hand(data, keys)
+    assert not _kernel_marks(data, keys, marks)[1]
 
 
 def test_fingerprints_tell_every_bit_and_every_exchange() -> None:
-    data = random.Random(5).randbytes(200)
-    before = _fingerprint(data, 0, 1)
-    for bit in range(0, 8 * len(data), 37):
+    random_ = random.Random(5)
+    size = BLOCKS_OF_TASK * BLOCK_BYTES + 5000
+    data, keys = random_.randbytes(size), random_.randbytes(KEY_BYTES)
+    marks, _ = _kernel_marks(data, keys)
+    for bit in range(0, 8 * size, 8 * 4093 + 5):
         changed = bytearray(data)
         changed[bit // 8] ^= 1 << bit % 8
-        assert _fingerprint(bytes(changed), 0, 1) != before, f"bit {bit}"
-    for a, b in ((0, 64), (8, 72), (0, 8), (64, 128), (192, 193)):
+        assert _kernel_marks(bytes(changed), keys, marks)[1], f"bit {bit}"
+    for a, b in ((0, 64), (8, 72), (0, 8), (64, 128), (0, 4096), (4096, 8192), (192, size - 8)):
         changed = bytearray(data)
-        width = 8 if b < 192 else 1
-        changed[a : a + width], changed[b : b + width] = data[b : b + width], data[a : a + width]
-        assert _fingerprint(bytes(changed), 0, 1) != before, (a, b)
+        changed[a : a + 8], changed[b : b + 8] = data[b : b + 8], data[a : a + 8]
+        assert _kernel_marks(bytes(changed), keys, marks)[1], (a, b)
+
+
+def test_fingerprints_tell_changes_that_sums_do_not() -> None:
+    """The sign of every float64, a doubling of powers of two, and lines A B B A that become B A A B."""
+    random_ = random.Random(6)
+    keys, lines = random_.randbytes(KEY_BYTES), [random_.randbytes(LINE_BYTES) for _ in range(2)]
+    ones = array("d", [1.0, -1.0] * 512)
+    pairs = [
+        (ones.tobytes(), array("d", [-v for v in ones]).tobytes()),
+        (ones.tobytes(), array("d", [2 * v for v in ones]).tobytes()),
+        (b"".join(lines[i] for i in (0, 1, 1, 0)), b"".join(lines[i] for i in (1, 0, 0, 1))),
+    ]
+    for before, after in pairs:
+        marks, _ = _kernel_marks(before, keys)
+        assert _kernel_marks(after, keys, marks)[1]
 
 
 def test_arguments_have_one_place_each() -> None:
-    for names in (ARGUMENTS, DOT_ARGUMENTS, GRADIENT_ARGUMENTS, GROUP_FIELDS, FINGERPRINT_ARGUMENTS):
+    arguments = (ARGUMENTS, DOT_ARGUMENTS, GRADIENT_ARGUMENTS, FINGERPRINT_ARGUMENTS, NONFINITE_ARGUMENTS)
+    for names in (*arguments, GROUP_FIELDS):
         assert len(set(names)) == len(names)

@@ -7,6 +7,7 @@ parametrisations stay what and where they are.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn.utils import parametrize
 
 from outstride import nn
 from outstride.nn.convolution import ServedConv, ServedConvTranspose
+from outstride.ops.packing import PACKED
 
 __all__ = ["accelerate", "restore"]
 
@@ -31,13 +33,17 @@ _STOCK: dict[type, type] = {served: stock for stock, served in _SERVED.items()}
 _SERVED_SUBCLASSES: dict[type, type] = {}
 
 
-def accelerate(model: Model, inplace: bool = False) -> Model:
+def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> Model:
     """Let this engine compute every convolution layer of a model.
 
     Args:
         model: any module, also a single layer. Served are torch's own convolution layers and subclasses that
             leave ``forward`` and ``_conv_forward`` to torch; all others stay as they are.
         inplace: change the model itself instead of a copy of its structure.
+        frozen: promise that nobody writes to the weights before ``restore``. Calls then do not look whether
+            they changed, which costs as long as reading them. A change that torch counts is still seen, with
+            a warning, and so is a weight put in another's place; one through ``.data``, NumPy or a fused
+            optimiser is not. The promise is about the memory, so it holds for all models that share it.
 
     Returns:
         The model, or a copy that shares every parameter and buffer with it.
@@ -55,6 +61,8 @@ def accelerate(model: Model, inplace: bool = False) -> Model:
         served = None if _is_patched(module) else _served_class(type(module), module)
         if served is not None:
             module.__class__ = served
+    for weight in _own_weights(model):
+        (PACKED.freeze if frozen else PACKED.thaw)(weight)
     return model
 
 
@@ -72,6 +80,8 @@ def restore(model: Model) -> Model:
         >>> type(restore(accelerate(torch.nn.Conv2d(3, 8, 3))))
         <class 'torch.nn.modules.conv.Conv2d'>
     """
+    for weight in _own_weights(model):
+        PACKED.thaw(weight)
     for module in list(model.modules()):
         stock = _stock_class(type(module), module)
         if stock is not None and _torch_can(module):
@@ -86,6 +96,15 @@ def _shared_tensors(model: torch.nn.Module) -> dict[int, Any]:
         # weight_norm keeps the weight it computes as a plain attribute, which refuses to be copied.
         tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
     return {id(tensor): tensor for tensor in tensors}
+
+
+def _own_weights(model: torch.nn.Module) -> Iterator[Tensor]:
+    """The weights of served layers that stay where they are; a parametrised layer makes its own anew."""
+    for module in model.modules():
+        if isinstance(module, (ServedConv, ServedConvTranspose)):
+            weight = vars(module)["_parameters"].get("weight")
+            if type(weight) in (Tensor, torch.nn.Parameter) and weight.device.type == "cpu":
+                yield weight
 
 
 def _is_patched(module: torch.nn.Module) -> bool:

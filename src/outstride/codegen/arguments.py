@@ -59,7 +59,7 @@ STRIPE_INDEX = {name: i for i, name in enumerate(STRIPE_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (
-    "w_at", "packed_at", "spoiled_at", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
+    "w_at", "packed_at", "spoiled", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
@@ -85,8 +85,15 @@ GRADIENT_ARGUMENTS = (
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}
 
 #: The argument block of the fingerprint kernel.
-FINGERPRINT_ARGUMENTS = ("data_at", "size_bytes", "first_line", "line_step", "result_at")
+FINGERPRINT_ARGUMENTS = (
+    "data_at", "size_bytes", "keys_at", "marks_at", "renew", "changed",
+    "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+)  # fmt: skip
 FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}
+
+#: The argument block of the kernel that looks for numbers that are not finite.
+NONFINITE_ARGUMENTS = ("data_at", "count", "found")
+NONFINITE_INDEX = {name: i for i, name in enumerate(NONFINITE_ARGUMENTS)}
 
 #: The argument block of a weight-gradient kernel of dot products.
 DOT_ARGUMENTS = (

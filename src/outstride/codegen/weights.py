@@ -2,8 +2,8 @@
 
     [group][chunk of outputs][phase group][tile][channel block][tap][channel of the block][row of the tile]
 
-Rows that stand for no output are zeros, so that no tile has an edge. The element at `spoiled_at` becomes NaN
-when a weight is infinite or NaN: then no term may be left out, for zero times it is not zero.
+Rows that stand for no output are zeros, so that no tile has an edge. The block's `spoiled` becomes 1 when a
+weight is infinite or NaN: it must not meet padding, which kernels read as zeros, for zero times it is NaN.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from outstride.codegen import elements
 from outstride.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_GROUP_INDEX, WEIGHT_INDEX
 from outstride.codegen.elements import ELEMENTS, Element
-from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
-from outstride.codegen.microkernel import fused
+from outstride.codegen.ir import I64, PTR, Function, Operand, Value, module
+from outstride.codegen.nonfinite import holds_nonfinite
 from outstride.codegen.squares import Block, pack_squares
 from outstride.codegen.tasks import read_arguments, take_tasks
 from outstride.planner.machine import CHANNEL_BLOCK
@@ -55,7 +55,9 @@ def _task(dtype: str) -> Function:
                     _pack_elements(f, e, a, g, block_of_rows, nothing)
                 terms = f.mul(f.mul(count, g["taps"]), a["width"])
                 f.set(position, f.at(here, terms, e.accumulator))
-    _mark_spoiled(f, e, a, target)
+    packed = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
+    with f.when(holds_nonfinite(f, packed, target, a["packed_stride_chunk"])):  # it is in the cache
+        f.store(Value("1", I64), f.at(block, WEIGHT_INDEX["spoiled"], I64), 8)
     return f
 
 
@@ -84,27 +86,3 @@ def _row(
     place = f.add(place, f.mul(begin, a["w_stride_c"]))
     line = f.select(present, f.at(source, place, e.storage), nothing)
     return line, f.select(present, a["w_stride_c"], 0)
-
-
-def _mark_spoiled(f: Function, e: Element, a: dict[str, Value], packed: Value) -> None:
-    """Go again over the chunk, which is in the cache: 0 * w is 0 for a finite weight, NaN for any other."""
-    lanes = 64 // e.accumulator_bytes
-    vector = vector_type(lanes, e.accumulator)
-    sums = f.variable(vector, elements.zero(e, lanes))
-    count = a["packed_stride_chunk"]
-    whole = f.mul(f.div(count, lanes), lanes)
-
-    def add(value: Value) -> None:
-        f.set(sums, fused(f, e, lanes, value, elements.zero(e, lanes), f.get(sums, vector)))
-
-    with f.loop(0, whole, lanes) as i:
-        add(f.load(vector, f.at(packed, i, e.accumulator), e.accumulator_bytes))
-    with f.loop(whole, count) as i:
-        item = f.load(e.accumulator, f.at(packed, i, e.accumulator), e.accumulator_bytes)
-        add(elements.broadcast(f, item, lanes))
-    found = f.get(sums, vector)
-    condition = f.emit(vector_type(lanes, "i1"), f"fcmp uno {vector} {found.name}, {found.name}")
-    bits = f.emit(f"i{lanes}", f"bitcast {condition.type} {condition.name} to i{lanes}")
-    with f.when(f.emit("i1", f"icmp ne i{lanes} {bits.name}, 0")):
-        bad = f.emit(e.accumulator, f"bitcast i{8 * e.accumulator_bytes} -1 to {e.accumulator}")  # a NaN
-        f.store(bad, a["spoiled_at"], e.accumulator_bytes)

@@ -15,6 +15,7 @@ from outstride.ops.bound import Run
 from outstride.ops.gather import GatherCall, gather_call
 from outstride.ops.gradient import gradient_call
 from outstride.ops.layout import contiguous_strides, empty_result
+from outstride.ops.terms import conv_parts, conv_transpose_parts, conv_weight_parts, nonfinite
 from outstride.ops.torch_internals import empty_strided
 from outstride.runtime import LARGE, chosen, prefer_large
 
@@ -55,6 +56,8 @@ class GatherRun:
     """The bound kernel of a convolution or its adjoint (None: nothing to sum), and the result's form."""
 
     call: GatherCall | None
+    operator: Literal["conv", "conv_transpose"]
+    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
@@ -73,7 +76,8 @@ class GatherRun:
             return None
         shape = (*self.shape[:2], *result_size)
         size_bytes = prod(shape) * self.dtype.itemsize
-        return GatherRun(call, shape, contiguous_strides(shape), self.dtype, size_bytes)
+        strides = contiguous_strides(shape)
+        return GatherRun(call, self.operator, self.geometry, shape, strides, self.dtype, size_bytes)
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
@@ -81,12 +85,33 @@ class GatherRun:
             out = empty_strided(self.shape, self.strides, self.dtype)
             if self.size_bytes > LARGE:
                 prefer_large(out.data_ptr(), self.size_bytes)
-        if self.call is not None:
-            self.call(x, w, bias, out)
-        elif out.numel():  # nothing to sum
-            column = None if bias is None else bias.view(-1, *[1] * (out.dim() - 2))
-            out.zero_() if column is None else out.copy_(column.expand_as(out))
+        if self.call is None:
+            _without_terms(bias, out)
+        elif not self.call(x, w, bias, out):
+            self._by_parts(x, w, bias, out)
         return out
+
+    def _by_parts(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Compute a result with weights that must not meet padding."""
+        stride, padding, dilation, groups = self.geometry
+        parts = conv_parts if self.operator == "conv" else conv_transpose_parts
+        sizes = (x.shape[2:], w.shape[2:], self.shape[2:])
+        for part in parts(*sizes, stride, padding, dilation):
+            here = out[part.result]
+            if not part.has_terms:
+                _without_terms(bias, here)
+                continue
+            first, second, size = x[part.first], w[part.second], here.shape[2:]
+            run = gather_run(self.operator, first, second, stride, part.padding, size, dilation, groups, here)
+            assert run.call is not None, "a part has terms"
+            run.call(first, second, bias, here, inside=True)
+
+
+def _without_terms(bias: Tensor | None, out: Tensor) -> None:
+    if bias is None:
+        out.zero_()
+    else:
+        out.copy_(bias.view(-1, *[1] * (out.dim() - 2)).expand_as(out))
 
 
 def gather_run(
@@ -111,7 +136,9 @@ def gather_run(
         call = None
         if target.numel() and x.numel() and w.numel():
             call = gather_call(operator, x, w, target, stride, padding, dilation, groups, threads)
-        run = GatherRun(call, tuple(target.shape), target.stride(), x.dtype, target.nbytes)
+        geometry = (stride, padding, dilation, groups)
+        shape = tuple(target.shape)
+        run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
         _keep(_calls, key, run)
     return run
 
@@ -129,11 +156,43 @@ def weight_run(
         x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
         tuple(dilation), groups, threads, chosen(),
     )  # fmt: skip
-    run = _gradients.get(key)
-    if run is None:
-        run = gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
-        _keep(_gradients, key, run)
-    return run
+    found = _gradients.get(key)
+    if found is not None:
+        return found
+    call = gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    made: Run = WeightRun(call, tuple(kernel_size), geometry)
+    _keep(_gradients, key, made)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRun:
+    """The bound kernel of a weight gradient."""
+
+    call: Run
+    kernel_size: tuple[int, ...]
+    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient; where it is not finite, of those terms alone that do not meet padding."""
+        result: Tensor = self.call(x, y)
+        if nonfinite(result):
+            torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
+        return result
+
+    def _by_parts(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
+        stride, padding, dilation, groups = self.geometry
+        result = torch.zeros_like(like)
+        for part in conv_weight_parts(x.shape[2:], y.shape[2:], self.kernel_size, stride, padding, dilation):
+            if part.has_terms:
+                here, first, second = result[part.result], x[part.first], y[part.second]
+                threads = torch.get_num_threads()
+                call = gradient_call(
+                    first, second, here.shape[2:], stride, part.padding, dilation, groups, threads
+                )
+                here.copy_(call(first, second))
+        return result
 
 
 def _keep(calls: OrderedDict[object, _Call], key: object, call: _Call) -> None:

@@ -13,7 +13,7 @@ from outstride.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
 from outstride.ops.blocks import Block, address, table
 from outstride.ops.kept import keep
 from outstride.ops.layout import contiguous_strides
-from outstride.ops.packing import PackedWeights, Packer, WeightStrides, weights_module
+from outstride.ops.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.ops.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
 from outstride.ops.single import Operands, as_product
 from outstride.planner.layout import Layout, layout, sizes, weight_block_stride
@@ -21,10 +21,7 @@ from outstride.planner.plan import plan_for
 from outstride.planner.problem import Problem
 from outstride.runtime import Kernel, chosen, machine, prepare, scratch
 
-_X, _W, _BIAS, _Y, _SCRATCH, _SKIPS = (
-    INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "skips")
-)
-_packed = PackedWeights()
+_X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
 #: By everything but the size, for which the coarse one stands.
 _forms: dict[tuple[Any, ...], GatherForm] = {}
 _compiled: dict[tuple[Any, ...], _Compiled] = {}
@@ -69,10 +66,12 @@ class GatherCall:
         x, y = (problem.batch, channels, *size), (problem.batch, outputs, *result_size)
         return _sized(self.form, problem, contiguous_strides(x), contiguous_strides(y))
 
-    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor) -> None:
-        """Compute y."""
+    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, *, inside: bool = False) -> bool:
+        """Compute y; not where weights that are not finite might meet padding, unless all is `inside`."""
         form = self.form
-        packed = _packed.get(w, form.packer, self.workers)
+        packed = PACKED.get(w, form.packer, self.workers)
+        if not (packed.finite or inside):
+            return False
         block = self.block.fresh()
         block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
         block[_SCRATCH] = scratch(form.scratch_bytes * self.workers)
@@ -81,10 +80,10 @@ class GatherCall:
                 bias = bias.repeat_interleave(form.positions)
             elif not bias.is_contiguous():
                 bias = bias.contiguous()
+            _held = bias.untyped_storage()  # another thread may give the bias other memory meanwhile
             block[_BIAS] = bias.data_ptr()
-        if not packed.finite:
-            block[_SKIPS] = 0
         form.kernel.launch(block.buffer_info()[0], self.workers)
+        return True
 
 
 def gather_call(

@@ -1,13 +1,20 @@
-"""Packed weights: made once a weight version, kept as long as the weight lives."""
+"""Packed weights: kept as long as the memory that they were packed from, used while it holds the same.
+
+The law: after any write to a weight, by whatever means, the next call uses it, and a call beside the write
+uses the one or the other. So what is kept belongs to memory and not to a tensor; what the memory holds is
+looked at in every call (`ops.fingerprints`), and before it is packed, so that a write in between is seen by
+the next; and packed weights that a call may be reading are never written to.
+"""
 
 from __future__ import annotations
 
 import sys
+import warnings
 import weakref
 from array import array
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite, prod
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -22,7 +29,7 @@ from outstride.planner.layout import Layout
 from outstride.planner.plan import GatherPlan
 from outstride.runtime import Module, prefer_large
 
-_W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled_at"))
+_W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled"))
 
 
 @dataclass(frozen=True)
@@ -88,21 +95,23 @@ class Packer:
         }  # fmt: skip
         self._block = Block.of(WEIGHT_INDEX, scalars, tables)
 
-    def pack(self, weight: Tensor, threads: int, packed: Tensor | None = None) -> Packed:
-        """The weight in the order of the microkernel, into the room of an earlier version if there is one."""
-        if packed is None:
-            packed = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
-            prefer_large(packed.data_ptr(), packed.nbytes)
-        pointer = packed.data_ptr()
-        spoiled = array("d" if self.dtype is torch.float64 else "f", (0.0,))
+    def pack(self, pointer: int, threads: int, room: Tensor | None = None) -> Packed:
+        """The weight at an address in the order of the microkernel, in the room if there is one."""
+        if room is None:
+            room = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
+            prefer_large(room.data_ptr(), room.nbytes)
+        packed_at = room.data_ptr()
         block = self._block.fresh()
-        block[_W], block[_PACKED], block[_SPOILED] = weight.data_ptr(), pointer, address(spoiled)
+        block[_W], block[_PACKED] = pointer, packed_at
         self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
-        return Packed(packed, pointer, isfinite(spoiled[0]))
+        return Packed(room, packed_at, not block[_SPOILED])
 
 
 #: Packed elements from which more than one thread is worth waking.
 _PARALLEL = 1 << 16
+#: Forms of a weight that are kept, those packed last: a head that looks at five scales and is trained has
+#: seven or so, and every form takes as much memory as the weight.
+_MOST_FORMS = 8
 #: Elements behind the packed weights: room for a vector read in advance.
 _MARGIN = 64
 
@@ -115,49 +124,140 @@ class Packed(NamedTuple):
     finite: bool
 
 
-@dataclass(slots=True)
-class _Kept:
-    version: int
-    pointer: int
+class _Kept(NamedTuple):
+    """Packed weights, and of what: the version (an inference tensor has none), the contents, the storage."""
+
     packed: Packed
+    version: int | None
     watch: Watch
+    storage: weakref.ref[torch.UntypedStorage]
+
+
+class _Memory:
+    """A storage that weights lie in."""
+
+    def __init__(self, storage: weakref.ref[torch.UntypedStorage]) -> None:
+        self.storage = storage
+        #: Where the forms of a weight are kept, by the weight's offset in bytes and the form.
+        self.names: dict[tuple[int, str], tuple[int, str]] = {}
+        #: Offsets of weights whose owner has promised not to change them.
+        self.frozen: set[int] = set()
+
+
+class _Trust:
+    """Of a frozen weight: nobody looks."""
+
+    def holds(self, _: int) -> bool:
+        return True
+
+
+def _references(value: object) -> int:
+    return sys.getrefcount(value)
+
+
+def _alone() -> int:
+    value = object()
+    return _references(value)
+
+
+#: What `_references` says of a value that one variable refers to; without a lock on the interpreter, of none.
+_ALONE = _alone() if getattr(sys, "_is_gil_enabled", lambda: True)() else -1
 
 
 class PackedWeights:
-    """The packed forms of every living weight."""
+    """The packed forms of weights, each kept by the weight's address and the form."""
 
     def __init__(self) -> None:
-        self._of: dict[int, tuple[weakref.ref[Tensor], dict[object, _Kept]]] = {}
+        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._memories: dict[int, _Memory] = {}
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
-        """The packed weight, made anew when the weight has changed."""
-        found = self._of.get(id(weight))
-        kept = found[1].get(packer.key) if found is not None and found[0]() is weight else None
-        pointer = weight.data_ptr()
-        if kept is None or kept.pointer != pointer:
-            packed = packer.pack(weight, threads, None if kept is None else kept.packed.values)
-            if not weight.is_inference():  # such a tensor has no version
-                kept = _Kept(weight._version, pointer, packed, watch(weight))
-                self._forms(weight)[packer.key] = kept
-            return packed
-        version = weight._version
-        if kept.version != version or not kept.watch.hold():
-            kept.packed = packer.pack(weight, threads, kept.packed.values)
-            kept.version = version
-            kept.watch.renew()
-        return kept.packed
+        """The packed weight, made anew if the weight has changed."""
+        kept = self._kept.get((weight.data_ptr(), packer.key))
+        if kept is not None:
+            # While this thread looks, another may give the weight other memory: this reference keeps the old.
+            storage = kept.storage()
+            if storage is not None and kept.version == _version(weight) and kept.watch.holds(threads):
+                return kept.packed
+            del storage
+        del kept  # so that what nobody else uses is seen to be free
+        return self._renew(weight, packer, threads)
 
-    def _forms(self, weight: Tensor) -> dict[object, _Kept]:
-        name = id(weight)
-        found = self._of.get(name)
-        if found is not None and found[0]() is weight:
-            return found[1]
-        forms: dict[object, _Kept] = {}
+    def forms(self, weight: Tensor) -> list[tuple[int, str]]:
+        """Under what the packed forms of a weight are kept: its address and the form."""
+        storage = weight.untyped_storage()
+        names, offset = self._memory(storage).names, weight.data_ptr() - storage.data_ptr()
+        return [name for (at, _), name in names.items() if at == offset and name in self._kept]
 
-        def forget(gone: weakref.ref[Tensor]) -> None:
-            entry = self._of.get(name)
-            if entry is not None and entry[0] is gone:
-                del self._of[name]
+    def freeze(self, weight: Tensor) -> None:
+        """Take its owner's word that a weight does not change, so that calls do not look."""
+        storage = weight.untyped_storage()
+        self._memory(storage).frozen.add(weight.data_ptr() - storage.data_ptr())
+        self._forget(weight)
 
-        self._of[name] = (weakref.ref(weight, forget), forms)
-        return forms
+    def thaw(self, weight: Tensor) -> None:
+        """Look again at every call."""
+        storage = weight.untyped_storage()
+        self._memory(storage).frozen.discard(weight.data_ptr() - storage.data_ptr())
+        self._forget(weight)
+
+    def _forget(self, weight: Tensor) -> None:
+        for name in self.forms(weight):
+            self._kept.pop(name, None)
+
+    def _renew(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
+        storage, pointer, version = weight.untyped_storage(), weight.data_ptr(), _version(weight)
+        offset = pointer - storage.data_ptr()
+        if not 0 <= offset < storage.nbytes():
+            return self._renew(weight, packer, threads)  # another thread gave it other memory between the two
+        memory, name = self._memory(storage), (pointer, packer.key)
+        old = self._kept.pop(name, None)  # no other call finds it from here on
+        room = None
+        if old is not None:
+            if offset in memory.frozen and old.version != version:
+                warnings.warn(_BROKEN_PROMISE, stacklevel=2)
+            if _references(old) == _references(old.packed) == _ALONE:
+                room = old.packed.values
+        seen: Watch = _Trust() if offset in memory.frozen else watch(weight, pointer, threads)
+        packed = packer.pack(pointer, threads, room)
+        before = memory.names.pop((offset, packer.key), None)
+        if before is not None and before != name:  # the storage has moved
+            self._kept.pop(before, None)
+        forms = [place for place in memory.names if place[0] == offset]
+        for place in forms[: len(forms) + 1 - _MOST_FORMS]:
+            self._kept.pop(memory.names.pop(place), None)
+        memory.names[offset, packer.key] = name
+        self._kept[name] = _Kept(packed, version, seen, memory.storage)
+        return packed
+
+    def _memory(self, storage: torch.UntypedStorage) -> _Memory:
+        found = self._memories.get(id(storage))
+        if found is not None and found.storage() is storage:
+            return found
+        number = id(storage)
+
+        def forget(gone: weakref.ref[torch.UntypedStorage]) -> None:
+            memory = self._memories.get(number)
+            if memory is not None and memory.storage is gone:
+                del self._memories[number]
+                for name in memory.names.values():
+                    kept = self._kept.get(name)
+                    if kept is not None and kept.storage is gone:
+                        del self._kept[name]
+
+        made = self._memories[number] = _Memory(weakref.ref(storage, forget))
+        return made
+
+
+_BROKEN_PROMISE = (
+    "a weight of a model accelerated with frozen=True was changed in place: it is packed anew, but a change "
+    "that torch does not count would not be seen; call restore(model) before weights are written to"
+)
+
+
+def _version(weight: Tensor) -> int | None:
+    return None if weight.is_inference() else weight._version
+
+
+#: Of all weights.
+PACKED = PackedWeights()

@@ -835,15 +835,13 @@ def _last_place(plan: GatherPlan) -> int:
 def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs.
 
-    Behind them zeros for a row of the widest tile: vectors, or the masks of one.
+    Behind them an output row.
     """
-    p, lanes, blank = plan.problem, plan.lanes, made.scalars["blank_bytes_offset"]
-    window, step, item = plan.recipe.window, plan.axes[2].in_step, STORAGE_BYTES[p.dtype]
+    p, lanes, line = plan.problem, plan.lanes, made.scalars["line_bytes_offset"]
+    window, step = plan.recipe.window, plan.axes[2].in_step
     tiles = [*Counter(band_tiles(p, plan.axes, plan.blocks, lanes)).elements()]
-    widest = max(tile.vectors for tile in tiles)
     if isinstance(window, Spread):
         masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
-        zeros = widest * (len(window.columns) + p.stride[2]) * lanes // 8
     else:
         assert window is not None
         at_once = [window.across > 0 and (tile.vectors == 1 or not window.narrow) for tile in tiles]
@@ -852,10 +850,8 @@ def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
             for tile, whole in zip(tiles, at_once, strict=True)
         ]
         masks = sum(n + tile.vectors for n, tile in zip(reads, tiles, strict=True))
-        zeros = (widest * step + any(at_once) * (window.across > step)) * lanes * item
-    assert masks * lanes // 8 <= blank
-    line = made.scalars["line_bytes_offset"]
-    assert blank + zeros <= line <= made.scratch_bytes == made.scalars["scratch_bytes"]
+    assert masks * lanes // 8 <= line
+    assert line <= made.scratch_bytes == made.scalars["scratch_bytes"]
     if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
         assert line + plan.blocks.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 

@@ -40,7 +40,7 @@ FIXED = (
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
     "pixel_at", "line_bytes_offset", "past_caches", "runs_bytes_offset", "tile_runs_offset", "skips",
-    "blank_bytes_offset", "ahead_bytes_offset", "ahead_bytes", "ahead_step", "ahead_rows",
+    "ahead_bytes_offset", "ahead_bytes", "ahead_step", "ahead_rows",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED

@@ -49,7 +49,7 @@ def tiles_of_row(f: Function, a: dict[str, Value], across: Operand) -> Iterator[
 
 #: What tiles are told: tensors at their plane and at the tile's first column, masks, and the rows.
 TILE = (
-    ("block", PTR), ("x", PTR), ("w", PTR), ("y", PTR), ("bias", PTR), ("masks", PTR), ("blank", PTR),
+    ("block", PTR), ("x", PTR), ("w", PTR), ("y", PTR), ("bias", PTR), ("masks", PTR),
     ("plane", I64), ("first_row", I64), ("rows", I64),
 )  # fmt: skip
 
@@ -111,7 +111,6 @@ def task_function(
     absent = f.emit("i1", f"icmp eq ptr {a['bias_at'].name}, null")
     first_group = f.mul(number_of_groups, a["groups_per_task"])
     last_group = f.minimum(f.add(first_group, a["groups_per_task"]), a["groups"])
-    blank = f.at(scratch, a["blank_bytes_offset"], "i8")
     plane = f.mul(box.start[1], a["in_step_d"])
     line = f.at(scratch, a["line_bytes_offset"], "i8")
     long = f.compare("sge", a["out_size_w"], a["past_caches"])
@@ -151,7 +150,7 @@ def task_function(
             for tile in window.tiles:
                 with f.when(f.compare("eq", size, tile.vectors)):
                     f.run(
-                        tile.name, block, x, w, y, bias, masks, blank, plane,
+                        tile.name, block, x, w, y, bias, masks, plane,
                         made, f.minimum(together, f.sub(box.count[2], top)),
                     )  # fmt: skip
         if window.alone:

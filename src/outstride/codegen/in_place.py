@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 from outstride.codegen import elements
 from outstride.codegen.arguments import GROUP_INDEX, INDEX
@@ -94,8 +93,7 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the taps, or all of them at once where they are written out,
-    for each of these the vectors that it reads; at last the outputs. Apart from them zeros, which are read in
-    place of a row that does not exist.
+    for each of these the vectors that it reads; at last the outputs.
     """
     f = Function("survey", [("block", PTR), ("scratch", PTR), *BOX], internal=True, rare=True)
     block, scratch, *numbers = f.parameters
@@ -118,25 +116,20 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
                     column = f.mul(f.add(q, j), lanes)
                     inside = elements.lanes_within(f, column, box.count[3], lanes)
                     elements.keep_mask(f, inside, made, j, lanes)
-    zeros = f.at(scratch, a["blank_bytes_offset"], "i8")
-    words = f.div(f.sub(a["line_bytes_offset"], a["blank_bytes_offset"]), 8)
-    with f.loop(0, words) as word:
-        f.store(f.i64(0), f.at(zeros, word, I64), 8)
     return f
 
 
 def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) -> Function:
     """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
 
-    `plane` is the input's depth at tap offset 0, `bias` may be null, `blank` are zeros.
+    `plane` is the input's depth at tap offset 0, `bias` may be null.
     """
     f = Function(tile.name, TILE, internal=True)
-    block, x, w, y, bias, masks, blank, plane, first_row, rows = f.parameters
+    block, x, w, y, bias, masks, plane, first_row, rows = f.parameters
     a = read_arguments(f, block, INDEX)
     taps, vector = _Taps.of(f, a), vector_type(lanes, e.accumulator)
     added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
-    left_out = f.compare("ne", a["skips"], 0)
     present = f.at(masks, _masks_read(f, recipe, window, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
@@ -156,22 +149,19 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
             exists = f.compare("ult", deep, a["in_size_d"])
             for at, reached in window.rows(tile.rows):
                 u = f.add(top, at)
-                here = f.both(exists, f.compare("ult", u, a["in_size_h"]))
-                missed = f.both(left_out, f.negate(here))
-                with f.when(f.negate(missed)):
+                with f.when(f.both(exists, f.compare("ult", u, a["in_size_h"]))):
                     line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
                     first = window.first if at_once else 0
                     begin = f.at(line, taps.offset(f, first), e.storage)
                     _ask(f, e, lanes, begin, tile.vectors * recipe.in_step)
                     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
                     if at_once:
-                        read = _read(f, e, lanes, f.select(here, begin, blank), inside)
+                        read = _read(f, e, lanes, begin, inside)
                         for tap in range(window.across):
                             values = _of_tap(f, window, lanes, read, tile.vectors, tap)
                             _add(f, e, lanes, weights, tap, values, sums)
                     else:
-                        source = _Row(line, here, blank, masks)
-                        _line(f, recipe, window, e, lanes, taps, source, weights, sums)
+                        _line(f, recipe, window, e, lanes, taps, line, masks, weights, sums)
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
@@ -186,18 +176,9 @@ def _ask(f: Function, e: Element, lanes: int, begin: Value, vectors: int) -> Non
         f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
 
 
-class _Row(NamedTuple):
-    """An input row at a tile's columns, whether it exists, zeros in its place, and the tile's masks."""
-
-    line: Value
-    here: Value
-    blank: Value
-    masks: Value
-
-
 def _line(
-    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, row: _Row,
-    weights: dict[int, Value], sums: list[list[Value]],
+    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
+    masks: Value, weights: dict[int, Value], sums: list[list[Value]],
 ) -> None:  # fmt: skip
     """One input row: every tap along the width, into the rows whose weights these are.
 
@@ -205,8 +186,8 @@ def _line(
     """
     step, vectors = recipe.in_step, len(sums[0])
     with f.loop(0, taps.count, window.shared) as first:
-        place = f.select(row.here, f.at(row.line, taps.offset(f, first), e.storage), row.blank)
-        own = f.at(row.masks, f.mul(first, vectors * step), f"i{lanes}")
+        place = f.at(line, taps.offset(f, first), e.storage)
+        own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
         # A tile's inner vectors exist as a whole: the planner sees to it.
         inner = range(1, vectors - 1) if window.unmasked(step) else ()
         inside = [

@@ -52,7 +52,7 @@ def _survey(spread: Spread, lanes: int, each: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the offsets with their vectors, and at last the vectors of
-    outputs. Behind them as many masks without lanes, for rows that do not exist.
+    outputs.
     """
     f = Function("survey", [("block", PTR), ("scratch", PTR), *BOX], internal=True, rare=True)
     block, scratch, *numbers = f.parameters
@@ -73,21 +73,17 @@ def _survey(spread: Spread, lanes: int, each: int) -> Function:
             for k in range(step):
                 inside = elements.lanes_within(f, f.add(f.mul(column, step), k * lanes), size, lanes)
                 elements.keep_mask(f, inside, made, f.add(f.mul(j, step), k), lanes)
-    none = f.at(scratch, a["blank_bytes_offset"], "i8")
-    with f.loop(0, len(offsets) * spread.widest.vectors) as number:
-        elements.keep_mask(f, Value("zeroinitializer", vector_type(lanes, "i1")), none, number, lanes)
     return f
 
 
 def _tile(spread: Spread, e: Element, lanes: int, tile: Tile) -> Function:
     """`<tile>(...)`: rows of cells of a plane, `tile.rows` at a time, as many vectors as the tile has."""
     f = Function(tile.name, TILE, internal=True)
-    block, x, w, y, bias, masks, blank, plane, first_row, rows = f.parameters
+    block, x, w, y, bias, masks, plane, first_row, rows = f.parameters
     a = read_arguments(f, block, INDEX)
     high, wide = spread.stride
     vector, vectors = vector_type(lanes, e.accumulator), tile.vectors
     added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
-    left_out = f.compare("ne", a["skips"], 0)
     deep = f.add(plane, a["low_d"])
     sheet = f.at(x, f.mul(deep, a["x_stride_d"]), e.storage)
     exists = f.compare("ult", deep, a["in_size_d"])
@@ -101,12 +97,9 @@ def _tile(spread: Spread, e: Element, lanes: int, tile: Tile) -> Function:
         top = f.add(first_row, h)
         for at, reached in spread.rows(tile.rows):
             u = f.add(top, at)
-            here = f.both(exists, f.compare("ult", u, a["in_size_h"]))
-            missed = f.both(left_out, f.negate(here))
-            with f.when(f.negate(missed)):
+            with f.when(f.both(exists, f.compare("ult", u, a["in_size_h"]))):
                 line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
-                own = f.select(here, masks, blank)
-                _line(f, spread, e, lanes, line, w, own, sums, reached)
+                _line(f, spread, e, lanes, line, w, masks, sums, reached)
         for r, row in enumerate(sums):
             out = f.add(f.mul(top, high), r)
             made = f.compare("slt", r // high, f.sub(rows, h))

@@ -3,8 +3,8 @@
 Where the rows of a box differ in the taps that they can use, tiles at its border look again for their own.
 
 A term of padding adds zero times a weight, which changes no finite sum (and a final + 0 hides the sign
-of a zero), so leaving it out is allowed to depend on the box. Weights that are not finite forbid it:
-the caller then clears `skips`.
+of a zero), so leaving it out is allowed to depend on the box. Weights that are not finite never meet
+padding: the caller sees to it (`ops.terms`).
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class PackedWeights:
         if before is not None and before != name:  # the storage has moved
             self._kept.pop(before, None)
         forms = [place for place in memory.names if place[0] == offset]
-        for place in forms[: len(forms) + 1 - _MOST_FORMS]:
+        for place in forms[: max(0, len(forms) + 1 - _MOST_FORMS)]:
             self._kept.pop(memory.names.pop(place), None)
         memory.names[offset, packer.key] = name
         self._kept[name] = _Kept(packed, version, seen, memory.storage)

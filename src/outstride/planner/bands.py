@@ -11,7 +11,6 @@ from outstride.planner.axes import Axis
 from outstride.planner.blocks import Blocks, boxes_over
 from outstride.planner.machine import InstructionSet, Machine
 from outstride.planner.problem import Problem
-from outstride.planner.recipe import STORAGE_BYTES
 from outstride.planner.strip import Strip
 from outstride.planner.tiles import ROW_TILE_OUTPUTS, Tile
 from outstride.planner.windows import Spread, Window
@@ -148,15 +147,10 @@ def band_vectors(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes
     return sum(n * ceil(blocks.box[2] / tile.rows) * tile.rows * tile.vectors for tile, n in tiles)
 
 
-def band_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> tuple[int, int]:
-    """Room for the masks of a box, and for the zeros or empty masks of a tile where a row does not exist."""
-    window, step = window_of(problem), axes[2].in_step
-    of_vector = window.masks(step, problem.kernel_size[2]) * lanes // 8
-    if isinstance(window, Spread):
-        blank = window.widest.vectors * of_vector
-    else:
-        blank = window.reads(window.widest.vectors, step) * lanes * STORAGE_BYTES[problem.dtype]
-    return ceil(blocks.box[3] / lanes) * of_vector, blank
+def mask_bytes(problem: Problem, axes: tuple[Axis, ...], blocks: Blocks, lanes: int) -> int:
+    """Room for the masks of a box."""
+    of_vector = window_of(problem).masks(axes[2].in_step, problem.kernel_size[2]) * lanes // 8
+    return ceil(blocks.box[3] / lanes) * of_vector
 
 
 def band_cycles(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.planner.axes import cells_of
-from outstride.planner.bands import band_bytes, most_vectors, window_of
+from outstride.planner.bands import mask_bytes, most_vectors, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
 from outstride.planner.machine import CHANNEL_BLOCK, LINE_BYTES
@@ -160,7 +160,6 @@ def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
     ahead_at = runs_at + round_up_line(8 * (found + of_tile))
     return {
         "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
-        "blank_bytes_offset": 0,
         "stripe_runs": runs, "tile_runs_offset": found, "ahead_bytes_offset": ahead_at,
         "scratch_bytes": ahead_at + AHEAD_ROOM,
         "chunk_temp": chunk_temp, "temp_pitch": pitch,
@@ -175,19 +174,17 @@ def _widest_tile(plan: GatherPlan) -> int:
 
 
 def _band_scratch(plan: GatherPlan) -> dict[str, int]:
-    """The same where nothing is packed: masks, as many as a tile takes without a lane, an output row."""
-    of_box, of_tile = band_bytes(plan.problem, plan.axes, plan.blocks, plan.lanes)
-    blank_at = round_up_line(of_box)
+    """The same where nothing is packed: masks, and an output row."""
+    line_at, width = round_up_line(mask_bytes(plan.problem, plan.axes, plan.blocks, plan.lanes)), 0
     absent = (
         "temp_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
         "chunk_temp", "temp_pitch", "ahead_bytes_offset",
     )  # fmt: skip
-    line_at, width = blank_at + round_up_line(of_tile), 0
     if window_of(plan.problem).alone:
         width = round_up_line(plan.blocks.box[3] * STORAGE_BYTES[plan.problem.dtype])
     room = width * plan.axes[2].out_step
     return dict.fromkeys(absent, 0) | {
-        "blank_bytes_offset": blank_at, "line_bytes_offset": line_at, "scratch_bytes": line_at + room,
+        "line_bytes_offset": line_at, "scratch_bytes": line_at + room,
     }  # fmt: skip
 
 
@@ -198,7 +195,7 @@ NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 def _skips(plan: GatherPlan) -> int:
     """Where some box, or some row of one, has a tap that reads nothing but padding there."""
     if plan.tile.dataflow == "in_place":  # it looks at every input row, whether it exists
-        return BOX_SKIPS
+        return NO_SKIPS
     isa = plan.machine.instruction_set
     each = term_cycles(plan.tile, isa, plan.groups, plan.axes[2].in_step, plan.lanes)
     _, by_tile = kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)

@@ -171,6 +171,10 @@ _DEPTHS = (  # in, out
 )
 _STRIDES = (2, 3, 4, 5, 8, 16)
 
+#: Several groups of one channel in a task whose pixels lie apart: few such groups, many outputs or inputs each.
+_GROUPED: dict[str, object] = {"groups": 8, "padding": 1, "layout": "channels_last", "batch": 1}
+_TALL: dict[str, object] = {"groups": 3, "layout": "channels_last", "batch": 1}
+
 _CONV = [
     *(case(f"conv1d-width-{w}", _C, (w,), 3, (2, 3), padding=1) for w in _WIDTHS),
     *(case(f"conv2d-width-{w}", _C, (5, w), 3, (2, 3), padding=1) for w in (15, 16, 17, 33)),
@@ -227,6 +231,34 @@ _CONV = [
     case("conv2d-groups-deep", _C, (2, 3), 3, (136, 6), groups=2, padding=1, batch=1),
     case("conv1d-groups-3-of-1", _C, (17,), 3, (3, 9), groups=3, padding=1),
     case("conv2d-groups-16-wide", _C, (3, 5), 3, (32, 34), groups=2, padding=1, batch=1),
+    case("conv1d-groups-fan-out-channels-last", _C, (29,), 3, (8, 128), **_GROUPED),
+    case("conv2d-groups-fan-out-channels-last", _C, (5, 6), 3, (8, 128), **_GROUPED),
+    case("conv2d-groups-fan-out-stride-2-channels-last", _C, (9, 10), 3, (8, 128), stride=2, **_GROUPED),
+    case("conv2d-groups-fan-in-channels-last", _C, (5, 6), 3, (128, 8), **_GROUPED),
+    case("conv3d-groups-fan-in-channels-last", _C, (2, 4, 5), (2, 3, 3), (64, 8), **_GROUPED),
+    case("conv2d-groups-34-fan-out-channels-last", _C, (4, 5), 3, (34, 272), **_GROUPED | {"groups": 34}),
+    case(
+        "conv2d-depthwise-tall-channels-last",
+        _C,
+        (12, 13),
+        (5, 1),
+        (3, 3),
+        padding=1,
+        stride=(2, 3),
+        dilation=(3, 1),
+        **_TALL,
+    ),
+    case(
+        "conv3d-depthwise-tall-channels-last",
+        _C,
+        (3, 12, 7),
+        (3, 5, 1),
+        (3, 3),
+        stride=(1, 2, 3),
+        dilation=(1, 2, 1),
+        padding=1,
+        **_TALL,
+    ),
     case("conv2d-depthwise", _C, (5, 18), 3, (7, 7), groups=7, padding=1),
     case("conv2d-depthwise-17", _C, (4, 6), 3, (17, 17), groups=17, padding=1, layout="channels_last"),
     case("conv2d-depthwise-stride-2", _C, (7, 33), 3, (5, 5), groups=5, padding=1, stride=2),
@@ -394,6 +426,9 @@ _TRANSPOSED = [
     case("transpose2d-groups-deep", _T, (2, 3), 3, (136, 4), groups=2, stride=2, padding=1, batch=1),
     case("transpose1d-groups-fan-out", _T, (9,), 4, (3, 9), groups=3, stride=2, padding=1),
     case("transpose2d-groups-16-wide", _T, (2, 4), 4, (32, 34), groups=2, stride=2, padding=1, batch=1),
+    case("transpose1d-groups-fan-out-channels-last", _T, (19,), 4, (8, 128), stride=2, **_GROUPED),
+    case("transpose2d-groups-fan-in-channels-last", _T, (5, 6), 3, (128, 8), stride=2, **_GROUPED),
+    case("transpose3d-groups-fan-out-channels-last", _T, (2, 3, 4), 3, (8, 64), stride=2, **_GROUPED),
     case("transpose1d-depthwise-taps-6", _T, (40,), 6, (3, 3), groups=3, padding=2),
     case("transpose2d-depthwise-taps-5-wide", _T, (6, 77), 5, (3, 3), groups=3, padding=(2, 1)),
     case("transpose2d-depthwise-taps-5-narrow", _T, (6, 13), 5, (3, 3), groups=3, padding=(2, 1)),

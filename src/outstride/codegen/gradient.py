@@ -154,8 +154,7 @@ def _tiles(
         with f.loop(0, tile.rows) as i:
             row = f.minimum(f.add(start, i), f.sub(rows, 1))
             channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
-            pitch = f.select(f.compare("ne", a["pixel_pitch"], 1), 1, a["channel_pitch"])
-            offset = f.add(f.mul(channel, pitch), f.load_i64(a["taps_at"], tap))
+            offset = f.add(f.mul(channel, a["channel_pitch"]), f.load_i64(a["taps_at"], tap))
             f.store(f.i32(offset), f.at(listed, i, "i32"), 4)
             place = f.i32(f.mul(row, width))
             f.store(place, f.at(listed, f.add(i, tile.rows), "i32"), 4)

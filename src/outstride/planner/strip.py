@@ -10,7 +10,11 @@ from outstride.planner.axes import Axis
 
 @dataclass(frozen=True)
 class Strip:
-    """The packed input of a task: extents of a plane per axis and pitches in elements."""
+    """The packed input of a task: extents of a plane per axis and pitches in elements.
+
+    Where pixels lie apart, their channels lie side by side, and else whole channels one behind the other:
+    `channel_pitch` is the way to the next channel in either, for terms, channel blocks and groups alike.
+    """
 
     extent: tuple[int, int, int]
     planes: int
@@ -49,11 +53,10 @@ def strip_of(
     # Vectors run over row ends into what is written later; planes are written side
     # by side, so each keeps room behind.
     plane = image * box[0] + slack + shared  # the last row has its border to itself
-    pitch = plane * planes
     # Channels an odd number of cache lines apart, and pixels too unless several share a line: no two of them
     # compete for one set of the first-level cache.
-    pitch = _odd_lines(pitch)
     pixel = (_odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
+    pitch = 1 if pixel > 1 else _odd_lines(plane * planes)
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
 
 

@@ -52,9 +52,8 @@ def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels:
     strip = blocks.strip
     places = [tap_place(axes, tap, strip) for tap in group.offsets] if channels else []
     # Ranges are an order of magnitude faster than element by element, and every new size pays for this.
-    by_pixel = strip.pixel_pitch > 1
-    step = 1 if by_pixel else strip.channel_pitch
-    starts = [p * strip.pixel_pitch for p in places] if by_pixel else places
+    step = strip.channel_pitch
+    starts = [p * strip.pixel_pitch for p in places] if strip.pixel_pitch > 1 else places
     return [at for start in starts for at in range(start, start + channels * step, step)]
 
 

@@ -171,7 +171,7 @@ _DEPTHS = (  # in, out
 )
 _STRIDES = (2, 3, 4, 5, 8, 16)
 
-#: Several groups of one channel in a task whose pixels lie apart: few such groups, many outputs or inputs each.
+#: Groups of one input or output channel, several in a task whose pixels lie apart.
 _GROUPED: dict[str, object] = {"groups": 8, "padding": 1, "layout": "channels_last", "batch": 1}
 _TALL: dict[str, object] = {"groups": 3, "layout": "channels_last", "batch": 1}
 

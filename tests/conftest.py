@@ -38,6 +38,14 @@ def pytest_runtest_makereport(
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _scratch_is_poisoned() -> Iterator[None]:
+    from tests.poison import poison
+
+    with poison(rooms=False):
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _threads_stay_as_they_were() -> Iterator[None]:
     import torch

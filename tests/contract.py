@@ -1,10 +1,14 @@
-"""The seven laws, each stated once: `verify_contract(case, law)` holds for every case of the table."""
+"""The seven laws, each stated once: `verify_contract(case, law)` holds for every case of the table.
+
+Scratch, results and packed weights are full of NaN whenever the engine is handed them, so that what is read
+before it is written shows.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,6 +20,7 @@ from torch.autograd import profiler
 from outstride import planner, runtime
 from outstride.ops import execute, gather
 from tests.cases import LAYOUTS, Case
+from tests.environments import THREADS, Environment, threads
 from tests.operands import (
     adjoint,
     apply,
@@ -28,6 +33,7 @@ from tests.operands import (
     torch_opinion,
 )
 from tests.order import in_the_one_order
+from tests.poison import poison
 from tests.tolerance import (
     assert_close_to_reference,
     assert_dot_equal,
@@ -38,9 +44,18 @@ from tests.tolerance import (
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def verify_contract(case: Case, law: str, dtype: torch.dtype = torch.float32) -> None:
-    """Assert that a case obeys one law; the laws are the keys of `LAWS`."""
-    LAWS[law](case, dtype)
+def verify_contract(
+    case: Case, law: str, dtype: torch.dtype = torch.float32, instruction_set: str | None = None
+) -> None:
+    """Assert that a case obeys one law; the laws are the keys of `LAWS`.
+
+    With an instruction set its plans run, on as many threads as the law and the case are given.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(poison())
+        if instruction_set is not None:
+            stack.enter_context(Environment.of(instruction_set, law, case.id, dtype).entered())
+        LAWS[law](case, dtype)
 
 
 def _value(case: Case, dtype: torch.dtype) -> None:
@@ -77,21 +92,11 @@ def _adjoint(case: Case, dtype: torch.dtype) -> None:
     assert_dot_equal((forward, y), (x, back), scale, count, dtype)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _threads(case: Case, dtype: torch.dtype) -> None:
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
     with threads(1):
         expected = run(case, operands)
-    for count in (2, 3, 4):
+    for count in THREADS[1:]:
         with threads(count):
             _assert_same_results(run(case, operands), expected, f"{count} threads")
 

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from tests.cases import BY_ID, Case
+from tests.environments import Environment
 from tests.operands import arrange, contractions, draw
+from tests.poison import poison
 from tests.tolerance import assert_same_bits
 
 Edge = Literal["start", "end"]
@@ -109,18 +111,19 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
 
 
-def main(dtype_name: str, edge: Edge, ids: list[str]) -> None:
+def main(dtype_name: str, edge: Edge, instruction_set: str, ids: list[str]) -> None:
     for name in ids:
         print(json.dumps({"begin": name}), flush=True)
         try:
-            check_bounds(BY_ID[name], getattr(torch, dtype_name), edge)
+            with poison(), Environment.of(instruction_set, "bounds", name, edge).entered():
+                check_bounds(BY_ID[name], getattr(torch, dtype_name), edge)
             reason = ""
         except Exception:  # noqa: BLE001 - the parent shows whatever it was as the failure of this case
             reason = traceback.format_exc()
         print(json.dumps({"end": name, "failure": reason}), flush=True)
 
 
-def play(dtype: torch.dtype, edge: Edge, ids: list[str]) -> dict[str, str]:
+def play(dtype: torch.dtype, edge: Edge, instruction_set: str, ids: list[str]) -> dict[str, str]:
     """Play cases in processes of their own; what went wrong by case id, "" where nothing did.
 
     A process that dies takes down one case only: the rest starts again behind it, until that has happened
@@ -130,7 +133,8 @@ def play(dtype: torch.dtype, edge: Edge, ids: list[str]) -> dict[str, str]:
     crashes = 0
     while len(found) < len(ids) and crashes < _ENOUGH_CRASHES:
         waiting = [i for i in ids if i not in found]
-        command = [sys.executable, "-m", "tests.guard", str(dtype).removeprefix("torch."), edge, *waiting]
+        how = [str(dtype).removeprefix("torch."), edge, instruction_set]
+        command = [sys.executable, "-m", "tests.guard", *how, *waiting]
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=False)
         running = ""
         for line in filter(lambda text: text.startswith("{"), done.stdout.splitlines()):
@@ -142,16 +146,16 @@ def play(dtype: torch.dtype, edge: Edge, ids: list[str]) -> dict[str, str]:
             raise RuntimeError(f"the guarded process did not start: {done.stderr[-2000:]}")
         crashes += bool(running)
         if running:
-            how = (
+            end = (
                 signal.Signals(-done.returncode).name
                 if done.returncode < 0
                 else f"exit code {done.returncode}"
             )
             found[running] = (
-                f"the process died of {how}: memory outside the tensors was touched\n{done.stderr[-2000:]}"
+                f"the process died of {end}: memory outside the tensors was touched\n{done.stderr[-2000:]}"
             )
     return {i: found.get(i, f"not played after {crashes} crashes") for i in ids}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])  # type: ignore[arg-type]
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])  # type: ignore[arg-type]

@@ -21,9 +21,18 @@ from tests.operands import definition, draw, terms, torch_opinion
 from tests.tolerance import assert_close_to_reference
 
 _NARROW = (torch.bfloat16, torch.float16)
-_every_case = pytest.mark.parametrize("case", CASES, ids=[c.id for c in CASES])
-_every_large_case = pytest.mark.parametrize("case", LARGE_CASES, ids=[c.id for c in LARGE_CASES])
-_closure_case = pytest.mark.parametrize("case", closure_cases(), ids=[c.id for c in closure_cases()])
+_every_case_once = pytest.mark.parametrize("case", CASES, ids=[c.id for c in CASES])
+
+
+def _under_every_set(cases: tuple[Case, ...]) -> pytest.MarkDecorator:
+    """One item per case and instruction set that this processor runs."""
+    items = [pytest.param(c, name, id=f"{c.id}-{name}") for name in runtime.available() for c in cases]
+    return pytest.mark.parametrize(("case", "instruction_set"), items)
+
+
+_every_case = _under_every_set(CASES)
+_every_large_case = _under_every_set(LARGE_CASES)
+_closure_case = _under_every_set(closure_cases())
 
 
 def _over(*dtypes: torch.dtype, slow: tuple[torch.dtype, ...] = ()) -> pytest.MarkDecorator:
@@ -35,17 +44,17 @@ def _over(*dtypes: torch.dtype, slow: tuple[torch.dtype, ...] = ()) -> pytest.Ma
 
 @_every_case
 @_over(torch.float32, torch.float64, *_NARROW)
-def test_law1_value(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "value", dtype)
+def test_law1_value(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "value", dtype, instruction_set)
 
 
 @_every_case
 @_over(torch.float32, torch.bfloat16, slow=(torch.float64, torch.float16))
-def test_law1_small_integers_are_exact(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "integers", dtype)
+def test_law1_small_integers_are_exact(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "integers", dtype, instruction_set)
 
 
-@_every_case
+@_every_case_once
 def test_law1_the_definition_is_what_torch_means(case: Case) -> None:
     """A second opinion, so that the judge of law 1 is judged too: the loops against float64 torch."""
     truth, magnitude = definition(case, "reals", False), definition(case, "reals", True)
@@ -57,70 +66,70 @@ def test_law1_the_definition_is_what_torch_means(case: Case) -> None:
 
 @_every_large_case
 @_over(torch.float32, slow=(torch.float64, *_NARROW))
-def test_law1_value_of_larger_layers(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "value_by_torch", dtype)
+def test_law1_value_of_larger_layers(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "value_by_torch", dtype, instruction_set)
 
 
 @_every_case
 @_over(torch.float32, torch.float64)
-def test_law2_adjoint(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "adjoint", dtype)
+def test_law2_adjoint(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "adjoint", dtype, instruction_set)
 
 
 @_closure_case
-def test_law3_derivatives_along_a_drawn_direction(case: Case) -> None:
-    verify_contract(case, "closure_along_one_direction", torch.float64)
+def test_law3_derivatives_along_a_drawn_direction(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "closure_along_one_direction", torch.float64, instruction_set)
 
 
 @pytest.mark.slow
 @_closure_case
-def test_law3_derivatives_of_every_kind(case: Case) -> None:
-    verify_contract(case, "closure", torch.float64)
+def test_law3_derivatives_of_every_kind(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "closure", torch.float64, instruction_set)
 
 
 @_closure_case
-def test_law3_vmap_is_the_loop(case: Case) -> None:
-    verify_contract(case, "vmap", torch.float64)
+def test_law3_vmap_is_the_loop(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "vmap", torch.float64, instruction_set)
 
 
 @_every_case
-def test_law4_threads_do_not_matter(case: Case) -> None:
-    verify_contract(case, "threads")
+def test_law4_threads_do_not_matter(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "threads", instruction_set=instruction_set)
 
 
 @_every_large_case
-def test_law4_threads_do_not_matter_where_they_share_work(case: Case) -> None:
-    verify_contract(case, "threads")
+def test_law4_threads_do_not_matter_where_they_share_work(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "threads", instruction_set=instruction_set)
 
 
 @_every_case
 @_over(torch.float32, slow=_NARROW)
-def test_law4_layout_does_not_matter(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "layouts", dtype)
+def test_law4_layout_does_not_matter(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "layouts", dtype, instruction_set)
 
 
 @_every_case
-def test_law4_batch_does_not_matter(case: Case) -> None:
-    verify_contract(case, "batch")
+def test_law4_batch_does_not_matter(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "batch", instruction_set=instruction_set)
 
 
 @_every_case
-def test_law4_the_order_is_the_one_written_down(case: Case) -> None:
-    verify_contract(case, "order")
+def test_law4_the_order_is_the_one_written_down(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "order", instruction_set=instruction_set)
 
 
 @_every_case
 @_over(*_NARROW)
-def test_law4_narrow_dtypes_round_once(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "rounding", dtype)
+def test_law4_narrow_dtypes_round_once(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
+    verify_contract(case, "rounding", dtype, instruction_set)
 
 
 @_every_case
-def test_law4_a_tile_is_the_whole(case: Case) -> None:
-    verify_contract(case, "tile")
+def test_law4_a_tile_is_the_whole(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "tile", instruction_set=instruction_set)
 
 
-@_every_case
+@_every_case_once
 @_over(torch.float32, torch.bfloat16, slow=(torch.float64,))
 def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) -> None:
     verify_contract(case, "instruction_sets", dtype)
@@ -128,8 +137,10 @@ def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) ->
 
 @_every_case
 @_over(torch.float32, torch.bfloat16, slow=(torch.float64,))
-def test_law4_stores_past_the_caches_do_not_matter(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "stores", dtype)
+def test_law4_stores_past_the_caches_do_not_matter(
+    case: Case, instruction_set: str, dtype: torch.dtype
+) -> None:
+    verify_contract(case, "stores", dtype, instruction_set)
 
 
 def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
@@ -146,33 +157,37 @@ def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
 @_every_case
 @pytest.mark.parametrize("edge", ["end", pytest.param("start", marks=pytest.mark.slow)])
 @_over(torch.float32, slow=(torch.float64, *_NARROW))
-def test_law5_bounds(case: Case, edge: guard.Edge, dtype: torch.dtype) -> None:
-    failure = _guarded(dtype, edge)[case.id]
+def test_law5_bounds(case: Case, instruction_set: str, edge: guard.Edge, dtype: torch.dtype) -> None:
+    failure = _guarded(dtype, edge, instruction_set)[case.id]
     assert not failure, failure
 
 
 @lru_cache
-def _guarded(dtype: torch.dtype, edge: guard.Edge) -> dict[str, str]:
-    return guard.play(dtype, edge, [c.id for c in CASES])
+def _guarded(dtype: torch.dtype, edge: guard.Edge, instruction_set: str) -> dict[str, str]:
+    return guard.play(dtype, edge, instruction_set, [c.id for c in CASES])
 
 
 @_every_case
 @_over(torch.float32, slow=(torch.float64, *_NARROW))
-def test_law5_nan_arrives_only_where_it_is_a_term(case: Case, dtype: torch.dtype) -> None:
-    verify_contract(case, "halo", dtype)
+def test_law5_nan_arrives_only_where_it_is_a_term(
+    case: Case, instruction_set: str, dtype: torch.dtype
+) -> None:
+    verify_contract(case, "halo", dtype, instruction_set)
 
 
 @_every_case
-def test_law6_another_size_compiles_nothing(case: Case) -> None:
-    verify_contract(case, "sizes")
+def test_law6_another_size_compiles_nothing(case: Case, instruction_set: str) -> None:
+    verify_contract(case, "sizes", instruction_set=instruction_set)
 
 
 @_every_case
 @_over(torch.float32, slow=(torch.float64, *_NARROW))
-def test_law7_no_silent_fallback(case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_law7_no_silent_fallback(
+    case: Case, instruction_set: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("conv", "conv_transpose", "conv_weight"):
         monkeypatch.setattr(reference, name, _refuse)
-    verify_contract(case, "no_fallback", dtype)
+    verify_contract(case, "no_fallback", dtype, instruction_set)
 
 
 def _refuse(*arguments: object, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""Layers nobody thought of: hypothesis draws every option and every size, the loops and the adjoint judge."""
+"""Layers nobody thought of: hypothesis draws every option, size and instruction set; the loops judge."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import torch
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from outstride import runtime
 from tests.cases import LAYOUTS, Case, case
 from tests.contract import verify_contract
 
 _MODES = ("zeros", "reflect", "replicate", "circular")
+_SETS = st.sampled_from(runtime.available())
 
 
 @st.composite
@@ -17,8 +19,8 @@ def layers(draw: st.DrawFn) -> Case:
     """A layer of one to three axes on an input small enough for the loops, legal in every option."""
     nd = draw(st.integers(1, 3))
     transposed = draw(st.booleans())
-    groups = draw(st.sampled_from([1, 1, 2, 3]))
-    depth = st.integers(1, 20 if nd < 3 else 4)
+    groups = draw(st.sampled_from([1, 1, 2, 3, 8]))
+    depth = st.integers(1, 20 if nd < 3 and groups < 8 else 4)
     channels = (groups * draw(depth), groups * draw(depth if groups == 1 else st.integers(1, 3)))
     mode = draw(st.sampled_from(_MODES))
     axes = [draw(_axes(transposed, mode, 40 // nd**2)) for _ in range(nd)]
@@ -73,37 +75,40 @@ def _most_padding(mode: str, size: int) -> int:
     return {"zeros": 99, "replicate": 99, "reflect": size - 1, "circular": size}[mode]
 
 
-@given(layers(), st.sampled_from([torch.float32, torch.float64]))
-def test_drawn_layers_have_the_value_of_the_definition(drawn: Case, dtype: torch.dtype) -> None:
-    note(f"verify_contract({drawn!r}, 'value', {dtype})")
-    verify_contract(drawn, "value", dtype)
+def _play(drawn: Case, law: str, dtype: torch.dtype, instruction_set: str) -> None:
+    note(f"verify_contract({drawn!r}, {law!r}, {dtype}, {instruction_set!r})")
+    verify_contract(drawn, law, dtype, instruction_set)
 
 
-@given(layers(), st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
-def test_drawn_layers_are_exact_on_small_integers(drawn: Case, dtype: torch.dtype) -> None:
-    note(f"verify_contract({drawn!r}, 'integers', {dtype})")
-    verify_contract(drawn, "integers", dtype)
+@given(layers(), _SETS, st.sampled_from([torch.float32, torch.float64]))
+def test_drawn_layers_have_the_value_of_the_definition(
+    drawn: Case, instruction_set: str, dtype: torch.dtype
+) -> None:
+    _play(drawn, "value", dtype, instruction_set)
 
 
-@given(layers())
-def test_drawn_layers_are_adjoint(drawn: Case) -> None:
-    note(f"verify_contract({drawn!r}, 'adjoint', torch.float64)")
-    verify_contract(drawn, "adjoint", torch.float64)
+@given(layers(), _SETS, st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
+def test_drawn_layers_are_exact_on_small_integers(
+    drawn: Case, instruction_set: str, dtype: torch.dtype
+) -> None:
+    _play(drawn, "integers", dtype, instruction_set)
 
 
-@given(layers())
-def test_drawn_layers_do_not_depend_on_the_batch(drawn: Case) -> None:
-    note(f"verify_contract({drawn!r}, 'batch')")
-    verify_contract(drawn, "batch")
+@given(layers(), _SETS)
+def test_drawn_layers_are_adjoint(drawn: Case, instruction_set: str) -> None:
+    _play(drawn, "adjoint", torch.float64, instruction_set)
 
 
-@given(layers())
-def test_drawn_layers_are_the_same_in_tiles(drawn: Case) -> None:
-    note(f"verify_contract({drawn!r}, 'tile')")
-    verify_contract(drawn, "tile")
+@given(layers(), _SETS)
+def test_drawn_layers_do_not_depend_on_the_batch(drawn: Case, instruction_set: str) -> None:
+    _play(drawn, "batch", torch.float32, instruction_set)
 
 
-@given(layers())
-def test_drawn_layers_do_not_depend_on_the_layout(drawn: Case) -> None:
-    note(f"verify_contract({drawn!r}, 'layouts')")
-    verify_contract(drawn, "layouts")
+@given(layers(), _SETS)
+def test_drawn_layers_are_the_same_in_tiles(drawn: Case, instruction_set: str) -> None:
+    _play(drawn, "tile", torch.float32, instruction_set)
+
+
+@given(layers(), _SETS)
+def test_drawn_layers_do_not_depend_on_the_layout(drawn: Case, instruction_set: str) -> None:
+    _play(drawn, "layouts", torch.float32, instruction_set)

@@ -1,0 +1,66 @@
+"""Memory that must be written before it is read holds NaN, so that what is read too early shows.
+
+Scratch stays as the last call left it, and what that left may well be what the next call expects. A byte of
+all ones makes a NaN of every float, and -1 of every integer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+import outstride.ops.execute  # noqa: F401 - it loads the modules whose rooms are poisoned
+from outstride import runtime
+from outstride.ops import torch_internals
+
+_ONES = 0xFF
+_empty = torch.empty
+
+
+def _scratch(size_bytes: int) -> int:
+    address = runtime.scratch(size_bytes)
+    ctypes.memset(address, _ONES, size_bytes)
+    return address
+
+
+def _full_of_nan(made: Tensor) -> Tensor:
+    if made.device.type == "cpu" and made.is_floating_point() and made.numel():
+        room = made.untyped_storage()
+        ctypes.memset(room.data_ptr(), _ONES, room.nbytes())
+    return made
+
+
+def _empty_strided(size: Any, strides: Any, dtype: torch.dtype) -> Tensor:
+    return _full_of_nan(torch_internals.empty_strided(size, strides, dtype))
+
+
+def _empty_full_of_nan(*size: Any, **options: Any) -> Tensor:
+    return _full_of_nan(_empty(*size, **options))
+
+
+@contextmanager
+def poison(*, rooms: bool = True) -> Iterator[None]:
+    """Within the block the engine is handed scratch full of NaN and, with `rooms`, new tensors full of it.
+
+    Those are results, packed weights and partial sums. ``torch.empty`` is everybody's, so they are poisoned
+    only where nothing but the engine runs.
+    """
+    poisoned: dict[str, object] = {"scratch": _scratch}
+    if rooms:
+        poisoned["empty_strided"] = _empty_strided
+    engine = [m for name, m in sys.modules.items() if name.startswith("outstride.ops.")]
+    with ExitStack() as stack:
+        if rooms:
+            stack.enter_context(mock.patch.object(torch, "empty", _empty_full_of_nan))
+        for module in engine:
+            for name, replacement in poisoned.items():
+                if module is not torch_internals and hasattr(module, name):
+                    stack.enter_context(mock.patch.object(module, name, replacement))
+        yield

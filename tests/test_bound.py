@@ -290,3 +290,26 @@ def test_what_a_length_left_ready_is_for_the_same_call_alone(name: str) -> None:
         assert_same_bits(found.detach(), expected.detach())
     with pytest.raises(ShapeError):
         call(longer[..., :0], *weights)
+
+
+@pytest.mark.parametrize("name", runtime.available())
+@pytest.mark.parametrize("nd", [1, 2])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
+def test_what_another_layout_left_ready_is_not_for_contiguous_inputs(kind: str, nd: int, name: str) -> None:
+    """Its kernel reads channels that lie side by side, whatever strides it is told of."""
+    call = partial(getattr(functional, f"{kind}{nd}d"), stride=5)
+    across, inputs, outputs = [7] * (nd - 1), 64, 5
+    sizes = (outputs, inputs) if kind == "conv" else (inputs, outputs)
+    x, longer, weight = _drawn(
+        (3, inputs, *across, 496), (3, inputs, *across, 500), (*sizes, *[1] * (nd - 1), 5)
+    )
+    torch.set_num_threads(4)
+    # A part of something channels last: no format that the results would take over.
+    side_by_side = torch.zeros(3, *across, 507, inputs + 9)[..., :496, :inputs].movedim(-1, 1).copy_(x)
+    with runtime.instruction_set(name):
+        for other in (x, longer):
+            weight = weight.clone()
+            with _unbound():
+                expected = call(other, weight)
+            call(side_by_side, weight)
+            assert_same_bits(call(other, weight), expected)

@@ -178,7 +178,7 @@ def _elastic(
         elastic = Elastic(kind.contraction, call, *operands)
     input, weight = operands[:2]
     run = kind.contraction.run(input, weight, call.contracted_size, call.geometry)
-    elastic.learn(input.shape[2:], call.contracted_size, run)
+    elastic.learn(input, call.contracted_size, run)
     return elastic
 
 

@@ -18,6 +18,7 @@ from outstride.ops.call import Call
 from outstride.ops.contractions import Conv, ConvTranspose
 from outstride.ops.execute import GatherRun
 from outstride.ops.kept import keep
+from outstride.ops.layout import contiguous_strides
 from outstride.ops.torch_internals import nobody_listens_unseen, recognizer
 from outstride.planner.problem import coarse_size
 from outstride.runtime import chosen
@@ -58,9 +59,10 @@ class Elastic:
             and chosen() == self._instruction_set
         )
 
-    def learn(self, size: Sequence[int], result_size: Sequence[int], run: GatherRun) -> None:
-        """Take over what a size left ready, if it serves others."""
-        if run.stretches:
+    def learn(self, input: Tensor, result_size: Sequence[int], run: GatherRun) -> None:
+        """Take over what an input left ready, if it serves others: its kernel was made for its strides."""
+        if input.stride() == contiguous_strides(input.shape) and run.stretches:
+            size = input.shape[2:]
             self._ready[coarse_size(size if self._transposed else result_size)] = run
 
     def __call__(self, *operands: Tensor) -> Tensor | None:
@@ -95,5 +97,5 @@ class Elastic:
         run = None if ready is None else ready.resized(size, result)
         if run is None:
             run = self._contraction.run(input, weight, result, self._geometry)
-            self.learn(size, result, run)
+            self.learn(input, result, run)
         return run

@@ -10,6 +10,8 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -45,6 +47,13 @@ def _empty_full_of_nan(*size: Any, **options: Any) -> Tensor:
     return _full_of_nan(_empty(*size, **options))
 
 
+@lru_cache
+def _engine() -> tuple[ModuleType, ...]:
+    """The modules that ask for memory by a name of their own."""
+    found = (module for name, module in sys.modules.items() if name.startswith("outstride.ops."))
+    return tuple(module for module in found if module is not torch_internals)
+
+
 @contextmanager
 def poison(*, rooms: bool = True) -> Iterator[None]:
     """Within the block the engine is handed scratch full of NaN and, with `rooms`, new tensors full of it.
@@ -55,12 +64,11 @@ def poison(*, rooms: bool = True) -> Iterator[None]:
     poisoned: dict[str, object] = {"scratch": _scratch}
     if rooms:
         poisoned["empty_strided"] = _empty_strided
-    engine = [m for name, m in sys.modules.items() if name.startswith("outstride.ops.")]
     with ExitStack() as stack:
         if rooms:
             stack.enter_context(mock.patch.object(torch, "empty", _empty_full_of_nan))
-        for module in engine:
+        for module in _engine():
             for name, replacement in poisoned.items():
-                if module is not torch_internals and hasattr(module, name):
+                if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name, replacement))
         yield

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import outstride.nn
 from tests.cases import LARGE_CASES, Case
-from tests.contract import threads
+from tests.environments import threads
 from tests.operands import Operands, draw, run
 from tests.tolerance import assert_same_bits
 

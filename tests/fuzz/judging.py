@@ -1,0 +1,175 @@
+"""The checks of a case, each of which raises AssertionError in the words of `tests.tolerance`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tests.cases import Case
+from tests.fuzz import placement
+from tests.fuzz.drawn import Drawn, Setting
+from tests.fuzz.results import Drawing, Results, draw_operands, every_order, first_order
+from tests.operands import apply, terms, torch_opinion
+from tests.poison import poison
+from tests.tolerance import assert_close_to_reference, assert_integers_equal, assert_same_bits
+
+#: Columns that are left out of an input, one call after the other: sizes that come back, shrink and grow.
+_LESS = (0, 1, 0, 3, 2)
+
+#: Whether NaN and infinities must keep their places whichever operand holds them, or only where the padded
+#: operand of a contraction does (`_asked`).
+EVERYWHERE = False
+
+
+def judge(drawn: Drawn, *, everywhere: bool = EVERYWHERE) -> None:
+    """Play a case and raise AssertionError where a law is broken."""
+    if drawn.values == "special":
+        for special, names in _asked(drawn, everywhere=everywhere):
+            _placement(replace(drawn, special=special), names)
+        return
+    drawing = draw_operands(drawn)
+    with _played(drawn.here):
+        found = every_order(drawn.case, drawing)
+    if drawn.values == "integers":
+        _integers(drawn, drawing, found)
+    else:
+        _value(drawn, drawing, found)
+    _bits(drawn, drawing, found)
+    _batch(drawn, drawing, found)
+    _sizes(drawn, drawing)
+
+
+@contextmanager
+def _played(setting: Setting) -> Iterator[None]:
+    with poison(), setting.environment.entered():
+        yield
+
+
+def _truths(case: Case, drawing: Drawing) -> Results:
+    """What float64 torch says of everything in `every_order`: each is one of the contractions again."""
+    o, plain = drawing.operands, replace(case, bias=False)
+    found = torch_opinion(case, o)
+    along_input = torch_opinion(plain, replace(o, input=drawing.input_direction, bias=None))
+    along_weight = torch_opinion(plain, replace(o, weight=drawing.weight_direction, bias=None))
+    return found | {
+        "grad_input by grad_output": along_input["output"],
+        "grad_input by weight": along_input["grad_weight"],
+        "grad_weight by grad_output": along_weight["output"],
+        "grad_weight by input": along_weight["grad_input"],
+        "inference first": found["output"], "inference again": found["output"],
+    }  # fmt: skip
+
+
+def _contraction(name: str) -> str:
+    """The contraction whose terms a result sums."""
+    by = {"grad_output": "output", "weight": "grad_weight", "input": "grad_input"}
+    return by[name.split(" by ")[1]] if " by " in name else name.replace("inference ", "output ").split()[0]
+
+
+def _absolute(drawing: Drawing) -> Drawing:
+    return Drawing(
+        drawing.operands.map(torch.abs), drawing.input_direction.abs(), drawing.weight_direction.abs()
+    )  # fmt: skip
+
+
+def _value(drawn: Drawn, drawing: Drawing, found: Results) -> None:
+    truth, scale = _truths(drawn.case, drawing), _truths(drawn.case, _absolute(drawing))
+    for name, result in found.items():
+        count = terms(drawn.case, _contraction(name))
+        expected, magnitude = truth[name].numpy(), scale[name].numpy()
+        assert_close_to_reference(result, expected, magnitude, count, drawn.torch_dtype, name)
+
+
+def _integers(drawn: Drawn, drawing: Drawing, found: Results) -> None:
+    truth = _truths(drawn.case, drawing)
+    for name, result in found.items():
+        assert_integers_equal(result, truth[name].numpy(), drawn.torch_dtype, name)
+
+
+def _bits(drawn: Drawn, drawing: Drawing, expected: Results) -> None:
+    """Another instruction set, other threads and layouts, and the way without gradients change no bit."""
+    for name in ("inference first", "inference again"):
+        assert_same_bits(expected[name], expected["output"], name)
+    with _played(drawn.there):
+        found = every_order(drawn.case, drawing.laid_out(drawn.there))
+    for name, result in found.items():
+        assert_same_bits(result, expected[name], f"{name} ({drawn.there})")
+
+
+def _batch(drawn: Drawn, drawing: Drawing, expected: Results) -> None:
+    """An element of the batch by itself is that of the whole."""
+    if not drawn.case.batched or drawn.case.batch < 2:
+        return
+    n, o = drawn.seed % drawn.case.batch, drawing.operands
+    one = replace(o, input=o.input[n : n + 1], grad_output=o.grad_output[n : n + 1])
+    with _played(drawn.there):
+        found = first_order(replace(drawn.case, batch=1), one)
+    for name in ("output", "grad_input"):
+        assert_same_bits(found[name], expected[name][n : n + 1], f"{name} of element {n} by itself")
+
+
+def _sizes(drawn: Drawn, drawing: Drawing) -> None:
+    """A layer that has run on other sizes and layouts gives what a new one gives."""
+    o, layer = drawing.operands, replace(drawn.case, output_padding=(0,) * drawn.case.nd)
+    if layer.padding_mode != "zeros" or layer.padding == "same":
+        return
+    weight = o.weight.clone()
+    with _played(drawn.there), torch.no_grad():
+        for less in _LESS:
+            columns = o.input.shape[-1] - less
+            if (
+                columns < 1
+                or replace(layer, input_size=(*layer.input_size[:-1], columns)).out_spatial[-1] < 1
+            ):
+                continue
+            part = o.input[..., :columns]
+            expected = apply(layer, part, o.weight.clone(), o.bias)
+            for x, how in ((part, "a part of its input"), (part.contiguous(), "a smaller input")):
+                what = f"output of {columns} columns, {how}, after others"
+                assert_same_bits(apply(layer, x, weight, o.bias), expected, what)
+
+
+def _asked(drawn: Drawn, *, everywhere: bool) -> Iterator[tuple[tuple[str, ...], set[str] | None]]:
+    """The operands that are not finite, and the results that are then looked at, None for all."""
+    if everywhere:
+        yield drawn.special, None
+        return
+    padded = "grad_output" if drawn.case.transposed else "input"
+    for name, result in (("input", "output"), ("grad_output", "grad_input")):
+        if name in drawn.special:
+            yield (name,), {result} | ({"grad_weight"} if name == padded else set())
+
+
+def _placement(drawn: Drawn, names: set[str] | None) -> None:
+    """NaN and infinities arrive at the sums that they are terms of, and the others are what law 1 says."""
+    operands = draw_operands(drawn).operands
+    with _played(drawn.here):
+        found = first_order(drawn.case, operands)
+    wanted = placement.expected(drawn.case, operands)
+    scale = placement.magnitudes(drawn.case, operands)
+    for name, result in found.items():
+        of = _contraction(name)
+        if names is not None and of not in names:
+            continue
+        expected, magnitude = wanted[of], scale[of]
+        kinds = (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf))
+        for what, kind in kinds:
+            _assert_same_places(kind(result), kind(expected), f"{what} in {name}")
+        finite = expected.isfinite()
+        known = torch.where(finite, expected, 0.0)
+        kept = torch.where(finite, result, torch.zeros((), dtype=result.dtype))
+        count = terms(drawn.case, of)
+        assert_close_to_reference(kept, known.numpy(), magnitude.numpy(), count, drawn.torch_dtype, name)
+
+
+def _assert_same_places(found: Tensor, wanted: Tensor, what: str) -> None:
+    missing, surplus = int((wanted & ~found).sum()), int((found & ~wanted).sum())
+    places = (found ^ wanted).nonzero()
+    assert not len(places), (
+        f"{what}: {missing} of {int(wanted.sum())} are missing, {surplus} are too many; first at "
+        f"{tuple(places[0].tolist())}"
+    )

@@ -121,10 +121,8 @@ def _sizes(drawn: Drawn, drawing: Drawing) -> None:
     with _played(drawn.there), torch.no_grad():
         for less in _LESS:
             columns = o.input.shape[-1] - less
-            if (
-                columns < 1
-                or replace(layer, input_size=(*layer.input_size[:-1], columns)).out_spatial[-1] < 1
-            ):
+            sized = replace(layer, input_size=(*layer.input_size[:-1], columns))
+            if columns < 1 or min(sized.out_spatial) < 1:
                 continue
             part = o.input[..., :columns]
             expected = apply(layer, part, o.weight.clone(), o.bias)

@@ -33,7 +33,7 @@ _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 21, 28, 31, 33, 5
 _DEPTHS = (1, 2, 3, 4, 5, 6, 8, 9)
 #: Multiply-adds of a case: most are small, one in thirty is not.
 _SMALL, _LARGE = 3e6, 1e8
-_MOST_ELEMENTS = 1 << 21
+_MOST_ELEMENTS, _MOST_WEIGHTS = 1 << 21, 1 << 18
 _Item = TypeVar("_Item")
 
 
@@ -73,7 +73,18 @@ def draw(seed: int, number: int, instruction_sets: Sequence[str] | None = None) 
 
 
 def _layer(dice: _Dice) -> Case:
-    """A layer, its size still to come."""
+    """A layer, its size still to come, that is not too much work on the smallest."""
+    while True:
+        layer = _any_layer(dice)
+        smallest = _legal(layer, layer.input_size)
+        if (
+            _work(smallest) <= _SMALL / (10 if layer.nd == 3 else 1)
+            and prod(layer.weight_shape) <= _MOST_WEIGHTS
+        ):
+            return layer
+
+
+def _any_layer(dice: _Dice) -> Case:
     nd = dice.one((1, 1, 2, 2, 2, 3))
     transposed = dice.chance(0.45)
     groups, inputs, outputs = _channels(dice, nd)

@@ -65,7 +65,7 @@ def test_everything_is_drawn_that_a_case_can_be() -> None:
     assert {(c.operator, c.nd) for c in cases} == set(product(("conv", "conv_transpose"), (1, 2, 3)))
     assert {c.padding_mode for c in cases} == {"zeros", "reflect", "replicate", "circular"}
     assert {c.batch for c in cases} >= {0, 1, 2, 3}
-    assert all(min(c.out_spatial) >= 1 for c in cases)
+    assert all(min(d.case.out_spatial) >= 1 for d in found if d.values != "empty")
     several = Counter(
         c.groups > 1 and (c.in_channels == c.groups) != (c.out_channels == c.groups) for c in cases
     )
@@ -215,6 +215,12 @@ def test_a_process_that_says_nothing_is_a_failure_of_its_case(monkeypatch: pytes
     report = play(_Program(1, cases=6), lambda _: None, lambda _: None)
     assert [(f.number, "said nothing" in f.reason) for f in report.failures] == [(4, True)]
     assert report.next_number == 6
+
+
+def test_a_process_that_does_not_start_is_no_failure_of_a_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Program, "program", "raise SystemExit('no such module')")
+    with pytest.raises(RuntimeError, match="exit code 1: no such module before the first"):
+        play(_Program(1, cases=6), lambda _: None, lambda _: None)
 
 
 def test_segments_cover_the_numbers_once() -> None:

@@ -67,7 +67,7 @@ class Campaign:
     cases: int | None = None
     seconds: float | None = None
     instruction_sets: tuple[str, ...] = ()
-    everywhere: bool = False
+    strict: bool = False
     jobs: int = 1
 
     def numbers(self) -> Iterator[range]:
@@ -82,7 +82,7 @@ class Campaign:
         """The process that plays a segment."""
         how = [f"--seed={self.seed}", f"--segment={numbers.start}:{numbers.stop}"]
         how += [f"--instruction-set={name}" for name in self.instruction_sets]
-        return [sys.executable, "-m", "tests.fuzz", *how, *["--everywhere"] * self.everywhere]
+        return [sys.executable, "-m", "tests.fuzz", *how, *["--strict"] * self.strict]
 
 
 def play(campaign: Campaign, tell: Callable[[Report], None], found: Callable[[Failure], None]) -> Report:
@@ -131,7 +131,7 @@ def _play_segment(
     deadline = None if seconds is None else time.monotonic() + seconds
     while numbers and not over.is_set():
         with _Process(campaign.command(numbers)) as process:
-            at = numbers.start
+            at = numbers.start - 1
             for record in process.records(deadline):
                 at = record.get("begin", at)
                 if "end" in record:
@@ -142,6 +142,8 @@ def _play_segment(
                 over.set()
                 return
             how = process.how_it_ended()
+        if at < numbers.start:
+            raise RuntimeError(f"a process that plays cases {how} before the first")
         if at < numbers.stop:
             line = draw(campaign.seed, at, campaign.instruction_sets).line()
             heard(at, Failure(at, line, f"the process {how}"))
@@ -204,7 +206,7 @@ def play_here(campaign: Campaign, numbers: range) -> None:
         _say({"begin": number})
         drawn = draw(campaign.seed, number, campaign.instruction_sets)
         try:
-            judge(drawn, everywhere=campaign.everywhere)
+            judge(drawn, strict=campaign.strict)
             reason = ""
         except AssertionError as wrong:
             reason = str(wrong) or repr(wrong)

@@ -68,6 +68,8 @@ def draw(seed: int, number: int, instruction_sets: Sequence[str] | None = None) 
     some = [name for name in ("input", "weight", "grad_output") if dice.chance(0.5)]
     here = _setting(dice, own_set, case, repeats=values != "special")
     there = _setting(dice, dice.one(runtime.available()), case, repeats=False)
+    if dice.chance(0.02) and _is_torchs(case):
+        case, values = _emptied(case, dice), "empty"
     special = tuple(some or ["input"]) if values == "special" else ()
     return Drawn(case, dtype, values, int(dice.rng.integers(2**31)), here, there, special)
 
@@ -161,6 +163,19 @@ def _sized(layer: Case, dice: _Dice, most: float) -> Case:
             break
         case = smaller
     return case
+
+
+def _is_torchs(case: Case) -> bool:
+    """Whether torch's own function takes the layer."""
+    same_sides = not isinstance(case.padding, str) and all(low == high for low, high in case.padding)
+    return same_sides and case.padding_mode == "zeros"
+
+
+def _emptied(case: Case, dice: _Dice) -> Case:
+    """The layer on an input that has no element along an axis, or so few that nothing may be left."""
+    size = list(case.input_size)
+    size[dice.upto(0, case.nd - 1)] = dice.one((0, 0, 1))
+    return replace(case, input_size=tuple(size), batch=0 if case.batched and dice.chance(0.3) else case.batch)
 
 
 def _work(case: Case) -> float:

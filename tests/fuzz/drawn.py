@@ -11,8 +11,9 @@ import torch
 from tests.cases import Case
 from tests.environments import Environment
 
-#: "reals" are judged by law 1 and by their bits, "integers" exactly, "special" by where NaN and Inf arrive.
-VALUES = ("reals", "integers", "special")
+#: "reals" are judged by law 1 and their bits, "integers" exactly, "special" by where NaN and Inf arrive, and
+#: the "empty", which have no input or no output, by what torch answers.
+VALUES = ("reals", "integers", "special", "empty")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tests.cases import Case
@@ -20,15 +21,20 @@ from tests.tolerance import assert_close_to_reference, assert_integers_equal, as
 #: Columns that are left out of an input, one call after the other: sizes that come back, shrink and grow.
 _LESS = (0, 1, 0, 3, 2)
 
-#: Whether NaN and infinities must keep their places whichever operand holds them, or only where the padded
-#: operand of a contraction does (`_asked`).
-EVERYWHERE = False
+#: Whether the laws are asked for that are still to come: NaN and infinities keep their places whichever
+#: operand holds them (else only where the padded operand of a contraction does), and an empty batch of empty
+#: inputs is answered as torch answers it.
+STRICT = False
 
 
-def judge(drawn: Drawn, *, everywhere: bool = EVERYWHERE) -> None:
+def judge(drawn: Drawn, *, strict: bool = STRICT) -> None:
     """Play a case and raise AssertionError where a law is broken."""
+    if drawn.values == "empty":
+        if strict or drawn.case.batch or 0 not in drawn.case.input_size:
+            _empty(drawn)
+        return
     if drawn.values == "special":
-        for special, names in _asked(drawn, everywhere=everywhere):
+        for special, names in _asked(drawn, strict=strict):
             _placement(replace(drawn, special=special), names)
         return
     drawing = draw_operands(drawn)
@@ -131,9 +137,9 @@ def _sizes(drawn: Drawn, drawing: Drawing) -> None:
                 assert_same_bits(apply(layer, x, weight, o.bias), expected, what)
 
 
-def _asked(drawn: Drawn, *, everywhere: bool) -> Iterator[tuple[tuple[str, ...], set[str] | None]]:
+def _asked(drawn: Drawn, *, strict: bool) -> Iterator[tuple[tuple[str, ...], set[str] | None]]:
     """The operands that are not finite, and the results that are then looked at, None for all."""
-    if everywhere:
+    if strict:
         yield drawn.special, None
         return
     padded = "grad_output" if drawn.case.transposed else "input"
@@ -162,6 +168,32 @@ def _placement(drawn: Drawn, names: set[str] | None) -> None:
         kept = torch.where(finite, result, torch.zeros((), dtype=result.dtype))
         count = terms(drawn.case, of)
         assert_close_to_reference(kept, known.numpy(), magnitude.numpy(), count, drawn.torch_dtype, name)
+
+
+def _empty(drawn: Drawn) -> None:
+    """Without an element or an output the layer answers as torch does: by a shape or by an error."""
+    case, dtype = drawn.case, drawn.torch_dtype
+    shape = case.input_shape if case.batched else case.input_shape[1:]
+    x, weight = torch.zeros(shape, dtype=dtype), torch.zeros(case.weight_shape, dtype=dtype)
+    theirs: Callable[..., Tensor] = getattr(F, f"{case.operator}{case.nd}d")
+    last = {"output_padding": case.output_padding} if case.transposed else {}
+    padding = tuple(low for low, _ in case.pads)
+    wanted = _answer(
+        lambda: theirs(
+            x, weight, None, stride=case.stride, padding=padding, dilation=case.dilation, groups=case.groups,
+            **last,
+        )
+    )  # fmt: skip
+    with _played(drawn.here):
+        found = _answer(lambda: apply(case, x, weight, None))
+    assert found == wanted, f"the answer to an input of {shape} is {found}, torch's is {wanted}"
+
+
+def _answer(call: Callable[[], Tensor]) -> str:
+    try:
+        return f"a shape of {tuple(call().shape)}"
+    except (RuntimeError, ValueError):
+        return "an error"
 
 
 def _assert_same_places(found: Tensor, wanted: Tensor, what: str) -> None:

@@ -100,6 +100,11 @@ CALLS = [
             **_with(padding=(2, 0))),
     BadCall("huge-stride", "conv_transpose1d", (1, 4, 5), (4, 4, 3), "memory", **_with(stride=_HUGE)),
     BadCall("huge-dilation", "conv_transpose1d", (1, 4, 5), (4, 4, 3), "memory", **_with(dilation=_HUGE)),
+    BadCall("stride-beyond-64-bits", "conv2d", _X, _W, "stride", family=ArgumentError,
+            **_with(stride=2**63)),
+    BadCall("padding-beyond-64-bits", "conv2d", _X, _W, "padding", **_with(padding=_HUGE, stride=_HUGE)),
+    BadCall("dilation-beyond-64-bits", "conv2d", _X, _W, "dilation",
+            **_with(padding="same", dilation=_HUGE)),
     BadCall("huge-padding", "conv2d", _X, _W, "memory", **_with(padding=2**60)),
     # What only this package takes.
     BadCall("pairs-of-three", "conv2d", _X, _W, "padding", **_with(padding=((1, 2, 3), (0, 0)))),

@@ -11,6 +11,7 @@ import torch
 
 from outstride.errors import ArgumentError
 from outstride.ops.call import Request, check
+from outstride.ops.gaps import closed
 from outstride.ops.layout import empty_result
 from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
 from outstride.ops.single import Operands, as_product
@@ -33,6 +34,8 @@ class KernelPlan:
     dtype: str
     declines: str | None
     detail: GatherPlan | None
+    #: Where stride or dilation leave most positions of an axis unused: the size without them.
+    used_size: tuple[int, ...] | None = None
 
     @property
     def source(self) -> str:
@@ -65,6 +68,7 @@ class KernelPlan:
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
         return facts | {
             "operator": problem.operator,
+            "used_size": None if self.used_size is None else list(self.used_size),
             "output_size": list(self.output_shape[-self.nd :]),
             "flops": problem.flops, "bytes": problem.bytes,
             "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
@@ -147,8 +151,10 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
     threads = torch.get_num_threads()
     given = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
-    detail = plan_of(as_product(given), threads)
-    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail)
+    runs, how = closed(given)
+    detail = plan_of(as_product(runs), threads)
+    used = None if how is None else how.size
+    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used)
 
 
 def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
@@ -180,11 +186,13 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     box = " x ".join(map(str, blocks.box))
     widths = ", ".join(str(columns) for _, columns in blocks.columns)
     apart = f"; stripes of {widths} columns use other taps" * (len(blocks.columns) > 1)
+    side = "output" if problem.operator == "conv_transpose" else "input"
+    used = f", on the {whole.used_size} positions of the {side} that are used" * bool(whole.used_size)
     product = ", a matrix product, for there is one input position" * alone
     return [
         (
             "result",
-            f"{whole.output_shape} by {problem.operator}{product}{stored}",
+            f"{whole.output_shape} by {problem.operator}{product}{used}{stored}",
         ),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         (

@@ -19,6 +19,8 @@ Pairs = tuple[tuple[int, int], ...]
 MODES = ("zeros", "reflect", "replicate", "circular")
 # Beyond this many elements no dtype's bytes can be counted in 63 bits.
 _MOST_ELEMENTS = 2**59 - 1
+# The numbers of a call and positions in a padded tensor are counted in 63 bits, as in torch.
+_MOST = 2**63 - 1
 
 
 class Request(NamedTuple):
@@ -124,6 +126,7 @@ def check(
             contracted = tuple(o + low + high for o, (low, high) in zip(out, pairs, strict=True))
     batch = input_shape[0] if batched else 1
     _check_allocatable((batch, out_channels, *contracted))
+    _check_countable(kernel, dilation, pairs)
     low_padding = tuple(0 if bordered else low for low, _ in pairs)
     return Call(
         nd,
@@ -186,6 +189,21 @@ def _check_sizes(sizes: Ints, kernel: Ints) -> None:
             raise ShapeError(
                 f"{name!r} must have at least one element on every spatial axis: got {_shown(values)}; "
                 "legal: 1 or more"
+            )
+
+
+def _check_countable(kernel: Ints, dilation: Ints, pairs: Pairs) -> None:
+    for k, d in zip(kernel, dilation, strict=True):
+        if type(k) is int and type(d) is int and d * (k - 1) >= _MOST:
+            raise ShapeError(
+                f"'dilation' must leave a window that 63 bits can count: got {_shown(dilation)} with a "
+                f"kernel of size {_shown(kernel)}; legal: at most {(_MOST - 1) // (k - 1)}"
+            )
+    for pair in pairs:
+        if any(type(end) is int and end > _MOST // 2 for end in pair):
+            raise ShapeError(
+                f"'padding' must be one that 63 bits can count on both sides: got {_shown(pair)}; "
+                f"legal: at most {_MOST // 2}"
             )
 
 
@@ -345,6 +363,8 @@ def _whole(name: str, value: Any, least: int, given: Any = None) -> int:
             raise TypeError(message) from None
     if value < least:
         raise ShapeError(f"{name!r} must be at least {least}: got {shown!r}; legal: {least} or more")
+    if type(value) is int and value > _MOST:
+        raise ArgumentError(f"{name!r} must be a 64-bit integer: got {shown!r}; legal: {least} to {_MOST}")
     number: int = value
     return number
 

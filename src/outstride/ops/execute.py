@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from outstride.ops.bound import Run
+from outstride.ops.gaps import ClosedCall, closed, closing, fill_with_bias
 from outstride.ops.gather import GatherCall, gather_call
 from outstride.ops.gradient import gradient_call
 from outstride.ops.layout import contiguous_strides, empty_result
+from outstride.ops.single import Operands
 from outstride.ops.terms import conv_parts, conv_transpose_parts, conv_weight_parts, nonfinite
 from outstride.ops.torch_internals import empty_strided
 from outstride.runtime import LARGE, chosen, prefer_large
@@ -55,7 +57,7 @@ def conv_weight(
 class GatherRun:
     """The bound kernel of a convolution or its adjoint (None: nothing to sum), and the result's form."""
 
-    call: GatherCall | None
+    call: GatherCall | ClosedCall | None
     operator: Literal["conv", "conv_transpose"]
     geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
     shape: tuple[int, ...]
@@ -67,7 +69,7 @@ class GatherRun:
     def stretches(self) -> bool:
         """Whether contiguous operands of other sizes may be served as well."""
         contiguous = self.strides == contiguous_strides(self.shape)
-        return self.call is not None and contiguous and self.call.form.plan.stretches
+        return self.call is not None and contiguous and self.call.stretches
 
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherRun | None:
         """What runs on contiguous operands of another size; None where that needs other blocks."""
@@ -86,7 +88,7 @@ class GatherRun:
             if self.size_bytes > LARGE:
                 prefer_large(out.data_ptr(), self.size_bytes)
         if self.call is None:
-            _without_terms(bias, out)
+            fill_with_bias(out, bias)
         elif not self.call(x, w, bias, out):
             self._by_parts(x, w, bias, out)
         return out
@@ -99,19 +101,12 @@ class GatherRun:
         for part in parts(*sizes, stride, padding, dilation):
             here = out[part.result]
             if not part.has_terms:
-                _without_terms(bias, here)
+                fill_with_bias(here, bias)
                 continue
             first, second, size = x[part.first], w[part.second], here.shape[2:]
             run = gather_run(self.operator, first, second, stride, part.padding, size, dilation, groups, here)
             assert run.call is not None, "a part has terms"
             run.call(first, second, bias, here, inside=True)
-
-
-def _without_terms(bias: Tensor | None, out: Tensor) -> None:
-    if bias is None:
-        out.zero_()
-    else:
-        out.copy_(bias.view(-1, *[1] * (out.dim() - 2)).expand_as(out))
 
 
 def gather_run(
@@ -133,9 +128,12 @@ def gather_run(
     if run is None:
         channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
-        call = None
+        call: GatherCall | ClosedCall | None = None
         if target.numel() and x.numel() and w.numel():
-            call = gather_call(operator, x, w, target, stride, padding, dilation, groups, threads)
+            given = Operands(operator, x, w, target, stride, padding, dilation, groups)
+            runs, gaps = closed(given)
+            call = gather_call(*runs[:-1], threads)
+            call = call if gaps is None else ClosedCall(operator, call, gaps)
         geometry = (stride, padding, dilation, groups)
         shape = tuple(target.shape)
         run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
@@ -159,7 +157,7 @@ def weight_run(
     found = _gradients.get(key)
     if found is not None:
         return found
-    call = gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+    call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
     made: Run = WeightRun(call, tuple(kernel_size), geometry)
     _keep(_gradients, key, made)
@@ -188,11 +186,23 @@ class WeightRun:
             if part.has_terms:
                 here, first, second = result[part.result], x[part.first], y[part.second]
                 threads = torch.get_num_threads()
-                call = gradient_call(
+                call = _weight_call(
                     first, second, here.shape[2:], stride, part.padding, dilation, groups, threads
                 )
                 here.copy_(call(first, second))
         return result
+
+
+def _weight_call(
+    x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int, threads: int,
+) -> Run:  # fmt: skip
+    gaps = closing(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
+    if gaps is None:
+        return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+    kept, geometry = gaps.room(x, x, "meta"), (gaps.stride, gaps.padding, gaps.dilation)
+    call = gradient_call(kept, y, kernel_size, *geometry, groups, threads)
+    return lambda x, y: call(gaps.gather(x), y)
 
 
 def _keep(calls: OrderedDict[object, _Call], key: object, call: _Call) -> None:

@@ -57,6 +57,11 @@ class GatherCall:
     workers: int
     block: Block
 
+    @property
+    def stretches(self) -> bool:
+        """Whether contiguous operands of other sizes may be served as well."""
+        return self.form.plan.stretches
+
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherCall | None:
         """The call for contiguous operands of another size; None where that needs other blocks."""
         if self.form.positions > 1:

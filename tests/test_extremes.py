@@ -1,0 +1,168 @@
+"""Extreme arguments: legal ones give torch's values whatever their size, and nothing grows with them.
+
+Where torch's own result does not fit memory, or its counters overflow, the values come from smaller cases by
+reasoning: a tap that reads only padding adds nothing, and positions between two windows hold the bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as reference
+from torch import Tensor
+
+import outstride
+from outstride import functional
+from outstride.ops import execute
+from outstride.ops.gaps import ClosedCall
+from outstride.planner.gaps import close_gaps
+from outstride.planner.layout import layout
+from outstride.planner.plan import plan_for
+from outstride.runtime import machine
+from tests.tolerance import assert_integers_equal
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """One call with an extreme argument that torch computes, too."""
+
+    id: str
+    function: str
+    input: tuple[int, ...]
+    weight: tuple[int, ...]
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    def results(self, functions: Any, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        """The result and every gradient, on small integers."""
+        torch.manual_seed(len(self.id))
+        groups = self.arguments.get("groups", 1)
+        channels = self.weight[1] * groups if "transpose" in self.function else self.weight[0]
+        shapes = {"x": self.input, "weight": self.weight, "bias": (channels,)}
+        given = {
+            name: torch.randint(-3, 4, shape).to(dtype).requires_grad_() for name, shape in shapes.items()
+        }
+        result = getattr(functions, self.function)(*given.values(), **self.arguments)
+        result.backward(torch.randint(-3, 4, result.shape).to(dtype))
+        return {"result": result.detach()} | {f"grad of {n}": t.grad for n, t in given.items()}
+
+
+def _case(
+    name: str, function: str, input: tuple[int, ...], weight: tuple[int, ...], **arguments: Any
+) -> Extreme:
+    return Extreme(name, function, input, weight, arguments)
+
+
+_C1, _T1 = "conv1d", "conv_transpose1d"
+CASES = [
+    _case("dilation beyond 32 bits, same", _C1, (2, 4, 8), (6, 4, 3), dilation=3046875451, padding="same"),
+    _case("dilation, even kernel, same", _C1, (1, 2, 9), (2, 2, 4), dilation=10**9 + 7, padding="same"),
+    _case("stride = padding", _C1, (1, 2, 8), (3, 2, 3), stride=10**8, padding=10**8),
+    _case("stride = padding = 2**61", _C1, (1, 2, 8), (3, 2, 3), stride=2**61, padding=2**61),
+    _case("one window", _C1, (2, 4, 50), (4, 2, 3), stride=2**62, groups=2),
+    _case("one window, one position", "conv2d", (1, 2, 3, 3), (2, 2, 3, 3), stride=10**9),
+    _case("one tap, any dilation", _C1, (1, 2, 50), (3, 2, 1), dilation=2**62),
+    _case("stride and dilation share a factor", _C1, (1, 1, 9000), (2, 1, 5), stride=1000, dilation=2000,
+          padding=333),
+    _case("stride and dilation share none", _C1, (1, 1, 9000), (2, 1, 3), stride=1024, dilation=999,
+          padding=13),
+    _case("windows far apart", _C1, (2, 3, 10**6), (4, 3, 5), stride=10**5, padding=2),
+    _case("2-d, one axis", "conv2d", (1, 2, 4, 4), (2, 2, 3, 3), stride=(2, 10**8), padding=(1, 10**8)),
+    _case("2-d dilation, same", "conv2d", (1, 2, 4, 5), (2, 2, 3, 3), dilation=(10**8, 1), padding="same"),
+    _case("3-d dilation, same", "conv3d", (1, 2, 4, 3, 4), (2, 2, 3, 3, 3), dilation=(10**8, 1, 2**40),
+          padding="same"),
+    _case("depthwise", _C1, (1, 8, 30), (8, 1, 3), dilation=10**7, padding=10**7, groups=8),
+    _case("transposed stride", _T1, (1, 3, 4), (3, 2, 3), stride=10**6),
+    _case("transposed stride, cropped", _T1, (2, 4, 4), (4, 3, 5), stride=10**6, padding=10**6 + 2, groups=2),
+    _case("transposed stride, output_padding", _T1, (1, 1, 3), (1, 1, 3), stride=10**5, output_padding=99999),
+    _case("transposed dilation", _T1, (1, 2, 1), (2, 2, 3), dilation=10**6),
+    _case("transposed dilation, cropped", _T1, (1, 2, 4), (2, 2, 3), dilation=10**9, padding=10**9),
+    _case("transposed stride and dilation", _T1, (1, 2, 6), (2, 1, 4), stride=3000, dilation=3000, padding=7),
+    _case("transposed, coprime", _T1, (1, 2, 5), (2, 1, 4), stride=10**4, dilation=10**4 + 1, padding=10**4),
+    _case("transposed depthwise", _T1, (1, 16, 5), (16, 1, 4), stride=2048, groups=16),
+    _case("transposed 2-d, one axis", "conv_transpose2d", (1, 2, 3, 4), (2, 2, 3, 3), stride=(10**5, 2)),
+    _case("transposed 2-d, both axes", "conv_transpose2d", (1, 2, 3, 3), (2, 3, 3, 2), stride=500, padding=3),
+    _case("transposed 3-d", "conv_transpose3d", (1, 1, 2, 2, 2), (1, 1, 3, 2, 1), stride=(64, 128, 32),
+          padding=(30, 1, 0)),
+]  # fmt: skip
+_every_case = pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+
+
+@_every_case
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_an_extreme_call_has_torchs_values_and_gradients(case: Extreme, dtype: torch.dtype) -> None:
+    for (name, found), expected in zip(
+        case.results(functional, dtype).items(), case.results(reference).values(), strict=True
+    ):
+        assert_integers_equal(found, expected.numpy(), dtype, name)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_closed_axes_keep_torchs_memory_format(layout: torch.memory_format) -> None:
+    x = torch.ones(2, 4, 5, 6).to(memory_format=layout)
+    made = functional.conv_transpose2d(x, torch.ones(4, 8, 3, 3), None, stride=100)
+    assert made.is_contiguous(memory_format=layout)
+    back = functional.conv2d(made, torch.ones(4, 8, 3, 3), None, stride=100)
+    assert back.is_contiguous(memory_format=layout)
+    assert_integers_equal(back, torch.full(back.shape, 8 * 9 * 4.0).numpy(), torch.float32)
+
+
+def test_infinite_weights_meet_only_the_inputs_that_exist_in_a_transposed_call() -> None:
+    weight = torch.tensor([1.0, float("inf"), 2.0]).view(1, 1, 3)
+    x = torch.tensor([1.0, 0.0, -1.0]).view(1, 1, 3)
+    found = functional.conv_transpose1d(x, weight, None, stride=10_000)
+    expected = reference.conv_transpose1d(x, weight, None, stride=10_000)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.isinf(), expected.isinf())
+
+
+def test_infinite_weights_meet_padding_in_a_call_with_far_taps() -> None:
+    weight = torch.tensor([1.0, 1.0, float("inf")]).view(1, 1, 3)
+    x = torch.ones(1, 1, 5)
+    found = functional.conv1d(x, weight, None, dilation=10**6, padding="same")
+    expected = reference.conv1d(x, weight, None, dilation=10**6, padding="same")
+    assert torch.equal(found.isnan(), expected.isnan())
+
+
+@pytest.mark.parametrize(("function", "arguments"), [
+    (_T1, {"stride": 2**40}), (_T1, {"stride": 2**40, "padding": 2**40}),
+    (_T1, {"dilation": 2**41}), (_C1, {"padding": 2**45}), ("conv_transpose2d", {"stride": (2**36, 2)}),
+])  # fmt: skip
+def test_results_beyond_memory_are_refused_in_torchs_family(function: str, arguments: dict[str, Any]) -> None:
+    nd = int(function[-2])
+    x, weight = torch.ones(1, 1, *[4] * nd), torch.ones(1, 1, *[3] * nd)
+    with pytest.raises((RuntimeError, MemoryError)):
+        getattr(functional, function)(x, weight, None, **arguments)
+
+
+@pytest.mark.parametrize("stride", [10**5, 2**40, 2**62])
+def test_tables_are_bounded_by_the_taps_and_not_by_the_stride(stride: int) -> None:
+    closed = close_gaps([3 * stride + 3], [4], [3], [stride], [0], [1])
+    assert closed is not None
+    assert closed[0] is not None
+    assert (closed[0].size, closed[0].stride) == (12, 3)
+    plan = outstride.plan(torch.nn.ConvTranspose1d(2, 2, 3, stride=min(stride, 2**50)), (1, 2, 4))
+    assert plan.detail is not None
+    made = layout(plan_for(plan.detail.problem, machine(), 1))
+    assert len(made.phase_rows) == 2 * 3
+    assert f"on the ({3 * 4},) positions of the output" in str(plan)
+
+
+def test_ordinary_layers_have_no_gaps() -> None:
+    for large, small, kernel, stride, dilation in (
+        (1_000_000, 977, 4096, 1024, 1), (112, 56, 3, 2, 1), (224, 14, 16, 16, 1), (9, 3, 1, 4, 1),
+        (5000, 5000, 3, 1, 2048), (1, 1, 1, 1, 1), (160_000, 500, 1024, 320, 1),
+    ):  # fmt: skip
+        assert close_gaps([large], [small], [kernel], [stride], [0], [dilation]) is None
+
+
+def test_an_axis_without_gaps_runs_as_it_is() -> None:
+    x, w = torch.ones(1, 2, 9), torch.ones(2, 2, 3)
+    assert not isinstance(execute.gather_run("conv", x, w, (1,), (0,), (7,), (1,), 1).call, ClosedCall)
+    run = execute.gather_run("conv_transpose", x, w, (4096,), (0,), (32771,), (1,), 1)
+    assert isinstance(run.call, ClosedCall)
+    assert not run.stretches

@@ -18,6 +18,7 @@ import outstride
 from outstride import functional
 from outstride.ops import execute
 from outstride.ops.gaps import ClosedCall
+from outstride.planner.axes import conv_axis, product_groups, transposed_axis
 from outstride.planner.gaps import close_gaps
 from outstride.planner.layout import layout
 from outstride.planner.plan import plan_for
@@ -166,3 +167,25 @@ def test_an_axis_without_gaps_runs_as_it_is() -> None:
     run = execute.gather_run("conv_transpose", x, w, (4096,), (0,), (32771,), (1,), 1)
     assert isinstance(run.call, ClosedCall)
     assert not run.stretches
+
+
+def test_a_plan_keeps_the_factors_of_a_kernel_and_not_their_product() -> None:
+    axes = [conv_axis(102, 3, 100, 1, 0, 1)] * 3
+    (group,) = product_groups([axis.groups for axis in axes])
+    assert group.taps == 10**6
+    assert sum(len(along.offsets) for along in group.axes) == 300
+    assert group.offsets[-1] == (99, 99, 99)
+    assert next(group.kernel_places((10_000, 100, 1))) == list(range(10**6))
+
+
+def test_phases_are_found_from_the_taps() -> None:
+    axis = transposed_axis(4, 3 * 4096 + 16384, 16384, 4096, 1000, 1, cropped=True)
+    found = {
+        phase: tuple(zip(kernel, group.offsets, strict=True))
+        for group in axis.groups
+        for phase, kernel in zip(group.members, group.kernel, strict=True)
+    }
+    assert sum(map(len, found.values())) == 16384
+    for phase in (0, 1, 3095, 3096, 4095):
+        expected = [(k, (1000 + phase - k) // 4096) for k in range(16384) if (1000 + phase - k) % 4096 == 0]
+        assert list(found[phase]) == expected

@@ -610,7 +610,7 @@ def _assert_spread(plan: GatherPlan, spread: Spread) -> None:
     packed = {
         kernel[1:]: share.w_offset + m * share.taps + t
         for share in layout(plan).groups
-        for m, member in enumerate(share.kernel)
+        for m, member in enumerate(share.of.kernel)
         for t, kernel in enumerate(member)
     }
     assert spread.places == packed

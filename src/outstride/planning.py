@@ -74,7 +74,7 @@ class KernelPlan:
             "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
             "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
-            "phase_groups": [{"phases": len(g.members), "taps": g.taps} for g in plan.groups],
+            "phase_groups": [{"phases": g.phases, "taps": g.taps} for g in plan.groups],
             "box": list(blocks.box), "stripes": [columns for _, columns in blocks.columns],
             "groups_per_task": blocks.groups_per_task,
             "channels_per_pass": blocks.channels_per_pass,
@@ -164,7 +164,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
     lanes = plan.lanes
     more = ", ..." if len(plan.groups) > 4 else ""
-    groups = ", ".join(f"{len(g.members)} x {g.taps}" for g in plan.groups[:4]) + more
+    groups = ", ".join(f"{g.phases} x {g.taps}" for g in plan.groups[:4]) + more
     of_rows = f" of {plan.tile.rows} rows" if plan.tile.by_row else ""
     size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels{of_rows}"
     if plan.tile.dataflow == "lanes":

@@ -14,6 +14,7 @@ import weakref
 from array import array
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import prod
 from typing import NamedTuple
 
@@ -58,7 +59,8 @@ class Packer:
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
         form = (
             p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
-            plan.tile_rows, plan.blocks.chunk_outputs, tuple(g.kernel for g in made.groups),
+            plan.tile_rows, plan.blocks.chunk_outputs,
+            [[along.kernel for along in g.of.axes] for g in made.groups],
         )  # fmt: skip
         self.key = sys.intern(repr(form))
         self._kernel = weights_module(plan).kernel()
@@ -71,12 +73,11 @@ class Packer:
         in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
         in_order = in_order and (positions >= 4 or strides.channel == positions)
         for i, g in enumerate(made.groups):
-            places = [at for member in g.kernel for at in member]
-            taps = array("q", [sum(k * s for k, s in zip(at, strides.kernel, strict=True)) for at in places])
+            taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
             tables[f"taps_{i}"] = taps
             tap_of = array("q", [-1] * prod(p.kernel_size))
-            for tap, at in enumerate(g.kernel[0]):
-                tap_of[sum(k * s for k, s in zip(at, order, strict=True))] = tap
+            for tap, at in enumerate(next(g.of.kernel_places(order))):
+                tap_of[at] = tap
             tables[f"tap_of_{i}"] = tap_of
             rows.append(
                 {

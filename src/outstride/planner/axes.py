@@ -8,7 +8,7 @@ that read the same offsets form a group: they share their input vectors and act 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
@@ -142,63 +142,95 @@ def cells_of(output_size: int, out_step: int, shift: int) -> int:
 @lru_cache(maxsize=1024)
 def _phases(kernel: int, stride: int, dilation: int, origin: int) -> tuple[AxisGroup, ...]:
     """The groups of a transposed axis whose first cell begins at the uncropped output `origin`."""
-    taps = {
-        phase: tuple(
-            (k, (origin + phase - k * dilation) // stride)
-            for k in range(kernel)
-            if (origin + phase - k * dilation) % stride == 0
-        )
-        for phase in range(stride)
-    }
+    indices: list[list[int]] = [[] for _ in range(stride)]
+    offsets: list[list[int]] = [[] for _ in range(stride)]
+    for k in range(kernel):
+        # Output origin + phase takes input i through k where it is i * stride + k * dilation.
+        before, phase = divmod(k * dilation - origin, stride)
+        indices[phase].append(k)
+        offsets[phase].append(-before)
     groups: dict[tuple[int, ...], list[int]] = {}
-    for phase in range(stride):
-        groups.setdefault(tuple(offset for _, offset in taps[phase]), []).append(phase)
+    for phase, reads in enumerate(offsets):
+        groups.setdefault(tuple(reads), []).append(phase)
     return tuple(
-        AxisGroup(tuple(members), offsets, tuple(tuple(k for k, _ in taps[m]) for m in members))
-        for offsets, members in groups.items()
+        AxisGroup(tuple(members), reads, tuple(tuple(indices[m]) for m in members))
+        for reads, members in groups.items()
     )
 
 
 @dataclass(frozen=True)
 class Group:
-    """The product of one group per axis: `members` output phases that share `taps` input offsets.
+    """The product of one group per axis: output phases that share their input offsets.
 
-    `kernel[m]` lists the n-d kernel index of member `m` at each tap.
+    Products are kept as their factors: a kernel of 100 x 100 x 100 has a million taps.
     """
 
-    members: tuple[tuple[int, ...], ...]
-    offsets: tuple[tuple[int, ...], ...]
-    kernel: tuple[tuple[tuple[int, ...], ...], ...]
-    #: Taps along each axis.
-    extent: tuple[int, ...]
+    axes: tuple[AxisGroup, ...]
+
+    @property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """The output phases."""
+        return tuple(product(*(g.members for g in self.axes)))
+
+    @property
+    def phases(self) -> int:
+        """How many output phases there are."""
+        return prod(len(g.members) for g in self.axes)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        """Taps along each axis."""
+        return tuple(len(g.offsets) for g in self.axes)
 
     @property
     def taps(self) -> int:
         """How many terms a channel adds to an output."""
-        return len(self.offsets)
+        return prod(self.extent)
+
+    @property
+    def offsets(self) -> tuple[tuple[int, ...], ...]:
+        """The input offset of each tap."""
+        return tuple(product(*(g.offsets for g in self.axes)))
+
+    @property
+    def kernel(self) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """The kernel index of each member at each tap."""
+        return tuple(tuple(product(*choice)) for choice in product(*(g.kernel for g in self.axes)))
+
+    def places(self, of_axes: Sequence[Mapping[int, int]]) -> list[int]:
+        """Of each tap the sum of what its offsets stand for along the axes."""
+        return sums([[of[o] for o in g.offsets] for g, of in zip(self.axes, of_axes, strict=True)])
+
+    def kernel_places(self, strides: Sequence[int]) -> Iterator[list[int]]:
+        """Of each member where the kernel elements of its taps lie, in a kernel of these strides."""
+        for choice in product(*(g.kernel for g in self.axes)):
+            yield sums([[k * s for k in along] for along, s in zip(choice, strides, strict=True)])
+
+
+def sums(of_axes: Sequence[Sequence[int]]) -> list[int]:
+    """The sum of every combination of one number per axis, the last axis fastest."""
+    made = [0]
+    for along in of_axes:
+        made = [a + b for a in made for b in along]
+    return made
 
 
 def product_groups(of_axes: Sequence[Sequence[AxisGroup]]) -> tuple[Group, ...]:
     """Every combination of one group per axis, outermost axis first."""
-    return tuple(_combine(choice) for choice in product(*of_axes))
+    return tuple(map(Group, product(*of_axes)))
 
 
 def single_phases(groups: Sequence[Group]) -> tuple[Group, ...]:
     """The same phases, each in a group of its own."""
     return tuple(
-        Group((member,), g.offsets, (kernel,), g.extent)
-        for g in groups
-        for member, kernel in zip(g.members, g.kernel, strict=True)
-    )
-
-
-def _combine(choice: Sequence[AxisGroup]) -> Group:
-    members = tuple(product(*(range(len(g.members)) for g in choice)))
-    return Group(
-        tuple(tuple(g.members[i] for g, i in zip(choice, m, strict=True)) for m in members),
-        tuple(product(*(g.offsets for g in choice))),
-        tuple(tuple(product(*(g.kernel[i] for g, i in zip(choice, m, strict=True)))) for m in members),
-        tuple(len(g.offsets) for g in choice),
+        Group(choice)
+        for group in groups
+        for choice in product(
+            *(
+                [AxisGroup((m,), g.offsets, (k,)) for m, k in zip(g.members, g.kernel, strict=True)]
+                for g in group.axes
+            )
+        )
     )
 
 

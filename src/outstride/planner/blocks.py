@@ -93,14 +93,13 @@ def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> in
     """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
     least = 1
     for group in groups:
-        members = len(group.members)
-        least = lcm(least, tile_rows // gcd(tile_rows, members))
+        least = lcm(least, tile_rows // gcd(tile_rows, group.phases))
     return min(outputs, least)
 
 
 def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int]:
     """Rows of results of each phase group of a chunk, rounded up to whole tiles."""
-    return [ceil(outputs * len(g.members) / tile_rows) * tile_rows for g in groups]
+    return [ceil(outputs * g.phases / tile_rows) * tile_rows for g in groups]
 
 
 def pixel_tiles(tile: Tile, blocks: Blocks, lanes: int) -> int:

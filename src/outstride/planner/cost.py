@@ -81,12 +81,14 @@ def _fresh_share(groups: tuple[Group, ...], in_step: int, lanes: int) -> float:
     """The share of the terms whose vectors no tap before them has read: taps of one row share theirs."""
     taps = fresh = 0
     for group in groups:
-        latest: dict[tuple[int, int, int], int] = {}
-        for d, h, w in group.offsets:
-            place, residue = divmod(w, in_step)
-            row = (d, h, residue)
-            fresh += row not in latest or abs(place - latest[row]) >= lanes
-            latest[row] = place
+        depth, height, width = group.axes
+        latest: dict[int, int] = {}
+        of_row = 0
+        for offset in width.offsets:
+            place, residue = divmod(offset, in_step)
+            of_row += residue not in latest or abs(place - latest[residue]) >= lanes
+            latest[residue] = place
+        fresh += of_row * len(depth.offsets) * len(height.offsets)
         taps += group.taps
     return fresh / max(taps, 1)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, prod
 
+from outstride.planner import tables
 from outstride.planner.axes import Axis, conv_axis, product_groups
 from outstride.planner.machine import Machine
 from outstride.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
 from outstride.planner.strip import Strip, strip_of
-from outstride.planner.tables import box_scalars, round_up_line, size_scalars, tap_place
+from outstride.planner.tables import box_scalars, round_up_line, size_scalars
 from outstride.planner.tiles import Tile
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
@@ -161,4 +162,4 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
 def tap_places(axes: tuple[Axis, ...], strip: Strip) -> list[int]:
     """Strip offsets of a convolution's taps."""
     (group,) = product_groups([a.groups for a in axes])
-    return [tap_place(axes, tap, strip) * strip.pixel_pitch for tap in group.offsets]
+    return [place * strip.pixel_pitch for place in tables.tap_places(axes, group, strip)]

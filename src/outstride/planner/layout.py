@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from itertools import chain, product
 from math import ceil, prod
 
-from outstride.planner.axes import cells_of
+from outstride.planner.axes import Group, cells_of
 from outstride.planner.bands import mask_bytes, most_vectors, window_of
 from outstride.planner.blocks import Stripe, pixel_tiles, rows_of
 from outstride.planner.cost import kept_terms, term_cycles
@@ -46,7 +47,8 @@ class GroupLayout:
     rest: list[int]
     w_offset: int
     row: int
-    kernel: tuple[tuple[tuple[int, ...], ...], ...]
+    #: What it is the share of.
+    of: Group
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,10 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
             GroupLayout(
-                count // plan.tile_rows, len(group.members), group.taps, group.extent,
-                [o for tap in group.offsets for o in tap], runs,
+                count // plan.tile_rows, group.phases, group.taps, group.extent,
+                list(chain.from_iterable(product(*(a.offsets for a in group.axes)))), runs,
                 term_offsets(plan.axes, group, b, full), term_offsets(plan.axes, group, b, rest),
-                offset, row, group.kernel,
+                offset, row, group,
             )
         )  # fmt: skip
         offset += count * group.taps * p.channels

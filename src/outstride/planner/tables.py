@@ -50,24 +50,31 @@ def size_scalars(
 def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
     strip = blocks.strip
-    places = [tap_place(axes, tap, strip) for tap in group.offsets] if channels else []
+    places = tap_places(axes, group, strip) if channels else []
     # Ranges are an order of magnitude faster than element by element, and every new size pays for this.
     step = strip.channel_pitch
     starts = [p * strip.pixel_pitch for p in places] if strip.pixel_pitch > 1 else places
+    if channels == 1:
+        return starts
     return [at for start in starts for at in range(start, start + channels * step, step)]
 
 
-def tap_place(axes: tuple[Axis, ...], tap: tuple[int, ...], strip: Strip) -> int:
-    """The strip position that a tap adds to a pixel's."""
-    plane = 0
-    place = 0
-    for i, (axis, offset, extent) in enumerate(zip(axes, tap, strip.extent, strict=True)):
-        residue = offset % axis.in_step
+def tap_places(axes: tuple[Axis, ...], group: Group, strip: Strip) -> list[int]:
+    """The strip positions that the taps of a group add to a pixel's."""
+    of_axes: list[dict[int, int]] = []
+    planes, pitch = strip.plane_pitch, 1
+    for i, axis in reversed(list(enumerate(axes))):
         # The width is packed in vectors, every residue at once; of the other axes only what taps read.
         kept = range(axis.in_step) if i == 2 else axis.residues
-        plane = plane * len(kept) + kept.index(residue)
-        place = place * extent + offset // axis.in_step - axis.reach[0]
-    return plane * strip.plane_pitch + place
+        plane_of = {residue: planes * number for number, residue in enumerate(kept)}
+        places = {}
+        for offset in group.axes[i].offsets:
+            cell, residue = divmod(offset, axis.in_step)
+            places[offset] = plane_of[residue] + (cell - axis.reach[0]) * pitch
+        of_axes.insert(0, places)
+        planes *= len(kept)
+        pitch *= strip.extent[i]
+    return group.places(of_axes)
 
 
 def residue_planes(axes: tuple[Axis, ...]) -> list[int]:
@@ -92,7 +99,7 @@ def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, ti
     for group, rows in zip(groups, rows_of(groups, chunk, tile_rows), strict=True):
         for i, (d, h, w) in enumerate(group.members):
             entry = 2 * ((d * steps[1] + h) * steps[2] + w)
-            table[entry], table[entry + 1] = start + i, len(group.members)
+            table[entry], table[entry + 1] = start + i, group.phases
         start += rows
     return table
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Pairs = Sequence[tuple[int, int]]
+Place = tuple[int, int | None]
+"""Start and end of a part of an axis; below zero counted from the end."""
 
 
 def pad(input: Tensor, pairs: Pairs, mode: str) -> Tensor:
@@ -60,33 +62,39 @@ def fold(output: Tensor, pairs: Pairs, mode: str) -> Tensor:
 
 
 def _extend(input: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
-    size = input.shape[axis]
-    before = _border(input, axis, low, mode, (1, 0, size - low)) if low else []
-    after = _border(input, axis, high, mode, (size - 1 - high, size - 1, 0)) if high else []
+    # Places are counted from the end that they are at, so that a recording of this knows no size.
+    before = _border(input, axis, low, mode, ((1, 1 + low), (0, 1), (-low, None))) if low else []
+    after = _border(input, axis, high, mode, ((-1 - high, -1), (-1, None), (0, high))) if high else []
     return torch.cat([*before, input, *after], axis) if before or after else input
 
 
-def _border(input: Tensor, axis: int, width: int, mode: str, starts: tuple[int, int, int]) -> list[Tensor]:
-    reflect, replicate, circular = starts
+def _border(
+    input: Tensor, axis: int, width: int, mode: str, places: tuple[Place, Place, Place]
+) -> list[Tensor]:
+    reflect, replicate, circular = places
     if mode == "reflect":
-        return [input.narrow(axis, reflect, width).flip(axis)]
+        return [_part(input, axis, reflect).flip(axis)]
     if mode == "replicate":
         # One by one, so that the gradient adds them one by one: ``expand`` would leave the order of its sum
         # to the memory layout (law 4).
-        return [input.narrow(axis, replicate, 1)] * width
-    return [input.narrow(axis, circular, width)]
+        return [_part(input, axis, replicate)] * width
+    return [_part(input, axis, circular)]
+
+
+def _part(tensor: Tensor, axis: int, place: Place) -> Tensor:
+    return tensor[(*[slice(None)] * axis, slice(*place))]
 
 
 def _fold_axis(output: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:
-    size = output.shape[axis] - low - high
-    inside = output.narrow(axis, low, size)
+    inside = _part(output, axis, (low, -high or None))
     if mode == "zeros":
         return inside
+    size = output.shape[axis] - low - high
     if low:
-        border = output.narrow(axis, 0, low)
+        border = _part(output, axis, (0, low))
         inside = inside + _moved_back(border, axis, size, mode, (1, 0, size - low))
     if high:
-        border = output.narrow(axis, low + size, high)
+        border = _part(output, axis, (-high, None))
         inside = inside + _moved_back(border, axis, size, mode, (size - 1 - high, size - 1, 0))
     return inside
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from outstride import geometry
 from outstride.errors import ArgumentError, ShapeError
+from outstride.ops.recording import same_pair
+from outstride.ops.torch_internals import is_recording, untraced
 from outstride.spec import ConvSpec
 
 Ints = int | Sequence[int]
@@ -184,12 +186,7 @@ def _max(
     if not _needs_border(padding):
         plain = (input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
         return _by_torch(pool, plain, spec)
-    made = spec()
-    size = tuple(input.shape[-nd:])
-    pairs = geometry.resolved_padding(made, size)
-    outs = _outs(made, size)
-    if any(d > 1 for d in made.dilation):
-        _check_windows(made, pairs, size)
+    made, size, pairs, outs = _bordered(spec(), input)
     if (lows := _symmetric(made, pairs)) is not None:
         return pool(input, made.kernel_size, made.stride, lows, made.dilation, ceil_mode, return_indices)
     bordered = F.pad(input, _ends(pairs), value=_least(input.dtype))
@@ -222,10 +219,7 @@ def _avg(
         plain = (input, kernel_size, stride, padding, ceil_mode, count_include_pad, *rest)
         result: Tensor = _by_torch(pool, plain, spec)
         return result
-    made = spec()
-    size = tuple(input.shape[-nd:])
-    pairs = geometry.resolved_padding(made, size)
-    outs = _outs(made, size)
+    made, size, pairs, outs = _bordered(spec(), input)
     if (lows := _symmetric(made, pairs)) is not None:
         means: Tensor = pool(input, made.kernel_size, made.stride, lows, ceil_mode, count_include_pad, *rest)
         return means
@@ -236,6 +230,34 @@ def _avg(
     inside = torch.ones((1, *size), dtype=input.dtype, device=input.device)
     counts = _first(_total(F.pad(inside, _ends(pairs)), made), outs)
     return _first(_total(bordered, made), outs) / counts
+
+
+def _bordered(spec: ConvSpec, input: Tensor) -> tuple[ConvSpec, Any, Pairs, tuple[int, ...] | None]:
+    """The layer, and for this input its size, padding and output size; None where all windows count."""
+    size: Any = input.shape[-spec.nd :]
+    if is_recording():
+        with untraced():
+            numbers = tuple(input.shape[-spec.nd :])
+            _check(spec, geometry.resolved_padding(spec, numbers), numbers)
+        if spec.padding != "same":
+            if spec.ceil_mode:
+                raise ArgumentError(
+                    "'ceil_mode' must be False with padding per side where torch.jit.trace records: got "
+                    f"ceil_mode=True with padding={spec.padding}; legal: ceil_mode=False, or torch.export"
+                )
+            return spec, size, geometry.resolved_padding(spec, numbers), None
+        windows = [d * (k - 1) + 1 for d, k in zip(spec.dilation, spec.kernel_size, strict=True)]
+        return spec, size, tuple(map(same_pair, size, spec.stride, windows)), None
+    pairs = geometry.resolved_padding(spec, tuple(size))
+    return spec, size, pairs, _check(spec, pairs, tuple(size))
+
+
+def _check(spec: ConvSpec, pairs: Pairs, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The output size of windows that all see an element."""
+    outs = _outs(spec, size)
+    if spec.kind == "max_pool" and any(d > 1 for d in spec.dilation):
+        _check_windows(spec, pairs, size)
+    return outs
 
 
 def _needs_border(padding: Padding) -> bool:
@@ -273,8 +295,10 @@ def _outs(spec: ConvSpec, size: tuple[int, ...]) -> tuple[int, ...]:
     return geometry.output_size(spec, size)
 
 
-def _first(result: Tensor, outs: tuple[int, ...]) -> Tensor:
+def _first(result: Tensor, outs: tuple[int, ...] | None) -> Tensor:
     """Leave out windows that ceil_mode lets start in the border on the high side."""
+    if outs is None:
+        return result
     for axis, out in enumerate(outs, result.dim() - len(outs)):
         if result.shape[axis] != out:
             result = result.narrow(axis, 0, out)
@@ -293,6 +317,8 @@ def _total(input: Tensor, spec: ConvSpec) -> Tensor:
 
 def _symmetric(spec: ConvSpec, pairs: Pairs) -> tuple[int, ...] | None:
     """The padding as torch's kernels take it, if they can."""
+    if any(isinstance(low, Tensor) for low, _ in pairs):
+        return None  # recorded
     fits = all(low == high and 2 * low <= k for (low, high), k in zip(pairs, spec.kernel_size, strict=True))
     return tuple(low for low, _ in pairs) if fits else None
 

@@ -238,7 +238,12 @@ def _wanted(output_size: Any, nd: int, batched: bool, extra: Ints) -> Ints | Non
             f"output_padding={_shown(extra)} with "
             f"output_size={output_size!r}; legal: one of the two"
         )
-    return tuple(_whole("output_size", value, 1, output_size) for value in row[-nd:])
+    return tuple(_whole("output_size", value, 1, output_size) for value in wanted_sizes(row, nd))
+
+
+def wanted_sizes(output_size: Sequence[Any], nd: int) -> tuple[Any, ...]:
+    """The spatial part of a checked ``output_size``."""
+    return tuple(output_size[-nd:])
 
 
 def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Ints]:

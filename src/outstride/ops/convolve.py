@@ -16,7 +16,7 @@ from torch.overrides import handle_torch_function
 
 from outstride import padding as borders
 from outstride.errors import DTypeError
-from outstride.ops import contractions, through_torch
+from outstride.ops import contractions, recording, through_torch
 from outstride.ops.bound import Bound
 from outstride.ops.call import Call, Request, check
 from outstride.ops.elastic import Elastic
@@ -98,6 +98,8 @@ def convolve(
                 return result  # type: ignore[no-any-return]
     elif not isinstance(input, Tensor) and hasattr(type(input), "__torch_function__"):
         return _overridden(kind, input, weight, bias, request)
+    if is_recording():
+        return _record(kind, input, weight, bias, request)
     try:
         bias_shape = None if bias is None else bias.shape
         key = (input.shape, weight.shape, bias_shape, *map(id, request))
@@ -126,7 +128,7 @@ def _overridden(
 
 
 def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:
-    if not all(map(_is_frozen, request)) or is_recording():
+    if not all(map(_is_frozen, request)):
         return _Remembered(call, request, None)
     bounds = None
     if call.batched and not call.bordered:
@@ -192,9 +194,6 @@ def _is_frozen(value: Any) -> bool:
 def _carry_out(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The way that is open to every tensor: subclasses, wrappers, other dtypes and devices."""
     _check_tensors(input, weight, bias)
-    if not is_compiling() and is_recording():
-        # A recording is to run where this package is not, and on other sizes: it gets torch's operators.
-        return through_torch.convolve(call, input, weight, bias)
     if torch.is_autocast_enabled("cpu"):
         input, weight, bias = (_autocast(tensor) for tensor in (input, weight, bias))
     if weight.dtype != input.dtype or (bias is not None and bias.dtype != input.dtype):
@@ -204,29 +203,26 @@ def _carry_out(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -
     return _contract(call, input, weight, bias)
 
 
+def _record(
+    kind: Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
+) -> Tensor:
+    with untraced():
+        call = _checked(kind, input, weight, bias, request)
+        kernel = tuple(weight.shape[2:])
+    return recording.convolve(call, _named(request), input, weight, bias, kernel)
+
+
 def _checked(
     kind: Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
 ) -> Call:
     _check_tensors(input, weight, bias)
-    if not is_compiling() and is_recording():
-        with untraced():
-            return _check_shapes(kind, input, weight, bias, request)
-    return _check_shapes(kind, input, weight, bias, request)
-
-
-def _check_shapes(
-    kind: Kind, input: Tensor, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
-) -> Call:
-    stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
     bias_shape = None if bias is None else bias.shape
-    return check(
-        kind.nd,
-        kind.transposed,
-        input.shape,
-        weight.shape,
-        bias_shape,
-        Request(stride, padding, dilation, groups, output_padding, output_size, padding_mode),
-    )
+    return check(kind.nd, kind.transposed, input.shape, weight.shape, bias_shape, _named(request))
+
+
+def _named(request: tuple[Any, ...]) -> Request:
+    stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
+    return Request(stride, padding, dilation, groups, output_padding, output_size, padding_mode)
 
 
 def _check_tensors(input: Any, weight: Any, bias: Any) -> None:

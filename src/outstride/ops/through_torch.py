@@ -12,24 +12,30 @@ _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None, follows: bool = False) -> Tensor:
     """Return torch's result for a checked call, batched or not.
 
     Where torch has the same parameters they are handed over. Otherwise a convolution gets its border first, a
-    transposed one is computed in full, cut or continued with zeros, folded, and given its bias last.
+    transposed one is computed in full, cut or continued with zeros, folded, and given its bias last. No size
+    is read, so a recording of this fits every size; with ``follows`` the call's padding and output_padding
+    are themselves recorded, and may not be looked at.
     """
-    symmetric = all(low == high for low, high in call.pairs)
+    as_torchs = not follows and not call.bordered and all(low == high for low, high in call.pairs)
     lows = tuple(low for low, _ in call.pairs)
     if not call.transposed:
         operator = _CONV[call.nd]
-        if symmetric and not call.bordered:
+        if as_torchs:
             return operator(input, weight, bias, call.stride, lows, call.dilation, call.groups)
         if not call.batched:
             input = input.unsqueeze(0)
-        input = padding.pad(input, call.pairs, call.padding_mode)
+        if follows:
+            mode = "constant" if call.padding_mode == "zeros" else call.padding_mode
+            input = F.pad(input, [end for pair in reversed(call.pairs) for end in pair], mode)
+        else:
+            input = padding.pad(input, call.pairs, call.padding_mode)
         result = operator(input, weight, bias, call.stride, 0, call.dilation, call.groups)
     else:
-        if symmetric and not call.bordered:
+        if as_torchs:
             return _CONV_TRANSPOSE[call.nd](
                 input, weight, bias, call.stride, lows, call.output_padding, call.groups, call.dilation
             )
@@ -42,8 +48,8 @@ def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> 
 def _transposed(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     full = _CONV_TRANSPOSE[call.nd](input, weight, None, call.stride, 0, 0, call.groups, call.dilation)
     ends: list[int] = []
-    for low, wanted, length in zip(call.padding, call.contracted_size, full.shape[2:], strict=True):
-        ends[:0] = [-low, wanted + low - length]
+    for (low, high), beyond in zip(call.pairs, call.output_padding, strict=True):
+        ends[:0] = [0, beyond] if call.bordered else [-low, beyond - high]
     result = F.pad(full, ends)
     if call.bordered:
         result = padding.fold(result, call.pairs, call.padding_mode)

@@ -1,4 +1,4 @@
-"""accelerate and restore: only the class of a layer changes, and it changes back."""
+"""accelerate and restore: only the ``forward`` of a layer changes, and it changes back."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils import parametrizations, parametrize, weight_norm
 
 from outstride import accelerate, functional, nn, restore
+from outstride.nn.serving import serving_of
 from tests.tolerance import assert_same_bits
 
 
@@ -69,7 +70,13 @@ def _is_served(model: torch.nn.Module) -> bool:
 
 
 def _convs(model: torch.nn.Module) -> list[type]:
-    return [type(m) for m in model.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
+    return [_computed_as(m) for m in model.modules() if isinstance(m, torch.nn.modules.conv._ConvNd)]
+
+
+def _computed_as(layer: torch.nn.Module) -> type:
+    """The class whose instance a layer is to whoever calls it."""
+    serving = serving_of(layer)
+    return type(layer) if serving is None else serving.served  # type: ignore[no-any-return]
 
 
 def test_a_copy_shares_every_tensor_and_leaves_the_model_alone() -> None:
@@ -125,19 +132,21 @@ def test_every_stock_layer_by_itself(nd: int, transpose: str, lazy: str) -> None
     x = torch.randn(1, 4, *[5] * nd)
     fast = accelerate(layer)
     result = fast(x)
-    assert type(fast) is getattr(nn, name)
+    assert type(fast) is getattr(torch.nn, name)
+    assert isinstance(fast, getattr(nn, name))
     assert result.shape[1] == 8
-    assert type(restore(fast)) is getattr(torch.nn, name)
+    assert not isinstance(restore(fast), getattr(nn, name))
+    assert type(fast) is getattr(torch.nn, name)
     assert _near(fast(x), result)
 
 
 @pytest.mark.parametrize("layer", [Standardised, Scaled])
 def test_a_forward_of_ones_own_is_left_alone(layer: type[torch.nn.Conv2d]) -> None:
     model = layer(3, 4, 3)
-    assert type(accelerate(model)) is layer
+    assert not _is_served(accelerate(model))
     patched = torch.nn.Conv2d(3, 4, 3)
     patched.forward = lambda x: x  # type: ignore[method-assign, assignment]
-    assert type(accelerate(patched, inplace=True)) is torch.nn.Conv2d
+    assert not _is_served(accelerate(patched, inplace=True))
 
 
 def test_a_subclass_without_a_forward_is_served_and_stays_itself() -> None:
@@ -152,8 +161,9 @@ def test_a_subclass_without_a_forward_is_served_and_stays_itself() -> None:
         assert type(other) is type(fast)
         assert other.note == "kept"
         assert_same_bits(other(_input()), fast(_input()))
+        assert _is_served(other)
     assert type(restore(fast)) is Plain
-    assert type(accelerate(Plain(3, 4, 3), inplace=True)) is type(accelerate(Plain(3, 4, 3)))
+    assert not _is_served(fast)
 
 
 @pytest.mark.parametrize(
@@ -173,9 +183,12 @@ def test_parametrised_layers(wrap: Callable[[torch.nn.Module], torch.nn.Module])
     assert not _is_served(back)
     assert _near(back(_input()), expected)
     parametrize.remove_parametrizations(fast, "weight")
-    assert type(fast) is nn.Conv2d
+    assert type(fast) is torch.nn.Conv2d
+    assert _is_served(fast)
     assert _near(fast(_input()), expected)
-    assert type(restore(fast)) is torch.nn.Conv2d
+    assert not _is_served(restore(fast))
+    assert parametrize.is_parametrized(model, "weight")
+    assert model(_input()).shape == expected.shape
 
 
 def test_a_parametrisation_that_came_later_is_restored_too() -> None:
@@ -214,11 +227,11 @@ def test_a_compiled_model() -> None:
     model: Any = torch.compile(Net().eval(), backend="eager")
     expected = model(_input())
     accelerate(model, inplace=True)
-    assert type(model._orig_mod.down) is nn.Conv2d
+    assert _computed_as(model._orig_mod.down) is nn.Conv2d
     assert _near(model(_input()), expected)
     compiled: Any = torch.compile(Net().eval(), backend="eager")
     fast: Any = accelerate(compiled)
-    assert type(fast._orig_mod.up) is nn.ConvTranspose2d
+    assert _computed_as(fast._orig_mod.up) is nn.ConvTranspose2d
     assert fast(_input()).shape == expected.shape
 
 
@@ -242,7 +255,7 @@ def test_scripted_and_quantised_layers_are_left_alone() -> None:
     scripted = script(torch.nn.Conv2d(3, 4, 3))
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), scripted)
     accelerate(model, inplace=True)
-    assert type(model[0]) is nn.Conv2d
+    assert _computed_as(model[0]) is nn.Conv2d
     assert isinstance(model[1], torch.jit.ScriptModule)
     assert model(_input()).shape == (2, 4, 6, 6)
 
@@ -274,6 +287,12 @@ def test_fx_traces_a_served_model() -> None:
     served = accelerate(model)
     traced = torch.fx.symbolic_trace(served)
     assert_same_bits(traced(x), served(x))
+    # As torch's own layers, they are leaves to it, and stay served.
+    assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["0", "1"]
+    assert _convs(traced) == [nn.Conv2d, nn.ConvTranspose2d]
+    own = torch.nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ConvTranspose2d(4, 2, 4, stride=2))
+    traced = torch.fx.symbolic_trace(own)
+    assert_same_bits(traced(x), own(x))
     assert [node.target for node in traced.graph.nodes if node.op == "call_function"] == [
         functional.conv2d, functional.conv_transpose2d
     ]  # fmt: skip

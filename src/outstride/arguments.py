@@ -45,6 +45,30 @@ def whole(name: str, value: object, least: int, given: object = None) -> int:
     return number
 
 
+def module(name: str, value: object) -> None:
+    """Refuse what is no module of torch's, which is known by what it can do: torch is not imported here."""
+    if not hasattr(type(value), "named_modules"):
+        text = repr(value)
+        shown = f"{type(value).__name__} {text}" if len(text) <= 50 else type(value).__name__
+        raise ArgumentError(f"{name!r} must be a torch.nn.Module: got {shown}; legal: a layer or a model")
+
+
+def shape(name: str, value: object, least: int) -> tuple[int, ...]:
+    """Return a shape, every size at least ``least``; it may be empty where sizes may be 0."""
+    row = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
+    try:
+        if not isinstance(row, tuple) or any(isinstance(size, bool) for size in row):
+            raise TypeError
+        sizes = tuple(operator.index(cast(SupportsIndex, size)) for size in row)
+        if min(sizes, default=0) >= least:
+            return sizes
+    except TypeError:
+        pass
+    raise ArgumentError(
+        f"{name!r} must be whole numbers of at least {least}: got {row}; legal: (1, 3, 256, 256)"
+    )
+
+
 def optional_whole(name: str, value: object, least: int) -> int | None:
     """Return one integer of at least ``least``, or None."""
     return None if value is None else whole(name, value, least)

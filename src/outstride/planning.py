@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from outstride import arguments
 from outstride.errors import ArgumentError
 from outstride.ops.call import Request, check
 from outstride.ops.gaps import closed
@@ -121,8 +122,15 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     """
     if not isinstance(layer, _LAYERS):
         raise ArgumentError(
-            f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}."
+            f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}; "
+            "legal: Conv1d to 3d, ConvTranspose1d to 3d"
         )
+    if isinstance(layer.weight, torch.nn.parameter.UninitializedParameter):
+        raise ArgumentError(
+            f"'layer' must know its weights: got {type(layer).__name__} that has seen no input; "
+            "legal: call it once before"
+        )
+    input_shape = arguments.shape("input_shape", input_shape, 0)
     weight, bias = layer.weight, layer.bias
     transposed = isinstance(layer, _LAYERS[3:])
     nd = weight.dim() - 2

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from outstride import arguments as argument
 from outstride.artifacts.phases import Phased, parameter, phased, rows_of, weight_of
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from outstride.spec import ConvSpec
@@ -201,6 +202,7 @@ def features(model: nn.Module, layer: nn.Module, input: Tensor) -> Tensor:
         >>> features(model, model[1], torch.ones(2, 1, 8, 8)).shape
         torch.Size([2, 3])
     """
+    argument.module("model", model)
     met: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, given: met.append(given[0]))
     was_training = model.training

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED
 from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.signals import Course, run
@@ -141,6 +142,7 @@ def ripple(
     Checkerboard Artifacts, arXiv:1806.02658, for the condition on one layer; chains, gradients and the share
     are ours.
     """
+    argument.module("layer", layer)
     alone, factor = sub_pixel(layer, shuffle)
     single = isinstance(alone, (*CONVS, *TRANSPOSED))
     if not single:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.artifacts.coverage import overlap
 from outstride.artifacts.gain import ripple
 from outstride.artifacts.spectrum import Measurement, measure
@@ -135,6 +136,7 @@ def inspect(model: nn.Module, input: Tensor | None = None) -> Survey:
         >>> found.findings[0].verdict, found.findings[0].suggestions[-2].text
         ('uneven overlap', 'ConvTranspose2d(8, 4, 4, stride=2, padding=1)')
     """
+    argument.module("model", model)
     result, parts = (None, standing(model)) if input is None else running(model, input)
     periods = {_at(result, part) for part in parts if part.enlarges} if result is not None else set()
     measured = ((period, _measured(result, period)) for period in sorted(filter(None, periods)))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.convert import parts
 from outstride.convert.strides import to_space_to_depth
 from outstride.convert.subpixel import to_subpixel
@@ -102,6 +103,7 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
         >>> [form.multiply_adds for form in found.forms]
         [131072, 524288, 147968]
     """
+    argument.module("layer", layer)
     forms: list[tuple[str, nn.Module]] = [("as it is", layer)]
     forms += [(name, rewrite(layer)) for name, (kinds, rewrite) in _REWRITES.items() if _has(layer, kinds)]
     if len(forms) == 1:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.arguments import Pairs
 from outstride.convert import parts
 from outstride.convert.models import rewritten, rewritten_if_any
@@ -39,6 +40,7 @@ def to_space_to_depth(layer: nn.Module) -> nn.Module:
         >>> to_space_to_depth(nn.Conv2d(3, 64, 7, stride=2, padding=3)).conv
         Conv2d(12, 64, kernel_size=(4, 4), stride=(1, 1))
     """
+    argument.module("layer", layer)
     return rewritten(layer, _is_strided, _to_space_to_depth, "a convolution with a stride above 1")
 
 
@@ -65,6 +67,7 @@ def from_space_to_depth(layer: nn.Module, factor: int | None = None) -> nn.Modul
         >>> from_space_to_depth(nn.Conv2d(12, 8, 2), 2).conv
         Conv2d(3, 8, kernel_size=(4, 4), stride=(2, 2))
     """
+    argument.module("layer", layer)
     if factor is not None:
         return _from_space_to_depth(layer, factor)
     return rewritten(

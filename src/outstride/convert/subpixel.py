@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.arguments import Pairs
 from outstride.convert import parts
 from outstride.convert.models import rewritten, rewritten_if_any
@@ -47,6 +48,7 @@ def to_subpixel(layer: nn.Module) -> nn.Module:
     Source: Shi et al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009, for
     kernels that the stride divides; any kernel, padding and dilation is ours.
     """
+    argument.module("layer", layer)
     return rewritten(layer, _is_transposed, _to_subpixel, "a transposed convolution")
 
 
@@ -74,6 +76,7 @@ def from_subpixel(layer: nn.Module, factor: int | Sequence[int] | None = None) -
         >>> from_subpixel(nn.Conv2d(64, 12, 1, bias=False), 2).conv_transpose
         ConvTranspose2d(64, 3, kernel_size=(2, 2), stride=(2, 2), bias=False)
     """
+    argument.module("layer", layer)
     if factor is not None:
         spec = ConvSpec.of(layer)
         steps = (factor,) * spec.nd if isinstance(factor, int) else tuple(factor)

@@ -8,6 +8,7 @@ from typing import Any, cast, overload
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from outstride import arguments as argument
 from outstride.arguments import Pairs
 from outstride.convert.models import rewritten
 from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, swapped
@@ -52,6 +53,7 @@ def to_conv(layer: nn.Module) -> nn.Module:
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285,
     section 4.
     """
+    argument.module("layer", layer)
     if not isinstance(layer, CONVOLUTIONS) and any(isinstance(p, CONV_TRANSPOSE) for p in layer.modules()):
         return rewritten(layer, lambda p: isinstance(p, CONV_TRANSPOSE), to_conv, "a transposed convolution")
     spec = ConvSpec.of(layer)

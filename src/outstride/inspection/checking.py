@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from outstride import arguments as argument
 from outstride.errors import ArgumentError
 from outstride.inspection.costs import peak_bytes, size_bytes
 from outstride.inspection.field import Field
@@ -89,15 +90,8 @@ def check(
 def _checked(
     model: object, input_shape: Sequence[int], axes: Sequence[int] | None
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    if not isinstance(model, torch.nn.Module):
-        raise ArgumentError(
-            f"'model' must be a torch module: got {type(model).__name__}; legal: torch.nn.Module"
-        )
-    shape = tuple(input_shape)
-    if not shape or any(n < 1 for n in shape):
-        raise ArgumentError(
-            f"'input_shape' must be whole numbers of at least 1: got {shape}; legal: (1, 3, 256, 256)"
-        )
+    argument.module("model", model)
+    shape = argument.shape("input_shape", input_shape, 1)
     rank = len(shape)
     usual = range(rank)[1:] if rank == 2 else range(rank)[2:]
     chosen = tuple(usual) if axes is None else tuple(axes)

@@ -158,7 +158,7 @@ def _served(module: Any) -> str | None:
     if not isinstance(module, _CONVOLUTIONS):
         return None
     served: Any = module if isinstance(module, _SERVED) else accelerate(module)
-    if not issubclass(type(served), _SERVED):
+    if not isinstance(served, _SERVED):
         return f"{type(module).__name__} computes in its own way"
     reason = declines(served.weight.dtype, served.weight.device)
     return "served" if reason is None else reason

@@ -7,31 +7,38 @@ Each is torch's class with the engine mixed in before it, so that whatever asks 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import torch.nn.functional as F  # noqa: F401  # torch.jit.script looks here for the names of torch's source
 from torch import Tensor
+from torch.nn.modules.utils import _pair, _single, _triple  # noqa: F401  # as well
 
 from outstride import functional
+from outstride.errors import ArgumentError
+from outstride.nn.serving import Served, operands
 from outstride.spec import ConvSpec
+
+_OUTPUT_PADDING: Any = torch.nn.ConvTranspose1d._output_padding  # noqa: SLF001  # what others override
 
 Ints = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
 
 
-class ServedConv:
+class ServedConv(metaclass=Served):
     """A convolution layer computed by this engine; goes before torch's class among the bases."""
 
-    nd: ClassVar[int]
-    function: ClassVar[Callable[..., Tensor]]
-    _parameters: dict[str, Any]
-    weight: Any
-    bias: Any
-    stride: tuple[int, ...]
-    padding: Any
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: Any
+    transposed = False
+
+    if TYPE_CHECKING:  # torch.jit.script cannot read them
+        nd: ClassVar[int]
+        function: ClassVar[Callable[..., Tensor]]
+        stride: tuple[int, ...]
+        padding: Any
+        dilation: tuple[int, ...]
+        groups: int
+        padding_mode: Any
 
     def __init__(
         self,
@@ -78,13 +85,7 @@ class ServedConv:
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve (N, C, *size) or (C, *size)."""
-        # A module looks its parameters up last, which costs as much as a tenth of a small layer; here first.
-        # What is not among them (parametrised, pruned, swapped for a call) is an attribute.
-        held = self._parameters
-        try:
-            weight, bias = held["weight"], held["bias"]
-        except KeyError:
-            weight, bias = self.weight, self.bias
+        weight, bias = operands(self)
         return self._conv_forward(input, weight, bias)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,21 +100,27 @@ class ServedConv:
             padding_mode=self.padding_mode,
         )
 
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse what a script cannot say; torch.jit.script asks."""
+        return _scriptable(self)
 
-class ServedConvTranspose:
+
+class ServedConvTranspose(metaclass=Served):
     """A transposed convolution layer computed by this engine; goes before torch's class among the bases."""
 
-    nd: ClassVar[int]
-    function: ClassVar[Callable[..., Tensor]]
-    _parameters: dict[str, Any]
-    weight: Any
-    bias: Any
-    stride: tuple[int, ...]
-    padding: Any
-    output_padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    padding_mode: Any
+    transposed = True
+
+    if TYPE_CHECKING:  # torch.jit.script cannot read them
+        nd: ClassVar[int]
+        function: ClassVar[Callable[..., Tensor]]
+        _output_padding: Callable[..., Any]
+        kernel_size: tuple[int, ...]
+        stride: tuple[int, ...]
+        padding: Any
+        output_padding: tuple[int, ...]
+        dilation: tuple[int, ...]
+        groups: int
+        padding_mode: Any
 
     def __init__(
         self,
@@ -171,23 +178,61 @@ class ServedConvTranspose:
         Returns:
             (N, O, *output_size) or (O, *output_size).
         """
-        held = self._parameters
-        try:
-            weight, bias = held["weight"], held["bias"]
-        except KeyError:
-            weight, bias = self.weight, self.bias
+        weight, bias = operands(self)
+        extra: Any = self.output_padding if output_size is None else 0
+        if "_output_padding" in self.__dict__ or type(self)._output_padding is not _OUTPUT_PADDING:  # noqa: SLF001  # its own
+            # Somebody's own: torch asks it for both.
+            numbers = (self.stride, self.padding, self.kernel_size, self.nd, self.dilation)
+            extra, output_size = tuple(self._output_padding(input, output_size, *numbers)), None
         return self.function(
             input,
             weight,
             bias,
             self.stride,
             self.padding,
-            self.output_padding if output_size is None else 0,
+            extra,
             self.groups,
             self.dilation,
             output_size=output_size,
             padding_mode=self.padding_mode,
         )
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse what a script cannot say; torch.jit.script asks."""
+        return _scriptable(self)
+
+
+def torch_can(layer: Any) -> bool:
+    """Whether torch's own layer has all options of a layer."""
+    padding = layer.padding
+    if any(isinstance(entry, (tuple, list)) for entry in padding):
+        return False
+    if layer.transposed:
+        return layer.padding_mode == "zeros" and not isinstance(padding, str)
+    return padding != "same" or all(step == 1 for step in layer.stride)
+
+
+def _scriptable(layer: Any) -> Any:
+    if not torch_can(layer):
+        raise ArgumentError(
+            f"'layer' must have torch's options alone where torch.jit.script reads it: got {layer!r}; legal: "
+            "padding in numbers and a padding_mode that torch has, or torch.jit.trace, torch.export"
+        )
+    return layer
+
+
+def _scripted_as(stock: Any) -> Callable[[Any], Any]:
+    """Let torch.jit.script read torch's functions in the place of a class's own."""
+
+    def prepared(cls: Any) -> Any:
+        for name in ("forward",) if cls.transposed else ("forward", "_conv_forward"):
+            own = getattr(cls, name)
+            function: Any = FunctionType(own.__code__, own.__globals__, name, own.__defaults__)
+            function.__wrapped__, function.__doc__ = getattr(stock, name), own.__doc__
+            setattr(cls, name, function)
+        return cls
+
+    return prepared
 
 
 def _for_torch(padding: Padding) -> Any:
@@ -208,6 +253,7 @@ def _hold_padding(layer: Any, padding: Padding) -> None:
         )
 
 
+@_scripted_as(torch.nn.Conv1d)
 class Conv1d(ServedConv, torch.nn.Conv1d):
     """``torch.nn.Conv1d`` computed here: ``Conv2d`` with sizes of one number.
 
@@ -220,6 +266,7 @@ class Conv1d(ServedConv, torch.nn.Conv1d):
     function = staticmethod(functional.conv1d)
 
 
+@_scripted_as(torch.nn.Conv2d)
 class Conv2d(ServedConv, torch.nn.Conv2d):
     """``torch.nn.Conv2d`` computed here, with "same" padding at any stride and padding per side.
 
@@ -243,6 +290,7 @@ class Conv2d(ServedConv, torch.nn.Conv2d):
     function = staticmethod(functional.conv2d)
 
 
+@_scripted_as(torch.nn.Conv3d)
 class Conv3d(ServedConv, torch.nn.Conv3d):
     """``torch.nn.Conv3d`` computed here: ``Conv2d`` with sizes of three numbers.
 
@@ -255,6 +303,7 @@ class Conv3d(ServedConv, torch.nn.Conv3d):
     function = staticmethod(functional.conv3d)
 
 
+@_scripted_as(torch.nn.ConvTranspose1d)
 class ConvTranspose1d(ServedConvTranspose, torch.nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` computed here: ``ConvTranspose2d`` with sizes of one number.
 
@@ -267,6 +316,7 @@ class ConvTranspose1d(ServedConvTranspose, torch.nn.ConvTranspose1d):
     function = staticmethod(functional.conv_transpose1d)
 
 
+@_scripted_as(torch.nn.ConvTranspose2d)
 class ConvTranspose2d(ServedConvTranspose, torch.nn.ConvTranspose2d):
     """``torch.nn.ConvTranspose2d`` computed here, with "same" padding, padding per side and padding modes.
 
@@ -294,6 +344,7 @@ class ConvTranspose2d(ServedConvTranspose, torch.nn.ConvTranspose2d):
     function = staticmethod(functional.conv_transpose2d)
 
 
+@_scripted_as(torch.nn.ConvTranspose3d)
 class ConvTranspose3d(ServedConvTranspose, torch.nn.ConvTranspose3d):
     """``torch.nn.ConvTranspose3d`` computed here: ``ConvTranspose2d`` with sizes of three numbers.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from outstride.errors import DTypeError, ShapeError
-from outstride.ops import batching
+from outstride.ops import batching, decompositions
 from outstride.ops.bias_gradient import BiasGradient, bias_gradient_run
 from outstride.ops.contractions import (
     OPERATORS,
@@ -212,6 +212,8 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
     _LIBRARY.impl(name, with_derivative, "Autograd", with_keyset=True)
     torch.library.register_fake(f"outstride::{name}", on_fake, lib=_LIBRARY)
     register_flop_formula(getattr(OPERATORS, name))(_FLOPS[name])
+    if contraction is not ConvWeight:
+        decompositions.register(operator, getattr(decompositions, name), on_fake)
     if hasattr(torch.library, "register_vmap"):  # torch 2.5
         torch.library.register_vmap(f"outstride::{name}", batching_rule, lib=_LIBRARY)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from outstride.registration import promise_operators
+
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference, tiling
     from outstride.acceleration import accelerate, restore
@@ -53,6 +55,7 @@ _OBJECTS = {
     "plan": "outstride.planning",
     "restore": "outstride.acceleration",
 }
+promise_operators()
 _MODULES = frozenset(__all__) - _OBJECTS.keys() - {"__version__"}
 
 

@@ -8,10 +8,10 @@ hundred other sizes.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import ShapeError
+from outstride.inspection.isolation import isolated, undisturbed
 
 # Layers to be taken as one even where parametrisations hang below them.
 WHOLE_LAYERS = (torch.nn.modules.conv._ConvNd, torch.nn.Linear, torch.nn.RNNBase)  # noqa: SLF001
@@ -133,14 +134,15 @@ class Runner:
         self._original, self._dtype, self._given = model, dtype, arguments
         self._move()
 
+    @undisturbed()
     def _move(self) -> None:
-        self.model = _copied(self._original, self.device)
+        self.model = isolated(self._original, partial(_on, device=self.device)).eval()
         self._arguments = {name: _on(value, self.device) for name, value in self._given.items()}
 
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
         """Shapes of all outputs for an input of that shape; None where the model refuses it."""
         try:
-            with torch.no_grad(), torch.device(self.device), ExitStack() as context:
+            with undisturbed(), _usual_algorithms(), torch.device(self.device), ExitStack() as context:
                 if self.device == "meta":
                     context.enter_context(_Shortcut())
                 result = self.model(self._input(shape), **self._arguments)
@@ -173,7 +175,8 @@ class Runner:
         given = self._input(shape)
         trace, stack, wrapping = Trace(given), list[int](), list[bool]()
         with ExitStack() as context:
-            context.enter_context(torch.no_grad())
+            context.enter_context(undisturbed())
+            context.enter_context(_usual_algorithms())
             context.enter_context(torch.device(self.device))
             context.enter_context(_watched(self.model, trace, stack))
             context.enter_context(_Border(wrapping))
@@ -184,6 +187,18 @@ class Runner:
 
     def _input(self, shape: Sequence[int]) -> Tensor:
         return torch.zeros(tuple(shape), dtype=self._dtype, device=self.device)
+
+
+@contextmanager
+def _usual_algorithms() -> Iterator[None]:
+    """Operators as on the CPU: elsewhere torch writes some in pieces where they are to be deterministic."""
+    wanted = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(wanted, warn_only=warns)
 
 
 def _refusal(shape: Sequence[int], error: Exception) -> str:
@@ -235,23 +250,9 @@ def tensors(value: Any) -> Iterator[Tensor]:
             yield from tensors(getattr(value, entry.name))
 
 
-def _copied(model: torch.nn.Module, device: str) -> torch.nn.Module:
-    """A copy in inference mode, on the meta device one whose weights are shapes; the model is not touched."""
-    memo: dict[int, Any] = {}
-    shared: Sequence[Callable[..., Any]] = (model.parameters, model.buffers)
-    for every in shared:
-        for tensor in every():
-            memo[id(tensor)] = _on(tensor, device)
-    for module in model.modules():
-        # Masks and weights that were computed ahead are plain attributes.
-        for value in vars(module).values():
-            if isinstance(value, Tensor):
-                memo.setdefault(id(value), _on(value, device))
-    return copy.deepcopy(model, memo).eval()
-
-
 def _on(value: Any, device: str) -> Any:
-    if not isinstance(value, Tensor) or value.device.type == device:
+    """A tensor of our own, on the meta device without numbers."""
+    if not isinstance(value, Tensor):
         return value
-    made = torch.empty_like(value, device="meta") if device == "meta" else value.to(device)
+    made = torch.empty_like(value, device=device) if device == "meta" else value.detach().to(device).clone()
     return torch.nn.Parameter(made, requires_grad=False) if isinstance(value, torch.nn.Parameter) else made

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError, UnsupportedError
+from outstride.inspection.isolation import undisturbed
 from outstride.ops.kept import keep
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, shape_of, whole, within
 from outstride.tiling.evaluation import Program
 from outstride.tiling.graph import capture
 from outstride.tiling.running import TileRun
+from outstride.tiling.surroundings import Surroundings
 
 _MOST_PROGRAMS = 8
 _capturing = Lock()
@@ -71,13 +73,14 @@ def dask(
             "legal: tile_run, where that is made once"
         )
     token, shared = uuid4().hex, delayed(model, pure=False, traverse=False)
+    here = Surroundings.now()
     dtype, make = arrays.numpy_dtype(run.node.dtype), delayed(_tile, pure=False)
     shape = run.node.shape
     chunks: dict[tuple[int, ...], Any] = {}
     for box in run.plan.boxes():
         need = run.program.need(run.output, box)
         part = array[tuple(slice(a, b) for a, b in need.boxes[0])] if 0 in need.boxes else array[:0]
-        made = make(token, shared, tuple(array.shape), run.dtype, box, part)
+        made = make(token, here, shared, tuple(array.shape), run.dtype, box, part)
         chunks[tuple(a for a, _ in box)] = da.from_delayed(made, shape_of(box), dtype)
     return da.block(_nested(chunks, len(shape)))
 
@@ -94,17 +97,19 @@ def _nested(chunks: dict[tuple[int, ...], Any], rank: int) -> Any:
 
 
 def _tile(
-    token: str, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, box: Box, part: Any
-) -> Any:
-    """One chunk, on a worker, which captures the model once."""
-    with _capturing:  # torch's tracer is one for all threads
-        program = _programs.get(token)
-        if program is None:
-            program = keep(_programs, token, Program(capture(model, shape, dtype)), _MOST_PROGRAMS)
-    need = program.need(program.graph.outputs[0], box)
-    held = np.asarray(part)
+    token: str, surroundings: Surroundings, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype,
+    box: Box, part: Any,
+) -> Any:  # fmt: skip
+    """One chunk, on a worker, which captures the model once and computes as the process that asked would."""
+    with surroundings.entered(), undisturbed():
+        with _capturing:  # torch's tracer is one for all threads
+            program = _programs.get(token)
+            if program is None:
+                program = keep(_programs, token, Program(capture(model, shape, dtype)), _MOST_PROGRAMS)
+        need = program.need(program.graph.outputs[0], box)
+        held = np.asarray(part)
 
-    def read(asked: Box) -> torch.Tensor:
-        return arrays.read(held[within(asked, need.boxes[0])], whole(shape_of(asked)), dtype)
+        def read(asked: Box) -> torch.Tensor:
+            return arrays.read(held[within(asked, need.boxes[0])], whole(shape_of(asked)), dtype)
 
-    return program.run(need, read).numpy()
+        return program.run(need, read).numpy()

@@ -144,7 +144,7 @@ class Program:
         def taken(source: int, part: Box) -> Tensor:
             return held[source][within(part, need.boxes[source])]
 
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # casts are in the graph
             for index in sorted(need.boxes):
                 if index in self._kept:
                     held[index] = self._kept[index][within(need.boxes[index], whole(self._kept[index].shape))]

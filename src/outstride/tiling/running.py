@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from outstride.errors import ArgumentError
+from outstride.inspection.isolation import undisturbed
 from outstride.tiling import arrays, files
 from outstride.tiling.evaluation import Program
 from outstride.tiling.graph import capture
@@ -18,6 +19,7 @@ from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 class TileRun:
     """A model made ready for one source: its plan, and what runs it."""
 
+    @undisturbed()
     def __init__(
         self, model: torch.nn.Module, source: Any, tile: int | Sequence[int] | None = None,
         memory: int | str | None = None, out: Any = None,
@@ -33,6 +35,7 @@ class TileRun:
             self.program, self.output, axes, tile, budget_of(memory), chunks_of(out, axes)
         )
 
+    @undisturbed()
     def __call__(self, out: Any, progress: bool) -> Any:
         """Fill ``out``, or an array made for it, and return it."""
         if out is None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.inspection.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
 from outstride.tiling.evaluation import INPUT
@@ -30,6 +31,7 @@ _MOST_SCANNED = 4096
 class Stream:
     """A model that is fed as its input arrives; made by ``stream``."""
 
+    @undisturbed()
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
         self._shape, self._dtype = tuple(shape), dtype
         self._lengths = Lengths(model, shape, dtype)
@@ -50,6 +52,7 @@ class Stream:
             )
 
     @cached_property
+    @undisturbed()
     def latency(self) -> int:
         """Elements of the input that have to arrive beyond those that the results stand for.
 
@@ -62,6 +65,7 @@ class Stream:
         late = max(lengths.length_for(b) - 1 - b / self.rate for b in range(middle, middle + period))
         return max(ceil(late), 0)
 
+    @undisturbed()
     def push(self, chunk: Any) -> Tensor:
         """Take the next elements, (N, C, *size) of any length along the last axis; return what they complete.
 
@@ -84,6 +88,7 @@ class Stream:
         self._captured = self._lengths.far
         return self._advance(self._complete())
 
+    @undisturbed()
     def close(self) -> Tensor:
         """The rest of the results, now that the input has ended.
 

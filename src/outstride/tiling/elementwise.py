@@ -6,6 +6,7 @@ Every element goes through torch's vectors, but for those of the whole that do n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from functools import lru_cache
 from math import ceil, prod
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from outstride.tiling import tails
 from outstride.tiling.box import Box
 from outstride.tiling.graph import Node
+from outstride.tiling.layouts import order_of
 from outstride.tiling.rule import Rule, given
 
 #: Elements from which torch shares a call among threads, where it is not the usual number (Activation.cpp).
@@ -32,20 +34,30 @@ def broadcast(box: Box, shape: Sequence[int]) -> Box:
     )
 
 
+class _Lie(Enum):
+    """How a tensor lies in memory, which decides about torch's routine."""
+
+    IN_ORDER = 1
+    """Without gaps, the last axis innermost."""
+    PERMUTED = 2
+    """Without gaps, as in channels_last."""
+    WITH_GAPS = 3
+
+
 def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
     del boxes
     operands = given(tensors)
     if len(operands) > 1 or operands[0].numel() == 0:
         return node.call([operand.contiguous() for operand in operands])
     (operand,) = operands
-    order, row = _order(node.source_shapes[0], node.source_strides[0])
-    dense = row == prod(node.shape)
+    order, row = order_of(node.source_shapes[0], node.source_strides[0])
+    lie = _lie(node, order, row)
     laid = operand.permute(order)
-    step = _step(node, operand.dtype, dense)
-    if not step and dense:
+    step = _step(node, operand.dtype, lie)
+    if not step and lie is _Lie.IN_ORDER:
         return node.call([operand.contiguous()])
     flat = laid.reshape(-1)
-    result = _by_vectors(node, flat, dense)
+    result = _by_vectors(node, flat, lie)
     if step:
         place, shape = tuple(box[axis] for axis in order), tuple(node.shape[axis] for axis in order)
         shared_from = _SHARED_FROM.get(node.name, tails.GRAIN)
@@ -56,26 +68,18 @@ def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
     return result.view(laid.shape).permute(back)
 
 
-def _by_vectors(node: Node, flat: Tensor, dense: bool) -> Tensor:
-    """Elements in a row that ends with a vector; with a gap behind it where the whole has gaps.
+def _lie(node: Node, order: Sequence[int], row: int) -> _Lie:
+    if row != prod(node.shape):
+        return _Lie.WITH_GAPS
+    long = [axis for axis in order if node.shape[axis] > 1]
+    return _Lie.IN_ORDER if long == sorted(long) else _Lie.PERMUTED
 
-    Torch has another routine for what has none, in gelu for one.
-    """
+
+def _by_vectors(node: Node, flat: Tensor, lie: _Lie) -> Tensor:
+    """Elements in a row that ends with a vector, lying as the whole does."""
     row = flat.new_zeros(_room(len(flat)))
     row[: len(flat)] = flat
-    return _as_laid(node, row, dense)[: len(flat)]
-
-
-def _order(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], int]:
-    """The axes as they lie in memory, and how many elements lie in a row without a gap."""
-    order = sorted(range(len(shape)), key=lambda axis: (-strides[axis], axis))
-    row = 1
-    for axis in reversed(order):
-        if shape[axis] > 1:
-            if strides[axis] != row:
-                break
-            row *= shape[axis]
-    return order, row
+    return _as_laid(node, row, lie)[: len(flat)]
 
 
 def _room(count: int) -> int:
@@ -90,17 +94,20 @@ def _room(count: int) -> int:
 
 
 @lru_cache(1024)
-def _step(node: Node, dtype: torch.dtype, dense: bool) -> int:
+def _step(node: Node, dtype: torch.dtype, lie: _Lie) -> int:
     """Elements of a step of the operator's vector loop, if it matters."""
     if not dtype.is_floating_point or node.dtype != dtype:
         return 0
-    return tails.step_of(lambda x: _as_laid(node, x, dense), lambda x: node.call([tails.apart(x)]), dtype)
+    return tails.step_of(lambda x: _as_laid(node, x, lie), lambda x: node.call([tails.apart(x)]), dtype)
 
 
-def _as_laid(node: Node, row: Tensor, dense: bool) -> Tensor:
-    """A row as it is, or with a gap behind it."""
-    if dense:
+def _as_laid(node: Node, row: Tensor, lie: _Lie) -> Tensor:
+    """The operator on a row that lies as it is, as columns, or with a gap behind it."""
+    if lie is _Lie.IN_ORDER:
         return node.call([row])
+    if lie is _Lie.PERMUTED:
+        columns = next(n for n in (2, 7) if len(row) % n == 0)
+        return node.call([row.view(columns, -1).t()]).t().reshape(-1)
     return node.call([row.new_zeros(2, len(row) + 1)[:, :-1].copy_(row)])[0]
 
 

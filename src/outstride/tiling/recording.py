@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
+from outstride.tiling.layouts import as_torch_lays_it_out
 from outstride.tiling.node import Node, Source, mapped, operator_name
 from outstride.tiling.views import View, pieces, put_back
 
@@ -90,6 +91,7 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **given)
         if written:
             return self._write(func, args, given, written)
+        result = as_torch_lays_it_out(func, args, given, result)
         if _is_view(func):
             return self._view(func, args, given, result)
         tensors = pytree.tree_leaves(result)
@@ -193,8 +195,6 @@ class Recorder(TorchDispatchMode):
     # Views and writes.
     def _view(self, func: Any, args: Sequence[Any], given: Mapping[str, Any], result: Any) -> Any:
         parent = self._view_of(args[0])
-        if func is aten.view.default:
-            result = self._as_torch_lays_it_out(func, args, result)
         views = [result] if isinstance(result, Tensor) else list(result)
         for piece, tensor in zip(pieces(func, args[1:], given, views, args[0]), views, strict=True):
             self._known(tensor, self._viewed(tensor, parent, *piece))
@@ -212,15 +212,6 @@ class Recorder(TorchDispatchMode):
             return self._add(way.target, (*sources, *way.rest), {}, parent.tensor)
 
         return View(tensor, take(self._current(parent)), parent, take, back)
-
-    def _as_torch_lays_it_out(self, func: Any, args: Sequence[Any], result: Tensor) -> Tensor:
-        """The view with torch's own strides: tensors without numbers have others on axes of size 1."""
-        source = args[0]
-        with unset_fake_temporarily():
-            made = func(torch.empty_strided(source.shape, source.stride(), device="meta"), *args[1:])
-        if made.stride() == result.stride():
-            return result
-        return result.as_strided(result.shape, made.stride())
 
     def _write(
         self, func: Any, args: Sequence[Any], given: Mapping[str, Any], written: Sequence[Tensor]

@@ -8,21 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil, prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from outstride.tiling import tails
-from outstride.tiling.box import Box, shape_of
+from outstride.tiling.box import Box, shape_of, whole
 from outstride.tiling.graph import Node
-from outstride.tiling.rule import Rule, along, cropped, given
+from outstride.tiling.layouts import order_of
+from outstride.tiling.rule import NEEDS_ALL, Rule, along, as_the_whole, cropped, given
+
+#: Reductions whose result does not depend on the order.
+_IN_ANY_ORDER = frozenset({"amax", "amin", "argmax", "argmin", "max", "min", "any", "all"})
 
 Rows = Callable[[Tensor], Tensor]
 """An operator along the middle axis of (rows, channels, positions), which keeps that axis."""
 
 
-def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequence[int], inner: int) -> Tensor:
-    """An operator along the middle axis; ``box`` and ``shape`` lack it, and end with ``inner`` axes."""
+def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequence[int], row: int) -> Tensor:
+    """An operator along the middle axis, which ``box`` and ``shape`` lack; ``row``: positions in a row."""
     positions = rows.shape[-1]
     padded = rows.new_zeros(*rows.shape[:-1], ceil(positions / tails.STEP) * tails.STEP)
     padded[..., :positions] = rows
@@ -32,7 +37,6 @@ def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequenc
         return result
     # Softmax is shared among threads by position, all others row by row.
     count, shared = prod(shape), node.name == "aten._softmax"
-    row = prod(shape[len(shape) - inner :])
     alone = tails.places(box, tuple(shape), tails.tails(count, step, 1 if shared else count + 1, row))
     if not len(alone):
         return result
@@ -81,7 +85,7 @@ def _softmax(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequenc
         return cropped(node.call([x.contiguous()]), box, held)
     rows = x.reshape(prod(size[:axis]), size[axis], -1)
     place, shape = ((*part[:axis], *part[axis + 1 :]) for part in (held, node.shape))
-    result = _by_positions(rows, _call(node), node, place, shape, inner)
+    result = _by_positions(rows, _call(node), node, place, shape, prod(shape[len(shape) - inner :]))
     return cropped(result.reshape(size), box, held)
 
 
@@ -91,12 +95,53 @@ def _axes(node: Node) -> list[int]:
     return sorted(dim % rank for dim in listed)
 
 
+class _Way(NamedTuple):
+    """How torch goes through a tensor that it reduces."""
+
+    apart: bool
+    """Each result by itself, so that it does not matter which others there are."""
+    row: int = 0
+    """Otherwise: how many positions lie in a row behind the reduced axes."""
+
+
+def _way(node: Node) -> _Way | None:
+    """None where the results at some positions are made otherwise than at others, and a part cannot tell."""
+    shape, strides, axes = node.source_shapes[0], node.source_strides[0], _axes(node)
+    if node.name.removeprefix("aten.") in _IN_ANY_ORDER:
+        return _Way(apart=True)
+    kept = [axis for axis in range(len(shape)) if axis not in axes and shape[axis] > 1]
+    reduced = [axis for axis in axes if shape[axis] > 1]
+    if not reduced or not kept:
+        return None if reduced else _Way(apart=True)
+    if min(strides[axis] for axis in reduced) == 1 and _one_stretch(shape, strides, reduced):
+        return _Way(apart=True)  # along the memory: a sum of its own for each result
+    after = [axis for axis in kept if axis > axes[-1]]
+    natural = axes == list(range(axes[0], axes[-1] + 1)) and list(strides) == sorted(strides, reverse=True)
+    if not natural or not after or not _one_stretch(shape, strides, reduced):
+        return None
+    _, row = order_of([shape[axis] for axis in after], [strides[axis] for axis in after])
+    return _Way(apart=False, row=row) if strides[after[-1]] == 1 else None
+
+
+def _one_stretch(shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]) -> bool:
+    """Whether some axes are as good as one."""
+    inner, *outer = sorted(axes, key=lambda axis: strides[axis])
+    reach = strides[inner] * shape[inner]
+    for axis in outer:
+        if strides[axis] != reach:
+            return False
+        reach *= shape[axis]
+    return True
+
+
 def _over_everything(node: Node) -> bool:
     shape = node.source_shapes[0]
-    return prod(shape[2:]) > 1 and set(range(2, len(shape))) <= set(_axes(node))
+    return prod(shape[2:]) > 1 and (set(range(2, len(shape))) <= set(_axes(node)) or _way(node) is None)
 
 
 def _summed_demand(node: Node, box: Box) -> Sequence[Box | None]:
+    if _way(node) is None:
+        return NEEDS_ALL.demand(node, box)
     axes, shape = _axes(node), node.source_shapes[0]
     kept = iter(box)
     asked = []
@@ -107,15 +152,17 @@ def _summed_demand(node: Node, box: Box) -> Sequence[Box | None]:
 
 
 def _sum(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+    way = _way(node)
+    if way is None:
+        return NEEDS_ALL.run(node, box, boxes, tensors)
     (held,), (x,), axes = boxes, given(tensors), _axes(node)
     assert held is not None
+    if way.apart or held == whole(node.source_shapes[0]):
+        return node.call([as_the_whole(x, node)])
     first, after = axes[0], axes[-1] + 1
-    inner = len(held) - after
-    if inner == 0 or axes != list(range(first, after)) or node.argument("dim") in (None, []):
-        return node.call([x.contiguous()])
     rows = x.reshape(prod(x.shape[:first]), prod(x.shape[first:after]), prod(x.shape[after:]))
     place, shape = ((*part[:first], *part[after:]) for part in (held, node.source_shapes[0]))
-    return _by_positions(rows, _call(node), node, place, shape, inner).reshape(shape_of(box))
+    return _by_positions(rows, _call(node), node, place, shape, way.row).reshape(shape_of(box))
 
 
 REDUCTION = Rule(_summed_demand, _sum, _over_everything)

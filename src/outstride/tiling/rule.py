@@ -7,13 +7,13 @@ needs everything, and is made once for all tiles.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import NamedTuple
 
 from torch import Tensor
 
 from outstride.tiling.box import Box, whole, within
 from outstride.tiling.graph import Node
+from outstride.tiling.layouts import laid_out
 
 Demand = Callable[[Node, Box], Sequence[Box | None]]
 Run = Callable[[Node, Box, Sequence[Box | None], Sequence[Tensor | None]], Tensor]
@@ -47,6 +47,11 @@ def cropped(tensor: Tensor, box: Box, made: Box) -> Tensor:
     return tensor if box == made else tensor[within(box, made)]
 
 
+def as_the_whole(tensor: Tensor, node: Node, place: int = 0) -> Tensor:
+    """A part of a source, lying in memory as the whole source does: torch goes different ways there."""
+    return laid_out(tensor, node.source_shapes[place], node.source_strides[place])
+
+
 def completing(axes: Callable[[Node], Sequence[int]]) -> Rule:
     """An operator that needs its first source complete on some axes, and its others, all small, whole."""
 
@@ -56,24 +61,12 @@ def completing(axes: Callable[[Node], Sequence[int]]) -> Rule:
     def run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
         del boxes
         first, *rest = given(tensors)
-        result = node.call([_laid_out(first, node), *rest])
+        result = node.call([as_the_whole(first, node), *rest])
         done = {axis % len(node.shape) for axis in axes(node)}
         made = tuple((0, n) if i in done else box[i] for i, n in enumerate(node.shape))
         return cropped(result, box, made)
 
     return Rule(demand, run)
-
-
-def _laid_out(tensor: Tensor, node: Node) -> Tensor:
-    """A tile without gaps if its whole has none, and with gaps if it has: torch goes different ways there."""
-    shape, strides = node.source_shapes[0], node.source_strides[0]
-    dense = prod(n for n in shape if n > 1) == 1 + sum(
-        (n - 1) * s for n, s in zip(shape, strides, strict=True)
-    )
-    if dense:
-        return tensor.contiguous()
-    loose = tensor.new_empty((*tensor.shape[:-1], tensor.shape[-1] + 1))[..., :-1]
-    return loose.copy_(tensor)
 
 
 def _everything(node: Node, box: Box) -> Sequence[Box | None]:
@@ -85,7 +78,8 @@ def _whole_result(
     node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]
 ) -> Tensor:
     del boxes
-    return cropped(node.call(given(tensors)), box, whole(node.shape))
+    laid = [as_the_whole(tensor, node, place) for place, tensor in enumerate(given(tensors))]
+    return cropped(node.call(laid), box, whole(node.shape))
 
 
 NEEDS_ALL = Rule(_everything, _whole_result, lambda _: True)

@@ -47,6 +47,7 @@ RULES: dict[str, Rule] = {
     "aten.stack": moves.STACK,
     "aten.slice_scatter": moves.PASTE,
     "aten.fill": ELEMENTWISE,
+    "aten.zero": ELEMENTWISE,
     "aten.copy": ELEMENTWISE,
     "aten.permute": moves.PERMUTE,
     "aten.transpose": moves.PERMUTE,
@@ -86,9 +87,11 @@ for _nd in (1, 2, 3):
 
 def rule_of(node: Node) -> Rule:
     """The rule of a tensor's operator; what has none needs everything."""
-    overload = str(node.target)
-    if torch.Tag.pointwise in node.target.tags or ELEMENTWISE_NAMES & {node.name, overload}:
+    overload, named = str(node.target), RULES.get(node.name)
+    if named is None and (
+        torch.Tag.pointwise in node.target.tags or ELEMENTWISE_NAMES & {node.name, overload}
+    ):
         return ELEMENTWISE
     if node.name == "aten.native_batch_norm" and (node.argument("training") or node.result):
         return NEEDS_ALL
-    return RULES.get(node.name, NEEDS_ALL)
+    return named or NEEDS_ALL

@@ -17,7 +17,7 @@ from outstride.tiling import tails
 from outstride.tiling.box import Box
 from outstride.tiling.graph import Node
 from outstride.tiling.layouts import order_of
-from outstride.tiling.rule import Rule, given
+from outstride.tiling.rule import Rule, copies, given
 
 #: Elements from which torch shares a call among threads, where it is not the usual number (Activation.cpp).
 _SHARED_FROM = {"aten.gelu": 0x4001}
@@ -111,4 +111,14 @@ def _as_laid(node: Node, row: Tensor, lie: _Lie) -> Tensor:
     return node.call([row.new_zeros(2, len(row) + 1)[:, :-1].copy_(row)])[0]
 
 
-ELEMENTWISE = Rule(_demand, _run)
+def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    del box
+    if len(boxes) != 1:
+        return 0
+    lie = _lie(node, *order_of(node.source_shapes[0], node.source_strides[0]))
+    if lie is _Lie.IN_ORDER:
+        return copies(node, boxes) if _step(node, node.dtype, lie) else 0
+    return copies(node, boxes) * (3 if lie is _Lie.WITH_GAPS else 2)
+
+
+ELEMENTWISE = Rule(_demand, _run, scratch=_scratch)

@@ -55,9 +55,12 @@ class Program:
         node, rule = self.graph.nodes[index], self.rules[index]
         if not elements(whole(node.shape)):
             return False
-        images = [shape for shape in node.source_shapes if prod(shape[2:]) > 1]
         if rule.needs_all(node):
-            return bool(images)
+            return any(
+                prod(shape[2:]) > 1 or prod(shape) >= _LARGE
+                for source, shape in zip(node.sources, node.source_shapes, strict=True)
+                if source not in self.graph.constants
+            )
         corners = [(*whole(node.shape[:2]), *((a, b) for a, b in corner)) for corner in (
             [(0, 1) for _ in node.shape[2:]], [(n - 1, n) for n in node.shape[2:]],
         )]  # fmt: skip
@@ -128,11 +131,20 @@ class Program:
             if index != INPUT and not self._is_made(index, need.output):
                 continue
             held += self._bytes(need, index)
-            most = max(most, held)
+            most = max(most, held + self._scratch_bytes(need, index))
             for source in ends.get(index, ()):
                 if source == INPUT or self._is_made(source, need.output):
                     held -= self._bytes(need, source)
         return most
+
+    def _scratch_bytes(self, need: Need, index: int) -> int:
+        """What making a tensor takes besides: a source in its own type, copies of parts, torch's own."""
+        if index == INPUT:
+            return self._bytes(need, index)
+        if index not in need.parts:
+            return 0
+        node, parts = self.graph.nodes[index], need.parts[index]
+        return self.rules[index].scratch(node, need.boxes[index], parts)
 
     def _bytes(self, need: Need, index: int) -> int:
         return elements(need.boxes[index]) * self.graph.nodes[index].dtype.itemsize

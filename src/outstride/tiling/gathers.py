@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outstride.tiling.box import Box, replaced
+from outstride.tiling.box import Box, elements, replaced
 from outstride.tiling.graph import Node
 from outstride.tiling.rule import Rule, given
 
@@ -58,7 +58,17 @@ def gathering(moves: Moves, counted: bool = False) -> Rule:
             )
         return result
 
-    return Rule(demand, run)
+    def scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+        # One axis after the other: what an axis made is there until the next is done.
+        (made,), most = boxes, 0
+        assert made is not None
+        if not counted:
+            for axis in list(moves(node))[:-1]:
+                made = replaced(made, axis, box[axis])
+                most = max(most, elements(made))
+        return node.dtype.itemsize * most
+
+    return Rule(demand, run, scratch=scratch)
 
 
 def _taken(source: Tensor, axis: int, positions: range | Tensor, first: int) -> Tensor:

@@ -110,6 +110,16 @@ def _alike(part: Sequence[int], shape: Sequence[int], strides: Sequence[int]) ->
     return made
 
 
+def in_order(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether a tensor lies in memory without gaps, the last axis innermost."""
+    reach = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size > 1 and stride != reach:
+            return False
+        reach *= size
+    return True
+
+
 def order_of(shape: Sequence[int], strides: Sequence[int]) -> tuple[list[int], int]:
     """The axes as they lie in memory, and how many elements lie in a row without a gap."""
     order = sorted(range(len(shape)), key=lambda axis: (-strides[axis], axis))

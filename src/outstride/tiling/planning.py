@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from math import ceil, prod
 from pathlib import Path
@@ -152,7 +153,8 @@ def plan_tiles(
         chosen = _given(tile, sizes)
     else:
         chosen = _chosen(program, output, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
-    read = program.need(output, _middle(shape, chosen)).boxes.get(INPUT, whole(nodes[INPUT].shape))
+    nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
+    read = program.need(output, _middle(shape, chosen)).boxes.get(INPUT, nothing)
     return TilePlan(
         nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
         _peak(program, output, chosen), program.peak_bytes(program.need(output, whole(shape))),
@@ -167,7 +169,7 @@ def _chosen(
     """The largest tile within the budget; a smaller one that stays in the caches, if little is made twice."""
     chosen, made_once = sizes, program.kept_bytes[1]
     while (peak := _peak(program, output, chosen)) > min(budget, made_once + _NEAR_BYTES):
-        smaller = _halved(chosen, aligned)
+        smaller = min(_halved(chosen, aligned), key=partial(_recomputed, program, output), default=None)
         if peak <= budget and (smaller is None or _recomputed(program, output, smaller) > _MOST_RECOMPUTED):
             break
         if smaller is None:
@@ -206,13 +208,14 @@ def _given(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
     return tuple(min(n, size) if size else n for n, size in zip(wanted, sizes, strict=True))
 
 
-def _halved(tile: Sequence[int], aligned: Sequence[int]) -> tuple[int, ...] | None:
-    """A tile of about half the size, cut along its longest side; None where it cannot be cut."""
+def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]]:
+    """Tiles of about half the size, each cut along another side, the longest first."""
+    found = []
     for axis in sorted(range(len(tile)), key=lambda axis: -tile[axis]):
         cut = ceil(tile[axis] / 2 / aligned[axis]) * aligned[axis]
         if cut < tile[axis]:
-            return (*tile[:axis], cut, *tile[axis + 1 :])
-    return None
+            found.append((*tile[:axis], cut, *tile[axis + 1 :]))
+    return found
 
 
 def _middle(shape: Sequence[int], tile: Sequence[int]) -> Box:

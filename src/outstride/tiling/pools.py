@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from outstride.tiling.box import Box, clamped
+from outstride.tiling.box import Box, clamped, elements
 from outstride.tiling.graph import Node
-from outstride.tiling.rule import NEEDS_ALL, Rule
+from outstride.tiling.rule import NEEDS_ALL, Rule, copies
+
+_SHORT = (torch.bfloat16, torch.float16)
 
 
 class _Windows:
@@ -71,9 +73,9 @@ def _mean(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[T
     assert x is not None
     windows = _Windows(node)
     # Torch sums and divides in float32 and rounds once.
-    wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+    wide = x.float() if x.dtype in _SHORT else x
     sums = node.call([windows.padded(wide, box, 0.0)], padding=[0], ceil_mode=False, divisor_override=1)
-    return (sums / _divisors(node, windows, box, sums.dtype)).to(node.dtype)
+    return sums.div_(_divisors(node, windows, box, sums.dtype)).to(node.dtype)
 
 
 def _divisors(node: Node, windows: _Windows, box: Box, dtype: torch.dtype) -> Tensor:
@@ -95,5 +97,22 @@ def _divisors(node: Node, windows: _Windows, box: Box, dtype: torch.dtype) -> Te
     return counts.to(dtype)
 
 
-MAX_POOL = Rule(_demand, _largest)
-AVG_POOL = Rule(_demand, _mean)
+def _scratch_of_largest(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    # Where each largest was, which torch returns with it.
+    return _padded_bytes(node, boxes) + torch.int64.itemsize * elements(box)
+
+
+def _scratch_of_mean(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    positions = elements(box[-_Windows(node).nd :])
+    counted = (torch.int64.itemsize + torch.float32.itemsize) * positions
+    if node.dtype in _SHORT:
+        return 4 * copies(node, boxes) + torch.float32.itemsize * elements(box) + counted
+    return _padded_bytes(node, boxes) + counted
+
+
+def _padded_bytes(node: Node, boxes: Sequence[Box | None]) -> int:
+    return copies(node, boxes) if any(_Windows(node).padding) else 0
+
+
+MAX_POOL = Rule(_demand, _largest, scratch=_scratch_of_largest)
+AVG_POOL = Rule(_demand, _mean, scratch=_scratch_of_mean)

@@ -17,7 +17,16 @@ from outstride.tiling import tails
 from outstride.tiling.box import Box, shape_of, whole
 from outstride.tiling.graph import Node
 from outstride.tiling.layouts import order_of
-from outstride.tiling.rule import NEEDS_ALL, Rule, along, as_the_whole, cropped, given
+from outstride.tiling.rule import (
+    NEEDS_ALL,
+    Rule,
+    along,
+    as_the_whole,
+    copied_unless_in_order,
+    copies,
+    cropped,
+    given,
+)
 
 #: Reductions whose result does not depend on the order.
 _IN_ANY_ORDER = frozenset({"amax", "amin", "argmax", "argmin", "max", "min", "any", "all"})
@@ -40,9 +49,9 @@ def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequenc
     alone = tails.places(box, tuple(shape), tails.tails(count, step, 1 if shared else count + 1, row))
     if not len(alone):
         return result
-    columns, made = (part.transpose(1, 2).reshape(-1, part.shape[1]) for part in (rows, result))
-    made[alone] = _alone(call, columns[alone])
-    return made.reshape(len(rows), positions, -1).transpose(1, 2)
+    row_of, position = alone // positions, alone % positions
+    result[row_of, :, position] = _alone(call, rows[row_of, :, position])
+    return result
 
 
 def _alone(call: Rows, columns: Tensor) -> Tensor:
@@ -165,5 +174,17 @@ def _sum(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
     return _by_positions(rows, _call(node), node, place, shape, way.row).reshape(shape_of(box))
 
 
-REDUCTION = Rule(_summed_demand, _sum, _over_everything)
-SOFTMAX = Rule(_softmax_demand, _softmax)
+def _scratch_of_sum(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    way = _way(node)
+    if way is None or way.apart:
+        return copied_unless_in_order(node, box, boxes)
+    return copies(node, boxes)
+
+
+def _scratch_of_softmax(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    del box
+    return copies(node, boxes)
+
+
+REDUCTION = Rule(_summed_demand, _sum, _over_everything, _scratch_of_sum)
+SOFTMAX = Rule(_softmax_demand, _softmax, scratch=_scratch_of_softmax)

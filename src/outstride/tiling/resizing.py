@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from outstride.tiling.box import Box, elements
+from outstride.tiling.box import Box, elements, replaced
 from outstride.tiling.graph import Node
 from outstride.tiling.layouts import laid_out
 from outstride.tiling.rule import NEEDS_ALL, Rule, given
@@ -92,6 +92,7 @@ def _at_once(x: Tensor, lines: Sequence[_Line], order: Sequence[int]) -> Tensor:
             result = neighbour.mul_(weight)
         else:
             result.addcmul_(neighbour, weight.expand_as(neighbour))
+        del neighbour  # before the next is there
     assert result is not None
     return result
 
@@ -185,4 +186,19 @@ def _needs_all(node: Node) -> bool:
     return _routine(node) is None
 
 
-LINEAR = Rule(_demand, _interpolate, _needs_all)
+def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    orders, (held,), result = _routine(node), boxes, elements(box)
+    assert held is not None
+    if orders is None:
+        return 0
+    if orders:  # a neighbour, the rows that it is taken from, and parts that are put together
+        rows = elements((*held[:2], box[2], held[3]))
+        return node.dtype.itemsize * (rows + result * (1 + (len(set(orders)) > 1)))
+    most, made = 0, held
+    for axis in reversed(range(2, len(box))):
+        before, made = elements(made) if made != held else 0, replaced(made, axis, box[axis])
+        most = max(most, before + 2 * elements(made))
+    return node.dtype.itemsize * max(most - result, 0)
+
+
+LINEAR = Rule(_demand, _interpolate, _needs_all, _scratch)

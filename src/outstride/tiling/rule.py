@@ -11,12 +11,31 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from outstride.tiling.box import Box, whole, within
+from outstride.tiling.box import Box, elements, whole, within
 from outstride.tiling.graph import Node
-from outstride.tiling.layouts import laid_out
+from outstride.tiling.layouts import in_order, laid_out
 
 Demand = Callable[[Node, Box], Sequence[Box | None]]
 Run = Callable[[Node, Box, Sequence[Box | None], Sequence[Tensor | None]], Tensor]
+Scratch = Callable[[Node, Box, Sequence[Box | None]], int]
+
+
+def no_scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    """Nothing besides what is read and what is made."""
+    del node, box, boxes
+    return 0
+
+
+def copies(node: Node, boxes: Sequence[Box | None]) -> int:
+    """Bytes of all that is read, once more."""
+    return node.dtype.itemsize * sum(elements(box) for box in boxes if box is not None)
+
+
+def copied_unless_in_order(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    """A copy of the first source where the whole lies otherwise than a tile."""
+    del box
+    shape, strides = node.source_shapes[0], node.source_strides[0]
+    return 0 if in_order(shape, strides) else copies(node, boxes[:1])
 
 
 class Rule(NamedTuple):
@@ -26,6 +45,8 @@ class Rule(NamedTuple):
     run: Run
     needs_all: Callable[[Node], bool] = lambda _: False
     """Whether each element is made of all positions of the image."""
+    scratch: Scratch = no_scratch
+    """Bytes that it takes for a while, besides what it reads and makes."""
 
 
 def given(tensors: Sequence[Tensor | None]) -> list[Tensor]:
@@ -52,7 +73,7 @@ def as_the_whole(tensor: Tensor, node: Node, place: int = 0) -> Tensor:
     return laid_out(tensor, node.source_shapes[place], node.source_strides[place])
 
 
-def completing(axes: Callable[[Node], Sequence[int]]) -> Rule:
+def completing(axes: Callable[[Node], Sequence[int]], scratch: Scratch = copied_unless_in_order) -> Rule:
     """An operator that needs its first source complete on some axes, and its others, all small, whole."""
 
     def demand(node: Node, box: Box) -> Sequence[Box | None]:
@@ -66,7 +87,7 @@ def completing(axes: Callable[[Node], Sequence[int]]) -> Rule:
         made = tuple((0, n) if i in done else box[i] for i, n in enumerate(node.shape))
         return cropped(result, box, made)
 
-    return Rule(demand, run)
+    return Rule(demand, run, scratch=scratch)
 
 
 def _everything(node: Node, box: Box) -> Sequence[Box | None]:
@@ -82,4 +103,4 @@ def _whole_result(
     return cropped(node.call(laid), box, whole(node.shape))
 
 
-NEEDS_ALL = Rule(_everything, _whole_result, lambda _: True)
+NEEDS_ALL = Rule(_everything, _whole_result, lambda _: True, copied_unless_in_order)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 
 from outstride.inspection.walk import ELEMENTWISE as ELEMENTWISE_NAMES
 from outstride.tiling import convolutions, gathers, moves, pools, reductions, resizing
+from outstride.tiling.box import Box, elements
 from outstride.tiling.elementwise import ELEMENTWISE
 from outstride.tiling.graph import Node
-from outstride.tiling.rule import NEEDS_ALL, Rule, completing
+from outstride.tiling.rule import NEEDS_ALL, Rule, completing, copies
 
 
 def _channels(node: Node) -> Sequence[int]:
@@ -26,7 +28,14 @@ def _one(node: Node) -> Sequence[int]:
     return [node.argument("dim")]
 
 
-_PER_CHANNEL, _PER_POSITION, _ALONG = completing(_channels), completing(_normalized), completing(_one)
+def _scratch_of_norm(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
+    """A copy in the order of the memory, and the mean and the deviation at each position."""
+    positions = elements(box) // max(prod(int(n) for n in node.argument("normalized_shape")), 1)
+    return copies(node, boxes[:1]) + 2 * node.dtype.itemsize * positions
+
+
+_PER_CHANNEL, _ALONG = completing(_channels), completing(_one)
+_PER_POSITION = completing(_normalized, _scratch_of_norm)
 
 RULES: dict[str, Rule] = {
     "outstride.conv": convolutions.CONVOLUTION,

@@ -84,3 +84,35 @@ def test_an_interruption_says_that_nothing_was_made(
     assert run(LAYER, str(tmp_path / "x.npy"), str(tmp_path / "y.npy")) == 130
     assert "y.npy was made" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["x.npy"]
+
+
+def test_a_file_is_replaced_only_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = str(tmp_path / "x.npy"), str(tmp_path / "y.npy")
+    np.save(source, np.ones((1, 1, 4, 4), np.float32))
+    content = Path(source).read_bytes()
+    for options in ((), ("--overwrite",)):
+        assert run(LAYER, source, source, *options) == 2
+        assert "'out' must be another file than 'source'" in capsys.readouterr().err
+    assert Path(source).read_bytes() == content
+    assert run(LAYER, source, out) == 0
+    before = Path(out).read_bytes()
+    capsys.readouterr()
+    assert run(LAYER, source, out) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "--overwrite" in said.err
+    assert Path(out).read_bytes() == before
+    assert run(LAYER, source, out, "--overwrite") == 0
+    assert Path(out).read_bytes() != before
+
+
+def test_what_a_picture_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("PIL")
+    np.save(tmp_path / "x.npy", np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8))
+    paths = str(tmp_path / "x.npy"), str(tmp_path / "y.png")
+    assert run("MaxPool2d(1)", *paths) == 0
+    assert "values from -1 to 1 are drawn from black to white" in capsys.readouterr().out
+    assert run("MaxPool2d(1)", *paths, "--overwrite", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["notes"]

@@ -392,7 +392,7 @@ def test_sounds_go_in_and_out(tmp_path: Path) -> None:
     tiling.tile_run(nn.Identity(), tmp_path / "x.wav", tmp_path / "y.wav", tile=300, progress=False)
     rate, got = wavfile.read(tmp_path / "y.wav")
     assert rate == 8000
-    np.testing.assert_array_equal(got, values.astype(np.float32) / np.float32(32767))
+    np.testing.assert_array_equal(got, values.astype(np.float32) / np.float32(32768))
 
 
 def test_an_interrupted_run_leaves_no_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ def tile(
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Run a model tile by tile, with exactly the result of the whole.
@@ -53,6 +55,7 @@ def tile(
     from outstride.bench.cases import parse_size
     from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
+    from outstride.tiling.running import check_target, tile_run_noting
 
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
@@ -61,27 +64,32 @@ def tile(
     if weights is not None:
         _load(found, weights)
     given: Any = Path(source)
-    if only_plan and not given.exists():
-        given = parse_size(source, "SOURCE", 1)
-    plan = tiling.plan(found, given, sizes, memory, out)
-    content = plan.to_dict()
     if not only_plan:
         if out is None:
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
+        check_target(given, out, overwrite)
+    elif not given.exists():
+        given = parse_size(source, "SOURCE", 1)
+    plan = tiling.plan(found, given, sizes, memory, out)
+    content = plan.to_dict()
+    notes: Sequence[str] = ()
+    if not only_plan:
         if not as_json:
             print(plan)
         started = perf_counter()
         try:
-            tiling.tile_run(found, given, out, sizes, memory)
+            _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
             ) from None
-        content |= {"out": str(out), "seconds": perf_counter() - started}
+        content |= {"out": str(out), "seconds": perf_counter() - started, "notes": list(notes)}
     if as_json:
         print_json(content)
     else:
         print(plan if only_plan else f"saved: {out} in {content['seconds']:.1f} s")
+        for note in notes:
+            print(f"  {note}")
 
 
 def _with_memory(model: Any) -> Any:

@@ -41,6 +41,8 @@ def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
         values = values.copy()
     if values.dtype.byteorder == ">" or values.dtype in (np.uint16, np.uint32):
         values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    elif values.dtype == np.longdouble:
+        values = values.astype(np.float64)
     return torch.from_numpy(values).to(dtype)
 
 

@@ -4,43 +4,64 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from outstride.errors import ArgumentError, UnsupportedError
+from outstride.errors import ArgumentError, OutstrideError, UnsupportedError
+from outstride.tiling.reading import OPENERS, PICTURES, TIFFS, has_16_bits, wave
+from outstride.tiling.writing import CHUNK, MAKERS, Facts
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-TIFFS = (".tif", ".tiff")
+__all__ = [
+    "CHUNK", "HIGHEST_RATE", "READABLE", "WRITABLE", "Facts", "check_path", "created", "facts_of", "is_sound",
+    "opened",
+]  # fmt: skip
+
 READABLE = (".npy", ".zarr", *TIFFS, *PICTURES, ".wav")
 WRITABLE = (".npy", ".zarr", *TIFFS, ".png", ".wav")
-#: Pixels of a chunk along each axis of a zarr array that is made here.
-CHUNK = 256
-_USUAL_RATE = 44100
+#: Formats whose file is as large as the array from the beginning.
+_FULL = (".npy", *TIFFS)
+_MOST_SAID = 200
+#: Samples a second that a sound's file can say.
+HIGHEST_RATE = 2**32 - 1
 
 
-class _Moved:
-    """An array with its axes in the model's order, (1, C, *size), and integers scaled to 1."""
+class _Guarded:
+    """An array in a file: whatever its library raises where a part is read or written is one sentence."""
 
-    def __init__(self, array: Any, axes: Sequence[int | None]) -> None:
-        """``axes``: for each axis of the model its axis in the array, None where it has none."""
-        self._array, self._axes = array, axes
-        self.shape = tuple(1 if axis is None else int(array.shape[axis]) for axis in axes)
-        self._top = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else None
-        self.dtype = np.dtype(np.float32) if self._top else array.dtype
+    def __init__(self, array: Any, role: str, path: Path) -> None:
+        self._array, self._role, self._path = array, role, path
+        self.shape, self.dtype = tuple(array.shape), array.dtype
 
     def __getitem__(self, key: tuple[slice, ...]) -> Any:
-        places = {axis: part for axis, part in zip(self._axes, key, strict=True) if axis is not None}
-        part = np.asarray(self._array[tuple(places[axis] for axis in range(len(places)))])
-        order = [axis for axis in self._axes if axis is not None]
-        part = part.transpose(order)
-        missing = tuple(place for place, axis in enumerate(self._axes) if axis is None)
-        part = np.expand_dims(part, missing)
-        return part.astype(np.float32) / np.float32(self._top) if self._top else part
+        with _one_sentence(self._role, self._path):
+            return np.asarray(self._array[key])
+
+    def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
+        with _one_sentence(self._role, self._path):
+            self._array[key] = part
+
+
+@contextmanager
+def _one_sentence(role: str, path: Path) -> Iterator[None]:
+    """Libraries refuse what they cannot read or write with any exception."""
+    try:
+        yield
+    except OutstrideError:
+        raise
+    except Exception as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        said = " ".join(said.split())[:_MOST_SAID]
+        what, legal = {
+            "source": ("a file that can be read", f"a whole {path.suffix} file that its library decodes"),
+            "out": ("a file that can be written", "a place with space and permission"),
+        }[role]
+        raise ArgumentError(f"'{role}' must be {what}: got {str(path)!r} ({said}); legal: {legal}") from error
 
 
 @contextmanager
@@ -56,23 +77,16 @@ def opened(source: Any) -> Iterator[Any]:
         return
     path = Path(source)
     suffix = path.suffix.lower()
-    if suffix not in READABLE or not path.exists():
+    if suffix not in READABLE or not os.path.exists(path):  # noqa: PTH110 - Path's raises in closed folders
         raise ArgumentError(
             f"'source' must be a file that exists, of {', '.join(READABLE)}: got {str(path)!r}; "
             "legal: such a file, or an array"
         )
     _need(suffix)
     with ExitStack() as held:
-        try:
-            array = held.enter_context(_OPENERS[suffix](path))
-        except ArgumentError:
-            raise
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ArgumentError(
-                f"'source' must be a file that can be read: got {str(path)!r} ({error}); "
-                f"legal: a whole {suffix} file"
-            ) from error
-        yield array
+        with _one_sentence("source", path):
+            array = held.enter_context(OPENERS[suffix](path))
+        yield _Guarded(array, "source", path)
 
 
 def _need(suffix: str) -> None:
@@ -85,87 +99,27 @@ def _need(suffix: str) -> None:
         )
 
 
-@contextmanager
-def _numpy(path: Path) -> Iterator[Any]:
-    yield np.load(path, mmap_mode="r", allow_pickle=False)
+def is_sound(source: Any) -> bool:
+    """Whether a source is the path of a sound."""
+    return isinstance(source, (str, Path)) and Path(source).suffix.lower() == ".wav"
 
 
-@contextmanager
-def _zarr(path: Path) -> Iterator[Any]:
-    import zarr
-
-    yield zarr.open_array(path, mode="r")
-
-
-@contextmanager
-def _tiff(path: Path) -> Iterator[Any]:
-    import tifffile
-    import zarr
-
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        axes = series.axes
-        channel = next((axes.index(name) for name in "SCQIZ" if name in axes), None)
-        if "Y" not in axes or "X" not in axes or len(axes) > 2 + (channel is not None):
-            raise ArgumentError(
-                f"'source' must be a TIFF of one picture: got axes {axes!r} in {str(path)!r}; legal: 'YX', "
-                "'YXS' or 'CYX', or an array of the shape that the model takes"
-            )
-        store = series.aszarr(level=0)
-        try:
-            array: Any = zarr.open_array(store, mode="r")
-            yield _Moved(array, (None, channel, axes.index("Y"), axes.index("X")))
-        finally:
-            store.close()
+def facts_of(source: Any) -> Facts:
+    """What a result takes over from the file that it is made of: the rate of a sound, a picture's depth."""
+    facts = Facts()
+    if isinstance(source, (str, Path)):
+        path = Path(source)
+        if is_sound(path):
+            facts.rate = wave(path)[0]
+        facts.deep = has_16_bits(path)
+    return facts
 
 
-@contextmanager
-def _picture(path: Path) -> Iterator[Any]:
-    from PIL import Image
-
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # large pictures are what this is for
-    try:
-        with Image.open(path) as image:
-            usual = image.mode in ("L", "RGB", "RGBA") or image.mode.startswith(("I;16", "F"))
-            values = np.asarray(image if usual else image.convert("L" if image.mode == "1" else "RGB"))
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    yield _Moved(values, (None, 2 if values.ndim == 3 else None, 0, 1))
-
-
-def _wave(path: Path) -> tuple[int, Any]:
-    """Samples a second and samples of a sound."""
-    from scipy.io import wavfile
-
-    try:
-        rate, values = wavfile.read(path, mmap=True)
-    except ValueError:  # 24 bits cannot be mapped
-        rate, values = wavfile.read(path)
-    return int(rate), values
-
-
-@contextmanager
-def _sound(path: Path) -> Iterator[Any]:
-    _, values = _wave(path)
-    yield _Moved(values, (None, 1 if values.ndim == 2 else None, 0))
-
-
-_OPENERS: dict[str, Callable[[Path], Any]] = {".npy": _numpy, ".zarr": _zarr, ".wav": _sound}
-_OPENERS |= dict.fromkeys(TIFFS, _tiff) | dict.fromkeys(PICTURES, _picture)
-
-
-def rate_of(source: Any) -> int:
-    """Samples a second of a sound; a usual number for what is no file of one."""
-    if not isinstance(source, (str, Path)) or Path(source).suffix.lower() != ".wav":
-        return _USUAL_RATE
-    return _wave(Path(source))[0]
-
-
-def check_path(path: Path) -> None:
+def check_path(path: Path, overwrite: bool) -> None:
     """Refuse a path at which no result can be made.
 
     Raises:
-        ArgumentError: another kind of file, no such folder, or a .zarr that exists.
+        ArgumentError: another kind of file, no such folder, or something is there that may not be replaced.
         UnsupportedError: the library for its format is not installed.
     """
     suffix = path.suffix.lower()
@@ -174,101 +128,88 @@ def check_path(path: Path) -> None:
             f"'out' must be a file of {', '.join(WRITABLE)} in a folder that exists: got {str(path)!r}; "
             "legal: result.npy"
         )
-    if suffix == ".zarr" and path.exists():
-        raise ArgumentError(
-            f"'out' must not exist yet: got {str(path)!r}; legal: another name, or the opened array"
-        )
     _need(suffix)
+    if os.path.lexists(path):
+        if not overwrite:
+            raise ArgumentError(
+                f"'out' must not exist yet: got {str(path)!r}; legal: another name, or "
+                "overwrite=True (--overwrite)"
+            )
+        if not _is_result(path, suffix):
+            raise ArgumentError(
+                f"'out' must be a {suffix} file to be overwritten: got {str(path)!r}, which is something "
+                "else; legal: another name"
+            )
+    if not os.access(_real(path).parent, os.W_OK | os.X_OK):
+        raise ArgumentError(
+            f"'out' must be in a folder that can be written to: got {str(path)!r}; legal: another folder"
+        )
 
 
-@contextmanager
-def created(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    """An array that is the file's content; written beside and renamed, so nothing half-done is left."""
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        with _MAKERS[path.suffix.lower()](beside, shape, dtype, rate) as array:
-            yield array
-        beside.replace(path)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _new_numpy(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    del rate
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    yield array
-    array.flush()
-
-
-@contextmanager
-def _new_zarr(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    del rate
+def _is_result(path: Path, suffix: str) -> bool:
+    """Whether what is there is a file, or one array of zarr, and not a folder with more in it."""
+    if suffix != ".zarr":
+        return path.is_file() or not path.exists()
     import zarr
 
-    leading = [1, *shape[1:2]][: max(len(shape) - 1, 0)]
-    chunks = (*leading, *(min(n, CHUNK) for n in shape[len(leading) :]))
-    yield zarr.create_array(path, shape=shape, dtype=dtype, chunks=tuple(max(n, 1) for n in chunks))
+    try:
+        zarr.open_array(path, mode="r")
+    except Exception:  # noqa: BLE001 - zarr refuses what is no array in many ways: that is the answer here
+        return False
+    return path.is_dir()
+
+
+def _real(path: Path) -> Path:
+    """Where a link leads: it stays one."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager
-def _new_tiff(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    del rate
-    import tifffile
+def created(path: Path, shape: tuple[int, ...], dtype: Any, facts: Facts) -> Iterator[Any]:
+    """An array that is the file's content; written beside and renamed, so nothing half-done is left.
 
-    _check_picture(path, shape)
-    array: Any = tifffile.memmap(
-        path, shape=shape[-3:], dtype=dtype, bigtiff=True, photometric="minisblack",
-        planarconfig="separate" if shape[-3] > 1 else None, metadata={"axes": "CYX"},
-    )  # fmt: skip
-    yield array[None] if len(shape) == 4 else array
-    array.flush()
-
-
-@contextmanager
-def _new_png(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    del rate
-    from PIL import Image
-
-    _check_picture(path, shape)
-    channels = shape[-3] if len(shape) > 2 else 1
-    if channels not in (1, 3, 4):
-        raise ArgumentError(
-            f"'out' must be a file that can hold the result: got a .png for {channels} channels; "
-            "legal: 1, 3 or 4 channels, or a .tif, .npy or .zarr"
-        )
-    array = np.empty(shape, dtype)
-    yield array
-    pixels = array.reshape(channels, *shape[-2:]).transpose(1, 2, 0)
-    if array.dtype.kind == "f":  # numbers from 0 to 1, as pictures are read
-        pixels = np.rint(np.clip(pixels, 0, 1) * 255)
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8).squeeze(2 if channels == 1 else ())).save(path)
+    Raises:
+        ArgumentError: the format cannot hold the result, or there is no space for it.
+    """
+    place = _real(path)
+    beside = place.with_name(f".{place.stem}.{os.getpid()}{path.suffix}")
+    suffix = path.suffix.lower()
+    try:
+        with _one_sentence("out", path):
+            if suffix in _FULL:
+                _check_space(path, prod(shape) * np.dtype(dtype).itemsize)
+            array, finish = MAKERS[suffix](beside, shape, dtype, facts)
+        yield _Guarded(array, "out", path)
+        with _one_sentence("out", path):
+            finish()
+            _put(beside, place)
+    finally:
+        _remove(beside)
 
 
-@contextmanager
-def _new_sound(path: Path, shape: tuple[int, ...], dtype: Any, rate: int) -> Iterator[Any]:
-    from scipy.io import wavfile
-
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] != 1) or np.dtype(dtype).kind != "f":
-        raise ArgumentError(
-            f"'out' must be a file that can hold the result: got a .wav for {shape}; "
-            "legal: (1, C, L) or (C, L)"
-        )
-    array = np.empty(shape, dtype)
-    yield array
-    wavfile.write(path, rate, np.ascontiguousarray(array.reshape(shape[-2:]).T.astype(np.float32)))
+def _check_space(path: Path, size: int) -> None:
+    free = shutil.disk_usage(_real(path).parent).free
+    if size > free:
+        raise OSError(f"it takes {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
 
 
-def _check_picture(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) not in (3, 4) or (len(shape) == 4 and shape[0] != 1):
-        raise ArgumentError(
-            f"'out' must be a file that can hold the result: got a {path.suffix} for {shape}; "
-            "legal: (1, C, H, W) or (C, H, W), or a .npy or .zarr"
-        )
+def _put(made: Path, place: Path) -> None:
+    """Rename; a folder cannot take another's place, so that one is moved aside for a moment."""
+    if not place.is_dir():
+        made.replace(place)
+        return
+    aside = made.with_name(f"{made.name}.old")
+    place.rename(aside)
+    try:
+        made.rename(place)
+    except OSError:
+        aside.rename(place)
+        raise
+    _remove(aside)
 
 
-_MAKERS: dict[str, Callable[..., Any]] = {".npy": _new_numpy, ".zarr": _new_zarr, ".png": _new_png}
-_MAKERS |= {".wav": _new_sound} | dict.fromkeys(TIFFS, _new_tiff)
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

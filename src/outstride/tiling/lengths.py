@@ -167,6 +167,25 @@ class Lengths:
         return late
 
 
+def rate_of(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, result: Sequence[int]
+) -> Fraction:
+    """Results for each element along the last axis, borders aside; what is left of the whole where none grow.
+
+    ``result``: the shape for an input of that ``shape``.
+    """
+    length = shape[-1]
+    period = prod(_shortens(node) for node in capture(model, shape, dtype).nodes)
+    for more in range(period, _TRIES * period, period):
+        try:
+            graph = capture(model, (*shape[:-1], length + more), dtype)
+        except ShapeError:  # it runs at some lengths only
+            continue
+        grown = graph.nodes[graph.only_output("run")].shape[-1] - result[-1]
+        return Fraction(grown, more) or Fraction(result[-1], max(length, 1))
+    return Fraction(result[-1], max(length, 1))
+
+
 def _shortens(node: Node) -> int:
     """By how much a layer shortens its input, or how many inputs make a whole number of its results."""
     if node.target is None or node.name == "outstride.conv_transpose":

@@ -148,7 +148,7 @@ def plan_tiles(
     """
     nodes = program.graph.nodes
     shape, tiled = nodes[output].shape, min(tiled, max(len(nodes[output].shape) - 1, 1))
-    sizes = shape[-tiled:]
+    sizes = tuple(max(n, 1) for n in shape[-tiled:])
     if tile is not None:
         chosen = _given(tile, sizes)
     else:

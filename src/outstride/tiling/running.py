@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import torch
 from outstride.errors import ArgumentError
 from outstride.inspection.isolation import undisturbed
 from outstride.tiling import arrays, files
+from outstride.tiling.apart import check_apart
 from outstride.tiling.evaluation import Program
 from outstride.tiling.graph import capture
+from outstride.tiling.lengths import rate_of
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 
 
@@ -115,6 +119,7 @@ def tile_run(
     tile: int | Sequence[int] | None = None,
     memory: int | str | None = None,
     progress: bool = True,
+    overwrite: bool = False,
 ) -> Any:
     """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
 
@@ -123,20 +128,25 @@ def tile_run(
             package, as in ``accelerate(model)``.
         source: the whole input as the model takes it, (N, C, *size) or (C, *size): a tensor, an array, a
             memory map, a zarr array, or the path of a .npy, .zarr, TIFF, PNG or WAV file. A picture is read
-            as (1, C, H, W) and a sound as (1, C, L), integers scaled to 1 as by torchvision's ``to_tensor``.
+            as (1, C, H, W), integers from 0 to 1 as by torchvision's ``to_tensor``, and a sound as (1, C, L),
+            integers from -1 to 1.
         out: where the result goes: an array of its shape, or the path of a file that is made. By default an
-            array in memory, a tensor if the source is one.
+            array in memory, a tensor if the source is one. Results beyond 0 to 1 are scaled for a .png, the
+            lowest black and the highest white, with a warning; a .wav has the source's rate times the
+            model's.
         tile: size of a tile on the last axes of the result; by default the largest within ``memory``, or a
             smaller one that stays in the caches, if little is computed twice.
         memory: bytes that a tile's tensors may take, 2000000000 or "2GB"; by default a quarter of what is
             free.
         progress: show a bar while it runs, if the error stream is a terminal.
+        overwrite: replace the file at ``out`` if there is one.
 
     Returns:
         ``out``, filled: every bit is that of ``accelerate(model)(whole)``.
 
     Raises:
-        ArgumentError: ``tile``, ``memory`` or ``out`` does not fit, or a layer is in training mode.
+        ArgumentError: ``tile``, ``memory`` or ``out`` does not fit, ``out`` exists or is the source, a file
+            cannot be read or written, or a layer is in training mode.
         ShapeError: the model refuses the source's shape, or no tile fits into ``memory``.
         UnsupportedError: the model returns several tensors, or decides by the numbers it sees.
 
@@ -151,17 +161,53 @@ def tile_run(
         >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
         torch.Size([1, 8, 100, 70])
     """
-    target = Path(out) if isinstance(out, (str, Path)) else None
-    if target is not None:
-        files.check_path(target)
+    result, notes = tile_run_noting(model, source, out, tile, memory, progress, overwrite)
+    for note in notes:
+        warnings.warn(f"{out}: {note}", stacklevel=2)
+    return result
+
+
+def check_target(source: Any, out: Any, overwrite: bool) -> None:
+    """Refuse a target before anything is computed for it.
+
+    Raises:
+        ArgumentError: it is where the source is, or a file that cannot be made there.
+    """
+    check_apart(source, out)
+    if isinstance(out, (str, Path)):
+        files.check_path(Path(out), overwrite)
+
+
+def tile_run_noting(
+    model: torch.nn.Module, source: Any, out: Any, tile: int | Sequence[int] | None,
+    memory: int | str | None, progress: bool, overwrite: bool,
+) -> tuple[Any, Sequence[str]]:  # fmt: skip
+    """``tile_run``, and what is to be said about the file that was made."""
+    check_target(source, out, overwrite)
     with files.opened(source) as array:
         run = TileRun(model, array, tile, memory, out)
-        if target is None:
-            return run(out, progress)
+        if not isinstance(out, (str, Path)):
+            return run(out, progress), ()
+        target, facts = Path(out), files.facts_of(source)
+        if target.suffix.lower() == ".wav" and files.is_sound(source):
+            _scale_rate(facts, rate_of(model, array.shape, run.dtype, run.node.shape))
         dtype = arrays.numpy_dtype(run.node.dtype)
-        with files.created(target, run.node.shape, dtype, files.rate_of(source)) as made:
+        with files.created(target, run.node.shape, dtype, facts) as made:
             run(made, progress)
-        return target
+        return target, facts.notes
+
+
+def _scale_rate(facts: files.Facts, rate: Fraction) -> None:
+    """A sound with twice the samples has twice as many a second."""
+    exact = facts.rate * rate
+    if not 1 <= round(exact) <= files.HIGHEST_RATE:
+        raise ArgumentError(
+            f"'out' must be a file that can hold the result: got a .wav of {float(exact):.4g} samples a "
+            f"second; legal: 1 to {files.HIGHEST_RATE}, or a .npy"
+        )
+    facts.rate = round(exact)
+    if facts.rate != exact:
+        facts.notes.append(f"{facts.rate} samples a second, where {float(exact):.9g} would be exact")
 
 
 def plan(

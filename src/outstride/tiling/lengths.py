@@ -12,12 +12,13 @@ from math import lcm, prod
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.tiling.box import Box, complete_but, replaced, whole
+from outstride.tiling.box import Box, complete_but, elements, replaced, whole
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.graph import Node, capture
+from outstride.tiling.loops import check_steps
 
-#: Length for which a model is captured at first.
-_LENGTH = 1 << 14
+#: Lengths for which a model is captured: the first at which it needs neither end of its input.
+_LENGTHS = tuple(1 << n for n in range(14, 23, 2))
 #: Lengths beyond that which are tried, for models that run at some lengths only.
 _TRIES = 65
 #: Denominators up to which a scale is taken for a fraction.
@@ -61,7 +62,29 @@ class Lengths:
 
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
         self._model, self._shape, self._dtype = model, tuple(shape), dtype
-        self.far = self._from(_LENGTH)
+        check_steps(model, (*self._shape[:-1], _LENGTHS[0]), dtype, recurrent=False, what="streamed")
+        refusals: list[ShapeError | UnsupportedError] = []
+        for self._base in _LENGTHS:
+            refusal = self._started(1 if refusals else _TRIES)
+            if refusal is None:
+                return
+            refusals.append(refusal)
+            if isinstance(refusal.__cause__, TypeError):  # called wrongly at every length
+                break
+        raise refusals[0]
+
+    def _started(self, tries: int) -> ShapeError | UnsupportedError | None:
+        """Why the model is no stream at this length; None where it is one."""
+        try:
+            self._start(tries)
+            self._check_reach()
+        except (ShapeError, UnsupportedError) as error:
+            return error
+        return None
+
+    def _start(self, tries: int) -> None:
+        """Capture the model out of reach, and find how its tensors grow."""
+        self.far = self._from(self._base, tries)
         # So much longer that every layer has a whole number of results more.
         self.period = prod(_shortens(node) for node in self.far.nodes)
         other = self._from(self.far.length + self.period)
@@ -81,6 +104,19 @@ class Lengths:
         self.rate = self._growth[self.far.output]
         #: By what lengths leave over after whole periods: one of them, and the model at the first from it on.
         self._known: dict[int, tuple[int, Captured]] = {}
+        #: By what lengths leave over, and the number of results that are missing: from where they read.
+        self._endings: dict[tuple[int, int], dict[int, int]] = {}
+        self.sizes(self.far.length + 1)  # what leaves something over is refused now, if it does other things
+
+    def _check_reach(self) -> None:
+        """Refuse results that wait for the end, however far off it is."""
+        middle = self.far.nodes[self.far.output].shape[self.axis] // 2
+        reach = max(self._reach(0), self._reach(middle))
+        if reach > self.far.length * 3 // 4:
+            raise UnsupportedError(
+                "'model' must not need the end of its input first to be streamed: its first results read "
+                f"element {reach} of {self.far.length}; legal: padding that does not wrap round"
+            )
 
     def beyond(self, length: int) -> None:
         """See to it that the length that is captured stays out of reach."""
@@ -99,7 +135,7 @@ class Lengths:
         """How long every tensor is if the input ends here, or at the next length that the model accepts."""
         residue = length % self.period
         if residue not in self._known:
-            asked = _LENGTH + (length - _LENGTH) % self.period
+            asked = self._base + (length - self._base) % self.period
             self._known[residue] = asked, self._alike(self._from(asked))
         asked, known = self._known[residue]
         sizes = {
@@ -108,14 +144,33 @@ class Lengths:
         }
         return sizes | {INPUT: length}
 
-    def _from(self, least: int) -> Captured:
+    def ending(self, done: int, length: int) -> dict[int, int]:
+        """From where on the results after those that are done read every tensor, if the input ends here.
+
+        A border that repeats what lies before it is made of what results further off the end read no more.
+        """
+        rest = self.sizes(length)[self.far.output] - done
+        residue = length % self.period
+        asked, known = self._known[residue]
+        if (residue, rest) not in self._endings:
+            end = known.nodes[known.output].shape[self.axis]
+            need = known.need(end - rest, end, self.axes) if rest > 0 else {}
+            self._endings[residue, rest] = {
+                i: box[self.axes[i]][0] for i, box in need.items() if i in self.axes and elements(box)
+            }
+        starts = self._endings[residue, rest]
+        return {i: start - int(self._growth[i] * (asked - length)) for i, start in starts.items()}
+
+    def _from(self, least: int, tries: int = _TRIES) -> Captured:
         """The model at the first length from this one on at which it runs."""
         refused: ShapeError | None = None
-        for length in range(least, least + _TRIES):
+        for length in range(least, least + tries):
             found = self._tried(length)
             if isinstance(found, Captured):
                 return found
             refused = refused or found
+            if isinstance(found.__cause__, TypeError):
+                break
         assert refused is not None
         raise refused
 
@@ -147,24 +202,52 @@ class Lengths:
                 axes[index] = moved[0]
         return axes
 
-    def reach(self, result: int) -> int:
+    def _reach(self, result: int) -> int:
         """The last element of the input that a result reads, and one."""
         asked = self.far.need(result, result + 1, self.axes).get(INPUT)
         return 0 if asked is None else asked[-1][1]
 
     def length_for(self, result: int) -> int:
-        """A length from which on a result does not depend on where the input ends.
-
-        The least one for layers without strides, else less than a period more.
-        """
-        late = 0
-        for index, box in self.far.need(result, result + 1, self.axes).items():
+        """The least length from which on a result does not depend on where the input ends."""
+        need = self.far.need(result, result + 1, self.axes)
+        # As much as it reads at least; where layers have strides, up to a period more.
+        least, most = need[INPUT][-1][1] if INPUT in need else 0, 0
+        for index, box in need.items():
             if index in self.axes and self._growth[index]:
                 axis = self.axes[index]
                 spare = self.far.nodes[index].shape[axis] - box[axis][1]
                 periods = spare // int(self._growth[index] * self.period)
-                late = max(late, self.far.length - periods * self.period)
-        return late
+                most = max(most, self.far.length - periods * self.period)
+        asked = least  # which is the answer in all likelihood
+        while least < most:
+            if self.fit(need, asked):
+                most = asked
+            else:
+                least = asked + 1
+            asked = (least + most) // 2
+        return most
+
+    def fit(self, need: Mapping[int, Box], length: int) -> bool:
+        """Whether all that is needed is there if the input ends at a length."""
+        sizes = self.sizes(length)
+        return all(box[self.axes[i]][1] <= sizes[i] for i, box in need.items() if i in self.axes)
+
+    def firsts(self) -> list[int]:
+        """The first result of all, and each that is the first to read a tensor."""
+
+        def read(result: int) -> set[int]:
+            need = self.far.need(0, result + 1, self.axes)
+            return {index for index, box in need.items() if elements(box)}
+
+        found, last = [0], self.far.nodes[self.far.output].shape[self.axis] // 2
+        every = read(last)
+        while (known := read(found[-1])) != every:
+            low, high = found[-1], last
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if read(middle) != known else (middle, high)
+            found.append(high)
+        return found
 
 
 def rate_of(

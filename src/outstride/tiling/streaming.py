@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.errors import ArgumentError, ShapeError
 from outstride.inspection.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
@@ -43,13 +43,6 @@ class Stream:
         #: Results that the input stands for and that were not complete at the last chunk.
         self._behind = Fraction(0)
         self._closed = False
-        results = self._captured.nodes[self._captured.output].shape[self._axis]
-        reach = max(self._lengths.reach(0), self._lengths.reach(results // 2))
-        if reach > self._captured.length * 3 // 4:
-            raise UnsupportedError(
-                "'model' must not need the end of its input first to be streamed: its first results read "
-                f"element {reach} of {self._captured.length}; legal: padding that does not wrap round"
-            )
 
     @cached_property
     @undisturbed()
@@ -61,8 +54,11 @@ class Stream:
         lengths = self._lengths
         period = min(ceil(lengths.period * self.rate), _MOST_SCANNED)
         middle = lengths.far.nodes[lengths.far.output].shape[self._axis] // 2
+        # Borders add to what is read a number of elements that is the same for all results, so that the
+        # first that meets them is the latest; beyond them, what is read goes on evenly.
+        results = (*lengths.firsts(), *range(middle, middle + period))
         # One element before a result can be made, those before it have been returned.
-        late = max(lengths.length_for(b) - 1 - b / self.rate for b in range(middle, middle + period))
+        late = max(lengths.length_for(b) - 1 - b / self.rate for b in results)
         return max(ceil(late), 0)
 
     @undisturbed()
@@ -104,12 +100,11 @@ class Stream:
 
     def _complete(self) -> int:
         """How many results do not depend on whether the input ends here."""
-        sizes, axes = self._lengths.sizes(self._pushed), self._lengths.axes
-        low, high = self._done, sizes[self._captured.output]
+        lengths = self._lengths
+        low, high = self._done, lengths.sizes(self._pushed)[self._captured.output]
 
         def fits(stop: int) -> bool:
-            need = self._captured.need(self._done, stop, axes)
-            return all(box[axes[index]][1] <= sizes[index] for index, box in need.items() if index in axes)
+            return lengths.fit(self._captured.need(self._done, stop, lengths.axes), self._pushed)
 
         # As many as the last time for what has come, in all likelihood, and none more.
         usual = floor(self._pushed * self.rate - self._behind)
@@ -165,8 +160,9 @@ class Stream:
         box = complete_but(box, self._captured.nodes[index].shape, axis)
         if axis is None or index not in self._held:
             return box
-        start, stop = box[axis]
-        return replaced(box, axis, (max(start, self._held[index][0][axis][1]), stop))
+        (start, stop), (first, last) = box[axis], self._held[index][0][axis]
+        # A border that turns round may ask for what lies before: then it is made again as a whole.
+        return box if start < first else replaced(box, axis, (max(start, last), stop))
 
     def _append(self, index: int, box: Box, tensor: Tensor) -> None:
         axis = self._lengths.axes.get(index)
@@ -181,12 +177,14 @@ class Stream:
         captured = self._captured
         end = captured.nodes[captured.output].shape[self._axis]
         later = captured.need(self._done, end, self._lengths.axes) if self._done < end else {}
+        ending = {} if self._closed else self._lengths.ending(self._done, self._pushed)
         for index, (held, tensor) in self._held.items():
             axis = self._lengths.axes.get(index)
             if axis is None:
                 continue
             first, last = held[axis]
-            start = min(max(later[index][axis][0], first), last) if index in later else last
+            start = min(later[index][axis][0] if index in later else last, ending.get(index, last))
+            start = min(max(start, first), last)
             kept = replaced(held, axis, (start, last))
             self._held[index] = (kept, tensor[within(kept, held)].clone())
 

@@ -1,0 +1,71 @@
+"""Models that take a step for each element: written down step by step, they would have no end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from outstride.acceleration import accelerate
+from outstride.errors import UnsupportedError
+
+#: Operations of a model; those without a loop over time have a few hundred.
+_MOST_OPERATIONS = 10_000
+
+
+class _Endless(Exception):  # noqa: N818 - a signal that leaves a model's forward, no error of anybody
+    pass
+
+
+class _Counting(TorchDispatchMode):
+    """Stops a model that does not come to its end."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        self._count += 1
+        if self._count > _MOST_OPERATIONS:
+            raise _Endless(f"more than {_MOST_OPERATIONS} operations")
+        return func(*args, **(kwargs or {}))
+
+
+def _recurrent(module: torch.nn.Module, *_: Any) -> None:
+    raise _Endless(f"nn.{type(module).__name__}")
+
+
+def check_steps(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, recurrent: bool, what: str
+) -> None:
+    """Refuse a model that goes from element to element.
+
+    It is run once without numbers, which takes a hundredth of what writing it down does. ``recurrent``:
+    whether layers that do so are taken, as long as there are few steps; ``what``: what is to be done with it.
+
+    Raises:
+        UnsupportedError: it does.
+    """
+    served = accelerate(model)
+    layers = [] if recurrent else [m for m in served.modules() if isinstance(m, torch.nn.RNNBase)]
+    handles = [layer.register_forward_pre_hook(_recurrent) for layer in layers]
+    numberless = FakeTensorMode(allow_non_fake_inputs=True)
+    try:
+        with torch.inference_mode(False), torch.no_grad(), numberless, _Counting():
+            served(torch.empty(tuple(shape), dtype=dtype))
+    except _Endless as found:
+        raise UnsupportedError(
+            f"'model' must not go from element to element to be {what}: got {found} for {tuple(shape)}; "
+            "legal: layers whose windows end"
+        ) from None
+    except Exception:  # noqa: BLE001, S110 - whatever the model refuses, the capture that follows says
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -218,6 +218,12 @@ def test_steps_from_element_to_element_are_refused(model: Callable[[], nn.Module
     assert not any(module._forward_pre_hooks for module in made.modules())
 
 
+def test_a_million_steps_are_refused_in_tiles() -> None:
+    model = Recurrent(nn.GRU).eval()
+    with pytest.raises(UnsupportedError, match="element to element to be run in tiles"):
+        tiling.plan(model, (1, 2, 10**6))
+
+
 @pytest.mark.parametrize("mode", ["reflect", "circular"])
 @pytest.mark.parametrize("model", ["mean", "cumsum", "flip", "softmax", "norm", "pool", "circular"])
 def test_what_needs_the_end_first_is_refused(model: str, mode: str) -> None:

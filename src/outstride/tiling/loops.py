@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from outstride.acceleration import accelerate
 from outstride.errors import UnsupportedError
+from outstride.inspection.trace import Runner
 
 #: Operations of a model; those without a loop over time have a few hundred.
 _MOST_OPERATIONS = 10_000
+#: Steps of recurrent layers that are written down.
+_MOST_STEPS = 1000
 
 
 class _Endless(Exception):  # noqa: N818 - a signal that leaves a model's forward, no error of anybody
@@ -37,8 +39,12 @@ class _Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _recurrent(module: torch.nn.Module, *_: Any) -> None:
-    raise _Endless(f"nn.{type(module).__name__}")
+def _recurrent(most: int, module: torch.nn.RNNBase, given: tuple[Any, ...]) -> None:
+    """Stops a recurrent layer before it takes its steps."""
+    shape = getattr(given[0], "shape", ()) if given else ()
+    batched = len(shape) == 3  # (N, L, C) or (L, N, C), else (L, C)
+    if not shape or shape[1 if batched and module.batch_first else 0] > most:
+        raise _Endless(f"nn.{type(module).__name__}")
 
 
 def check_steps(
@@ -46,19 +52,19 @@ def check_steps(
 ) -> None:
     """Refuse a model that goes from element to element.
 
-    It is run once without numbers, which takes a hundredth of what writing it down does. ``recurrent``:
+    A copy is run once without numbers, which takes a hundredth of what writing it down does. ``recurrent``:
     whether layers that do so are taken, as long as there are few steps; ``what``: what is to be done with it.
 
     Raises:
         UnsupportedError: it does.
     """
-    served = accelerate(model)
-    layers = [] if recurrent else [m for m in served.modules() if isinstance(m, torch.nn.RNNBase)]
-    handles = [layer.register_forward_pre_hook(_recurrent) for layer in layers]
-    numberless = FakeTensorMode(allow_non_fake_inputs=True)
+    copied = Runner(model, dtype, {}).model
+    for module in copied.modules():
+        if isinstance(module, torch.nn.RNNBase):
+            module.register_forward_pre_hook(partial(_recurrent, _MOST_STEPS if recurrent else 0))
     try:
-        with torch.inference_mode(False), torch.no_grad(), numberless, _Counting():
-            served(torch.empty(tuple(shape), dtype=dtype))
+        with torch.inference_mode(False), torch.no_grad(), torch.device("meta"), _Counting():
+            copied(torch.empty(tuple(shape), dtype=dtype))
     except _Endless as found:
         raise UnsupportedError(
             f"'model' must not go from element to element to be {what}: got {found} for {tuple(shape)}; "
@@ -66,6 +72,3 @@ def check_steps(
         ) from None
     except Exception:  # noqa: BLE001, S110 - whatever the model refuses, the capture that follows says
         pass
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -17,6 +17,7 @@ from outstride.tiling.apart import check_apart
 from outstride.tiling.evaluation import Program
 from outstride.tiling.graph import capture
 from outstride.tiling.lengths import rate_of
+from outstride.tiling.loops import check_steps
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 
 
@@ -31,6 +32,8 @@ class TileRun:
         check_model(model)
         arrays.check_source(source)
         self.source, self.dtype = source, dtype_of(model, source)
+        if any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
+            check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
         self.program = Program(capture(model, source.shape, self.dtype))
         self.output = self.program.graph.only_output("run in tiles")
         self.node = self.program.graph.nodes[self.output]

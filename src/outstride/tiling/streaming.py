@@ -58,7 +58,7 @@ class Stream:
         # first that meets them is the latest; beyond them, what is read goes on evenly.
         results = (*lengths.firsts(), *range(middle, middle + period))
         # One element before a result can be made, those before it have been returned.
-        late = max(lengths.length_for(b) - 1 - b / self.rate for b in results)
+        late: Fraction = max(lengths.length_for(b) - 1 - b / self.rate for b in results)
         return max(ceil(late), 0)
 
     @undisturbed()

@@ -85,13 +85,56 @@ def test_an_exported_form_takes_every_size(name: str, tmp_path: Path) -> None:
             assert_integers_equal(torch.from_numpy(found), original(x).double().numpy(), torch.float32)
 
 
+_CONV, _UP = torch.nn.Conv2d, torch.nn.ConvTranspose2d
+
+
+def _same(mode: str) -> Any:
+    return lambda: (
+        nn.Conv2d(3, 2, 3, 2, padding="same", padding_mode=mode),
+        nn.Conv2d(2, 2, 4, 3, padding="same", padding_mode=mode),
+    )
+
+
+_IN_A_ROW: dict[str, Any] = {
+    "space to depth": (convert.to_space_to_depth, lambda: (_CONV(3, 2, 3, 2, 1), _CONV(2, 2, 3, 2, 1))),
+    "space to depth, uneven": (
+        convert.to_space_to_depth,
+        lambda: (_CONV(3, 2, 3, (1, 2), 1), _CONV(2, 2, (5, 3), (3, 2), (0, 3), dilation=(1, 2))),
+    ),
+    "space to depth, reflected": (
+        convert.to_space_to_depth,
+        lambda: (_CONV(3, 2, 3, 2, 1, padding_mode="reflect"), _CONV(2, 2, 3, 2, 1, padding_mode="circular")),
+    ),
+    "space to depth, same": (convert.to_space_to_depth, _same("zeros")),
+    "space to depth, same, reflected": (convert.to_space_to_depth, _same("reflect")),
+    "space to depth, same, wrapping": (convert.to_space_to_depth, _same("circular")),
+    "sub-pixel": (convert.to_subpixel, lambda: (_UP(3, 2, 5, (3, 2), 1), _UP(2, 2, 4, (2, 3), 1))),
+    "zeros inserted": (convert.to_conv, lambda: (_UP(3, 2, 5, (3, 2), 1), _UP(2, 2, 4, (2, 3), 1))),
+    "there and back": (
+        lambda model: convert.to_subpixel(convert.to_space_to_depth(model)),
+        lambda: (_CONV(3, 2, 3, 2, 1), _CONV(2, 2, 3, 2, 1), _UP(2, 2, 4, 2, 1), _UP(2, 1, 3, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _IN_A_ROW)
+def test_layers_in_a_row_follow_the_size(name: str, tmp_path: Path) -> None:
+    rewrite, layers = _IN_A_ROW[name]
+    original = integers_(torch.nn.Sequential(*layers())).eval()
+    session, _, _ = run_onnx(rewrite(original), torch.zeros(1, 3, 20, 24), True, tmp_path)
+    for size in ((20, 24), (33, 47), (64, 31), (21, 25)):
+        x = torch.randint(-2, 3, (1, 3, *size), generator=torch.Generator().manual_seed(7)).float()
+        found = np.asarray(session.run(None, {"x": x.numpy()})[0])
+        with torch.no_grad():
+            assert_integers_equal(torch.from_numpy(found), original(x).double().numpy(), torch.float32)
+
+
 def whole(*size: int) -> torch.Tensor:
     """Small whole numbers, two images of three channels."""
     generator = torch.Generator().manual_seed(7)
     return torch.randint(-2, 3, (2, 3, *size), generator=generator).float()
 
 
-_UP = torch.nn.ConvTranspose2d
 _FREE: dict[str, Any] = {
     "sub-pixel": (convert.to_subpixel, lambda: _UP(3, 4, 5, 3, 2, 1)),
     "sub-pixel, 3-d": (convert.to_subpixel, lambda: torch.nn.ConvTranspose3d(3, 4, 3, 2)),

@@ -266,3 +266,39 @@ def test_what_cannot_be_rewritten_is_refused() -> None:
         convert.compare(torch.nn.Linear(2, 2), (1, 2))
     with pytest.raises(ShapeError, match="'input_shape'"):
         convert.compare(torch.nn.ConvTranspose2d(2, 2, 2, stride=2), (1, 3, 4, 4))
+
+
+_COMPUTED: dict[str, Any] = {
+    "weight_norm": torch.nn.utils.weight_norm,
+    "spectral_norm": torch.nn.utils.spectral_norm,
+    "pruned": lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.5),
+    "pruned twice": lambda layer: torch.nn.utils.prune.random_unstructured(
+        torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.3), "weight", 0.3
+    ),
+    "parametrised": torch.nn.utils.parametrizations.weight_norm,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("whole", [False, True], ids=["layer", "model"])
+@pytest.mark.parametrize("name", _COMPUTED)
+def test_a_computed_weight_is_that_of_the_next_call(name: str, whole: bool) -> None:
+    torch.manual_seed(0)
+    layer = _COMPUTED[name](torch.nn.ConvTranspose1d(3, 4, 4, 2, 1)).eval()
+    model = torch.nn.Sequential(layer, torch.nn.ReLU()) if whole else layer
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    before = layer.weight
+    form = convert.to_subpixel(model)
+    assert layer.weight is before or name == "parametrised"
+    model(torch.zeros(1, 3, 5))  # computes it
+    plain = torch.nn.ConvTranspose1d(3, 4, 4, 2, 1)
+    plain.weight, plain.bias = torch.nn.Parameter(layer.weight.detach().clone()), layer.bias
+    expected = convert.to_subpixel(plain).get_parameter("conv.weight")
+    assert torch.equal(form.get_parameter("0.conv.weight" if whole else "conv.weight"), expected)
+    assert torch.equal(
+        convert.to_conv(model).get_parameter("0.conv.weight" if whole else "conv.weight"),
+        convert.to_conv(plain).get_parameter("conv.weight"),
+    )
+    assert len(convert.compare(model, (1, 3, 5)).forms) == 3

@@ -241,6 +241,11 @@ def test_what_needs_the_end_first_is_refused(model: str, mode: str) -> None:
         tiling.stream(chain(before, models[model]).eval(), (1, 2, 0))
 
 
+def test_lengths_that_are_tried_are_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    assert tiling.stream(Skipped(6), (1, 2, 0)).rate == 1
+    assert capfd.readouterr().err == ""
+
+
 def test_two_inputs_are_one_sentence() -> None:
     class Sum(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from outstride import arguments as argument
 from outstride.convert import parts
+from outstride.convert.models import copied
 from outstride.convert.strides import to_space_to_depth
 from outstride.convert.subpixel import to_subpixel
 from outstride.convert.zero_insertion import to_conv
@@ -152,7 +152,7 @@ class _Tally:
 
 def _form(name: str, layer: nn.Module, shape: tuple[int, ...]) -> Form:
     weights = list(layer.parameters())
-    twin = copy.deepcopy(layer).to("meta").eval()
+    twin = copied(layer).to("meta").eval()
     tally = _Tally()
     leaves = [part for part in twin.modules() if not any(True for _ in part.children())]
     hooks = [part.register_forward_hook(tally.add) for part in leaves]

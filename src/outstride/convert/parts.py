@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from outstride.errors import ArgumentError
 from outstride.spec import ConvSpec
@@ -63,21 +67,20 @@ class SpaceToDepth(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Turn (..., C, *size) into (..., C * factors, *cells), the last factor fastest in the channels."""
         nd = len(self.stride)
+        lead = input.dim() - nd
+        # The outputs of n padded elements read (n - window) // s + 1 + (window - 1) // s cells, which is
+        # (n + spare) // s with what the last window lacks of a cell: a number that holds for every size, so
+        # no exporter sees sizes in what is padded and sliced.
         ends: list[int] = []
-        for axis in reversed(range(nd)):
-            size, s, w = input.shape[axis - nd], self.stride[axis], self.window[axis]
-            low, high = self.padding[axis]
-            outputs = (size + low + high - w) // s + 1
-            ends += [low, (outputs + (w - 1) // s) * s - size - low]
+        for (low, high), s, w in zip(*map(reversed, (self.padding, self.stride, self.window)), strict=True):
+            ends += [low, high + s - 1 - (w - 1) % s]
         split = F.pad(input, ends)
-        lead = split.dim() - nd
-        for axis in reversed(range(nd)):
-            split = split.unflatten(lead + axis, (-1, self.stride[axis]))
-        # (..., C, q1, s1 to qn, sn): the factors go to the channels.
-        factors = [lead + 2 * axis + 1 for axis in range(nd)]
-        cells = [lead + 2 * axis for axis in range(nd)]
-        moved: Tensor = split.permute(*range(lead), *factors, *cells)
-        return moved.flatten(lead - 1, lead - 1 + nd)
+        for axis, s in enumerate(self.stride):
+            rest = (slice(None),) * (nd - 1 - axis)
+            # Every phase ends with the last whole cell; the phases go to the channels.
+            phases = [split[(..., slice(p, (p - s + 1) or None, s), *rest)] for p in range(s)]
+            split = torch.stack(phases, lead + axis)
+        return split.flatten(lead - 1, lead - 1 + nd)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, stride={self.stride}, padding={self.padding}"
@@ -141,10 +144,22 @@ def swapped(weight: Tensor, groups: int) -> Tensor:
     return split.transpose(1, 2).flatten(0, 1)
 
 
+def current(layer: nn.Module, name: str) -> Tensor | None:
+    """A weight as the next call would use it, where a hook of torch's computes it at every call."""
+    for hook in layer._forward_pre_hooks.values():  # noqa: SLF001 - torch has no other way to them
+        if isinstance(hook, WeightNorm) and hook.name == name:
+            return cast(Tensor, hook.compute_weight(layer))
+        if isinstance(hook, SpectralNorm) and hook.name == name:
+            return cast(Tensor, hook.compute_weight(layer, do_power_iteration=False))
+        if isinstance(hook, BasePruningMethod) and hook._tensor_name == name:  # noqa: SLF001 - nor to this
+            return hook.apply_mask(layer)
+    return getattr(layer, name, None)
+
+
 def known_weights(layer: nn.Module) -> tuple[ConvSpec, Tensor, Tensor | None]:
     """A layer's description, weight and bias; refused where they are not known yet."""
     spec = ConvSpec.of(layer)
-    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    weight, bias = current(layer, "weight"), current(layer, "bias")
     if isinstance(weight, nn.parameter.UninitializedParameter):
         raise ArgumentError(
             f"'layer' must know its weights: got {type(layer).__name__} that has seen no input; legal: call "

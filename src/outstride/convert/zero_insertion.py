@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast, overload
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outstride import arguments as argument
 from outstride.arguments import Pairs
 from outstride.convert.models import rewritten
-from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, swapped
+from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, known_weights, swapped
 from outstride.errors import ArgumentError
 from outstride.geometry import resolve, resolved_padding
 from outstride.padding import fold
@@ -61,12 +62,7 @@ def to_conv(layer: nn.Module) -> nn.Module:
         raise ArgumentError(
             f"'layer' must be a convolution: got {spec!r}; legal: Conv1d to 3d and ConvTranspose1d to 3d"
         )
-    weight, bias = cast(Any, layer).weight, cast(Any, layer).bias
-    if isinstance(weight, nn.parameter.UninitializedParameter):
-        raise ArgumentError(
-            f"'layer' must know its weights: got {type(layer).__name__} that has seen no input; "
-            f"legal: call it once before"
-        )
+    spec, weight, bias = known_weights(layer)
     parts = _transposed(spec, weight, bias) if spec.kind == "conv_transpose" else _plain(spec, weight, bias)
     converted = nn.Sequential()
     for name, part in parts.items():
@@ -84,14 +80,36 @@ class SamePad(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Pad (N, C, *size) or (C, *size)."""
-        pairs = resolved_padding(self.spec, input.shape[-self.spec.nd :])
+        sizes = input.shape[-self.spec.nd :]
+        traced = torch.jit.is_tracing()
+        pairs = self._traced(sizes) if traced else resolved_padding(self.spec, sizes)
+        if traced and self.mode == "circular":
+            return _wrapped(input, pairs)
         ends = [end for pair in reversed(pairs) for end in pair]
         if self.mode == "constant" or input.dim() == self.spec.nd + 2:
             return F.pad(input, ends, mode=self.mode)
         return F.pad(input.unsqueeze(0), ends, mode=self.mode).squeeze(0)
 
+    def _traced(self, sizes: Sequence[Any]) -> Pairs:
+        """The same by arithmetic alone, so that a trace follows the size and keeps no decision about it."""
+        pairs = []
+        for size, s, w in zip(sizes, self.spec.stride, self.spec.window, strict=True):
+            total = torch.clamp(torch.as_tensor(((size + s - 1) // s - 1) * s + w - size), min=0)
+            low = total // 2
+            pairs.append((low, total - low))
+        return cast(Pairs, pairs)
+
     def extra_repr(self) -> str:
         return repr(self.spec)
+
+
+def _wrapped(input: Tensor, pairs: Pairs) -> Tensor:
+    """Circular padding as a choice of elements: torch's own is traced with the size that it sees."""
+    for axis, (low, high) in enumerate(pairs, input.dim() - len(pairs)):
+        size = input.shape[axis]
+        places = torch.arange(cast(Any, size + low + high), device=input.device) - low
+        input = input.index_select(axis, torch.remainder(places, size))
+    return input
 
 
 class Fold(nn.Module):

@@ -16,6 +16,7 @@ from outstride.tiling.box import Box, complete_but, elements, replaced, whole
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.graph import Node, capture
 from outstride.tiling.loops import check_steps
+from outstride.tiling.quiet import TRIALS, silent
 
 #: Lengths for which a model is captured: the first at which it needs neither end of its input.
 _LENGTHS = tuple(1 << n for n in range(14, 23, 2))
@@ -176,7 +177,8 @@ class Lengths:
 
     def _tried(self, length: int) -> Captured | ShapeError:
         try:
-            return Captured(self._model, self._shape, self._dtype, length)
+            with silent(TRIALS):
+                return Captured(self._model, self._shape, self._dtype, length)
         except ShapeError as error:
             return error
 
@@ -261,7 +263,8 @@ def rate_of(
     period = prod(_shortens(node) for node in capture(model, shape, dtype).nodes)
     for more in range(period, _TRIES * period, period):
         try:
-            graph = capture(model, (*shape[:-1], length + more), dtype)
+            with silent(TRIALS):
+                graph = capture(model, (*shape[:-1], length + more), dtype)
         except ShapeError:  # it runs at some lengths only
             continue
         grown = graph.nodes[graph.only_output("run")].shape[-1] - result[-1]

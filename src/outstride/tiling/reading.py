@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from outstride.errors import ArgumentError
+from outstride.tiling.quiet import silent
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 TIFFS = (".tif", ".tiff")
@@ -68,7 +68,7 @@ def _tiff(path: Path) -> Iterator[Any]:
     import tifffile
     import zarr
 
-    with _silent("tifffile"), tifffile.TiffFile(path) as file:
+    with silent("tifffile"), tifffile.TiffFile(path) as file:
         series = file.series[0]
         axes = series.axes
         channel = next((axes.index(name) for name in "SCQIZ" if name in axes), None)
@@ -84,18 +84,6 @@ def _tiff(path: Path) -> Iterator[Any]:
             yield _Moved(array, (None, channel, axes.index("Y"), axes.index("X")))
         finally:
             store.close()
-
-
-@contextmanager
-def _silent(library: str) -> Iterator[None]:
-    """Without what a library logs of a broken file, which is one sentence here."""
-    logger = logging.getLogger(library)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _check_whole(series: Any) -> None:

@@ -19,6 +19,7 @@ from outstride.tiling.graph import capture
 from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
+from outstride.tiling.quiet import TRIALS, silent
 
 
 class TileRun:
@@ -34,7 +35,8 @@ class TileRun:
         self.source, self.dtype = source, dtype_of(model, source)
         if any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
             check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
-        self.program = Program(capture(model, source.shape, self.dtype))
+        with silent(TRIALS):
+            self.program = Program(capture(model, source.shape, self.dtype))
         self.output = self.program.graph.only_output("run in tiles")
         self.node = self.program.graph.nodes[self.output]
         axes = spatial_axes(model, source.shape)

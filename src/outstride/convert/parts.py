@@ -78,8 +78,8 @@ class SpaceToDepth(nn.Module):
         for axis, s in enumerate(self.stride):
             rest = (slice(None),) * (nd - 1 - axis)
             # Every phase ends with the last whole cell; the phases go to the channels.
-            phases = [split[(..., slice(p, (p - s + 1) or None, s), *rest)] for p in range(s)]
-            split = torch.stack(phases, lead + axis)
+            places = [(..., slice(p, (p - s + 1) or None, s), *rest) for p in range(s)]
+            split = torch.stack([split[place] for place in places], lead + axis)
         return split.flatten(lead - 1, lead - 1 + nd)
 
     def extra_repr(self) -> str:
@@ -150,9 +150,9 @@ def current(layer: nn.Module, name: str) -> Tensor | None:
         if isinstance(hook, WeightNorm) and hook.name == name:
             return cast(Tensor, hook.compute_weight(layer))
         if isinstance(hook, SpectralNorm) and hook.name == name:
-            return cast(Tensor, hook.compute_weight(layer, do_power_iteration=False))
+            return hook.compute_weight(layer, do_power_iteration=False)
         if isinstance(hook, BasePruningMethod) and hook._tensor_name == name:  # noqa: SLF001 - nor to this
-            return hook.apply_mask(layer)
+            return cast(Tensor, hook.apply_mask(layer))
     return getattr(layer, name, None)
 
 

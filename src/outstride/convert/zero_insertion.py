@@ -81,7 +81,7 @@ class SamePad(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Pad (N, C, *size) or (C, *size)."""
         sizes = input.shape[-self.spec.nd :]
-        traced = torch.jit.is_tracing()
+        traced = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call] # public, not declared
         pairs = self._traced(sizes) if traced else resolved_padding(self.spec, sizes)
         if traced and self.mode == "circular":
             return _wrapped(input, pairs)

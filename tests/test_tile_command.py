@@ -53,6 +53,8 @@ def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
         ((LAYER, "1,1,8,8", "--plan", "--tile", "0"), "--tile"),
         ((LAYER, "1,1,8,8", "--plan", "--memory", "some"), "'memory' must be a number of bytes"),
         ((LAYER, "1,3,8,8", "--plan"), "'model' must run on the source"),
+        ((LAYER, "1,1,100000000000,100000000000", "--plan"), "'source' must have fewer than 2**63 elements"),
+        ((LAYER, "1,1,2000000000,4000000000", "--plan"), "'model' must run on the source"),
         (("nothing", "1,1,8,8", "--plan"), "'MODEL' must be a layer or name a model"),
         ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a state dict"),
     ],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from outstride.errors import ArgumentError, OutstrideError, UnsupportedError
+from outstride.tiling.planning import spelled
 from outstride.tiling.reading import OPENERS, PICTURES, TIFFS, has_16_bits, wave
 from outstride.tiling.writing import CHUNK, MAKERS, Facts
 
@@ -190,7 +191,7 @@ def created(path: Path, shape: tuple[int, ...], dtype: Any, facts: Facts) -> Ite
 def _check_space(path: Path, size: int) -> None:
     free = shutil.disk_usage(_real(path).parent).free
     if size > free:
-        raise OSError(f"it takes {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free")
+        raise OSError(f"it takes {spelled(size)}, and {spelled(free)} are free")
 
 
 def _put(made: Path, place: Path) -> None:

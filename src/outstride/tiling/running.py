@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
+
+_MOST_ELEMENTS = 2**63 - 1
 
 
 class TileRun:
@@ -234,6 +237,11 @@ def plan(
           computed      1.00 times what the whole computes
     """
     if isinstance(source, tuple):
+        if prod(source) > _MOST_ELEMENTS:
+            raise ArgumentError(
+                f"'source' must have fewer than 2**63 elements, as all tensors have: got {source}; "
+                "legal: such as (1, 3, 60000, 60000)"
+            )
         source = torch.empty(1).expand(source)
     with files.opened(source) as array:
         return TileRun(model, array, tile, memory, out).plan

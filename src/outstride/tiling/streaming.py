@@ -204,7 +204,8 @@ def stream(model: torch.nn.Module, shape: Sequence[int] | None = None) -> Stream
 
     Raises:
         ArgumentError: no shape is given and the model has no one-dimensional convolution.
-        UnsupportedError: a result needs the whole input, as after a pooling over all of it.
+        UnsupportedError: a result needs the whole input, as after a pooling over all of it, or its end first,
+            or the model goes from element to element, as recurrent layers do.
 
     Law: the results in a row have the bits of ``accelerate(model)(whole)``, wherever the chunks end. How the
     whole would be shared among threads is known at its end alone, so functions that torch computes by two

@@ -18,6 +18,8 @@ from PIL import Image
 from outstride import ConvSpec, explain, reference
 from outstride.cli import main
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.explanation.drawing import LETTER, Cell, Layout, Words
+from outstride.explanation.scene import in_cell, number
 
 STAMPS = "ConvTranspose2d(1, 1, 3, stride=2)"
 
@@ -89,6 +91,54 @@ def test_a_trained_layer_shows_its_own_numbers() -> None:
     assert "first of the input and the first of the output" in shown.text()
 
 
+def test_of_many_channels_pictures_and_figures_say_which_are_shown() -> None:
+    said = "channel 0 of 3 and channel 0 of 8; the layer sums over 3."
+    shown = explain("Conv2d(3, 8, 3)")
+    assert said in shown.text()
+    assert all(said in scene.notes[0] for scene in shown.views.values())
+    for drawn in (shown.svg("matrix"), shown.html(), shown._repr_html_()):
+        assert "the layer sums over 3." in " ".join(drawn.split())
+    assert explain("Conv2d(1, 1, 3)").notes == ()
+    assert explain("Conv2d(4, 4, 3, groups=4)").notes[0].endswith("channel 0 of 4 and channel 0 of 4.")
+    assert "Shown is image 0 of 5." in explain("Conv1d(1, 1, 3)", np.ones((5, 1, 4))).notes
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e12, 1e-200])
+@pytest.mark.parametrize(
+    "layer", ["Conv2d(3, 8, 3, padding=1)", "ConvTranspose2d(3, 8, 3, stride=2, padding=1)"]
+)
+def test_numbers_stay_in_their_cells(layer: str, scale: float) -> None:
+    spec = ConvSpec.parse(layer)
+    trained = getattr(torch.nn, layer.partition("(")[0])(3, 8, 3, spec.stride, 1, dtype=torch.float64)
+    shown = explain(trained, -scale * torch.rand(1, 3, 3, 3, dtype=torch.float64))
+    for scene in shown.views.values():
+        layout = Layout(scene)
+        for frame in scene.frames:
+            cells = [part for part in layout.parts(frame) if isinstance(part, Cell)]
+            assert all(len(cell.text) * LETTER < cell.width for cell in cells)
+            assert max(cell.x + cell.width for cell in cells) <= layout.width
+            words = [part for part in layout.parts(frame) if isinstance(part, Words)]
+            assert max(word.y for word in words) < layout.height
+            assert max(word.x + LETTER * len(word.text) for word in words) <= layout.width
+
+
+def test_numbers_are_short_and_right() -> None:
+    for value in (0.1, -0.0123456, -1.23456e-5, 1234567.8, 3e20, -1e-300, 0.00999, 99999.4, -0.5, 0.0, -7.0):
+        assert float(in_cell(value)) == pytest.approx(value, rel=0.051)
+        assert float(number(value)) == pytest.approx(value, rel=0.0051)
+        assert len(in_cell(value)) <= 8
+    assert [in_cell(value) for value in (np.inf, -np.inf, np.nan)] == ["inf", "-inf", ""]
+    assert "output 0 = 1·(-2) + 2·4 = 6" in explain("Conv1d(1, 1, 2)", [-2, 4]).text()
+
+
+def test_the_last_stamps_show_what_they_speak_of() -> None:
+    for layer, cropped in ((STAMPS, False), ("ConvTranspose2d(1, 1, 3, stride=2, padding=1)", True)):
+        last = explain(layer, (2, 2)).views["stamps"].frames[-1]
+        borders = [grid for grid in last.grids if "border" in grid.marks.values()]
+        assert ("crops" in last.caption) == cropped == bool(borders)
+        assert "grey" not in last.caption
+
+
 def test_stamps_add_up_input_by_input() -> None:
     scene = explain(STAMPS, (2, 2)).views["stamps"]
     assert len(scene.frames) == 2 * 2 + 1
@@ -149,6 +199,13 @@ def test_gifs_have_a_picture_for_each_step(tmp_path: Path) -> None:
         ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'input' must be small enough"),
         ("Conv2d(1, 1, 3)", (3,), ArgumentError, "'input' must have one positive size"),
         ("Conv2d(1, 1, 3)", [1, 2, 3], ArgumentError, "'input' must have the layer's 2 axes"),
+        ("Conv2d(1, 1, 3)", (100_000, 100_000), ShapeError, "'input' must be small enough"),
+        ("Conv2d(1, 1, 3)", (10**30, 10**30), ShapeError, "'input' must be small enough"),
+        ("Conv2d(1, 1, 3, padding=1000000000)", (3, 3), ShapeError, "small enough"),
+        ("Conv2d(1, 1, 1000000)", None, ShapeError, "'input' must be small enough"),
+        ("ConvTranspose2d(1, 1, 3, stride=1000000)", (2, 2), ShapeError, "'input' must be small enough"),
+        ("ConvTranspose1d(1, 1, 1000003, padding=500000)", (2,), ShapeError, "'input' must be small enough"),
+        ("Conv9d(1, 1, 3)", None, ArgumentError, "'layer' must name a convolution"),
     ],
 )
 def test_bad_input_gets_one_sentence(layer: str, given_input: Any, error: type[Exception], text: str) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from outstride.errors import ArgumentError
 
 _LONGEST_TEXT = 2000
+# So much of a text is said again in an error.
+_LONGEST_ECHO = 200
 _PREFIXES = ("", "nn.", "torch.nn.", "outstride.nn.")
 # They place a layer's numbers, and its shape arithmetic does not depend on them.
 _IRRELEVANT = ("device", "dtype", "return_indices")
@@ -43,12 +45,13 @@ class LayerCall:
     arguments: Mapping[str, object]
 
 
-def read_call(text: str) -> LayerCall:
+def read_call(text: str, argument: str = "text") -> LayerCall:
     """Take a layer's written form apart without evaluating anything.
 
     Args:
         text: a call of one of torch's twelve convolution and pooling layers, by position or by keyword, with
             or without the prefix ``nn.`` or ``torch.nn.``; what torch prints for a layer is read too.
+        argument: what an error calls the text: the caller's own name for it.
 
     Returns:
         The kind, the number of axes and the arguments that were given, by name.
@@ -60,14 +63,14 @@ def read_call(text: str) -> LayerCall:
         >>> read_call("nn.MaxPool2d(3, padding=1)").arguments
         {'kernel_size': 3, 'padding': 1}
     """
-    call = _call_node(text)
+    call = _call_node(text, argument)
     name = ast.unparse(call.func)
     layer = name.rpartition(".")[2]
     if layer not in LAYER_NAMES or name[: -len(layer)] not in _PREFIXES:
         close = difflib.get_close_matches(layer, LAYER_NAMES, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ArgumentError(
-            f"'text' must name a convolution or pooling layer: got {name}{hint}; "
+            f"{argument!r} must name a convolution or pooling layer: got {_brief(name)}{hint}; "
             f"legal: {', '.join(LAYER_NAMES)}"
         )
     kind, nd = LAYER_NAMES[layer]
@@ -97,12 +100,14 @@ def write_call(kind: str, nd: int, positional: Iterable[object], keywords: Mappi
     return f"{_FAMILIES[kind]}{nd}d({', '.join(parts)})"
 
 
-def _call_node(text: str) -> ast.Call:
+def _call_node(text: str, argument: str) -> ast.Call:
     if not isinstance(text, str):
-        raise ArgumentError(f"'text' must be a string: got {type(text).__name__}; legal: 'Conv2d(3, 8, 3)'")
+        raise ArgumentError(
+            f"{argument!r} must be a string: got {type(text).__name__}; legal: 'Conv2d(3, 8, 3)'"
+        )
     if len(text) > _LONGEST_TEXT:
         raise ArgumentError(
-            f"'text' must be one layer: got {len(text)} characters; legal: at most {_LONGEST_TEXT}"
+            f"{argument!r} must be one layer: got {len(text)} characters; legal: at most {_LONGEST_TEXT}"
         )
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -110,9 +115,14 @@ def _call_node(text: str) -> ast.Call:
         node = None
     if not isinstance(node, ast.Call):
         raise ArgumentError(
-            f"'text' must be one layer, written as a call: got {text!r}; legal: 'Conv2d(3, 8, 3)'"
+            f"{argument!r} must be one layer, written as a call: got {_brief(text)!r}; "
+            "legal: 'Conv2d(3, 8, 3)'"
         )
     return node
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}..."
 
 
 def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[str, object]:
@@ -127,7 +137,7 @@ def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[
         if name not in parameters:
             close = difflib.get_close_matches(name or "", parameters, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            got = name or "**" + ast.unparse(node)
+            got = _brief(name or "**" + ast.unparse(node))
             raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(parameters)}")
         if name in given:
             raise ArgumentError(f"{name!r} must be given once: got it twice in {layer}; legal: one value")
@@ -142,7 +152,7 @@ def _value(name: str, node: ast.expr) -> object:
         value: object = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ArgumentError(
-            f"{name!r} must be a plain value: got {ast.unparse(node)}; "
+            f"{name!r} must be a plain value: got {_brief(ast.unparse(node))}; "
             f"legal: a number, a tuple, a string, True, False or None"
         ) from None
     return value

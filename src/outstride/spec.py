@@ -167,12 +167,13 @@ class ConvSpec:
         return cls(cast(Kind, kind), nd=nd, **held)
 
     @classmethod
-    def parse(cls, text: str) -> ConvSpec:
+    def parse(cls, text: str, argument: str = "text") -> ConvSpec:
         """Read a layer as one writes it in torch; the text is taken apart, never evaluated.
 
         Args:
             text: such as ``ConvTranspose2d(64, 32, 4, stride=2, padding=1)``, with or without ``nn.``, or
                 what torch prints for a layer. Channels may be left out: ``Conv2d(kernel_size=3)``.
+            argument: what an error calls the text: the caller's own name for it.
 
         Returns:
             Its description; ``parse(repr(spec)) == spec`` for every spec.
@@ -184,7 +185,7 @@ class ConvSpec:
             >>> ConvSpec.parse("nn.MaxPool2d(3)").stride
             (3, 3)
         """
-        call = read_call(text)
+        call = read_call(text, argument)
         if "kernel_size" not in call.arguments:
             raise ArgumentError(f"'kernel_size' must be given: got {text.strip()}; legal: kernel_size=3")
         arguments: dict[str, Any] = dict(call.arguments)

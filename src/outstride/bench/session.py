@@ -15,6 +15,7 @@ from outstride.bench.machine import commit
 from outstride.bench.process import WorkerError
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
+from outstride.files import check_writable
 
 # What a contender's turns and its preparation take besides the rounds themselves, from runs seen.
 PREPARE_SECONDS = {"torch_compile": 2.0, "jax": 1.0}
@@ -42,6 +43,8 @@ class Session:
         if self.out is not None and self.out.is_dir():
             self.out = self.out / results.file_name(Results().machine)
         self.results = results.begin(self.out, self.rules, self.resume)
+        if self.out is not None:
+            check_writable(self.out)
 
     def time(self, jobs: Sequence[Job], as_table: bool) -> None:
         """Time every job that is not in the results yet; with `as_table`, print a line for each."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+
+from outstride.cli import streams
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -19,15 +21,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code.
     """
+    streams.prepare()
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):  # rich's word for it
+            raise
+        code = 0
     except KeyboardInterrupt:
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has enough (`| head`); a second complaint at shutdown would be noise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard()
         code = 0
+    except OSError as error:
+        streams.discard()
+        code = _complain(f"what was to be printed could not be written: {error.strerror}", BAD_INPUT)
     sys.exit(code)
 
 
@@ -41,7 +51,9 @@ def _run(arguments: list[str]) -> int:
     # typer carries its own copy of click in newer releases and uses the installed one in older ones.
     usage_error: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
-        result = command().main(arguments, prog_name="outstride", standalone_mode=False)
+        # Not by its main(), which ends the process itself where a pipe breaks.
+        with command().make_context("outstride", arguments) as context:
+            result = context.command.invoke(context)
     except typer.Exit as stop:
         result = stop.exit_code
     except typer.Abort:
@@ -50,18 +62,20 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(interruption), INTERRUPTED)
     except OutstrideError as error:
         return _complain(str(error), BAD_INPUT)
+    except MemoryError:
+        return _complain("there is not memory enough for this size; legal: a smaller one", BAD_INPUT)
     except BrokenPipeError:
         raise
     except OSError as error:
-        return _complain(str(error), BAD_INPUT)
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
     except usage_error as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "outstride")
         return _complain(f"{error.format_message().rstrip('.')}; see {where} --help", BAD_INPUT)
-    if result == INTERRUPTED:
-        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 
 def _complain(message: str, code: int) -> int:
-    print("outstride:", " ".join(message.split()), file=sys.stderr)
+    with suppress(OSError):  # where nobody can hear it the exit code says it
+        print("outstride:", " ".join(message.split()), file=sys.stderr, flush=True)
     return code

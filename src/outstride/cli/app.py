@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from outstride.cli.explain import explain
 from outstride.cli.info import info
 from outstride.cli.kernels import kernels
 from outstride.cli.plan import plan
+from outstride.cli.screen import colourless
 from outstride.cli.size import size
 from outstride.cli.solve import solve
 from outstride.cli.tile import tile
@@ -55,7 +55,7 @@ for verb in (demo, bench, plan, size, solve, check, artifacts, explain, kernels,
 
 def command() -> Any:
     """The whole command; colours only where somebody looks at a terminal."""
-    if not sys.stdout.isatty():
+    if colourless():
         from typer import rich_utils
 
         rich_utils.COLOR_SYSTEM = None

@@ -93,7 +93,7 @@ def _layer(target: str, size: str) -> Answer:
     from outstride.artifacts.suggestions import same_sizes
     from outstride.cli.layer import read_layer, read_size
 
-    spec = read_layer(target)
+    spec = read_layer(target, "LAYER|MODEL|PICTURE")
     found: Overlap = overlap(spec, read_size(size, spec, "SIZE") if size else None)
     helps = () if overlap(spec).even else same_sizes(spec)
     lines = [str(found)]

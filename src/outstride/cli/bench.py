@@ -192,7 +192,7 @@ def _target(target: str, size: str, batch: int) -> Job:
     shape = parse_size(size, "size")
     if "(" not in target:
         return table.Job.of_model(target, shape)
-    case = Case.from_spec(ConvSpec.parse(target), batch, shape, target)
+    case = Case.from_spec(ConvSpec.parse(target, "LAYER|MODEL"), batch, shape, target)
     # The workers would refuse a size that fits nothing too, but only after each of them has started.
     assert case.output_size
     return table.Job.of_case(case)

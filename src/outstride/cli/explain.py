@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,10 +60,18 @@ def explain(
             }
             for frame in scene.frames
         ]
-        print_json({"layer": layer, "view": name, "views": list(shown.views), "frames": frames})
+        print_json(
+            {
+                "layer": layer,
+                "notes": shown.notes,
+                "view": name,
+                "views": list(shown.views),
+                "frames": frames,
+            }
+        )
     elif saved is not None:
         print(f"saved: {saved}")
-    elif console().is_terminal:
+    elif sys.stdout.isatty():
         _play(shown.chosen(name)[0], seconds)
     else:
         print(shown.text(view))
@@ -74,7 +83,7 @@ def _rows(rows: list[list[float]]) -> list[list[float | None]]:
 
 
 def _play(scene: Scene, seconds: float) -> None:
-    """Frame after frame in place."""
+    """Frame after frame in place; one below the other where a terminal cannot do that or is too low."""
     from time import sleep
 
     from rich.live import Live
@@ -82,10 +91,19 @@ def _play(scene: Scene, seconds: float) -> None:
 
     from outstride.explanation.text import frame_markup
 
-    with Live(console=console(), auto_refresh=False) as live:
-        for place, frame in enumerate(scene.frames, 1):
-            shown = Text(f"{scene.title}  {place}/{len(scene.frames)}\n\n")
-            for text, role in frame_markup(frame):
-                shown.append(text, style=_STYLES.get(role, "") if role else "")
-            live.update(shown, refresh=True)
+    screen, shown = console(), []
+    for place, frame in enumerate(scene.frames, 1):
+        text = Text(f"{scene.title}  {place}/{len(scene.frames)}\n\n")
+        for piece, role in frame_markup(frame, screen.width):
+            text.append(piece, style=_STYLES.get(role, "") if role else "")
+        shown.append(text.append("".join(f"\n{note}" for note in scene.notes)))
+    rows = max(len(screen.render_lines(text, pad=False)) for text in shown)
+    if screen.is_dumb_terminal or rows >= screen.height:
+        for text in shown:
+            screen.print(text, "")
+            sleep(seconds)
+        return
+    with Live(console=screen, auto_refresh=False) as live:
+        for text in shown:
+            live.update(text, refresh=True)
             sleep(seconds)

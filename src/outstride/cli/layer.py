@@ -16,11 +16,11 @@ LayerText = Annotated[
 ]
 
 
-def read_layer(text: str) -> ConvSpec:
+def read_layer(text: str, argument: str = "LAYER") -> ConvSpec:
     """The layer's description, parsed and never evaluated."""
     from outstride.spec import ConvSpec
 
-    return ConvSpec.parse(text)
+    return ConvSpec.parse(text, argument)
 
 
 def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def read_model(text: str) -> Module:
     from outstride.errors import ArgumentError
 
     if "(" in text:
-        spec = read_layer(text)
+        spec = read_layer(text, "MODEL")
         return _pooling(spec) if spec.is_pool else build_layer(spec, "float32")
     where, _, name = text.rpartition(":")
     if not where or not name:

@@ -14,6 +14,7 @@ import outstride
 from outstride.demo import data, pictures, report
 from outstride.demo.network import SuperResolution
 from outstride.demo.training import Budget, Training, train
+from outstride.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def run(options: Options, screen: Screen) -> Result:
     """
     photo = data.load(options.image, options.scale)
     options.out.mkdir(parents=True, exist_ok=True)
+    check_writable(options.out / "panel.png")
     screen.say(f"photograph: {photo.credit}, {photo.colour.shape[-1]}x{photo.colour.shape[-2]}")
     torch.manual_seed(options.seed)
     stock = SuperResolution(options.scale)

@@ -15,6 +15,7 @@ from outstride.spec import ConvSpec
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[int, int]
+Size = tuple[int, ...]
 
 #: Cells along an axis, and outputs or inputs that are gone through one by one: what an eye follows.
 MOST_CELLS, MOST_STEPS = 24, 100
@@ -82,22 +83,33 @@ def example(spec: ConvSpec, weight: Any, bias: Any, given: Any) -> Example:
             "'layer' must be a convolution or a transposed one of one or two axes, the latter padded with "
             f"zeros: got {spec!r}; legal: 'Conv2d(1, 1, 3)' or 'ConvTranspose1d(1, 1, 4, stride=2)'"
         )
-    kernel = _two(spec.kernel_size, 1)
+    kernel, size = _two(spec.kernel_size, 1), _size(spec, given)
+    out = output_size(spec, size)
+    pads = resolved_padding(spec, size)
+    _check_small(spec, size, out, pads)
+    x = _numbers(size, given).reshape(_two(size, 1))
     if weight is None:
         weight = np.arange(1, prod(kernel) + 1)
     w = np.asarray(weight, np.float64).reshape(kernel)
-    x = _input(spec, given)
-    size = x.shape[-spec.nd :]
-    out, pads = output_size(spec, size), resolved_padding(spec, size)
-    found = Example(spec, x, w, float(bias or 0), _two([low for low, _ in pads], 0), _two(out, 1))
-    steps = x.size if found.transposed else prod(found.output)
-    widest = max(*found.padded.shape, *found.output) if not found.transposed else max(found.output)
-    if steps > MOST_STEPS or widest > MOST_CELLS or max(kernel) > MOST_CELLS:
+    lows = [low for low, _ in pads]
+    return Example(spec, x, w, float(bias or 0), _two(lows, 0), _two(out, 1))
+
+
+def _check_small(spec: ConvSpec, size: Size, out: Size, pads: tuple[Pair, ...]) -> None:
+    """Refuse what nobody could follow, by its sizes alone: its numbers may fit into no memory."""
+    stamping = spec.kind == "conv_transpose"
+    if stamping:
+        seen = zip(size, spec.stride, spec.window, out, pads, strict=True)
+        widths = [max((n - 1) * s + k, low + o) for n, s, k, o, (low, _) in seen]
+    else:
+        read = zip(size, spec.stride, spec.window, out, pads, strict=True)
+        widths = [max(n + low, (o - 1) * s + k) for n, s, k, o, (low, _) in read]
+    steps = prod(size if stamping else out)
+    if steps > MOST_STEPS or max(*size, *widths, *out, *spec.kernel_size) > MOST_CELLS:
         raise ShapeError(
             f"'input' must be small enough to be followed: got {size} with {out} outputs; "
-            f"legal: at most {MOST_CELLS} cells an axis and {MOST_STEPS} steps"
+            f"legal: at most {MOST_CELLS} cells an axis, padding and kernel too, and {MOST_STEPS} steps"
         )
-    return found
 
 
 def _two(values: Any, fill: int) -> Pair:
@@ -105,27 +117,35 @@ def _two(values: Any, fill: int) -> Pair:
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _input(spec: ConvSpec, given: Any) -> Array:
+def _size(spec: ConvSpec, given: Any) -> Size:
+    """The elements per axis of what was given, or of what shows all there is to see."""
     if given is None:
-        given = _good_size(spec)
+        return _good_size(spec)
     if isinstance(given, tuple):
         if len(given) != spec.nd or any(not isinstance(n, int) or n < 1 for n in given):
             raise ArgumentError(
                 f"'input' must have one positive size for each axis: got {given}; legal: {(4,) * spec.nd}"
             )
-        given = np.arange(1, prod(given) + 1).reshape(given)
-    values = np.asarray(given.detach() if hasattr(given, "detach") else given, np.float64)
-    while values.ndim > spec.nd and values.shape[0] > 0:
-        values = values[0]  # the first image, the first channel
-    if values.ndim != spec.nd:
+        return given
+    shape = tuple(np.shape(given))
+    if len(shape) < spec.nd or 0 in shape[: -spec.nd]:
         raise ArgumentError(
             f"'input' must have the layer's {spec.nd} axes, with batch and channels before them or not: "
-            f"got {np.shape(given)}; legal: an array, or a size such as {(4,) * spec.nd}"
+            f"got {shape}; legal: an array, or a size such as {(4,) * spec.nd}"
         )
-    return values.reshape(_two(values.shape, 1))
+    return shape[-spec.nd :]
 
 
-def _good_size(spec: ConvSpec) -> tuple[int, ...]:
+def _numbers(size: Size, given: Any) -> Array:
+    """What was given, of its first image the first channel; counting numbers where only a size was."""
+    if given is None or isinstance(given, tuple):
+        return np.arange(1.0, prod(size) + 1)
+    values: Array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given, np.float64)
+    first: Array = values.reshape(-1, prod(size))[0]
+    return first
+
+
+def _good_size(spec: ConvSpec) -> Size:
     """The least size with three outputs an axis; two inputs where they stamp."""
     if spec.kind == "conv_transpose":
         return (3,) * spec.nd if max(spec.kernel_size) + 2 * max(spec.stride) <= 7 else (2,) * spec.nd

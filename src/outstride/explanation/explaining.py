@@ -25,7 +25,7 @@ class Explanation:
 
     def __init__(self, shown: Example, notes: Sequence[str]) -> None:
         self.spec, self.notes = shown.spec, tuple(notes)
-        self.views: Mapping[str, Scene] = views_of(shown)
+        self.views: Mapping[str, Scene] = views_of(shown, self.notes)
         """``window``, or ``stamps`` and ``zeros``; and ``matrix`` where it is small enough."""
         self.output = result(shown).reshape(shown.output[2 - shown.spec.nd :])
         """The layer's result, which every view ends with."""
@@ -86,9 +86,8 @@ class Explanation:
         return path
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{note}</p>" for note in self.notes)
         shown = (f"<h4>{scene.title}</h4>{svg.svg(scene)}" for scene in self.views.values())
-        return f"<div>{notes}{''.join(shown)}</div>"
+        return f"<div>{''.join(shown)}</div>"
 
     def __str__(self) -> str:
         return self.text()
@@ -121,21 +120,34 @@ def explain(layer: Any, input: Any = None) -> Explanation:
         ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix'])
     """
     if isinstance(layer, str):
-        spec, weight, bias = ConvSpec.parse(layer), None, None
+        spec, weight, bias = ConvSpec.parse(layer, "layer"), None, None
     elif isinstance(layer, ConvSpec):
         spec, weight, bias = layer, None, None
     else:
         spec = ConvSpec.of(layer)
         weight, bias = (_numbers(getattr(layer, name, None)) for name in ("weight", "bias"))
-    notes = []
-    if weight is not None and weight.shape[0] * weight.shape[1] > 1:
-        notes.append("Of several channels the first of the input and the first of the output are shown.")
     if weight is not None:
         weight = weight[0, 0]
-    return Explanation(example(spec, weight, None if bias is None else bias[0], input), notes)
+    return Explanation(example(spec, weight, None if bias is None else bias[0], input), _notes(spec, input))
+
+
+def _notes(spec: ConvSpec, given: Any) -> list[str]:
+    """Which of several channels and images are shown, and what is left out."""
+    ins, outs = spec.in_channels or 1, spec.out_channels or 1
+    notes = []
+    if ins > 1 or outs > 1:
+        summed = max(ins // spec.groups, 1)
+        notes.append(
+            "Of the channels the first of the input and the first of the output are shown, channel 0 of "
+            f"{ins} and channel 0 of {outs}" + (f"; the layer sums over {summed}." if summed > 1 else ".")
+        )
+    axes: tuple[int, ...] = () if given is None or isinstance(given, tuple) else np.shape(given)
+    if len(axes) == spec.nd + 2 and axes[0] > 1:
+        notes.append(f"Shown is image 0 of {axes[0]}.")
+    return notes
 
 
 def _numbers(values: Any) -> Any:
-    if values is None:
+    if values is None or getattr(values, "is_meta", False):
         return None
     return np.asarray(values.detach().double().cpu() if hasattr(values, "detach") else values, np.float64)

@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from outstride.errors import UnsupportedError
-from outstride.explanation.drawing import CELL, INK, PAPER, Cell, extent, laid_out
+from outstride.explanation.drawing import CELL, INK, PAPER, Cell, Layout
 from outstride.explanation.scene import Frame, Scene
 
 _FONT_SIZE = 14
@@ -14,7 +14,8 @@ _FONT_SIZE = 14
 
 def gif(scene: Scene, seconds: float = 1.0) -> bytes:
     """A GIF that begins again at its end; the last frame stands twice as long."""
-    drawn = [_frame(frame, *extent(scene)) for frame in scene.frames]
+    layout = Layout(scene)
+    drawn = [_frame(frame, layout) for frame in scene.frames]
     times = [int(1000 * seconds)] * (len(drawn) - 1) + [int(2000 * seconds)]
     buffer = io.BytesIO()
     drawn[0].save(
@@ -25,7 +26,7 @@ def gif(scene: Scene, seconds: float = 1.0) -> bytes:
 
 def png(scenes: list[Scene]) -> bytes:
     """The last frame of each scene, one below the other."""
-    drawn = [_frame(scene.frames[-1], *extent(scene)) for scene in scenes]
+    drawn = [_frame(scene.frames[-1], Layout(scene)) for scene in scenes]
     image = _pillow().new("RGB", (max(d.width for d in drawn), sum(d.height for d in drawn)), PAPER)
     top = 0
     for part in drawn:
@@ -46,16 +47,16 @@ def _pillow() -> Any:
     return Image
 
 
-def _frame(frame: Frame, width: int, height: int) -> Any:
-    image = _pillow().new("RGB", (width, height), PAPER)
+def _frame(frame: Frame, layout: Layout) -> Any:
+    image = _pillow().new("RGB", (layout.width, layout.height), PAPER)
     from PIL import ImageDraw, ImageFont
 
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=_FONT_SIZE)
-    for part in laid_out(frame, height):
+    for part in layout.parts(frame):
         if isinstance(part, Cell):
-            corner = (part.x, part.y, part.x + CELL - 3, part.y + CELL - 3)
+            corner = (part.x, part.y, part.x + part.width - 3, part.y + CELL - 3)
             pen.rectangle(corner, fill=part.colour)
-            middle = (part.x + CELL / 2 - 1, part.y + CELL / 2 - 1)
+            middle = (part.x + part.width / 2 - 1, part.y + CELL / 2 - 1)
             pen.text(middle, part.text, fill=part.ink, font=font, anchor="mm")
         else:
             pen.text((part.x, part.y), part.text, fill=INK, font=font, anchor="ls")

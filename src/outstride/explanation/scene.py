@@ -39,17 +39,42 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """One view of a layer: a title and the frames in order, the last of which shows the result."""
+    """One view of a layer: a title and the frames in order, the last of which shows the result.
+
+    Notes say what holds for all frames, such as which of many channels is shown.
+    """
 
     name: str
     title: str
     frames: tuple[Frame, ...]
+    notes: tuple[str, ...] = ()
 
 
 def number(value: float) -> str:
     """A number as briefly as it can be read: whole ones as they are, others to three digits."""
     if np.isnan(value):
         return ""
-    if value == int(value) and abs(value) < 1e6:
+    if abs(value) < 1e6 and value == int(value):
         return str(int(value))
-    return f"{value:.3g}"
+    return _digits(value, 3)
+
+
+def in_cell(value: float) -> str:
+    """The same in few letters: two digits where three take more than six, and the shorter way of writing."""
+    text = number(value)
+    return text if len(text) <= _WIDE else _digits(value, 2)
+
+
+_WIDE = 6
+
+
+def _digits(value: float, digits: int) -> str:
+    """So many digits, the exponent as short as it can be."""
+    plain = f"{value:.{digits}g}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if not exponent or not np.isfinite(value):
+        return plain
+    if "." in mantissa:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    short = f"{mantissa}e{int(exponent)}"
+    return short if "e" in plain or len(short) < len(plain) else plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from outstride.explanation.drawing import CELL, INK, PAPER, Cell, Words, extent, laid_out
+from outstride.explanation.drawing import CELL, INK, PAPER, Cell, Layout, Words
 from outstride.explanation.scene import Scene
 
 _FONT = "font-family='DejaVu Sans, Verdana, sans-serif' font-size='13'"
@@ -12,11 +12,12 @@ _FONT = "font-family='DejaVu Sans, Verdana, sans-serif' font-size='13'"
 
 def svg(scene: Scene, seconds: float = 1.0, moving: bool = True) -> str:
     """A scene as one SVG element; ``seconds`` for each frame."""
-    width, height = extent(scene)
+    layout = Layout(scene)
+    width, height = layout.width, layout.height
     count = len(scene.frames)
     groups = []
     for place, frame in enumerate(scene.frames):
-        drawn = "".join(map(_element, laid_out(frame, height)))
+        drawn = "".join(map(_element, layout.parts(frame)))
         shown = "visible" if place == count - 1 else "hidden"
         motion = _motion(place, count, seconds) if moving and count > 1 else ""
         groups.append(f"<g class='frame' visibility='{shown}'>{motion}{drawn}</g>")
@@ -29,9 +30,10 @@ def svg(scene: Scene, seconds: float = 1.0, moving: bool = True) -> str:
 
 def _element(part: Cell | Words) -> str:
     if isinstance(part, Cell):
-        middle, line = part.x + CELL // 2, part.y + CELL // 2 + 5
+        middle, line = part.x + part.width // 2, part.y + CELL // 2 + 5
+        box = f"x='{part.x}' y='{part.y}' width='{part.width - 2}' height='{CELL - 2}'"
         return (
-            f"<rect x='{part.x}' y='{part.y}' width='{CELL - 2}' height='{CELL - 2}' fill='{part.colour}'/>"
+            f"<rect {box} fill='{part.colour}'/>"
             f"<text x='{middle}' y='{line}' text-anchor='middle' fill='{part.ink}'>{part.text}</text>"
         )
     return f"<text x='{part.x}' y='{part.y}'>{escape(part.text)}</text>"

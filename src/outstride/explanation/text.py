@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from outstride.explanation.scene import Frame, Grid, Role, Scene, number
+from outstride.explanation.scene import Frame, Grid, Role, Scene, in_cell
 
 _BETWEEN = 3
 
@@ -17,10 +17,25 @@ _BRACKETS: dict[Role | None, tuple[str, str]] = {
 }  # fmt: skip
 
 
-def frame_markup(frame: Frame) -> Iterator[Piece]:
-    """A frame piece by piece: titles, rows of cells, the caption."""
-    blocks = [_block(grid) for grid in frame.grids]
-    for grid, (_, width) in zip(frame.grids, blocks, strict=True):
+def frame_markup(frame: Frame, columns: int | None = None) -> Iterator[Piece]:
+    """A frame piece by piece: titles, rows of cells, the caption.
+
+    Grids stand beside each other, and below each other where the columns are too few for that.
+    """
+    widths = [_block(grid)[1] for grid in frame.grids]
+    if columns is not None and sum(widths) + _BETWEEN * (len(widths) - 1) > columns:
+        for grid in frame.grids:
+            yield from _beside((grid,))
+            yield "\n", None
+    else:
+        yield from _beside(frame.grids)
+        yield "\n", None
+    yield frame.caption, None
+
+
+def _beside(grids: Sequence[Grid]) -> Iterator[Piece]:
+    blocks = [_block(grid) for grid in grids]
+    for grid, (_, width) in zip(grids, blocks, strict=True):
         yield grid.title.ljust(width + _BETWEEN), None
     for row in range(max(len(rows) for rows, _ in blocks)):
         yield "\n", None
@@ -31,12 +46,11 @@ def frame_markup(frame: Frame) -> Iterator[Piece]:
             else:
                 yield " " * width, None
             yield " " * _BETWEEN, None
-    yield f"\n{frame.caption}", None
 
 
 def _block(grid: Grid) -> tuple[list[list[Piece]], int]:
     """Rows of a grid and what they are wide, its title included."""
-    texts = [[number(value) for value in row] for row in grid.values.tolist()]
+    texts = [[in_cell(value) for value in row] for row in grid.values.tolist()]
     cell = max((len(text) for row in texts for text in row), default=1) or 1
     rows: list[list[Piece]] = []
     for i, row in enumerate(texts):

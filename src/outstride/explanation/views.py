@@ -5,6 +5,7 @@ Each shows the same numbers; the last frame of each holds the layer's result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -19,12 +20,12 @@ _MOST_TERMS = 9
 _MOST_ROWS = 64
 
 
-def views_of(example: Example) -> dict[str, Scene]:
-    """Every view that a layer has, by name."""
+def views_of(example: Example, notes: Sequence[str] = ()) -> dict[str, Scene]:
+    """Every view that a layer has, by name, with what is to be said of all of them."""
     made = [stamps(example), between_zeros(example)] if example.transposed else [window(example)]
     if max(example.x.size, result(example).size) <= _MOST_ROWS:
         made.append(matrix(example))
-    return {scene.name: scene for scene in made}
+    return {scene.name: replace(scene, notes=tuple(notes)) for scene in made}
 
 
 def result(example: Example) -> Array:
@@ -77,11 +78,15 @@ def _terms(
 
 
 def _sum(terms: list[tuple[float, float, Place, Place]], bias: float) -> str:
-    products = [f"{number(w)}·{number(v)}" for w, v, _, _ in terms]
+    products = [f"{_factor(w)}·{_factor(v)}" for w, v, _, _ in terms]
     if len(products) > _MOST_TERMS:
         products = [*products[: _MOST_TERMS - 2], "…", products[-1]]
-    text = " + ".join(products)
-    return f"{text} + {number(bias)}" if bias else text
+    return " + ".join([*products, _factor(bias)] if bias else products)
+
+
+def _factor(value: float) -> str:
+    text = number(value)
+    return f"({text})" if text.startswith("-") else text
 
 
 def _border(shape: tuple[int, ...], first: tuple[int, int], size: tuple[int, ...]) -> dict[Place, Role]:
@@ -142,11 +147,13 @@ def stamps(example: Example) -> Scene:
                 f"input {_at(example, place)} = {value} stamps at {_at(example, _first(example, place))}",
             )
         )
-    said = ["grey cells are cropped by the padding"] if outside else []
+    grids = [Grid("input", example.x, "input"), Grid("kernel", example.weight, "kernel")]
+    grids += [Grid("stamps added up", canvas, "output", outside)] if outside else []
+    grids.append(Grid("output", result(example), "output"))
+    said = ["the stamps added up"]
+    said += ["the padding crops what lies outside of the output"] if outside else []
     said += [f"the bias {number(example.bias)} is added"] if example.bias else []
-    grids = (Grid("input", example.x, "input"), Grid("kernel", example.weight, "kernel"),
-             Grid("output", result(example), "output"))  # fmt: skip
-    frames.append(Frame(grids, "the stamps added up" + "".join(f"; {text}" for text in said)))
+    frames.append(Frame(tuple(grids), "; ".join(said)))
     return Scene("stamps", "Each input stamps the kernel", tuple(frames))
 
 

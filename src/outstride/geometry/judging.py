@@ -118,7 +118,7 @@ def judge(
     """
     written = spec if isinstance(spec, str) else repr(spec)
     try:
-        layer = ConvSpec.parse(spec) if isinstance(spec, str) else spec
+        layer = ConvSpec.parse(spec, "layer") if isinstance(spec, str) else spec
     except ArgumentError as error:
         return Judgement(written, (str(error),), None, None, (), None)
     questions = questions_of(layer.kind, input_size, output_size, scale, layer.nd)

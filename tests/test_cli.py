@@ -177,6 +177,35 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--rounds", "0"], "--rounds"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--dtype", "half"], "'dtype' must be one of"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", "/nonexistent/r.json"], "'out' must lie"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9", "--filter", "x"], "'--filter' must be left out"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--resume"], "'--resume' must be left out"),
+        (["bench", "a:b", "--size", "1x3x9x9", "--batch", "2"], "'--batch' must be left out beside a model"),
+        (["bench", "--cases", "x.csv", "--size", "9"], "'--size' must be left out beside '--cases'"),
+        (
+            ["bench", "--study", "first", "--rounds", "2"],
+            "'--rounds' must be left out beside '--study first'",
+        ),
+        (["bench", "--report", "x.json", "--threads", "2"], "'--threads' must be left out beside '--report'"),
+        (["bench", "--report", "x.json", "--json"], "'--json' must be left out beside '--report'"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", "/proc/x.json"], "/proc/x.json: "),
+        (["explain", "Conv2d(1, 1, 3)", "--json", "--seconds", "2"], "'--seconds' must be left out"),
+        (["explain", "Conv2d(1, 1, 3)", "--out", "/proc/x.png"], "/proc/x.png: "),
+        (["explain", "Conv2d(1, 1"], "'LAYER' must be one layer"),
+        (["check", "Conv9d(1, 1, 3)", "--input", "1"], "'MODEL' must name a convolution"),
+        (
+            ["check", "MaxPool2d(3, return_indices=True)", "--input", "1,1,9,9"],
+            "'return_indices' must be left",
+        ),
+        (["demo", "--steps", "3", "--seconds", "4"], "'--seconds' must be left out beside '--steps'"),
+        (["plan", "Conv2d(3, 8, 3, dtype=torch.float64)", "9"], "legal: --dtype float64"),
+        (["plan", "Conv2d(3, 8, 3, device='cuda')", "9"], "'device' must be left out of 'LAYER'"),
+        (["solve", "14", "28", "--explain", "Conv2d(1, 1, 3)", "--top", "3"], "'--top' must be left out"),
+        (
+            ["solve", "14", "28", "--explain", "Conv2d(1, 1, 3)", "--kind", "conv"],
+            "'--kind' must be left out",
+        ),
+        (["tile", "Conv2d(3, 8, 3)", "1,3,10000000000000,1000000", "--plan"], "fewer than 2**63 elements"),
+        (["tile", "Conv2d(1000000, 1000000, 3)", "1,1000000,9,9", "--plan"], "has not the memory"),
         (["cache", "burn"], "burn"),
         (["info", "--nonsense"], "--nonsense; see outstride info --help"),
         (["demo", "--scale", "5"], "'scale' must be one of 2, 3, 4"),
@@ -209,6 +238,57 @@ def test_plan_prints_what_would_run(layer: str, run: Run) -> None:
         assert tuple(figures["output_size"][-spec.nd :]) == output_size(spec, 32)
         source = run("plan", layer, "32", "--source").out
         assert re.search(r"^define .*{$", source, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reasons"),
+    [
+        (UP, []),
+        ("Conv2d(3, 8, 3, padding='same')", []),
+        ("Conv2d(3, 8, 3, padding=1, padding_mode='circular', stride=2)", []),
+        ("Conv2d(3, 8, 3, padding=((1, 2), (0, 0)))", ["one padding for both sides"]),
+        ("Conv2d(3, 8, 3, padding='same', stride=(1, 2))", ["padding='same' for a stride of 1 alone"]),
+        ("ConvTranspose2d(3, 8, 3, padding='same')", ["transposed layers have no padding='same'"]),
+        ("ConvTranspose2d(3, 8, 3, padding_mode='reflect', padding=1)", ["no padding_mode but 'zeros'"]),
+        (
+            "ConvTranspose1d(3, 8, 3, padding_mode='circular', padding=((1, 0),))",
+            ["both sides", "padding_mode"],
+        ),
+    ],
+)
+def test_size_and_plan_say_what_torch_refuses(layer: str, reasons: list[str], run: Run) -> None:
+    import torch
+
+    spec = ConvSpec.parse(layer)
+    for verb in ("size", "plan"):
+        assert run(verb, layer, "9").out.count("not in torch") == len(reasons)
+        said = json.loads(run(verb, layer, "9", "--json").out)["not_in_torch"]
+        assert all(reason in whole for reason, whole in zip(reasons, said, strict=True))
+
+    def torchs_own() -> object:
+        made = eval(f"torch.nn.{layer}", {"torch": torch})
+        return made(torch.zeros(1, spec.in_channels or 0, *[9] * spec.nd))
+
+    if reasons:
+        with pytest.raises((ValueError, TypeError, RuntimeError)):
+            torchs_own()
+    else:
+        torchs_own()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "MaxPool2d(3, padding='same')",
+        "AvgPool2d(3, padding=((1, 0), (0, 0)))",
+        "MaxPool1d(3, padding=2, dilation=2)",
+        "Conv1d(3, 0, 3)",
+        "ConvTranspose1d(0, 3, 3)",
+        "Conv1d(1, 1, 9223372036854775808)",
+    ],
+)
+def test_size_says_what_torch_refuses_of_layers_that_are_not_planned(layer: str, run: Run) -> None:
+    assert len(json.loads(run("size", layer, "9223372036854775809", "--json").out)["not_in_torch"]) == 1
 
 
 def test_plan_takes_the_threads_it_is_given(run: Run) -> None:

@@ -38,11 +38,15 @@ LAYER_NAMES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True)
 class LayerCall:
-    """A layer's written form taken apart: its kind, its number of axes and its arguments by name."""
+    """A layer's written form taken apart: its kind, its number of axes and its arguments by name.
+
+    ``left_out`` are those, as they were written, that its sizes and its arithmetic do not depend on.
+    """
 
     kind: str
     nd: int
     arguments: Mapping[str, object]
+    left_out: Mapping[str, str]
 
 
 def read_call(text: str, argument: str = "text") -> LayerCall:
@@ -77,7 +81,10 @@ def read_call(text: str, argument: str = "text") -> LayerCall:
     parameters = _PARAMETERS[layer[:-2]]
     if layer == "AvgPool1d":
         parameters = parameters[:-1]  # torch gives divisor_override to 2-d and 3-d only
-    return LayerCall(kind, nd, _arguments(call, layer, parameters))
+    nodes = _arguments(call, layer, parameters)
+    arguments = {name: _value(name, node) for name, node in nodes.items() if name not in _IRRELEVANT}
+    left_out = {name: ast.unparse(node) for name, node in nodes.items() if name in _IRRELEVANT}
+    return LayerCall(kind, nd, arguments, left_out)
 
 
 def write_call(kind: str, nd: int, positional: Iterable[object], keywords: Mapping[str, object]) -> str:
@@ -125,13 +132,13 @@ def _brief(text: str) -> str:
     return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}..."
 
 
-def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[str, object]:
+def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[str, ast.expr]:
     if len(call.args) > len(parameters):
         raise ArgumentError(
             f"{layer} takes at most {len(parameters)} arguments: got {len(call.args)}; "
             f"legal: {', '.join(parameters)}"
         )
-    given: dict[str, object] = {}
+    given: dict[str, ast.expr] = {}
     named = [(keyword.arg, keyword.value) for keyword in call.keywords]
     for name, node in [*zip(parameters, call.args, strict=False), *named]:
         if name not in parameters:
@@ -141,8 +148,8 @@ def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[
             raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(parameters)}")
         if name in given:
             raise ArgumentError(f"{name!r} must be given once: got it twice in {layer}; legal: one value")
-        given[name] = None if name in _IRRELEVANT else _value(name, node)
-    return {name: value for name, value in given.items() if name not in _IRRELEVANT}
+        given[name] = node
+    return given
 
 
 def _value(name: str, node: ast.expr) -> object:

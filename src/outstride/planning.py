@@ -16,6 +16,8 @@ from outstride.ops.gaps import closed
 from outstride.ops.layout import empty_result
 from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
 from outstride.ops.single import Operands, as_product
+from outstride.runtime.host import clock
+from outstride.tables import html_text
 
 _LAYERS = tuple(
     getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
@@ -57,6 +59,12 @@ class KernelPlan:
         """Floating-point operations that the result needs: two for each multiply-add, padding not counted."""
         return self.detail.problem.flops if self.detail else 0
 
+    @property
+    def predicted_ms(self) -> float | None:
+        """What the predicted cycles take at the stated clock rate; None where the system states none."""
+        stated = clock()
+        return self.detail.predicted_cycles / stated[0] * 1e3 if self.detail and stated else None
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
         facts: dict[str, Any] = {
@@ -67,6 +75,7 @@ class KernelPlan:
         if plan is None:
             return facts
         problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
+        hertz, stated_by = clock() or (None, None)
         return facts | {
             "operator": problem.operator,
             "used_size": None if self.used_size is None else list(self.used_size),
@@ -83,7 +92,8 @@ class KernelPlan:
             "outputs_per_chunk": blocks.chunk_outputs, "stored_by_tiles": blocks.direct,
             "lines_asked_ahead": plan.ahead.lines * plan.ahead.rows,
             "tasks": plan.tasks, "threads": plan.threads,
-            "predicted_cycles": round(plan.predicted_cycles),
+            "predicted_cycles": round(plan.predicted_cycles), "predicted_ms": self.predicted_ms,
+            "clock_hz": hertz, "clock_stated_by": stated_by,
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -92,6 +102,9 @@ class KernelPlan:
             instead = "" if self.declines == _NOTHING else "; torch runs it"
             return f"{head}\n  declines: {self.declines}{instead}"
         return "\n".join([head, *(f"  {name:14}{words}" for name, words in _lines(self))])
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def _accepted(self) -> GatherPlan:
         if self.detail is None:
@@ -216,9 +229,18 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             else f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{ahead}",
         ),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
-        ("predicted", f"{plan.predicted_cycles / 1e6:.4g} million cycles a thread"),
+        ("predicted", _predicted(whole)),
         ("kernel", f"gather_{recipe.name}, {plan.tile.name}"),
     ]
+
+
+def _predicted(whole: KernelPlan) -> str:
+    assert whole.detail is not None
+    cycles = f"{whole.detail.predicted_cycles / 1e6:.4g} million cycles a thread"
+    stated = clock()
+    if stated is None:
+        return f"{cycles}; this system states no clock rate"
+    return f"{cycles}: {whole.predicted_ms:.3g} ms at {stated[0] / 1e9:.3g} GHz, as {stated[1]} states"
 
 
 def useful_share(plan: GatherPlan) -> float:

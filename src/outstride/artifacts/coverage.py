@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from math import prod
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from outstride import geometry
+from outstride.errors import ShapeError
 from outstride.geometry import source_index
 from outstride.spec import ConvSpec
 from outstride.tables import html_text
+
+#: Positions of a map, and taps that are gone through one by one: some 100 MB and some seconds.
+MOST_POSITIONS, MOST_TAPS = 1 << 24, 1 << 22
 
 Counts = npt.NDArray[np.int64]
 
@@ -79,7 +85,7 @@ def overlap(layer: object, input_size: Sequence[SupportsIndex] | SupportsIndex |
 
     Raises:
         ArgumentError: the layer is none of these.
-        ShapeError: the layer has no output for that size.
+        ShapeError: the layer has no output for that size, or the map would be too large.
 
     Example:
         >>> overlap(ConvSpec.parse("ConvTranspose1d(1, 1, 3, stride=2)"), 4).counts.tolist()
@@ -88,10 +94,29 @@ def overlap(layer: object, input_size: Sequence[SupportsIndex] | SupportsIndex |
     Source: Odena, Dumoulin, Olah, Deconvolution and Checkerboard Artifacts, Distill 2016; dilation is ours.
     """
     spec = layer if isinstance(layer, ConvSpec) else ConvSpec.of(layer)
+    _check_small(spec, input_size)
     of: Literal["output", "gradient"] = "output" if spec.kind == "conv_transpose" else "gradient"
     axes = _periods(spec) if input_size is None else _tensors(spec, input_size)
     counts = reduce(np.multiply.outer, axes)
     return Overlap(spec, of, counts, input_size is not None)
+
+
+def _check_small(spec: ConvSpec, input_size: Any) -> None:
+    """Refuse a map that no memory holds, or whose windows nobody waits for, by its sizes alone."""
+    if input_size is None:
+        positions, windows = spec.stride, (1,) * spec.nd
+        what = f"'layer' must have a period small enough to be counted: got strides of {spec.stride}"
+    else:
+        outs = geometry.output_size(spec, input_size)
+        ins = (operator.index(input_size),) * spec.nd if isinstance(input_size, SupportsIndex) else input_size
+        positions, windows = (outs, ins) if spec.kind == "conv_transpose" else (ins, outs)
+        what = f"'input_size' must be small enough to be counted: got {input_size}"
+    taps = sum(n * k for n, k in zip(windows, spec.kernel_size, strict=True))
+    if prod(positions) > MOST_POSITIONS or taps > MOST_TAPS:
+        raise ShapeError(
+            f"{what} with kernels of {spec.kernel_size}; legal: at most {MOST_POSITIONS} positions and "
+            f"{MOST_TAPS} taps of all windows along the axes"
+        )
 
 
 def phase_lows(spec: ConvSpec) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from outstride.cli import streams
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_TOO_LARGE = "this machine has not the memory for these sizes; legal: smaller ones"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,12 +64,16 @@ def _run(arguments: list[str]) -> int:
     except OutstrideError as error:
         return _complain(str(error), BAD_INPUT)
     except MemoryError:
-        return _complain("there is not memory enough for this size; legal: a smaller one", BAD_INPUT)
+        return _complain(_TOO_LARGE, BAD_INPUT)
     except BrokenPipeError:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # torch's MemoryError
+            raise
+        return _complain(_TOO_LARGE, BAD_INPUT)
     except usage_error as error:
         where = getattr(getattr(error, "ctx", None), "command_path", "outstride")
         return _complain(f"{error.format_message().rstrip('.')}; see {where} --help", BAD_INPUT)

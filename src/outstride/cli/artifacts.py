@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from outstride.cli.options import refuse
 from outstride.cli.screen import print_json
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def artifacts(
+    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
@@ -47,11 +49,15 @@ def artifacts(
     outstride artifacts enlarged.png --stride 2
     """
     from outstride.errors import ArgumentError
+    from outstride.files import check_writable, write_whole
 
     if out is not None and not (out.suffix == ".png" and out.absolute().parent.is_dir()):
         raise ArgumentError(f"'out' must be a .png in a folder that exists: got {str(out)!r}; legal: map.png")
     is_picture = Path(target).suffix.lower() in PICTURES
+    refuse(context, ["size"] if is_picture else ["stride"], "a picture" if is_picture else "a layer or model")
     _need(["PIL"] * is_picture + ["PIL", "matplotlib"] * (out is not None))
+    if out is not None:
+        check_writable(out)
     if is_picture:
         content, text, drawing = _picture(Path(target), stride)
     elif "(" in target:
@@ -65,7 +71,6 @@ def artifacts(
         )
     if out is not None:
         from outstride.artifacts import drawing as draw
-        from outstride.files import write_whole
 
         figure = getattr(draw, drawing[0])(*drawing[1:])
         write_whole(out, lambda beside: figure.savefig(beside, format="png", dpi=120))

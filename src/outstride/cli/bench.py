@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outstride.cli.options import refuse
+
 if TYPE_CHECKING:
     from outstride.bench.table import Job
 
@@ -15,6 +17,7 @@ STUDIES = ("first", "lengths", "memory", "growth")
 
 
 def bench(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -98,6 +101,8 @@ def bench(
     if readme is not None and not report:
         raise ArgumentError("'--readme' must stand beside --report, whose figures it tells.")
     if report:
+        others = {parameter.name or "" for parameter in context.command.params} - {"report", "readme", "out"}
+        refuse(context, others, "'--report'")
         _report(report, out, readme)
         return
     if sum(map(bool, (target, cases, study))) != 1:
@@ -105,6 +110,7 @@ def bench(
             "'LAYER|MODEL' or '--cases' must be given, and not both: see outstride bench --help "
             "(--study and --report stand alone too)."
         )
+    _refuse_idle(context, target, cases, study, out)
     if study == "growth":
         # Each of its largest inputs takes a gigabyte in every process, and eight more in float64.
         contenders, residuals = contenders or _for_growth(), False
@@ -127,6 +133,23 @@ def bench(
         from outstride.cli.screen import print_json
 
         print_json(session.results.to_dict())
+
+
+def _refuse_idle(
+    context: typer.Context, target: str | None, cases: Path | None, study: str, out: Path | None
+) -> None:
+    """Refuse what the target, the table or the study does not listen to."""
+    if out is None:
+        refuse(context, ["resume"], "results that are not kept by '--out'")
+    if target is not None:
+        refuse(context, ["only"], "a single layer or model")
+        if "(" not in target:
+            refuse(context, ["batch"], "a model, whose batch stands in '--size'")
+        return
+    refuse(context, ["size", "batch"], "'--cases'" if cases else "'--study'")
+    if study and study != "growth":
+        rules = ["rounds", "round_ms", "limit", "patience", "residuals"]
+        refuse(context, ["dtype", "training", *rules], f"'--study {study}'")
 
 
 def _for_growth() -> str:
@@ -179,8 +202,8 @@ def _jobs(
 def _target(target: str, size: str, batch: int) -> Job:
     from outstride.bench import table
     from outstride.bench.cases import Case, parse_size
+    from outstride.cli.layer import read_built
     from outstride.errors import ArgumentError
-    from outstride.spec import ConvSpec
 
     if "(" not in target and ":" not in target:
         raise ArgumentError(
@@ -192,7 +215,8 @@ def _target(target: str, size: str, batch: int) -> Job:
     shape = parse_size(size, "size")
     if "(" not in target:
         return table.Job.of_model(target, shape)
-    case = Case.from_spec(ConvSpec.parse(target, "LAYER|MODEL"), batch, shape, target)
+    spec = read_built(target, "LAYER|MODEL", "--dtype")
+    case = Case.from_spec(spec, batch, shape, target)
     # The workers would refuse a size that fits nothing too, but only after each of them has started.
     assert case.output_size
     return table.Job.of_case(case)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outstride.cli.options import refuse
 from outstride.cli.screen import InterruptedWorkError, console, print_json
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ SCALES = (2, 3, 4)
 
 
 def demo(
+    context: typer.Context,
     image: Annotated[Path | None, typer.Option(help="Your own picture, in place of the portrait.")] = None,
     scale: Annotated[int, typer.Option(help="How much larger: 2, 3 or 4.")] = 2,
     seconds: Annotated[float, typer.Option(min=0.1, max=86400, help="Time for training.")] = 70.0,
@@ -50,6 +52,8 @@ def demo(
     missing = [package for module, package in NEEDS.items() if find_spec(module) is None]
     if missing:
         raise UnsupportedError(f"the demo needs {' and '.join(missing)}: pip install 'outstride[demo]'.")
+    if steps is not None:
+        refuse(context, ["seconds"], "'--steps'")
     if scale not in SCALES:
         raise ArgumentError(f"'scale' must be one of {', '.join(map(str, SCALES))}: got {scale}.")
     if out.exists() and not out.is_dir():

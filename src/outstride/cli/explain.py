@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outstride.cli.layer import LayerText
+from outstride.cli.options import refuse
 from outstride.cli.screen import console, print_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _STYLES: dict[Role, str] = {
 
 
 def explain(
+    context: typer.Context,
     layer: LayerText,
     size: Annotated[
         str,
@@ -47,6 +49,8 @@ def explain(
     from outstride.cli.layer import read_layer, read_size
     from outstride.explanation.explaining import explain as explained
 
+    if as_json or (out is not None and out.suffix.lower() == ".png"):
+        refuse(context, ["seconds"], "what does not move")
     spec = read_layer(layer)
     shown = explained(spec, read_size(size, spec, "SIZE") if size else None)
     name = view or next(iter(shown.views))

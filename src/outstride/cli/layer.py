@@ -39,6 +39,25 @@ def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:
     return size
 
 
+def read_built(text: str, argument: str = "LAYER", dtype: str = "") -> ConvSpec:
+    """The description of a layer that is built: what it leaves out, which sizes do not need, is refused.
+
+    ``dtype`` is how the command takes the element type, where it does.
+    """
+    from outstride.errors import ArgumentError
+    from outstride.notation import read_call
+
+    spec = read_layer(text, argument)
+    for name, written in read_call(text, argument).left_out.items():
+        if written not in ("None", "False"):
+            instead = f"{dtype} {written.rpartition('.')[2]}" if dtype and name == "dtype" else "left out"
+            raise ArgumentError(
+                f"{name!r} must be left out of {argument!r}, where it has no effect: got {name}={written}; "
+                f"legal: {instead}"
+            )
+    return spec
+
+
 def build_layer(spec: ConvSpec, dtype: str) -> Module:
     """The layer itself with every option that outstride's own classes have, but no memory for its weights."""
     import torch

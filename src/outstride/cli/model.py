@@ -20,11 +20,11 @@ def read_model(text: str) -> Module:
         ArgumentError: the text names none, or making it fails.
     """
     from outstride.bench.work import build_model
-    from outstride.cli.layer import build_layer, read_layer
+    from outstride.cli.layer import build_layer, read_built
     from outstride.errors import ArgumentError
 
     if "(" in text:
-        spec = read_layer(text, "MODEL")
+        spec = read_built(text, "MODEL")
         return _pooling(spec) if spec.is_pool else build_layer(spec, "float32")
     where, _, name = text.rpartition(":")
     if not where or not name:

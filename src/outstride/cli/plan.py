@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from outstride.cli.bench import DTYPES
-from outstride.cli.layer import LayerText, build_layer, read_layer, read_size
+from outstride.cli.layer import LayerText, build_layer, read_built, read_size
 from outstride.cli.screen import print_json
 
 
@@ -28,8 +28,9 @@ def plan(
     """
     from outstride.errors import ArgumentError
     from outstride.geometry import output_size
+    from outstride.geometry.in_torch import torch_refuses
 
-    spec = read_layer(layer)
+    spec = read_built(layer, dtype="--dtype")
     size = read_size(input_size, spec, "SIZE")
     if dtype not in DTYPES:
         raise ArgumentError(f"'dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
@@ -43,7 +44,11 @@ def plan(
     if threads is not None:
         torch.set_num_threads(threads)
     found = planning.plan(module, (batch, spec.in_channels or 0, *size))
+    refused = torch_refuses(spec)
     if as_json:
-        print_json({**found.to_dict(), **({"source": found.source} if source else {})})
+        content = {**found.to_dict(), "not_in_torch": refused}
+        print_json({**content, **({"source": found.source} if source else {})})
+    elif source:
+        print(found.source)
     else:
-        print(found.source if source else found)
+        print("\n".join([str(found), *(f"  {'not in torch':14}{reason}" for reason in refused)]))

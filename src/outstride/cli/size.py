@@ -32,11 +32,12 @@ def size(
     """
     from outstride.errors import ArgumentError
     from outstride.geometry import legal_output_padding
+    from outstride.geometry.in_torch import torch_refuses
 
     spec = read_layer(layer)
     if not input_size and not output:
         raise ArgumentError("'SIZE' or '--output' must be given: got neither; legal: 7x7 or --output 14x14.")
-    content: dict[str, Any] = {"layer": repr(spec)}
+    content: dict[str, Any] = {"layer": repr(spec), "not_in_torch": torch_refuses(spec)}
     if spec.kind == "conv_transpose":
         content["legal_output_padding"] = [_ends(values) for values in legal_output_padding(spec)]
     if input_size:
@@ -109,6 +110,7 @@ def _lines(content: dict[str, Any]) -> list[str]:
         lines += [f"  axis {axis}: {text}" for axis, text in enumerate(content["arithmetic"])]
         pads = ", ".join(f"{low} and {high}" for low, high in content["padding"])
         lines.append(f"padding low and high: {pads}")
+    lines += [f"not in torch: {reason}" for reason in content["not_in_torch"]]
     if "legal_output_padding" in content:
         legal = ", ".join(map(_span, content["legal_output_padding"]))
         lines.append(f"legal output_padding: {legal}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from outstride.cli.options import refuse
 from outstride.cli.screen import console, print_json
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _COLOURS = {True: "green", False: "red", None: "dim"}
 
 
 def solve(
+    context: typer.Context,
     sizes: Annotated[
         list[str] | None,
         typer.Argument(
@@ -92,6 +94,8 @@ def solve(
             f"one question must be asked: got {', '.join(asked) or 'none'}; "
             "legal: two sizes, '--scale' or '--chain'"
         )
+    if explain and not chain:
+        refuse(context, ["kind", "nd", "free_axes", "top"], "'--explain'")
     free = False if free_axes else None
     if chain:
         if explain:

@@ -49,17 +49,17 @@ class Explanation:
         """One view, by default the first, as SVG that moves; ``seconds`` for each step."""
         return svg.svg(self.chosen(view)[0], seconds)
 
-    def html(self) -> str:
-        """All views as a page of its own, with buttons to step through them."""
-        return page.page(repr(self.spec), self.notes, list(self.views.values()))
+    def html(self, view: str | None = None, seconds: float = 1.0) -> str:
+        """One view, or all, as a page of its own, with buttons to step through them."""
+        return page.page(repr(self.spec), self.chosen(view), seconds)
 
     def save(self, path: str | os.PathLike[str], view: str | None = None, seconds: float = 1.0) -> Path:
         """Write a file, whole or not at all.
 
         Args:
             path: ends in .gif (one view, moving), .svg (the same), .html (all views) or .png (last steps).
-            view: the one to show, by default the first; all of them in .html.
-            seconds: for each step.
+            view: the one to show; by default the first in what moves, and all of them in .html and .png.
+            seconds: for each step of what moves.
 
         Returns:
             The path.
@@ -77,7 +77,7 @@ class Explanation:
             )
         chosen = self.chosen(view)
         if suffix == ".html":
-            content = self.html().encode()
+            content = self.html(view, seconds).encode()
         elif suffix == ".svg":
             content = svg.svg(chosen[0], seconds).encode()
         else:

@@ -29,7 +29,7 @@ for (const figure of document.querySelectorAll('figure')) {
   slider.oninput = () => { stop(); show(+slider.value) }
   play.onclick = () => {
     if (timer) return stop()
-    timer = setInterval(() => step(1), 900)
+    timer = setInterval(() => step(1), MILLISECONDS)
     play.textContent = 'stop'
   }
   show(0)
@@ -37,7 +37,7 @@ for (const figure of document.querySelectorAll('figure')) {
 """
 
 
-def page(heading: str, notes: Sequence[str], scenes: Sequence[Scene]) -> str:
+def page(heading: str, scenes: Sequence[Scene], seconds: float = 1.0) -> str:
     """A whole HTML document."""
     parts = []
     for scene in scenes:
@@ -49,9 +49,9 @@ def page(heading: str, notes: Sequence[str], scenes: Sequence[Scene]) -> str:
         )
         picture = svg(scene, moving=False)
         parts.append(f"<h2>{escape(scene.title)}</h2><figure>{picture}<div>{controls}</div></figure>")
-    said = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    script = _SCRIPT.replace("MILLISECONDS", str(round(1000 * seconds)))
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         f"<title>{escape(heading)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1><code>{escape(heading)}</code></h1>{said}{''.join(parts)}<script>{_SCRIPT}</script></body></html>"
+        f"<h1><code>{escape(heading)}</code></h1>{''.join(parts)}<script>{script}</script></body></html>"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,30 @@ def _l2_bytes() -> int:
         return int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
     except (OSError, ValueError, KeyError, IndexError):
         return 1 << 19
+
+
+@lru_cache(maxsize=1)
+def clock() -> tuple[float, str] | None:
+    """Cycles a second of the first core as the system states them, and where; None where it states nothing.
+
+    The rate at work is another: it goes with load, temperature and width of the vectors.
+    """
+    for path, pattern, unit in _CLOCKS:
+        try:
+            found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if found is not None and float(found[1]) > 0:
+            return float(found[1]) * unit, path
+    return None
+
+
+#: Files that state a clock rate, where in them, and its unit: the highest rate comes before that of now.
+_CLOCKS = (
+    ("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", r"^([0-9]+)", 1e3),
+    ("/proc/cpuinfo", r"^cpu MHz\s*: ([0-9.]+)", 1e6),
+    ("/proc/cpuinfo", r"^model name.*@ ([0-9.]+)GHz", 1e9),
+)
 
 
 def decline() -> str | None:

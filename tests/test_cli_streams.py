@@ -121,3 +121,21 @@ def test_what_is_too_high_for_a_terminal_is_shown_step_below_step() -> None:
     code, sent = terminal(24, 80, "explain", SHOWN, "--seconds", "0.05")
     assert code == 0
     assert "\x1b[1A" in sent
+
+
+@pytest.mark.parametrize("question", [["--scale", "2"], ["65", "256"], ["--chain", "64,32,64"]])
+@pytest.mark.parametrize("columns", [80, 40])
+def test_answers_can_be_read_in_narrow_terminals(question: list[str], columns: int) -> None:
+    code, sent = terminal(24, columns, "solve", *question, "--top", "2", NO_COLOR="1")
+    assert code == 0
+    words = sent.replace("\r\n", " ").split()
+    assert "ConvTranspose2d(kernel_size=4," in words or "ConvTranspose2d(kernel_size=5," in words
+    assert max(map(len, sent.splitlines())) <= columns or columns == 40  # one word alone may be longer
+
+
+def test_wide_terminals_and_pipes_have_the_table() -> None:
+    _, sent = terminal(24, 160, "solve", "--scale", "2", "--top", "2", NO_COLOR="1")
+    for shown in (sent, shell("solve --scale 2 --top 2").stdout):
+        assert any(
+            {"#", "layer", "sizes", "seams", "ONNX"} <= set(line.split()) for line in shown.splitlines()
+        )

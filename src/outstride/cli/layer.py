@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +12,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from outstride.spec import ConvSpec
+
+#: Elements of eight bytes that have addresses.
+_MOST_WEIGHTS = (1 << 60) - 1
 
 LayerText = Annotated[
     str, typer.Argument(metavar="LAYER", help="As torch writes it: 'Conv2d(3, 64, 3, padding=1)'.")
@@ -69,22 +74,30 @@ def build_layer(spec: ConvSpec, dtype: str) -> Module:
         raise ArgumentError(
             f"'LAYER' must be a conv or conv_transpose with in_channels and out_channels: got {spec!r}."
         )
+    weights = spec.in_channels * spec.out_channels // spec.groups * prod(spec.kernel_size)
+    if max(weights, spec.in_channels, spec.out_channels, *spec.kernel_size) > _MOST_WEIGHTS:
+        raise ArgumentError(
+            f"'LAYER' must have weights that fit in an address space: got {weights} of them; "
+            f"legal: at most {_MOST_WEIGHTS}"
+        )
     family = "ConvTranspose" if spec.kind == "conv_transpose" else "Conv"
     options: dict[str, Any] = {"output_padding": spec.output_padding} if family == "ConvTranspose" else {}
     symmetric = spec.padding != "same" and all(low == high for low, high in spec.padding)
-    layer: Module = getattr(nn, f"{family}{spec.nd}d")(
-        spec.in_channels,
-        spec.out_channels,
-        spec.kernel_size,
-        stride=spec.stride,
-        padding=tuple(pair[0] for pair in spec.padding) if symmetric else spec.padding,
-        dilation=spec.dilation,
-        groups=spec.groups,
-        bias=spec.bias,
-        padding_mode=spec.padding_mode,
-        dtype=getattr(torch, dtype),
-        device="meta",
-        **options,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is nothing to initialise: on no device there never is
+        layer: Module = getattr(nn, f"{family}{spec.nd}d")(
+            spec.in_channels,
+            spec.out_channels,
+            spec.kernel_size,
+            stride=spec.stride,
+            padding=tuple(pair[0] for pair in spec.padding) if symmetric else spec.padding,
+            dilation=spec.dilation,
+            groups=spec.groups,
+            bias=spec.bias,
+            padding_mode=spec.padding_mode,
+            dtype=getattr(torch, dtype),
+            device="meta",
+            **options,
+        )
     layer.eval()
     return layer

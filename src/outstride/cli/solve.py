@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outstride.geometry import ChainSolutions, Judgement, Solution, Solutions
 
 NOTHING_FOUND = 1
+_WIDEST = 10_000
 _MARKS = {True: "+", False: "-", None: " "}
 _COLOURS = {True: "green", False: "red", None: "dim"}
 
@@ -130,14 +131,39 @@ def _show(found: Solutions, top: int, as_json: bool) -> int:
             screen.print(line)
         return NOTHING_FOUND
     rows = (cells(number, one) for number, one in enumerate(found[:top], 1))
-    screen.print(_table(HEAD, rows, f"{len(found)} layers, the best first"))
+    _print_rows(HEAD, list(rows), f"{len(found)} layers, the best first")
     _reasons(found[0])
     for note in found.notes:
-        screen.print(note)
+        _print_wrapped(note, "  ")
     return 0
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Table:
+def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """A table; where the terminal is too narrow for one, two entries and below them the others by name."""
+    screen, table = console(), _table(head, rows, title)
+    anywhere = screen.options.update(max_width=_WIDEST)
+    if screen.measure(table, options=anywhere).maximum <= screen.width:
+        screen.print(table)
+        return
+    screen.print(f"{title}\n", markup=False)
+    for first, layer, *others in rows:
+        named = (f"{name} {entry}" for name, entry in zip(head[2:], others, strict=True) if entry)
+        for line in (f"{first}  {layer}", f"   {', '.join(named)}"):
+            _print_wrapped(line, "   ")
+    screen.print()
+
+
+def _print_wrapped(line: str, indent: str, style: str | None = None) -> None:
+    """A line, what is too long of it below with an indent."""
+    from textwrap import fill
+
+    screen = console()
+    indent = indent[: screen.width // 4]
+    text = fill(line, screen.width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    screen.print(text, style=style, markup=False)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
     from rich import box
     from rich.table import Table
 
@@ -150,20 +176,20 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], title: str) -> Ta
 
 
 def _reasons(found: Solution) -> None:
-    screen = console()
-    screen.print(repr(found.spec), style="bold", markup=False)
+    _print_wrapped(repr(found.spec), "  ", "bold")
     for line in found.proof:
-        screen.print(f"  = {line}", markup=False)
+        _print_wrapped(f"  = {line}", "    ")
     for reason in found.reasons:
         text = f"  {_MARKS[reason.good]} {reason.topic:<9} {reason.text}"
-        screen.print(text, style=_COLOURS[reason.good], markup=False)
+        _print_wrapped(text, " " * 14, _COLOURS[reason.good])
 
 
 def _show_judgement(judgement: Judgement, as_json: bool) -> int:
     if as_json:
         print_json(judgement.to_dict())
     else:
-        console().print(str(judgement), markup=False)
+        for line in str(judgement).splitlines():
+            _print_wrapped(line, " " * (len(line) - len(line.lstrip()) + 2))
     return 0 if judgement.accepted else NOTHING_FOUND
 
 
@@ -179,10 +205,10 @@ def _show_chains(found: ChainSolutions, top: int, as_json: bool) -> int:
             screen.print(line, markup=False)
         return NOTHING_FOUND
     best = found[0]
-    screen.print(_table(CHAIN_HEAD, chain_cells(best), f"the first of {len(found)} chains"))
-    screen.print(best.rule, markup=False)
+    _print_rows(CHAIN_HEAD, list(chain_cells(best)), f"the first of {len(found)} chains")
+    _print_wrapped(best.rule, "  ")
     for number, other in enumerate(found[1:top], 2):
-        screen.print(f"{number}. {' -> '.join(repr(step.spec) for step in other.steps)}", markup=False)
+        _print_wrapped(f"{number}. {' -> '.join(repr(step.spec) for step in other.steps)}", "   ")
     for note in found.notes:
-        screen.print(note, markup=False)
+        _print_wrapped(note, "  ")
     return 0

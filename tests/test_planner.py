@@ -276,11 +276,11 @@ def problems(draw: st.DrawFn) -> Problem:
     operator: Literal["conv", "conv_transpose"] = "conv_transpose" if transposed else "conv"
     return Problem(
         operator, draw(st.sampled_from(["float32", "float64", "bfloat16"])),
-        draw(st.integers(1, 3)), draw(st.integers(1, 2)),
+        draw(st.integers(1, 3)), draw(st.sampled_from([1, 2, 5])),
         draw(many_channels if many == "channels" else st.integers(1, 3)),
         draw(st.integers(1, 70) if many == "outputs" else st.integers(1, 4)),
         row(1, most, 1), row(1, most, 1), row(1, 4, 1), row(1, 5, 1), row(0, 4, 0), row(1, 3, 1),
-        draw(st.sampled_from(["width", "channel", "any"])), draw(st.sampled_from(["width", "any"])),
+        draw(st.sampled_from(["width", "channel", "any"])), draw(st.sampled_from(["width", "any", "channel"])),
     )  # fmt: skip
 
 
@@ -519,7 +519,10 @@ def _read(problem: Problem, output: Sequence[int], kernel: Sequence[int]) -> tup
 
 
 def _assert_law_of_order(plan: GatherPlan) -> None:
-    """Every output sums channels block by block, of a block tap by tap, of a tap channel by channel."""
+    """Every output sums channels block by block, of a block tap by tap, of a tap channel by channel.
+
+    Groups that share a task have one channel each, and lie in the strip as channels do.
+    """
     if plan.tile.dataflow == "in_place":
         _assert_window(plan)
         return
@@ -532,22 +535,25 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
         if scalar
         else _overrun(p.in_unit, plan.axes[2].in_step, plan.machine, 8 if p.dtype == "float64" else 4)
     )
-    block_pitch = CHANNEL_BLOCK * (1 if strip.pixel_pitch > 1 else strip.channel_pitch)
+    block_pitch = CHANNEL_BLOCK * strip.channel_pitch
+    together = blocks.groups_per_task
+    assert together == 1 or p.channels == 1
     for box in _boxes(plan, blocks.box):
         one = _packed(plan.axes, strip, box, overrun)
         for first in range(0, p.channels, blocks.channels_per_pass):
             channels = range(first, min(p.channels, first + blocks.channels_per_pass))
             assert first % CHANNEL_BLOCK == 0, "a pass begins inside a block of channels"
-            full = _all_channels(one, strip, channels, inputs)
-            for cell in product(*(range(len(r)) for r in box)):
+            full = _all_channels(one, strip, range(together) if together > 1 else channels, inputs)
+            for cell, own in product(product(*(range(len(r)) for r in box)), range(together)):
                 n, d, h, w = cell
+                of_group = full[own * strip.channel_pitch :]
                 place = n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
                 for group, share in zip(plan.groups, made.groups, strict=True):
                     found: list[int] = []
                     for block in range(ceil(len(channels) / CHANNEL_BLOCK)):
                         whole = len(channels) - block * CHANNEL_BLOCK >= CHANNEL_BLOCK
                         table = np.array(share.full if whole else share.rest, int)
-                        found += full[place * strip.pixel_pitch + block * block_pitch + table].tolist()
+                        found += of_group[place * strip.pixel_pitch + block * block_pitch + table].tolist()
                     for member, kernel in zip(group.members, group.kernel, strict=True):
                         output = [
                             (r.start + j) * a.out_step + f + a.shift
@@ -563,7 +569,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
                             for u in reads
                         ]
                         wanted = [
-                            number and number + c * inputs
+                            number and number + (own + c) * inputs
                             for start in range(channels.start, channels.stop, CHANNEL_BLOCK)
                             for number in numbers
                             for c in range(start, min(channels.stop, start + CHANNEL_BLOCK))
@@ -875,7 +881,7 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
         assert all(o < strip.plane_pitch * strip.planes for o in within), "a term leaves its channel's strip"
     else:
         assert strip.pixel_pitch >= channels
-    block_pitch = CHANNEL_BLOCK * (1 if strip.pixel_pitch > 1 else strip.channel_pitch)
+    block_pitch = CHANNEL_BLOCK * strip.channel_pitch
     full, rest = divmod(channels, CHANNEL_BLOCK)
     far = 0
     for g in made.groups:
@@ -1209,7 +1215,7 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
     for box in boxes:
         one = _packed(plan.axes, strip, box, 1 if strip.pixel_pitch > 1 else overrun)
         full = _all_channels(one, strip, range(min(p.channels, plan.channels_per_block)), inputs)
-        pitch = 1 if strip.pixel_pitch > 1 else strip.channel_pitch
+        pitch = strip.channel_pitch
         for n, d, h, w in product(*(range(len(r)) for r in box)):
             place = n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
             output = [r[i] for r, i in zip(box[1:], (d, h, w), strict=True)]

@@ -31,9 +31,10 @@ _WIDTHS = (
 )  # fmt: skip
 _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 21, 28, 31, 33, 56, 64)
 _DEPTHS = (1, 2, 3, 4, 5, 6, 8, 9)
-#: Multiply-adds of a case: most are small, one in thirty is not.
+#: Multiply-adds of a case: most are small, one in thirty is not. The largest have so many elements that
+#: results are stored past the caches.
 _SMALL, _LARGE = 3e6, 1e8
-_MOST_ELEMENTS, _MOST_WEIGHTS = 1 << 21, 1 << 18
+_MOST_ELEMENTS, _MOST_WEIGHTS = 6e6, 1 << 18
 _Item = TypeVar("_Item")
 
 
@@ -182,7 +183,7 @@ def _work(case: Case) -> float:
     """Multiply-adds, or more where there are many elements."""
     sums = case.batch * prod(case.out_spatial) * case.out_channels * case.terms
     elements = prod(case.input_shape) + prod(case.output_shape)
-    return max(sums, _SMALL * elements / _MOST_ELEMENTS)
+    return max(sums, _LARGE * elements / _MOST_ELEMENTS)
 
 
 def _legal(case: Case, size: Sequence[int]) -> Case:

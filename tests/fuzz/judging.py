@@ -22,8 +22,8 @@ from tests.tolerance import assert_close_to_reference, assert_integers_equal, as
 _LESS = (0, 1, 0, 3, 2)
 
 #: Whether the laws are asked for that are still to come: NaN and infinities keep their places whichever
-#: operand holds them (else only where the padded operand of a contraction does), and an empty batch of empty
-#: inputs is answered as torch answers it.
+#: operand holds them (else only where the padded operand of a contraction does), an empty batch of empty
+#: inputs is answered as torch answers it, and whatever is written to a weight is seen.
 STRICT = False
 
 
@@ -47,6 +47,8 @@ def judge(drawn: Drawn, *, strict: bool = STRICT) -> None:
     _bits(drawn, drawing, found)
     _batch(drawn, drawing, found)
     _sizes(drawn, drawing)
+    if strict:
+        _writes(drawn, drawing)
 
 
 @contextmanager
@@ -135,6 +137,36 @@ def _sizes(drawn: Drawn, drawing: Drawing) -> None:
             for x, how in ((part, "a part of its input"), (part.contiguous(), "a smaller input")):
                 what = f"output of {columns} columns, {how}, after others"
                 assert_same_bits(apply(layer, x, weight, o.bias), expected, what)
+
+
+def _halves_exchanged(weight: Tensor) -> None:
+    half = weight.shape[0] // 2
+    weight.data[: 2 * half] = torch.cat([weight.data[half : 2 * half], weight.data[:half]])
+
+
+#: Ways to write to a weight; all but the first raise no version.
+_WRITES: dict[str, Callable[[Tensor], object]] = {
+    "mul_": lambda w: w.mul_(2),
+    "data.neg_": lambda w: w.data.neg_(),
+    "data.mul_": lambda w: w.data.mul_(-2),
+    "one element": lambda w: w.data.view(-1)[w.numel() // 2 :][:1].add_(1),
+    "an output's weights": lambda w: w.data[-1].neg_(),
+    "halves exchanged": _halves_exchanged,
+    "memory": lambda w: w.view(torch.uint8).numpy().reshape(-1)[:2].fill(64),
+    "data": lambda w: setattr(w, "data", w.data.flip(0).contiguous()),
+}
+
+
+def _writes(drawn: Drawn, drawing: Drawing) -> None:
+    """After any write to a weight, by whatever means, the next call uses it."""
+    o, weight = drawing.operands, drawing.operands.weight.contiguous().clone()
+    with _played(drawn.there), torch.no_grad():
+        apply(drawn.case, o.input, weight, o.bias)
+        for how, write in _WRITES.items():
+            write(weight)
+            expected = apply(drawn.case, o.input, weight.clone(), o.bias)
+            found = apply(drawn.case, o.input, weight, o.bias)
+            assert_same_bits(found, expected, f"output after a write to the weight ({how})")
 
 
 def _asked(drawn: Drawn, *, strict: bool) -> Iterator[tuple[tuple[str, ...], set[str] | None]]:

@@ -509,6 +509,8 @@ _TRANSPOSED = [
     case("transpose1d-size-1-spread", _T, (1,), 2, (6, 17), dilation=2, padding=((0, 1),)),
     case("transpose2d-size-1-spread", _T, (1, 1), (3, 2), (6, 17), dilation=(1, 3), padding=((0, 0), (0, 2))),
     case("transpose1d-size-1", _T, (1,), 5, (3, 2), batch=1, bias=False),
+    case("transpose1d-size-1-one-channel", _T, (1,), 4, (1, 3), batch=5),
+    case("transpose2d-size-1-one-channel", _T, (1, 1), 4, (1, 17), batch=3),
     case("transpose3d-size-1-batch", _T, (1, 1, 1), (2, 3, 2), (70, 3), batch=19, stride=2),
     case("transpose2d-channels-last", _T, (4, 9), 4, (18, 6), stride=2, padding=1, layout="channels_last"),
     case("transpose3d-channels-last", _T, (2, 3, 4), 2, (5, 4), stride=2, layout="channels_last"),

@@ -108,9 +108,10 @@ def _layouts(case: Case, dtype: torch.dtype) -> None:
     for layout, weight_layout in zip(others, others[1:] + others[:1], strict=True):
         found = run(case, arrange(drawn, layout, weight_layout))
         _assert_same_results(found, plain, f"{layout} input, {weight_layout} weight")
-    repeated = arrange(drawn, "expanded", "expanded")
-    plain = run(case, repeated.map(lambda t: t.contiguous()))
-    _assert_same_results(run(case, repeated), plain, "expanded input and weight")
+    for layout in ("expanded", "same_images"):
+        repeated = arrange(drawn, layout, layout)
+        plain = run(case, repeated.map(lambda t: t.contiguous()))
+        _assert_same_results(run(case, repeated), plain, f"{layout} input and weight")
 
 
 def _batch(case: Case, dtype: torch.dtype) -> None:

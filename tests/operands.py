@@ -18,6 +18,7 @@ from torch import Tensor
 from outstride import functional, reference
 from outstride.ops import execute
 from tests.cases import Case
+from tests.layouts import laid_out
 
 Contraction = Callable[..., Tensor]
 _SAME_MEANING = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
@@ -61,31 +62,13 @@ def draw(case: Case, values: str, dtype: torch.dtype = torch.float64) -> Operand
     return drawn.map(lambda t: t.to(dtype).contiguous())
 
 
-def arranged(tensor: Tensor, layout: str) -> Tensor:
-    """The same values at other strides; "expanded" repeats the first element of the two leading axes."""
-    if layout == "contiguous":
-        return tensor.contiguous()
-    if layout == "channels_last":
-        return tensor.movedim(1, -1).contiguous().movedim(-1, 1) if tensor.dim() > 2 else tensor
-    if layout == "permuted":
-        order = tuple(reversed(range(tensor.dim())))
-        return tensor.permute(order).contiguous().permute(order)
-    if layout == "sliced":
-        wide = tensor.new_full([2 * n + 1 for n in tensor.shape], float("nan"))
-        view = wide[tuple(slice(1, 2 * n + 1, 2) for n in tensor.shape)]
-        return view.copy_(tensor)
-    if layout == "expanded":
-        return tensor[:1, :1].expand(tensor.shape) if tensor.numel() else tensor
-    raise ValueError(f"no layout {layout!r}")
-
-
 def arrange(operands: Operands, layout: str, weight_layout: str) -> Operands:
     """Operands with input and grad_output in one layout and the weight in another."""
     return replace(
         operands,
-        input=arranged(operands.input, layout),
-        grad_output=arranged(operands.grad_output, layout),
-        weight=arranged(operands.weight, weight_layout),
+        input=laid_out(operands.input, layout),
+        grad_output=laid_out(operands.grad_output, layout),
+        weight=laid_out(operands.weight, weight_layout),
     )
 
 

@@ -23,7 +23,7 @@ from tests.fuzz import judging, placement, results
 from tests.fuzz.campaign import Campaign, Failure, play
 from tests.fuzz.drawing import draw
 from tests.fuzz.drawn import DTYPES, VALUES, Drawn, parse
-from tests.fuzz.layouts import FAITHFUL, REPEATING, laid_out
+from tests.layouts import FAITHFUL, REPEATING, laid_out
 from tests.operands import Operands, apply
 from tests.tolerance import assert_same_bits
 

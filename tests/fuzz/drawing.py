@@ -16,7 +16,7 @@ from outstride import runtime
 from tests.cases import Case
 from tests.environments import THREADS
 from tests.fuzz.drawn import DTYPES, Drawn, Setting
-from tests.fuzz.layouts import FAITHFUL, REPEATING
+from tests.layouts import FAITHFUL, REPEATING
 
 #: Cases of a layer.
 TOGETHER = 12

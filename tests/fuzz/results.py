@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.cases import Case
 from tests.fuzz.drawn import Drawn, Setting
-from tests.fuzz.layouts import laid_out
+from tests.layouts import laid_out
 from tests.operands import Operands, apply
 
 #: NaN and the infinities take the place of this share of an operand's elements, and at least of one.

@@ -53,5 +53,7 @@ def as_product(given: Operands) -> Operands:
 
 def _batch_as_width(tensor: Tensor, channels: int) -> Tensor:
     """(N, channels, 1, ..., 1) as (1, channels, 1, ..., N)."""
-    batch, pitch, axes = tensor.shape[0], max(2, tensor.stride(0)), tensor.dim() - 2
+    batch, pitch, axes = tensor.shape[0], tensor.stride(0), tensor.dim() - 2
+    if batch == 1:  # nobody takes a step: one of 1 would say that it is the width that is contiguous
+        pitch = max(2, pitch)
     return tensor.as_strided((1, channels, *[1] * (axes - 1), batch), (pitch, 1, *[pitch] * axes))

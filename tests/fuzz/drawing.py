@@ -16,10 +16,12 @@ from outstride import runtime
 from tests.cases import Case
 from tests.environments import THREADS
 from tests.fuzz.drawn import DTYPES, Drawn, Setting
+from tests.guard import Edge
 from tests.layouts import FAITHFUL, REPEATING
 
 #: Cases of a layer.
 TOGETHER = 12
+_EDGES: tuple[Edge, ...] = ("start", "end", "end")
 _MODES = ("zeros", "reflect", "replicate", "circular")
 _FEW = (1, 1, 1, 2, 2, 3, 4, 5, 8)
 _MANY = (12, 15, 16, 17, 21, 31, 32, 33, 47, 48, 63, 64, 65, 96, 130)
@@ -72,7 +74,8 @@ def draw(seed: int, number: int, instruction_sets: Sequence[str] | None = None) 
     if dice.chance(0.02) and _is_torchs(case):
         case, values = _emptied(case, dice), "empty"
     special = tuple(some or ["input"]) if values == "special" else ()
-    return Drawn(case, dtype, values, int(dice.rng.integers(2**31)), here, there, special)
+    edge = dice.one(_EDGES) if dice.chance(0.2) else None
+    return Drawn(case, dtype, values, int(dice.rng.integers(2**31)), here, there, special, edge)
 
 
 def _layer(dice: _Dice) -> Case:

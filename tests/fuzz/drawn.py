@@ -10,6 +10,7 @@ import torch
 
 from tests.cases import Case
 from tests.environments import Environment
+from tests.guard import Edge
 
 #: "reals" are judged by law 1 and their bits, "integers" exactly, "special" by where NaN and Inf arrive, and
 #: the "empty", which have no input or no output, by what torch answers.
@@ -36,7 +37,8 @@ class Setting:
 class Drawn:
     """A layer on one size, its values, and two settings whose results must have the same bits.
 
-    `special` names the operands that hold NaN and infinities; `seed` is that of all values.
+    `special` names the operands that hold NaN and infinities; `seed` is that of all values. With an `edge`
+    the operands lie flush against memory that no one may touch, before their start or after their end.
     """
 
     case: Case
@@ -46,6 +48,7 @@ class Drawn:
     here: Setting
     there: Setting
     special: tuple[str, ...] = field(default=())
+    edge: Edge | None = None
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -14,6 +14,7 @@ from tests.cases import Case
 from tests.fuzz import placement
 from tests.fuzz.drawn import Drawn, Setting
 from tests.fuzz.results import Drawing, Results, draw_operands, every_order, first_order
+from tests.guard import GuardedPages
 from tests.operands import apply, terms, torch_opinion
 from tests.poison import poison
 from tests.tolerance import assert_close_to_reference, assert_integers_equal, assert_same_bits
@@ -22,15 +23,15 @@ from tests.tolerance import assert_close_to_reference, assert_integers_equal, as
 _LESS = (0, 1, 0, 3, 2)
 
 #: Whether the laws are asked for that are still to come: NaN and infinities keep their places whichever
-#: operand holds them (else only where the padded operand of a contraction does), an empty batch of empty
-#: inputs is answered as torch answers it, and whatever is written to a weight is seen.
+#: operand holds them (else only where the padded operand of a contraction does), an empty batch without
+#: results is answered as torch answers it, and whatever is written to a weight is seen.
 STRICT = False
 
 
 def judge(drawn: Drawn, *, strict: bool = STRICT) -> None:
     """Play a case and raise AssertionError where a law is broken."""
     if drawn.values == "empty":
-        if strict or drawn.case.batch or 0 not in drawn.case.input_size:
+        if strict or drawn.case.batch:
             _empty(drawn)
         return
     if drawn.values == "special":
@@ -38,6 +39,15 @@ def judge(drawn: Drawn, *, strict: bool = STRICT) -> None:
             _placement(replace(drawn, special=special), names)
         return
     drawing = draw_operands(drawn)
+    if drawn.edge is None:
+        _judge(drawn, drawing, strict=strict)
+        return
+    edge = drawn.edge
+    with GuardedPages() as pages:
+        _judge(drawn, drawing.map(lambda t: pages.copy(t, edge)), strict=strict)
+
+
+def _judge(drawn: Drawn, drawing: Drawing, *, strict: bool) -> None:
     with _played(drawn.here):
         found = every_order(drawn.case, drawing)
     if drawn.values == "integers":
@@ -78,14 +88,8 @@ def _contraction(name: str) -> str:
     return by[name.split(" by ")[1]] if " by " in name else name.replace("inference ", "output ").split()[0]
 
 
-def _absolute(drawing: Drawing) -> Drawing:
-    return Drawing(
-        drawing.operands.map(torch.abs), drawing.input_direction.abs(), drawing.weight_direction.abs()
-    )  # fmt: skip
-
-
 def _value(drawn: Drawn, drawing: Drawing, found: Results) -> None:
-    truth, scale = _truths(drawn.case, drawing), _truths(drawn.case, _absolute(drawing))
+    truth, scale = _truths(drawn.case, drawing), _truths(drawn.case, drawing.map(torch.abs))
     for name, result in found.items():
         count = terms(drawn.case, _contraction(name))
         expected, magnitude = truth[name].numpy(), scale[name].numpy()

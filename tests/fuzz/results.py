@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +26,11 @@ class Drawing:
     operands: Operands
     input_direction: Tensor
     weight_direction: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Drawing:
+        """The same with every tensor changed."""
+        directions = change(self.input_direction), change(self.weight_direction)
+        return Drawing(self.operands.map(change), *directions)
 
     def laid_out(self, setting: Setting) -> Drawing:
         """The same values in the layouts of a setting."""

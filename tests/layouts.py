@@ -11,7 +11,7 @@ FAITHFUL = (
     "some_channels", "swapped", "batch_last",
 )  # fmt: skip
 #: Those that repeat what they keep.
-REPEATING = ("expanded", "same_images", "same_columns", "same_channels")
+REPEATING = ("expanded", "same_images", "same_columns", "same_channels", "one_element")
 
 
 def laid_out(tensor: Tensor, layout: str) -> Tensor:
@@ -22,9 +22,8 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
     if not tensor.numel():
         return tensor
     if layout in REPEATING:
-        axes = {"expanded": (0, 1), "same_images": (0,), "same_columns": (-1,), "same_channels": (1,)}[layout]
         first = tensor
-        for axis in axes:
+        for axis in _REPEATED.get(layout, range(tensor.dim())):
             first = first.narrow(axis, 0, 1)
         return first.contiguous().expand(tensor.shape)
     if layout == "contiguous":
@@ -49,6 +48,8 @@ def laid_out(tensor: Tensor, layout: str) -> Tensor:
     return room[cut].copy_(tensor)
 
 
+#: The axes of which the first element stands for all; the others do so of every axis.
+_REPEATED = {"expanded": (0, 1), "same_images": (0,), "same_columns": (-1,), "same_channels": (1,)}
 #: Elements before and after those of an axis, and the step from one to the next.
 _MARGINS = {
     "sliced": (1, 0, 2), "cropped": (1, 2, 1), "cropped_channels_last": (2, 1, 1), "some_channels": (2, 3, 1),
@@ -62,7 +63,7 @@ def _order(layout: str, rank: int) -> tuple[int, ...]:
         "channels_last": (0, *axes[2:], 1),
         "cropped_channels_last": (0, *axes[2:], 1),
         "permuted": tuple(reversed(axes)),
-        "swapped": (*axes[:-2], axes[-1], axes[-2]),
+        "swapped": (*axes[:-2], *reversed(axes[-2:])),
         "batch_last": (*axes[1:], 0),
     }.get(layout, axes)
 

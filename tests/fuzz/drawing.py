@@ -216,4 +216,5 @@ def _setting(dice: _Dice, instruction_set: str, case: Case, *, repeats: bool) ->
 
     own = layout(0.6)
     back = own if dice.chance(0.4) and own in FAITHFUL else layout(0.7)
-    return Setting(instruction_set, dice.one(THREADS), own, layout(0.8), back)
+    bias = dice.one(("contiguous", "contiguous", "sliced", "offset"))
+    return Setting(instruction_set, dice.one(THREADS), own, layout(0.8), back, bias)

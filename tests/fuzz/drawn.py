@@ -27,6 +27,7 @@ class Setting:
     input: str = "contiguous"
     weight: str = "contiguous"
     grad_output: str = "contiguous"
+    bias: str = "contiguous"
 
     @property
     def environment(self) -> Environment:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.cases import Case
 from tests.fuzz import placement
 from tests.fuzz.drawn import Drawn, Setting
-from tests.fuzz.results import Drawing, Results, draw_operands, every_order, first_order
+from tests.fuzz.results import Drawing, Results, draw_operands, every_order, first_order, some_gradients
 from tests.guard import GuardedPages
 from tests.operands import apply, terms, torch_opinion
 from tests.poison import poison
@@ -21,6 +21,9 @@ from tests.tolerance import assert_close_to_reference, assert_integers_equal, as
 
 #: Columns that are left out of an input, one call after the other: sizes that come back, shrink and grow.
 _LESS = (0, 1, 0, 3, 2)
+
+#: Operands that need a gradient, where not all of them do.
+_SUBSETS = (("input",), ("weight",), ("input", "weight"), ("weight", "bias"), ("input", "bias"))
 
 #: Whether the laws are asked for that are still to come: NaN and infinities keep their places whichever
 #: operand holds them (else only where the padded operand of a contraction does), an empty batch without
@@ -106,10 +109,15 @@ def _bits(drawn: Drawn, drawing: Drawing, expected: Results) -> None:
     """Another instruction set, other threads and layouts, and the way without gradients change no bit."""
     for name in ("inference first", "inference again"):
         assert_same_bits(expected[name], expected["output"], name)
+    other = drawing.laid_out(drawn.there)
+    some = _SUBSETS[drawn.seed % len(_SUBSETS)]
     with _played(drawn.there):
-        found = every_order(drawn.case, drawing.laid_out(drawn.there))
+        found = every_order(drawn.case, other)
+        alone = some_gradients(drawn.case, other.operands, some)
     for name, result in found.items():
         assert_same_bits(result, expected[name], f"{name} ({drawn.there})")
+    for name, result in alone.items():
+        assert_same_bits(result, expected[name], f"{name} where only {' and '.join(some)} needs a gradient")
 
 
 def _batch(drawn: Drawn, drawing: Drawing, expected: Results) -> None:

@@ -39,6 +39,7 @@ class Drawing:
             replace(
                 o, input=_laid_out(o.input, setting.input, batched=batched),
                 weight=laid_out(o.weight, setting.weight),
+                bias=None if o.bias is None else laid_out(o.bias, setting.bias),
                 grad_output=_laid_out(o.grad_output, setting.grad_output, batched=batched),
             ),
             _laid_out(self.input_direction, setting.grad_output, batched=batched), self.weight_direction,
@@ -106,10 +107,18 @@ def every_order(case: Case, drawing: Drawing) -> Results:
     return {name: result.detach() for name, result in found.items()} | first_order(case, drawing.operands)
 
 
-def _backward(case: Case, operands: Operands, *, create_graph: bool) -> tuple[Results, dict[str, Tensor]]:
-    names = ["input", "weight"] + ["bias"] * (operands.bias is not None)
-    leaves = {name: getattr(operands, name).detach().requires_grad_() for name in names}
-    output = apply(case, leaves["input"], leaves["weight"], leaves.get("bias"))
+def some_gradients(case: Case, operands: Operands, names: Sequence[str]) -> Results:
+    """The gradients of some operands alone: what nobody asks for is not computed."""
+    found, _ = _backward(case, operands, create_graph=False, names=names)
+    return found
+
+
+def _backward(
+    case: Case, operands: Operands, *, create_graph: bool, names: Sequence[str] = ("input", "weight", "bias")
+) -> tuple[Results, dict[str, Tensor]]:
+    given = {name: getattr(operands, name) for name in ("input", "weight", "bias")}
+    leaves = {name: given[name].detach().requires_grad_() for name in names if given[name] is not None}
+    output = apply(case, *(given | leaves).values())
     grad_output = operands.grad_output.detach().requires_grad_(create_graph)
     grads = torch.autograd.grad(output, list(leaves.values()), grad_output, create_graph=create_graph)
     found = {f"grad_{name}": grad for name, grad in zip(leaves, grads, strict=True)}

@@ -111,13 +111,15 @@ def check(
             i, transposed, same, False, mode, kernel[i], stride[i], dilation[i], window, low, high, extra[i]
         )
         axes.append(axis)
-    _check_sizes(sizes, kernel)
+    # An empty batch may have empty sizes, as in torch; a symbolic batch is none.
+    empty = batched and type(input_shape[0]) is int and input_shape[0] == 0
+    _check_sizes(sizes, kernel, empty)
     if transposed:
         _check_output_padding(extra, stride, dilation, same)
         pairs, extra = _aim(axes, sizes, _wanted(request.output_size, nd, batched, extra))
     else:
         pairs = tuple(axis.pads(size) for axis, size in zip(axes, sizes, strict=True))
-    out = _output_sizes(axes, sizes, pairs, extra)
+    out = _output_sizes(axes, sizes, pairs, extra, 0 if empty else 1)
     bordered = mode != "zeros" and any(low > 0 or high > 0 for low, high in pairs)
     contracted = out
     if bordered:
@@ -183,8 +185,8 @@ def _check_bias(bias_shape: Sequence[int] | None, out_channels: int) -> None:
         )
 
 
-def _check_sizes(sizes: Ints, kernel: Ints) -> None:
-    for name, values in (("weight", kernel), ("input", sizes)):
+def _check_sizes(sizes: Ints, kernel: Ints, empty: bool) -> None:
+    for name, values in (("weight", kernel), ("input", () if empty else sizes)):
         if any(value < 1 for value in values):
             raise ShapeError(
                 f"{name!r} must have at least one element on every spatial axis: got {_shown(values)}; "
@@ -266,14 +268,14 @@ def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Int
     return tuple(pairs), tuple(extra)
 
 
-def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, extra: Ints) -> Ints:
+def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, extra: Ints, least: int) -> Ints:
     out = []
     for axis, size, (low, high), beyond in zip(axes, sizes, pairs, extra, strict=True):
         if axis.transposed:
             length = (size - 1) * axis.stride - low - high + axis.window + beyond
-            if length < 1:
+            if length < least:
                 raise ShapeError(
-                    f"'padding' must leave an output of at least 1: got output size {length} "
+                    f"'padding' must leave an output of at least {least}: got output size {length} "
                     f"on axis {axis.number} for input size {size} with padding=({low}, {high}); "
                     "legal: a larger input or less padding"
                 )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.compiler import is_compiling
+from torch.fx import Proxy
 from torch.overrides import handle_torch_function
 
 from outstride import padding as borders
@@ -22,7 +23,7 @@ from outstride.ops.call import Call, Request, check
 from outstride.ops.elastic import Elastic
 from outstride.ops.kept import keep
 from outstride.ops.register import ENGINE_DTYPES
-from outstride.ops.torch_internals import is_recording, untraced
+from outstride.ops.torch_internals import is_recording, speaks_for_itself, untraced
 
 _NARROW = frozenset({torch.bfloat16, torch.float16})
 _SERVED_DEVICES = frozenset({"cpu", "meta"})
@@ -80,6 +81,8 @@ def convolve(
     """Compute one call; the arguments are those of ``outstride.functional``."""
     request = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
     if is_compiling():
+        if speaks_for_itself(input) or speaks_for_itself(weight) or speaks_for_itself(bias):
+            return _told(kind, input, weight, bias, request)
         return _carry_out(_checked(kind, input, weight, bias, request), input, weight, bias)
     # 1, 1.0 and True would be one key by value, and only the first is an argument, so arguments are compared
     # by identity; what remembers a call holds the objects, so that an identity stays theirs.
@@ -96,8 +99,8 @@ def convolve(
                 result = elastic(*operands)
             if result is not None:
                 return result  # type: ignore[no-any-return]
-    elif not isinstance(input, Tensor) and hasattr(type(input), "__torch_function__"):
-        return _overridden(kind, input, weight, bias, request)
+    if speaks_for_itself(input) or speaks_for_itself(weight) or speaks_for_itself(bias):
+        return _told(kind, input, weight, bias, request)
     if is_recording():
         return _record(kind, input, weight, bias, request)
     try:
@@ -112,19 +115,27 @@ def convolve(
     return _carry_out(found.call, input, weight, bias) if result is None else result
 
 
-def _overridden(
-    kind: Kind, input: Any, weight: Tensor, bias: Tensor | None, request: tuple[Any, ...]
-) -> Tensor:
-    """What stands for a tensor, such as the proxy that ``torch.fx`` traces with, is told of the function."""
+def _told(kind: Kind, input: Any, weight: Any, bias: Any, request: tuple[Any, ...]) -> Tensor:
+    """What stands for a tensor, or runs operators itself, is told of torch's function, which it may know.
+
+    A proxy that ``torch.fx`` traces with is told of ours, so that the traced model stays served.
+    """
+    operands = [operand for operand in (input, weight, bias) if operand is not None]
     stride, padding, dilation, groups, output_padding, output_size, padding_mode = request
     arguments: tuple[Any, ...] = (stride, padding, dilation, groups)
-    named = {"padding_mode": padding_mode}
     if kind.transposed:
         arguments = (stride, padding, output_padding, groups, dilation)
-        named["output_size"] = output_size
-    operands = (input, weight, bias)
-    result: Tensor = handle_torch_function(kind.function, (input,), *operands, *arguments, **named)
-    return result
+    result: Tensor
+    if any(isinstance(operand, Proxy) for operand in operands):
+        named = {"padding_mode": padding_mode}
+        if kind.transposed:
+            named["output_size"] = output_size
+        result = handle_torch_function(kind.function, operands, input, weight, bias, *arguments, **named)
+        return result
+    if through_torch.has(kind.transposed, _named(request)):
+        result = through_torch.function(kind.nd, kind.transposed)(input, weight, bias, *arguments)
+        return result
+    return through_torch.convolve(_checked(kind, input, weight, bias, request), input, weight, bias)
 
 
 def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, ...]) -> _Remembered:

@@ -17,13 +17,18 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
         first, second: the two operands, (N, C, *size) or (O, C/g, *kernel_size).
 
     Returns:
-        channels_last (2-d) or channels_last_3d where the strides of one operand say so, otherwise contiguous.
+        channels_last (2-d, and 1-d as one row of it) or channels_last_3d where the strides of one operand say
+        so, otherwise contiguous.
     """
     a, b = first.stride(), second.stride()
     rank = len(a)
     # Channels that lie further apart than neighbours, as they mostly do, settle it at once.
-    if rank < 4 or (a[1] > a[-1] and b[1] > b[-1]):
+    if a[1] > a[-1] and b[1] > b[-1]:
         return torch.contiguous_format
+    if rank == 3:
+        # As torch: one row of a 2-d layer, the input copied first unless it is contiguous.
+        rows = [tensor.unsqueeze(2) for tensor in ((first, second) if first.is_contiguous() else (second,))]
+        return torch.channels_last if any(map(_is_channels_last, rows)) else torch.contiguous_format
     if _is_channels_last(first) or _is_channels_last(second):
         return _FORMATS[rank]
     return torch.contiguous_format
@@ -42,6 +47,11 @@ def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
     memory_format = result_format(first, second)
     if memory_format is torch.contiguous_format:
         return first.new_empty(shape)
+    if len(shape) == 3:
+        row = (*shape[:2], 1, shape[2])
+        return torch.empty(row, dtype=first.dtype, device=first.device, memory_format=memory_format).squeeze(
+            2
+        )
     return torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=memory_format)
 
 

@@ -147,11 +147,12 @@ def _flops_of_conv_transpose(y: Ints, w: Ints, *_: Any, **__: Any) -> int:
     return 2 * y[0] * prod(y[2:]) * prod(w)
 
 
-def _flops_of_conv_weight(_x: Ints, y: Ints, *_: Any, out_shape: Ints, **__: Any) -> int:
-    return 2 * y[0] * prod(y[2:]) * prod(out_shape)
+def _flops_of_conv_weight(x: Ints, y: Ints, *_: Any, out_shape: Ints, **__: Any) -> int:
+    return 2 * y[0] * prod(y[2:]) * y[1] * x[1] * prod(out_shape[2:])
 
 
-# As torch counts its own: a multiplication and an addition a term, borders included.
+# As torch counts its own: a multiplication and an addition a term, borders included, and in the weight
+# gradient every pair of channels, whatever the groups.
 _FLOPS: dict[str, Callable[..., int]] = {
     "conv": _flops_of_conv,
     "conv_transpose": _flops_of_conv_transpose,

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from outstride import padding
-from outstride.ops.call import Call
+from outstride.ops.call import Call, Request
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def function(nd: int, transposed: bool) -> Any:
+    """Torch's own function."""
+    return (_CONV_TRANSPOSE if transposed else _CONV)[nd]
+
+
+def has(transposed: bool, request: Request) -> bool:
+    """Whether torch's function has these arguments."""
+    padding, stride = request.padding, request.stride
+    if request.padding_mode != "zeros" or request.output_size is not None:
+        return False
+    if isinstance(padding, str):
+        strides = stride if isinstance(stride, (tuple, list)) else (stride,)
+        return not transposed and (padding != "same" or all(step == 1 for step in strides))
+    entries = padding if isinstance(padding, (tuple, list)) else ()
+    return not any(isinstance(entry, (tuple, list)) for entry in entries)
 
 
 def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None, follows: bool = False) -> Tensor:

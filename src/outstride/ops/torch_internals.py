@@ -102,6 +102,25 @@ def is_plain(tensor: Tensor) -> bool:
     return _dispatch_keys(tensor) in (_PLAIN, _PLAIN_INFERENCE)
 
 
+def speaks_for_itself(operand: Any) -> bool:
+    """Whether an operand's class wants to be told of torch's functions, or runs torch's operators itself.
+
+    Torch's own stand-ins, with which it traces, run ours; so does a class that overrides nothing.
+    """
+    kind = type(operand)
+    if kind is Tensor or kind is Parameter or operand is None:
+        return False
+    if not issubclass(kind, Tensor):
+        return hasattr(kind, "__torch_function__")
+    if kind.__module__.startswith("torch._subclasses"):
+        return False
+    told = kind.__torch_function__
+    listens = told is not torch._C._disabled_torch_function_impl and (
+        getattr(told, "__func__", None) is not getattr(Tensor.__torch_function__, "__func__", None)
+    )
+    return listens or kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+
+
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
 
 

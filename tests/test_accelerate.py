@@ -76,7 +76,7 @@ def _convs(model: torch.nn.Module) -> list[type]:
 def _computed_as(layer: torch.nn.Module) -> type:
     """The class whose instance a layer is to whoever calls it."""
     serving = serving_of(layer)
-    return type(layer) if serving is None else serving.served  # type: ignore[no-any-return]
+    return type(layer) if serving is None else serving.served
 
 
 def test_a_copy_shares_every_tensor_and_leaves_the_model_alone() -> None:

@@ -25,7 +25,7 @@ from tests.tolerance import assert_same_bits
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
 
-def _model(layers: Any = torch.nn) -> torch.nn.Sequential:
+def _model(layers: Any = torch.nn) -> Any:
     torch.manual_seed(0)
     return torch.nn.Sequential(
         layers.Conv2d(3, 8, 3, padding=1),
@@ -55,15 +55,15 @@ def test_fx_fuses_batch_norm_into_served_layers() -> None:
     assert isinstance(layers[0], nn.Conv2d)
     assert isinstance(layers[2], nn.ConvTranspose2d)
     assert _near(fused(_input()), fast(_input()))
-    alone = torch.nn.utils.fuse_conv_bn_eval(fast[0], fast[1])
+    alone: Any = torch.nn.utils.fuse_conv_bn_eval(fast[0], fast[1])
     assert isinstance(alone, nn.Conv2d)
-    assert alone.forward.__self__.layer is alone
+    assert vars(alone)["forward"].__self__.layer is alone
 
 
 @pytest.mark.parametrize("fuse", [False, True])
 @pytest.mark.parametrize("aware", [False, True])
 def test_eager_quantisation_takes_served_layers(aware: bool, fuse: bool) -> None:
-    def quantised(model: torch.nn.Module) -> tuple[list[str], list[str], Tensor]:
+    def quantised(model: Any) -> tuple[list[str], list[str], Any]:
         model.train(aware)
         if fuse:
             together: Any = quantization.fuse_modules_qat if aware else quantization.fuse_modules
@@ -77,7 +77,8 @@ def test_eager_quantisation_takes_served_layers(aware: bool, fuse: bool) -> None
         ready = convert_eagerly(prepared.eval())
         return _names(prepared), [type(part).__module__ for part in ready], ready(_input()) if fuse else None
 
-    stock = torch.nn.Sequential(quantization.QuantStub(), *_model()[:3], quantization.DeQuantStub())
+    inner = list(_model()[:3])
+    stock = torch.nn.Sequential(quantization.QuantStub(), *inner, quantization.DeQuantStub())
     served = accelerate(copy.deepcopy(stock))
     (names, kinds, result), (expected, their_kinds, their_result) = quantised(served), quantised(stock)
     assert names == expected
@@ -177,14 +178,15 @@ class Holder(torch.nn.Module):
         self.lock = threading.Lock()
         self.event = weakref.ref(self.layer)
         self.features: Tensor | None = None
-        self.chain = [self.layer, torch.nn.functional.relu]
-        self.by_name = {"layer": self.layer, "again": {"layer": (self.layer,)}}
+        self.chain: list[Any] = [self.layer, torch.nn.functional.relu]
+        self.by_name: dict[str, Any] = {"layer": self.layer, "again": {"layer": (self.layer,)}}
         self.around: list[Any] = [self.chain]
         self.around.append(self.around)
         self.__dict__["me"] = self
         self.handle = self.layer.register_forward_hook(self.keep)
         self.layer.register_forward_pre_hook(partial(Holder.count, self))
-        self.register_load_state_dict_pre_hook(Holder.loading)
+        register: Any = self.register_load_state_dict_pre_hook
+        register(Holder.loading)
         self.calls = 0
         self.loaded: Any = None
 
@@ -234,9 +236,9 @@ def test_copies_and_pickles_of_a_served_model_are_served_by_themselves() -> None
     kept.seek(0)
     for other in (copy.deepcopy(fast), torch.load(kept, weights_only=False), accelerate(fast)):
         assert isinstance(other[3], nn.ConvTranspose2d)
-        assert other[3].forward.__self__.layer is other[3]
+        assert vars(other[3])["forward"].__self__.layer is other[3]
         assert_same_bits(other(_input()), fast(_input()))
-    shallow = accelerate(copy.copy(fast[0]), inplace=True)
+    shallow: Any = accelerate(copy.copy(fast[0]), inplace=True)
     assert shallow.forward.__self__.layer is shallow
 
 
@@ -261,10 +263,11 @@ class OwnServedPadding(nn.ConvTranspose2d):
 
 class OwnWeight(torch.nn.Conv2d):
     @property
-    def weight(self) -> Any:
-        if "weight" not in self._parameters:
+    def weight(self) -> Any:  # type: ignore[override]  # as people write it
+        held: Any = self._parameters.get("weight")
+        if held is None:
             raise AttributeError("weight")
-        return 3 * self._parameters["weight"]  # type: ignore[operator]
+        return 3 * held
 
 
 def test_overrides_are_followed_as_torch_follows_them() -> None:
@@ -279,11 +282,13 @@ def test_overrides_are_followed_as_torch_follows_them() -> None:
                 other.__dict__["bias"] = None
             assert _near(fast(x), changed(x))
             assert not _near(fast(x), layer(x))
+    up: Any
     for up in (OwnPadding(3, 4, 3, stride=2), OwnServedPadding(3, 4, 3, stride=2)):
         assert accelerate(up)(x).shape == (1, 4, 18, 17)
         assert up(x, output_size=(17, 17)).shape == (1, 4, 18, 17)
+    stock: Any
     for stock in (torch.nn.ConvTranspose2d(3, 4, 3, stride=2), nn.ConvTranspose2d(3, 4, 3, stride=2)):
-        up: Any = accelerate(stock)
+        up = accelerate(stock)
         up._output_padding = lambda *_: [0, 1]
         assert up(x).shape == (1, 4, 17, 18)
     for stock in (torch.nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)):
@@ -291,7 +296,7 @@ def test_overrides_are_followed_as_torch_follows_them() -> None:
         down._conv_forward = lambda *operands: operands[0]
         assert down(x) is x
     weighted = OwnWeight(3, 4, 3, bias=False)
-    assert _near(accelerate(weighted)(x), torch.nn.functional.conv2d(x, 3 * weighted._parameters["weight"]))
+    assert _near(accelerate(weighted)(x), torch.nn.functional.conv2d(x, weighted.weight))
 
 
 def test_the_summary_says_what_is_served_and_why_not() -> None:

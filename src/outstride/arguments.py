@@ -50,7 +50,7 @@ def module(name: str, value: object) -> None:
     if not hasattr(type(value), "named_modules"):
         text = repr(value)
         shown = f"{type(value).__name__} {text}" if len(text) <= 50 else type(value).__name__
-        raise ArgumentError(f"{name!r} must be a torch.nn.Module: got {shown}; legal: a layer or a model")
+        raise ArgumentError(f"{name!r} must be a torch module: got {shown}; legal: a torch.nn.Module")
 
 
 def shape(name: str, value: object, least: int) -> tuple[int, ...]:

@@ -93,7 +93,8 @@ def _following(value: Any, copies: dict[int, Any], within: tuple[int, ...] = ())
         return copies[id(value)]
     if id(value) in within:
         return value  # a container that holds itself
-    kind, inside = type(value), (*within, id(value))
+    kind: Any = type(value)
+    inside = (*within, id(value))
 
     def follow(part: Any) -> Any:
         return _following(part, copies, inside)
@@ -103,8 +104,9 @@ def _following(value: Any, copies: dict[int, Any], within: tuple[int, ...] = ())
         return value if owner is value.__self__ else MethodType(value.__func__, owner)
     if kind is partial:
         parts = (value.func, value.args, value.keywords)
-        new = tuple(map(follow, parts))
-        return value if _same(parts, new) else partial(new[0], *new[1], **new[2])
+        function, arguments, named = map(follow, parts)
+        same = _same(parts, (function, arguments, named))
+        return value if same else partial(function, *arguments, **named)
     if kind in _WEAK:
         state = value.__getstate__()
         new_state = follow(state)
@@ -119,8 +121,8 @@ def _following(value: Any, copies: dict[int, Any], within: tuple[int, ...] = ())
         items = _followed_items(value, copies, inside)
         return value if _same(value.values(), items.values()) else kind(items)
     old = list(value)
-    parts = list(map(follow, old))
-    return value if _same(old, parts) else kind(parts)
+    new = list(map(follow, old))
+    return value if _same(old, new) else kind(new)
 
 
 def _followed_items(

@@ -82,7 +82,8 @@ def _border(
 
 
 def _part(tensor: Tensor, axis: int, place: Place) -> Tensor:
-    return tensor[(*[slice(None)] * axis, slice(*place))]
+    index = [slice(None)] * axis + [slice(*place)]
+    return tensor[tuple(index)]
 
 
 def _fold_axis(output: Tensor, axis: int, low: int, high: int, mode: str) -> Tensor:

@@ -52,7 +52,7 @@ def _promise() -> None:
     torch: Any = sys.modules["torch"]
     namespace: type = type(torch.ops.aten)
 
-    class Operators(namespace):  # type: ignore[misc, valid-type]  # torch names it in private alone
+    class Operators(namespace):  # type: ignore[misc]  # torch names it in private alone
         """The namespace ``torch.ops.outstride``."""
 
         __module__ = namespace.__module__  # which the names of operators begin with

@@ -160,7 +160,8 @@ def _served(module: Any) -> str | None:
     served: Any = module if isinstance(module, _SERVED) else accelerate(module)
     if not isinstance(served, _SERVED):
         return f"{type(module).__name__} computes in its own way"
-    reason = declines(served.weight.dtype, served.weight.device)
+    weight: Tensor = module.weight
+    reason = declines(weight.dtype, weight.device)
     return "served" if reason is None else reason
 
 

@@ -100,3 +100,12 @@ assert program(x[..., :7]).shape == (2, 3, 10, 8)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["MaxPool2d", "AvgPool2d"])
+def test_pooling_with_open_sizes(kind: str) -> None:
+    layer = getattr(nn, kind)(3, 2, padding="same")
+    program = torch.export.export(layer, (_input(2, 3, 9, 10),), dynamic_shapes=OPEN).module()
+    for shape in ((2, 3, 9, 10), (3, 3, 12, 17), (2, 3, 13, 8)):
+        x = _input(*shape)
+        assert_integers_equal(program(x), layer(x).numpy(), torch.float32, str(shape))

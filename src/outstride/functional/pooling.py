@@ -249,7 +249,9 @@ def _bordered(spec: ConvSpec, input: Tensor) -> tuple[ConvSpec, Any, Pairs, tupl
         windows = [d * (k - 1) + 1 for d, k in zip(spec.dilation, spec.kernel_size, strict=True)]
         return spec, size, tuple(map(same_pair, size, spec.stride, windows)), None
     pairs = geometry.resolved_padding(spec, tuple(size))
-    return spec, size, pairs, _check(spec, pairs, tuple(size))
+    outs = _check(spec, pairs, tuple(size))
+    # With "same" every window counts; a symbolic size would be pinned by being looked at.
+    return spec, size, pairs, None if spec.padding == "same" else outs
 
 
 def _check(spec: ConvSpec, pairs: Pairs, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -317,8 +319,8 @@ def _total(input: Tensor, spec: ConvSpec) -> Tensor:
 
 def _symmetric(spec: ConvSpec, pairs: Pairs) -> tuple[int, ...] | None:
     """The padding as torch's kernels take it, if they can."""
-    if any(isinstance(low, Tensor) for low, _ in pairs):
-        return None  # recorded
+    if any(type(low) is not int for low, _ in pairs):
+        return None  # recorded, or a symbol
     fits = all(low == high and 2 * low <= k for (low, high), k in zip(pairs, spec.kernel_size, strict=True))
     return tuple(low for low, _ in pairs) if fits else None
 

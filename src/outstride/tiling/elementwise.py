@@ -77,12 +77,12 @@ def _lie(node: Node, order: Sequence[int], row: int) -> _Lie:
 
 def _by_vectors(node: Node, flat: Tensor, lie: _Lie) -> Tensor:
     """Elements in a row that ends with a vector, lying as the whole does."""
-    row = flat.new_zeros(_room(len(flat)))
+    row = flat.new_zeros(room(len(flat)))
     row[: len(flat)] = flat
     return _as_laid(node, row, lie)[: len(flat)]
 
 
-def _room(count: int) -> int:
+def room(count: int) -> int:
     """Elements of a call in which every thread's share is a whole number of steps."""
     room = ceil(count / tails.STEP) * tails.STEP
     while True:

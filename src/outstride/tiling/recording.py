@@ -121,7 +121,8 @@ class Recorder(TorchDispatchMode):
                 "'model' must do the same whatever numbers its input holds: got one that looks at them "
                 "(a tensor's number, asked for by its code); legal: decisions by size alone"
             )
-        return value.item()
+        with unset_fake_temporarily():
+            return value.item()
 
     # Which node a tensor is.
     def index(self, tensor: Tensor) -> int:

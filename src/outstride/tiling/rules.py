@@ -8,7 +8,7 @@ from math import prod
 import torch
 
 from outstride.inspection.walk import ELEMENTWISE as ELEMENTWISE_NAMES
-from outstride.tiling import convolutions, gathers, moves, pools, reductions, resizing
+from outstride.tiling import convolutions, gates, gathers, moves, pools, reductions, resizing
 from outstride.tiling.box import Box, elements
 from outstride.tiling.elementwise import ELEMENTWISE
 from outstride.tiling.graph import Node
@@ -24,17 +24,13 @@ def _normalized(node: Node) -> Sequence[int]:
     return range(-len(node.argument("normalized_shape")), 0)
 
 
-def _one(node: Node) -> Sequence[int]:
-    return [node.argument("dim")]
-
-
 def _scratch_of_norm(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
     """A copy in the order of the memory, and the mean and the deviation at each position."""
     positions = elements(box) // max(prod(int(n) for n in node.argument("normalized_shape")), 1)
     return copies(node, boxes[:1]) + 2 * node.dtype.itemsize * positions
 
 
-_PER_CHANNEL, _ALONG = completing(_channels), completing(_one)
+_PER_CHANNEL = completing(_channels)
 _PER_POSITION = completing(_normalized, _scratch_of_norm)
 
 RULES: dict[str, Rule] = {
@@ -51,7 +47,7 @@ RULES: dict[str, Rule] = {
     "aten.native_layer_norm": _PER_POSITION,
     "aten._softmax": reductions.SOFTMAX,
     "aten._log_softmax": reductions.SOFTMAX,
-    "aten.glu": _ALONG,
+    "aten.glu": gates.GLU,
     "aten.cat": moves.CAT,
     "aten.stack": moves.STACK,
     "aten.slice_scatter": moves.PASTE,

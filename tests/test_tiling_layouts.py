@@ -81,6 +81,16 @@ def test_a_function_is_the_wholes_on_any_layout(name: str, layout: str) -> None:
             assert_same_bits(tiling.tile_run(model, x, tile=(17, 19), progress=False), model(x))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_input_lies_as_it_is_given(layout: str) -> None:
+    for function in (F.silu, centred, FUNCTIONS["mean_of_map"]):
+        x = LAYOUTS[layout](2 * image(2, 6, 53, 47))
+        expected = function(x)
+        assert_same_bits(tiling.tile_run(Function(function), x, tile=(17, 19), progress=False), expected)
+        got = tiling.tile_run(Function(function), x.numpy(), tile=(17, 19), progress=False)
+        assert_same_bits(torch.from_numpy(got), expected)
+
+
 @pytest.mark.parametrize("layout", ["in_order", "channels_last", "cropped"])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 8, 19])

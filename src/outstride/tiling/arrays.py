@@ -46,6 +46,23 @@ def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(values).to(dtype)
 
 
+def strides_of(source: Readable | Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:
+    """How a source in memory lies there once it has that type; None where it is in order or elsewhere."""
+    if isinstance(source, np.ndarray):
+        size = max(source.dtype.itemsize, 1)
+        if any(stride <= 0 or stride % size for stride in source.strides):
+            return None
+        strides, held = tuple(stride // size for stride in source.strides), None
+    elif isinstance(source, Tensor):
+        strides, held = source.stride(), source.dtype
+    else:
+        return None
+    if any(stride == 0 and size > 1 for stride, size in zip(strides, source.shape, strict=True)):
+        return None
+    made = torch.empty_strided(source.shape, strides, dtype=held or dtype, device="meta")
+    return made.to(dtype).stride()
+
+
 def write(target: Any, box: Box, tile: Tensor) -> None:
     """Put a tile where it belongs."""
     target[_slices(box)] = tile if isinstance(target, Tensor) else tile.numpy()

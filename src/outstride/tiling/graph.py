@@ -49,8 +49,10 @@ class Graph:
         return self.outputs[0]
 
 
-def capture(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Graph:
-    """The graph of a model for an input of that shape, as it runs without gradients.
+def capture(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
+) -> Graph:
+    """The graph of a model for an input of that shape and strides, as it runs without gradients.
 
     Neither the modes that the caller has entered nor the model have a part in it or are touched: it is a copy
     that runs.
@@ -61,7 +63,7 @@ def capture(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) ->
     """
     with undisturbed():
         recorder = Recorder()
-        given = recorder.input(shape, dtype)
+        given = recorder.input(shape, dtype, strides)
         served = accelerate(isolated(model, recorder.stand_in), inplace=True)
         try:
             with recorder.stand_ins, recorder:

@@ -51,10 +51,12 @@ class Recorder(TorchDispatchMode):
         self._alive: list[Tensor] = []
         self._standing: dict[int, tuple[Tensor, FakeTensor]] = {}
 
-    def input(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """What the model is called with."""
+    def input(self, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None) -> Tensor:
+        """What the model is called with; without strides in order."""
         with self.stand_ins:
             given = torch.empty(tuple(shape), dtype=dtype, device="cpu")
+            if strides is not None:
+                given = torch.empty_strided(tuple(shape), tuple(strides), dtype=dtype, device="cpu")
         self._begin(given, self._add(None, (), {}, given))
         return given
 

@@ -38,8 +38,9 @@ class TileRun:
         self.source, self.dtype = source, dtype_of(model, source)
         if any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
             check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
+        strides = arrays.strides_of(source, self.dtype)
         with silent(TRIALS):
-            self.program = Program(capture(model, source.shape, self.dtype))
+            self.program = Program(capture(model, source.shape, self.dtype, strides))
         self.output = self.program.graph.only_output("run in tiles")
         self.node = self.program.graph.nodes[self.output]
         axes = spatial_axes(model, source.shape)

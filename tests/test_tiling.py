@@ -232,6 +232,8 @@ def test_any_network_in_any_tiles(network: tuple[nn.Module, tuple[int, ...]], da
     model = seeded(lambda: model)
     if not runs(model, shape):
         return
+    if len(shape) == 4 and data.draw(st.booleans()):
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = image(*shape)
     expected = whole_of(model, x)
     tile = tuple(data.draw(st.integers(1, 16)) for _ in shape[2:])

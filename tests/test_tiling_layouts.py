@@ -65,6 +65,8 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "small": lambda x: F.interpolate(x, (60, 50), mode="bilinear", align_corners=True),
     "max_pool": lambda x: F.max_pool2d(x, 3, 2, 1), "avg_pool": lambda x: F.avg_pool2d(x, 3, 2, 1),
     "glu": lambda x: F.glu(x, 1), "gated": gated,
+    "power": lambda x: x.abs().pow(x.sin() + 1.5), "angle": lambda x: torch.atan2(x, x.cos()),
+    "snake": lambda x: x + torch.sin(x * torch.linspace(0.5, 2, 6)[:, None, None]) ** 2,
     "shuffle": lambda x: F.pixel_shuffle(x[:, :4], 2), "cumsum": lambda x: x.cumsum(1),
     "batch_norm": lambda x: F.batch_norm(x, torch.zeros(6), torch.full((6,), 1.7)),
     "group_norm": lambda x: F.group_norm(x, 2), "layer_norm": lambda x: F.layer_norm(x.movedim(1, 3), (6,)),

@@ -17,13 +17,17 @@ from outstride.tiling import tails
 from outstride.tiling.box import Box
 from outstride.tiling.graph import Node
 from outstride.tiling.layouts import order_of
-from outstride.tiling.rule import Rule, copies, given
+from outstride.tiling.rule import NEEDS_ALL, Rule, copies, given
 
+#: Numbers on which the two routines of an operator of several tensors are compared.
+_NUMBERS = 1 << 14
 #: Elements from which torch shares a call among threads, where it is not the usual number (Activation.cpp).
 _SHARED_FROM = {"aten.gelu": 0x4001}
 
 
 def _demand(node: Node, box: Box) -> Sequence[Box | None]:
+    if _differs(node):
+        return NEEDS_ALL.demand(node, box)
     return [broadcast(box, shape) for shape in node.source_shapes]
 
 
@@ -44,7 +48,27 @@ class _Lie(Enum):
     WITH_GAPS = 3
 
 
+@lru_cache(1024)
+def _differs(node: Node) -> bool:
+    """Whether an operator of several tensors has two routines with other bits: few, such as ``pow``.
+
+    Where which of them is taken depends on how all of them lie together, so they are made whole.
+    """
+    if len(node.sources) < 2 or not node.dtype.is_floating_point:
+        return False
+    numbers = torch.linspace(0.1, 8, _NUMBERS, dtype=node.dtype)
+    operands = [numbers * 0.7**place + 0.3 * place for place in range(len(node.sources))]
+    try:
+        made = node.call(operands)
+        by_themselves = node.call([tails.apart(operand) for operand in operands])
+    except RuntimeError:  # other types or shapes: nothing that is computed
+        return False
+    return made.shape == by_themselves.shape and bool(((made != by_themselves) & ~made.isnan()).any())
+
+
 def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]) -> Tensor:
+    if _differs(node):
+        return NEEDS_ALL.run(node, box, boxes, tensors)
     del boxes
     operands = given(tensors)
     if len(operands) > 1 or operands[0].numel() == 0:
@@ -121,4 +145,4 @@ def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
     return copies(node, boxes) * (3 if lie is _Lie.WITH_GAPS else 2)
 
 
-ELEMENTWISE = Rule(_demand, _run, scratch=_scratch)
+ELEMENTWISE = Rule(_demand, _run, _differs, _scratch)

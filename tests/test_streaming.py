@@ -111,6 +111,11 @@ def test_latency_is_kept_and_no_more_than_is_needed(name: str) -> None:
     lag(model, x[..., :-4], (0, 13, 0, 1, 31, 47, x.shape[-1] - 96, 0))
 
 
+def test_a_model_of_multiples_is_tried_no_more_than_a_period_long() -> None:
+    model = Function(lambda x: x.unflatten(2, (-1, 80)).flip(3).flatten(2))
+    assert lag(model, image(1, 2, 1280), (7, 400, 313, 560))[1] == 79
+
+
 def test_a_look_ahead_of_5000_is_the_whole() -> None:
     model = seeded(lambda: nn.Conv1d(2, 1, 3, padding=5000, dilation=5000))
     assert lag(model, image(1, 2, 12007), (4999, 2, 1999, 5007))[1] == 5000

@@ -18,10 +18,13 @@ from outstride.tiling.graph import Node, capture
 from outstride.tiling.loops import check_steps
 from outstride.tiling.quiet import TRIALS, silent
 
-#: Lengths for which a model is captured: the first at which it needs neither end of its input.
-_LENGTHS = tuple(1 << n for n in range(14, 23, 2))
+#: Lengths for which a model is captured: the first at which it needs neither end of its input. Those after
+#: the first have many divisors, for models that run at multiples of something only.
+_LENGTHS = (1 << 14, 105 << 10, 105 << 13, 105 << 16)
 #: Lengths beyond that which are tried, for models that run at some lengths only.
 _TRIES = 65
+#: The same where what was tried is remembered.
+_MOST_TRIES = 1000
 #: Denominators up to which a scale is taken for a fraction.
 _DENOMINATOR = 1000
 
@@ -88,7 +91,7 @@ class Lengths:
         self.far = self._from(self._base, tries)
         # So much longer that every layer has a whole number of results more.
         self.period = prod(_shortens(node) for node in self.far.nodes)
-        other = self._from(self.far.length + self.period)
+        other = self._longer()
         self.axes = self._time_axes(other)
         if self.far.output not in self.axes:
             raise UnsupportedError(
@@ -103,7 +106,9 @@ class Lengths:
         }
         self.period = lcm(self.period, *(growth.denominator for growth in self._growth.values()))
         self.rate = self._growth[self.far.output]
-        #: By what lengths leave over after whole periods: one of them, and the model at the first from it on.
+        #: By what lengths leave over after whole periods: the model at one of them, or why it is refused.
+        self._tried_at: dict[int, Captured | ShapeError] = {}
+        #: By the same: one of them, and the model at the first from it on.
         self._known: dict[int, tuple[int, Captured]] = {}
         #: By what lengths leave over, and the number of results that are missing: from where they read.
         self._endings: dict[tuple[int, int], dict[int, int]] = {}
@@ -122,7 +127,8 @@ class Lengths:
     def beyond(self, length: int) -> None:
         """See to it that the length that is captured stays out of reach."""
         if 2 * length > self.far.length:
-            self.far = self._alike(self._from(4 * length))
+            periods = -((self.far.length - 4 * length) // self.period)
+            self.far = self._alike(self._from(self.far.length + periods * self.period))
 
     def at(self, length: int) -> Captured:
         """The model at just this length.
@@ -136,14 +142,33 @@ class Lengths:
         """How long every tensor is if the input ends here, or at the next length that the model accepts."""
         residue = length % self.period
         if residue not in self._known:
-            asked = self._base + (length - self._base) % self.period
-            self._known[residue] = asked, self._alike(self._from(asked))
+            self._known[residue] = self._next(length)
         asked, known = self._known[residue]
         sizes = {
             index: max(int(known.nodes[index].shape[axis] - self._growth[index] * (asked - length)), 0)
             for index, axis in self.axes.items()
         }
         return sizes | {INPUT: length}
+
+    def _longer(self) -> Captured:
+        """The model at a length that is longer by whole periods, and by what else it takes whole ones of."""
+        try:
+            return self._from(self.far.length + self.period)
+        except ShapeError:
+            return self._from(self.far.length + lcm(self.far.length, self.period), 1)
+
+    def _next(self, length: int) -> tuple[int, Captured]:
+        """A length that leaves over what this one does, and the model at the first from it on."""
+        refusals: list[ShapeError] = []
+        for more in range(max(_TRIES, min(self.period, _MOST_TRIES))):
+            residue = (length + more) % self.period
+            if residue not in self._tried_at:
+                self._tried_at[residue] = self._tried(self._base + (length + more - self._base) % self.period)
+            found = self._tried_at[residue]
+            if isinstance(found, Captured):
+                return found.length - more, self._alike(found)
+            refusals.append(found)
+        raise refusals[0]
 
     def ending(self, done: int, length: int) -> dict[int, int]:
         """From where on the results after those that are done read every tensor, if the input ends here.

@@ -64,6 +64,10 @@ LATENCIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "reflected, then upsampled": (lambda: chain(padded(6, 0, "reflect"), nn.Upsample(scale_factor=3)), 6),
     "reflected, then downsampled": (lambda: chain(padded(6, 0, "reflect"), nn.MaxPool1d(3)), 6),
     "downsampled, then reflected": (lambda: chain(nn.AvgPool1d(4), padded(3, 0, "reflect")), 15),
+    "reflected and strided": (lambda: nn.Conv1d(2, 2, 4, 3, padding=2, padding_mode="reflect"), 2),
+    "pairs turned round, every third": (
+        lambda: chain(Function(lambda x: x.unflatten(2, (-1, 2)).flip(3).flatten(2)), nn.MaxPool1d(1, 3)), 1
+    ),
     "replicated": (lambda: padded(6, 6, "replicate"), 0),
     "replicated in a layer": (lambda: nn.Conv1d(2, 3, 9, padding=4, padding_mode="replicate"), 4),
     "patches": (lambda: nn.Conv1d(2, 3, 16, 16), 15),
@@ -105,7 +109,7 @@ def lag(model: nn.Module, x: Tensor, chunks: Sequence[int], batch: int = 1) -> A
 @pytest.mark.parametrize("name", [name for name in LATENCIES if "far" not in name and "000" not in name])
 def test_latency_is_kept_and_no_more_than_is_needed(name: str) -> None:
     model = seeded(LATENCIES[name][0])
-    x = image(1, 2, 104 if name == "beside what was" else 101)
+    x = image(1, 2, 104 if name in ("beside what was", "pairs turned round, every third") else 101)
     most, latency = lag(model, x, (1,) * x.shape[-1])
     assert latency - 1 < most <= latency
     lag(model, x[..., :-4], (0, 13, 0, 1, 31, 47, x.shape[-1] - 96, 0))

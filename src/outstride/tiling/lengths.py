@@ -151,11 +151,12 @@ class Lengths:
         return sizes | {INPUT: length}
 
     def _longer(self) -> Captured:
-        """The model at a length that is longer by whole periods, and by what else it takes whole ones of."""
-        try:
-            return self._from(self.far.length + self.period)
-        except ShapeError:
-            return self._from(self.far.length + lcm(self.far.length, self.period), 1)
+        """The model at a length that is longer by whole periods, the first that it takes."""
+        for periods in range(1, _TRIES):
+            found = self._tried(self.far.length + periods * self.period)
+            if isinstance(found, Captured):
+                return found
+        return self._from(self.far.length + lcm(self.far.length, self.period), 1)
 
     def _next(self, length: int) -> tuple[int, Captured]:
         """A length that leaves over what this one does, and the model at the first from it on."""
@@ -171,16 +172,18 @@ class Lengths:
         raise refusals[0]
 
     def ending(self, done: int, length: int) -> dict[int, int]:
-        """From where on the results after those that are done read every tensor, if the input ends here.
+        """From where on the results after those that are done read every tensor, if the input ends soon.
 
         A border that repeats what lies before it is made of what results further off the end read no more.
+        What an end within the next period reads is no earlier than what this end and a period of results more
+        do: a period later both are the same, and no end reads more of what came before than one before it.
         """
-        rest = self.sizes(length)[self.far.output] - done
+        rest = self.sizes(length)[self.far.output] - done + int(self.rate * self.period)
         residue = length % self.period
         asked, known = self._known[residue]
         if (residue, rest) not in self._endings:
             end = known.nodes[known.output].shape[self.axis]
-            need = known.need(end - rest, end, self.axes) if rest > 0 else {}
+            need = known.need(max(end - rest, 0), end, self.axes)
             self._endings[residue, rest] = {
                 i: box[self.axes[i]][0] for i, box in need.items() if i in self.axes and elements(box)
             }

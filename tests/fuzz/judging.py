@@ -26,8 +26,8 @@ _LESS = (0, 1, 0, 3, 2)
 _SUBSETS = (("input",), ("weight",), ("input", "weight"), ("weight", "bias"), ("input", "bias"))
 
 #: Whether the laws are asked for that are still to come: NaN and infinities keep their places whichever
-#: operand holds them (else only where the padded operand of a contraction does), where torch's result is empty
-#: it is so here, and whatever is written to a weight is seen.
+#: operand holds them (else only where the padded operand of a contraction does), what torch returns without
+#: an element is so returned here, and whatever is written to a weight is seen.
 STRICT = False
 
 

@@ -22,7 +22,8 @@ from outstride.tiling.loops import check_steps
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
 
-_MOST_ELEMENTS = 2**63 - 1
+#: Eight bytes each, a tensor of them has a size that torch can count.
+_MOST_ELEMENTS = 2**60 - 1
 
 
 class TileRun:
@@ -240,7 +241,7 @@ def plan(
     if isinstance(source, tuple):
         if prod(source) > _MOST_ELEMENTS:
             raise ArgumentError(
-                f"'source' must have fewer than 2**63 elements, as all tensors have: got {source}; "
+                f"'source' must have fewer than 2**60 elements, as tensors have: got {source}; "
                 "legal: such as (1, 3, 60000, 60000)"
             )
         source = torch.empty(1).expand(source)

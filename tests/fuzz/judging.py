@@ -163,7 +163,7 @@ _WRITES: dict[str, Callable[[Tensor], object]] = {
     "one element": lambda w: w.data.view(-1)[w.numel() // 2 :][:1].add_(1),
     "an output's weights": lambda w: w.data[-1].neg_(),
     "halves exchanged": _halves_exchanged,
-    "memory": lambda w: w.view(torch.uint8).numpy().reshape(-1)[:2].fill(64),
+    "memory": lambda w: w.view(-1).view(torch.uint8).numpy()[:2].fill(64),
     "data": lambda w: setattr(w, "data", w.data.flip(0).contiguous()),
 }
 

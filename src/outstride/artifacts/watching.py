@@ -74,7 +74,7 @@ def running(model: nn.Module, input: Tensor) -> tuple[Tensor | None, list[Part]]
     try:
         with torch.no_grad(), watch:
             result = model.eval()(input)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:
         raise ShapeError(
             f"'input' must be one that the model takes: got shape {tuple(input.shape)}; "
             f"it says: {str(error).splitlines()[0]}"

@@ -27,9 +27,8 @@ def parse_size(text: str, argument: str = "SIZE", minimum: int = 0) -> tuple[int
     written = all(part.strip().isdecimal() and len(part) < 20 for part in parts)
     if not written or any(int(part) < minimum for part in parts):
         raise ArgumentError(
-            f"'{argument}' must be whole numbers of at least {minimum} and at most 19 digits joined by x or by "
-            f"commas: "
-            f"got {text[:40]!r}; legal: 224x224 or 16000."
+            f"'{argument}' must be whole numbers of at least {minimum} and at most 19 digits joined by x or "
+            f"by commas: got {text[:40]!r}; legal: 224x224 or 16000."
         )
     return tuple(int(part) for part in parts)
 

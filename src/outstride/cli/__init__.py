@@ -27,9 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except SystemExit as stop:
-        if not isinstance(stop.__context__, BrokenPipeError):  # rich's word for it
-            raise
-        code = 0
+        code = 0  # rich's word for a broken pipe
+        if not isinstance(stop.__context__, BrokenPipeError):
+            message = (
+                f"'MODEL' must not end the program: its code exits with {stop.code!r}; legal: an exception"
+            )
+            code = _complain(message, BAD_INPUT)
     except KeyboardInterrupt:
         code = _complain("interrupted", INTERRUPTED)
     except BrokenPipeError:

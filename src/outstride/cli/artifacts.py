@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outstride.cli.options import refuse
+from outstride.cli.options import check_out, refuse
 from outstride.cli.screen import print_json
 
 if TYPE_CHECKING:
@@ -49,15 +49,12 @@ def artifacts(
     outstride artifacts enlarged.png --stride 2
     """
     from outstride.errors import ArgumentError
-    from outstride.files import check_writable, write_whole
+    from outstride.files import write_whole
 
-    if out is not None and not (out.suffix == ".png" and out.absolute().parent.is_dir()):
-        raise ArgumentError(f"'out' must be a .png in a folder that exists: got {str(out)!r}; legal: map.png")
+    check_out(out, [".png"])
     is_picture = Path(target).suffix.lower() in PICTURES
     refuse(context, ["size"] if is_picture else ["stride"], "a picture" if is_picture else "a layer or model")
     _need(["PIL"] * is_picture + ["PIL", "matplotlib"] * (out is not None))
-    if out is not None:
-        check_writable(out)
     if is_picture:
         content, text, drawing = _picture(Path(target), stride)
     elif "(" in target:

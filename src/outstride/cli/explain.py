@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outstride.cli.layer import LayerText
-from outstride.cli.options import refuse
+from outstride.cli.options import check_out, refuse
 from outstride.cli.screen import console, print_json
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ def explain(
     outstride explain "Conv2d(1, 1, 3, padding=1)" 4x4 --view matrix --out matrix.gif
     """
     from outstride.cli.layer import read_layer, read_size
+    from outstride.explanation.explaining import FORMATS
     from outstride.explanation.explaining import explain as explained
 
     if as_json or (out is not None and out.suffix.lower() == ".png"):
         refuse(context, ["seconds"], "what does not move")
+    check_out(out, FORMATS)
     spec = read_layer(layer)
     shown = explained(spec, read_size(size, spec, "SIZE") if size else None)
     name = view or next(iter(shown.views))

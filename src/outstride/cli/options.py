@@ -1,9 +1,30 @@
-"""Options that would have no effect are refused, not ignored."""
+"""Options that would have no effect are refused, not ignored; files that cannot be made, before the work."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
+
+
+def check_out(out: Path | None, formats: Collection[str]) -> None:
+    """Refuse what --out names where no such file could be made.
+
+    Raises:
+        ArgumentError: it has another ending, or no folder.
+        OSError: the folder takes no files.
+    """
+    from outstride.errors import ArgumentError
+    from outstride.files import check_writable
+
+    if out is None:
+        return
+    if out.suffix.lower() not in formats or not out.absolute().parent.is_dir():
+        raise ArgumentError(
+            f"'out' must be a {' or '.join(formats)} in a folder that exists: got {str(out)!r}; "
+            f"legal: picture{next(iter(formats))}"
+        )
+    check_writable(out)
 
 
 def refuse(context: Any, idle: Collection[str], beside: str) -> None:

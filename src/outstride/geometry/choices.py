@@ -118,6 +118,7 @@ def choices(question: Question, bounds: Bounds) -> Iterator[Choice]:
     exactly when floor((i + P - w) / stride) = o - 1, that is when P lies in the ``stride`` integers from (o -
     1) * stride + w - i on. Pooling has few paddings, at most half the window, and each of them is tried.
     """
+    totals = range(2 * max(bounds.padding, default=-1) + 1)
     for stride in bounds.stride:
         if question.every and stride != question.ratio:
             continue  # the size grows by the stride from each input to the next, so only this one can scale
@@ -127,26 +128,27 @@ def choices(question: Question, bounds: Bounds) -> Iterator[Choice]:
                     continue
                 plain = Choice(kernel_size, stride, 0, 0, dilation, 0, False)
                 if question.kind == "conv_transpose":
-                    yield from _transposed(question, plain, bounds)
+                    yield from _transposed(question, plain, bounds, totals)
                 elif question.kind == "conv":
-                    yield from _convolution(question, plain, bounds)
+                    yield from _convolution(question, plain, bounds, totals)
                 else:
                     yield from _pooling(question, plain, bounds)
 
 
-def _transposed(question: Question, plain: Choice, bounds: Bounds) -> Iterator[Choice]:
+def _transposed(question: Question, plain: Choice, bounds: Bounds, totals: range) -> Iterator[Choice]:
     whole = (question.input_size - 1) * plain.stride + plain.window - question.output_size
     most = max(plain.stride, plain.dilation)
-    extras = range(most) if bounds.output_padding is None else bounds.output_padding
-    for extra in extras:
+    # A stride may be as large as a size: only what leaves paddings within bounds is gone through.
+    possible = range(max(0, totals.start - whole), min(most, totals.stop - whole))
+    for extra in possible if bounds.output_padding is None else bounds.output_padding:
         if extra < most:
             for low, high in _pairs(whole + extra, bounds):
                 yield plain._replace(low=low, high=high, output_padding=extra)
 
 
-def _convolution(question: Question, plain: Choice, bounds: Bounds) -> Iterator[Choice]:
+def _convolution(question: Question, plain: Choice, bounds: Bounds, totals: range) -> Iterator[Choice]:
     least = (question.output_size - 1) * plain.stride + plain.window - question.input_size
-    for total in range(least, least + plain.stride):
+    for total in range(max(least, totals.start), min(least + plain.stride, totals.stop)):
         for low, high in _pairs(total, bounds):
             yield plain._replace(low=low, high=high)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from outstride.arguments import Sizes, optional_whole, whole
-from outstride.geometry.choices import choices
+from outstride.errors import ArgumentError
+from outstride.geometry.choices import Bounds, Choice, Question, choices
 from outstride.geometry.combining import Ordered, combined
 from outstride.geometry.notes import notes
 from outstride.geometry.questions import Limits, ScaleLike, Values, bounds_of, questions_of
@@ -16,6 +18,7 @@ from outstride.spec import Kind
 from outstride.tables import html_table, html_text
 
 _SHOWN = 8
+_MOST_ANSWERS = 1_000_000
 
 
 class Solutions(Ordered[Solution]):
@@ -89,7 +92,8 @@ def solve(
         numbers. Empty if there are none.
 
     Raises:
-        ArgumentError: the question is no question, such as sizes below 1 or a scale of 3/2.
+        ArgumentError: the question is no question, such as sizes below 1 or a scale of 3/2, or it has more
+            than a million answers on an axis, as sizes that lie far apart have.
 
     Law: with w = dilation * (kernel_size - 1) + 1 and P the padding of both sides, a transposed layer is
         exact for every size if and only if w + output_padding - P = stride: its output (i - 1) * stride + w +
@@ -115,7 +119,19 @@ def solve(
         "out_channels": optional_whole("out_channels", out_channels, 1),
         "groups": whole("groups", groups, 1),
     }
-    asked = {q: list(choices(q, bounds_of(limits, q))) for q in dict.fromkeys(questions)}
+    asked = {q: _answers(q, bounds_of(limits, q)) for q in dict.fromkeys(questions)}
     rows = combined([(q,) for q in questions], {(q,): found for q, found in asked.items()}, isotropic)
     built = (Solution(layer(questions[0].kind, row, **options), questions) for row in rows)
     return Solutions(len(rows), built, notes(questions, limits, asked, rows))
+
+
+def _answers(question: Question, bounds: Bounds) -> list[Choice]:
+    """Every answer on an axis, where so many can be kept and put in order."""
+    found = list(islice(choices(question, bounds), _MOST_ANSWERS + 1))
+    if len(found) > _MOST_ANSWERS:
+        raise ArgumentError(
+            "'kernel_size', 'stride' or 'padding' must be given for sizes so far apart: got "
+            f"{question.input_size} and {question.output_size}, with more than {_MOST_ANSWERS} answers; "
+            f"legal: fewer values, such as stride={question.ratio} and padding=0"
+        )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -48,6 +49,11 @@ def terminal(rows: int, columns: int, *arguments: str, **environment: str) -> tu
         sent += part
     os.close(ours)
     return process.wait(), sent.decode()
+
+
+def unstyled(sent: str) -> str:
+    """Without bold and dim letters, which are no colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", sent)
 
 
 @pytest.mark.parametrize("verb", [SIZE, f"explain '{SHOWN}'", "info", "cache", "--help", "solve 7 14"])
@@ -127,15 +133,16 @@ def test_what_is_too_high_for_a_terminal_is_shown_step_below_step() -> None:
 @pytest.mark.parametrize("columns", [80, 40])
 def test_answers_can_be_read_in_narrow_terminals(question: list[str], columns: int) -> None:
     code, sent = terminal(24, columns, "solve", *question, "--top", "2", NO_COLOR="1")
+    sent = unstyled(sent)
     assert code == 0
     words = sent.replace("\r\n", " ").split()
-    assert "ConvTranspose2d(kernel_size=4," in words or "ConvTranspose2d(kernel_size=5," in words
+    assert any(f"ConvTranspose2d(kernel_size={k}," in words for k in (4, 5, 8))
     assert max(map(len, sent.splitlines())) <= columns or columns == 40  # one word alone may be longer
 
 
 def test_wide_terminals_and_pipes_have_the_table() -> None:
     _, sent = terminal(24, 160, "solve", "--scale", "2", "--top", "2", NO_COLOR="1")
-    for shown in (sent, shell("solve --scale 2 --top 2").stdout):
+    for shown in (unstyled(sent), shell("solve --scale 2 --top 2").stdout):
         assert any(
             {"#", "layer", "sizes", "seams", "ONNX"} <= set(line.split()) for line in shown.splitlines()
-        )
+        ), shown

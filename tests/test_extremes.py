@@ -23,7 +23,7 @@ from outstride.planner.gaps import close_gaps
 from outstride.planner.layout import layout
 from outstride.planner.plan import plan_for
 from outstride.runtime import machine
-from tests.tolerance import assert_integers_equal
+from tests.tolerance import assert_integers_equal, assert_same_bits
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -121,12 +121,15 @@ def test_infinite_weights_meet_only_the_inputs_that_exist_in_a_transposed_call()
     assert torch.equal(found.isinf(), expected.isinf())
 
 
-def test_infinite_weights_meet_padding_in_a_call_with_far_taps() -> None:
-    weight = torch.tensor([1.0, 1.0, float("inf")]).view(1, 1, 3)
+def test_infinite_weights_of_far_taps_meet_no_padding() -> None:
+    weight = torch.tensor([1.0, 2.0, float("inf")]).view(1, 1, 3)
     x = torch.ones(1, 1, 5)
     found = functional.conv1d(x, weight, None, dilation=10**6, padding="same")
-    expected = reference.conv1d(x, weight, None, dilation=10**6, padding="same")
-    assert torch.equal(found.isnan(), expected.isnan())
+    assert_same_bits(found, torch.full((1, 1, 5), 2.0))
+    found = functional.conv1d(x, weight, None, dilation=10**6, padding=((2 * 10**6, 10**6),))
+    expected = torch.zeros(1, 1, 10**6 + 5)
+    expected[..., :5], expected[..., -5:] = float("inf"), 2.0
+    assert_same_bits(found, expected)
 
 
 @pytest.mark.parametrize(("function", "arguments"), [

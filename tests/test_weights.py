@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import outstride.nn
 from outstride import reference
-from outstride.ops import gather, packing
+from outstride.ops import packing
 from tests.tolerance import assert_close_to_reference, assert_same_bits
 
 Layer = nn.Conv2d | nn.ConvTranspose2d
@@ -291,11 +291,21 @@ def test_threads_that_serve_while_the_weight_is_swapped_use_the_one_or_the_other
     assert not strange, f"{len(strange)} results belong to neither weight"
 
 
-def test_packed_weights_that_a_call_may_be_reading_are_not_written_to() -> None:
+def test_packed_weights_that_a_call_may_be_reading_are_not_written_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     layer = outstride.nn.Conv2d(8, 16, 3)
-    layer(_draw(1, 8, 6, 6))
-    [(_, form)] = packing.PACKED.forms(layer.weight)
-    packer = next(compiled.packer for compiled in gather._compiled.values() if compiled.packer.key == form)
+    seen: list[packing.Packer] = []
+    get = packing.PackedWeights.get
+
+    def watched(kept: packing.PackedWeights, weight: Tensor, packer: packing.Packer, threads: int) -> Any:
+        seen.append(packer)
+        return get(kept, weight, packer, threads)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing.PackedWeights, "get", watched)
+        layer(_draw(1, 8, 6, 6))
+    [packer] = seen
     reading = packing.PACKED.get(layer.weight, packer, 1)
     before = reading.values.clone()
     layer.weight.data.add_(1)

@@ -30,18 +30,15 @@ def main(arguments: list[str]) -> int:
         "--instruction-set", action="append", default=[], choices=runtime.available(),
         help="whose plans run; may be given more than once; all that this processor has unless it is given",
     )  # fmt: skip
-    parser.add_argument(
-        "--strict", action="store_true", help="also the laws that are still to come (tests.fuzz.judging)"
-    )
     parser.add_argument("--segment", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.case is not None:
-        judge(parse(given.case), strict=given.strict)
+        judge(parse(given.case))
         print("nothing is wrong with this case")
         return 0
     campaign = Campaign(
         secrets.randbelow(1 << 32) if given.seed is None else given.seed, given.first, given.cases,
-        given.seconds, tuple(given.instruction_set), given.strict, given.jobs,
+        given.seconds, tuple(given.instruction_set), given.jobs,
     )  # fmt: skip
     if given.segment is not None:
         play_here(campaign, range(*map(int, given.segment.split(":"))))

@@ -18,6 +18,7 @@ from outstride import functional, runtime
 from outstride.errors import ShapeError
 from outstride.ops import bound, convolve, gather
 from outstride.ops.bias_gradient import bias_gradient
+from outstride.ops.kept import OfLayers
 from tests.tolerance import assert_same_bits
 
 _SHAPES = ((2, 4, 7, 9), (6, 2, 3, 3), (6,))
@@ -39,8 +40,8 @@ def _unbound() -> Iterator[None]:
         patch.setattr(bound, "recognizer", lambda *_: None)
         for kind in (*convolve.CONV.values(), *convolve.CONV_TRANSPOSE.values()):
             patch.setattr(kind, "latest", {})
-            patch.setattr(kind, "bounds", {})
-            patch.setattr(kind, "remembered", {})
+            patch.setattr(kind, "bounds", OfLayers(4096))
+            patch.setattr(kind, "remembered", OfLayers(4096))
         yield
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 import outstride
 from outstride import functional
-from outstride.ops import execute
+from outstride.ops import convolve, execute
 from outstride.ops.gaps import ClosedCall
+from outstride.ops.kept import MOST_SIZES, OfLayers
 from outstride.planner.axes import conv_axis, product_groups, transposed_axis
 from outstride.planner.gaps import close_gaps
 from outstride.planner.layout import layout
@@ -192,3 +193,29 @@ def test_phases_are_found_from_the_taps() -> None:
     for phase in (0, 1, 3095, 3096, 4095):
         expected = [(k, (1000 + phase - k) // 4096) for k in range(16384) if (1000 + phase - k) % 4096 == 0]
         assert list(found[phase]) == expected
+
+
+@pytest.mark.parametrize("name", ["Conv1d", "ConvTranspose1d"])
+def test_ascending_lengths_leave_a_bounded_number_of_calls(name: str) -> None:
+    kind = (convolve.CONV if name == "Conv1d" else convolve.CONV_TRANSPOSE)[1]
+    kept: list[OfLayers[Any, Any]] = [kind.remembered, kind.bounds, execute._calls, execute._gradients]
+    for each in kept:
+        each.clear()
+    layer = getattr(outstride.nn, name)(2, 2, 3)
+    for length in range(10, 10 + 3 * MOST_SIZES):
+        layer(torch.ones(1, 2, length, requires_grad=True)).sum().backward()
+    # The layer itself, and in its input's gradient its adjoint.
+    assert [len(each) for each in kept] == [MOST_SIZES, MOST_SIZES, 2 * MOST_SIZES, MOST_SIZES]
+
+
+def test_the_latest_sizes_of_each_layer_are_kept() -> None:
+    kept = OfLayers[tuple[str, int], int](most=1000)
+    for size in range(MOST_SIZES + 5):
+        kept.keep("a", ("a", size), size)
+        kept.keep("b", ("b", 0), size)
+    assert kept["b", 0] == MOST_SIZES + 4
+    assert ("a", 4) not in kept
+    assert ("a", 5) in kept
+    assert len(kept) == MOST_SIZES + 1
+    kept.clear()
+    assert kept.keep("a", ("a", 0), 1) == kept["a", 0] == 1

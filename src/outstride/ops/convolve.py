@@ -21,7 +21,7 @@ from outstride.ops import contractions, recording, through_torch
 from outstride.ops.bound import Bound
 from outstride.ops.call import Call, Request, check
 from outstride.ops.elastic import Elastic
-from outstride.ops.kept import keep
+from outstride.ops.kept import OfLayers, keep
 from outstride.ops.register import ENGINE_DTYPES
 from outstride.ops.torch_internals import is_recording, speaks_for_itself, untraced
 
@@ -56,8 +56,8 @@ class Kind:
         #: The public function, told to what stands for a tensor; ``functional`` puts it here.
         self.function: Any = None
         self.contraction = contractions.ConvTranspose if transposed else contractions.Conv
-        self.remembered: dict[tuple[Any, ...], _Remembered] = {}
-        self.bounds: dict[tuple[Any, ...], list[Bound]] = {}
+        self.remembered = OfLayers[tuple[Any, ...], _Remembered](_MOST_REMEMBERED)
+        self.bounds = OfLayers[tuple[Any, ...], list[Bound]](_MOST_REMEMBERED)
         self.latest: dict[int, _Latest] = {}
 
 
@@ -146,11 +146,8 @@ def _remember(kind: Kind, key: tuple[Any, ...], call: Call, request: tuple[Any, 
         alike = (call, *key[:3])  # layers of one form share what is bound
         bounds = kind.bounds.get(alike)
         if bounds is None:
-            bounds = []
-            keep(kind.bounds, alike, bounds, _MOST_REMEMBERED)
-    found = _Remembered(call, request, bounds)
-    keep(kind.remembered, key, found, _MOST_REMEMBERED)
-    return found
+            bounds = kind.bounds.keep((call.geometry, *key[1:3]), alike, [])
+    return kind.remembered.keep(key[1:], key, _Remembered(call, request, bounds))
 
 
 def _run_bound(kind: Kind, remembered: _Remembered, *operands: Tensor) -> Tensor | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,16 +14,16 @@ from outstride.ops.bound import Run
 from outstride.ops.gaps import ClosedCall, closed, closing, fill_with_bias
 from outstride.ops.gather import GatherCall, gather_call
 from outstride.ops.gradient import gradient_call
+from outstride.ops.kept import OfLayers
 from outstride.ops.layout import contiguous_strides, empty_result
 from outstride.ops.single import Operands
 from outstride.ops.terms import conv_parts, conv_transpose_parts, conv_weight_parts, nonfinite
 from outstride.ops.torch_internals import empty_strided
 from outstride.runtime import LARGE, chosen, prefer_large
 
-_LIMIT = 1024
-_calls: OrderedDict[object, GatherRun] = OrderedDict()
-_gradients: OrderedDict[object, Run] = OrderedDict()
-_Call = TypeVar("_Call")
+_MOST_CALLS = 4096
+_calls: OfLayers[object, GatherRun] = OfLayers(_MOST_CALLS)
+_gradients: OfLayers[object, Run] = OfLayers(_MOST_CALLS)
 
 
 def conv(
@@ -137,7 +136,7 @@ def gather_run(
         geometry = (stride, padding, dilation, groups)
         shape = tuple(target.shape)
         run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
-        _keep(_calls, key, run)
+        _calls.keep((operator, x.dtype, w.shape, geometry), key, run)
     return run
 
 
@@ -159,9 +158,7 @@ def weight_run(
         return found
     call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
-    made: Run = WeightRun(call, tuple(kernel_size), geometry)
-    _keep(_gradients, key, made)
-    return made
+    return _gradients.keep((x.dtype, shape, geometry), key, WeightRun(call, tuple(kernel_size), geometry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +200,3 @@ def _weight_call(
     kept, geometry = gaps.room(x, x, "meta"), (gaps.stride, gaps.padding, gaps.dilation)
     call = gradient_call(kept, y, kernel_size, *geometry, groups, threads)
     return lambda x, y: call(gaps.gather(x), y)
-
-
-def _keep(calls: OrderedDict[object, _Call], key: object, call: _Call) -> None:
-    calls[key] = call
-    if len(calls) > _LIMIT:
-        calls.popitem(last=False)

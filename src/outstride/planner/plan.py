@@ -151,7 +151,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     )  # fmt: skip
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     """The plan with the fewest predicted cycles; between two coarse sizes, that of the larger made to fit.
 

@@ -15,7 +15,8 @@ import torch.nn.functional as reference
 from torch import Tensor
 
 import outstride
-from outstride import functional
+from outstride import ConvSpec, functional, geometry
+from outstride.errors import ArgumentError
 from outstride.ops import convolve, execute
 from outstride.ops.gaps import ClosedCall
 from outstride.ops.kept import MOST_SIZES, OfLayers
@@ -219,3 +220,28 @@ def test_the_latest_sizes_of_each_layer_are_kept() -> None:
     assert len(kept) == MOST_SIZES + 1
     kept.clear()
     assert kept.keep("a", ("a", 0), 1) == kept["a", 0] == 1
+
+
+@pytest.mark.parametrize("stride", [10**6, 2**40, 2**62])
+def test_phases_are_counted_and_not_listed(stride: int) -> None:
+    spec = ConvSpec("conv_transpose", (3,), stride, dilation=2)
+    phases = geometry.phases(spec)
+    assert len(phases) == stride
+    assert [phases[i][0].taps for i in (0, 1, 2, 4)] == [((0, 0),), (), ((1, 0),), ((2, 0),)]
+    assert phases[-1][0].out_start == stride - 1
+    assert geometry.receptive_field(spec, 5 * stride + 4) == (range(5, 6),)
+    assert geometry.receptive_field(spec, 5 * stride + 3) == (range(0),)
+
+
+def test_fields_of_kernels_beyond_memory_are_computed() -> None:
+    wide = ConvSpec("conv", (2**40,), padding=2**39)
+    assert geometry.receptive_field(wide, 3) == (range(3 - 2**39, 3 + 2**39),)
+    assert geometry.receptive_field(wide, 3, 1000) == (range(1000),)
+    with pytest.raises(ArgumentError, match="'kernel_size' must be small enough"):
+        geometry.phases(wide)[0]
+
+
+@pytest.mark.parametrize("stride", [10**6, 2**40])
+def test_a_stride_that_check_cannot_list_is_named(stride: int) -> None:
+    model = torch.nn.Sequential(torch.nn.ConvTranspose1d(1, 1, 3, stride=stride))
+    assert f"a stride of {stride}" in str(outstride.check(model, (1, 1, 4)))

@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from math import gcd
+from operator import eq
+from typing import NamedTuple, TypeVar, overload
 
 from outstride.errors import ArgumentError
+
+_Item_co = TypeVar("_Item_co", covariant=True)
+
+#: More taps of a phase are not listed one by one.
+_MOST_TAPS = 1 << 24
+
+
+class Counted(Sequence[_Item_co]):
+    """A tuple whose elements are made when asked for: a stride of a million has as many phases."""
+
+    def __init__(self, count: int, make: Callable[[int], _Item_co]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> _Item_co: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[_Item_co, ...]: ...
+    def __getitem__(self, index: int | slice) -> _Item_co | tuple[_Item_co, ...]:
+        places = range(self._count)[index]
+        return self._make(places) if isinstance(places, int) else tuple(map(self._make, places))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (tuple, Counted)):
+            return NotImplemented
+        return len(self) == len(other) and all(map(eq, self, other))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self)) if self._count <= 64 else f"<{self._count} elements, the first {self[0]!r}>"
 
 
 @dataclass(frozen=True)
@@ -47,6 +85,15 @@ def source_index(position: int, size: int, mode: str) -> int | None:
     if mode == "replicate":
         return 0 if position < 0 else size - 1
     return -position if position < 0 else 2 * (size - 1) - position
+
+
+def _ends(positions: range, size: int | None) -> list[int]:
+    """The first and the last of evenly spaced positions, of those within an input of that size if given."""
+    if size is not None:
+        ascending = positions if positions.step > 0 else positions[::-1]
+        first = max(0, -(ascending.start // ascending.step))
+        positions = ascending[first : max(first, (size - 1 - ascending.start) // ascending.step + 1)]
+    return [positions[0], positions[-1]] if positions else []
 
 
 class Axis(NamedTuple):
@@ -162,35 +209,51 @@ class Axis(NamedTuple):
         # The larger of these inputs need no more padding than the smaller: only the first can fail.
         return sizes[bisect_left(sizes, True, key=self.accepts) :]
 
-    def phases(self, low: int) -> tuple[Phase, ...]:
+    def phases(self, low: int) -> Counted[Phase]:
         """The phases, for that low padding."""
-        offsets = [(k, k * self.dilation - low) for k in range(self.kernel_size)]
-        if not self.transposed:
-            return (Phase(0, 1, self.stride, tuple(offsets)),)
-        # Output u takes input i through kernel index k where u = i * stride + k * dilation - low.
-        return tuple(
-            Phase(
-                first,
-                self.stride,
-                1,
-                tuple((k, (first - u) // self.stride) for k, u in offsets if (first - u) % self.stride == 0),
+        return Counted(self.stride if self.transposed else 1, partial(self._phase, low))
+
+    def _phase(self, low: int, first: int) -> Phase:
+        indices, offset, step = self._taps(low, first)
+        if len(indices) > _MOST_TAPS:
+            raise ArgumentError(
+                f"'kernel_size' must be small enough for taps to be listed: got {len(indices)} taps of a "
+                f"phase on axis {self.number}; legal: at most {_MOST_TAPS}"
             )
-            for first in range(self.stride)
-        )
+        taps = tuple((k, offset + n * step) for n, k in enumerate(indices))
+        return Phase(first, self.stride, 1, taps) if self.transposed else Phase(0, 1, self.stride, taps)
+
+    def _taps(self, low: int, at: int) -> tuple[range, int, int]:
+        """The kernel indices through which output ``at`` reads, its first input, and the step to the next.
+
+        Inputs of a convolution are counted from the one where the window begins, less the low padding.
+        """
+        if not self.transposed:
+            return range(self.kernel_size), -low, self.dilation
+        # Output u takes input i through kernel index k where u = i * stride + k * dilation - low: one k in
+        # stride / gcd does, if any.
+        common = gcd(self.stride, self.dilation)
+        apart, place = self.stride // common, at + low
+        if place % common:
+            return range(0), 0, 0
+        first = place // common * pow(self.dilation // common, -1, apart) % apart
+        indices = range(first, self.kernel_size, apart)
+        return indices, (place - first * self.dilation) // self.stride, -(self.dilation // common)
 
     def field(self, low: int, at: int, size: int | None) -> range:
         """The hull of the inputs that output ``at`` reads, cut to an input of that size if one is given."""
-        offsets = [k * self.dilation - low for k in range(self.kernel_size)]
         reads: list[int]
         if not self.transposed:
-            reads = [at * self.stride + offset for offset in offsets]
-            if size is not None:
-                reads = [i for i in (source_index(u, size, self.mode) for u in reads) if i is not None]
+            indices, offset, step = self._taps(low, at)
+            along = range(at * self.stride + offset, at * self.stride + offset + len(indices) * step, step)
+            reads = _ends(along, size if self.mode == "zeros" else None)
+            if size is not None and self.mode != "zeros":
+                reads = [i for i in (source_index(u, size, self.mode) for u in along) if i is not None]
         else:
-            stamped = self._folded_onto(at, size)
-            reads = [(u - o) // self.stride for u in stamped for o in offsets if (u - o) % self.stride == 0]
-            if size is not None:
-                reads = [i for i in reads if 0 <= i < size]
+            reads = []
+            for u in self._folded_onto(at, size):
+                indices, first, step = self._taps(low, u)
+                reads += _ends(range(first, first + len(indices) * step, step) if indices else range(0), size)
         return range(min(reads), max(reads) + 1) if reads else range(0)
 
     def _folded_onto(self, at: int, size: int | None) -> list[int]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from itertools import product
+from collections.abc import Sequence
+from math import prod
 
-from outstride.axis import Phase
+from outstride.axis import Counted, Phase
 from outstride.errors import ArgumentError, ShapeError
 from outstride.geometry.axes import SizesLike, axes_of, sizes_of
 from outstride.geometry.extents import output_size, resolved_padding
 from outstride.spec import ConvSpec
 
 
-def axis_phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[tuple[Phase, ...], ...]:
+def axis_phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[Sequence[Phase], ...]:
     """Return the phases of each axis by itself; ``phases`` combines them.
 
     Args:
@@ -35,7 +36,7 @@ def axis_phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[tu
     return tuple(axis.phases(low) for axis, low in zip(axes_of(spec), _lows(spec, input_size), strict=True))
 
 
-def phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[tuple[Phase, ...], ...]:
+def phases(spec: ConvSpec, input_size: SizesLike | None = None) -> Sequence[tuple[Phase, ...]]:
     """Return the layer as a list of gathers: each n-d phase is one phase per axis.
 
     Args:
@@ -44,8 +45,9 @@ def phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[tuple[P
             transposed).
 
     Returns:
-        The n-d phases, the last axis fastest. The outputs of one phase are the products of its axes' outputs,
-        its taps the products of their taps; if any of them has none the phase is a hole: bias only.
+        The n-d phases, the last axis fastest, each made when it is asked for. The outputs of one are the
+        products of its axes' outputs, its taps the products of their taps; if any of them has none the phase
+        is a hole: bias only.
 
     Raises:
         ArgumentError: ``input_size`` is needed and missing.
@@ -56,7 +58,16 @@ def phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[tuple[P
         >>> [phase[0].taps for phase in phases(ConvSpec.parse("ConvTranspose1d(1, 1, 3, stride=2)"))]
         [((0, 0), (2, -1)), ((1, 0),)]
     """
-    return tuple(product(*axis_phases(spec, input_size)))
+    along = axis_phases(spec, input_size)
+
+    def combined(number: int) -> tuple[Phase, ...]:
+        found = []
+        for of_axis in reversed(along):
+            number, place = divmod(number, len(of_axis))
+            found.append(of_axis[place])
+        return tuple(reversed(found))
+
+    return Counted(prod(map(len, along)), combined)
 
 
 def receptive_field(

@@ -10,7 +10,7 @@ from torch import Tensor
 from outstride.inspection.trace import Call, Trace
 from outstride.inspection.walk import Walk
 from outstride.inspection.windows import expanded
-from outstride.planner.axes import conv_axis, transposed_axis, useful_terms
+from outstride.planner.axes import conv_axis, useful_terms
 
 
 class Products(NamedTuple):
@@ -52,8 +52,10 @@ def _convolution(call: Call) -> Products:
     source, weight, result = call.args[0], call.args[1], call.outputs[0]
     nd = weight.dim() - 2
     dilation = expanded(call.args[6 if engine else 5], nd)
+    # A transposed layer forms the products of the convolution that it is the adjoint of.
+    large, small = (result, source) if transposed else (source, result)
     axes = zip(
-        tuple(source.shape[-nd:]), tuple(result.shape[-nd:]), tuple(weight.shape[2:]),
+        tuple(large.shape[-nd:]), tuple(small.shape[-nd:]), tuple(weight.shape[2:]),
         expanded(call.args[3], nd), expanded(call.args[4], nd), dilation, strict=True,
     )  # fmt: skip
     each = source.numel() // max(prod(source.shape[-nd:]), 1)
@@ -61,9 +63,8 @@ def _convolution(call: Call) -> Products:
     if not transposed:
         # Weights of a convolution are (outputs, inputs a group, *kernel): each input meets outputs / groups.
         channels = each * int(weight.shape[0]) * int(weight.shape[1]) // max(int(source.shape[-nd - 1]), 1)
-    terms = [transposed_axis(*axis, cropped=False) if transposed else conv_axis(*axis) for axis in axes]
-    positions = prod((source if transposed else result).shape[-nd:])
-    return Products(channels * useful_terms(terms), channels * positions * prod(weight.shape[2:]))
+    terms = useful_terms([conv_axis(*axis) for axis in axes])
+    return Products(channels * terms, channels * prod(small.shape[-nd:]) * prod(weight.shape[2:]))
 
 
 def size_bytes(tensor: Tensor) -> int:

@@ -218,7 +218,7 @@ def _bordered(step: Step, module: Any) -> Sequence[Lineage]:
     pads = resolved_padding(spec, size)
     for number, phases in enumerate(axis_phases(spec, size)):
         middle = Fraction(spec.window[number] - 1, 2) - pads[number][0]
-        gather = Gather.of_phases(phases, middle)
+        gather = windows.gather_of(phases, middle)
         lineage = known(lineage.moved(first + number, gather, step.shape[first + number]))
     if spec.padding_mode == "circular" and any(map(any, pads)):
         step.wraps("circular padding reads the far side of the image")

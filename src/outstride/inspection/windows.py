@@ -9,13 +9,15 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 
-from outstride.geometry import axis_phases
+from outstride.geometry import Phase, axis_phases
 from outstride.inspection.gather import Gather
 from outstride.inspection.lineage import Lineage, free, reshaped
 from outstride.inspection.steps import NotUnderstoodError, Result, Step, known
 from outstride.spec import ConvSpec, Kind
 
 MOST_DENOMINATOR = 4096
+#: Phases of an axis that are listed.
+MOST_PHASES = 1 << 16
 
 
 @lru_cache(maxsize=1024)
@@ -24,7 +26,14 @@ def layer_gather(kind: Kind, kernel_size: int, stride: int, low: int, dilation: 
     transposed: Kind = "conv_transpose" if kind == "conv_transpose" else "conv"
     spec = ConvSpec(transposed, (kernel_size,), stride, ((low, 0),), dilation)
     middle = Fraction(dilation * (kernel_size - 1), 2) - low
-    return Gather.of_phases(axis_phases(spec)[0], middle)
+    return gather_of(axis_phases(spec)[0], middle)
+
+
+def gather_of(phases: Sequence[Phase], middle: Fraction) -> Gather:
+    """A layer's axis, as long as its phases can be listed; ``middle`` is as in ``Gather.of_phases``."""
+    if len(phases) > MOST_PHASES:
+        raise NotUnderstoodError(f"a stride of {len(phases)}")
+    return Gather.of_phases(phases, middle)
 
 
 def slid(

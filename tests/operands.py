@@ -125,7 +125,8 @@ def run(case: Case, operands: Operands) -> dict[str, Tensor]:
 
 def torch_opinion(case: Case, operands: Operands) -> dict[str, Tensor]:
     """What float64 torch says: padding by its own `pad`, the transposed operator as autograd's adjoint."""
-    x, w, gy = (t.double() for t in (operands.input, operands.weight, operands.grad_output))
+    # Contiguous: on some channels_last operands torch's own weight gradient of grouped layers is wrong.
+    x, w, gy = (t.double().contiguous() for t in (operands.input, operands.weight, operands.grad_output))
     x, gy = (t if case.batched else t.unsqueeze(0) for t in (x, gy))
     large, small = (gy, x) if case.transposed else (x, gy)  # the operands on the two sides of the convolution
     large, small, w = (t.detach().requires_grad_() for t in (large, small, w))

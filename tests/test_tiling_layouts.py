@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,21 +10,12 @@ from torch import Tensor, nn
 
 from outstride import tiling
 from outstride.tiling.surroundings import Surroundings
+from tests.environments import threads
 from tests.test_tiling import assert_same_bits, image
 from tests.tiling_models import Function, seeded
 
 F = nn.functional
 _LAST = torch.channels_last
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {

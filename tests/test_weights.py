@@ -306,6 +306,9 @@ def test_packed_weights_that_a_call_may_be_reading_are_not_written_to(
         patch.setattr(packing.PackedWeights, "get", watched)
         layer(_draw(1, 8, 6, 6))
     [packer] = seen
+    for _ in range(100):  # the interpreter rewrites what runs often
+        layer.weight.data.add_(1)
+        packing.PACKED.get(layer.weight, packer, 1)
     reading = packing.PACKED.get(layer.weight, packer, 1)
     before = reading.values.clone()
     layer.weight.data.add_(1)
@@ -315,7 +318,8 @@ def test_packed_weights_that_a_call_may_be_reading_are_not_written_to(
     pointer = other.pointer
     del other
     layer.weight.data.add_(1)
-    assert packing.PACKED.get(layer.weight, packer, 1).pointer == pointer, "memory that nobody reads is free"
+    if packing._COUNTS:
+        assert packing.PACKED.get(layer.weight, packer, 1).pointer == pointer, "what nobody reads is free"
 
 
 def test_few_forms_of_a_weight_are_kept() -> None:

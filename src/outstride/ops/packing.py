@@ -152,17 +152,10 @@ class _Trust:
         return True
 
 
-def _references(value: object) -> int:
-    return sys.getrefcount(value)
-
-
-def _alone() -> int:
-    value = object()
-    return _references(value)
-
-
-#: What `_references` says of a value that one variable refers to; without a lock on the interpreter, of none.
-_ALONE = _alone() if getattr(sys, "_is_gil_enabled", lambda: True)() else -1
+#: What `sys.getrefcount` says of a value that one variable or attribute refers to. Nothing is reused where it
+#: says other numbers (Python 3.14 borrows from variables) or may change meanwhile (no interpreter lock).
+_COUNTS = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
+_ALONE = 2 if _COUNTS else -1
 
 
 class PackedWeights:
@@ -217,7 +210,7 @@ class PackedWeights:
         if old is not None:
             if offset in memory.frozen and old.version != version:
                 warnings.warn(_BROKEN_PROMISE, stacklevel=2)
-            if _references(old) == _references(old.packed) == _ALONE:
+            if sys.getrefcount(old) == _ALONE == sys.getrefcount(old.packed):
                 room = old.packed.values
         seen: Watch = _Trust() if offset in memory.frozen else watch(weight, pointer, threads)
         packed = packer.pack(pointer, threads, room)

@@ -17,9 +17,15 @@ from outstride.ops.gradient import gradient_call
 from outstride.ops.kept import OfLayers
 from outstride.ops.layout import contiguous_strides, empty_result
 from outstride.ops.single import Operands
-from outstride.ops.terms import conv_parts, conv_transpose_parts, conv_weight_parts, nonfinite
+from outstride.ops.terms import (
+    conv_parts,
+    conv_transpose_parts,
+    conv_weight_parts,
+    nonfinite,
+    nonfinite_kernel,
+)
 from outstride.ops.torch_internals import empty_strided
-from outstride.runtime import LARGE, chosen, prefer_large
+from outstride.runtime import LARGE, Kernel, chosen, prefer_large
 
 _MOST_CALLS = 4096
 _calls: OfLayers[object, GatherRun] = OfLayers(_MOST_CALLS)
@@ -158,7 +164,11 @@ def weight_run(
         return found
     call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
-    return _gradients.keep((x.dtype, shape, geometry), key, WeightRun(call, tuple(kernel_size), geometry))
+    return _gradients.keep(
+        (x.dtype, shape, geometry),
+        key,
+        WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +176,14 @@ class WeightRun:
     """The bound kernel of a weight gradient."""
 
     call: Run
+    look: Kernel
     kernel_size: tuple[int, ...]
     geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient; where it is not finite, of those terms alone that do not meet padding."""
         result: Tensor = self.call(x, y)
-        if nonfinite(result):
+        if nonfinite(result, self.look):
             torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
         return result
 

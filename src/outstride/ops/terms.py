@@ -16,6 +16,7 @@ from itertools import product
 from types import EllipsisType
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from outstride.codegen.arguments import NONFINITE_INDEX
@@ -23,7 +24,7 @@ from outstride.codegen.authorship import authorship
 from outstride.codegen.nonfinite import nonfinite_source
 from outstride.ops.blocks import address
 from outstride.ops.plans import DTYPES
-from outstride.runtime import kernel, machine
+from outstride.runtime import Kernel, kernel, machine
 
 Box = tuple[EllipsisType | slice, ...]
 """Part of a tensor: what is taken of its last axes."""
@@ -39,12 +40,14 @@ class Part(NamedTuple):
     has_terms: bool
 
 
-def nonfinite(tensor: Tensor) -> bool:
+def nonfinite_kernel(dtype: torch.dtype) -> Kernel:
+    """What ``nonfinite`` looks with."""
+    name, isa = DTYPES[dtype], machine().instruction_set
+    return kernel(f"nonfinite_{name}", partial(nonfinite_source, name), isa, authorship())
+
+
+def nonfinite(tensor: Tensor, look: Kernel) -> bool:
     """Whether a contiguous tensor holds an infinite number or NaN."""
-    dtype = DTYPES[tensor.dtype]
-    look = kernel(
-        f"nonfinite_{dtype}", partial(nonfinite_source, dtype), machine().instruction_set, authorship()
-    )
     block = array("q", (tensor.data_ptr(), tensor.numel(), 0))
     look.alone(address(block))
     return block[NONFINITE_INDEX["found"]] != 0

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
-from outstride import planner, runtime
-from outstride.ops import execute, gather
+from outstride.engine import planner, runtime
+from outstride.engine.launch import execute, gather
 from tests.cases import LAYOUTS, Case
 from tests.environments import THREADS, Environment, threads
 from tests.operands import (
@@ -310,7 +310,7 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     for how, changed in ways.items():
         with pytest.MonkeyPatch.context() as patch:
             for name, value in changed.items():
-                patch.setattr(f"outstride.planner.{name}", value)
+                patch.setattr(f"outstride.engine.planner.{name}", value)
             _forget_plans()
             found = run(case, operands)
         _forget_plans()

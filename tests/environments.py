@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from outstride import runtime
+from outstride.engine import runtime
 
 THREADS = (1, 2, 3, 4)
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outstride import functional, reference
-from outstride.ops import execute
+from outstride.engine.launch import execute
 from tests.cases import Case
 from tests.layouts import laid_out
 

@@ -18,9 +18,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-import outstride.ops.execute  # noqa: F401 - it loads the modules whose rooms are poisoned
-from outstride import runtime
-from outstride.ops import torch_internals
+import outstride.engine.launch.execute  # noqa: F401 - it loads the modules whose rooms are poisoned
+from outstride.engine import runtime, torch_internals
 
 _ONES = 0xFF
 _empty = torch.empty
@@ -50,8 +49,8 @@ def _empty_full_of_nan(*size: Any, **options: Any) -> Tensor:
 @lru_cache
 def _engine() -> tuple[ModuleType, ...]:
     """The modules that ask for memory by a name of their own."""
-    found = (module for name, module in sys.modules.items() if name.startswith("outstride.ops."))
-    return tuple(module for module in found if module is not torch_internals)
+    rooms = ("outstride.engine.launch.", "outstride.engine.autograd.", "outstride.engine.dispatch.")
+    return tuple(module for name, module in sys.modules.items() if name.startswith(rooms))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from outstride.spec import PADDING_MODES, ConvSpec
+from outstride.layer.spec import PADDING_MODES, ConvSpec
 
 
 def _rows(draw: st.DrawFn, nd: int, least: int, most: int) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
 from outstride.bench.work import Work, residual
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 LAYERS = Path(__file__).parents[1] / "bench" / "layers.csv"
 QUICK = Rules(rounds=2, round_seconds=0.001, limit_seconds=60, patience_seconds=0)

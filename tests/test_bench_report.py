@@ -15,7 +15,7 @@ from outstride.bench.contest import Timing
 from outstride.bench.results import Results, file_name
 from outstride.bench.table import Job, Row
 from outstride.errors import ArgumentError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 BENCH = Path(__file__).parents[1] / "bench"
 PAGE = BENCH.parent / "docs" / "performance.md"

@@ -14,11 +14,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import outstride.nn
-from outstride import functional, runtime
+from outstride import functional
+from outstride.engine import runtime
+from outstride.engine.autograd.bias_gradient import bias_gradient
+from outstride.engine.dispatch import convolve
+from outstride.engine.launch import bound, gather
+from outstride.engine.launch.kept import OfLayers
 from outstride.errors import ShapeError
-from outstride.ops import bound, convolve, gather
-from outstride.ops.bias_gradient import bias_gradient
-from outstride.ops.kept import OfLayers
 from tests.tolerance import assert_same_bits
 
 _SHAPES = ((2, 4, 7, 9), (6, 2, 3, 3), (6,))

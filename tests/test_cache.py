@@ -18,7 +18,7 @@ _IDS = ("conv1d-stride-3", "conv2d-groups-2", "transpose2d-kernel-is-stride-2", 
 # Runs cases, checks them against the definition, and says how many kernels had to be compiled.
 _PROGRAM = """
 import sys, torch
-from outstride import runtime
+from outstride.engine import runtime
 from tests.cases import BY_ID
 from tests.contract import verify_contract
 for name in sys.argv[1:]:
@@ -219,7 +219,7 @@ def test_a_full_disk_costs_only_time(tmp_path: Path) -> None:
 
 
 def test_clear_empties_it_and_running_layers_go_on(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from outstride.runtime import cache
+    from outstride.engine.runtime import cache
 
     monkeypatch.setenv("OUTSTRIDE_CACHE_DIR", str(copied))
     files = _files(copied)

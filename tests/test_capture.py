@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride import accelerate, check, tiling
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.tiling.graph import capture
-from outstride.tiling.recording import Recorder
+from outstride.models.graph import capture
+from outstride.models.recording import Recorder
 from tests.test_tiling import assert_same_bits, image, whole_of
 from tests.tiling_models import Function, UNet, seeded
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from outstride.cli import main
 from outstride.cli.app import app
 from outstride.geometry import input_sizes, output_size
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 VERBS = (
     "demo",
@@ -309,7 +309,7 @@ def test_plan_needs_no_memory_for_what_it_plans(run: Run) -> None:
 
 
 def test_cache_shows_and_clears(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from outstride.runtime import cache
+    from outstride.engine.runtime import cache
 
     monkeypatch.setenv("OUTSTRIDE_CACHE_DIR", str(tmp_path / "kernels"))
     assert cache.write(cache.key("a test"), b"code")

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from outstride import runtime
-from outstride.codegen.arguments import (
+from outstride.engine import runtime
+from outstride.engine.codegen.arguments import (
     ARGUMENTS,
     DOT_ARGUMENTS,
     FINGERPRINT_ARGUMENTS,
@@ -29,9 +29,9 @@ from outstride.codegen.arguments import (
     GROUP_FIELDS,
     NONFINITE_ARGUMENTS,
 )
-from outstride.codegen.bands import AHEAD_BYTES_OF_A_ROW
-from outstride.codegen.dots import dots_source
-from outstride.codegen.fingerprint import (
+from outstride.engine.codegen.bands import AHEAD_BYTES_OF_A_ROW
+from outstride.engine.codegen.dots import dots_source
+from outstride.engine.codegen.fingerprint import (
     BLOCK_BYTES,
     BLOCKS_OF_TASK,
     KEY_BYTES,
@@ -40,18 +40,18 @@ from outstride.codegen.fingerprint import (
     WORDS,
     fingerprint_source,
 )
-from outstride.codegen.gradient import gradient_source
-from outstride.codegen.ir import I64, Function, module
-from outstride.codegen.nest import gather_source
-from outstride.codegen.nonfinite import nonfinite_source
-from outstride.codegen.tiles import tiles_source
-from outstride.codegen.weights import weights_source
-from outstride.planner.gradient import GradientProblem, plan_gradient
-from outstride.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
-from outstride.planner.recipe import Recipe
-from outstride.planner.tiles import ROW_TILES, STRAIGHT_TILES, TILES, Tile
-from outstride.planner.windows import Spread, Window
-from outstride.runtime.compiler import compile_assembly, compile_object
+from outstride.engine.codegen.gradient import gradient_source
+from outstride.engine.codegen.ir import I64, Function, module
+from outstride.engine.codegen.nest import gather_source
+from outstride.engine.codegen.nonfinite import nonfinite_source
+from outstride.engine.codegen.tiles import tiles_source
+from outstride.engine.codegen.weights import weights_source
+from outstride.engine.planner.gradient import GradientProblem, plan_gradient
+from outstride.engine.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
+from outstride.engine.planner.recipe import Recipe
+from outstride.engine.planner.tiles import ROW_TILES, STRAIGHT_TILES, TILES, Tile
+from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.runtime.compiler import compile_assembly, compile_object
 
 _ROOT = Path(__file__).parents[1]
 _X86 = ("avx512", "avx2", "generic")

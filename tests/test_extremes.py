@@ -16,15 +16,16 @@ from torch import Tensor
 
 import outstride
 from outstride import ConvSpec, functional, geometry
+from outstride.engine.dispatch import convolve
+from outstride.engine.launch import execute
+from outstride.engine.launch.gaps import ClosedCall
+from outstride.engine.launch.kept import MOST_SIZES, OfLayers
+from outstride.engine.planner.axes import conv_axis, product_groups, transposed_axis
+from outstride.engine.planner.gaps import close_gaps
+from outstride.engine.planner.layout import layout
+from outstride.engine.planner.plan import plan_for
+from outstride.engine.runtime import machine
 from outstride.errors import ArgumentError
-from outstride.ops import convolve, execute
-from outstride.ops.gaps import ClosedCall
-from outstride.ops.kept import MOST_SIZES, OfLayers
-from outstride.planner.axes import conv_axis, product_groups, transposed_axis
-from outstride.planner.gaps import close_gaps
-from outstride.planner.layout import layout
-from outstride.planner.plan import plan_for
-from outstride.runtime import machine
 from tests.tolerance import assert_integers_equal, assert_same_bits
 
 pytestmark = pytest.mark.timeout(60)

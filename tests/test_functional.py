@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from outstride import functional, geometry, padding
-from outstride.ops.bias_gradient import bias_gradient
-from outstride.spec import ConvSpec
+from outstride import functional, geometry
+from outstride.engine import borders as padding
+from outstride.engine.autograd.bias_gradient import bias_gradient
+from outstride.layer.spec import ConvSpec
 from tests.cases import CASES, Case
 from tests.tolerance import assert_close_to_reference, assert_same_bits
 

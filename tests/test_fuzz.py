@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from outstride import runtime
+from outstride.engine import runtime
 from tests.cases import case
 from tests.fuzz import judging, placement, results
 from tests.fuzz.campaign import Campaign, Failure, play

@@ -17,9 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from outstride import geometry, reference
-from outstride.arguments import Pairs
 from outstride.errors import ArgumentError, ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 from tests.spec_strategies import conv_specs, pool_specs
 
 parse = ConvSpec.parse

@@ -13,7 +13,8 @@ from torch import nn
 from torch.autograd import profiler
 
 import outstride
-from outstride import functional, reference, runtime
+from outstride import functional, reference
+from outstride.engine import runtime
 from tests import guard
 from tests.cases import CASES, LARGE_CASES, Case, closure_cases
 from tests.contract import verify_contract

@@ -8,7 +8,7 @@ import torch
 
 from outstride import functional, geometry, reference
 from outstride.errors import ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 from tests.cases import CASES, Case
 from tests.operands import apply, draw
 from tests.tolerance import assert_integers_equal

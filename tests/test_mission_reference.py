@@ -11,7 +11,7 @@ from torch import nn
 
 from outstride import geometry, reference
 from outstride.errors import ArgumentError, ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 X3 = np.arange(9).reshape(3, 3)
 K2 = np.arange(4).reshape(2, 2)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils import fusion, parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from outstride import nn
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 from tests.tolerance import assert_same_bits
 
 _CONVS = [f"Conv{transpose}{nd}d" for transpose in ("", "Transpose") for nd in (1, 2, 3)]

@@ -15,7 +15,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
 from outstride import functional
-from outstride.ops import contractions, register
+from outstride.engine.autograd import contractions
+from outstride.engine.dispatch import register
 from tests.tolerance import assert_same_bits
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]

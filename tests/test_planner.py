@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 
 from outstride import geometry
 from outstride.bench.cases import Case, read_cases
-from outstride.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
-from outstride.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
-from outstride.planner.bands import band_tiles
-from outstride.planner.blocks import pixel_tiles
-from outstride.planner.cost import kept_terms, task_cycles, term_cycles
-from outstride.planner.dots import DotPlan, dot_scalars, plan_dots
-from outstride.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
-from outstride.planner.layout import (
+from outstride.engine.codegen.arguments import CALL, FIXED, GRADIENT_ARGUMENTS
+from outstride.engine.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
+from outstride.engine.planner.bands import band_tiles
+from outstride.engine.planner.blocks import pixel_tiles
+from outstride.engine.planner.cost import kept_terms, task_cycles, term_cycles
+from outstride.engine.planner.dots import DotPlan, dot_scalars, plan_dots
+from outstride.engine.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
+from outstride.engine.planner.layout import (
     BOX_SKIPS,
     NO_SKIPS,
     ROW_SKIPS,
@@ -38,8 +38,8 @@ from outstride.planner.layout import (
     total_weights,
     weight_block_stride,
 )
-from outstride.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
-from outstride.planner.plan import (
+from outstride.engine.planner.machine import CHANNEL_BLOCK, DOT_BYTES, INSTRUCTION_SETS, Machine
+from outstride.engine.planner.plan import (
     GatherPlan,
     _best,
     _turns,
@@ -49,13 +49,13 @@ from outstride.planner.plan import (
     recipe_for,
     tiles_for,
 )
-from outstride.planner.problem import Problem, coarse_size
-from outstride.planner.recipe import STORAGE_BYTES, Unit
-from outstride.planner.strip import Strip
-from outstride.planner.tables import phase_rows, pixel_offsets, residue_planes
-from outstride.planner.tiles import Dataflow
-from outstride.planner.windows import Spread
-from outstride.spec import ConvSpec
+from outstride.engine.planner.problem import Problem, coarse_size
+from outstride.engine.planner.recipe import STORAGE_BYTES, Unit
+from outstride.engine.planner.strip import Strip
+from outstride.engine.planner.tables import phase_rows, pixel_offsets, residue_planes
+from outstride.engine.planner.tiles import Dataflow
+from outstride.engine.planner.windows import Spread
+from outstride.layer.spec import ConvSpec
 
 Terms = list[tuple[int, int]]
 Triple = tuple[int, int, int]

@@ -15,11 +15,12 @@ from torch import nn
 
 import outstride
 import outstride.nn as ours
-from outstride import ConvSpec, geometry, runtime
+from outstride import ConvSpec, geometry
+from outstride.engine import runtime
+from outstride.engine.launch import execute, gather
+from outstride.engine.launch.gather import GatherCall, gather_call
+from outstride.engine.planner.plan import GatherPlan
 from outstride.errors import ArgumentError, OutstrideError, ShapeError
-from outstride.ops import execute, gather
-from outstride.ops.gather import GatherCall, gather_call
-from outstride.planner.plan import GatherPlan
 from outstride.planning import KernelPlan
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d

@@ -10,15 +10,15 @@ import llvmlite.binding as llvm
 import pytest
 import torch
 
-from outstride import runtime
-from outstride.codegen.nest import gather_source
-from outstride.ops.plans import problem_of
-from outstride.ops.single import Operands, as_product
-from outstride.planner.layout import layout
-from outstride.planner.machine import INSTRUCTION_SETS, Machine
-from outstride.planner.plan import GatherPlan, plan_for
-from outstride.planner.problem import Problem
-from outstride.runtime.compiler import compile_object
+from outstride.engine import runtime
+from outstride.engine.codegen.nest import gather_source
+from outstride.engine.launch.plans import problem_of
+from outstride.engine.launch.single import Operands, as_product
+from outstride.engine.planner.layout import layout
+from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
+from outstride.engine.planner.plan import GatherPlan, plan_for
+from outstride.engine.planner.problem import Problem
+from outstride.engine.runtime.compiler import compile_object
 from tests.cases import CASES, LARGE_CASES, Case
 from tests.environments import THREADS
 from tests.operands import arrange, draw

@@ -92,7 +92,7 @@ def test_a_program_is_loaded_after_the_package_is_imported(imports: str, tmp_pat
     code = f"""
 {imports}
 import sys
-assert "outstride.ops.register" not in sys.modules
+assert "outstride.engine.dispatch.register" not in sys.modules
 program = torch.export.load({str(tmp_path / "program.pt2")!r}).module()
 x, y = torch.load({str(tmp_path / "call.pt")!r})
 assert torch.equal(program(x), y)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from outstride import runtime
+from outstride.engine import runtime
 from tests.cases import LAYOUTS, Case, case
 from tests.contract import verify_contract
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from outstride import geometry, reference
 from outstride.errors import ArgumentError, DTypeError, ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 from tests.spec_strategies import conv_specs, pool_specs
 
 CONV: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -23,14 +23,14 @@ import pytest
 import torch
 
 import outstride
-from outstride import runtime
-from outstride.codegen.authorship import authorship
-from outstride.codegen.ir import I64, PTR, Function, module
-from outstride.codegen.tasks import take_tasks
+from outstride.engine import runtime
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.ir import I64, PTR, Function, module
+from outstride.engine.codegen.tasks import take_tasks
+from outstride.engine.planner.machine import INSTRUCTION_SETS, InstructionSet
+from outstride.engine.runtime import cache, compiler, host, kernels, pages, threads
+from outstride.engine.runtime.scratch import scratch
 from outstride.errors import ArgumentError, CompileError
-from outstride.planner.machine import INSTRUCTION_SETS, InstructionSet
-from outstride.runtime import cache, compiler, host, kernels, pages, threads
-from outstride.runtime.scratch import scratch
 
 _T = TypeVar("_T")
 _numbers = count()
@@ -265,9 +265,9 @@ def test_a_kernel_of_a_known_author_is_found_before_it_is_written(empty_cache: P
 
 
 def test_the_author_of_kernels_is_every_module_that_decides_their_text(tmp_path: Path) -> None:
-    package = Path(outstride.__file__).parent
+    engine = Path(outstride.__file__).parent / "engine"
     for room in ("codegen", "planner"):
-        shutil.copytree(package / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(engine / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     module = tmp_path / "codegen" / "authorship.py"
     assert _author(module) == authorship()
     for changed in (tmp_path / "codegen" / "ir.py", tmp_path / "planner" / "recipe.py"):
@@ -308,9 +308,9 @@ def test_a_file_that_cannot_be_used_is_compiled_anew(empty_cache: Path) -> None:
 def test_bytes_that_are_no_object_file_are_refused(damage: str) -> None:
     """LLVM would end the process, so this stands in one of its own."""
     program = f"""
-from outstride import runtime
+from outstride.engine import runtime
 from outstride.errors import CompileError
-from outstride.runtime import compiler
+from outstride.engine.runtime import compiler
 isa = runtime.machine().instruction_set
 code = compiler.compile_object("define void @run(ptr %p) {{ ret void }}", isa)
 damaged = {{"text": b"no object file", "empty": b"", "head": code[:64], "half": code[: len(code) // 2]}}

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from outstride import geometry, reference
 from outstride.errors import ArgumentError, ShapeError
-from outstride.geometry import merits
-from outstride.geometry.choices import Choice, Question
-from outstride.geometry.choices import given as size_given
-from outstride.spec import ConvSpec
+from outstride.geometry.solver import merits
+from outstride.geometry.solver.choices import Choice, Question
+from outstride.geometry.solver.choices import given as size_given
+from outstride.layer.spec import ConvSpec
 
 KINDS = ("conv", "conv_transpose", "max_pool", "avg_pool")
 BOUNDS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from outstride import geometry
 from outstride.cli import main
 from outstride.cli.app import app
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 UNPADDED = "ConvTranspose2d(kernel_size=3, stride=2)"
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from outstride.errors import ArgumentError
-from outstride.notation import LAYER_NAMES
-from outstride.spec import ConvSpec
+from outstride.layer.notation import LAYER_NAMES
+from outstride.layer.spec import ConvSpec
 from tests.spec_strategies import conv_specs, pool_specs
 
 specs = st.one_of(conv_specs(), pool_specs())

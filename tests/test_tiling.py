@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from outstride import accelerate, tiling
 from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from outstride.tiling.graph import capture
+from outstride.models.graph import capture
 from outstride.tiling.rules import RULES
 from tests.tiling_models import Function, Residual, UNet, seeded
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.inspection.isolation import undisturbed
+from outstride.models.isolation import undisturbed
 from outstride.tiling.box import Box, shape_of
 from outstride.tiling.running import TileRun
 from tests.tiling_models import Function, seeded

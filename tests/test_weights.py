@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import outstride.nn
 from outstride import reference
-from outstride.ops import packing
+from outstride.engine.launch import packing
 from tests.tolerance import assert_close_to_reference, assert_same_bits
 
 Layer = nn.Conv2d | nn.ConvTranspose2d

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from outstride import ConvSpec, artifacts
 from outstride.artifacts import drawing
 from outstride.artifacts.picture_files import read_picture
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 WIDTH, SHORT, LONG, SEEDS = 16, 60, 500, (0, 1, 2)

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from outstride import check
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 SIZE = 96

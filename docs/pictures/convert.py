@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from outstride import convert
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 PHASES = ListedColormap(["#ffffff", "#0b6e99", "#e0a458", "#8ab17d", "#b56576"])

@@ -12,7 +12,7 @@ from cells import Sheet
 from matplotlib.figure import Figure
 
 from outstride import functional, geometry, reference
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 
 def steps() -> Sheet:

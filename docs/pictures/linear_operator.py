@@ -13,7 +13,7 @@ from scipy import linalg
 from scipy.sparse.linalg import cg, lsmr
 
 from outstride import ConvOperator, ConvSpec
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 SIDE = 192

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from outstride import geometry
-from outstride.files import write_whole
 from outstride.geometry import ChainSolution, Solution
+from outstride.output.files import write_whole
 
 HERE = Path(__file__).resolve().parent
 INK, IN, OUT, BAD = "#222222", "#9ecae1", "#fdd0a2", "#cb181d"

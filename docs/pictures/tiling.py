@@ -15,7 +15,7 @@ from photograph import grey
 from torch import Tensor, nn
 
 from outstride import accelerate
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 from outstride.tiling import tile_run, verify
 
 HERE = Path(__file__).resolve().parent

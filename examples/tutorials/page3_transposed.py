@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from outstride import functional, geometry, nn, reference
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 
 def trans_conv(X: Tensor, K: Tensor) -> Tensor:

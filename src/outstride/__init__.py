@@ -9,17 +9,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from outstride.registration import promise_operators
+from outstride.engine.dispatch.registration import promise_operators
 
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference, tiling
     from outstride.acceleration import accelerate, restore
     from outstride.explanation.explaining import explain
     from outstride.inspection.checking import check
+    from outstride.layer.spec import ConvSpec
     from outstride.linear.conv_operator import ConvOperator
     from outstride.pictures.kernel_grid import kernels
     from outstride.planning import plan
-    from outstride.spec import ConvSpec
 
 __version__ = "0.1.0"
 
@@ -47,7 +47,7 @@ __all__ = [
 # put the module in the object's place here (docs/decisions/0002).
 _OBJECTS = {
     "ConvOperator": "outstride.linear.conv_operator",
-    "ConvSpec": "outstride.spec",
+    "ConvSpec": "outstride.layer.spec",
     "accelerate": "outstride.acceleration",
     "check": "outstride.inspection.checking",
     "explain": "outstride.explanation.explaining",

@@ -9,15 +9,15 @@ from typing import Any, Literal
 
 import torch
 
-from outstride import arguments
+from outstride.engine.dispatch.call import Request, check
+from outstride.engine.launch.gaps import closed
+from outstride.engine.launch.layout import empty_result
+from outstride.engine.launch.plans import GatherPlan, assembly_of, declines, plan_of, source_of
+from outstride.engine.launch.single import Operands, as_product
+from outstride.engine.runtime.host import clock
 from outstride.errors import ArgumentError
-from outstride.ops.call import Request, check
-from outstride.ops.gaps import closed
-from outstride.ops.layout import empty_result
-from outstride.ops.plans import GatherPlan, assembly_of, declines, plan_of, source_of
-from outstride.ops.single import Operands, as_product
-from outstride.runtime.host import clock
-from outstride.tables import html_text
+from outstride.layer import arguments
+from outstride.output.tables import html_text
 
 _LAYERS = tuple(
     getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from outstride import runtime
+from outstride.engine import runtime
 from tests.fuzz.campaign import Campaign, Failure, Report, play, play_here
 from tests.fuzz.drawn import parse
 from tests.fuzz.judging import judge

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from outstride import runtime
+from outstride.engine import runtime
 from tests.cases import Case
 from tests.environments import THREADS
 from tests.fuzz.drawn import DTYPES, Drawn, Setting

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from outstride import geometry
 from outstride.errors import ShapeError
 from outstride.geometry import source_index
-from outstride.spec import ConvSpec
-from outstride.tables import html_text
+from outstride.layer.spec import ConvSpec
+from outstride.output.tables import html_text
 
 #: Positions of a map, and taps that are gone through one by one: some 100 MB and some seconds.
 MOST_POSITIONS, MOST_TAPS = 1 << 24, 1 << 22

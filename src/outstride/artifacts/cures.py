@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from outstride import arguments as argument
 from outstride.artifacts.phases import Phased, parameter, phased, rows_of, weight_of
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer import arguments as argument
+from outstride.layer.spec import ConvSpec
 
 Layer = TypeVar("Layer", bound=nn.Module)
 

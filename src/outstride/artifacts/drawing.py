@@ -15,7 +15,7 @@ from outstride.artifacts.phases import phased
 from outstride.artifacts.spectrum import Floats
 from outstride.artifacts.suggestions import EVEN_GAIN
 from outstride.artifacts.survey import Survey
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 MAP, EVEN, UNEVEN = "viridis", "#0b6e99", "#c1440e"
 NUMBERED = 24

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from outstride import arguments as argument
 from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED
 from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.signals import Course, run
 from outstride.errors import OutstrideError, ShapeError
-from outstride.spec import ConvSpec
-from outstride.tables import html_text
+from outstride.layer import arguments as argument
+from outstride.layer.spec import ConvSpec
+from outstride.output.tables import html_text
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from outstride.artifacts.calls import AVG_POOLS, CONVS, MAX_POOLS, POOLS, TRANSP
 from outstride.artifacts.coverage import phase_lows
 from outstride.artifacts.resampling import factors_of, resized
 from outstride.errors import UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 CONV = (F.conv1d, F.conv2d, F.conv3d)
 CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from outstride.artifacts.coverage import phase_lows
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 SHUFFLED_AXES = 2
 """torch's PixelShuffle knows pictures only."""

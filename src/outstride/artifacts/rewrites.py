@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 
 def extend(layer: nn.Module) -> nn.Module:

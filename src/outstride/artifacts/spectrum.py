@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from outstride.arguments import per_axis
 from outstride.errors import ArgumentError, ShapeError
-from outstride.tables import html_text
+from outstride.layer.arguments import per_axis
+from outstride.output.tables import html_text
 
 Floats = npt.NDArray[np.float64]
 

@@ -17,7 +17,7 @@ from outstride.artifacts.gain import ripple
 from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.rewrites import extend, smooth
 from outstride.errors import OutstrideError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 EVEN_GAIN = 1e-3
 """A ripple below this share is lost in an 8-bit picture: 1/256 of the range is 4e-3."""

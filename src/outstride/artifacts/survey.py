@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from outstride import arguments as argument
 from outstride.artifacts.coverage import overlap
 from outstride.artifacts.gain import ripple
 from outstride.artifacts.spectrum import Measurement, measure
 from outstride.artifacts.suggestions import EVEN_GAIN, Suggestion, suggestions
 from outstride.artifacts.watching import Part, running, standing
 from outstride.errors import ArgumentError, OutstrideError
-from outstride.spec import ConvSpec
-from outstride.tables import html_table, text_table
+from outstride.layer import arguments as argument
+from outstride.layer.spec import ConvSpec
+from outstride.output.tables import html_table, text_table
 
 HEAD = ("layer", "of", "verdict", "ripple", "measured")
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED, layer_of
 from outstride.artifacts.phases import SHUFFLED_AXES
 from outstride.errors import ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 KNOWN = (*CONVS, *TRANSPOSED, *POOLS, nn.PixelShuffle, nn.PixelUnshuffle, nn.Upsample)
 

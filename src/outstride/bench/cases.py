@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from outstride.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from outstride.spec import ConvSpec
+    from outstride.layer.spec import ConvSpec
 
 COLUMNS = (
     "id,kind,nd,batch,in_channels,input_size,out_channels,kernel_size,stride,"
@@ -68,7 +68,7 @@ class Case:
 
     def spec(self) -> ConvSpec:
         """The same layer as the package's own frozen description."""
-        from outstride.spec import ConvSpec
+        from outstride.layer.spec import ConvSpec
 
         return ConvSpec(
             kind=cast(Any, self.kind),

@@ -14,7 +14,7 @@ from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real, summary
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 PAGE, PICTURES = "performance.md", "pictures"
 TITLES = {

@@ -15,7 +15,7 @@ from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
 from outstride.bench.table import Row, over, summary
 from outstride.errors import ArgumentError
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 BEGIN, END = "<!-- measured table -->", "<!-- end of the measured table -->"
 SUITE, WIDTH = "layers", 118

@@ -34,8 +34,8 @@ def copy_rate(moved_bytes: int) -> float:
 
 def multiply_add_rate(dtype: str) -> float | None:
     """FLOP in a second of fused multiply-adds in registers alone, or None where the engine has none."""
+    from outstride.engine.launch.peak import peak
     from outstride.errors import OutstrideError
-    from outstride.ops.peak import peak
 
     try:
         return peak(dtype)

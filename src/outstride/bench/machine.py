@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from outstride.runtime import info
+from outstride.engine.runtime import info
 
 PACKAGES = ("outstride", "torch", "llvmlite", "numpy", "onnxruntime", "openvino", "jax", "MNN")
 

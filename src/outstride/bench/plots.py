@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from outstride.bench import studies
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from outstride.bench.contest import Rules
 from outstride.bench.machine import facts, processor
 from outstride.bench.table import Row, summary
 from outstride.errors import ArgumentError
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 
 @dataclass

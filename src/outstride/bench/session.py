@@ -15,7 +15,7 @@ from outstride.bench.machine import commit
 from outstride.bench.process import WorkerError
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
-from outstride.files import check_writable
+from outstride.output.files import check_writable
 
 # What a contender's turns and its preparation take besides the rounds themselves, from runs seen.
 PREPARE_SECONDS = {"torch_compile": 2.0, "jax": 1.0}

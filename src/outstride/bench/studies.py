@@ -13,7 +13,7 @@ from typing import Any
 from outstride.bench.cases import Case
 from outstride.bench.machine import idlest_cores
 from outstride.bench.process import Process, WorkerError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 SECONDS = 120.0
 REPEATS = 3

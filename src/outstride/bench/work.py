@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from outstride.bench.cases import Case
 from outstride.bench.flops import least_elements, useful_flops
 from outstride.errors import ArgumentError
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 LAYERS: dict[tuple[str, int], type[nn.Module]] = {

@@ -49,7 +49,7 @@ def artifacts(
     outstride artifacts enlarged.png --stride 2
     """
     from outstride.errors import ArgumentError
-    from outstride.files import write_whole
+    from outstride.output.files import write_whole
 
     check_out(out, [".png"])
     is_picture = Path(target).suffix.lower() in PICTURES

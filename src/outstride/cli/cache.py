@@ -33,7 +33,7 @@ def cache(
 
     outstride cache clear
     """
-    from outstride.runtime import cache as kept
+    from outstride.engine.runtime import cache as kept
 
     content = {"path": str(kept.path()), "entries": len(kept.entries()), "size_bytes": kept.size_bytes()}
     if action is Action.CLEAR:

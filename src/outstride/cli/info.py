@@ -20,8 +20,8 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")]
     # The engine shares torch's own thread pool, which can be named only once torch is loaded.
     import torch
 
-    from outstride import runtime
     from outstride.bench.machine import facts
+    from outstride.engine import runtime
 
     content = {**facts(), "threads": torch.get_num_threads(), "engine": runtime.info()}
     if as_json:

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from outstride.spec import ConvSpec
+    from outstride.layer.spec import ConvSpec
 
 #: Elements of eight bytes that have addresses.
 _MOST_WEIGHTS = (1 << 60) - 1
@@ -23,7 +23,7 @@ LayerText = Annotated[
 
 def read_layer(text: str, argument: str = "LAYER") -> ConvSpec:
     """The layer's description, parsed and never evaluated."""
-    from outstride.spec import ConvSpec
+    from outstride.layer.spec import ConvSpec
 
     return ConvSpec.parse(text, argument)
 
@@ -50,7 +50,7 @@ def read_built(text: str, argument: str = "LAYER", dtype: str = "") -> ConvSpec:
     ``dtype`` is how the command takes the element type, where it does.
     """
     from outstride.errors import ArgumentError
-    from outstride.notation import read_call
+    from outstride.layer.notation import read_call
 
     spec = read_layer(text, argument)
     for name, written in read_call(text, argument).left_out.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from outstride.spec import ConvSpec
+    from outstride.layer.spec import ConvSpec
 
 LEGAL = '"Conv2d(3, 64, 3)", package.module:callable, file.py:callable, timm:resnet18 or torchvision:resnet18'
 

@@ -15,7 +15,7 @@ def check_out(out: Path | None, formats: Collection[str]) -> None:
         OSError: the folder takes no files.
     """
     from outstride.errors import ArgumentError
-    from outstride.files import check_writable
+    from outstride.output.files import check_writable
 
     if out is None:
         return

@@ -11,7 +11,7 @@ from outstride.cli.layer import LayerText, read_layer, read_size
 from outstride.cli.screen import print_json
 
 if TYPE_CHECKING:
-    from outstride.spec import ConvSpec
+    from outstride.layer.spec import ConvSpec
 
 Size = tuple[int, ...]
 

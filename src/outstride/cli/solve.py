@@ -119,7 +119,7 @@ def solve(
 
 
 def _show(found: Solutions, top: int, as_json: bool) -> int:
-    from outstride.geometry.tabulating import HEAD, cells
+    from outstride.geometry.solver.tabulating import HEAD, cells
 
     if as_json:
         best = [solution.to_dict() for solution in found[:top]]
@@ -194,7 +194,7 @@ def _show_judgement(judgement: Judgement, as_json: bool) -> int:
 
 
 def _show_chains(found: ChainSolutions, top: int, as_json: bool) -> int:
-    from outstride.geometry.tabulating import CHAIN_HEAD, chain_cells
+    from outstride.geometry.solver.tabulating import CHAIN_HEAD, chain_cells
 
     if as_json:
         print_json({"count": len(found), "chains": [c.to_dict() for c in found[:top]], "notes": found.notes})

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from outstride import arguments as argument
 from outstride.convert import parts
 from outstride.convert.models import copied
 from outstride.convert.strides import to_space_to_depth
 from outstride.convert.subpixel import to_subpixel
 from outstride.convert.zero_insertion import to_conv
 from outstride.errors import ArgumentError, ShapeError
-from outstride.spec import ConvSpec
-from outstride.tables import html_table, text_table
+from outstride.layer import arguments as argument
+from outstride.layer.spec import ConvSpec
+from outstride.output.tables import html_table, text_table
 
 HEAD = ("form", "multiply-adds", "times", "weights", "between parts", "largest part", "steps")
 

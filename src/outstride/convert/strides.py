@@ -9,13 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from outstride import arguments as argument
-from outstride.arguments import Pairs
 from outstride.convert import parts
 from outstride.convert.models import rewritten, rewritten_if_any
 from outstride.convert.zero_insertion import SamePad
 from outstride.errors import ArgumentError
-from outstride.spec import ConvSpec
+from outstride.layer import arguments as argument
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 
 
 def to_space_to_depth(layer: nn.Module) -> nn.Module:

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from outstride import arguments as argument
-from outstride.arguments import Pairs
 from outstride.convert import parts
 from outstride.convert.models import rewritten, rewritten_if_any
 from outstride.convert.zero_insertion import Bias, Fold
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.geometry import resolve
-from outstride.spec import ConvSpec
+from outstride.layer import arguments as argument
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 
 Taps = list[tuple[int, int]]
 """Per kernel index of one axis: the phase it acts in and its place in the phase's small kernel."""

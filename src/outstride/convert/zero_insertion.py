@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outstride import arguments as argument
-from outstride.arguments import Pairs
 from outstride.convert.models import rewritten
 from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, known_weights, swapped
+from outstride.engine.borders import fold
 from outstride.errors import ArgumentError
 from outstride.geometry import resolve, resolved_padding
-from outstride.padding import fold
-from outstride.spec import ConvSpec
+from outstride.layer import arguments as argument
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 CONVOLUTIONS = (*CONV, *CONV_TRANSPOSE)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from outstride.demo.report import LayerTime, Quality
-from outstride.files import write_whole
+from outstride.output.files import write_whole
 
 ZOOMED_PART = 3
 OURS, THEIRS = "#0b6e99", "#b8b8b8"

@@ -14,7 +14,7 @@ import outstride
 from outstride.demo import data, pictures, report
 from outstride.demo.network import SuperResolution
 from outstride.demo.training import Budget, Training, train
-from outstride.files import check_writable
+from outstride.output.files import check_writable
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from outstride.geometry import output_size, resolved_padding
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 Array = npt.NDArray[np.float64]
 Pair = tuple[int, int]

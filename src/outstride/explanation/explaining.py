@@ -14,8 +14,8 @@ from outstride.explanation import page, raster, svg, text
 from outstride.explanation.example import Example, example
 from outstride.explanation.scene import Scene
 from outstride.explanation.views import result, views_of
-from outstride.files import write_whole
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
+from outstride.output.files import write_whole
 
 FORMATS = (".gif", ".svg", ".html", ".png")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from outstride.ops.convolve import CONV, CONV_TRANSPOSE, convolve
+from outstride.engine.dispatch.convolve import CONV, CONV_TRANSPOSE, convolve
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 

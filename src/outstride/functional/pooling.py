@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outstride import geometry
+from outstride.engine.dispatch.recording import same_pair
+from outstride.engine.torch_internals import is_recording, untraced
 from outstride.errors import ArgumentError, ShapeError
-from outstride.ops.recording import same_pair
-from outstride.ops.torch_internals import is_recording, untraced
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 Ints = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]

@@ -5,10 +5,7 @@ Integers of any length and fractions, never a float; nothing here needs torch or
 
 from __future__ import annotations
 
-from outstride.axis import Phase, source_index
 from outstride.geometry.axes import SizesLike
-from outstride.geometry.chain import ChainSolution, Fit
-from outstride.geometry.chaining import ChainSolutions, solve_chain
 from outstride.geometry.extents import (
     input_sizes,
     legal_output_padding,
@@ -17,9 +14,12 @@ from outstride.geometry.extents import (
     resolved_padding,
 )
 from outstride.geometry.gathering import axis_phases, phases, receptive_field
-from outstride.geometry.judging import Judgement, judge
-from outstride.geometry.solution import Reason, Solution
-from outstride.geometry.solving import Solutions, solve
+from outstride.geometry.solver.chain import ChainSolution, Fit
+from outstride.geometry.solver.chaining import ChainSolutions, solve_chain
+from outstride.geometry.solver.judging import Judgement, judge
+from outstride.geometry.solver.solution import Reason, Solution
+from outstride.geometry.solver.solving import Solutions, solve
+from outstride.layer.axis import Phase, source_index
 
 __all__ = [
     "ChainSolution",

@@ -6,10 +6,10 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import SupportsIndex, cast
 
-from outstride.arguments import Pairs
-from outstride.axis import Axis
 from outstride.errors import ShapeError
-from outstride.spec import ConvSpec
+from outstride.layer.arguments import Pairs
+from outstride.layer.axis import Axis
+from outstride.layer.spec import ConvSpec
 
 SizesLike = SupportsIndex | Sequence[SupportsIndex]
 """One size per axis; a single number stands for every axis."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from outstride.arguments import Pairs
-from outstride.axis import Axis
 from outstride.errors import ShapeError
 from outstride.geometry.axes import SizesLike, axes_of, sizes_of
-from outstride.spec import ConvSpec
+from outstride.layer.arguments import Pairs
+from outstride.layer.axis import Axis
+from outstride.layer.spec import ConvSpec
 
 
 def output_size(spec: ConvSpec, input_size: SizesLike) -> tuple[int, ...]:

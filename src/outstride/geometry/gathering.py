@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from outstride.axis import Counted, Phase
 from outstride.errors import ArgumentError, ShapeError
 from outstride.geometry.axes import SizesLike, axes_of, sizes_of
 from outstride.geometry.extents import output_size, resolved_padding
-from outstride.spec import ConvSpec
+from outstride.layer.axis import Counted, Phase
+from outstride.layer.spec import ConvSpec
 
 
 def axis_phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[Sequence[Phase], ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 _LARGEST = 2**63 - 1
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from outstride import arguments as argument
 from outstride.errors import ArgumentError
 from outstride.inspection.costs import peak_bytes, size_bytes
 from outstride.inspection.field import Field
@@ -19,8 +18,9 @@ from outstride.inspection.findings import Halo
 from outstride.inspection.lineage import Lineage
 from outstride.inspection.report import Report
 from outstride.inspection.sizes import Probe, Sizes, Taken, admissible, cycle_of, place_of
-from outstride.inspection.trace import Runner, Trace
 from outstride.inspection.walk import Walk
+from outstride.layer import arguments as argument
+from outstride.models.trace import Runner, Trace
 
 
 def check(

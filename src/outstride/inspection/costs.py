@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from outstride.inspection.trace import Call, Trace
+from outstride.engine.planner.axes import conv_axis, useful_terms
 from outstride.inspection.walk import Walk
 from outstride.inspection.windows import expanded
-from outstride.planner.axes import conv_axis, useful_terms
+from outstride.models.trace import Call, Trace
 
 
 class Products(NamedTuple):

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from outstride.acceleration import accelerate
+from outstride.engine.launch.plans import declines
 from outstride.inspection.costs import Products, products, size_bytes
 from outstride.inspection.field import Field
 from outstride.inspection.lineage import Lineage
 from outstride.inspection.moves import VIEWS
 from outstride.inspection.steps import Note
-from outstride.inspection.trace import Call, Layer, Trace
 from outstride.inspection.walk import Walk
+from outstride.models.trace import Call, Layer, Trace
 from outstride.nn.convolution import ServedConv, ServedConvTranspose
-from outstride.ops.plans import declines
 
 _CONVOLUTIONS = tuple(
     getattr(torch.nn, f"Conv{transpose}{nd}d") for transpose in ("", "Transpose") for nd in (1, 2, 3)

@@ -9,7 +9,7 @@ from math import lcm
 from typing import NamedTuple
 
 from outstride.inspection.lineage import Lineage
-from outstride.inspection.trace import Runner
+from outstride.models.trace import Runner
 
 MOST_RUNS = 256
 _FINE = 8

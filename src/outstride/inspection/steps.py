@@ -10,7 +10,7 @@ from torch import Tensor
 
 from outstride.inspection.lineage import Lineage
 from outstride.inspection.meeting import Place, meet
-from outstride.inspection.trace import Call
+from outstride.models.trace import Call
 
 Kind = Literal["whole", "misaligned", "wraps", "unknown"]
 Result = Lineage | None | Sequence[Lineage | None]

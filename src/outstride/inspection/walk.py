@@ -15,8 +15,8 @@ from outstride.inspection.gather import Gather
 from outstride.inspection.lineage import Lineage, free
 from outstride.inspection.moves import VIEWS, bounds
 from outstride.inspection.steps import Note, NotUnderstoodError, Result, Step, known
-from outstride.inspection.trace import Call, Layer, Trace
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
+from outstride.models.trace import Call, Layer, Trace
 
 RULES = moves.RULES | windows.RULES | sums.RULES
 # Torch does not tag these as working element by element, though they do.

@@ -13,7 +13,7 @@ from outstride.geometry import Phase, axis_phases
 from outstride.inspection.gather import Gather
 from outstride.inspection.lineage import Lineage, free, reshaped
 from outstride.inspection.steps import NotUnderstoodError, Result, Step, known
-from outstride.spec import ConvSpec, Kind
+from outstride.layer.spec import ConvSpec, Kind
 
 MOST_DENOMINATOR = 4096
 #: Phases of an axis that are listed.

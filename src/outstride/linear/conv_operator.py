@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from outstride import geometry
-from outstride.arguments import choice, flag, whole
 from outstride.errors import ArgumentError, DTypeError
+from outstride.layer.arguments import choice, flag, whole
+from outstride.layer.spec import ConvSpec
 from outstride.linear.layer_map import LayerMap, described, to_module
-from outstride.spec import ConvSpec
 
 try:
     from scipy.sparse.linalg import LinearOperator

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn.parameter import UninitializedParameter
 
 from outstride import functional, geometry
-from outstride.arguments import Pairs
 from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from outstride.spec import ConvSpec
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 
 Ints = tuple[int, ...]
 _NO_LAYER = (

@@ -17,8 +17,8 @@ from torch.nn.modules.utils import _pair, _single, _triple  # noqa: F401  # as w
 
 from outstride import functional
 from outstride.errors import ArgumentError
+from outstride.layer.spec import ConvSpec
 from outstride.nn.serving import Served, operands
-from outstride.spec import ConvSpec
 
 _OUTPUT_PADDING: Any = torch.nn.ConvTranspose1d._output_padding  # noqa: SLF001  # what others override
 

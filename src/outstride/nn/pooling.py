@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from outstride import functional
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
 
 Ints = int | Sequence[int]
 Padding = int | str | Sequence[int] | Sequence[Sequence[int]]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from outstride.arguments import choice, optional_whole
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.files import write_whole
+from outstride.layer.arguments import choice, optional_whole
+from outstride.output.files import write_whole
 
 Pixels = npt.NDArray[np.uint8]
 

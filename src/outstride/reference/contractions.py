@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from outstride import geometry
-from outstride import loop_layout as layout
-from outstride.arguments import Pads, Sizes
 from outstride.errors import ShapeError
-from outstride.loop_layout import Array
+from outstride.layer.arguments import Pads, Sizes
+from outstride.layer.spec import ConvSpec
+from outstride.reference import loop_layout as layout
+from outstride.reference.loop_layout import Array
 from outstride.reference.sources import tied, ties
-from outstride.spec import ConvSpec
 
 
 def conv(

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from outstride import loop_layout as layout
-from outstride.loop_layout import Array
-from outstride.spec import ConvSpec
+from outstride.layer.spec import ConvSpec
+from outstride.reference import loop_layout as layout
+from outstride.reference.loop_layout import Array
 
 
 def corr2d(X: npt.ArrayLike, K: npt.ArrayLike) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from outstride import geometry
-from outstride.arguments import Pairs
-from outstride.spec import ConvSpec
+from outstride.layer.arguments import Pairs
+from outstride.layer.spec import ConvSpec
 
 Ties = list[list[list[int | None]]]
 """Per axis, for each output of the convolution and kernel index: the input element, None in zero padding."""

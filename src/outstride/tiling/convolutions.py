@@ -11,9 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from outstride.ops.register import ENGINE_DTYPES
+from outstride.engine.dispatch.register import ENGINE_DTYPES
+from outstride.models.graph import Node, Source
 from outstride.tiling.box import Box, clamped, elements, shape_of, whole
-from outstride.tiling.graph import Node, Source
 from outstride.tiling.rule import NEEDS_ALL, Rule, cropped
 
 

@@ -11,13 +11,13 @@ from uuid import uuid4
 import numpy as np
 import torch
 
+from outstride.engine.launch.kept import keep
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.inspection.isolation import undisturbed
-from outstride.ops.kept import keep
+from outstride.models.graph import capture
+from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, shape_of, whole, within
 from outstride.tiling.evaluation import Program
-from outstride.tiling.graph import capture
 from outstride.tiling.running import TileRun
 from outstride.tiling.surroundings import Surroundings
 

@@ -13,10 +13,10 @@ from math import ceil, prod
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
+from outstride.models.layouts import order_of
 from outstride.tiling import tails
 from outstride.tiling.box import Box
-from outstride.tiling.graph import Node
-from outstride.tiling.layouts import order_of
 from outstride.tiling.rule import NEEDS_ALL, Rule, copies, given
 
 #: Numbers on which the two routines of an operator of several tensors are compared.

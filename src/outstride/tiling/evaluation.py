@@ -14,8 +14,8 @@ from math import prod
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Graph
 from outstride.tiling.box import Box, elements, hull, shape_of, whole, within
-from outstride.tiling.graph import Graph
 from outstride.tiling.rules import rule_of
 
 INPUT = 0

@@ -9,11 +9,11 @@ from math import prod
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
+from outstride.models.layouts import order_of
 from outstride.tiling import tails
 from outstride.tiling.box import Box
 from outstride.tiling.elementwise import room
-from outstride.tiling.graph import Node
-from outstride.tiling.layouts import order_of
 from outstride.tiling.rule import Rule, along, copies, cropped, given
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
 from outstride.tiling.box import Box, elements, replaced
-from outstride.tiling.graph import Node
 from outstride.tiling.rule import Rule, given
 
 Lines = Mapping[int, Callable[[Any], Any]]

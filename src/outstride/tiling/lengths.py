@@ -12,9 +12,9 @@ from math import lcm, prod
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
+from outstride.models.graph import Node, capture
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole
 from outstride.tiling.evaluation import INPUT, Program
-from outstride.tiling.graph import Node, capture
 from outstride.tiling.loops import check_steps
 from outstride.tiling.quiet import TRIALS, silent
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
-from outstride.inspection.trace import Runner
+from outstride.models.trace import Runner
 
 #: Operations of a model; those without a loop over time have a few hundred.
 _MOST_OPERATIONS = 10_000

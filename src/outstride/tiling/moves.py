@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node, Source
 from outstride.tiling.box import Box, Interval, clamped, elements, hull, replaced, shape_of, within
 from outstride.tiling.elementwise import broadcast
-from outstride.tiling.graph import Node, Source
 from outstride.tiling.rule import NEEDS_ALL, Rule, cropped, given
 
 Boxes = Sequence[Box | None]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
 from outstride.tiling.box import Box, clamped, elements
-from outstride.tiling.graph import Node
 from outstride.tiling.rule import NEEDS_ALL, Rule, copies
 
 _SHORT = (torch.bfloat16, torch.float16)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
+from outstride.models.layouts import order_of
 from outstride.tiling import tails
 from outstride.tiling.box import Box, shape_of, whole
-from outstride.tiling.graph import Node
-from outstride.tiling.layouts import order_of
 from outstride.tiling.rule import (
     NEEDS_ALL,
     Rule,

@@ -20,9 +20,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from outstride.models.graph import Node
+from outstride.models.layouts import laid_out
 from outstride.tiling.box import Box, elements, replaced
-from outstride.tiling.graph import Node
-from outstride.tiling.layouts import laid_out
 from outstride.tiling.rule import NEEDS_ALL, Rule, given
 
 #: Up to this height and width together torch takes another routine.

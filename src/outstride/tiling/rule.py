@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from outstride.models.graph import Node
+from outstride.models.layouts import in_order, laid_out
 from outstride.tiling.box import Box, elements, whole, within
-from outstride.tiling.graph import Node
-from outstride.tiling.layouts import in_order, laid_out
 
 Demand = Callable[[Node, Box], Sequence[Box | None]]
 Run = Callable[[Node, Box, Sequence[Box | None], Sequence[Tensor | None]], Tensor]

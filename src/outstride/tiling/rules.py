@@ -8,10 +8,10 @@ from math import prod
 import torch
 
 from outstride.inspection.walk import ELEMENTWISE as ELEMENTWISE_NAMES
+from outstride.models.graph import Node
 from outstride.tiling import convolutions, gates, gathers, moves, pools, reductions, resizing
 from outstride.tiling.box import Box, elements
 from outstride.tiling.elementwise import ELEMENTWISE
-from outstride.tiling.graph import Node
 from outstride.tiling.rule import NEEDS_ALL, Rule, completing, copies
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from outstride.errors import ArgumentError
-from outstride.inspection.isolation import undisturbed
+from outstride.models.graph import capture
+from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays, files
 from outstride.tiling.apart import check_apart
 from outstride.tiling.evaluation import Program
-from outstride.tiling.graph import capture
 from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from outstride.errors import ArgumentError, ShapeError
-from outstride.inspection.isolation import undisturbed
+from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
 from outstride.tiling.evaluation import INPUT

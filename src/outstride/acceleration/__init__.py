@@ -1,0 +1,5 @@
+"""A model whose convolution layers this engine computes, and the way back."""
+
+from outstride.acceleration.accelerating import accelerate, restore, summary
+
+__all__ = ["accelerate", "restore", "summary"]

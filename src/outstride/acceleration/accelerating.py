@@ -1,0 +1,202 @@
+"""``accelerate`` and ``restore``: the same model, its convolution layers computed here or by torch.
+
+A layer gets another ``forward`` and nothing else, so class, parameters, hooks, names, device, dtype, training
+flag and parametrisations stay what and where they are, and whatever knows a layer by its class still does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch.nn.modules.conv import _ConvNd
+
+from outstride import nn
+from outstride.acceleration.module_tree import is_generated, rebased, renewed
+from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.plans import declines
+from outstride.layer import arguments
+from outstride.nn.convolution import ServedConv, ServedConvTranspose, torch_can
+from outstride.nn.serving import serve, serving_of
+from outstride.output.tables import text_table
+
+__all__ = ["accelerate", "restore", "summary"]
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+_NAMES = [f"Conv{transpose}{nd}d" for transpose in ("", "Transpose") for nd in (1, 2, 3)]
+_SERVED: dict[type, Any] = {getattr(torch.nn, name): getattr(nn, name) for name in _NAMES}
+_STOCK: dict[type, type] = {
+    getattr(nn, prefix + name): getattr(torch.nn, prefix + name) for prefix in ("", "Lazy") for name in _NAMES
+}
+#: What of a layer's class decides what it computes.
+_METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
+
+
+def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> Model:
+    """Let this engine compute every convolution layer of a model.
+
+    Args:
+        model: any module, also a single layer. Served are torch's own convolution layers and subclasses that
+            leave ``forward`` and ``_conv_forward`` to torch; all others stay as they are, and ``summary``
+            says why.
+        inplace: change the model itself instead of a copy of its structure.
+        frozen: promise that nobody writes to the weights before ``restore``. Calls then do not look whether
+            they changed, which costs as long as reading them. A change that torch counts is still seen, with
+            a warning, and so is a weight put in another's place; one through ``.data``, NumPy or a fused
+            optimiser is not. The promise is about the memory, so it holds for all models that share it.
+
+    Returns:
+        The model, or one of new modules that share parameters, buffers and everything else with it.
+
+    Raises:
+        ArgumentError: `model` is no module.
+
+    Law: ``restore(accelerate(model))`` computes what ``model`` computes, with the same parameters.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> accelerate(model)[0].weight is model[0].weight
+        True
+        >>> isinstance(accelerate(model)[0], nn.Conv2d)  # that is, served as such
+        True
+    """
+    arguments.module("model", model)
+    if not inplace:
+        model = renewed(model)
+    for module in list(model.modules()):
+        _serve(module)
+    for weight in _own_weights(model):
+        (PACKED.freeze if frozen else PACKED.thaw)(weight)
+    return model
+
+
+def restore(model: Model) -> Model:
+    """Let torch compute every convolution layer of a model again: undo ``accelerate``.
+
+    Args:
+        model: any module, changed in place. A layer with an option that torch does not know (such as
+            padding="same" on a transposed layer) stays with this engine.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ArgumentError: `model` is no module.
+
+    Example:
+        >>> isinstance(restore(accelerate(torch.nn.Conv2d(3, 8, 3))), nn.Conv2d)
+        False
+    """
+    arguments.module("model", model)
+    for weight in _own_weights(model):
+        PACKED.thaw(weight)
+    for module in list(model.modules()):
+        if serving_of(module) is not None:
+            del vars(module)["forward"]
+            continue
+        stock = _stock_class(type(module), module)
+        if stock is not None and torch_can(module):
+            module.__class__ = stock
+    return model
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Which convolution layers of a model the engine serves, printable."""
+
+    layers: tuple[tuple[str, str, str], ...]
+    """Name in the model, layer, and "served" or the reason why torch runs it."""
+
+    def __str__(self) -> str:
+        served = sum(fate.startswith("served") for _, _, fate in self.layers)
+        head = f"{served} of {len(self.layers)} convolution layers are served"
+        return "\n".join([head, *(f"  {line}" for line in (text_table(self.layers) if self.layers else ()))])
+
+
+def summary(model: torch.nn.Module) -> Summary:
+    """Say which convolution layers of a model the engine serves, and why not the others.
+
+    Args:
+        model: any module, accelerated or not.
+
+    Returns:
+        The layers in order with what becomes of each; print it, or read its ``layers``.
+
+    Raises:
+        ArgumentError: `model` is no module.
+
+    Example:
+        >>> print(summary(accelerate(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))))
+        1 of 1 convolution layers are served
+          0  Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))  served
+    """
+    arguments.module("model", model)
+    rows = (
+        (name or "(model)", repr(module).partition("\n")[0], _fate(module))
+        for name, module in model.named_modules()
+        if isinstance(module, _ConvNd)
+    )
+    return Summary(tuple(rows))
+
+
+def _own_weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
+    """The weights of served layers that stay where they are; a parametrised layer makes its own anew."""
+    for module in model.modules():
+        if isinstance(module, (ServedConv, ServedConvTranspose)):
+            weight = vars(module)["_parameters"].get("weight")
+            if type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.device.type == "cpu":
+                yield weight
+
+
+def _fate(module: _ConvNd) -> str:
+    if isinstance(module, (ServedConv, ServedConvTranspose)):
+        weight = getattr(module, "weight", None)
+        reason = declines(weight.dtype, weight.device) if isinstance(weight, torch.Tensor) else None
+        return "served" if reason is None else f"by torch: {reason}"
+    reason = _left_alone(module)
+    return f"by torch: {reason or 'accelerate was not asked'}"
+
+
+def _serve(module: torch.nn.Module) -> None:
+    serving = serving_of(module)
+    if serving is not None:
+        if serving.layer is not module:  # copied attribute by attribute, the engine of another with them
+            serve(module, serving.served)
+    elif isinstance(module, _ConvNd) and _left_alone(module) is None:
+        stock = _stock_of(type(module))
+        if stock is not None:
+            serve(module, _SERVED[stock])
+
+
+def _stock_of(cls: type) -> type | None:
+    return next((base for base in cls.__mro__ if base in _SERVED), None)
+
+
+def _left_alone(module: _ConvNd) -> str | None:
+    """Why a layer is not touched; None for one that can be served."""
+    cls = type(module)
+    stock = _stock_of(cls)
+    if stock is None:
+        return f"{cls.__name__} computes in its own way"
+    if issubclass(cls, (ServedConv, ServedConvTranspose)):
+        return "it is a layer of outstride.nn"
+    for name in _METHODS:
+        if name in vars(module):
+            return f"its {name!r} was replaced"
+        if getattr(cls, name, None) is not getattr(stock, name, None):
+            return f"{cls.__name__} has a {name!r} of its own"
+    if not is_generated(module) and any(hasattr(cls, name) for name in ("weight", "bias")):
+        return f"{cls.__name__} makes its weights itself"
+    return None
+
+
+def _stock_class(cls: type, module: torch.nn.Module) -> type | None:
+    if cls in _STOCK:
+        return _STOCK[cls]
+    if issubclass(cls, (ServedConv, ServedConvTranspose)) and is_generated(module):
+        base = _stock_class(cls.__bases__[0], module)
+        return None if base is None else rebased(cls, base)
+    return None

@@ -1,0 +1,1 @@
+"""The engine: plans, generated code, and what runs it on tensors."""

@@ -1,0 +1,1 @@
+"""The three contractions and their derivatives, which are the contractions again."""

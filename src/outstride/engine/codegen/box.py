@@ -1,0 +1,72 @@
+"""A task's box of cells, as kernels hand it from function to function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from outstride.engine.codegen.arguments import STRIPE_FIELDS, STRIPE_INDEX
+from outstride.engine.codegen.ir import I64, Function, Operand, Value
+
+#: Parameters that carry a box.
+BOX = tuple((f"{what}_{axis}", I64) for what in ("start", "count") for axis in "ndhw")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A task's cells: where they start and how many there are, in images and along depth, height, width."""
+
+    start: tuple[Operand, ...]
+    count: tuple[Operand, ...]
+
+    @classmethod
+    def of(cls, parameters: Sequence[Value]) -> Box:
+        """The box that a function's parameters carry."""
+        return cls(tuple(parameters[:4]), tuple(parameters[4:]))
+
+    @property
+    def numbers(self) -> tuple[Operand, ...]:
+        """The box as arguments for a function that takes one."""
+        return (*self.start, *self.count)
+
+
+@dataclass(frozen=True)
+class Stripe:
+    """A row of the table of stripes: columns of a box, and where and how far apart their results lie."""
+
+    pointer: Value
+
+    @classmethod
+    def at(cls, f: Function, a: dict[str, Value], number: Operand) -> Stripe:
+        """The stripe of a number."""
+        return cls(f.at(a["stripes_at"], f.mul(number, len(STRIPE_FIELDS)), I64))
+
+    def field(self, f: Function, name: str) -> Value:
+        """A number of the row."""
+        return f.load_i64(self.pointer, STRIPE_INDEX[name])
+
+    def of(self, f: Function, box: Box) -> Box:
+        """The stripe's columns of a box, which has all of them, or one stripe and may be narrower."""
+        first = self.field(f, "first")
+        columns = f.minimum(self.field(f, "columns"), box.count[3])
+        return Box((*box.start[:3], f.add(box.start[3], first)), (*box.count[:3], columns))
+
+    def pitches(self, f: Function) -> list[Value]:
+        """Results from image to image, plane to plane, row to row."""
+        return [self.field(f, f"{axis}_pitch") for axis in ("image", "depth", "row")]
+
+
+def decode_box(f: Function, a: dict[str, Value], number: Operand) -> tuple[Box, Operand]:
+    """Box number -> the box of cells, width fastest, images slowest, and what is left of the number."""
+    rest = number
+    starts: list[Operand] = []
+    counts: list[Operand] = []
+    for axis in "whd":
+        start = f.mul(f.rem(rest, a[f"tasks_{axis}"]), a[f"block_{axis}"])
+        rest = f.div(rest, a[f"tasks_{axis}"])
+        starts.insert(0, start)
+        counts.insert(0, f.minimum(a[f"block_{axis}"], f.sub(a[f"cells_{axis}"], start)))
+    start = f.mul(f.rem(rest, a["images"]), a["image_block"])
+    starts.insert(0, start)
+    counts.insert(0, f.minimum(a["image_block"], f.sub(a["batch"], start)))
+    return Box(tuple(starts), tuple(counts)), f.div(rest, a["images"])

@@ -1,0 +1,243 @@
+"""Layers of one channel a group, read where they lie and written where they belong: no strip, no results.
+
+With one channel there is little to sum and nothing to share between outputs but input rows, so a copy of the
+input would cost as much as the sums. A register tile is some output rows by some vectors of each, and reads
+every input row that it needs once for each tap along the width:
+
+    for kd in taps along the depth:
+        for u in input rows of the tile:           # written out: which rows of the tile reach u is known
+            for kw in taps along the width:
+                vectors = x[kd, u, kw...]          # lanes beyond the input are +0 and not read
+                for r, kh in rows that reach u:
+                    acc[r] = fma(w[kd, kh, kw], vectors, acc[r])
+
+A few taps next to each other are written out, too: the vectors of an input row are loaded once, from where
+the first tap begins, and what each tap reads is put together from two of them.
+
+Row r adds its terms in the order of law 4: its input rows come by ascending kernel row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
+
+from outstride.engine.codegen import elements
+from outstride.engine.codegen.arguments import GROUP_INDEX, INDEX
+from outstride.engine.codegen.bands import (
+    AHEAD_BYTES,
+    TILE,
+    store_row,
+    stored_past_caches,
+    task_function,
+    tiles_of_row,
+    vectors_across,
+)
+from outstride.engine.codegen.box import BOX, Box
+from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.engine.codegen.microkernel import fused, zero_accumulators
+from outstride.engine.codegen.results import bias_of
+from outstride.engine.codegen.tasks import read_arguments
+from outstride.engine.planner.recipe import Recipe
+from outstride.engine.planner.tiles import Tile
+from outstride.engine.planner.windows import Window
+
+
+def in_place_functions(recipe: Recipe, window: Window, e: Element, lanes: int) -> list[Function]:
+    """`survey`, the tiles and `task` of a layer that makes one output of an input element, or fewer."""
+    return [
+        _survey(recipe, window, lanes),
+        *(_tile(recipe, window, e, lanes, tile) for tile in window.tiles),
+        task_function(recipe, window, e, lanes, lambda f, a: _masks_of(f, recipe, window, _Taps.of(f, a))),
+    ]
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """The taps along the width, what the first tap adds to a row, and what all add to a position."""
+
+    count: Value
+    height: Value
+    offsets_at: Value
+
+    @classmethod
+    def of(cls, f: Function, a: dict[str, Value]) -> _Taps:
+        """The taps of the only group of phases."""
+        group = a["phase_groups_at"]
+        offsets = f.load(PTR, f.at(group, GROUP_INDEX["tap_offsets_at"], I64), 8)
+        count = f.load_i64(group, GROUP_INDEX["taps_w"])
+        return cls(count, f.load_i32(offsets, 1), offsets)
+
+    def offset(self, f: Function, tap: Operand) -> Value:
+        """What a tap adds to a column."""
+        return f.load_i32(self.offsets_at, f.add(f.mul(tap, 3), 2))
+
+
+def _masks_of(f: Function, recipe: Recipe, window: Window, taps: _Taps) -> Operand:
+    """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
+    if window.written_out(window.widest.vectors):
+        return window.masks(recipe.in_step, window.across)
+    return f.add(f.mul(taps.count, recipe.in_step), 1)
+
+
+def _masks_read(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: int) -> Operand:
+    """The masks of what a tile of so many vectors reads of a row; those of its outputs are next."""
+    reads = window.reads(vectors, recipe.in_step)
+    return reads if window.written_out(vectors) else f.mul(taps.count, reads)
+
+
+def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
+    """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
+
+    Tiles of a row one behind the other; in each the taps, or all of them at once where they are written out,
+    for each of these the vectors that it reads; at last the outputs.
+    """
+    f = Function("survey", [("block", PTR), ("scratch", PTR), *BOX], internal=True, rare=True)
+    block, scratch, *numbers = f.parameters
+    a = read_arguments(f, block, INDEX)
+    box, step = Box.of(numbers), recipe.in_step
+    taps, across = _Taps.of(f, a), vectors_across(f, box, lanes)
+    with tiles_of_row(f, a, across) as (q, size):
+        masks = f.at(scratch, f.mul(_masks_of(f, recipe, window, taps), q), f"i{lanes}")
+        begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
+        for vectors in sorted({tile.vectors for tile in window.tiles}):
+            with f.when(f.compare("eq", size, vectors)):
+                length = window.reads(vectors, step)
+                runs, first = (1, window.first) if window.written_out(vectors) else (taps.count, 0)
+                with f.loop(0, runs) as run, f.loop(0, length) as i:
+                    start = f.add(begin, taps.offset(f, f.add(run, first)))
+                    inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
+                    elements.keep_mask(f, inside, masks, f.add(f.mul(run, length), i), lanes)
+                made = f.at(masks, f.mul(runs, length), f"i{lanes}")
+                with f.loop(0, vectors) as j:
+                    column = f.mul(f.add(q, j), lanes)
+                    inside = elements.lanes_within(f, column, box.count[3], lanes)
+                    elements.keep_mask(f, inside, made, j, lanes)
+    return f
+
+
+def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) -> Function:
+    """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
+
+    `plane` is the input's depth at tap offset 0, `bias` may be null.
+    """
+    f = Function(tile.name, TILE, internal=True)
+    block, x, w, y, bias, masks, plane, first_row, rows = f.parameters
+    a = read_arguments(f, block, INDEX)
+    taps, vector = _Taps.of(f, a), vector_type(lanes, e.accumulator)
+    added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
+    taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
+    present = f.at(masks, _masks_read(f, recipe, window, taps, tile.vectors), f"i{lanes}")
+    last = f.at(present, tile.vectors - 1, f"i{lanes}")
+    # Narrow tiles are those of narrow rows.
+    past = stored_past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
+    # Of taps that are written out the few masks stay in registers.
+    at_once = window.written_out(tile.vectors)
+    kept = range(window.reads(tile.vectors, recipe.in_step)) if at_once else ()
+    inside = [elements.kept_mask(f, masks, number, lanes) for number in kept]
+    with f.loop(0, rows, tile.rows) as h:
+        sums = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
+        top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
+        with f.loop(0, taps_d) as kd:
+            of_plane = f.mul(f.mul(kd, taps.count), window.taps)
+            deep = f.add(plane, f.load_i32(taps.offsets_at, f.mul(of_plane, 3)))
+            sheet = f.at(x, f.mul(deep, a["x_stride_d"]), e.storage)
+            panel = f.at(w, of_plane, e.accumulator)
+            exists = f.compare("ult", deep, a["in_size_d"])
+            for at, reached in window.rows(tile.rows):
+                u = f.add(top, at)
+                with f.when(f.both(exists, f.compare("ult", u, a["in_size_h"]))):
+                    line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
+                    first = window.first if at_once else 0
+                    begin = f.at(line, taps.offset(f, first), e.storage)
+                    _ask(f, e, lanes, begin, tile.vectors * recipe.in_step)
+                    weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
+                    if at_once:
+                        read = _read(f, e, lanes, begin, inside)
+                        for tap in range(window.across):
+                            values = _of_tap(f, window, lanes, read, tile.vectors, tap)
+                            _add(f, e, lanes, weights, tap, values, sums)
+                    else:
+                        _line(f, recipe, window, e, lanes, taps, line, masks, weights, sums)
+        for r, row in enumerate(sums):
+            with f.when(f.compare("slt", r, f.sub(rows, h))):
+                target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
+                values = [elements.plus(f, f.get(s, vector), added) for s in row]
+                store_row(f, e, lanes, values, target, present, past)
+    return f
+
+
+def _ask(f: Function, e: Element, lanes: int, begin: Value, vectors: int) -> None:
+    """Ask memory for what lies a while behind the vectors of a row."""
+    for number in range(vectors):
+        f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
+
+
+def _line(
+    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
+    masks: Value, weights: dict[int, Value], sums: list[list[Value]],
+) -> None:  # fmt: skip
+    """One input row: every tap along the width, into the rows whose weights these are.
+
+    Taps that step through the same elements take their share of vectors that are loaded once.
+    """
+    step, vectors = recipe.in_step, len(sums[0])
+    with f.loop(0, taps.count, window.shared) as first:
+        place = f.at(line, taps.offset(f, first), e.storage)
+        own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
+        # A tile's inner vectors exist as a whole: the planner sees to it.
+        inner = range(1, vectors - 1) if window.unmasked(step) else ()
+        inside = [
+            None if number in inner else elements.kept_mask(f, own, number, lanes)
+            for number in range(vectors * step)
+        ]
+        read = _read(f, e, lanes, place, inside)
+        for s in range(window.shared):
+            with f.when(f.compare("slt", f.add(first, s), taps.count)) if s else nullcontext():
+                dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
+                _add(f, e, lanes, weights, f.add(first, s), dealt, sums)
+
+
+def _read(f: Function, e: Element, lanes: int, place: Value, inside: Sequence[Value | None]) -> list[Value]:
+    """Vectors one behind the other, of each the lanes that are inside, or all."""
+    places = [f.at(place, number * lanes, e.storage) for number in range(len(inside))]
+    return [
+        elements.load(f, e, at, lanes) if mask is None else elements.load_masked(f, e, at, lanes, mask)
+        for at, mask in zip(places, inside, strict=True)
+    ]
+
+
+def _of_tap(
+    f: Function, window: Window, lanes: int, read: list[Value], vectors: int, tap: int
+) -> list[Value]:  # fmt: skip
+    """What a tap that is written out reads: its share of vectors one behind the other, from its place on."""
+    step = window.shared
+    further, residue = divmod(abs(tap - window.first), step)
+    dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, residue) for j in range(vectors)]
+    if not further:
+        return dealt
+    inner, outer = list(range(further)), [residue + step * i for i in range(further)]
+    moved = [_moved(f, lanes, value, behind, inner) for value, behind in pairwise(dealt)]
+    # Of the vector behind the last a few elements are needed, and it is not dealt out.
+    return [*moved, _moved(f, lanes, dealt[-1], read[-1], outer)]
+
+
+def _moved(f: Function, lanes: int, value: Value, behind: Value, last: list[int]) -> Value:
+    """A vector without so many first lanes, and these lanes of the one behind it at its end."""
+    where = [(0, lane) for lane in range(len(last), lanes)] + [(1, lane) for lane in last]
+    return elements.pick(f, elements.pick(f, None, value, 0, where), behind, 1, where)
+
+
+def _add(
+    f: Function, e: Element, lanes: int, weights: dict[int, Value], tap: Operand, values: list[Value],
+    sums: list[list[Value]],
+) -> None:  # fmt: skip
+    """A tap's products, into the rows whose weights these are."""
+    for r, weight in weights.items():
+        scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
+        spread = elements.broadcast(f, scalar, lanes)
+        for total, v in zip(sums[r], values, strict=True):
+            f.set(total, fused(f, e, lanes, spread, v, f.get(total, v.type)))

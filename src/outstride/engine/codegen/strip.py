@@ -1,0 +1,319 @@
+"""Packing: copy a task's input into the strip: padding is zeros, layout is one and every tap is an offset.
+
+Strip order is [channel][residue plane][image][depth][height][width]: a strided convolution reads
+plane u % stride at position u // stride, so that its vectors are contiguous too. With the
+pixel-major strip the channels come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from outstride.engine.codegen import elements
+from outstride.engine.codegen.box import BOX, Box
+from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.tasks import read_arguments
+from outstride.engine.planner.recipe import Recipe
+
+#: Rows that are copied side by side, a vector of each at a time: what a vector's place decides, which lanes
+#: lie within the input, is found out once for all of them. They share the sets of a cache, so they are few.
+ROWS_TOGETHER = 16
+#: Channels likewise. With all of them side by side packing was faster still and all that follows slower by
+#: 3 %: tiles read one channel's strip after the other, and so should the caches have seen them.
+CHANNELS_TOGETHER = 4
+
+
+class _Row(NamedTuple):
+    """A row of the strip: the input index that it begins with, its length in each plane of the width.
+
+    It is written in so many vectors from element `left` on, of which [low, high) lie within the input. Where
+    it is `trimmed` (1, else 0) the input begins at `left`, with zeros before it and from `right` on.
+    """
+
+    first: Operand
+    width: Operand
+    left: Operand
+    right: Operand
+    trimmed: Operand
+    vectors: Operand
+    low: Operand
+    high: Operand
+
+    def keep(self, f: Function) -> Value:
+        """A place in memory that holds it, for a function that is called."""
+        numbers = [f.i64(n) for n in self]
+        place = f.variable(f"[{len(numbers)} x i64]")
+        for i, number in enumerate(numbers):
+            f.store(number, f.at(place, i, I64), 8)
+        return place
+
+    @classmethod
+    def at(cls, f: Function, place: Value) -> _Row:
+        """The row that a place in memory holds."""
+        return cls(*(f.load_i64(place, i) for i in range(len(cls._fields))))
+
+
+def _row(f: Function, step: Operand, lanes: int, a: dict[str, Value], box: Box) -> _Row:
+    """The rows of a box: those whose input fits into fewer vectors without its borders are trimmed."""
+    first = f.mul(f.add(box.start[3], a["low_w"]), step)
+    width = f.add(box.count[3], a["reach_w"])
+    left = f.div(f.maximum(0, f.sub(0, first)), step)
+    right = f.ceil_div(f.maximum(0, f.sub(a["in_size_w"], first)), step)
+    right = f.maximum(left, f.minimum(width, right))
+    fewer = f.maximum(1, f.ceil_div(f.sub(right, left), lanes))
+    vectors = f.ceil_div(width, lanes)
+    # A vector of zeros is all that is written on either side.
+    narrow = f.both(f.compare("sle", left, lanes), f.compare("sle", f.sub(width, right), lanes))
+    trimmed = f.both(narrow, f.compare("slt", fewer, vectors))
+    left, vectors = f.select(trimmed, left, 0), f.select(trimmed, fewer, vectors)
+    # The last vector counts as one of those at the border: what it writes beyond the row must come early.
+    start, taken = f.add(first, f.mul(left, step)), f.mul(step, lanes)
+    low = f.minimum(vectors, f.ceil_div(f.maximum(0, f.sub(0, start)), taken))
+    high = f.minimum(f.sub(vectors, 1), f.div(f.maximum(0, f.sub(a["in_size_w"], start)), taken))
+    return _Row(first, width, left, right, f.word(trimmed), vectors, low, f.maximum(low, high))
+
+
+def pack_functions(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> list[Function]:
+    """The functions that fill a strip, of which others call `pack`."""
+    return [_blank(recipe, e, lanes, index), _copy(recipe, e, lanes, index), _pack(recipe, e, lanes, index)]
+
+
+def _pack(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings.
+
+    Every residue plane, image and depth has rows of the input, and zeros above and below them. What a row
+    writes beyond its end lies in the next, which is written after it.
+    """
+    head = [("block", PTR), ("source", PTR), ("strip", PTR)]
+    f = Function("pack", [*head, *BOX, ("channels", I64)], internal=True, rare=True)
+    block, source, strip, *numbers, channels = f.parameters
+    a = read_arguments(f, block, index)
+    box = Box.of(numbers)
+    depth, height = (f.add(n, a[f"reach_{x}"]) for n, x in zip(box.count[1:3], "dh", strict=True))
+    step = _step(recipe, a)
+    row = _row(f, step, lanes, a, box).keep(f)
+    together = f.compare("ne", a["pixel_pitch"], 1)
+    with (
+        f.loop(0, f.select(together, 1, channels), CHANNELS_TOGETHER) as c,
+        f.loop(0, a["planes"]) as plane,
+    ):
+        here = f.select(together, channels, f.minimum(CHANNELS_TOGETHER, f.sub(channels, c)))
+        rd, before_d, behind_d, rh, before_h, behind_h = (
+            f.load_i64(a["planes_at"], f.add(f.mul(plane, 6), i)) for i in range(6)
+        )
+        first_d = f.add(f.mul(f.add(box.start[1], a["low_d"]), a["in_step_d"]), rd)
+        first_h = f.add(f.mul(f.add(box.start[2], a["low_h"]), a["in_step_h"]), rh)
+        last = f.sub(height, behind_h)
+        low, high = _within(f, first_h, a["in_step_h"], before_h, last, a["in_size_h"])
+        top = f.add(f.mul(first_h, a["x_stride_h"]), f.mul(c, a["x_stride_c"]))
+        plane_start = f.add(f.mul(f.mul(plane, step), a["plane_pitch"]), f.mul(c, a["channel_pitch"]))
+        with f.loop(0, box.count[0]) as n, f.loop(before_d, f.sub(depth, behind_d)) as d:
+            ud = f.add(first_d, f.mul(d, a["in_step_d"]))
+            sheet = f.add(f.add(f.mul(n, a["x_stride_n"]), f.mul(ud, a["x_stride_d"])), top)
+            image = f.add(plane_start, f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"])))
+            rows = f.at(source, sheet, e.storage)
+            target = f.at(strip, f.mul(image, a["pixel_pitch"]), e.accumulator)
+            exists = f.compare("ult", ud, a["in_size_d"])
+            begin, end = f.select(exists, low, before_h), f.select(exists, high, before_h)
+            with f.when(f.compare("slt", before_h, begin)):
+                f.run("blank", block, row, target, here, before_h, begin)
+            f.run("copy", block, row, rows, target, here, begin, end)
+            with f.when(f.compare("slt", end, last)):
+                f.run("blank", block, row, target, here, end, last)
+    return f
+
+
+def _within(
+    f: Function, first: Operand, step: Operand, begin: Operand, end: Operand, size: Operand
+) -> tuple[Value, Value]:  # fmt: skip
+    """The part [low, high) of the numbers i from `begin` to `end` for which 0 <= first + i * step < size."""
+    low, high = f.variable(I64), f.variable(I64)
+    f.set(low, f.i64(begin))
+    f.set(high, f.i64(end))
+    with f.when(f.compare("slt", f.add(first, f.mul(begin, step)), 0)):
+        f.set(low, f.i64(f.minimum(end, f.ceil_div(f.sub(0, first), step))))
+    with f.when(f.compare("sge", f.add(first, f.mul(f.sub(end, 1), step)), size)):
+        beyond = f.ceil_div(f.maximum(0, f.sub(size, first)), step)
+        f.set(high, f.i64(f.maximum(f.get(low, I64), f.minimum(end, beyond))))
+    return f.get(low, I64), f.get(high, I64)
+
+
+def _step(recipe: Recipe, a: dict[str, Value]) -> Operand:
+    return recipe.in_step or a["in_step_w"]
+
+
+def _blank(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`blank(block, row, target, channels, begin, end)`: zeros in the rows [begin, end) of every plane."""
+    head = [("block", PTR), ("row", PTR), ("target", PTR)]
+    f = Function("blank", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
+    block, kept, target, channels, begin, end = f.parameters
+    a = read_arguments(f, block, index)
+    row = _Row.at(f, kept)
+    rows = f.add(f.mul(f.sub(f.sub(end, begin), 1), a["strip_w"]), row.width)
+    start = f.mul(begin, a["strip_w"])
+    with f.loop(0, _step(recipe, a)) as residue:
+        plane = f.add(start, f.mul(residue, a["plane_pitch"]))
+        if recipe.in_unit == "channel":
+            with f.when(f.compare("ne", a["pixel_pitch"], 1)), f.loop(0, rows) as i:
+                pixel = f.at(target, f.mul(f.add(plane, i), a["pixel_pitch"]), e.accumulator)
+                zeros(f, e, lanes, pixel, 0, channels)
+            channels_apart = f.select(f.compare("ne", a["pixel_pitch"], 1), 0, channels)
+        else:
+            channels_apart = channels
+        with f.loop(0, channels_apart) as c:
+            first = f.add(plane, f.mul(c, a["channel_pitch"]))
+            zeros(f, e, lanes, f.at(target, first, e.accumulator), 0, rows)
+    return f
+
+
+def _copy(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+    """`copy(block, row, source, target, channels, begin, end)`: rows [begin, end) of the input, dealt out."""
+    head = [("block", PTR), ("row", PTR), ("source", PTR), ("target", PTR)]
+    f = Function("copy", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
+    block, kept, source, target, channels, begin, end = f.parameters
+    a = read_arguments(f, block, index)
+    row = _Row.at(f, kept)
+    rows = _Rows(row, source, target, channels, begin, end)
+    if recipe.in_unit == "width" and recipe.in_step:
+        _copy_vectors(f, recipe.in_step, e, lanes, a, rows)
+    elif recipe.in_unit == "channel":
+        together = f.compare("ne", a["pixel_pitch"], 1)
+        with f.when(together):
+            _copy_elements(f, recipe, e, lanes, a, rows, together=True)
+        with f.when(f.negate(together)):
+            _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+    else:
+        _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+    return f
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows [begin, end) of some channels: row 0 of the first one in the input and in the strip."""
+
+    row: _Row
+    source: Value
+    target: Value
+    channels: Operand
+    begin: Operand
+    end: Operand
+
+
+def _copy_elements(
+    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, *, together: bool
+) -> None:  # fmt: skip
+    """Element by element; all channels of each where they lie `together` in the strip."""
+    step, row = _step(recipe, a), rows.row
+    with (
+        f.loop(0, 1 if together else rows.channels) as c,
+        f.loop(rows.begin, rows.end) as h,
+        f.loop(0, step) as residue,
+    ):
+        along = f.mul(h, f.mul(a["in_step_h"], a["x_stride_h"]))
+        line = f.at(rows.source, f.add(f.mul(c, a["x_stride_c"]), along), e.storage)
+        place = f.add(f.mul(h, a["strip_w"]), f.mul(residue, a["plane_pitch"]))
+        with f.loop(0, row.width) as i:
+            u = f.add(f.add(row.first, residue), f.mul(i, step))
+            pixel = f.at(line, f.mul(u, a["x_stride_w"]), e.storage)
+            inside = f.compare("ult", u, a["in_size_w"])
+            if together:
+                target = f.at(rows.target, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
+                with f.when(inside):
+                    copy_row(f, e, lanes, pixel, target, rows.channels)
+                with f.when(f.negate(inside)):
+                    zeros(f, e, lanes, target, 0, rows.channels)
+            else:
+                own = f.add(f.mul(c, a["channel_pitch"]), f.add(place, i))
+                target = f.at(rows.target, own, e.accumulator)
+                f.store(elements.zero(e, 1), target, e.accumulator_bytes)
+                with f.when(inside):
+                    f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
+
+
+def _copy_vectors(
+    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows
+) -> None:  # fmt: skip
+    """Contiguous input, its vectors dealt out to `step` planes; lanes beyond the input are masked.
+
+    Vectors at the border come first, the last of a row before all others: what it writes beyond its row is
+    the beginning of the next. Their masks are made once for all channels.
+    """
+    row = rows.row
+    behind = f.sub(row.vectors, row.high)
+    some = f.compare("slt", row.low, row.high)
+    with f.loop(rows.begin, rows.end, ROWS_TOGETHER) as first:
+        last = f.minimum(f.add(first, ROWS_TOGETHER), rows.end)
+        with f.loop(0, f.add(behind, row.low)) as k:
+            from_left = f.sub(f.add(behind, f.sub(row.low, 1)), k)
+            number = f.select(f.compare("slt", k, behind), f.sub(f.sub(row.vectors, 1), k), from_left)
+            i = f.add(row.left, f.mul(number, lanes))
+            u = f.add(row.first, f.mul(i, step))
+            masks = [
+                elements.lanes_within(f, f.add(u, j * lanes), a["in_size_w"], lanes) for j in range(step)
+            ]
+            around = f.both(f.compare("ne", row.trimmed, 0), f.compare("eq", k, 0))
+            with f.loop(0, rows.channels) as c, f.loop(first, last) as h:
+                with f.when(around):
+                    for plane in _planes(f, step, e, a, rows, c, h):
+                        for start in (0, row.right):
+                            place = f.at(plane, start, e.accumulator)
+                            f.store(elements.zero(e, lanes), place, e.accumulator_bytes)
+                _copy_vector(f, step, e, lanes, a, rows, c, h, i, masks)
+        with (
+            f.when(some),
+            f.loop(0, rows.channels) as c,
+            f.loop(first, last) as h,
+            f.loop(row.low, row.high) as number,
+        ):
+            i = f.add(row.left, f.mul(number, lanes))
+            _copy_vector(f, step, e, lanes, a, rows, c, h, i, None)
+
+
+def _planes(
+    f: Function, step: int, e: Element, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand
+) -> list[Value]:
+    """Where row h of channel c begins in each plane of the width."""
+    place = f.add(f.mul(c, a["channel_pitch"]), f.mul(h, a["strip_w"]))
+    return [f.at(rows.target, f.add(place, f.mul(a["plane_pitch"], p)), e.accumulator) for p in range(step)]
+
+
+def _copy_vector(
+    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand,
+    i: Operand, masks: list[Value] | None,
+) -> None:  # fmt: skip
+    """The elements from i on that make a vector, in each plane, of row h of channel c."""
+    along = f.mul(h, f.mul(a["in_step_h"], a["x_stride_h"]))
+    u = f.add(rows.row.first, f.mul(i, step))
+    pointer = f.at(rows.source, f.add(f.add(f.mul(c, a["x_stride_c"]), along), u), e.storage)
+    parts = [f.at(pointer, j * lanes, e.storage) for j in range(step)]
+    # The same row of the next channel begins far away, where no prefetcher of the machine expects it.
+    for part in parts:
+        f.prefetch(f.at(part, a["x_stride_c"], e.storage))
+    if masks is None:
+        loaded = [elements.load(f, e, part, lanes) for part in parts]
+    else:
+        pairs = zip(parts, masks, strict=True)
+        loaded = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
+    for residue, plane in enumerate(_planes(f, step, e, a, rows, c, h)):
+        value = elements.deal(f, loaded, lanes, residue)
+        f.store(value, f.at(plane, i, e.accumulator), e.accumulator_bytes)
+
+
+def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand) -> None:
+    """Copy `count` contiguous elements, widened; the last store may put zeros into the lanes behind."""
+    whole = f.mul(f.div(count, lanes), lanes)
+    with f.loop(0, whole, lanes) as i:
+        value = elements.load(f, e, f.at(source, i, e.storage), lanes)
+        f.store(value, f.at(target, i, e.accumulator), e.accumulator_bytes)
+    with f.when(f.compare("slt", whole, count)):
+        value = elements.load_first(f, e, f.at(source, whole, e.storage), lanes, f.sub(count, whole))
+        f.store(value, f.at(target, whole, e.accumulator), e.accumulator_bytes)
+
+
+def zeros(f: Function, e: Element, lanes: int, row: Value, start: Operand, stop: Operand) -> None:
+    """Zero row[start:stop]; may run on by less than a vector, which later rows overwrite."""
+    with f.loop(start, stop, lanes) as i:
+        f.store(elements.zero(e, lanes), f.at(row, i, e.accumulator), e.accumulator_bytes)

@@ -1,0 +1,88 @@
+"""Packing weights: once a weight version, into the order in which the microkernel reads them.
+
+    [group][chunk of outputs][phase group][tile][channel block][tap][channel of the block][row of the tile]
+
+Rows that stand for no output are zeros, so that no tile has an edge. The block's `spoiled` becomes 1 when a
+weight is infinite or NaN: it must not meet padding, which kernels read as zeros, for zero times it is NaN.
+"""
+
+from __future__ import annotations
+
+from outstride.engine.codegen import elements
+from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_GROUP_INDEX, WEIGHT_INDEX
+from outstride.engine.codegen.elements import ELEMENTS, Element
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
+from outstride.engine.codegen.nonfinite import holds_nonfinite
+from outstride.engine.codegen.squares import Block, pack_squares
+from outstride.engine.codegen.tasks import read_arguments, take_tasks
+from outstride.engine.planner.machine import CHANNEL_BLOCK
+
+
+def weights_source(dtype: str) -> str:
+    """The LLVM IR of the packing kernel of a dtype."""
+    return module([_task(dtype), take_tasks(WEIGHT_INDEX)], f"outstride weights_{dtype}")
+
+
+def _task(dtype: str) -> Function:
+    e = ELEMENTS[dtype]
+    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
+    block, _, number = f.parameters
+    a = read_arguments(f, block, WEIGHT_INDEX)
+    group, chunk = f.div(number, a["chunks"]), f.rem(number, a["chunks"])
+    first = f.mul(chunk, a["chunk_outputs"])
+    source = f.at(a["w_at"], f.add(f.mul(group, a["w_stride_g"]), f.mul(first, a["w_stride_m"])), e.storage)
+    start = f.add(f.mul(group, a["packed_stride_g"]), f.mul(chunk, a["packed_stride_chunk"]))
+    target = f.at(a["packed_at"], start, e.accumulator)
+    nothing = f.variable(e.storage, Value("0" if e.storage == "i16" else "0.0", e.storage))
+    outputs = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], first))
+    with f.loop(0, a["phase_groups"]) as index:
+        entry = f.at(a["phase_groups_at"], f.mul(index, len(WEIGHT_GROUP_FIELDS)), I64)
+        g = read_arguments(f, entry, WEIGHT_GROUP_INDEX)
+        position = f.variable(PTR, f.at(target, g["w_offset"], e.accumulator))
+        rows = f.mul(outputs, g["members"])
+        with f.loop(0, g["tiles"]) as tile:
+            blocks = f.ceil_div(a["channels"], CHANNEL_BLOCK)
+            with f.loop(0, blocks) as number_of_block:
+                begin = f.mul(number_of_block, CHANNEL_BLOCK)
+                count = f.minimum(CHANNEL_BLOCK, f.sub(a["channels"], begin))
+                here = f.get(position, PTR)
+                first_row = f.mul(tile, a["width"])
+                block_of_rows = Block(source, here, first_row, rows, begin, count)
+                squares = f.both(f.compare("ne", a["in_order"], 0), f.compare("eq", g["members"], 1))
+                with f.when(squares):
+                    pack_squares(f, e, a, g, block_of_rows)
+                with f.when(f.negate(squares)):
+                    _pack_elements(f, e, a, g, block_of_rows, nothing)
+                terms = f.mul(f.mul(count, g["taps"]), a["width"])
+                f.set(position, f.at(here, terms, e.accumulator))
+    packed = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
+    with f.when(holds_nonfinite(f, packed, target, a["packed_stride_chunk"])):  # it is in the cache
+        f.store(Value("1", I64), f.at(block, WEIGHT_INDEX["spoiled"], I64), 8)
+    return f
+
+
+def _pack_elements(
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], block: Block, nothing: Value
+) -> None:
+    """One weight at a time: any strides, any phases."""
+    with f.loop(0, g["taps"]) as tap, f.loop(0, a["width"]) as i:
+        row = f.add(block.first_row, i)
+        present = f.compare("slt", row, block.rows)
+        line, pitch = _row(f, e, a, g, nothing, block.source, present, row, tap, block.begin)
+        column = f.at(block.target, f.add(f.mul(f.mul(tap, block.count), a["width"]), i), e.accumulator)
+        with f.loop(0, block.count) as c:
+            item = elements.load(f, e, f.at(line, f.mul(c, pitch), e.storage), 1)
+            f.store(item, f.at(column, f.mul(c, a["width"]), e.accumulator), e.accumulator_bytes)
+
+
+def _row(
+    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], nothing: Value, source: Value,
+    present: Value, row: Operand, tap: Operand, begin: Operand,
+) -> tuple[Value, Operand]:  # fmt: skip
+    """Where a row's weights begin at a tap and channel, and their pitch; a row of no output reads a zero."""
+    member = f.rem(row, g["members"])
+    offset = f.load_i64(g["taps_at"], f.add(f.mul(member, g["taps"]), tap))
+    place = f.add(f.mul(f.div(row, g["members"]), a["w_stride_m"]), offset)
+    place = f.add(place, f.mul(begin, a["w_stride_c"]))
+    line = f.select(present, f.at(source, place, e.storage), nothing)
+    return line, f.select(present, a["w_stride_c"], 0)

@@ -1,0 +1,1 @@
+"""From a call of torch's to the contractions: checked, guarded, registered, traced."""

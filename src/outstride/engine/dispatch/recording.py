@@ -1,0 +1,80 @@
+"""Calls that ``torch.jit.trace`` records, its ONNX exporter too: torch's operators, which fit every size.
+
+A recording is to run where this package is not, and on other sizes. While it is made, sizes are tensors whose
+arithmetic is recorded; what depends on a size is computed from those and never looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from outstride.engine.dispatch import through_torch
+from outstride.engine.dispatch.call import Call, Request, wanted_sizes
+from outstride.errors import ArgumentError
+
+
+def convolve(
+    call: Call, request: Request, input: Tensor, weight: Tensor, bias: Tensor | None, kernel: tuple[int, ...]
+) -> Tensor:
+    """Record a checked call.
+
+    Args:
+        call: the call in numbers, as the sizes of the example make them.
+        request: what the caller wrote; its ``output_size`` may be recorded itself.
+        input, weight, bias: the call's tensors.
+        kernel: the spatial size of the weight in numbers.
+
+    Raises:
+        ArgumentError: the border depends on a size in a way that no recording can follow.
+    """
+    if not call.transposed:
+        if request.padding == "same" and any(step > 1 for step in call.stride):
+            call = call._replace(pairs=tuple(map(same_pair, *_numbers(call, input, kernel))))
+            return through_torch.convolve(call, input, weight, bias, follows=True)
+    elif request.output_size is not None:
+        wanted = wanted_sizes(request.output_size, call.nd)
+        if request.padding != "same":
+            beyond = tuple(map(_beyond, wanted, call.pairs, *_numbers(call, input, kernel)))
+            call = call._replace(output_padding=beyond)
+        elif not call.bordered:
+            aimed = list(map(_aimed, wanted, *_numbers(call, input, kernel)))
+            call = call._replace(pairs=tuple(aimed), output_padding=(0,) * call.nd)
+        else:
+            raise ArgumentError(
+                "'output_size' must not be given with padding='same' and a padding_mode where "
+                f"torch.jit.trace records: got {call.output_size} with padding_mode={call.padding_mode!r}; "
+                "legal: the padding in numbers, or torch.export"
+            )
+        return through_torch.convolve(call, input, weight, bias, follows=True)
+    return through_torch.convolve(call, input, weight, bias)
+
+
+def _numbers(call: Call, input: Tensor, kernel: tuple[int, ...]) -> tuple[Any, ...]:
+    """Input size (recorded), stride and window of every axis."""
+    windows = [d * (k - 1) + 1 for d, k in zip(call.dilation, kernel, strict=True)]
+    return input.shape[-call.nd :], call.stride, windows
+
+
+def same_pair(size: Any, stride: int, window: int) -> tuple[Any, Any]:
+    """The padding (low, high) of "same" for a size that is recorded."""
+    total = _not_below_zero(((size + stride - 1) // stride - 1) * stride + window - size)
+    return total // 2, total - total // 2
+
+
+def _beyond(wanted: Any, pair: tuple[int, int], size: Any, stride: int, window: int) -> Any:
+    return wanted - ((size - 1) * stride + window - sum(pair))
+
+
+def _aimed(wanted: Any, size: Any, stride: int, window: int) -> tuple[Any, Any]:
+    total = (size - 1) * stride + window - wanted
+    low = _not_below_zero(total) // 2
+    return low, total - low
+
+
+def _not_below_zero(recorded: Any) -> Any:
+    return recorded.clamp(min=0)
+
+
+__all__ = ["convolve", "same_pair"]

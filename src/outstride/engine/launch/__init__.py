@@ -1,0 +1,1 @@
+"""Contractions on CPU tensors: plan, kernel and packed weights bound into calls."""

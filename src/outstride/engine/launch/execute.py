@@ -1,0 +1,213 @@
+"""Run the three contractions on real CPU tensors: find or make what is ready to run, and run it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from outstride.engine.launch.bound import Run
+from outstride.engine.launch.gaps import ClosedCall, closed, closing, fill_with_bias
+from outstride.engine.launch.gather import GatherCall, gather_call
+from outstride.engine.launch.gradient import gradient_call
+from outstride.engine.launch.kept import OfLayers
+from outstride.engine.launch.layout import contiguous_strides, empty_result
+from outstride.engine.launch.single import Operands
+from outstride.engine.launch.terms import (
+    conv_parts,
+    conv_transpose_parts,
+    conv_weight_parts,
+    nonfinite,
+    nonfinite_kernel,
+)
+from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large
+from outstride.engine.torch_internals import empty_strided
+
+_MOST_CALLS = 4096
+_calls: OfLayers[object, GatherRun] = OfLayers(_MOST_CALLS)
+_gradients: OfLayers[object, Run] = OfLayers(_MOST_CALLS)
+
+
+def conv(
+    x: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """x (N, C, *in) and w (O, C/g, *k) to (N, O, *output_size)."""
+    return gather_run("conv", x, w, stride, padding, output_size, dilation, groups, out)(x, w, bias, out)
+
+
+def conv_transpose(
+    y: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """y (N, O, *i) and w (O, C/g, *k) to (N, C, *output_size): the adjoint of conv in x."""
+    run = gather_run("conv_transpose", y, w, stride, padding, output_size, dilation, groups, out)
+    return run(y, w, bias, out)
+
+
+def conv_weight(
+    x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int,
+) -> Tensor:  # fmt: skip
+    """x (N, C, *u) and y (N, O, *i) to (O, C/g, *kernel_size): the gradient of <y, conv(x, w)> in w."""
+    result: Tensor = weight_run(x, y, kernel_size, stride, padding, dilation, groups)(x, y)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class GatherRun:
+    """The bound kernel of a convolution or its adjoint (None: nothing to sum), and the result's form."""
+
+    call: GatherCall | ClosedCall | None
+    operator: Literal["conv", "conv_transpose"]
+    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: torch.dtype
+    size_bytes: int
+
+    @property
+    def stretches(self) -> bool:
+        """Whether contiguous operands of other sizes may be served as well."""
+        contiguous = self.strides == contiguous_strides(self.shape)
+        return self.call is not None and contiguous and self.call.stretches
+
+    def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherRun | None:
+        """What runs on contiguous operands of another size; None where that needs other blocks."""
+        call = None if self.call is None else self.call.resized(size, result_size)
+        if call is None:
+            return None
+        shape = (*self.shape[:2], *result_size)
+        size_bytes = prod(shape) * self.dtype.itemsize
+        strides = contiguous_strides(shape)
+        return GatherRun(call, self.operator, self.geometry, shape, strides, self.dtype, size_bytes)
+
+    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+        """The result, in `out` if there is one."""
+        if out is None:
+            out = empty_strided(self.shape, self.strides, self.dtype)
+            if self.size_bytes > LARGE:
+                prefer_large(out.data_ptr(), self.size_bytes)
+        if self.call is None:
+            fill_with_bias(out, bias)
+        elif not self.call(x, w, bias, out):
+            self._by_parts(x, w, bias, out)
+        return out
+
+    def _by_parts(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Compute a result with weights that must not meet padding."""
+        stride, padding, dilation, groups = self.geometry
+        parts = conv_parts if self.operator == "conv" else conv_transpose_parts
+        sizes = (x.shape[2:], w.shape[2:], self.shape[2:])
+        for part in parts(*sizes, stride, padding, dilation):
+            here = out[part.result]
+            if not part.has_terms:
+                fill_with_bias(here, bias)
+                continue
+            first, second, size = x[part.first], w[part.second], here.shape[2:]
+            run = gather_run(self.operator, first, second, stride, part.padding, size, dilation, groups, here)
+            assert run.call is not None, "a part has terms"
+            run.call(first, second, bias, here, inside=True)
+
+
+def gather_run(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
+    padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
+    out: Tensor | None = None,
+) -> GatherRun:  # fmt: skip
+    """What computes `operator` for operands of this form, on as many threads as torch has now."""
+    threads = torch.get_num_threads()
+    key = (
+        operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
+        groups, None if out is None else out.stride(), threads, chosen(),
+    )  # fmt: skip
+    try:
+        run = _calls.get(key)
+    except TypeError:  # sizes came as lists
+        sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
+        return gather_run(operator, x, w, *sizes, groups, out)
+    if run is None:
+        channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
+        target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
+        call: GatherCall | ClosedCall | None = None
+        if target.numel() and x.numel() and w.numel():
+            given = Operands(operator, x, w, target, stride, padding, dilation, groups)
+            runs, gaps = closed(given)
+            call = gather_call(*runs[:-1], threads)
+            call = call if gaps is None else ClosedCall(operator, call, gaps)
+        geometry = (stride, padding, dilation, groups)
+        shape = tuple(target.shape)
+        run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
+        _calls.keep((operator, x.dtype, w.shape, geometry), key, run)
+    return run
+
+
+def weight_run(
+    x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int,
+) -> Run:  # fmt: skip
+    """What computes the weight gradient for operands of this form."""
+    shape = (y.shape[1], x.shape[1] // groups, *kernel_size)
+    if 0 in (*shape, x.numel(), y.numel()):
+        return lambda x, _: torch.zeros(shape, dtype=x.dtype)
+    threads = torch.get_num_threads()
+    key = (
+        x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
+        tuple(dilation), groups, threads, chosen(),
+    )  # fmt: skip
+    found = _gradients.get(key)
+    if found is not None:
+        return found
+    call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    return _gradients.keep(
+        (x.dtype, shape, geometry),
+        key,
+        WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRun:
+    """The bound kernel of a weight gradient."""
+
+    call: Run
+    look: Kernel
+    kernel_size: tuple[int, ...]
+    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient; where it is not finite, of those terms alone that do not meet padding."""
+        result: Tensor = self.call(x, y)
+        if nonfinite(result, self.look):
+            torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
+        return result
+
+    def _by_parts(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
+        stride, padding, dilation, groups = self.geometry
+        result = torch.zeros_like(like)
+        for part in conv_weight_parts(x.shape[2:], y.shape[2:], self.kernel_size, stride, padding, dilation):
+            if part.has_terms:
+                here, first, second = result[part.result], x[part.first], y[part.second]
+                threads = torch.get_num_threads()
+                call = _weight_call(
+                    first, second, here.shape[2:], stride, part.padding, dilation, groups, threads
+                )
+                here.copy_(call(first, second))
+        return result
+
+
+def _weight_call(
+    x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int, threads: int,
+) -> Run:  # fmt: skip
+    gaps = closing(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
+    if gaps is None:
+        return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+    kept, geometry = gaps.room(x, x, "meta"), (gaps.stride, gaps.padding, gaps.dilation)
+    call = gradient_call(kept, y, kernel_size, *geometry, groups, threads)
+    return lambda x, y: call(gaps.gather(x), y)

@@ -1,0 +1,257 @@
+"""Packed weights: kept as long as the memory that they were packed from, used while it holds the same.
+
+The law: after any write to a weight, by whatever means, the next call uses it, and a call beside the write
+uses the one or the other. So what is kept belongs to memory and not to a tensor; what the memory holds is
+looked at in every call (`ops.fingerprints`), and before it is packed, so that a write in between is seen by
+the next; and packed weights that a call may be reading are never written to.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from array import array
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.weights import weights_source
+from outstride.engine.launch.blocks import Block, address, table
+from outstride.engine.launch.fingerprints import Watch, watch
+from outstride.engine.planner.layout import Layout
+from outstride.engine.planner.plan import GatherPlan
+from outstride.engine.runtime import Module, prefer_large
+
+_W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled"))
+
+
+@dataclass(frozen=True)
+class WeightStrides:
+    """Elements between groups, outputs, channels and kernel positions of a weight as contractions see it."""
+
+    group: int
+    output: int
+    channel: int
+    kernel: tuple[int, int, int]
+
+
+def weights_module(plan: GatherPlan) -> Module:
+    """The module that packs weights for a plan."""
+    dtype = plan.problem.dtype
+    source = partial(weights_source, dtype)
+    return Module(f"weights_{dtype}", source, plan.machine.instruction_set, authorship())
+
+
+class Packer:
+    """Packs weights for one plan and one set of strides."""
+
+    def __init__(self, plan: GatherPlan, made: Layout, strides: WeightStrides) -> None:
+        p = plan.problem
+        self.elements = p.groups * made.chunks * made.chunk_weights
+        self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
+        form = (
+            p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
+            plan.tile_rows, plan.blocks.chunk_outputs,
+            [[along.kernel for along in g.of.axes] for g in made.groups],
+        )  # fmt: skip
+        self.key = sys.intern(repr(form))
+        self._kernel = weights_module(plan).kernel()
+        tables: dict[str, array[int]] = {}
+        rows = []
+        _, height, width = p.kernel_size
+        order = (height * width, width, 1)
+        positions = prod(p.kernel_size)
+        # Squares pay where a row, or a channel of it, has a few weights side by side.
+        in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
+        in_order = in_order and (positions >= 4 or strides.channel == positions)
+        for i, g in enumerate(made.groups):
+            taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
+            tables[f"taps_{i}"] = taps
+            tap_of = array("q", [-1] * prod(p.kernel_size))
+            for tap, at in enumerate(next(g.of.kernel_places(order))):
+                tap_of[at] = tap
+            tables[f"tap_of_{i}"] = tap_of
+            rows.append(
+                {
+                    "tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset,
+                    "taps_at": address(taps), "tap_of_at": address(tap_of),
+                }
+            )  # fmt: skip
+        tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
+        scalars = {
+            "tasks": p.groups * made.chunks, "chunks": made.chunks,
+            "chunk_outputs": plan.blocks.chunk_outputs,
+            "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
+            "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
+            "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
+            "phase_groups": len(made.groups), "kernel": positions, "in_order": int(in_order),
+        }  # fmt: skip
+        self._block = Block.of(WEIGHT_INDEX, scalars, tables)
+
+    def pack(self, pointer: int, threads: int, room: Tensor | None = None) -> Packed:
+        """The weight at an address in the order of the microkernel, in the room if there is one."""
+        if room is None:
+            room = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
+            prefer_large(room.data_ptr(), room.nbytes)
+        packed_at = room.data_ptr()
+        block = self._block.fresh()
+        block[_W], block[_PACKED] = pointer, packed_at
+        self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
+        return Packed(room, packed_at, not block[_SPOILED])
+
+
+#: Packed elements from which more than one thread is worth waking.
+_PARALLEL = 1 << 16
+#: Forms of a weight that are kept, those packed last: a head that looks at five scales and is trained has
+#: seven or so, and every form takes as much memory as the weight.
+_MOST_FORMS = 8
+#: Elements behind the packed weights: room for a vector read in advance.
+_MARGIN = 64
+
+
+class Packed(NamedTuple):
+    """Packed weights, where they are, and whether all of them are finite."""
+
+    values: Tensor
+    pointer: int
+    finite: bool
+
+
+class _Kept(NamedTuple):
+    """Packed weights, and of what: the version (an inference tensor has none), the contents, the storage."""
+
+    packed: Packed
+    version: int | None
+    watch: Watch
+    storage: weakref.ref[torch.UntypedStorage]
+
+
+class _Memory:
+    """A storage that weights lie in."""
+
+    def __init__(self, storage: weakref.ref[torch.UntypedStorage]) -> None:
+        self.storage = storage
+        #: Where the forms of a weight are kept, by the weight's offset in bytes and the form.
+        self.names: dict[tuple[int, str], tuple[int, str]] = {}
+        #: Offsets of weights whose owner has promised not to change them.
+        self.frozen: set[int] = set()
+
+
+class _Trust:
+    """Of a frozen weight: nobody looks."""
+
+    def holds(self, _: int) -> bool:
+        return True
+
+
+#: What `sys.getrefcount` says of a value that one variable or attribute refers to. Nothing is reused where it
+#: says other numbers (Python 3.14 borrows from variables) or may change meanwhile (no interpreter lock).
+_COUNTS = sys.version_info < (3, 14) and getattr(sys, "_is_gil_enabled", lambda: True)()
+_ALONE = 2 if _COUNTS else -1
+
+
+class PackedWeights:
+    """The packed forms of weights, each kept by the weight's address and the form."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._memories: dict[int, _Memory] = {}
+
+    def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
+        """The packed weight, made anew if the weight has changed."""
+        kept = self._kept.get((weight.data_ptr(), packer.key))
+        if kept is not None:
+            # While this thread looks, another may give the weight other memory: this reference keeps the old.
+            storage = kept.storage()
+            if storage is not None and kept.version == _version(weight) and kept.watch.holds(threads):
+                return kept.packed
+            del storage
+        del kept  # so that what nobody else uses is seen to be free
+        return self._renew(weight, packer, threads)
+
+    def forms(self, weight: Tensor) -> list[tuple[int, str]]:
+        """Under what the packed forms of a weight are kept: its address and the form."""
+        storage = weight.untyped_storage()
+        names, offset = self._memory(storage).names, weight.data_ptr() - storage.data_ptr()
+        return [name for (at, _), name in names.items() if at == offset and name in self._kept]
+
+    def freeze(self, weight: Tensor) -> None:
+        """Take its owner's word that a weight does not change, so that calls do not look."""
+        storage = weight.untyped_storage()
+        self._memory(storage).frozen.add(weight.data_ptr() - storage.data_ptr())
+        self._forget(weight)
+
+    def thaw(self, weight: Tensor) -> None:
+        """Look again at every call."""
+        storage = weight.untyped_storage()
+        self._memory(storage).frozen.discard(weight.data_ptr() - storage.data_ptr())
+        self._forget(weight)
+
+    def _forget(self, weight: Tensor) -> None:
+        for name in self.forms(weight):
+            self._kept.pop(name, None)
+
+    def _renew(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
+        storage, pointer, version = weight.untyped_storage(), weight.data_ptr(), _version(weight)
+        offset = pointer - storage.data_ptr()
+        if not 0 <= offset < storage.nbytes():
+            return self._renew(weight, packer, threads)  # another thread gave it other memory between the two
+        memory, name = self._memory(storage), (pointer, packer.key)
+        old = self._kept.pop(name, None)  # no other call finds it from here on
+        room = None
+        if old is not None:
+            if offset in memory.frozen and old.version != version:
+                warnings.warn(_BROKEN_PROMISE, stacklevel=2)
+            if sys.getrefcount(old) == _ALONE == sys.getrefcount(old.packed):
+                room = old.packed.values
+        seen: Watch = _Trust() if offset in memory.frozen else watch(weight, pointer, threads)
+        packed = packer.pack(pointer, threads, room)
+        before = memory.names.pop((offset, packer.key), None)
+        if before is not None and before != name:  # the storage has moved
+            self._kept.pop(before, None)
+        forms = [place for place in memory.names if place[0] == offset]
+        for place in forms[: max(0, len(forms) + 1 - _MOST_FORMS)]:
+            self._kept.pop(memory.names.pop(place), None)
+        memory.names[offset, packer.key] = name
+        self._kept[name] = _Kept(packed, version, seen, memory.storage)
+        return packed
+
+    def _memory(self, storage: torch.UntypedStorage) -> _Memory:
+        found = self._memories.get(id(storage))
+        if found is not None and found.storage() is storage:
+            return found
+        number = id(storage)
+
+        def forget(gone: weakref.ref[torch.UntypedStorage]) -> None:
+            memory = self._memories.get(number)
+            if memory is not None and memory.storage is gone:
+                del self._memories[number]
+                for name in memory.names.values():
+                    kept = self._kept.get(name)
+                    if kept is not None and kept.storage is gone:
+                        del self._kept[name]
+
+        made = self._memories[number] = _Memory(weakref.ref(storage, forget))
+        return made
+
+
+_BROKEN_PROMISE = (
+    "a weight of a model accelerated with frozen=True was changed in place: it is packed anew, but a change "
+    "that torch does not count would not be seen; call restore(model) before weights are written to"
+)
+
+
+def _version(weight: Tensor) -> int | None:
+    return None if weight.is_inference() else weight._version
+
+
+#: Of all weights.
+PACKED = PackedWeights()

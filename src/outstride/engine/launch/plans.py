@@ -1,0 +1,132 @@
+"""Plans for tensors: the problem they pose, the plan for it on this machine, and the code that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.nest import gather_source
+from outstride.engine.codegen.tiles import tiles_source
+from outstride.engine.launch.single import Operands
+from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
+from outstride.engine.planner.problem import Problem
+from outstride.engine.runtime import Module, assembly, decline, machine
+
+__all__ = [
+    "DTYPES", "GatherPlan", "assembly_of", "declines", "loop_nest", "plan_of", "problem_of", "source_of",
+    "three", "tile_address", "tile_modules",
+]  # fmt: skip
+
+DTYPES = {
+    torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16", torch.float16: "float16"
+}  # fmt: skip
+
+
+#: Outputs of a group from which they are worth storing as vectors of channels.
+CHANNELS_TOGETHER = 8
+
+
+def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
+    """A tuple of one to three axes as depth, height, width."""
+    full = (*([fill] * (3 - len(values))), *(int(v) for v in values))
+    return full[0], full[1], full[2]
+
+
+def problem_of(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], groups: int,
+) -> Problem:  # fmt: skip
+    """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
+    forward = operator == "conv"
+    inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
+    depthwise = inner == outer == 1 and groups >= CHANNELS_TOGETHER
+    depthwise = depthwise and x.stride(1) == y.stride(1) == 1 and 1 not in (x.stride(-1), y.stride(-1))
+    if depthwise:
+        outer = _channels_of_a_task(groups)
+        groups //= outer
+    together = outer >= CHANNELS_TOGETHER
+    return Problem(
+        operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
+        three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
+        three(stride, 1), three(padding, 0), three(dilation, 1),
+        "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
+        "width" if y.stride(-1) == 1 else "channel" if y.stride(1) == 1 and together else "any",
+        depthwise,
+    )  # fmt: skip
+
+
+def _channels_of_a_task(channels: int) -> int:
+    """Channels of a depthwise layer that are packed together: whole tiles of them, or all."""
+    return max((n for n in range(32, 129, 32) if channels % n == 0), default=channels)
+
+
+def plan_of(given: Operands, threads: int) -> GatherPlan:
+    """The plan for these operands; meta tensors will do."""
+    return plan_for(problem_of(*given[:-1]), machine(), threads)
+
+
+def source_of(plan: GatherPlan) -> str:
+    """The code of the plan's kernel: its loop nest, and the register tile that it calls."""
+    return "".join(_sources(plan))
+
+
+def _sources(plan: GatherPlan) -> list[str]:
+    """The modules of a plan's code; a kernel that reads in place has its tiles within."""
+    tiles = () if plan.tile.dataflow == "in_place" else (plan.tile,)
+    isa = plan.machine.instruction_set
+    return [gather_source(plan.recipe), *(tiles_source(_accumulator(plan), isa, (tile,)) for tile in tiles)]
+
+
+def _accumulator(plan: GatherPlan) -> str:
+    return "float64" if plan.problem.dtype == "float64" else "float32"
+
+
+def loop_nest(plan: GatherPlan) -> Module:
+    """The module of a plan's kernel."""
+    source = partial(gather_source, plan.recipe)
+    return Module(f"gather_{plan.recipe.name}", source, plan.machine.instruction_set, authorship())
+
+
+def tile_modules(plan: GatherPlan) -> list[Module]:
+    """Every tile that the layer may use at some size is compiled at once: another size compiles nothing.
+
+    None where the kernel has its tiles within.
+    """
+    if plan.tile.dataflow == "in_place":
+        return []
+    isa, name = plan.machine.instruction_set, _accumulator(plan)
+    modules = []
+    for _, tiles in groupby(tiles_for(plan.problem, plan.machine), key=lambda tile: tile.dataflow == "rows"):
+        shapes = tuple(tiles)
+        kinds = "_".join(dict.fromkeys(tile.kind for tile in shapes))
+        source, symbols = partial(tiles_source, name, isa, shapes), [tile.name for tile in shapes]
+        modules.append(Module(f"tiles_{kinds}_{name}", source, isa, authorship(), symbols))
+    return modules
+
+
+def tile_address(plan: GatherPlan, modules: Sequence[Module]) -> int:
+    """Where the plan's tile is, in one of its modules of tiles, or 0."""
+    for module in modules:
+        if plan.tile.name in module.symbols:
+            return module.addresses()[module.symbols.index(plan.tile.name)]
+    return 0
+
+
+def assembly_of(plan: GatherPlan) -> str:
+    """What the compiler makes of the plan's code on this machine."""
+    return "".join(assembly(source, plan.machine.instruction_set) for source in _sources(plan))
+
+
+def declines(dtype: torch.dtype, device: torch.device) -> str | None:
+    """Why the engine does not serve tensors of this dtype and device, or nothing."""
+    if dtype not in DTYPES:
+        return f"the engine computes {', '.join(DTYPES.values())}, not {str(dtype).removeprefix('torch.')}"
+    if device.type not in ("cpu", "meta"):
+        return f"the engine runs on the cpu, not on {device.type}"
+    return decline()

@@ -1,0 +1,1 @@
+"""What runs for a problem on a machine, and why."""

@@ -1,0 +1,130 @@
+"""A contraction with its sizes: what a plan is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+from outstride.engine.planner.axes import Axis, conv_axis, transposed_axis, useful_terms
+from outstride.engine.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
+
+#: Results of so many bytes leave the last-level cache before anybody reads them. Stored past the caches,
+#: smaller ones cost up to a tenth more and larger ones up to a fifth less.
+PAST_CACHES_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A convolution or transposed convolution of known sizes; every axis tuple has three entries.
+
+    `channels` are summed over and `outputs` made, both per group; the geometry is that of the convolution
+    (u = i * stride + k * dilation - padding), whichever of the two runs.
+    """
+
+    operator: Literal["conv", "conv_transpose"]
+    dtype: str
+    batch: int
+    groups: int
+    channels: int
+    outputs: int
+    input_size: tuple[int, int, int]
+    output_size: tuple[int, int, int]
+    kernel_size: tuple[int, int, int]
+    stride: tuple[int, int, int]
+    padding: tuple[int, int, int]
+    dilation: tuple[int, int, int]
+    in_unit: Unit
+    out_unit: Unit
+    #: Output o reads input channel o alone: `channels` is 1, and the input has as many as there are outputs.
+    depthwise: bool = False
+
+    def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
+        """The gather form of every axis, depth first."""
+        args = zip(
+            self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation,
+            strict=True,
+        )  # fmt: skip
+        if self.operator == "conv":
+            return tuple(conv_axis(*a) for a in args)
+        return tuple(transposed_axis(*a, cropped=cropped) for a in args)
+
+    def coarse(self) -> Problem:
+        """The problem of a size rounded up, a few for each doubling: it stands for all sizes up to it.
+
+        Cells are rounded: outputs of a convolution, inputs of a transposed one.
+        """
+        forward = self.operator == "conv"
+        size = self.output_size if forward else self.input_size
+        more = tuple(c - n for c, n in zip(coarse_size(size), size, strict=True))
+        if not any(more):
+            return self
+        steps = tuple(m * s for m, s in zip(more, self.stride, strict=True))
+        for_input, for_output = (steps, more) if forward else (more, steps)
+        return replace(
+            self, input_size=_sum(self.input_size, for_input), output_size=_sum(self.output_size, for_output)
+        )
+
+    @cached_property
+    def terms(self) -> int:
+        """Multiply-adds that the result needs, padding and cropped outputs not counted."""
+        return self.batch * self.groups * self.channels * self.outputs * useful_terms(self.axes())
+
+    @property
+    def stores_directly(self) -> bool:
+        """Whether vectors of sums along the width may be stored as they are: one phase, one type."""
+        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype]
+        return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
+
+    @property
+    def past_caches(self) -> bool:
+        """Whether results are stored past the caches, which then need not read what is overwritten."""
+        results = self.batch * self.groups * self.outputs * prod(self.output_size)
+        return self.out_unit == "width" and results * STORAGE_BYTES[self.dtype] >= PAST_CACHES_BYTES
+
+    @property
+    def packed_channels(self) -> int:
+        """Input channels of a group."""
+        return self.outputs if self.depthwise else self.channels
+
+    @property
+    def weight_bytes(self) -> int:
+        """All weights, as they are packed."""
+        weights = self.groups * self.channels * self.outputs * prod(self.kernel_size)
+        return ACCUMULATOR_BYTES[self.dtype] * weights
+
+    @property
+    def flops(self) -> int:
+        """Two for each multiply-add."""
+        return 2 * self.terms
+
+    @property
+    def bytes(self) -> int:
+        """The least traffic: input, weight and output once."""
+        image = self.packed_channels * prod(self.input_size) + self.outputs * prod(self.output_size)
+        weight = self.channels * self.outputs * prod(self.kernel_size)
+        return STORAGE_BYTES[self.dtype] * self.groups * (self.batch * image + weight)
+
+
+#: Cells up to which a size is taken as it is: there one more may ask for another tile.
+_EXACT = 32
+
+
+def coarse_size(cells: Sequence[int]) -> tuple[int, ...]:
+    """The size that stands for this one in planning; sizes that share it may share a plan's boxes."""
+    return tuple(map(_rounded, cells))
+
+
+def _rounded(cells: int) -> int:
+    """Cells rounded up to one of eight numbers in each doubling."""
+    if cells <= _EXACT:
+        return cells
+    step = 1 << (cells.bit_length() - 4)
+    return -(-cells // step) * step
+
+
+def _sum(size: tuple[int, int, int], more: tuple[int, ...]) -> tuple[int, int, int]:
+    d, h, w = (a + b for a, b in zip(size, more, strict=True))
+    return d, h, w

@@ -1,0 +1,179 @@
+"""LLVM IR text to object code, and object code to callable addresses."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import llvmlite
+import llvmlite.binding as llvm
+from llvmlite.utils import get_library_name
+
+from outstride.engine.planner.machine import InstructionSet
+from outstride.errors import CompileError
+
+_lock = threading.Lock()  # around what is loaded: modules of its own each, but one process
+
+#: Kernels leave little to optimise: variables become registers and empty jumps go. The whole -O2 pipeline
+#: takes ten times as long for the same inner loop; numbering values costs time, too, and saves nothing.
+PASSES = ("sroa", "simplify_cfg")
+
+
+@lru_cache(maxsize=1)
+def _targets_ready() -> bool:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _all_targets_ready() -> bool:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return True
+
+
+def version() -> str:
+    """Compiler and version, part of every cache key."""
+    return f"llvmlite {llvmlite.__version__} LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def host_cpu() -> str:
+    """LLVM's name of this processor."""
+    _targets_ready()
+    return str(llvm.get_host_cpu_name())
+
+
+def host_features() -> dict[str, bool]:
+    """The processor's features by LLVM's names."""
+    return dict(llvm.get_host_cpu_features())
+
+
+def native(isa: InstructionSet) -> bool:
+    """Whether code for the instruction set runs on this machine's architecture."""
+    return isa.triple.split("-")[0] == str(llvm.get_process_triple()).split("-")[0]
+
+
+def _machine(isa: InstructionSet) -> llvm.TargetMachine:
+    if native(isa):
+        _targets_ready()
+        triple = llvm.get_process_triple()
+    else:
+        _all_targets_ready()
+        triple = isa.triple
+    model = "jitdefault" if native(isa) else "small"
+    return llvm.Target.from_triple(triple).create_target_machine(
+        cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel=model
+    )
+
+
+def _optimised(source: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    """The module, in a context of its own: then several threads may work on one each."""
+    try:
+        module = llvm.parse_assembly(source, llvm.create_context())
+        module.verify()
+    except RuntimeError as problem:
+        raise CompileError(f"the generated code is not valid LLVM IR: {problem}") from problem
+    passes = llvm.create_new_module_pass_manager()
+    for name in PASSES:
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2)))
+    return module
+
+
+def compile_object(source: str, isa: InstructionSet) -> bytes:
+    """The object file of an IR module for an instruction set; threads compile side by side."""
+    machine = _machine(isa)
+    module = _optimised(source, machine)
+    unlocked = _unlocked()
+    return bytes(machine.emit_object(module)) if unlocked is None else unlocked.emit(machine, module)
+
+
+class _Unlocked:
+    """Emitting object code without llvmlite's lock, which lets one thread of a process into LLVM at a time.
+
+    LLVM itself asks only that contexts and target machines are not shared. These are llvmlite's own
+    functions, called as it calls them.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        pointer = ctypes.c_void_p
+        self._emit = library.LLVMPY_TargetMachineEmitToMemory
+        self._emit.argtypes = [pointer, pointer, ctypes.c_int, ctypes.POINTER(pointer)]
+        self._emit.restype = pointer
+        self._start, self._size = library.LLVMPY_GetBufferStart, library.LLVMPY_GetBufferSize
+        self._start.argtypes, self._start.restype = [pointer], pointer
+        self._size.argtypes, self._size.restype = [pointer], ctypes.c_size_t
+        self._dispose = library.LLVMPY_DisposeMemoryBuffer
+        self._dispose.argtypes, self._dispose.restype = [pointer], None
+
+    def emit(self, machine: llvm.TargetMachine, module: llvm.ModuleRef) -> bytes:
+        """The object code of a module."""
+        problem = ctypes.c_void_p()
+        buffer = self._emit(machine, module, 1, ctypes.byref(problem))
+        if not buffer:
+            words = ctypes.string_at(problem.value).decode() if problem.value else "no reason given"
+            raise CompileError(f"the generated code cannot be compiled: {words}")
+        try:
+            return ctypes.string_at(self._start(buffer), self._size(buffer))
+        finally:
+            self._dispose(buffer)
+
+
+@lru_cache(maxsize=1)
+def _unlocked() -> _Unlocked | None:
+    """None where llvmlite does not have its functions where they were: then threads wait for each other."""
+    try:
+        return _Unlocked(ctypes.CDLL(str(Path(llvm.__file__).parent / get_library_name())))
+    except (OSError, AttributeError):
+        return None
+
+
+def compile_assembly(source: str, isa: InstructionSet) -> str:
+    """The same as assembly text, to be read by people and by tests that count spills."""
+    machine = _machine(isa)
+    return str(machine.emit_assembly(_optimised(source, machine)))
+
+
+#: How object files begin where code is loaded: ELF of 64 bits, little-endian; Mach-O of 64 bits; COFF has no
+#: signature beside its machine (x86-64, Arm).
+_SIGNATURES = (b"\x7fELF\x02\x01", b"\xcf\xfa\xed\xfe", b"\x64\x86", b"\x64\xaa")
+_ELF_HEADER_BYTES = 64
+
+
+def _is_object(code: bytes) -> bool:
+    """Whether bytes look like an object file: LLVM's loader ends the process at others."""
+    if not code.startswith(_SIGNATURES) or len(code) < _ELF_HEADER_BYTES:
+        return False
+    if not code.startswith(b"\x7fELF"):
+        return True
+    # The table of sections must lie within: e_shoff, e_shentsize, e_shnum.
+    offset = int.from_bytes(code[40:48], "little")
+    size, count = (int.from_bytes(code[at : at + 2], "little") for at in (58, 60))
+    return count > 0 and offset + size * count <= len(code)
+
+
+#: Loaded code lives as long as the process: addresses are handed to other threads and to pools of theirs.
+_engines: list[llvm.ExecutionEngine] = []
+
+
+def load_object(code: bytes, isa: InstructionSet, symbols: Sequence[str]) -> tuple[int, ...]:
+    """Map an object file into the process: the addresses of `symbols`, or CompileError if it is damaged."""
+    if not _is_object(code):
+        raise CompileError("the object code cannot be loaded: it is no object file of this machine")
+    with _lock:
+        machine = _machine(isa)
+        try:
+            engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+            engine.finalize_object()
+            addresses = tuple(int(engine.get_function_address(symbol)) for symbol in symbols)
+        except (RuntimeError, ValueError) as problem:
+            raise CompileError(f"the object code cannot be loaded: {problem}") from problem
+        if not all(addresses):
+            raise CompileError(f"the object code lacks one of the symbols {', '.join(symbols)}")
+        _engines.append(engine)
+        return addresses

@@ -1,0 +1,29 @@
+"""What can be said about the runtime on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from outstride.engine.runtime import cache, compiler, host, threads
+
+
+def info() -> dict[str, object]:
+    """Versions, processor, instruction set, thread pool and cache, as plain values."""
+    reason = host.decline()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "compiler": compiler.version(),
+        "cpu": compiler.host_cpu(),
+        "cpu_count": os.cpu_count(),
+        "instruction_sets": list(host.available()),
+        "instruction_set": None if reason else host.machine().instruction_set.name,
+        "declines": reason,
+        "l2_bytes": None if reason else host.machine().l2_bytes,
+        "openmp": threads.openmp_library() or "none: one thread",
+        "dtypes": ["float32", "float64", "bfloat16", "float16"],
+        "cache_path": str(cache.path()),
+        "cache_bytes": cache.size_bytes(),
+        "cache_entries": len(cache.entries()),
+    }

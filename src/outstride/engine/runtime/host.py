@@ -1,0 +1,134 @@
+"""What this machine is: instruction set, caches, and the instruction set in use, which tests may choose."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from outstride.engine.planner.machine import HALF_RATE, INSTRUCTION_SETS, Machine
+from outstride.engine.runtime import compiler
+from outstride.errors import ArgumentError
+
+_NEEDS = {
+    "avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw", "fma", "f16c"),
+    "avx2": ("avx2", "fma", "f16c"),
+    "generic": ("avx", "fma", "f16c"),
+    "neon": (),
+}
+
+
+class _Choice(threading.local):
+    """The instruction set that this thread chose, if it did."""
+
+    name: str | None = None
+
+
+_chosen = _Choice()
+
+
+@lru_cache(maxsize=1)
+def available() -> tuple[str, ...]:
+    """The instruction sets that this processor runs, the best first."""
+    features = compiler.host_features()
+    return tuple(
+        name
+        for name, needs in _NEEDS.items()
+        if compiler.native(INSTRUCTION_SETS[name]) and all(features.get(n, False) for n in needs)
+    )
+
+
+@lru_cache(maxsize=1)
+def _l2_bytes() -> int:
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
+    except (OSError, ValueError, KeyError, IndexError):
+        return 1 << 19
+
+
+@lru_cache(maxsize=1)
+def clock() -> tuple[float, str] | None:
+    """Cycles a second of the first core as the system states them, and where; None where it states nothing.
+
+    The rate at work is another: it goes with load, temperature and width of the vectors.
+    """
+    for path, pattern, unit in _CLOCKS:
+        try:
+            found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if found is not None and float(found[1]) > 0:
+            return float(found[1]) * unit, path
+    return None
+
+
+#: Files that state a clock rate, where in them, and its unit: the highest rate comes before that of now.
+_CLOCKS = (
+    ("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", r"^([0-9]+)", 1e3),
+    ("/proc/cpuinfo", r"^cpu MHz\s*: ([0-9.]+)", 1e6),
+    ("/proc/cpuinfo", r"^model name.*@ ([0-9.]+)GHz", 1e9),
+)
+
+
+def decline() -> str | None:
+    """Why no kernel runs here, or nothing."""
+    if available():
+        return None
+    return "this processor has no fused multiply-add that the engine can use"
+
+
+@lru_cache(maxsize=8)
+def _machine(name: str) -> Machine:
+    isa = INSTRUCTION_SETS[name]
+    if isa.vector_bytes == 64 and compiler.host_cpu() in HALF_RATE:
+        isa = replace(isa, fma_per_cycle=isa.fma_per_cycle / 2)
+    return Machine(isa, _l2_bytes())
+
+
+def machine() -> Machine:
+    """The machine that plans are made for: the best instruction set, or the one that was chosen."""
+    return _machine(_chosen.name or _default())
+
+
+def chosen() -> str | None:
+    """The name of the instruction set that this thread chose, or None; cheap enough for every call."""
+    return _chosen.name
+
+
+@lru_cache(maxsize=1)
+def _default() -> str:
+    name = os.environ.get("OUTSTRIDE_ISA")
+    if name:
+        _check(name)
+    return name or available()[0]
+
+
+def _check(name: str) -> None:
+    if name not in available():
+        legal = ", ".join(available())
+        raise ArgumentError(
+            f"'instruction_set' must be one that this processor runs: got {name!r}; legal: {legal}."
+        )
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Within the block this thread's calls use the named instruction set.
+
+    >>> with instruction_set("generic"):
+    ...     print(machine().instruction_set.name)
+    generic
+    """
+    _check(name)
+    before = _chosen.name
+    _chosen.name = name
+    try:
+        yield
+    finally:
+        _chosen.name = before

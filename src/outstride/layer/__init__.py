@@ -1,0 +1,1 @@
+"""What a layer is: its description, its arguments, its written form and the arithmetic of one axis."""

@@ -1,0 +1,134 @@
+"""A model as a graph of torch's operators, with every tensor's size for the whole input.
+
+It is run once without numbers, so an input of any size costs milliseconds, while every operator is written
+down. Convolutions are outstride's, whose bits depend on nothing but what they sum; so the graph of a model
+and that of ``accelerate(model)`` are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from outstride.acceleration import accelerate
+from outstride.errors import ShapeError, UnsupportedError
+from outstride.models.isolation import isolated, undisturbed
+from outstride.models.node import Node, Source, mapped
+from outstride.models.recording import Recorder
+
+__all__ = ["Graph", "Node", "Source", "capture"]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The tensors of a model in the order in which they are made, the input first."""
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[int, Tensor]
+    """Tensors that do not depend on the input."""
+    outputs: tuple[int, ...]
+    structure: Any
+    """How the model wraps its outputs."""
+
+    def only_output(self, purpose: str) -> int:
+        """The one tensor that the model returns.
+
+        Raises:
+            UnsupportedError: it returns several.
+        """
+        if len(self.outputs) != 1:
+            raise UnsupportedError(
+                f"'model' must return one tensor to be {purpose}: got {len(self.outputs)}; "
+                "legal: a model that wraps it and returns one of them"
+            )
+        return self.outputs[0]
+
+
+def capture(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
+) -> Graph:
+    """The graph of a model for an input of that shape and strides, as it runs without gradients.
+
+    Neither the modes that the caller has entered nor the model have a part in it or are touched: it is a copy
+    that runs.
+
+    Raises:
+        ShapeError: the model does not run at this shape.
+        UnsupportedError: what it does depends on the numbers of its input, or on random ones.
+    """
+    with undisturbed():
+        recorder = Recorder()
+        given = recorder.input(shape, dtype, strides)
+        served = accelerate(isolated(model, recorder.stand_in), inplace=True)
+        try:
+            with recorder.stand_ins, recorder:
+                returned = served(given)
+        except UnsupportedError:
+            raise
+        except Exception as error:
+            raise _refusal(shape, error) from error
+        return _graph(recorder, returned)
+
+
+def _graph(recorder: Recorder, returned: Any) -> Graph:
+    """What is used of all that was written down, the input first."""
+    flat, structure = pytree.tree_flatten(returned)
+    if not flat or not all(isinstance(out, Tensor) for out in flat):
+        raise UnsupportedError(
+            f"'model' must return tensors: got {type(returned).__name__}; "
+            "legal: a tensor, or tuples, lists and dicts of tensors"
+        )
+    outputs = [recorder.index(recorder.stand_in(out)) for out in flat]
+    values = recorder.values(_used(recorder.nodes, outputs, ()))
+    used = [0, *(index for index in _used(recorder.nodes, outputs, values) if index)]
+    places = {index: place for place, index in enumerate(used)}
+    return Graph(
+        tuple(_placed(recorder.nodes[index], places, index in values) for index in used),
+        {places[index]: value for index, value in values.items() if index in places},
+        tuple(places[index] for index in outputs),
+        structure,
+    )
+
+
+def _used(nodes: Sequence[Node], outputs: Sequence[int], known: Container[int]) -> list[int]:
+    """The nodes that outputs are made of, in order, but for those that known ones are made of."""
+    found, left = set[int](), list(outputs)
+    while left:
+        index = left.pop()
+        if index not in found:
+            found.add(index)
+            left += [] if index in known else nodes[index].sources
+    return sorted(found)
+
+
+def _placed(node: Node, places: Mapping[int, int], known: bool) -> Node:
+    """A node whose sources are counted among those that are used; without any where its numbers are known."""
+    if known:
+        return Node(None, (), {}, (), (), (), node.shape, node.strides, node.dtype, None)
+
+    def put(value: Any) -> Any:
+        return Source(places[value.index]) if isinstance(value, Source) else value
+
+    return replace(
+        node, args=mapped(put, node.args), sources=tuple(places[index] for index in node.sources),
+        kwargs={name: mapped(put, value) for name, value in node.kwargs.items()},
+    )  # fmt: skip
+
+
+def _refusal(shape: Sequence[int], error: Exception) -> Exception:
+    said = " ".join(str(error).split())[:300]
+    if "DataDependent" in type(error).__name__ or "DynamicOutputShape" in type(error).__name__:
+        return UnsupportedError(
+            "'model' must do the same whatever numbers its input holds: got one that looks at them "
+            f"({said}); legal: decisions by size alone"
+        )
+    return ShapeError(
+        f"'model' must run on the source: got shape {tuple(shape)}, for which it raises "
+        f"{type(error).__name__}: {said}"
+        + ("" if "legal: " in said else "; legal: a shape that the model accepts")
+    )

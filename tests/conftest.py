@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import ROOT
+
 # The laws ask for more threads than there are cores: they must not wait at the expense of those that work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Kernels compiled by a test run stay out of the user's cache; tests in other processes share this one.
-os.environ.setdefault("OUTSTRIDE_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "kernels"))
+os.environ.setdefault("OUTSTRIDE_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
 
 settings.register_profile(
     "ci",

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import traceback
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tests import ROOT
 from tests.cases import BY_ID, Case
 from tests.environments import Environment
 from tests.operands import arrange, contractions, draw
@@ -24,7 +24,6 @@ from tests.poison import poison
 from tests.tolerance import assert_same_bits
 
 Edge = Literal["start", "end"]
-_ROOT = Path(__file__).parents[1]
 _ENOUGH_CRASHES = 5
 _PAGE_BYTES = mmap.PAGESIZE
 _PROT_NONE, _PROT_READ_WRITE = 0, mmap.PROT_READ | mmap.PROT_WRITE
@@ -135,7 +134,7 @@ def play(dtype: torch.dtype, edge: Edge, instruction_set: str, ids: list[str]) -
         waiting = [i for i in ids if i not in found]
         how = [str(dtype).removeprefix("torch."), edge, instruction_set]
         command = [sys.executable, "-m", "tests.guard", *how, *waiting]
-        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=600, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
         running = ""
         for line in filter(lambda text: text.startswith("{"), done.stdout.splitlines()):
             record = json.loads(line)

@@ -14,14 +14,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from tests import ROOT
 from tests.fuzz.drawing import TOGETHER, draw
 from tests.fuzz.judging import judge
 
-_ROOT = Path(__file__).parents[2]
-_KERNELS = _ROOT / ".pytest_cache" / "kernels"
+_KERNELS = ROOT / ".pytest_cache" / "kernels"
 #: Cases of a process: those of some hundred layers.
 SEGMENT = 100 * TOGETHER
 #: Seconds after which a case that says nothing is taken for one that never ends.
@@ -156,7 +155,7 @@ class _Process:
         # More threads than cores, and they wait for each other: they must not do it at the others' expense.
         environment = {"OMP_WAIT_POLICY": "PASSIVE", "OUTSTRIDE_CACHE_DIR": str(_KERNELS), **os.environ}
         self._process = subprocess.Popen(
-            command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )  # fmt: skip
         self._last_word = time.monotonic()
         self._impatient = False

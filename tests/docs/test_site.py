@@ -1,0 +1,117 @@
+"""The tutorials say the same in both languages, their pictures are the code's, and the site is whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import outstride
+from tests import ROOT
+from tests.docs.test_docs import blocks, public_functions
+
+TUTORIALS = ROOT / "docs" / "tutorials"
+PICTURES = ROOT / "docs" / "pictures" / "tutorials"
+ENGLISH = sorted((TUTORIALS / "en").glob("*.md"))
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
+QUICK_TOPICS = ("convolution", "learning", "transposed", "matrix")
+
+
+def pictures(page: Path) -> list[str]:
+    return PICTURE.findall(page.read_text(encoding="utf-8"))
+
+
+def test_every_tutorial_is_there_in_both_languages() -> None:
+    names = [page.name for page in ENGLISH]
+    assert len(names) == 5
+    assert names == sorted(page.name for page in (TUTORIALS / "zh").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.stem)
+def test_a_translation_holds_the_same_code_and_pictures(page: Path) -> None:
+    translation = TUTORIALS / "zh" / page.name
+    assert [block[:2] for block in blocks(translation)] == [block[:2] for block in blocks(page)]
+    assert pictures(translation) == pictures(page)
+
+
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.stem)
+def test_a_translation_has_the_same_sections(page: Path) -> None:
+    def levels(text: str) -> list[str]:
+        return re.findall(r"^#+(?= )", text, flags=re.MULTILINE)
+
+    translation = (TUTORIALS / "zh" / page.name).read_text(encoding="utf-8")
+    assert levels(translation) == levels(page.read_text(encoding="utf-8"))
+
+
+def test_no_picture_lies_about_unused() -> None:
+    shown = {Path(picture).name for page in ENGLISH for picture in pictures(page)}
+    assert {path.name for path in PICTURES.iterdir()} == shown
+
+
+def drawn(folder: Path, *topics: str) -> list[Path]:
+    script = ROOT / "docs" / "pictures" / "make.py"
+    command = [sys.executable, str(script), *topics, "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    return sorted(folder.iterdir())
+
+
+def assert_alike(made: Path, kept: Path) -> None:
+    """Text may lie a pixel elsewhere in another matplotlib; a number that changed does not pass."""
+    new, old = (np.asarray(Image.open(path).convert("RGB"), dtype=float) for path in (made, kept))
+    assert new.shape == old.shape
+    assert np.abs(new - old).mean() < 0.5, f"{made.name} is not what is in docs: draw it again"
+
+
+@pytest.mark.slow
+def test_quick_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
+    for made in drawn(tmp_path, *QUICK_TOPICS):
+        assert_alike(made, PICTURES / made.name)
+
+
+def test_the_pictures_command_names_the_legal_topics() -> None:
+    script = ROOT / "docs" / "pictures" / "make.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "nothing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "no such topic: nothing; legal: convolution, learning" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Every name that the built site explains."""
+    if importlib.util.find_spec("sphinx") is None:
+        pytest.skip("the site needs the extra 'docs'")
+    site = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(ROOT / "docs"), str(site)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    content = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    return {line.split(" ")[0] for line in zlib.decompress(content).decode().splitlines()}
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_explains_every_public_name(inventory: set[str]) -> None:
+    objects = [name for name in outstride.__all__ if name != "__version__"]
+    wanted = {f"outstride.{name}" for name in objects} | public_functions().keys()
+    for name in objects:
+        module = getattr(outstride, name)
+        if isinstance(module, ModuleType):
+            members = getattr(module, "__all__", [])
+            wanted |= {f"outstride.{name}.{member}" for member in members if not _is_alias(module, member)}
+    assert sorted(wanted - inventory) == []
+
+
+def _is_alias(module: ModuleType, member: str) -> bool:
+    """A name for a type, which has no docstring of its own."""
+    return not (inspect.isroutine(thing := getattr(module, member)) or inspect.isclass(thing))

@@ -1,0 +1,90 @@
+"""The memory that a plan promises is what a tile takes: measured, each model in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from outstride import tiling
+from outstride.models.isolation import undisturbed
+from outstride.tiling.box import Box, shape_of
+from outstride.tiling.running import TileRun
+from tests.tiling.models_to_tile import Function, seeded
+
+F = nn.functional
+_LAST = torch.channels_last
+#: Bytes by which a process may grow besides: code, stacks of threads, the allocator's rounding.
+_BESIDES = 24 * 10**6
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "conv": lambda: nn.Conv2d(8, 8, 3, padding=1),
+    "transposed": lambda: nn.ConvTranspose2d(8, 8, 2, 2),
+    "sigmoid": nn.Sigmoid,
+    "max_pool": lambda: nn.MaxPool2d(3, 1, 1),
+    "avg_pool": lambda: nn.AvgPool2d(3, 1, 1),
+    "bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
+    "softmax": lambda: nn.Softmax(1),
+    "layer_norm": lambda: Function(lambda x: F.layer_norm(x.movedim(1, 3), (8,)).movedim(3, 1)),
+    "glu": lambda: nn.GLU(1),
+    "bfloat16": lambda: nn.Sequential(nn.Conv2d(8, 8, 1), nn.AvgPool2d(3, 1, 1)).bfloat16(),
+    "channels_last": lambda: Function(lambda x: F.gelu(x.contiguous(memory_format=_LAST))),
+    "channels_last_bilinear": lambda: Function(
+        lambda x: F.interpolate(x.contiguous(memory_format=_LAST), scale_factor=2, mode="bilinear")
+    ),
+    "linear": lambda: Function(lambda x: F.linear(x.movedim(1, 3), torch.ones(8, 8)).movedim(3, 1)),
+    "unet": lambda: nn.Sequential(
+        nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1),
+        nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(16, 8, 1), nn.Softmax(1),
+    ),
+}  # fmt: skip
+
+
+def grown(name: str, size: int) -> tuple[int, int]:
+    """Planned bytes of a tile, and by how much this process grew while it was made."""
+    model = seeded(MODELS[name])
+    _made(model, 64)  # what is loaded and compiled at the first call
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _bytes("VmRSS")
+    return _made(model, size), _bytes("VmHWM") - before
+
+
+def _made(model: nn.Module, size: int) -> int:
+    """Make a tile of numbers that take memory."""
+    run = TileRun(model, torch.zeros(1, 1, 1, 1).expand(1, 8, size, size), size // 2)
+    box = list(run.plan.boxes())[len(run.plan) // 2]
+
+    def read(part: Box) -> Tensor:
+        return torch.rand(shape_of(part)).to(run.dtype)
+
+    with undisturbed():
+        run.program.keep(read)
+        run.program.run(run.program.need(run.output, box), read)
+    return run.plan.peak_bytes
+
+
+def _bytes(what: str) -> int:
+    rows = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(row.split()[1]) for row in rows if row.startswith(what))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_tile_takes_what_was_planned(name: str) -> None:
+    code = f"from tests.tiling.test_memory import grown; print(*grown({name!r}, 2400))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    planned, measured = map(int, done.stdout.split()[-2:])
+    assert measured <= 1.1 * planned + _BESIDES, f"planned {planned}, measured {measured}"
+
+
+def test_a_linear_layer_is_made_once_and_named() -> None:
+    plan = tiling.plan(seeded(MODELS["linear"]), (1, 8, 2000, 2000), memory="800MB")
+    assert plan.kept
+    assert set(plan.kept) <= {"aten.mm", "aten.bmm", "aten.addmm"}
+    assert plan.recomputed < 1.1

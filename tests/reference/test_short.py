@@ -1,0 +1,90 @@
+"""The loops by short algorithms against the definition: equal on integers, no NaN beyond a window."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from outstride import reference
+from outstride.reference import short
+
+
+class Layer(NamedTuple):
+    """A convolution on an input: all axes alike."""
+
+    nd: int
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    groups: int
+    size: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups,
+        }  # fmt: skip
+
+    @property
+    def window(self) -> int:
+        return self.dilation * (self.kernel - 1) + 1
+
+    def draw(self, transposed: bool, *, integers: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Input and weight."""
+        rng = np.random.default_rng([*self, transposed])
+        channels = (2 * self.groups, 3 if transposed else 2)
+        x_shape = (2, 2 * self.groups, *[self.size] * self.nd)
+        w_shape = (channels[0] if transposed else 3 * self.groups, channels[1], *[self.kernel] * self.nd)
+        if integers:
+            return rng.integers(-9, 9, x_shape), rng.integers(-9, 9, w_shape)
+        return rng.standard_normal(x_shape), rng.standard_normal(w_shape)
+
+
+LAYERS = [
+    Layer(1, *numbers, size=13) for numbers in product((1, 2, 3, 4, 5, 7), (1, 2, 3), (0, 1), (1, 2), (1, 2))
+] + [
+    Layer(2, 3, 1, 1, 1, 1, 6),
+    Layer(2, 3, 2, 1, 1, 2, 7),
+    Layer(2, 5, 1, 2, 1, 1, 5),
+    Layer(2, 4, 2, 1, 1, 1, 6),
+    Layer(2, 3, 1, 2, 2, 1, 7),
+    Layer(3, 3, 1, 1, 1, 1, 4),
+    Layer(3, 2, 1, 0, 1, 1, 3),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_integers_come_out_as_the_definition_says(layer: Layer) -> None:
+    x, w = layer.draw(False, integers=True)
+    y = reference.conv(x, w, **layer.options)
+    assert np.array_equal(short.conv(x, w, **layer.options), y)
+    kernel = w.shape[2:]
+    expected = reference.conv_weight(x, y, kernel, **layer.options)
+    assert np.array_equal(short.conv_weight(x, y, kernel, **layer.options), expected)
+    x, w = layer.draw(True, integers=True)
+    if layer.window > layer.padding:
+        expected = reference.conv_transpose(x, w, **layer.options)
+        assert np.array_equal(short.conv_transpose(x, w, **layer.options), expected)
+
+
+@pytest.mark.parametrize("which", list(product((False, True), repeat=2)), ids=str)
+def test_every_axis_may_stay_direct(which: tuple[bool, bool]) -> None:
+    x, w = Layer(2, 3, 1, 1, 1, 1, 5).draw(False, integers=True)
+    assert np.array_equal(short.conv(x, w, padding=1, short=which), reference.conv(x, w, padding=1))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_nan_reaches_no_output_whose_window_does_not_hold_it(layer: Layer, transposed: bool) -> None:
+    x, w = layer.draw(transposed, integers=False)
+    definition = reference.conv_transpose if transposed else reference.conv
+    loops = short.conv_transpose if transposed else short.conv
+    for at in range(0, layer.size, 3):
+        place = (slice(None), slice(None)) + (at,) * layer.nd
+        x[place] = np.nan
+    seen, expected = loops(x, w, **layer.options), definition(x, w, **layer.options)
+    assert not np.any(np.isnan(seen) & ~np.isnan(expected))

@@ -1,4 +1,4 @@
-"""MISSION C10: a layer at work, in numbers, as stamps, zeros in between and a matrix, in every form."""
+"""A layer at work, in numbers, as stamps, zeros in between, a matrix and shared products, in every form."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_svg_moves_and_stands(tmp_path: Path) -> None:
 
 def test_a_page_has_every_view_and_needs_nothing_else() -> None:
     page = explain(STAMPS).html()
-    assert page.count("<figure>") == 3
+    assert page.count("<figure>") == 4
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
@@ -236,7 +236,25 @@ def test_the_command_prints_saves_and_counts(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert run(STAMPS, "2", "--json") == 0
     content = json.loads(capsys.readouterr().out)
-    assert content["views"] == ["stamps", "zeros", "matrix"]
+    assert content["views"] == ["stamps", "zeros", "matrix", "short"]
     assert content["frames"][-1]["grids"]["output"][0] == [1, 2, 5, 4, 6]
     assert run(STAMPS, "99") == 2
     assert "'input' must be small enough" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "products"),
+    [
+        ("Conv1d(1, 1, 3, padding=1)", (4,), ["4 products instead of 6"] * 2),
+        ("Conv2d(1, 1, 3, padding=1)", (4, 4), ["16 products instead of 36"] * 4),
+        ("ConvTranspose1d(1, 1, 4, stride=2, padding=1)", (2,), ["3 products instead of 4"] * 2),
+    ],
+)
+def test_outputs_that_share_products(layer: str, size: tuple[int, ...], products: list[str]) -> None:
+    frames = explain(layer, size).views["short"].frames
+    assert [frame.caption.partition(": ")[2] for frame in frames] == products
+
+
+@pytest.mark.parametrize("layer", ["Conv2d(1, 1, 1)", "ConvTranspose2d(1, 1, 2, stride=2)"])
+def test_what_shares_no_products_has_no_such_view(layer: str) -> None:
+    assert "short" not in explain(layer).views

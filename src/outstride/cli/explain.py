@@ -29,7 +29,8 @@ def explain(
         typer.Argument(metavar="[SIZE]", help="Input size such as 3x3; by default one that shows it all."),
     ] = "",
     view: Annotated[
-        str | None, typer.Option(help="window, stamps, zeros or matrix; by default the first that there is.")
+        str | None,
+        typer.Option(help="window, stamps, zeros, matrix or short; by default the first of them."),
     ] = None,
     out: Annotated[
         Path | None,

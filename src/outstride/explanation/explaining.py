@@ -26,7 +26,8 @@ class Explanation:
     def __init__(self, shown: Example, notes: Sequence[str]) -> None:
         self.spec, self.notes = shown.spec, tuple(notes)
         self.views: Mapping[str, Scene] = views_of(shown, self.notes)
-        """``window``, or ``stamps`` and ``zeros``; and ``matrix`` where it is small enough."""
+        """``window``, or ``stamps`` and ``zeros``; ``matrix`` where it is small enough; ``short`` where
+        outputs share products."""
         self.output = result(shown).reshape(shown.output[2 - shown.spec.nd :])
         """The layer's result, which every view ends with."""
 
@@ -112,12 +113,13 @@ def explain(layer: Any, input: Any = None) -> Explanation:
         ArgumentError: the input has other axes than the layer.
         ShapeError: it is too large to be followed, or leaves no output.
 
-    Law: the last step of every view is the result of ``reference.conv`` or ``reference.conv_transpose``.
+    Law: the last step of every view is the result of ``reference.conv`` or ``reference.conv_transpose``, but
+    for the rounding of numbers that are not whole.
 
     Example:
         >>> shown = explain("ConvTranspose1d(1, 1, 3, stride=2)", [1, 2])
         >>> shown.output.tolist(), list(shown.views)
-        ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix'])
+        ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix', 'short'])
     """
     if isinstance(layer, str):
         spec, weight, bias = ConvSpec.parse(layer, "layer"), None, None

@@ -1,4 +1,4 @@
-"""The views: a window that slides, stamps that add up, zeros in between, a matrix.
+"""The views: a window that slides, stamps that add up, zeros in between, a matrix, a short algorithm.
 
 Each shows the same numbers; the last frame of each holds the layer's result.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from outstride.explanation.example import Array, Example
 from outstride.explanation.scene import Frame, Grid, Place, Role, Scene, number
+from outstride.explanation.short import short
 
 #: Products that a caption writes out.
 _MOST_TERMS = 9
@@ -25,6 +26,9 @@ def views_of(example: Example, notes: Sequence[str] = ()) -> dict[str, Scene]:
     made = [stamps(example), between_zeros(example)] if example.transposed else [window(example)]
     if max(example.x.size, result(example).size) <= _MOST_ROWS:
         made.append(matrix(example))
+    fewer = short(example)
+    if fewer is not None:
+        made.append(fewer)
     return {scene.name: replace(scene, notes=tuple(notes)) for scene in made}
 
 

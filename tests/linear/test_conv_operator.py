@@ -1,4 +1,4 @@
-"""``ConvOperator``: the layer as a matrix, judged by its definition, by closed forms and by others."""
+"""A layer as a matrix: applied, transposed, sparse, as one of SciPy's and PyLops' operators."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy import fft, linalg, sparse
+from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, lsmr, lsqr
 
-from outstride import ConvOperator, ConvSpec, geometry, nn, reference
+from outstride import ConvOperator, ConvSpec, nn
 from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
-from outstride.linear import spectrum
 from outstride.linear.layer_map import LayerMap
 from tests.cases import BY_ID, CASES, Case
+from tests.linear.operators import columns_of, dense, gaussian, operator_of, tensor
 from tests.operands import definition, draw
 from tests.tolerance import (
     assert_close_to_reference,
@@ -31,63 +31,12 @@ from tests.tolerance import (
 )
 
 _CASES = [c for c in CASES if c.batch and c.batched]
+
+
 _every_case = pytest.mark.parametrize("case", _CASES, ids=[c.id for c in _CASES])
+
+
 _DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-
-
-def spec_of(case: Case) -> ConvSpec:
-    return ConvSpec(
-        "conv_transpose" if case.transposed else "conv",
-        case.kernel_size,
-        case.stride,
-        case.padding,
-        case.dilation,
-        case.output_padding,
-        case.groups,
-        case.padding_mode,
-    )
-
-
-def operator_of(case: Case, values: str, dtype: torch.dtype) -> ConvOperator:
-    operands = draw(case, values, dtype)
-    return ConvOperator(
-        spec_of(case),
-        case.input_size,
-        weight=operands.weight,
-        bias=operands.bias,
-        output_size=case.output_size,
-    )
-
-
-def dense(case: Case) -> np.ndarray:
-    """The definition's matrix of a case with integer weights, rows its outputs."""
-    weight = draw(case, "integers").weight.numpy().astype(np.int64)
-    ins = case.out_spatial if case.transposed else case.input_size
-    W: np.ndarray = reference.kernel2matrix(
-        weight, ins, case.stride, case.pads, case.dilation, case.groups, padding_mode=case.padding_mode
-    )
-    if not case.transposed:
-        return W
-    # An output_padding beyond the stride lets the convolution take steps that the transposed layer has not.
-    conv = ConvSpec(
-        "conv", case.kernel_size, case.stride, case.pads, case.dilation, padding_mode=case.padding_mode
-    )
-    steps = geometry.output_size(conv, ins)
-    kept = tuple(slice(n) for n in case.input_size)
-    index = (slice(None), *kept)
-    rows: np.ndarray = W.reshape(case.in_channels, *steps, -1)[index].reshape(-1, W.shape[1]).T
-    return rows
-
-
-def columns_of(array: Any) -> np.ndarray:
-    """(N, C, *size) -> one column for each of the batch."""
-    values: np.ndarray = np.asarray(array)
-    flat: np.ndarray = values.reshape(len(values), -1).T
-    return flat
-
-
-def tensor(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 @_every_case
@@ -295,122 +244,6 @@ def test_a_matrix_of_a_million_rows_is_there_in_seconds() -> None:
     x = np.random.default_rng(0).standard_normal(2**20).astype(np.float32)
     truth = matrix.astype(np.float64) @ x
     assert_close_to_reference(tensor(operator @ x), truth, abs(matrix) @ abs(x), 9, torch.float32)
-
-
-SPECTRA: dict[str, tuple[torch.nn.Module, int]] = {
-    "square": (nn.Conv2d(2, 2, 3, padding=1), 14),
-    "fewer outputs": (nn.Conv2d(2, 3, 5, stride=2, padding=2), 18),
-    "more outputs": (nn.ConvTranspose2d(3, 2, 4, stride=2, padding=1), 11),
-    "patches: every value as often as there are patches": (nn.Conv2d(1, 4, 2, stride=2), 24),
-    "circular: frequencies in pairs": (nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), 18),
-    "reflect": (nn.Conv1d(2, 3, 5, padding=2, padding_mode="reflect"), 100),
-    "holes: most values are zero": (nn.Conv2d(1, 2, 1, stride=2), 24),
-    "three axes": (nn.Conv3d(1, 1, 3, padding=1), 6),
-}
-
-
-def assert_singular_values(found: np.ndarray, every: np.ndarray, which: str) -> None:
-    """Weyl: rounding moves singular values by that of the matrix, whose norm is the largest one."""
-    expected = every[: len(found)] if which == "largest" else every[-len(found) :]
-    magnitude = np.full_like(expected, every[0])
-    assert_close_to_reference(tensor(found), expected, magnitude, len(every), torch.float64)
-    assert (np.diff(found) <= 0).all()
-
-
-@pytest.mark.parametrize("which", ["largest", "smallest"])
-@pytest.mark.parametrize("name", SPECTRA)
-def test_singular_values_found_by_iteration_are_the_dense_ones(
-    name: str, which: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(1)
-    layer, size = SPECTRA[name]
-    operator = ConvOperator(layer, size, dtype=np.float64)
-    every = linalg.svdvals(operator.to_sparse().toarray())
-    assert_singular_values(operator.singular_values(5, which), every, which)
-    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", 0)
-    assert_singular_values(operator.singular_values(5, which), every, which)
-
-
-def gaussian(size: int, sigma: float) -> np.ndarray:
-    row = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / sigma) ** 2)
-    square: np.ndarray = np.outer(row, row)[None, None] / row.sum() ** 2
-    return square
-
-
-def test_a_smallest_value_far_below_the_root_of_rounding_is_still_right(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A blur of condition 1.6e8: its square's smallest eigenvalue lies below the rounding of the largest."""
-    blur = ConvOperator(ConvSpec("conv", (9, 9), padding=4), 24, weight=gaussian(9, 1.5))
-    every = linalg.svdvals(blur.to_sparse().toarray())
-    assert every[0] / every[-1] > 1e7
-    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", 0)
-    found = blur.singular_values(4, "smallest")
-    assert_singular_values(found, every, "smallest")
-    assert abs(found[-1] / every[-1] - 1) < 1e-6
-    assert blur.condition_number() == blur.singular_values(1)[0] / blur.singular_values(1, "smallest")[0]
-
-
-@pytest.mark.parametrize("dense_entries", [0, spectrum.DENSE_ENTRIES])
-def test_a_singular_layer_has_a_smallest_value_of_rounding(
-    dense_entries: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The average of 4 x 4 around a circle of 16 kills every frequency that is a multiple of 4."""
-    monkeypatch.setattr(spectrum, "DENSE_ENTRIES", dense_entries)
-    spec = ConvSpec("conv", (4, 4), padding=((1, 2), (2, 1)), padding_mode="circular")
-    box = ConvOperator(spec, 16, weight=np.full((1, 1, 4, 4), 1 / 16))
-    every = np.sort(np.abs(fft.fft2(np.full((4, 4), 1 / 16), s=(16, 16))).ravel())[::-1]
-    assert_singular_values(box.singular_values(6, "smallest"), every, "smallest")
-    assert box.condition_number() > 1e14
-
-
-@pytest.mark.parametrize(("channels", "size"), [((3, 2), (8, 6)), ((2, 5), (9, 12)), ((4, 4), (20, 24))])
-def test_circular_layers_have_the_singular_values_of_their_transfer_matrices(
-    channels: tuple[int, int], size: tuple[int, int]
-) -> None:
-    """Sedghi, Gupta and Long, arXiv:1805.10408, theorem 6: one small matrix for each frequency."""
-    torch.manual_seed(2)
-    layer = nn.Conv2d(*channels, 3, padding=1, padding_mode="circular", dtype=torch.float64)
-    transfer = fft.fft2(layer.weight.detach().numpy(), s=size, axes=(2, 3))
-    every = np.linalg.svd(np.moveaxis(transfer, (0, 1), (-2, -1)), compute_uv=False).ravel()
-    every = np.sort(every)[::-1]
-    operator = ConvOperator(layer, size)
-    assert len(every) == min(operator.shape)
-    assert_singular_values(operator.singular_values(7), every, "largest")
-    assert_singular_values(operator.singular_values(7, "smallest"), every, "smallest")
-
-
-def test_windows_that_do_not_overlap_have_the_singular_values_of_the_kernel_matrix() -> None:
-    torch.manual_seed(3)
-    layer = nn.ConvTranspose2d(3, 5, (2, 3), stride=(2, 3), dtype=torch.float64)
-    own = np.linalg.svd(layer.weight.detach().numpy().reshape(3, -1), compute_uv=False)
-    every = np.sort(np.repeat(own, 40 * 30))[::-1]
-    operator = ConvOperator(layer, (40, 30))
-    assert prod(operator.shape) > spectrum.DENSE_ENTRIES
-    assert_singular_values(operator.singular_values(4), every, "largest")
-    assert_singular_values(operator.singular_values(4, "smallest"), every, "smallest")
-    assert abs(operator.condition_number() - own[0] / own[-1]) < 1e-10
-
-
-@pytest.mark.parametrize("scale", [1e-200, 1.0, 1e200])
-def test_long_signals_have_their_singular_values_told_apart(scale: float) -> None:
-    """The tridiagonal Toeplitz matrix: eigenvalues 3 + 2 cos(j pi / (n + 1)), the ends 6e-7 apart."""
-    n = 4000
-    spec = ConvSpec("conv", (3,), padding=1)
-    operator = ConvOperator(spec, n, weight=scale * np.array([[[1.0, 3, 1]]]))
-    every = 3 + 2 * np.cos(np.arange(1, n + 1) * np.pi / (n + 1))
-    assert every[0] - every[1] < 2e-6
-    for which in ("largest", "smallest"):
-        assert_singular_values(operator.singular_values(3, which) / scale, every, which)
-
-
-def test_operator_norm_is_not_the_norm_of_the_reshaped_weight() -> None:
-    """What spectral_norm divides by is the largest singular value of another matrix."""
-    torch.manual_seed(0)
-    layer = torch.nn.Conv2d(8, 8, 3, padding=1)
-    reshaped = float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2))
-    norm = ConvOperator(layer, 12).singular_values(1)[0]
-    assert norm > 1.2 * reshaped
 
 
 def test_scipys_solvers_invert_a_layer_that_can_be_inverted() -> None:

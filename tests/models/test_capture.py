@@ -18,8 +18,7 @@ from outstride import accelerate, check, tiling
 from outstride.errors import ShapeError, UnsupportedError
 from outstride.models.graph import capture
 from outstride.models.recording import Recorder
-from tests.tiling.models_to_tile import Function, UNet, seeded
-from tests.tiling.test_running import assert_same_bits, image, whole_of
+from tests.tiling.models_to_tile import Function, UNet, assert_same_bits, image, seeded, whole_of
 
 F, chain = nn.functional, nn.Sequential
 

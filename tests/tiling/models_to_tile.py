@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from outstride import accelerate
+
 
 class UNet(nn.Module):
     """Three scales with skips, by torch's own layers."""
@@ -93,3 +95,25 @@ def seeded(make: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return settled(make(), seed)
+
+
+def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(dtype)
+
+
+def whole_of(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        result = accelerate(model)(x)
+    assert isinstance(result, Tensor)
+    return result
+
+
+def assert_same_bits(got: Tensor, expected: Tensor) -> None:
+    assert got.shape == expected.shape
+    assert got.dtype == expected.dtype
+    same = (got == expected) | (got.isnan() & expected.isnan())
+    assert bool(same.all()), f"{int((~same).sum())} of {same.numel()} differ, first at {(~same).nonzero()[0]}"
+
+
+def conv(*args: Any, **kwargs: Any) -> nn.Module:
+    return seeded(lambda: nn.Conv2d(*args, **kwargs))

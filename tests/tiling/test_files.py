@@ -19,7 +19,7 @@ from torch import nn
 from outstride import tiling
 from outstride.cli import main
 from outstride.errors import ArgumentError, OutstrideError
-from tests.tiling.models_to_tile import Function
+from tests.tiling.models_to_tile import Function, assert_same_bits, conv, image, whole_of
 
 Values = np.ndarray[Any, Any]
 IDENTITY = nn.Identity()
@@ -379,3 +379,63 @@ def test_a_sound_of_no_samples(tmp_path: Path) -> None:
     wavfile = pytest.importorskip("scipy.io.wavfile")
     wavfile.write(tmp_path / "x.wav", 8000, np.zeros(0, np.int16))
     assert run(tmp_path / "x.wav").shape == (1, 1, 0)
+
+
+def test_arrays_of_numpy_and_maps_of_files(tmp_path: Path) -> None:
+    model, x = conv(1, 2, 3, padding=1), image(1, 1, 40, 50)
+    expected = whole_of(model, x)
+    np.save(tmp_path / "x.npy", x.numpy())
+    source = np.load(tmp_path / "x.npy", mmap_mode="r")
+    out = np.lib.format.open_memmap(tmp_path / "y.npy", mode="w+", dtype=np.float32, shape=(1, 2, 40, 50))
+    assert tiling.tile_run(model, source, out, tile=16, progress=False) is out
+    assert_same_bits(torch.from_numpy(np.load(tmp_path / "y.npy")), expected)
+    got = tiling.tile_run(model, source, tile=16, progress=False)
+    assert isinstance(got, np.ndarray)
+    assert_same_bits(torch.from_numpy(got), expected)
+
+
+@pytest.mark.parametrize("name", ["y.npy", "y.zarr", "y.tif"])
+def test_paths_go_in_and_out(tmp_path: Path, name: str) -> None:
+    model, x = conv(1, 3, 3, padding=1), image(1, 1, 300, 50)
+    np.save(tmp_path / "x.npy", x.numpy())
+    path = tiling.tile_run(model, tmp_path / "x.npy", tmp_path / name, tile=64, progress=False)
+    assert path == tmp_path / name
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["x.npy", name])
+    with_axis = tiling.tile_run(nn.Identity(), path, tile=50, progress=False)
+    assert_same_bits(torch.from_numpy(np.asarray(with_axis)), whole_of(model, x))
+
+
+def test_pictures_are_numbers_from_0_to_1(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    tiling.tile_run(nn.Identity(), tmp_path / "x.png", tmp_path / "y.png", tile=16, progress=False)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "y.png")), pixels)
+    read = tiling.tile_run(nn.Identity(), tmp_path / "x.png", tile=16, progress=False)
+    np.testing.assert_array_equal(read[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+
+
+@pytest.mark.parametrize(("shape", "axes"), [((30, 40), "YX"), ((30, 40, 3), "YXS"), ((2, 30, 40), "CYX")])
+def test_tiffs_are_read_whatever_their_axes(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    tifffile.imwrite(tmp_path / "x.tif", values, tile=(16, 16), metadata={"axes": axes})
+    expected = {
+        "YX": values[None],
+        "YXS": values.transpose(2, 0, 1) if axes == "YXS" else values,
+        "CYX": values,
+    }[axes]
+    got = tiling.tile_run(nn.Identity(), tmp_path / "x.tif", tile=16, progress=False)
+    np.testing.assert_array_equal(got[0], expected)
+
+
+def test_sounds_go_in_and_out(tmp_path: Path) -> None:
+    from scipy.io import wavfile
+
+    values = np.random.default_rng(0).integers(-32768, 32767, (1000, 2), np.int16)
+    wavfile.write(tmp_path / "x.wav", 8000, values)
+    tiling.tile_run(nn.Identity(), tmp_path / "x.wav", tmp_path / "y.wav", tile=300, progress=False)
+    rate, got = wavfile.read(tmp_path / "y.wav")
+    assert rate == 8000
+    np.testing.assert_array_equal(got, values.astype(np.float32) / np.float32(32768))

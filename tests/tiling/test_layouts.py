@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from outstride import tiling
 from outstride.tiling.surroundings import Surroundings
 from tests.environments import threads
-from tests.tiling.models_to_tile import Function, seeded
-from tests.tiling.test_running import assert_same_bits, image
+from tests.tiling.models_to_tile import Function, assert_same_bits, image, seeded
 
 F = nn.functional
 _LAST = torch.channels_last

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.errors import ShapeError, UnsupportedError
-from tests.tiling.models_to_tile import Function, seeded
-from tests.tiling.test_running import assert_same_bits, image, whole_of
+from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from tests.tiling.models_to_tile import Function, Residual, assert_same_bits, conv, image, seeded, whole_of
+from tests.tiling.networks import ALL_KINDS, accepts, networks
 
 F, chain = nn.functional, nn.Sequential
 
@@ -262,3 +262,83 @@ def test_two_inputs_are_one_sentence() -> None:
 
     with pytest.raises(ShapeError, match="missing 1 required positional argument: 'y'"):
         tiling.stream(Sum(), (1, 2, 0))
+
+
+ONE_AXIS: dict[str, Callable[[], nn.Module]] = {
+    "centred": lambda: nn.Conv1d(2, 3, 5, padding=2),
+    "causal": lambda: chain(nn.ConstantPad1d((4, 0), 0.0), nn.Conv1d(2, 3, 5)),
+    "strided": lambda: chain(nn.Conv1d(2, 4, 4, 2, 1), nn.ReLU(), nn.Conv1d(4, 4, 7, 5, 3)),
+    "transposed": lambda: nn.ConvTranspose1d(2, 3, 7, 3, 2, output_padding=1),
+    "decoder": lambda: chain(
+        nn.Conv1d(2, 8, 7, padding=3), nn.LeakyReLU(0.1), nn.ConvTranspose1d(8, 4, 16, 8, 4),
+        Residual(nn.LeakyReLU(0.1), nn.Conv1d(4, 4, 3, padding=5, dilation=5)),
+        nn.ConvTranspose1d(4, 2, 4, 2, 1), nn.Conv1d(2, 1, 7, padding=3), nn.Tanh(),
+    ),
+    "pools": lambda: chain(nn.MaxPool1d(3, 2, 1), nn.AvgPool1d(3, 2, 1, ceil_mode=True)),
+    "there_and_back": lambda: chain(nn.Conv1d(2, 4, 4, 4), nn.Upsample(scale_factor=4), nn.Conv1d(4, 1, 3)),
+    "reflect": lambda: nn.Conv1d(2, 3, 5, padding=2, padding_mode="reflect"),
+    "cropped": lambda: chain(nn.ConvTranspose1d(2, 3, 5, 2, 4), nn.Conv1d(3, 2, 3, padding=1)),
+    "fours": lambda: chain(Function(lambda x: x.unflatten(2, (-1, 4)).flatten(2)), nn.Conv1d(2, 3, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ONE_AXIS)
+@pytest.mark.parametrize("chunks", [(1,) * 64, (64,), (7, 0, 30, 1, 26), (63, 1)])
+def test_a_stream_is_the_whole(name: str, chunks: tuple[int, ...]) -> None:
+    model = seeded(ONE_AXIS[name])
+    x = image(1, 2, sum(chunks))
+    live = tiling.stream(model, (1, 2, 0))
+    parts, pushed, returned = [], 0, 0
+    for chunk in x.split(chunks, -1):
+        parts.append(live.push(chunk))
+        pushed, returned = pushed + chunk.shape[-1], returned + parts[-1].shape[-1]
+        assert returned >= (pushed - live.latency) * live.rate, "later than its latency says"
+    assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks([kind for kind in ALL_KINDS if kind not in ("function", "softmax")], 1), st.data())
+def test_any_network_as_it_arrives(network: tuple[nn.Module, tuple[int, ...]], data: st.DataObject) -> None:
+    model, shape = network
+    model = seeded(lambda: model)
+    if not accepts(model, shape):
+        return
+    x = image(*shape)
+    live = tiling.stream(model, shape)
+    parts = []
+    while x.shape[-1]:
+        chunk = data.draw(st.integers(1, 9))
+        parts.append(live.push(x[..., :chunk]))
+        x = x[..., chunk:]
+    assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, image(*shape)))
+
+
+def test_a_long_stream_holds_little() -> None:
+    model = seeded(ONE_AXIS["decoder"])
+    x = image(1, 2, 40000)
+    live = tiling.stream(model)
+    parts = [live.push(chunk) for chunk in x.split(1000, -1)]
+    held = sum(tensor.numel() for _, tensor in live._held.values())
+    assert held < 3000
+    assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, x))
+
+
+@pytest.mark.parametrize(("name", "latency"), [("centred", 2), ("causal", 0), ("transposed", 1)])
+def test_latency_is_what_the_layers_look_ahead(name: str, latency: int) -> None:
+    assert tiling.stream(seeded(ONE_AXIS[name]), (1, 2, 0)).latency == latency
+
+
+def test_streams_refuse_what_they_cannot_do() -> None:
+    with pytest.raises(ArgumentError, match="'shape' must say what a chunk looks like"):
+        tiling.stream(conv(1, 1, 3))
+    with pytest.raises(UnsupportedError, match="must not need its whole input"):
+        tiling.stream(Function(lambda x: x - x.mean(-1, keepdim=True)), (1, 2, 0))
+    with pytest.raises(UnsupportedError, match="the end of its input first"):
+        tiling.stream(nn.Conv1d(2, 2, 3, padding=1, padding_mode="circular"))
+    live = tiling.stream(seeded(ONE_AXIS["centred"]))
+    with pytest.raises(ArgumentError, match="'chunk' must go on"):
+        live.push(image(1, 3, 4))
+    live.push(image(1, 2, 9))
+    live.close()
+    with pytest.raises(ShapeError, match="'push' must come before 'close'"):
+        live.push(image(1, 2, 9))

@@ -8,11 +8,16 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from outstride.engine import runtime
+from outstride.engine.planner.machine import INSTRUCTION_SETS
+from outstride.engine.runtime import cache, compiler
 from tests import ROOT
+from tests.engine.runtime.small_kernels import instruction_set, new_name
 
 _IDS = ("conv1d-stride-3", "conv2d-groups-2", "transpose2d-kernel-is-stride-2", "transpose2d-depthwise")
 
@@ -229,3 +234,147 @@ def test_clear_empties_it_and_running_layers_go_on(copied: Path, monkeypatch: py
     assert cache.clear() == len(files)
     assert cache.size_bytes() == 0
     assert _compiled(_start(copied)) == len(files)
+
+
+def test_what_is_written_is_read(empty_cache: Path) -> None:
+    assert (cache.read("a"), cache.size_bytes(), cache.entries(), cache.clear()) == (None, 0, [], 0)
+    contents = {"a": b"", "b": b"\0", "c": bytes(range(256)) * 40}
+    for name, content in contents.items():
+        assert cache.write(name, content)
+    assert {name: cache.read(name) for name in contents} == contents
+    assert [p.parent for p in cache.entries()] == [empty_cache] * 3
+    assert cache.size_bytes() == sum(p.stat().st_size for p in empty_cache.iterdir())
+    assert cache.write("a", b"anew")
+    assert (cache.read("a"), len(cache.entries())) == (b"anew", 3)
+    assert cache.clear() == 3
+    assert (cache.read("a"), cache.size_bytes(), cache.clear()) == (None, 0, 0)
+
+
+def test_a_file_under_another_name_is_not_trusted(empty_cache: Path) -> None:
+    cache.write("a", b"code")
+    (file,) = cache.entries()
+    file.rename(file.with_name(file.name.replace("a", "b", 1)))
+    assert cache.read("b") is None
+
+
+@pytest.mark.parametrize("place", [0, 5, 20, 40, -1])
+def test_every_byte_of_a_file_counts(empty_cache: Path, place: int) -> None:
+    cache.write("a", b"code of some length, so that there is something to damage")
+    (file,) = cache.entries()
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    assert cache.read("a") is None
+    file.write_bytes(content[:place])
+    assert cache.read("a") is None
+
+
+def test_a_directory_that_others_may_write_to_is_neither_read_nor_written(empty_cache: Path) -> None:
+    cache.write("a", b"code")
+    for mode in (0o720, 0o702, 0o777):
+        empty_cache.chmod(mode)
+        assert cache.read("a") is None
+        assert not cache.write("b", b"code")
+    empty_cache.chmod(0o700)
+    assert cache.read("a") == b"code"
+    assert cache.read("b") is None
+
+
+def test_writing_fails_without_raising_and_leaves_nothing(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    cache.write("a", b"code")
+    monkeypatch.setattr(os, "replace", refuse)
+    assert not cache.write("b", b"code")
+    assert [p.name for p in empty_cache.iterdir()] == [p.name for p in cache.entries()]
+    assert cache.read("a") == b"code"
+
+
+def test_foreign_files_are_neither_counted_nor_deleted(empty_cache: Path) -> None:
+    cache.write("a", b"code")
+    (empty_cache / "notes.txt").write_text("mine")
+    (empty_cache / "folder.kernel").mkdir()
+    assert len(cache.entries()) == cache.clear() == 1
+    assert sorted(p.name for p in empty_cache.iterdir()) == ["folder.kernel", "notes.txt"]
+
+
+def test_keys_tell_parts_apart() -> None:
+    parts = ("source", "triple", "cpu", "features")
+    keys = [cache.key(*parts)]
+    for i, part in enumerate(parts):
+        keys += [cache.key(*parts[:i], part + "x", *parts[i + 1 :]), cache.key(*parts[:i], *parts[i + 1 :])]
+    keys += [cache.key("sourcetriple", "cpu", "features"), cache.key("source", "triplecpu", "features")]
+    keys += [cache.key(), cache.key(""), cache.key("", "")]
+    assert len(set(keys)) == len(keys)
+    assert cache.key(*parts) == keys[0]
+    assert all(key.isalnum() for key in keys), "a key is a file name"
+
+
+@pytest.mark.parametrize("field", ["triple", "cpu", "features", "compiler", "passes", "source"])
+def test_all_that_makes_the_code_is_part_of_its_key(
+    field: str, monkeypatch: pytest.MonkeyPatch, empty_cache: Path
+) -> None:
+    """Code for another processor or from another compiler is never loaded by mistake."""
+    asked: list[str] = []
+
+    def remember(name: str) -> None:
+        asked.append(name)
+
+    monkeypatch.setattr(cache, "read", remember)
+    isa = INSTRUCTION_SETS["avx2"] if instruction_set().triple.startswith("x86") else INSTRUCTION_SETS["neon"]
+    monkeypatch.setattr(compiler, "compile_object", lambda *_: b"")
+    monkeypatch.setattr(compiler, "load_object", lambda *_: (1,))
+    values = {"triple": isa.triple, "cpu": isa.cpu, "features": isa.features}
+
+    def ask(source: str) -> None:
+        made = replace(isa, **values)  # type: ignore[arg-type]  # all of them are texts
+        runtime.Module(new_name(), lambda: source, made).addresses()
+
+    ask("one")
+    ask("one")
+    if field in values:
+        values[field] += "x"
+    elif field == "compiler":
+        monkeypatch.setattr(compiler, "version", lambda: "another")
+    elif field == "passes":
+        monkeypatch.setattr(compiler, "PASSES", compiler.PASSES[:1])
+    ask("two" if field == "source" else "one")
+    assert asked[0] == asked[1] != asked[2]
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "end"),
+    [
+        ("linux", "XDG_CACHE_HOME", "outstride/kernels"),
+        ("win32", "LOCALAPPDATA", "outstride/kernels"),
+        ("darwin", "HOME", "Library/Caches/outstride/kernels"),
+    ],
+)
+def test_the_users_cache_directory(
+    platform: str, variable: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OUTSTRIDE_CACHE_DIR", raising=False)
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setenv(variable, str(tmp_path))
+    assert cache.path() == tmp_path / end
+    monkeypatch.setenv("OUTSTRIDE_CACHE_DIR", str(tmp_path / "mine"))
+    assert cache.path() == tmp_path / "mine"
+
+
+def test_who_has_no_home_gets_a_private_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("OUTSTRIDE_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache.path().parent == tmp_path
+    assert cache.write("name", b"code")
+    assert cache.path().stat().st_mode & 0o077 == 0
+    assert cache.read("name") == b"code"

@@ -1,0 +1,115 @@
+"""Recipes that cover every value, and all that is compiled for an instruction set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+from outstride.engine.codegen.dots import dots_source
+from outstride.engine.codegen.fingerprint import (
+    fingerprint_source,
+)
+from outstride.engine.codegen.gradient import gradient_source
+from outstride.engine.codegen.nest import gather_source
+from outstride.engine.codegen.nonfinite import nonfinite_source
+from outstride.engine.codegen.tiles import tiles_source
+from outstride.engine.codegen.weights import weights_source
+from outstride.engine.planner.gradient import GradientProblem, plan_gradient
+from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
+from outstride.engine.planner.recipe import Recipe
+from outstride.engine.planner.tiles import ROW_TILES, STRAIGHT_TILES, TILES, Tile
+from outstride.engine.planner.windows import Spread, Window
+
+ITEM_BYTES = {"float32": 4, "float64": 8}
+
+
+def tiles_of(isa: str) -> tuple[Tile, ...]:
+    registers = INSTRUCTION_SETS[isa].registers
+    far = (replace(t, far=True) for t in TILES[registers] + STRAIGHT_TILES[registers] if t.by_pixel)
+    return TILES[registers] + STRAIGHT_TILES[registers] + ROW_TILES[registers] + tuple(far)
+
+
+def gradient_tiles(isa: str, dtype: str) -> list[Tile]:
+    """Every register tile that some weight gradient uses."""
+    machine = Machine(INSTRUCTION_SETS[isa])
+    one = (1, 1, 1)
+    plans = (
+        plan_gradient(
+            GradientProblem(dtype, 1, 1, 3, outputs, one, one, one, one, (0, 0, 0), one, "width", "any"),
+            machine, 1,
+        )
+        for outputs in range(1, 80)
+    )  # fmt: skip
+    return sorted({plan.tile for plan in plans}, key=lambda tile: (tile.rows, tile.vectors))
+
+
+WINDOWS = (
+    Window(1, 1, 1),
+    Window(3, 1, 1),
+    Window(3, 2, 1),
+    Window(4, 3, 2),
+    Window(7, 1, 1),
+    Window(3, 1, -2),
+    Window(3, 2, 1, 2),
+    Window(5, 3, 1, 3),
+    Window(3, 1, 1, 1, 3),
+    Window(3, 1, -1, 1, 2),
+    Window(3, 2, 1, 2, 3),
+    Window(5, 2, 1, 2, 5),
+    Window(3, 1, 2, 1, 1),
+    Window(7, 1, 1, 1, 7, narrow=True),
+    Window(5, 1, -1, 1, 5, narrow=True),
+)
+
+
+SPREADS = (
+    Spread((4, 4), (2, 2), (1, 1), (1, 1)),
+    Spread((1, 12), (1, 2), (0, 5), (1, 1)),
+    Spread((3, 2), (2, 3), (1, 0), (2, 1)),
+    Spread((8, 8), (4, 4), (2, 2), (1, 1)),
+    Spread((1, 16), (1, 8), (4, 0), (1, 1)),
+    Spread((6, 6), (3, 3), (1, 1), (1, 1)),
+    Spread((6, 6), (6, 3), (1, 1), (1, 1)),
+)
+
+
+def spread_recipe(spread: Spread, isa: str, dtype: str) -> Recipe:
+    step = spread.stride[1]
+    return Recipe(dtype, isa, "width", "width", 1, step if step <= 8 else 0, ("in_place",), spread)
+
+
+def in_place_recipes(isa: str) -> list[Recipe]:
+    """Kernels that read in place, for an instruction set with masks: every step and way along the height."""
+    if not INSTRUCTION_SETS[isa].masks:
+        return []
+    dtypes = ("float32", "float64", "bfloat16", "float16")
+    return [
+        Recipe(
+            dtypes[n % 4], isa, "width", "width",
+            window.shared if window.across or window.shared > 1 else 1 + n % 4, 1, ("in_place",), window,
+        )
+        for n, window in enumerate((*WINDOWS, *WINDOWS[2:5]))
+    ] + [spread_recipe(spread, isa, dtypes[n % 4]) for n, spread in enumerate(SPREADS)]  # fmt: skip
+
+
+def recipes_of(isa: str) -> list[Recipe]:
+    """Every value of every field at least once, and each pair of steps."""
+    dtypes, units = ("float32", "float64", "bfloat16", "float16"), ("width", "channel", "any")
+    made = []
+    for n, (in_step, out_step) in enumerate(product(range(5), (0, 1, 2, 3, 4, 8))):
+        in_unit = units[n % 3]
+        made.append(Recipe(dtypes[n % 4], isa, in_unit, units[n // 3 % 3], in_step, out_step))  # type: ignore[arg-type]
+    return made
+
+
+def sources_of(isa: str) -> dict[str, str]:
+    """Everything that is compiled for an instruction set, by name."""
+    found = {f"gather {r.name}": gather_source(r) for r in (*recipes_of(isa), *in_place_recipes(isa))}
+    for r in recipes_of(isa)[::4]:
+        for tile in gradient_tiles(isa, r.dtype)[-1:]:
+            found[f"gradient {r.name}"] = gradient_source(r, tile)
+        found[f"dots {r.name}"] = dots_source(r, 4)
+    found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
+    found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
+    found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], tiles_of(isa)) for d in ITEM_BYTES}
+    return found | {"fingerprint": fingerprint_source()}

@@ -1,0 +1,268 @@
+"""The layout of a plan: rooms of scratch, packed weights, the argument block."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise, product
+from math import ceil, prod
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+
+from outstride.bench.cases import read_cases
+from outstride.engine.codegen.arguments import CALL, FIXED
+from outstride.engine.planner.bands import band_tiles
+from outstride.engine.planner.cost import kept_terms, term_cycles
+from outstride.engine.planner.layout import (
+    BOX_SKIPS,
+    NO_SKIPS,
+    ROW_SKIPS,
+    Layout,
+    layout,
+    total_weights,
+    weight_block_stride,
+)
+from outstride.engine.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
+from outstride.engine.planner.plan import (
+    GatherPlan,
+    plan_for,
+)
+from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.recipe import STORAGE_BYTES
+from outstride.engine.planner.tables import pixel_offsets
+from outstride.engine.planner.windows import Spread
+from tests import ROOT
+from tests.engine.planner.problems import (
+    CHOICES,
+    MACHINES,
+    SPECIAL,
+    boxes_of,
+    candidates,
+    problem_of,
+    scalars_of,
+    triple,
+)
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_plans_have_room_too(name: str) -> None:
+    for machine, threads in product(MACHINES, (1, 4)):
+        for plan in candidates(SPECIAL[name], machine, threads):
+            _assert_scratch(plan, layout(plan))
+
+
+@given(*CHOICES)
+@settings(max_examples=60)
+def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
+    problem: Problem, machine: Machine, threads: int
+) -> None:
+    for plan in candidates(problem, machine, threads):
+        useless, rows = False, False
+        for axis in plan.axes[:2]:
+            for j, o in product(range(axis.cells), {o for g in axis.groups for o in g.offsets}):
+                rows |= not 0 <= j * axis.in_step + o < axis.input_size
+        images, planes = plan.blocks.box[:2]
+        rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
+        rows &= not plan.tile.by_row
+        isa, step = machine.instruction_set, plan.axes[2].in_step
+        each = term_cycles(plan.tile, isa, plan.groups, step, plan.lanes)
+        rows &= kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
+        for box in boxes_of(plan, plan.blocks.box):
+            for axis, cells in zip(plan.axes, box[1:], strict=True):
+                reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
+                useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
+        # Stripes are cut where taps differ; a kernel that reads in place looks at every row of the input.
+        useless |= len(plan.blocks.columns) > 1 or plan.tile.dataflow == "in_place"
+        assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("table", ["layers", "more_layers", "small_layers"])
+def test_a_thread_needs_less_than_two_megabytes(table: str, threads: int) -> None:
+    """Of real layers, beside input, output and packed weights, whatever passes over the channels keep."""
+    for case in read_cases(ROOT / "bench" / f"{table}.csv"):
+        plan = plan_for(problem_of(case), Machine(INSTRUCTION_SETS["avx512"]), threads)
+        assert layout(plan).scratch_bytes < 2 << 20, case.id
+
+
+def _last_place(plan: GatherPlan) -> int:
+    """The last place of the strip, and of a row of results, at which a tile along the width begins."""
+    blocks, strip = plan.blocks, plan.blocks.strip
+    step = plan.tile.pixels(plan.lanes)
+    n, d, h, w = blocks.box
+    if plan.tile.dataflow == "rows":
+        row = (h - 1) // plan.tile.rows * plan.tile.rows
+        start = (n - 1) * strip.image_pitch + ((d - 1) * strip.extent[1] + row) * strip.extent[2]
+        return start + (w - 1) // step * step
+    if blocks.direct:
+        planes = (n - 1) * strip.image_pitch + (d - 1) * strip.extent[1] * strip.extent[2]
+        if strip.extent[2] == w:
+            return planes + (h * w - 1) // step * step
+        return planes + (h - 1) * strip.extent[2] + (w - 1) // step * step
+    if blocks.nested:
+        assert n == 1, "planes of several images are not looped over"
+        plane = (h - 1) * strip.extent[2] + w
+        return (d - 1) * strip.extent[1] * strip.extent[2] + (plane - 1) // step * step
+    return (blocks.extent - 1) // step * step
+
+
+def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
+    """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs.
+
+    Behind them an output row.
+    """
+    p, lanes, line = plan.problem, plan.lanes, made.scalars["line_bytes_offset"]
+    window, step = plan.recipe.window, plan.axes[2].in_step
+    tiles = [*Counter(band_tiles(p, plan.axes, plan.blocks, lanes)).elements()]
+    if isinstance(window, Spread):
+        masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
+    else:
+        assert window is not None
+        at_once = [window.across > 0 and (tile.vectors == 1 or not window.narrow) for tile in tiles]
+        reads = [
+            tile.vectors * step + (window.across > step) if whole else tile.vectors * step * p.kernel_size[2]
+            for tile, whole in zip(tiles, at_once, strict=True)
+        ]
+        masks = sum(n + tile.vectors for n, tile in zip(reads, tiles, strict=True))
+    assert masks * lanes // 8 <= line
+    assert line <= made.scratch_bytes == made.scalars["scratch_bytes"]
+    if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
+        assert line + plan.blocks.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
+
+
+def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
+    p, blocks, strip, s = plan.problem, plan.blocks, plan.blocks.strip, made.scalars
+    item = 8 if p.dtype == "float64" else 4
+    if plan.tile.dataflow == "in_place":
+        _assert_room_for_masks(plan, made)
+        return
+    regions = [0, s["temp_bytes_offset"], s["line_bytes_offset"], s["runs_bytes_offset"], made.scratch_bytes]
+    assert made.scratch_bytes == s["scratch_bytes"]
+    assert regions == sorted(regions)
+    assert not any(r % 64 for r in regions), "a region begins inside a cache line"
+    room, temp, line, runs = (b - a for a, b in pairwise(regions))
+    channels = min(p.channels, blocks.channels_per_pass)
+    tables = [o for g in made.groups for o in (*g.full, *g.rest)]
+    assert all(0 <= o < strip.elements for o in tables)
+    if strip.pixel_pitch == 1:
+        within = [o % strip.channel_pitch for o in tables]
+        assert all(o < strip.plane_pitch * strip.planes for o in within), "a term leaves its channel's strip"
+    else:
+        assert strip.pixel_pitch >= channels
+    block_pitch = CHANNEL_BLOCK * strip.channel_pitch
+    full, rest = divmod(channels, CHANNEL_BLOCK)
+    far = 0
+    for g in made.groups:
+        far = max([far, *(o + (full - 1) * block_pitch for o in g.full if full)])
+        far = max([far, *(o + full * block_pitch for o in g.rest if rest)])
+    if plan.tile.by_pixel:
+        pixels = pixel_offsets(blocks, plan.tile.rows)
+        assert made.pixels == pixels
+        assert [c for s in made.stripes for c in range(s.first, s.first + s.columns)] == list(
+            range(blocks.box[3])
+        )
+        ends = [*(s.place for s in made.stripes[1:]), len(pixels)]
+        for stripe, end in zip(made.stripes, ends, strict=True):
+            count = prod(blocks.box[:3]) * stripe.columns
+            tiles = -(-count // plan.tile.rows) * plan.tile.rows
+            assert end == stripe.place + tiles
+            pitches = (stripe.image_pitch, stripe.depth_pitch, stripe.row_pitch, 1)
+            order = sorted(
+                (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
+                for place in product(*map(range, (*blocks.box[:3], stripe.columns)))
+            )
+            assert [q for q, _ in order] == list(range(count)), "results do not lie pixel by pixel"
+            wanted = [
+                (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + stripe.first + w)
+                * strip.pixel_pitch
+                for _, (n, d, h, w) in order
+            ]
+            found = pixels[stripe.place : stripe.place + tiles]
+            assert found[:count] == wanted
+            assert set(found[count:]) <= {wanted[-1]}
+        last_read, last_write = max(pixels) + far, len(pixels) - 1
+    else:
+        assert strip.pixel_pitch == 1
+        assert not made.pixels
+        beyond = plan.tile.pixels(plan.lanes) - 1
+        # A group of rows that lies partly beyond the box reads and writes as if it did not.
+        beyond += (plan.tile.rows - 1) * strip.extent[2] if plan.tile.dataflow == "rows" else 0
+        last_read, last_write = _last_place(plan) + far + beyond, _last_place(plan) + beyond
+    assert last_read * item < room, "a tile reads beyond the strip"
+    assert last_write < s["temp_pitch"], "a tile writes into the next row of results"
+    rows = sum(g.tiles * plan.tile_rows for g in made.groups)
+    kept = blocks.chunks_per_task if s["passes"] > 1 else 1
+    assert s["chunk_temp"] == (rows * s["temp_pitch"] if s["passes"] > 1 else 0)
+    assert kept * rows * s["temp_pitch"] * item <= temp
+    assert plan.axes[2].out_step * ceil(blocks.box[3] / plan.lanes) * plan.lanes * item <= line
+    taken = [w for g in made.groups for w in range(g.runs_offset, g.runs_offset + 1 + 2 * g.taps)]
+    assert len(set(taken)) == len(taken)
+    assert max(taken) < s["stripe_runs"]
+    assert s["stripe_runs"] * s["stripes"] <= s["tile_runs_offset"]
+    assert 8 * (s["tile_runs_offset"] + 1 + 2 * max(g.taps for g in made.groups)) <= runs
+
+
+@given(*CHOICES)
+@settings(max_examples=60)
+def test_scratch_has_room_for_all_that_is_laid_into_it(
+    problem: Problem, machine: Machine, threads: int
+) -> None:
+    for plan in candidates(problem, machine, threads):
+        _assert_scratch(plan, layout(plan))
+
+
+@given(*CHOICES)
+@settings(max_examples=60)
+def test_packed_weights_lie_one_behind_the_other(problem: Problem, machine: Machine, threads: int) -> None:
+    for plan in candidates(problem, machine, threads):
+        made = layout(plan)
+        place = 0
+        for share, group in zip(made.groups, plan.groups, strict=True):
+            assert (share.w_offset, share.taps, share.members) == (place, group.taps, len(group.members))
+            assert share.tiles * plan.tile_rows >= plan.blocks.chunk_outputs * share.members
+            assert weight_block_stride(plan, share) == CHANNEL_BLOCK * share.taps * plan.tile_rows
+            place += share.tiles * plan.tile_rows * share.taps * problem.channels
+        assert made.chunk_weights == place == made.scalars["w_stride_chunk"]
+        assert made.chunks * plan.blocks.chunk_outputs >= problem.outputs
+        assert total_weights(plan, made) == problem.groups * made.scalars["w_stride_g"]
+
+
+@given(*CHOICES)
+@settings(max_examples=40)
+def test_tiles_of_rows_find_lower_kernel_rows_one_strip_row_down(
+    problem: Problem, machine: Machine, threads: int
+) -> None:
+    """Their kernel walks input rows and looks up the first kernel row's places only."""
+    problem = replace(
+        problem, operator="conv", outputs=1, stride=triple([problem.stride[0], 1, problem.stride[2]]),
+        dilation=triple([problem.dilation[0], 1, problem.dilation[2]]),
+        kernel_size=triple([problem.kernel_size[0], max(2, problem.kernel_size[1]), problem.kernel_size[2]]),
+    )  # fmt: skip
+    plans = [plan for plan in candidates(problem, machine, threads) if plan.tile.dataflow == "rows"]
+    assume(plans)  # there are none where the channels of one pass do not fit the cache
+    for plan in plans:
+        assert plan.blocks.channels_per_pass == problem.channels, (
+            "sums of an earlier pass cannot be taken up again"
+        )
+        (share,) = layout(plan).groups
+        for table, channels in ((share.full, CHANNEL_BLOCK), (share.rest, problem.channels % CHANNEL_BLOCK)):
+            depth, height, width = problem.kernel_size
+            if table:
+                places = np.array(table).reshape(depth, height, width * channels)
+                steps = np.arange(height)[None, :, None] * plan.blocks.strip.extent[2]
+                assert (places == places[:, :1] + steps).all()
+
+
+@given(*CHOICES)
+@settings(max_examples=25)
+def test_the_argument_block_is_filled_and_names_nothing_else(
+    problem: Problem, machine: Machine, threads: int
+) -> None:
+    given_by_the_call = {n for n in FIXED if n.endswith("_at") or n.startswith(("x_stride", "y_stride"))}
+    scalars = scalars_of(plan_for(problem, machine, threads))
+    assert set(scalars) == set(FIXED) - given_by_the_call
+    assert not set(CALL) & set(FIXED)
+    assert all(isinstance(v, int) for v in scalars.values())
+    assert problem.flops == 2 * problem.terms

@@ -1,0 +1,44 @@
+"""Plans of tiles: what they take, what needs every pixel, and that they cover the result once."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from outstride import tiling
+from outstride.errors import ShapeError
+from tests.tiling.models_to_tile import Function, UNet, conv, seeded
+
+
+def test_a_plan_keeps_within_memory_and_says_what_it_takes() -> None:
+    plan = tiling.plan(seeded(UNet), (1, 3, 60000, 60000), memory="200 MB")
+    assert plan.peak_bytes <= 200_000_000 < plan.whole_bytes
+    assert len(plan) == np.prod(plan.counts) == len(list(plan.boxes()))
+    assert 1 < plan.recomputed < 1.3
+    assert "60000 x 60000" in str(plan)
+    assert plan.to_dict()["tiles"] == len(plan)
+
+
+def test_the_peak_is_that_of_the_tensors_made() -> None:
+    plan = tiling.plan(conv(3, 8, 3, padding=1), (1, 3, 100, 100), tile=100)
+    assert plan.peak_bytes == plan.whole_bytes == 4 * (3 + 8) * 100 * 100
+
+
+def test_what_needs_every_pixel_is_named() -> None:
+    model = Function(lambda x: x * x.mean((2, 3), keepdim=True))
+    plan = tiling.plan(model, (1, 4, 1000, 1000), tile=100)
+    assert plan.kept == ("aten.mean",)
+    assert "every pixel" in str(plan)
+    with pytest.raises(ShapeError, match=r"'memory' must hold one tile.*aten.mean needs every pixel"):
+        tiling.plan(model, (1, 4, 1000, 1000), memory="1 MB")
+
+
+def test_products_of_tiles_cover_the_result_once() -> None:
+    plan = tiling.plan(conv(1, 1, 3), (2, 1, 20, 21), tile=(7, 8))
+    covered = np.zeros(plan.output_shape, int)
+    for box in plan.boxes():
+        covered[tuple(slice(a, b) for a, b in box)] += 1
+    assert (covered == 1).all()
+    assert len(plan) == len(list(product(range(2), *map(range, plan.counts))))

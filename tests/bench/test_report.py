@@ -14,6 +14,7 @@ from outstride.bench.cases import Case, read_cases
 from outstride.bench.contest import Timing
 from outstride.bench.results import Results, file_name
 from outstride.bench.table import Job, Row
+from outstride.cli import main
 from outstride.errors import ArgumentError
 from outstride.layer.spec import ConvSpec
 from tests import ROOT
@@ -108,6 +109,23 @@ def test_results_with_nothing_in_them_and_files_that_hold_none(tmp_path: Path) -
     assert (tmp_path / "performance.md").read_text().count("## A (tm) CPU") == 2
     with pytest.raises(ArgumentError, match="'results' must be a file"):
         document.write([tmp_path / "absent.json"], tmp_path)
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    results: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, binary, folder = tmp_path / "results.json", tmp_path / "x.npy", tmp_path / "docs"
+    results.save(source)
+    binary.write_bytes(b"\x93NUMPY" + bytes(range(256)) * 9)
+    folder.mkdir()
+    report = ["bench", "--report", str(source), "--out", str(folder)]
+    for more in (["--report", str(binary)], ["--readme", str(tmp_path / "absent.md")]):
+        with pytest.raises(SystemExit) as stop:
+            main([*report, *more])
+        said = capsys.readouterr()
+        assert (stop.value.code, said.out, list(folder.iterdir())) == (2, "", [])
+        assert f"'{more[0]}' must be" in said.err
+        assert len(said.err) < 400
 
 
 @pytest.mark.parametrize(

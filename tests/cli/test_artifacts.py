@@ -57,6 +57,17 @@ def test_a_picture_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert (tmp_path / "s.png").exists()
 
 
+def test_a_picture_is_not_drawn_over(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "p.png")
+    (tmp_path / "same.png").symlink_to(tmp_path / "p.png")
+    before = (tmp_path / "p.png").read_bytes()
+    for name in ("p.png", "same.png"):
+        code, out, err = outcome(capsys, str(tmp_path / "p.png"), "--out", str(tmp_path / name))
+        assert (code, out) == (2, "")
+        assert "'--out' must be another file than 'PICTURE'" in err
+    assert (tmp_path / "p.png").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -65,15 +76,15 @@ def test_a_picture_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Pat
         (["Conv2d(1, 1"], "'"),
         ([UNEVEN, "3x3x3"], "'SIZE' must have one number"),
         (["no.such:thing"], "no.such"),
-        ([UNEVEN, "--out", "/no/such/folder/x.png"], "'out' must be a .png"),
-        ([UNEVEN, "1000000x1000000"], "'input_size' must be small enough"),
-        ([UNEVEN, "1000000000000000000"], "'input_size' must be small enough"),
-        (["Conv1d(1, 1, 3)", "1000000000000"], "'input_size' must be small enough"),
+        ([UNEVEN, "--out", "/no/such/folder/x.png"], "'--out' must be a .png"),
+        ([UNEVEN, "1000000x1000000"], "'SIZE' must be small enough"),
+        ([UNEVEN, "1000000000000000000"], "'SIZE' must be small enough"),
+        (["Conv1d(1, 1, 3)", "1000000000000"], "'SIZE' must be small enough"),
         (["ConvTranspose2d(1, 1, 3, stride=1000000)"], "must have a period small enough"),
         (["ConvTranspose1d(1, 1, 1000000000000)"], "must have a period small enough"),
         (["picture.png", "7x7"], "'SIZE' must be left out beside a picture"),
         ([UNEVEN, "--stride", "3"], "'--stride' must be left out beside a layer or model"),
-        (["tests.artifacts.test_cures:Scattered", "1x4x32x32"], "'input' must be one that the model takes"),
+        (["tests.artifacts.test_cures:Scattered", "1x4x32x32"], "'SIZE' must be one that the model takes"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from torch.nn import Conv2d
 from typer.testing import CliRunner
 
 from outstride.cli import main
@@ -50,6 +51,14 @@ class Outcome(NamedTuple):
 
 
 Run = Callable[..., Outcome]
+narrow = Conv2d(3, 4, 3)
+
+
+def __getattr__(name: str) -> Any:
+    """A module whose import fails as torchvision's does that was built for another torch."""
+    if name == "unimportable":
+        raise RuntimeError("built elsewhere")
+    raise AttributeError(name)
 
 
 @pytest.fixture
@@ -156,28 +165,40 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["size", "__import__('os').getcwd()", "7"], "must name a convolution or pooling layer"),
         (["size", "Conv2d(3, 8, 3)", "7x7x7"], "each of the layer's 2 axes"),
         (["size", "Conv2d(3, 8, 3)", "seven"], "'SIZE' must be whole numbers"),
-        (["size", "Conv2d(3, 8, 3)", "2x7"], "legal: 3 or more"),
-        (["size", "Conv2d(3, 8, 3)", "7", "--output", "0"], "'output_size' must be at least 1"),
+        (["size", "Conv2d(3, 8, 3)", "2x7"], "got 2 on axis 0 of SIZE=(2, 7)"),
+        (["size", "Conv2d(3, 8, 3)", "7", "--output", "0"], "'--output' must be at least 1"),
         (["size", "Conv2d(3, 8, 3)", "1" * 5000], "'SIZE' must"),
         (["plan", "Conv2d(3, 8, 3)"], "SIZE"),
-        (["plan", "Conv2d(3, 8, 3)", "2"], "legal: 3 or more"),
+        (["plan", "Conv2d(3, 8, 3)", "2"], "'SIZE' must be large enough"),
         (["plan", "MaxPool2d(3)", "9"], "must be a conv or conv_transpose"),
-        (["plan", "Conv2d(3, 8, 3)", "9", "--dtype", "int8"], "'dtype' must be one of"),
+        (["plan", "Conv2d(3, 8, 3)", "9", "--dtype", "int8"], "'--dtype' must be one of"),
         (["plan", "Conv2d(3, 8, 3)", "9", "--threads", "0"], "--threads"),
         (["bench"], "'LAYER|MODEL' or '--cases' must be given"),
         (["bench", "Conv2d(3, 8, 3)"], "'--size' must be given"),
         (["bench", "--readme", "README.md"], "'--readme' must stand beside --report"),
-        (["bench", "Conv2d(3, 8, 3)", "--size", "2"], "each of the layer's 2 axes"),
-        (["bench", "Conv2d(3, 8, 3)", "--size", "2x2"], "legal: 3 or more"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9x9"], "each of the layer's 2 axes"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "2"], "'--size' must be large enough"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "10000000"], "has not the memory"),
+        (["bench", "Conv2d(3, 8, 3, padding=4611686018427387904)", "--size", "9"], "has not the memory"),
+        (["bench", "no.such:model", "--size", "1x3x9x9"], "ModuleNotFoundError: No module named"),
+        (["bench", "os:getpid", "--size", "1x3x9x9"], "returned int"),
+        (["bench", "torch.nn:Identity", "--size", "1x999999999999x999999999"], "has not the memory"),
+        (["bench", "tests.cli.test_cli:narrow", "--size", "1x4x9x9"], "'MODEL' must run at '--size'"),
+        (
+            ["check", "tests.cli.test_cli:unimportable", "--input", "1,3"],
+            "raised RuntimeError: built elsewhere",
+        ),
         (["bench", "resnet", "--size", "2x2"], "got 'resnet'"),
-        (["bench", "--cases", "/nonexistent/layers.csv"], "'cases' must be a readable CSV file"),
+        (["bench", "--cases", "/nonexistent/layers.csv"], "'--cases' must be a readable CSV file"),
         (
             ["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--threads", "1,x"],
-            "'threads' must be whole numbers",
+            "'--threads' must be whole numbers",
         ),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--rounds", "0"], "--rounds"),
-        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--dtype", "half"], "'dtype' must be one of"),
-        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", "/nonexistent/r.json"], "'out' must lie"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--dtype", "half"], "'--dtype' must be one of"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", "/nonexistent/r.json"], "'--out' must lie"),
+        (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--out", __file__], "'--out' must be a .json file"),
+        (["bench", "--report", __file__], "'--report' must be a file that outstride bench --out wrote"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9", "--filter", "x"], "'--filter' must be left out"),
         (["bench", "Conv2d(3, 8, 3)", "--size", "9x9", "--resume"], "'--resume' must be left out"),
         (["bench", "a:b", "--size", "1x3x9x9", "--batch", "2"], "'--batch' must be left out beside a model"),
@@ -192,6 +213,9 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["explain", "Conv2d(1, 1, 3)", "--json", "--seconds", "2"], "'--seconds' must be left out"),
         (["explain", "Conv2d(1, 1, 3)", "--out", "/proc/x.png"], "/proc/x.png: "),
         (["explain", "Conv2d(1, 1"], "'LAYER' must be one layer"),
+        (["explain", "Conv3d(1, 1, 3)"], "'LAYER' must be a convolution"),
+        (["explain", "Conv2d(1, 1, 3)", "--view", "zeros"], "'--view' must be one that this layer has"),
+        (["kernels", "x.pt", "--out", "x.bmp"], "'--out' must be a .png"),
         (["check", "Conv9d(1, 1, 3)", "--input", "1"], "'MODEL' must name a convolution"),
         (
             ["check", "MaxPool2d(3, return_indices=True)", "--input", "1,1,9,9"],
@@ -209,11 +233,11 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["tile", "Conv2d(1000000, 1000000, 3)", "1,1000000,9,9", "--plan"], "has not the memory"),
         (["cache", "burn"], "burn"),
         (["info", "--nonsense"], "--nonsense; see outstride info --help"),
-        (["demo", "--scale", "5"], "'scale' must be one of 2, 3, 4"),
+        (["demo", "--scale", "5"], "'--scale' must be one of 2, 3, 4"),
         (["demo", "--seconds", "-1"], "--seconds"),
-        (["demo", "--image", "/nonexistent/picture.png"], "'image' must be a picture that exists"),
-        (["demo", "--image", __file__], "'image' must be a picture that Pillow reads"),
-        (["demo", "--out", __file__], "'out' must be a folder"),
+        (["demo", "--image", "/nonexistent/picture.png"], "'--image' must be a picture that exists"),
+        (["demo", "--image", __file__], "'--image' must be a picture that Pillow reads"),
+        (["demo", "--out", __file__], "'--out' must be a folder"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments: list[str], message: str, run: Run) -> None:

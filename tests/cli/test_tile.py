@@ -49,18 +49,20 @@ def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((LAYER, "missing.npy", "y.npy"), "'source' must be a file that exists"),
+        ((LAYER, "missing.npy", "y.npy"), "'SOURCE' must be a file that exists"),
+        ((LAYER, "missing.npy", "--plan"), "'SOURCE' must be a file that exists"),
         ((LAYER, "1,1,8,8", "--plan", "--tile", "0"), "--tile"),
-        ((LAYER, "1,1,8,8", "--plan", "--memory", "some"), "'memory' must be a number of bytes"),
-        ((LAYER, "1,3,8,8", "--plan"), "'model' must run on the source"),
-        ((LAYER, "1,1,100000000000,100000000000", "--plan"), "'source' must have fewer than 2**60 elements"),
-        ((LAYER, "1,1,2000000000,4000000000", "--plan"), "'source' must have fewer than 2**60 elements"),
+        ((LAYER, "1,1,8,8", "--plan", "--tile", "8x8x8"), "'--tile' must have one positive size"),
+        ((LAYER, "1,1,8,8", "--plan", "--memory", "some"), "'--memory' must be a number of bytes"),
+        ((LAYER, "1,3,8,8", "--plan"), "'MODEL' must run on the source"),
+        ((LAYER, "1,1,100000000000,100000000000", "--plan"), "'SOURCE' must have fewer than 2**60 elements"),
+        ((LAYER, "1,1,2000000000,4000000000", "--plan"), "'SOURCE' must have fewer than 2**60 elements"),
         (
             ("Conv2d(1, 64, 1)", "1,1,1000000000,1000000000", "--plan"),
-            "'model' must run on the source",
+            "'MODEL' must run on the source",
         ),
         (("nothing", "1,1,8,8", "--plan"), "'MODEL' must be a layer or name a model"),
-        ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a state dict"),
+        ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a saved model"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -77,6 +79,25 @@ def test_a_run_must_say_where_its_result_goes(tmp_path: Path, capsys: pytest.Cap
     np.save(tmp_path / "x.npy", np.zeros((1, 1, 4, 4), np.float32))
     assert run(LAYER, str(tmp_path / "x.npy")) == 2
     assert "'OUT' must name the file to make" in capsys.readouterr().err
+    assert run(LAYER, str(tmp_path / "x.npy"), str(tmp_path / "y.wav")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "'OUT' must be a file that can hold the result" in said.err
+
+
+def test_weights_are_read_without_running_what_a_file_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(torch.nn.Conv2d(1, 2, 3), tmp_path / "whole.pt")
+    torch.save(torch.nn.Linear(1, 2).state_dict(), tmp_path / "other.pt")
+    for name, sentence in {
+        "whole.pt": "'--weights' must hold tensors alone",
+        "other.pt": "'--weights' must be a state dict of this model",
+    }.items():
+        assert run(LAYER, "1,1,8,8", "--plan", "--weights", str(tmp_path / name)) == 2
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1)
+        assert sentence in said.err
 
 
 def test_an_interruption_says_that_nothing_was_made(
@@ -100,7 +121,7 @@ def test_a_file_is_replaced_only_where_that_is_asked(
     content = Path(source).read_bytes()
     for options in ((), ("--overwrite",)):
         assert run(LAYER, source, source, *options) == 2
-        assert "'out' must be another file than 'source'" in capsys.readouterr().err
+        assert "'OUT' must be another file than 'SOURCE'" in capsys.readouterr().err
     assert Path(source).read_bytes() == content
     assert run(LAYER, source, out) == 0
     before = Path(out).read_bytes()

@@ -196,15 +196,15 @@ def test_gifs_have_a_picture_for_each_step(tmp_path: Path) -> None:
     [
         ("Conv3d(1, 1, 3)", None, UnsupportedError, "one or two axes"),
         ("MaxPool2d(2)", None, UnsupportedError, "one or two axes"),
-        ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'input' must be small enough"),
+        ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'SIZE' must be small enough"),
         ("Conv2d(1, 1, 3)", (3,), ArgumentError, "'input' must have one positive size"),
         ("Conv2d(1, 1, 3)", [1, 2, 3], ArgumentError, "'input' must have the layer's 2 axes"),
-        ("Conv2d(1, 1, 3)", (100_000, 100_000), ShapeError, "'input' must be small enough"),
-        ("Conv2d(1, 1, 3)", (10**30, 10**30), ShapeError, "'input' must be small enough"),
+        ("Conv2d(1, 1, 3)", (100_000, 100_000), ShapeError, "'SIZE' must be small enough"),
+        ("Conv2d(1, 1, 3)", (10**30, 10**30), ShapeError, "'SIZE' must be small enough"),
         ("Conv2d(1, 1, 3, padding=1000000000)", (3, 3), ShapeError, "small enough"),
-        ("Conv2d(1, 1, 1000000)", None, ShapeError, "'input' must be small enough"),
-        ("ConvTranspose2d(1, 1, 3, stride=1000000)", (2, 2), ShapeError, "'input' must be small enough"),
-        ("ConvTranspose1d(1, 1, 1000003, padding=500000)", (2,), ShapeError, "'input' must be small enough"),
+        ("Conv2d(1, 1, 1000000)", None, ShapeError, "'SIZE' must be small enough"),
+        ("ConvTranspose2d(1, 1, 3, stride=1000000)", (2, 2), ShapeError, "'SIZE' must be small enough"),
+        ("ConvTranspose1d(1, 1, 1000003, padding=500000)", (2,), ShapeError, "'SIZE' must be small enough"),
         ("Conv9d(1, 1, 3)", None, ArgumentError, "'layer' must name a convolution"),
     ],
 )
@@ -239,7 +239,7 @@ def test_the_command_prints_saves_and_counts(tmp_path: Path, capsys: pytest.Capt
     assert content["views"] == ["stamps", "zeros", "matrix", "short"]
     assert content["frames"][-1]["grids"]["output"][0] == [1, 2, 5, 4, 6]
     assert run(STAMPS, "99") == 2
-    assert "'input' must be small enough" in capsys.readouterr().err
+    assert "'SIZE' must be small enough" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

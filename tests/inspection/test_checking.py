@@ -54,8 +54,8 @@ def test_the_verb_prints_the_report(
         (["nothing", "--input", "1,3"], "'MODEL' must be a layer or name a model"),
         (["Conv2d(3, 8, 3)", "--input", "abc"], "'--input' must be whole numbers"),
         (["Conv2d(3, 8, 3)"], "Missing option"),
-        (["Conv2d(3, 8, 3)", "--input", "1,4,9,9"], "'model' must run at 'input_shape'"),
-        (["no.such:model", "--input", "1,3,9,9"], "'MODEL' must name a callable that works"),
+        (["Conv2d(3, 8, 3)", "--input", "1,4,9,9"], "'MODEL' must run at '--input'"),
+        (["no.such:model", "--input", "1,3,9,9"], "'MODEL' must name a model or a callable"),
         (["ConvTranspose2d(2, 2, 2, output_padding=3)", "--input", "1,2,3,3"], "'output_padding'"),
     ],
 )

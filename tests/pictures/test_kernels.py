@@ -216,7 +216,7 @@ def test_bad_files_and_names_are_one_clear_line(run: Run, tmp_path: Path) -> Non
         assert done.err.count("\n") == 1
     done = run("kernels", str(tmp_path / "good.pt"), "--out", str(tmp_path / "none" / "k.png"))
     assert (done.code, done.out) == (2, "")
-    assert "'path' must lie in a folder that is there" in done.err
+    assert "'--out' must be a .png or .gif or .webp in a folder that exists" in done.err
     done = run("kernels", str(tmp_path / "good.pt"), "--layer", "9")
     assert "'--layer' must be a convolution" in done.err
     assert "got '9'; legal: 0, 2" in done.err

@@ -55,9 +55,9 @@ def write(files: Sequence[Path], folder: Path) -> list[Path]:
     """Write the page and its pictures into a folder, a section for each file; returns what was written."""
     parts = [INTRODUCTION]
     written: list[Path] = []
+    read = [results.read(path) for path in files]
     (folder / PICTURES).mkdir(exist_ok=True)
-    for position, path in enumerate(files):
-        found = results.read(path)
+    for position, (path, found) in enumerate(zip(files, read, strict=True)):
         prefix = "performance" if len(files) == 1 else f"performance-{position + 1}"
         pictures = plots.draw(found, folder / PICTURES, prefix)
         written += pictures.values()

@@ -48,6 +48,17 @@ SHOWN = (
 
 def write(source: Path, page: Path) -> Path:
     """Replace what stands between the marks of a page by the figures of a file of results."""
+    text = filled(source, page)
+    write_whole(page, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return page
+
+
+def filled(source: Path, page: Path) -> str:
+    """What the page is with these figures between its marks.
+
+    Raises:
+        ArgumentError: the page cannot be read or has no marks, or the results have none of its layers.
+    """
     try:
         text = page.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -59,9 +70,7 @@ def write(source: Path, page: Path) -> Path:
     if not begin or not end:
         raise ArgumentError(f"'readme' must hold the lines {BEGIN} and {END}: {str(page)!r} does not.")
     lines = excerpt(results.read(source))
-    whole = f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}"
-    write_whole(page, lambda beside: beside.write_text(whole, encoding="utf-8"))
-    return page
+    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}"
 
 
 def excerpt(found: Results) -> Iterator[str]:

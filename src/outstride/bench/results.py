@@ -68,7 +68,7 @@ def read(path: Path) -> Results:
         return Results.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArgumentError(
-            f"'results' must be a file that outstride bench --out wrote: got {str(path)!r} ({error!r})."
+            f"'results' must be a file that outstride bench --out wrote: got {str(path)!r} ({error})."
         ) from error
 
 

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from outstride.bench.cases import Case
 from outstride.bench.flops import least_elements, useful_flops
-from outstride.errors import ArgumentError
+from outstride.errors import ArgumentError, ShapeError
 from outstride.layer.spec import ConvSpec
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+_MOST_ELEMENTS = (1 << 60) - 1
 LAYERS: dict[tuple[str, int], type[nn.Module]] = {
     ("conv", 1): nn.Conv1d,
     ("conv", 2): nn.Conv2d,
@@ -51,16 +53,54 @@ def build_layer(case: Case) -> nn.Module:
 
 
 def build_model(name: str) -> nn.Module:
-    """Call the factory that "package.module:callable" or "file.py:callable" names."""
+    """The model that "package.module:name" or "file.py:name" names, or that the factory there makes.
+
+    Raises:
+        ArgumentError: there is none, or its code fails.
+    """
     where, _, attribute = name.rpartition(":")
     try:
-        factory = getattr(_load(where), attribute)
-        model = factory()
+        found = getattr(_load(where), attribute)
+        model = found if isinstance(found, nn.Module) else found()
     except Exception as error:
-        raise ArgumentError(f"'MODEL' must name a callable that works: {name!r} raised {error!r}.") from error
+        raise ArgumentError(
+            f"'MODEL' must name a model or a callable that makes one: {name!r} raised {_said(error)}."
+        ) from error
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"'MODEL' must return a torch module: {name!r} returned {type(model).__name__}.")
     return model
+
+
+def check(source: dict[str, Any], dtype: str, training: bool) -> None:
+    """Refuse what nobody could time, before processes are started that find out each for itself.
+
+    Raises:
+        ArgumentError: a model cannot be built.
+        ShapeError: it does not take the shape.
+        MemoryError, RuntimeError: a layer's input or output is beyond this machine's memory; the second is
+            torch's.
+    """
+    if "case" in source:
+        case = Case.from_dict(source["case"])
+        for channels, size in ((case.in_channels, case.input_size), (case.out_channels, case.output_size)):
+            elements = case.batch * channels * prod(size)
+            if elements > _MOST_ELEMENTS:
+                raise MemoryError
+            torch.empty(elements, dtype=getattr(torch, dtype))  # asks for memory and touches none
+        return
+    work = Work(source, dtype, training)
+    try:
+        with torch.no_grad():
+            work.module(work.input)
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise ShapeError(
+            f"'MODEL' must run at '--size': got {tuple(source['shape'])}, for which {source['model']!r} "
+            f"raises {_said(error)}; legal: a shape that the model accepts"
+        ) from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _load(where: str) -> ModuleType:

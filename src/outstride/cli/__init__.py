@@ -10,6 +10,7 @@ from typing import Any
 from outstride.cli import streams
 
 BAD_INPUT, INTERRUPTED = 2, 130
+_TORCHS_MEMORY_ERRORS = ("can't allocate memory", "Storage size calculation overflowed")
 _TOO_LARGE = "this machine has not the memory for these sizes; legal: smaller ones"
 
 
@@ -74,7 +75,7 @@ def _run(arguments: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch's MemoryError
+        if not any(words in str(error) for words in _TORCHS_MEMORY_ERRORS):
             raise
         return _complain(_TOO_LARGE, BAD_INPUT)
     except usage_error as error:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outstride.cli.options import check_out, refuse
+from outstride.cli.options import check_apart, check_out, refuse
 from outstride.cli.screen import print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from outstride.artifacts import Measurement, Overlap, Survey
@@ -53,14 +54,19 @@ def artifacts(
 
     check_out(out, [".png"])
     is_picture = Path(target).suffix.lower() in PICTURES
+    if is_picture and out is not None:
+        check_apart(out, Path(target), "PICTURE")
     refuse(context, ["size"] if is_picture else ["stride"], "a picture" if is_picture else "a layer or model")
     _need(["PIL"] * is_picture + ["PIL", "matplotlib"] * (out is not None))
     if is_picture:
-        content, text, drawing = _picture(Path(target), stride)
+        with typed(image="PICTURE", stride="--stride"):
+            content, text, drawing = _picture(Path(target), stride)
     elif "(" in target:
-        content, text, drawing = _layer(target, size)
+        with typed(layer="LAYER|MODEL|PICTURE", input_size="SIZE"):
+            content, text, drawing = _layer(target, size)
     elif ":" in target:
-        content, text, drawing = _model(target, size)
+        with typed(model="LAYER|MODEL|PICTURE", input="SIZE"):
+            content, text, drawing = _model(target, size)
     else:
         raise ArgumentError(
             f"'LAYER|MODEL|PICTURE' must be one of them: got {target!r}; legal: 'ConvTranspose2d(8, 3, 4, "

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outstride.cli.options import refuse
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
+    from outstride.bench.session import Session
     from outstride.bench.table import Job
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -93,11 +95,15 @@ def bench(
     from outstride.errors import ArgumentError
 
     if dtype not in DTYPES:
-        raise ArgumentError(f"'dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
+        raise ArgumentError(f"'--dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
     if study and study not in STUDIES:
-        raise ArgumentError(f"'study' must be one of {', '.join(STUDIES)}: got {study!r}.")
+        raise ArgumentError(f"'--study' must be one of {', '.join(STUDIES)}: got {study!r}.")
     if out is not None and not out.absolute().parent.is_dir():
-        raise ArgumentError(f"'out' must lie in a folder that exists: got {str(out)!r}.")
+        raise ArgumentError(f"'--out' must lie in a folder that exists: got {str(out)!r}.")
+    if out is not None and out.suffix.lower() != ".json" and not out.is_dir():
+        raise ArgumentError(
+            f"'--out' must be a .json file or a folder: got {str(out)!r}; legal: results.json."
+        )
     if readme is not None and not report:
         raise ArgumentError("'--readme' must stand beside --report, whose figures it tells.")
     if report:
@@ -114,21 +120,23 @@ def bench(
     if study == "growth":
         # Each of its largest inputs takes a gigabyte in every process, and eight more in float64.
         contenders, residuals = contenders or _for_growth(), False
-    session = Session(
-        threads=_threads(threads or ["1"]),
-        contenders=choose([name.strip() for name in contenders.split(",") if name.strip()], training, dtype),
-        dtype=dtype,
-        training=training,
-        rules=Rules(rounds, round_ms / 1e3, limit, residuals, patience),
-        out=out,
-        resume=resume,
-        seconds=seconds,
-        quiet=as_json,
-    )
-    if study and study != "growth":
-        session.observe(study, only or [])
-    else:
-        session.time(_jobs(target, cases, size, batch, only or [], training), as_table=target is None)
+    with typed(cases="--cases", filter="--filter", contenders="--contenders", results="--out", out="--out"):
+        session = Session(
+            threads=_threads(threads or ["1"]),
+            contenders=choose([one.strip() for one in contenders.split(",") if one.strip()], training, dtype),
+            dtype=dtype,
+            training=training,
+            rules=Rules(rounds, round_ms / 1e3, limit, residuals, patience),
+            out=out,
+            resume=resume,
+            seconds=seconds,
+            quiet=as_json,
+        )
+        if study and study != "growth":
+            session.observe(study, only or [])
+        else:
+            jobs = _jobs(target, cases, size, batch, only or [], session)
+            session.time(jobs, as_table=target is None)
     if as_json:
         from outstride.cli.screen import print_json
 
@@ -165,7 +173,7 @@ def _threads(texts: list[str]) -> list[int]:
     parts = [part.strip() for text in texts for part in text.split(",")]
     if not all(part.isdecimal() and 1 <= int(part) <= 1024 for part in parts):
         raise ArgumentError(
-            f"'threads' must be whole numbers from 1: got {','.join(texts)!r}; legal: 1 or 1,2."
+            f"'--threads' must be whole numbers from 1: got {','.join(texts)!r}; legal: 1 or 1,2."
         )
     return list(dict.fromkeys(int(part) for part in parts))
 
@@ -176,33 +184,36 @@ def _report(files: list[Path], out: Path | None, readme: Path | None) -> None:
 
     folder = out or Path()
     if not folder.is_dir():
-        raise ArgumentError(f"'out' must be a folder that exists, for --report: got {str(folder)!r}.")
-    for path in document.write(files, folder):
-        print(path)
-    if readme is not None:
-        print(excerpt.write(files[0], readme))
+        raise ArgumentError(f"'--out' must be a folder that exists, for --report: got {str(folder)!r}.")
+    with typed(results="--report", report="--report", readme="--readme"):
+        if readme is not None:
+            excerpt.filled(files[0], readme)  # a page that cannot be filled, before anything is written
+        for path in document.write(files, folder):
+            print(path)
+        if readme is not None:
+            print(excerpt.write(files[0], readme))
 
 
 def _jobs(
-    target: str | None, path: Path | None, size: str, batch: int, only: list[str], training: bool
+    target: str | None, path: Path | None, size: str, batch: int, only: list[str], session: Session
 ) -> list[Job]:
     from outstride.bench import studies, table
     from outstride.bench.cases import read_cases, select
 
     if target is not None:
-        return [_target(target, size, batch)]
+        return [_target(target, size, batch, session)]
     if path is None:
         return [table.Job.of_case(case, "growth") for case in select(studies.growing(), only)]
     cases = read_cases(path)
-    if training and not only:
+    if session.training and not only:
         cases = [case for case in cases if case.id in table.TRAINING] or cases
     return [table.Job.of_case(case, path.stem) for case in select(cases, only)]
 
 
-def _target(target: str, size: str, batch: int) -> Job:
-    from outstride.bench import table
+def _target(target: str, size: str, batch: int, session: Session) -> Job:
+    from outstride.bench import table, work
     from outstride.bench.cases import Case, parse_size
-    from outstride.cli.layer import read_built
+    from outstride.cli.layer import read_built, read_size
     from outstride.errors import ArgumentError
 
     if "(" not in target and ":" not in target:
@@ -212,11 +223,13 @@ def _target(target: str, size: str, batch: int) -> Job:
         )
     if not size:
         raise ArgumentError("'--size' must be given: 64x64 for a layer, 1x3x224x224 for a model.")
-    shape = parse_size(size, "size")
     if "(" not in target:
-        return table.Job.of_model(target, shape)
-    spec = read_built(target, "LAYER|MODEL", "--dtype")
-    case = Case.from_spec(spec, batch, shape, target)
-    # The workers would refuse a size that fits nothing too, but only after each of them has started.
-    assert case.output_size
-    return table.Job.of_case(case)
+        job = table.Job.of_model(target, parse_size(size, "--size", minimum=1))
+    else:
+        spec = read_built(target, "LAYER|MODEL", "--dtype")
+        with typed(input_size="--size"):
+            case = Case.from_spec(spec, batch, read_size(size, spec, "--size"), target)
+            assert case.output_size
+        job = table.Job.of_case(case)
+    work.check(job.source, session.dtype, session.training)
+    return job

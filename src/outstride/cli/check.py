@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from outstride.cli.screen import print_json
+from outstride.cli.wording import typed
 
 
 def check(
@@ -47,7 +48,8 @@ def check(
 
     from outstride.inspection import check as inspect
 
-    report = inspect(found, given, axes=along, sizes=sizes)
+    with typed(model="MODEL", input_shape="--input", axes="--axes"):
+        report = inspect(found, given, axes=along, sizes=sizes)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outstride.cli.options import refuse
+from outstride.cli.options import check_apart, refuse
 from outstride.cli.screen import InterruptedWorkError, console, print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,14 +56,17 @@ def demo(
     if steps is not None:
         refuse(context, ["seconds"], "'--steps'")
     if scale not in SCALES:
-        raise ArgumentError(f"'scale' must be one of {', '.join(map(str, SCALES))}: got {scale}.")
+        raise ArgumentError(f"'--scale' must be one of {', '.join(map(str, SCALES))}: got {scale}.")
     if out.exists() and not out.is_dir():
-        raise ArgumentError(f"'out' must be a folder or a name that is free: got {str(out)!r}.")
+        raise ArgumentError(f"'--out' must be a folder or a name that is free: got {str(out)!r}.")
 
-    from outstride.demo.run import Options, run
+    from outstride.demo.run import PICTURES, Options, run
     from outstride.demo.training import Budget
 
-    with _screen() as screen:
+    if image is not None:
+        for name in PICTURES:
+            check_apart(out / name, image, "--image")
+    with _screen() as screen, typed(image="--image"):
         result = run(Options(out, image, scale, seed, Budget(seconds, steps)), screen)
     if as_json:
         print_json(result.to_dict())

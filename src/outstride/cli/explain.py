@@ -12,6 +12,7 @@ import typer
 from outstride.cli.layer import LayerText
 from outstride.cli.options import check_out, refuse
 from outstride.cli.screen import console, print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from outstride.explanation.scene import Role, Scene
@@ -55,11 +56,12 @@ def explain(
         refuse(context, ["seconds"], "what does not move")
     check_out(out, FORMATS)
     spec = read_layer(layer)
-    shown = explained(spec, read_size(size, spec, "SIZE") if size else None)
-    name = view or next(iter(shown.views))
-    saved = None if out is None else shown.save(out, view, seconds)
-    if as_json:
+    with typed(layer="LAYER", input="SIZE", input_size="SIZE", view="--view"):
+        shown = explained(spec, read_size(size, spec, "SIZE") if size else None)
+        name = view or next(iter(shown.views))
         scene = shown.chosen(name)[0]
+        saved = None if out is None else shown.save(out, view, seconds)
+    if as_json:
         frames = [
             {
                 "caption": frame.caption,
@@ -79,7 +81,7 @@ def explain(
     elif saved is not None:
         print(f"saved: {saved}")
     elif sys.stdout.isatty():
-        _play(shown.chosen(name)[0], seconds)
+        _play(scene, seconds)
     else:
         print(shown.text(view))
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outstride.cli.options import check_out
 from outstride.cli.screen import console, print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +40,10 @@ def kernels(
 
     outstride kernels model.pt --layer features.0 --out first-layer.png
     """
+    from outstride.pictures.kernel_grid import FORMATS
     from outstride.pictures.kernel_grid import kernels as draw
 
+    check_out(out, FORMATS)
     found = _layers(source)
     name = layer or next(iter(found))
     if name not in found:
@@ -48,7 +52,8 @@ def kernels(
         raise ArgumentError(
             f"'--layer' must be a convolution of {source!r}: got {name!r}; legal: {', '.join(found)}"
         )
-    picture = draw(found[name], columns=columns, most=most, scale=scale)  # type: ignore[arg-type]
+    with typed(layer="--layer", scale="--scale"):
+        picture = draw(found[name], columns=columns, most=most, scale=scale)  # type: ignore[arg-type]
     picture.save(out)
     if as_json:
         shapes = {key: list(weight.shape) for key, weight in found.items()}

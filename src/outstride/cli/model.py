@@ -31,10 +31,6 @@ def read_model(text: str) -> Module:
         raise ArgumentError(f"'MODEL' must be a layer or name a model: got {text!r}; legal: {LEGAL}.")
     if where in ("timm", "torchvision"):
         return _registered(where, name)
-    if not where.endswith(".py"):
-        found = _attribute(where, name)
-        if found is not None:
-            return found
     return build_model(text)
 
 
@@ -74,14 +70,3 @@ def _registered(where: str, name: str) -> Module:
     except Exception as error:
         raise ArgumentError(f"'MODEL' must be a name that {where} knows: got {name!r} ({error}).") from error
     return made
-
-
-def _attribute(where: str, name: str) -> Module | None:
-    """A module's attribute that is a model already, and not a factory."""
-    from torch.nn import Module
-
-    try:
-        found = getattr(import_module(where), name, None)
-    except ImportError:
-        return None
-    return found if isinstance(found, Module) else None

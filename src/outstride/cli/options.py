@@ -21,10 +21,25 @@ def check_out(out: Path | None, formats: Collection[str]) -> None:
         return
     if out.suffix.lower() not in formats or not out.absolute().parent.is_dir():
         raise ArgumentError(
-            f"'out' must be a {' or '.join(formats)} in a folder that exists: got {str(out)!r}; "
+            f"'--out' must be a {' or '.join(formats)} in a folder that exists: got {str(out)!r}; "
             f"legal: picture{next(iter(formats))}"
         )
     check_writable(out)
+
+
+def check_apart(out: Path, source: Path, argument: str) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        ArgumentError: both are one file.
+    """
+    from outstride.errors import ArgumentError
+
+    if out.exists() and source.exists() and out.samefile(source):
+        raise ArgumentError(
+            f"'--out' must be another file than '{argument}': got {str(out)!r} for {str(source)!r}; "
+            "legal: another name"
+        )
 
 
 def refuse(context: Any, idle: Collection[str], beside: str) -> None:

@@ -9,6 +9,7 @@ import typer
 from outstride.cli.bench import DTYPES
 from outstride.cli.layer import LayerText, build_layer, read_built, read_size
 from outstride.cli.screen import print_json
+from outstride.cli.wording import typed
 
 
 def plan(
@@ -33,8 +34,9 @@ def plan(
     spec = read_built(layer, dtype="--dtype")
     size = read_size(input_size, spec, "SIZE")
     if dtype not in DTYPES:
-        raise ArgumentError(f"'dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
-    assert output_size(spec, size)
+        raise ArgumentError(f"'--dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
+    with typed(input_size="SIZE"):
+        assert output_size(spec, size)
     module = build_layer(spec, dtype)
 
     import torch

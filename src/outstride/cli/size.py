@@ -9,6 +9,7 @@ import typer
 
 from outstride.cli.layer import LayerText, read_layer, read_size
 from outstride.cli.screen import print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from outstride.layer.spec import ConvSpec
@@ -41,9 +42,11 @@ def size(
     if spec.kind == "conv_transpose":
         content["legal_output_padding"] = [_ends(values) for values in legal_output_padding(spec)]
     if input_size:
-        content |= _forward(spec, read_size(input_size, spec, "SIZE"))
+        with typed(input_size="SIZE"):
+            content |= _forward(spec, read_size(input_size, spec, "SIZE"))
     if output:
-        content |= _backward(spec, read_size(output, spec, "output"))
+        with typed(output_size="--output"):
+            content |= _backward(spec, read_size(output, spec, "--output"))
     if as_json:
         print_json(content)
     else:

@@ -9,6 +9,7 @@ import typer
 
 from outstride.cli.options import refuse
 from outstride.cli.screen import console, print_json
+from outstride.cli.wording import typed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from outstride.geometry import ChainSolutions, Judgement, Solution, Solutions
 
 NOTHING_FOUND = 1
+_OF_CHAIN = ("sizes", "scales", "scale", "input_size", "output_size")
 _WIDEST = 10_000
 _MARKS = {True: "+", False: "-", None: " "}
 _COLOURS = {True: "green", False: "red", None: "dim"}
@@ -104,18 +106,22 @@ def solve(
                 "'--explain' must be left out with '--chain': got both; legal: one layer at a time"
             )
         question = values.chain(chain) | ({"down": kind} if kind else {})
-        return _show_chains(geometry.solve_chain(**question, nd=nd, isotropic=free, **bounds), top, as_json)
+        with typed(**dict.fromkeys(_OF_CHAIN, "--chain"), down="--kind", nd="--nd"):
+            chains = geometry.solve_chain(**question, nd=nd, isotropic=free, **bounds)
+        return _show_chains(chains, top, as_json)
+    came, goes = ("INPUT", "OUTPUT") if sizes else ("--input", "--output")
     if scale:
         question = {"scale": values.scale(scale)}
     else:
         question = {
-            "input_size": values.size(input_size, "--input"),
-            "output_size": values.size(output_size, "--output"),
+            "input_size": values.size(input_size, came),
+            "output_size": values.size(output_size, goes),
         }
-    if explain:
-        return _show_judgement(geometry.judge(explain, **question, **bounds), as_json)
-    question |= {"kind": kind} if kind else {}
-    return _show(geometry.solve(**question, nd=nd, isotropic=free, **bounds), top, as_json)
+    with typed(input_size=came, output_size=goes, scale="--scale", nd="--nd", kind="--kind"):
+        if explain:
+            return _show_judgement(geometry.judge(explain, **question, **bounds), as_json)
+        question |= {"kind": kind} if kind else {}
+        return _show(geometry.solve(**question, nd=nd, isotropic=free, **bounds), top, as_json)
 
 
 def _show(found: Solutions, top: int, as_json: bool) -> int:

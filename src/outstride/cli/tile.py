@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from outstride.cli.screen import InterruptedWorkError, print_json
+from outstride.cli.wording import typed
+
+#: Letters of what torch says of weights that do not fit; of a large model it is pages.
+_MOST_SAID = 300
 
 
 def tile(
@@ -55,7 +58,7 @@ def tile(
     from outstride.bench.cases import parse_size
     from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
-    from outstride.tiling.running import check_target, tile_run_noting
+    from outstride.tiling.running import tile_run_noting
 
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
@@ -64,32 +67,37 @@ def tile(
     if weights is not None:
         _load(found, weights)
     given: Any = Path(source)
-    if not only_plan:
+    with typed(model="MODEL", source="SOURCE", out="OUT", tile="--tile", memory="--memory"):
+        if only_plan:
+            if not given.exists() and not set(source) - set("0123456789,x "):
+                given = parse_size(source, "SOURCE", 1)
+            plan = tiling.plan(found, given, sizes, memory, out)
+            if as_json:
+                print_json(plan.to_dict())
+            else:
+                print(plan)
+            return
         if out is None:
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
-        check_target(given, out, overwrite)
-    elif not given.exists():
-        given = parse_size(source, "SOURCE", 1)
-    plan = tiling.plan(found, given, sizes, memory, out)
-    content = plan.to_dict()
-    notes: Sequence[str] = ()
-    if not only_plan:
-        if not as_json:
-            print(plan)
+        content: dict[str, object] = {}
+
+        def begins(plan: tiling.TilePlan) -> None:
+            content.update(plan.to_dict())
+            if not as_json:
+                print(plan)
+
         started = perf_counter()
         try:
-            _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite)
+            _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite, begins)
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
             ) from None
-        content |= {"out": str(out), "seconds": perf_counter() - started, "notes": list(notes)}
+    seconds = perf_counter() - started
     if as_json:
-        print_json(content)
+        print_json({**content, "out": str(out), "seconds": seconds, "notes": list(notes)})
     else:
-        print(plan if only_plan else f"saved: {out} in {content['seconds']:.1f} s")
-        for note in notes:
-            print(f"  {note}")
+        print("\n".join([f"saved: {out} in {seconds:.1f} s", *(f"  {note}" for note in notes)]))
 
 
 def _with_memory(model: Any) -> Any:
@@ -103,15 +111,16 @@ def _with_memory(model: Any) -> Any:
 
 
 def _load(model: Any, path: Path) -> None:
-    import torch
-
     from outstride.errors import ArgumentError
+    from outstride.pictures.saved_weights import read_saved
 
+    with typed(FILE="--weights"):
+        state = read_saved(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
     except Exception as error:
+        said = " ".join(str(error).split())[:_MOST_SAID]
         raise ArgumentError(
-            f"'--weights' must be a state dict of this model: got {str(path)!r} ({error}); "
+            f"'--weights' must be a state dict of this model: got {str(path)!r} ({said}); "
             "legal: what torch.save(model.state_dict(), path) wrote"
         ) from error

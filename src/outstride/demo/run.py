@@ -16,6 +16,8 @@ from outstride.demo.network import SuperResolution
 from outstride.demo.training import Budget, Training, train
 from outstride.output.files import check_writable
 
+PICTURES = ("panel.png", "timing.png", "enlarged.png")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -81,7 +83,7 @@ def run(options: Options, screen: Screen) -> Result:
     """
     photo = data.load(options.image, options.scale)
     options.out.mkdir(parents=True, exist_ok=True)
-    check_writable(options.out / "panel.png")
+    check_writable(options.out / PICTURES[0])
     screen.say(f"photograph: {photo.credit}, {photo.colour.shape[-1]}x{photo.colour.shape[-2]}")
     torch.manual_seed(options.seed)
     stock = SuperResolution(options.scale)
@@ -108,15 +110,12 @@ def _save(
     layers: list[report.LayerTime],
 ) -> list[Path]:
     threads = torch.get_num_threads()
-    savers: dict[str, Callable[[Path], None]] = {
-        "panel.png": lambda path: pictures.save_panel(path, quality, options.scale),
-        "timing.png": lambda path: pictures.save_timing(path, layers, threads),
-        "enlarged.png": lambda path: pictures.save_picture(
-            path, report.enlarge(network, photo.colour, options.scale)[0]
-        ),
-    }
-    files = []
-    for name, save in savers.items():
-        save(options.out / name)
-        files.append(options.out / name)
+    savers: tuple[Callable[[Path], None], ...] = (
+        lambda path: pictures.save_panel(path, quality, options.scale),
+        lambda path: pictures.save_timing(path, layers, threads),
+        lambda path: pictures.save_picture(path, report.enlarge(network, photo.colour, options.scale)[0]),
+    )
+    files = [options.out / name for name in PICTURES]
+    for path, save in zip(files, savers, strict=True):
+        save(path)
     return files

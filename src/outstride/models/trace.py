@@ -202,10 +202,11 @@ def _usual_algorithms() -> Iterator[None]:
 
 
 def _refusal(shape: Sequence[int], error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
     return (
         f"'model' must run at 'input_shape': got {tuple(shape)}, for which it raises {type(error).__name__}: "
-        f"{' '.join(str(error).split())[:300]}; "
-        "legal: a shape that the model accepts, and further inputs in 'arguments'"
+        f"{said}"
+        + ("" if "legal: " in said else "; legal: a shape that it accepts, and further inputs in 'arguments'")
     )
 
 

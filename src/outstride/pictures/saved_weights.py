@@ -30,13 +30,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             that would run code from the file.
         UnsupportedError: safetensors is not installed.
     """
-    if not path.is_file():
-        raise ArgumentError(f"'FILE' must be a saved model: got {str(path)!r}, which is no file")
-    saved = _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
-    found = dict(_tensors(saved, ""))
+    found = dict(_tensors(read_saved(path), ""))
     if not found:
         raise ArgumentError(f"'FILE' must hold tensors: got {str(path)!r} with none; legal: a state_dict")
     return found
+
+
+def read_saved(path: Path) -> Any:
+    """What a file holds, as it was saved: a state_dict, as a rule.
+
+    Raises:
+        ArgumentError, UnsupportedError: as ``read_weights``, but for a file without tensors.
+    """
+    if not path.is_file():
+        raise ArgumentError(f"'FILE' must be a saved model: got {str(path)!r}, which is no file")
+    return _from_safetensors(path) if path.suffix == ".safetensors" else _from_torch(path)
 
 
 def convolution_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

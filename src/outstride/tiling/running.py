@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -191,8 +191,12 @@ def check_target(source: Any, out: Any, overwrite: bool) -> None:
 def tile_run_noting(
     model: torch.nn.Module, source: Any, out: Any, tile: int | Sequence[int] | None,
     memory: int | str | None, progress: bool, overwrite: bool,
+    begins: Callable[[TilePlan], object] | None = None,
 ) -> tuple[Any, Sequence[str]]:  # fmt: skip
-    """``tile_run``, and what is to be said about the file that was made."""
+    """``tile_run``, and what is to be said about the file that was made.
+
+    ``begins`` is told the plan once the file can be filled.
+    """
     check_target(source, out, overwrite)
     with files.opened(source) as array:
         run = TileRun(model, array, tile, memory, out)
@@ -203,6 +207,8 @@ def tile_run_noting(
             _scale_rate(facts, rate_of(model, array.shape, run.dtype, run.node.shape))
         dtype = arrays.numpy_dtype(run.node.dtype)
         with files.created(target, run.node.shape, dtype, facts) as made:
+            if begins is not None:
+                begins(run.plan)
             run(made, progress)
         return target, facts.notes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.rewrites import extend, smooth
 from outstride.errors import OutstrideError
 from outstride.layer.spec import ConvSpec
+from outstride.output.tables import html_text
 
 EVEN_GAIN = 1e-3
 """A ripple below this share is lost in an 8-bit picture: 1/256 of the range is 4e-3."""
@@ -39,6 +40,13 @@ class Suggestion:
     text: str
     ripple: float | None = None
     change: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         notes = []

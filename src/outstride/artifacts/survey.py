@@ -14,9 +14,8 @@ from outstride.artifacts.spectrum import Measurement, measure
 from outstride.artifacts.suggestions import EVEN_GAIN, Suggestion, suggestions
 from outstride.artifacts.watching import Part, running, standing
 from outstride.errors import ArgumentError, OutstrideError
-from outstride.layer import arguments as argument
 from outstride.layer.spec import ConvSpec
-from outstride.output.tables import html_table, text_table
+from outstride.output.tables import html_table, html_text, text_table
 
 HEAD = ("layer", "of", "verdict", "ripple", "measured")
 
@@ -66,8 +65,20 @@ class Finding:
             "ripple": self.ripple,
             "bias_pattern": self.bias_pattern,
             "measured": self.measured.to_dict() if self.measured else None,
-            "suggestions": [vars(one) for one in self.suggestions],
+            "suggestions": [one.to_dict() for one in self.suggestions],
         }
+
+    def __str__(self) -> str:
+        found = "  ".join(filter(None, _cells(self)))
+        return "\n".join([found, *self.lines])
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
+
+    @property
+    def lines(self) -> list[str]:
+        """The layer and what helps it, a line each."""
+        return [f"    {self.layer}", *(f"    -> {one}" for one in self.suggestions)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +106,7 @@ class Survey:
         head, *rows = text_table([HEAD, *map(_cells, self.findings)])
         lines = [self.model, head]
         for row, finding in zip(rows, self.findings, strict=True):
-            lines += [row, f"    {finding.layer}", *(f"    -> {one}" for one in finding.suggestions)]
+            lines += [row, *finding.lines]
         return "\n".join([*lines, *self._notes])
 
     @property

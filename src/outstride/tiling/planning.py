@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from outstride.errors import ArgumentError, ShapeError
+from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
 from outstride.tiling.evaluation import INPUT, Program
 
@@ -82,6 +83,9 @@ class TilePlan:
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
         }  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         def by(sizes: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from outstride.acceleration import accelerate
 from outstride.errors import ArgumentError
+from outstride.output.tables import html_text
 from outstride.tiling.running import check_model, spatial_axes
 
 #: Units of the last place, of the largest value, up to which differences are taken for rounding.
@@ -48,6 +49,9 @@ class Verdict:
             "rounding": self.rounding, "first": None if self.first is None else list(self.first),
             "lines": [list(x) for x in self.lines],
         }  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         if self:

@@ -13,6 +13,7 @@ from outstride.errors import ShapeError
 from outstride.geometry.axes import SizesLike, sizes_of
 from outstride.geometry.solver.choices import Choice, Question, given
 from outstride.geometry.solver.solution import Solution
+from outstride.output.tables import html_text
 
 
 class Fit(NamedTuple):
@@ -132,6 +133,9 @@ class ChainSolution:
             "period": [{"modulus": modulus, "residues": residues} for modulus, residues in self.period],
             "multiply_adds": self.multiply_adds,
         }
+
+    def _repr_html_(self) -> str:
+        return html_text(str(self))
 
     def __str__(self) -> str:
         lines = [f"{_times(self.sizes[0])} input"]

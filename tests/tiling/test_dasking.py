@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from outstride import tiling
-from outstride.errors import UnsupportedError
+from outstride.errors import ArgumentError, DTypeError, UnsupportedError
 from tests.tiling.models_to_tile import Function, UNet, assert_same_bits, image, seeded, whole_of
 
 
@@ -20,5 +20,13 @@ def test_dask_is_the_whole(tile: tuple[int, int]) -> None:
         assert_same_bits(
             torch.from_numpy(lazy.compute(scheduler=scheduler, num_workers=2)), whole_of(model, x)
         )
+    assert_same_bits(torch.from_numpy(tiling.dask(model, x, tile=tile).compute()), whole_of(model, x))
     with pytest.raises(UnsupportedError, match="must not need every pixel"):
         tiling.dask(Function(lambda x: x - x.mean()), x.numpy(), tile=tile)
+    for arguments, error, text in (
+        ((5, x), ArgumentError, "'model' must be a torch.nn.Module: got int"),
+        ((model, 5), ArgumentError, "'array' must be an array or a tensor: got int"),
+        ((model, x.bfloat16()), DTypeError, "'array' must have a type that NumPy has"),
+    ):
+        with pytest.raises(error, match=text):
+            tiling.dask(*arguments)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from outstride import tiling
-from outstride.errors import ShapeError
+from outstride.errors import ShapeError, UnsupportedError
 from tests.tiling.models_to_tile import Function, UNet, conv, seeded
 
 
@@ -33,6 +35,27 @@ def test_what_needs_every_pixel_is_named() -> None:
     assert "every pixel" in str(plan)
     with pytest.raises(ShapeError, match=r"'memory' must hold one tile.*aten.mean needs every pixel"):
         tiling.plan(model, (1, 4, 1000, 1000), memory="1 MB")
+
+
+class ByNumPy(torch.autograd.Function):
+    """What users write who know the formula and not torch's words for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG004 - torch's signature
+        return torch.from_numpy(np.sin(x.numpy()))
+
+
+@pytest.mark.parametrize(
+    ("function", "place"),
+    [(ByNumPy.apply, "forward"), (lambda x: torch.from_numpy(np.sin(x.numpy())), "<lambda>")],
+)
+def test_what_calls_numpy_is_refused_by_name(function: Any, place: str) -> None:
+    for refused in (
+        lambda model: tiling.plan(model, (1, 1, 9, 9)),
+        lambda model: tiling.stream(model, (1, 1, 0)),
+    ):
+        with pytest.raises(UnsupportedError, match=f"calls NumPy in [^ ]*{place} .test_planning.py, line"):
+            refused(Function(function))
 
 
 def test_products_of_tiles_cover_the_result_once() -> None:

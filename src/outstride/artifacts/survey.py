@@ -14,6 +14,7 @@ from outstride.artifacts.spectrum import Measurement, measure
 from outstride.artifacts.suggestions import EVEN_GAIN, Suggestion, suggestions
 from outstride.artifacts.watching import Part, running, standing
 from outstride.errors import ArgumentError, OutstrideError
+from outstride.layer import arguments as argument
 from outstride.layer.spec import ConvSpec
 from outstride.output.tables import html_table, html_text, text_table
 

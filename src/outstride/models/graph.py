@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import torch
@@ -120,12 +122,28 @@ def _placed(node: Node, places: Mapping[int, int], known: bool) -> Node:
     )  # fmt: skip
 
 
+def _place(error: Exception) -> str:
+    """Where the model's own code was when it failed."""
+    found = ""
+    for frame, line in walk_tb(error.__traceback__):
+        code = frame.f_code
+        if not frame.f_globals.get("__name__", "").startswith(("torch.", "outstride.")):
+            name = getattr(code, "co_qualname", code.co_name)  # with its class since Python 3.11
+            found = f" in {name} ({Path(code.co_filename).name}, line {line})"
+    return found
+
+
 def _refusal(shape: Sequence[int], error: Exception) -> Exception:
     said = " ".join(str(error).split())[:300]
     if "DataDependent" in type(error).__name__ or "DynamicOutputShape" in type(error).__name__:
         return UnsupportedError(
             "'model' must do the same whatever numbers its input holds: got one that looks at them "
             f"({said}); legal: decisions by size alone"
+        )
+    if ".numpy() is not supported" in said:  # torch's words to a recorded tensor
+        return UnsupportedError(
+            f"'model' must compute with functions of torch: got one that calls NumPy{_place(error)}, "
+            "of which nothing is known; legal: torch's own functions there"
         )
     return ShapeError(
         f"'model' must run on the source: got shape {tuple(shape)}, for which it raises "

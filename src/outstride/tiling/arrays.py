@@ -15,6 +15,7 @@ _DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.int64: "int64",
     torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
 }  # fmt: skip
+_PATHS = ", or the path of a .npy, .zarr, TIFF, PNG or WAV file"
 
 
 class Readable(Protocol):
@@ -68,7 +69,7 @@ def write(target: Any, box: Box, tile: Tensor) -> None:
     target[_slices(box)] = tile if isinstance(target, Tensor) else tile.numpy()
 
 
-def check_source(source: Any) -> None:
+def check_source(source: Any, argument: str = "source", paths: str = _PATHS) -> None:
     """Refuse what is no array of numbers.
 
     Raises:
@@ -77,15 +78,15 @@ def check_source(source: Any) -> None:
     """
     if not hasattr(source, "shape") or not hasattr(source, "__getitem__"):
         raise ArgumentError(
-            f"'source' must be an array, a tensor or a path: got {type(source).__name__}; legal: a tensor, "
-            "an array of NumPy or zarr, a memory map, or the path of a .npy, .zarr, TIFF, PNG or WAV file"
+            f"'{argument}' must be an array{', a tensor or a path' if paths else ' or a tensor'}: got "
+            f"{type(source).__name__}; legal: a tensor, an array of NumPy or zarr, a memory map{paths}"
         )
-    kind = source.dtype.kind if hasattr(source.dtype, "kind") else "f"
+    kind = getattr(getattr(source, "dtype", None), "kind", "f")
     if isinstance(source, Tensor):
         kind = "c" if source.is_complex() else "f"
     if kind not in "fiub":
         raise DTypeError(
-            f"'source' must hold real numbers: got {source.dtype}; legal: floats, integers, bool"
+            f"'{argument}' must hold real numbers: got {source.dtype}; legal: floats, integers, bool"
         )
 
 
@@ -96,16 +97,15 @@ def made_for(source: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Any:
     return np.empty(shape, numpy_dtype(dtype))
 
 
-def numpy_dtype(dtype: torch.dtype) -> Any:
+def numpy_dtype(dtype: torch.dtype, argument: str = "out") -> Any:
     """NumPy's name for a type of elements.
 
     Raises:
         DTypeError: NumPy has none.
     """
     if dtype not in _DTYPES:
-        raise DTypeError(
-            f"'out' must have a type that NumPy has: got {dtype} from the model; legal: a tensor as 'out'"
-        )
+        legal = "a tensor as 'out'" if argument == "out" else ", ".join(_DTYPES.values())
+        raise DTypeError(f"'{argument}' must have a type that NumPy has: got {dtype}; legal: {legal}")
     return np.dtype(_DTYPES[dtype])
 
 

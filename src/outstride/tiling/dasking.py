@@ -18,7 +18,7 @@ from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, shape_of, whole, within
 from outstride.tiling.evaluation import Program
-from outstride.tiling.running import TileRun
+from outstride.tiling.running import TileRun, check_model
 from outstride.tiling.surroundings import Surroundings
 
 _MOST_PROGRAMS = 8
@@ -37,7 +37,8 @@ def dask(
 
     Args:
         model: any module in inference mode that returns one tensor; it is sent to the workers.
-        array: a Dask array of the shape that the model takes, (N, C, *size), or what Dask makes one of.
+        array: a Dask array of the shape that the model takes, (N, C, *size), or an array or tensor that one
+            is made of.
         tile: size of a chunk on the last axes of the result; by default the largest that fits.
         memory: bytes that a tile's tensors may take on a worker.
 
@@ -59,8 +60,12 @@ def dask(
     import dask.array as da
     from dask.delayed import delayed
 
+    check_model(model)
     if not isinstance(array, da.Array):
-        arrays.check_source(array)
+        arrays.check_source(array, "array", paths="")
+        if isinstance(array, torch.Tensor):
+            arrays.numpy_dtype(array.dtype, "array")
+            array = array.detach().cpu().numpy()
         array = da.from_array(array)
     if any(np.isnan(n) for n in array.shape):
         raise ArgumentError(

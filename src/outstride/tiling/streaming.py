@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from outstride.errors import ArgumentError, ShapeError
+from outstride.layer import arguments as argument
 from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
@@ -228,6 +229,7 @@ def stream(model: torch.nn.Module, shape: Sequence[int] | None = None) -> Stream
                 "got None; legal: (1, 3, 64, 0), whatever the length"
             )
         shape = (1, first.in_channels, 0)
-    if len(shape) < 2:
-        raise ArgumentError(f"'shape' must have channels and a length: got {tuple(shape)}; legal: (1, 80, 0)")
-    return Stream(model, shape, dtype_of(model, None))
+    sizes = argument.shape("shape", shape, 0)
+    if len(sizes) < 2:
+        raise ArgumentError(f"'shape' must have channels and a length: got {sizes}; legal: (1, 80, 0)")
+    return Stream(model, sizes, dtype_of(model, None))

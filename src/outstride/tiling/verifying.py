@@ -92,6 +92,8 @@ def verify(fn: Callable[[Tensor], Tensor], model: torch.nn.Module, input: Tensor
         (7, 8)
     """
     check_model(model)
+    if not callable(fn):
+        raise ArgumentError(f"'fn' must be a function of the input: got {type(fn).__name__}; legal: any")
     with torch.inference_mode():
         expected = accelerate(model)(input)
         got: Any = fn(input)

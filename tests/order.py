@@ -32,12 +32,12 @@ def in_the_one_order(case: Case, x: np.ndarray, w: np.ndarray, bias: np.ndarray 
                 weight = ws[tapped][None, :, :].reshape(1, groups, outer, *[1] * case.nd)
                 source: _Index = (slice(None), slice(None), slice(c, c + 1), *here)
                 place: _Index = (slice(None), slice(None), slice(None), *there)
-                y[place] = _fused(xs[source], weight, y[place])
+                y[place] = fused(xs[source], weight, y[place])
     y = y.reshape(case.output_shape)
     return y if bias is None else y + bias.reshape(1, -1, *[1] * case.nd)
 
 
-def _fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+def fused(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a * b + c rounded once to float32.
 
     The product of two float32 is exact in float64. The sum is rounded to odd there, which makes the second

@@ -1,0 +1,117 @@
+"""The order of short algorithms, written down a second time: an emulation that rounds where kernels do.
+
+Inputs are summed along the last axis first, weights in float64 along the first axis first and rounded once; a
+product is one chain of fused multiply-adds over the channels; results are summed along the first axis first,
+and the bias is added last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import ceil
+
+import numpy as np
+
+from outstride.geometry import output_size, phases
+from outstride.layer.algorithms import ShortPhase, Terms, shortened
+from outstride.layer.spec import ConvSpec
+from tests.order import fused
+
+_Index = tuple[int, ...]
+
+
+def in_the_short_order(spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """The float32 output of a layer padded with zeros, (N, C, *size), by short algorithms on every axis."""
+    outs, groups = output_size(spec, x.shape[2:]), spec.groups
+    xs = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+    if spec.kind == "conv":
+        ws = w.reshape(groups, -1, *w.shape[1:])
+    else:
+        ws = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)
+    y = np.zeros((x.shape[0], groups, ws.shape[1], *outs), np.float32)
+    for along in phases(spec, x.shape[2:]):
+        for axes in product(*map(shortened, along)):
+            _compute(axes, xs, ws, y)
+    y = y.reshape(x.shape[0], -1, *outs)
+    return y if bias is None else y + bias.reshape(-1, *[1] * spec.nd)
+
+
+def _compute(axes: tuple[ShortPhase, ...], xs: np.ndarray, ws: np.ndarray, y: np.ndarray) -> None:
+    """The outputs of one phase of each axis."""
+    nd, outs = len(axes), y.shape[3:]
+    groups = [ceil(ceil((n - a.out_start) / a.out_step) / a.outputs) for a, n in zip(axes, outs, strict=True)]
+    if min(groups) < 1:
+        return
+    starts = [a.in_step * a.outputs * np.arange(n) for a, n in zip(axes, groups, strict=True)]
+
+    def inputs(index: _Index) -> np.ndarray:
+        return _elements(xs, [start + i for start, i in zip(starts, index, strict=True)])
+
+    def weights(index: _Index) -> np.ndarray:
+        found: np.ndarray = ws[(slice(None),) * 3 + index].astype(np.float64)
+        return found
+
+    sums: dict[_Index, np.ndarray] = {}
+    for number in np.ndindex(*(len(a.products) for a in axes)):
+        chosen = [a.products[p] for a, p in zip(axes, number, strict=True)]
+        data = _nested([p.inputs for p in chosen], range(nd), inputs)
+        kernel = _nested([p.weights for p in chosen], range(nd)[::-1], weights).astype(np.float32)
+        sums[number] = _chain(data, kernel)
+    for member in product(*(range(a.outputs) for a in axes)):
+        takes = [
+            tuple((p, c) for p, each in enumerate(a.products) for i, c in each.outputs if i == j)
+            for a, j in zip(axes, member, strict=True)
+        ]
+        if not all(takes):
+            continue  # no tap reaches these outputs
+        made = _nested(takes, range(nd)[::-1], sums.__getitem__)
+        at = [
+            a.out_start + a.out_step * (a.outputs * np.arange(n) + j)
+            for a, n, j in zip(axes, groups, member, strict=True)
+        ]
+        here = [np.flatnonzero(places < n) for places, n in zip(at, outs, strict=True)]
+        there = [places[inside] for places, inside in zip(at, here, strict=True)]
+        lead = (slice(None),) * 3
+        y[lead + np.ix_(*there)] = made[lead + np.ix_(*here)]
+
+
+def _nested(
+    terms: Sequence[Terms], order: Sequence[int], fetch: Callable[[_Index], np.ndarray]
+) -> np.ndarray:
+    """The sum over all axes of elements with their coefficients, the axis that is last in the order inside."""
+
+    def along(depth: int, index: dict[int, int]) -> np.ndarray:
+        if depth == len(order):
+            return fetch(tuple(index[axis] for axis in range(len(order))))
+        total: np.ndarray | None = None
+        for i, c in terms[order[depth]]:
+            value = along(depth + 1, index | {order[depth]: i})
+            value = value if abs(c) == 1 else value * float(abs(c))
+            if total is None:
+                total = value if c > 0 else -value
+            else:
+                total = total + value if c > 0 else total - value
+        assert total is not None
+        return total
+
+    return along(0, {})
+
+
+def _elements(xs: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
+    """The elements at these places of each axis, zeros beyond the ends."""
+    for axis, at in enumerate(places, 3):
+        inside = (at >= 0) & (at < xs.shape[axis])
+        shape = [-1 if i == axis else 1 for i in range(xs.ndim)]
+        taken = np.take(xs, np.where(inside, at, 0), axis)
+        xs = np.where(inside.reshape(shape), taken, np.float32(0))
+    return xs
+
+
+def _chain(data: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Over channels, from +0: (N, g, C, *groups) and (g, O, C) to (N, g, O, *groups)."""
+    total = np.zeros((*data.shape[:2], kernel.shape[1], *data.shape[3:]), np.float32)
+    for c in range(data.shape[2]):
+        weight = kernel[:, :, c].reshape(1, *kernel.shape[:2], *[1] * (data.ndim - 3))
+        total = fused(data[:, :, c : c + 1], weight, total)
+    return total

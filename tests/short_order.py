@@ -79,7 +79,7 @@ def _compute(axes: tuple[ShortPhase, ...], xs: np.ndarray, ws: np.ndarray, y: np
 def _nested(
     terms: Sequence[Terms], order: Sequence[int], fetch: Callable[[_Index], np.ndarray]
 ) -> np.ndarray:
-    """The sum over all axes of elements with their coefficients, the axis that is last in the order inside."""
+    """The sum over all axes of elements with their coefficients, the last axis of the order inside."""
 
     def along(depth: int, index: dict[int, int]) -> np.ndarray:
         if depth == len(order):

@@ -196,7 +196,7 @@ def test_gifs_have_a_picture_for_each_step(tmp_path: Path) -> None:
     [
         ("Conv3d(1, 1, 3)", None, UnsupportedError, "one or two axes"),
         ("MaxPool2d(2)", None, UnsupportedError, "one or two axes"),
-        ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'SIZE' must be small enough"),
+        ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'input' must be small enough"),
         ("Conv2d(1, 1, 3)", (3,), ArgumentError, "'input' must have one positive size"),
         ("Conv2d(1, 1, 3)", [1, 2, 3], ArgumentError, "'input' must have the layer's 2 axes"),
         ("Conv2d(1, 1, 3)", (100_000, 100_000), ShapeError, "'SIZE' must be small enough"),

@@ -42,14 +42,14 @@ def check(
     from outstride.bench.cases import parse_size
     from outstride.cli.model import read_model
 
-    given = parse_size(shape, "--input", 1)
+    input_shape = parse_size(shape, "--input", 1)
     along = None if axes is None else parse_size(axes, "--axes")
     found = read_model(model)
 
     from outstride.inspection import check as inspect
 
     with typed(model="MODEL", input_shape="--input", axes="--axes"):
-        report = inspect(found, given, axes=along, sizes=sizes)
+        report = inspect(found, input_shape, axes=along, sizes=sizes)
     if as_json:
         print_json(report.to_dict())
     else:

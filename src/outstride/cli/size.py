@@ -53,15 +53,14 @@ def size(
         print("\n".join(_lines(content)))
 
 
-def _forward(spec: ConvSpec, given: Size) -> dict[str, Any]:
+def _forward(spec: ConvSpec, size: Size) -> dict[str, Any]:
     from outstride.geometry import output_size, resolved_padding
 
-    out, padding = output_size(spec, given), resolved_padding(spec, given)
+    out, padding = output_size(spec, size), resolved_padding(spec, size)
     arithmetic = [
-        _arithmetic(spec, axis, *numbers)
-        for axis, numbers in enumerate(zip(given, out, padding, strict=True))
+        _arithmetic(spec, axis, *numbers) for axis, numbers in enumerate(zip(size, out, padding, strict=True))
     ]
-    return {"input_size": given, "output_size": out, "padding": padding, "arithmetic": arithmetic}
+    return {"input_size": size, "output_size": out, "padding": padding, "arithmetic": arithmetic}
 
 
 def _arithmetic(spec: ConvSpec, axis: int, size: int, out: int, padding: tuple[int, int]) -> str:

@@ -70,8 +70,8 @@ class Example:
         return [(i, j, i * dh, j * dw) for i in range(kh) for j in range(kw)]
 
 
-def example(spec: ConvSpec, weight: Any, bias: Any, given: Any) -> Example:
-    """The numbers of one channel: those that were given, counting ones where none were.
+def example(spec: ConvSpec, weight: Any, bias: Any, source: Any) -> Example:
+    """The numbers of one channel: those of the source, counting ones where none were.
 
     Raises:
         UnsupportedError: three axes, pooling, or a transposed layer with a padding mode.
@@ -83,11 +83,11 @@ def example(spec: ConvSpec, weight: Any, bias: Any, given: Any) -> Example:
             "'layer' must be a convolution or a transposed one of one or two axes, the latter padded with "
             f"zeros: got {spec!r}; legal: 'Conv2d(1, 1, 3)' or 'ConvTranspose1d(1, 1, 4, stride=2)'"
         )
-    kernel, size = _two(spec.kernel_size, 1), _size(spec, given)
+    kernel, size = _two(spec.kernel_size, 1), _size(spec, source)
     out = output_size(spec, size)
     pads = resolved_padding(spec, size)
     _check_small(spec, size, out, pads)
-    x = _numbers(size, given).reshape(_two(size, 1))
+    x = _numbers(size, source).reshape(_two(size, 1))
     if weight is None:
         weight = np.arange(1, prod(kernel) + 1)
     w = np.asarray(weight, np.float64).reshape(kernel)
@@ -117,17 +117,17 @@ def _two(values: Any, fill: int) -> Pair:
     return (fill, values[0]) if len(values) == 1 else (values[0], values[1])
 
 
-def _size(spec: ConvSpec, given: Any) -> Size:
+def _size(spec: ConvSpec, source: Any) -> Size:
     """The elements per axis of what was given, or of what shows all there is to see."""
-    if given is None:
+    if source is None:
         return _good_size(spec)
-    if isinstance(given, tuple):
-        if len(given) != spec.nd or any(not isinstance(n, int) or n < 1 for n in given):
+    if isinstance(source, tuple):
+        if len(source) != spec.nd or any(not isinstance(n, int) or n < 1 for n in source):
             raise ArgumentError(
-                f"'input' must have one positive size for each axis: got {given}; legal: {(4,) * spec.nd}"
+                f"'input' must have one positive size for each axis: got {source}; legal: {(4,) * spec.nd}"
             )
-        return given
-    shape = tuple(np.shape(given))
+        return source
+    shape = tuple(np.shape(source))
     if len(shape) < spec.nd or 0 in shape[: -spec.nd]:
         raise ArgumentError(
             f"'input' must have the layer's {spec.nd} axes, with batch and channels before them or not: "
@@ -136,11 +136,11 @@ def _size(spec: ConvSpec, given: Any) -> Size:
     return shape[-spec.nd :]
 
 
-def _numbers(size: Size, given: Any) -> Array:
+def _numbers(size: Size, source: Any) -> Array:
     """What was given, of its first image the first channel; counting numbers where only a size was."""
-    if given is None or isinstance(given, tuple):
+    if source is None or isinstance(source, tuple):
         return np.arange(1.0, prod(size) + 1)
-    values: Array = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given, np.float64)
+    values: Array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source, np.float64)
     first: Array = values.reshape(-1, prod(size))[0]
     return first
 

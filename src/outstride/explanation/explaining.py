@@ -133,7 +133,7 @@ def explain(layer: Any, input: Any = None) -> Explanation:
     return Explanation(example(spec, weight, None if bias is None else bias[0], input), _notes(spec, input))
 
 
-def _notes(spec: ConvSpec, given: Any) -> list[str]:
+def _notes(spec: ConvSpec, source: Any) -> list[str]:
     """Which of several channels and images are shown, and what is left out."""
     ins, outs = spec.in_channels or 1, spec.out_channels or 1
     notes = []
@@ -143,7 +143,7 @@ def _notes(spec: ConvSpec, given: Any) -> list[str]:
             "Of the channels the first of the input and the first of the output are shown, channel 0 of "
             f"{ins} and channel 0 of {outs}" + (f"; the layer sums over {summed}." if summed > 1 else ".")
         )
-    axes: tuple[int, ...] = () if given is None or isinstance(given, tuple) else np.shape(given)
+    axes: tuple[int, ...] = () if source is None or isinstance(source, tuple) else np.shape(source)
     if len(axes) == spec.nd + 2 and axes[0] > 1:
         notes.append(f"Shown is image 0 of {axes[0]}.")
     return notes

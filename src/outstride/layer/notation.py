@@ -138,7 +138,7 @@ def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[
             f"{layer} takes at most {len(parameters)} arguments: got {len(call.args)}; "
             f"legal: {', '.join(parameters)}"
         )
-    given: dict[str, ast.expr] = {}
+    arguments: dict[str, ast.expr] = {}
     named = [(keyword.arg, keyword.value) for keyword in call.keywords]
     for name, node in [*zip(parameters, call.args, strict=False), *named]:
         if name not in parameters:
@@ -146,10 +146,10 @@ def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[
             hint = f" (did you mean {close[0]}?)" if close else ""
             got = _brief(name or "**" + ast.unparse(node))
             raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(parameters)}")
-        if name in given:
+        if name in arguments:
             raise ArgumentError(f"{name!r} must be given once: got it twice in {layer}; legal: one value")
-        given[name] = node
-    return given
+        arguments[name] = node
+    return arguments
 
 
 def _value(name: str, node: ast.expr) -> object:

@@ -50,9 +50,9 @@ class LayerMap:
         output_size: geometry.SizesLike | None,
     ) -> LayerMap:
         """The map of a layer that knows its channels."""
-        given = tuple(input_size) if isinstance(input_size, Iterable) else (input_size,) * spec.nd
-        resolved = geometry.resolve(spec, given, output_size)
-        return cls(resolved, tuple(map(int, given)), geometry.output_size(resolved, given), weight)
+        size = tuple(input_size) if isinstance(input_size, Iterable) else (input_size,) * spec.nd
+        resolved = geometry.resolve(spec, size, output_size)
+        return cls(resolved, tuple(map(int, size)), geometry.output_size(resolved, size), weight)
 
     @property
     def transposed(self) -> bool:

@@ -49,8 +49,8 @@ def kernel2matrix(
         >>> kernel2matrix([1, 2], 3).tolist()
         [[1, 2, 0], [0, 1, 2]]
     """
-    given = layout.exact("K", K)
-    weight, nd = _as_weight(given, input_size, groups)
+    kernel = layout.exact("K", K)
+    weight, nd = _as_weight(kernel, input_size, groups)
     channels = weight.shape[1] * groups
     spec = ConvSpec(
         *("conv", weight.shape[2:], stride, padding, dilation),

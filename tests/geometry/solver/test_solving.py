@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from outstride import geometry, reference
 from outstride.errors import ArgumentError, ShapeError
 from outstride.geometry.solver import merits
-from outstride.geometry.solver.choices import Choice, Question
-from outstride.geometry.solver.choices import given as size_given
+from outstride.geometry.solver.choices import Choice, Question, made_size
 from outstride.layer.spec import ConvSpec
 
 KINDS = ("conv", "conv_transpose", "max_pool", "avg_pool")
@@ -185,7 +184,7 @@ def choices_within(most: int) -> st.SearchStrategy[Choice]:
 
 def asked_of(kind: Any, choice: Choice, size: int) -> Question | None:
     """The question that a choice answers at an input size; None where it has no output."""
-    out = size_given(kind, choice, size)
+    out = made_size(kind, choice, size)
     return Question(kind, size, out) if out > 0 else None
 
 
@@ -198,7 +197,7 @@ def test_exactness_and_law_are_what_all_sizes_show(kind: Any, choice: Choice, si
     s, w, pads = choice.stride, choice.window, choice.low + choice.high
     up = kind == "conv_transpose"
     sizes = range(1, 40) if up else range(s, 40 * s, s)
-    always = all(size_given(kind, choice, n) == (s * n if up else n // s) for n in sizes)
+    always = all(made_size(kind, choice, n) == (s * n if up else n // s) for n in sizes)
     closed = w + choice.output_padding - pads == s if up else w - s <= pads <= w - 1
     assert closed == always
     if up or size % s == 0:

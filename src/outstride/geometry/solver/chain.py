@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from outstride.errors import ShapeError
 from outstride.geometry.axes import SizesLike, sizes_of
-from outstride.geometry.solver.choices import Choice, Question, given
+from outstride.geometry.solver.choices import Choice, Question, made_size
 from outstride.geometry.solver.solution import Solution
 from outstride.output.tables import html_text
 
@@ -160,7 +160,7 @@ class ChainSolution:
         """The sizes of all levels on an axis; below 1 from where the input is too small."""
         sizes = [size]
         for step in self.steps:
-            sizes.append(given(step.spec.kind, step.choices[axis], sizes[-1]) if sizes[-1] > 0 else 0)
+            sizes.append(made_size(step.spec.kind, step.choices[axis], sizes[-1]) if sizes[-1] > 0 else 0)
         return sizes
 
     def _drift(self, axis: int, sizes: Sequence[int]) -> list[Fraction]:

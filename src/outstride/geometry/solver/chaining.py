@@ -130,12 +130,12 @@ def _steps(sizes: Any, scales: Any, down: Kind, nd: int | None) -> list[Step]:
             f"'sizes' or 'scales' must be given, and not both: got sizes={sizes!r}, scales={scales!r}; "
             f"legal: sizes=(256, 128, 256) or scales=('1/2', 2)"
         )
-    least, name, given = (2, "sizes", sizes) if scales is None else (1, "scales", scales)
-    if isinstance(given, (str, int)) or len(given) < least:
+    least, name, entries = (2, "sizes", sizes) if scales is None else (1, "scales", scales)
+    if isinstance(entries, (str, int)) or len(entries) < least:
         raise ArgumentError(
-            f"{name!r} must have an entry for each level: got {given!r}; legal: {least} or more"
+            f"{name!r} must have an entry for each level: got {entries!r}; legal: {least} or more"
         )
-    tuples = {len(entry) for entry in given if isinstance(entry, Sequence) and not isinstance(entry, str)}
+    tuples = {len(entry) for entry in entries if isinstance(entry, Sequence) and not isinstance(entry, str)}
     axes = next(iter(tuples), 2) if nd is None else nd
     rows: list[Step] = []
     for entry in pairwise(sizes) if scales is None else scales:

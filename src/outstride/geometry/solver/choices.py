@@ -159,7 +159,7 @@ def _pooling(question: Question, plain: Choice, bounds: Bounds) -> Iterator[Choi
         for high in paddings if bounds.asymmetric else (low,):
             for rounding in bounds.ceil_mode:
                 choice = plain._replace(low=low, high=high, ceil_mode=rounding)
-                if given(question.kind, choice, question.input_size) == question.output_size:
+                if made_size(question.kind, choice, question.input_size) == question.output_size:
                     yield choice
 
 
@@ -171,7 +171,7 @@ def _pairs(total: int, bounds: Bounds) -> Iterator[tuple[int, int]]:
         yield total // 2, total // 2
 
 
-def given(kind: Kind, choice: Choice, input_size: int) -> int:
+def made_size(kind: Kind, choice: Choice, input_size: int) -> int:
     """The output size that a set of parameters gives, below 1 where the input is too small."""
     return Axis(
         number=0,

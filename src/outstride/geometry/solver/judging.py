@@ -11,7 +11,7 @@ from outstride.errors import ArgumentError, ShapeError
 from outstride.geometry.extents import output_size as size_after
 from outstride.geometry.extents import resolve
 from outstride.geometry.solver import wording
-from outstride.geometry.solver.choices import Choice, Question, given
+from outstride.geometry.solver.choices import Choice, Question, made_size
 from outstride.geometry.solver.questions import Limits, ScaleLike, bounds_of, questions_of
 from outstride.geometry.solver.solution import Solution
 from outstride.geometry.solver.solving import Solutions, solve
@@ -171,7 +171,7 @@ def _faults(questions: tuple[Question, ...], row: tuple[Choice, ...], limits: Li
 
 def _size_faults(question: Question, choice: Choice) -> list[str]:
     size, wanted = question.input_size, question.output_size
-    got = given(question.kind, choice, size)
+    got = made_size(question.kind, choice, size)
     if got < 1:
         return []  # said already, with the smallest input that is legal
     if question.every and choice.stride != question.ratio:
@@ -201,7 +201,7 @@ def _remedy(question: Question, choice: Choice) -> str:
     sizes = range(1, 2 * choice.kernel_size + choice.stride + 1)
     tries.append(("kernel_size", [choice._replace(kernel_size=k) for k in sizes]))
     for name, others in tries:
-        fits = [c for c in others if given(question.kind, c, question.input_size) == question.output_size]
+        fits = [c for c in others if made_size(question.kind, c, question.input_size) == question.output_size]
         if fits:
             field = "low" if name == "padding" else name
             nearest = min(fits, key=lambda c: abs(getattr(c, field) - getattr(choice, field)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from fractions import Fraction
 from math import gcd
 
-from outstride.geometry.solver.choices import Choice, Question, given
+from outstride.geometry.solver.choices import Choice, Question, made_size
 
 
 def remainder(question: Question, choice: Choice) -> int:
@@ -116,7 +116,7 @@ def multiply_adds(question: Question, choice: Choice) -> int:
 def rounds_down(question: Question, choice: Choice) -> bool:
     """Whether rounding down gives the size that is asked."""
     plain = choice._replace(ceil_mode=False)
-    return given(question.kind, plain, question.input_size) == question.output_size
+    return made_size(question.kind, plain, question.input_size) == question.output_size
 
 
 def _at_least_one_step(distance: int, step: int) -> int:

@@ -91,9 +91,9 @@ def _factor(value: object) -> Fraction:
     return factor
 
 
-def _count(given: Sequence[object], nd: int | None) -> int:
+def _count(values: Sequence[object], nd: int | None) -> int:
     """The number of axes: what is said, or the length of a tuple, or 2 as for pictures."""
-    lengths = {len(tuple(cast(Iterable[object], value))) for value in given if _is_row(value)}
+    lengths = {len(tuple(cast(Iterable[object], value))) for value in values if _is_row(value)}
     if nd is not None:
         lengths.add(whole("nd", nd, 1))
     if len(lengths) > 1 or any(not 1 <= length <= 3 for length in lengths):
@@ -115,8 +115,8 @@ def bounds_of(limits: Limits, question: Question) -> Bounds:
         ("dilation", 1),
         ("output_padding", 0),
     ):
-        given = getattr(limits, name)
-        found[name] = usual.get(name) if given is None else _values(name, given, least)
+        values = getattr(limits, name)
+        found[name] = usual.get(name) if values is None else _values(name, values, least)
     if limits.padding is None:
         kernel, spread = (max(cast(tuple[int, ...], found[name])) for name in ("kernel_size", "dilation"))
         found["padding"] = tuple(range(max(kernel, (spread * (kernel - 1) + 1) // 2 + 1)))
@@ -126,12 +126,12 @@ def bounds_of(limits: Limits, question: Question) -> Bounds:
     return Bounds(**cast(Any, found), ceil_mode=rounding, asymmetric=flag("asymmetric", limits.asymmetric))
 
 
-def _values(name: str, given: Values, least: int) -> tuple[int, ...]:
-    rows = cast(Iterable[SupportsIndex], given) if _is_row(given) else (cast(SupportsIndex, given),)
+def _values(name: str, values: Values, least: int) -> tuple[int, ...]:
+    rows = cast(Iterable[SupportsIndex], values) if _is_row(values) else (cast(SupportsIndex, values),)
     found = tuple(sorted({whole(name, value, least) for value in rows}))
     if not found:
         raise ArgumentError(
-            f"{name!r} must hold a value to try: got {given!r}; legal: a number, a range or a tuple"
+            f"{name!r} must hold a value to try: got {values!r}; legal: a number, a range or a tuple"
         )
     return found
 

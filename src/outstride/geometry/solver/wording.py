@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import gcd, prod
 
 from outstride.geometry.solver import merits
-from outstride.geometry.solver.choices import Choice, Question, given
+from outstride.geometry.solver.choices import Choice, Question, made_size
 from outstride.geometry.solver.frameworks import Verdict
 
 Line = tuple[str, bool | None, str]
@@ -59,7 +59,7 @@ def proof(question: Question, choice: Choice) -> str:
     """The size formula with the numbers put in, and what it comes to."""
     if not question.every:
         text = formula(question, choice, str(question.input_size))
-        return f"{text}{_dropped(question, choice)} = {given(question.kind, choice, question.input_size)}"
+        return f"{text}{_dropped(question, choice)} = {made_size(question.kind, choice, question.input_size)}"
     s = choice.stride
     if question.kind == "conv_transpose":
         return f"{formula(question, choice, 'n')} = {'' if s == 1 else s}n for every n"
@@ -76,7 +76,7 @@ def _dropped(question: Question, choice: Choice) -> str:
         return ""
     over = question.input_size + choice.low + choice.high - choice.window
     last = -(-over // choice.stride) + 1
-    return " - 1" if last > given(question.kind, choice, question.input_size) else ""
+    return " - 1" if last > made_size(question.kind, choice, question.input_size) else ""
 
 
 def reasons(axes: Axes, pool: bool) -> list[Line]:

@@ -288,3 +288,45 @@ def test_operators_check_what_reaches_them_directly() -> None:
         torch.ops.outstride.conv_weight(x, torch.zeros(2, 4, 6), [3], [1], [0], [1], 1)
     with pytest.raises(RuntimeError):
         torch.ops.outstride.conv_weight(x.to(torch.int64), torch.zeros(1, 4, 6).long(), [3], [1], [0], [1], 1)
+
+
+_EXTREMES = [2**30, 2**31, 2**33, 2**61, 2**62, 2**63 - 1]
+
+
+@pytest.mark.parametrize("number", _EXTREMES)
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", "conv_weight"])
+@pytest.mark.parametrize("position", ["stride", "padding", "output_size", "dilation"])
+def test_operators_take_or_refuse_numbers_of_64_bits(name: str, position: str, number: int) -> None:
+    """Whoever calls them directly gets the sums of the definition or one sentence, at once."""
+    if position == "output_size" and number < 2**61:
+        pytest.skip("a result that some memory may hold")
+    x, second = torch.ones(1, 2, 5), torch.ones(1 if name == "conv_weight" else 2, 2, 3)
+    numbers = {"stride": 1, "padding": 0, "output_size": 3, "dilation": 1, position: number}
+    stride, padding, size, dilation = numbers.values()
+    arguments: list[Any] = [x, second, None, [stride], [padding], [size], [dilation], 1]
+    if name == "conv_weight":
+        arguments = [x, second, [size], [stride], [padding], [dilation], 1]
+    found: Tensor | str
+    try:
+        found = getattr(torch.ops.outstride, name)(*arguments)
+    except ShapeError as error:
+        found = str(error)
+    if isinstance(found, str):
+        assert "; legal: " in found
+    else:
+        windows, taps, large = {
+            "conv": (size, 3, 5), "conv_transpose": (5, 3, size), "conv_weight": (3, size, 5),
+        }[name]  # fmt: skip
+        places = (i * stride + k * dilation - padding for i in range(windows) for k in range(taps))
+        assert found.sum() == 4 * sum(0 <= place < large for place in places)
+
+
+def test_windows_too_far_to_be_counted_meet_nothing() -> None:
+    for padding in (2**33, 2**48, 2**60):
+        stride = 2 * padding + 20
+        made = functional.conv1d(torch.ones(1, 2, 8), torch.ones(3, 2, 3), torch.ones(3), stride, padding)
+        assert torch.equal(made, torch.ones(1, 3, 1))
+    none = torch.ops.outstride.conv_transpose(
+        torch.ones(1, 2, 5), torch.ones(2, 2, 3), None, [2**30], [1], [4], [2**30], 1
+    )
+    assert not none.any()

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from outstride.engine.launch.extents import check_allocatable
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer.axis import Axis
 
@@ -18,7 +19,6 @@ Pairs = tuple[tuple[int, int], ...]
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 # Beyond this many elements no dtype's bytes can be counted in 63 bits.
-_MOST_ELEMENTS = 2**59 - 1
 # The numbers of a call and positions in a padded tensor are counted in 63 bits, as in torch.
 _MOST = 2**63 - 1
 
@@ -127,7 +127,7 @@ def check(
         if transposed:
             contracted = tuple(o + low + high for o, (low, high) in zip(out, pairs, strict=True))
     batch = input_shape[0] if batched else 1
-    _check_allocatable((batch, out_channels, *contracted))
+    check_allocatable((batch, out_channels, *contracted))
     _check_countable(kernel, dilation, pairs)
     low_padding = tuple(0 if bordered else low for low, _ in pairs)
     return Call(
@@ -301,19 +301,6 @@ def _check_border(mode: str, pairs: Pairs, sizes: Ints, transposed: bool) -> Non
             f"'padding' must be {'smaller than' if mode == 'reflect' else 'at most'} the {whose} with "
             f"padding_mode={mode!r}: got padding={_shown(pairs)} for {whose} size {_shown(sizes)}; "
             f"legal: at most {_shown(most)}"
-        )
-
-
-def _check_allocatable(shape: Sequence[int]) -> None:
-    elements = 1
-    for size in shape:
-        if type(size) is not int:
-            return  # a symbolic size: comparing it would pin it down
-        elements *= size
-    if elements > _MOST_ELEMENTS:
-        raise ShapeError(
-            f"the output must fit in memory: got shape {_shown(shape)} of {elements} elements; "
-            f"legal: at most {_MOST_ELEMENTS}"
         )
 
 

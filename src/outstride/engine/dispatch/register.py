@@ -26,6 +26,7 @@ from outstride.engine.autograd.contractions import (
     needs_gradient,
 )
 from outstride.engine.dispatch import batching, decompositions
+from outstride.engine.launch.extents import check_allocatable, check_countable
 from outstride.engine.launch.layout import empty_result
 from outstride.engine.torch_internals import (
     forward_derivatives_active,
@@ -174,6 +175,10 @@ def _checked(contraction: type[Contraction], arguments: Sequence[Any]) -> tuple[
     first, second, bias, size, (stride, padding, dilation, groups) = unpacked
     shape = _SHAPES[contraction.name](first, second, bias, size, groups)
     _check_geometry(len(size), stride, padding, dilation, size)
+    check_allocatable(shape)
+    small = {Conv: size, ConvTranspose: first.shape[2:], ConvWeight: second.shape[2:]}[contraction]
+    taps = size if contraction is ConvWeight else second.shape[2:]
+    check_countable(small, taps, stride, padding, dilation)
     return shape, unpacked
 
 
@@ -183,7 +188,9 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
     operator = getattr(OPERATORS, name).default
 
     def on_cpu(*arguments: Any) -> Tensor:
-        _, (first, second, bias, size, geometry) = _checked(contraction, arguments)
+        shape, (first, second, bias, size, geometry) = _checked(contraction, arguments)
+        if contraction is ConvWeight:
+            torch.empty(shape, dtype=first.dtype)  # no plan for taps that memory cannot hold
         run = contraction.run(first, second, size, geometry)
         result: Tensor = run(first, second) if bias is None else run(first, second, bias)
         return result

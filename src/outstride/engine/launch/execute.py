@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from outstride.engine.launch.bound import Run
+from outstride.engine.launch.extents import is_far, near
 from outstride.engine.launch.gaps import ClosedCall, closed, closing, fill_with_bias
 from outstride.engine.launch.gather import GatherCall, gather_call
 from outstride.engine.launch.gradient import gradient_call
@@ -74,7 +75,8 @@ class GatherRun:
     def stretches(self) -> bool:
         """Whether contiguous operands of other sizes may be served as well."""
         contiguous = self.strides == contiguous_strides(self.shape)
-        return self.call is not None and contiguous and self.call.stretches
+        alike = contiguous and not is_far(self.geometry[1])  # a far padding was brought near for this size
+        return self.call is not None and alike and self.call.stretches
 
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherRun | None:
         """What runs on contiguous operands of another size; None where that needs other blocks."""
@@ -135,10 +137,13 @@ def gather_run(
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
         call: GatherCall | ClosedCall | None = None
         if target.numel() and x.numel() and w.numel():
-            given = Operands(operator, x, w, target, stride, padding, dilation, groups)
+            large, small = (x, target) if operator == "conv" else (target, x)
+            ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
+            given = Operands(operator, x, w, target, stride, ends, dilation, groups)
             runs, gaps = closed(given)
-            call = gather_call(*runs[:-1], threads)
-            call = call if gaps is None else ClosedCall(operator, call, gaps)
+            if runs.x.numel() and runs.y.numel():  # else none of the used positions is there
+                call = gather_call(*runs[:-1], threads)
+                call = call if gaps is None else ClosedCall(operator, call, gaps)
         geometry = (stride, padding, dilation, groups)
         shape = tuple(target.shape)
         run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
@@ -205,6 +210,7 @@ def _weight_call(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int, threads: int,
 ) -> Run:  # fmt: skip
+    padding = near(padding, x.shape[2:], y.shape[2:], kernel_size, stride, dilation)
     gaps = closing(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
     if gaps is None:
         return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)

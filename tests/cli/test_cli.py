@@ -81,6 +81,11 @@ def test_every_verb_helps_with_an_example(verb: str) -> None:
     assert re.search(rf"Examples?:\s+outstride {verb}", result.output)
 
 
+def test_help_is_wrapped_at_the_terminal_and_not_where_the_source_is() -> None:
+    lines = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["demo", "--help"]).output.splitlines()
+    assert any("enlarged, compared with bicubic and saved as a panel." in line for line in lines)
+
+
 def test_verbs_are_listed_without_loading_torch_or_the_compiler() -> None:
     program = (
         "import sys\nfrom outstride.cli import main\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -49,8 +50,13 @@ def outstride(
         print(context.get_help())
 
 
+def _paragraphs(text: str) -> str:
+    """A docstring whose lines end where the terminal's do, and no longer where the source's did."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(text).split("\n\n"))
+
+
 for verb in (demo, bench, plan, size, solve, check, artifacts, explain, kernels, tile, cache, info):
-    app.command()(verb)
+    app.command(help=_paragraphs(verb.__doc__ or ""))(verb)
 
 
 def command() -> Any:

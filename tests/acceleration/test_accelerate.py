@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, parametrize, weight_norm
 
 from outstride import accelerate, functional, nn, restore
 from outstride.nn.serving import serving_of
-from tests.tolerance import assert_same_bits
+from tests.tolerance import assert_same_bits, assert_within_roundings
 
 
 class Plain(torch.nn.Conv2d):
@@ -61,8 +61,9 @@ def _input() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def _near(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-4 * float(b.detach().abs().max()))
+def _assert_near(a: Tensor, b: Tensor) -> None:
+    """Of whole models, whose other layers round as torch pleases."""
+    assert_within_roundings(a, b, 256, "three layers of at most 72 products each, in another order")
 
 
 def _is_served(model: torch.nn.Module) -> bool:
@@ -95,7 +96,7 @@ def test_a_copy_shares_every_tensor_and_leaves_the_model_alone() -> None:
     assert fast.again is fast.body[2]
     assert fast.listed[0] is fast.down
     assert not fast.training
-    assert _near(fast(_input()), model(_input()))
+    _assert_near(fast(_input()), model(_input()))
 
 
 def test_in_place_and_back() -> None:
@@ -104,7 +105,7 @@ def test_in_place_and_back() -> None:
     expected = model(_input())
     assert accelerate(model, inplace=True) is model
     assert ids == {id(m) for m in model.modules()} | {id(p) for p in model.parameters()}
-    assert _near(model(_input()), expected)
+    _assert_near(model(_input()), expected)
     assert accelerate(model, inplace=True) is model
     assert restore(model) is model
     assert _convs(model) == [torch.nn.Conv2d, torch.nn.Conv2d, torch.nn.ConvTranspose2d]
@@ -119,7 +120,7 @@ def test_training_the_copy_trains_the_model() -> None:
     first.backward()
     optimiser.step()
     assert fast(_input()).pow(2).mean() < first
-    assert _near(fast(_input()), model(_input()))
+    _assert_near(fast(_input()), model(_input()))
 
 
 @pytest.mark.parametrize("nd", [1, 2, 3])
@@ -137,7 +138,7 @@ def test_every_stock_layer_by_itself(nd: int, transpose: str, lazy: str) -> None
     assert result.shape[1] == 8
     assert not isinstance(restore(fast), getattr(nn, name))
     assert type(fast) is getattr(torch.nn, name)
-    assert _near(fast(x), result)
+    _assert_near(fast(x), result)
 
 
 @pytest.mark.parametrize("layer", [Standardised, Scaled])
@@ -156,7 +157,7 @@ def test_a_subclass_without_a_forward_is_served_and_stays_itself() -> None:
     assert isinstance(fast, nn.convolution.ServedConv)
     assert fast.note == "kept"
     assert repr(fast) == repr(model)
-    assert _near(fast(_input()), model(_input()))
+    _assert_near(fast(_input()), model(_input()))
     for other in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
         assert type(other) is type(fast)
         assert other.note == "kept"
@@ -178,14 +179,14 @@ def test_parametrised_layers(wrap: Callable[[torch.nn.Module], torch.nn.Module])
     assert parametrize.is_parametrized(fast, "weight")
     for p, q in zip(fast.parameters(), model.parameters(), strict=True):
         assert p is q
-    assert _near(fast(_input()), expected)
+    _assert_near(fast(_input()), expected)
     back = restore(copy.deepcopy(fast))
     assert not _is_served(back)
-    assert _near(back(_input()), expected)
+    _assert_near(back(_input()), expected)
     parametrize.remove_parametrizations(fast, "weight")
     assert type(fast) is torch.nn.Conv2d
     assert _is_served(fast)
-    assert _near(fast(_input()), expected)
+    _assert_near(fast(_input()), expected)
     assert not _is_served(restore(fast))
     assert parametrize.is_parametrized(model, "weight")
     assert model(_input()).shape == expected.shape
@@ -196,7 +197,7 @@ def test_a_parametrisation_that_came_later_is_restored_too() -> None:
     expected = model(_input())
     restore(model)
     assert not _is_served(model)
-    assert _near(model(_input()), expected)
+    _assert_near(model(_input()), expected)
     parametrize.remove_parametrizations(model, "weight")
     assert type(model) is torch.nn.Conv2d
 
@@ -206,7 +207,7 @@ def test_the_old_weight_norm_and_its_plain_attribute() -> None:
     model(_input())
     fast = accelerate(model)
     assert fast.weight_g is model.weight_g
-    assert _near(fast(_input()), model(_input()))
+    _assert_near(fast(_input()), model(_input()))
 
 
 def test_hooks_names_dtype_and_flags_stay() -> None:
@@ -228,7 +229,7 @@ def test_a_compiled_model() -> None:
     expected = model(_input())
     accelerate(model, inplace=True)
     assert _computed_as(model._orig_mod.down) is nn.Conv2d
-    assert _near(model(_input()), expected)
+    _assert_near(model(_input()), expected)
     compiled: Any = torch.compile(Net().eval(), backend="eager")
     fast: Any = accelerate(compiled)
     assert _computed_as(fast._orig_mod.up) is nn.ConvTranspose2d
@@ -247,7 +248,7 @@ def test_an_accelerated_model_compiles_exports_and_pickles() -> None:
     state = copy.deepcopy(fast).state_dict()
     stock = Net().eval()
     stock.load_state_dict(state)
-    assert _near(stock(_input()), expected)
+    _assert_near(stock(_input()), expected)
 
 
 def test_scripted_and_quantised_layers_are_left_alone() -> None:

@@ -20,7 +20,7 @@ import outstride
 from outstride import accelerate, artifacts, convert, nn, restore
 from outstride.acceleration import summary
 from outstride.errors import ArgumentError
-from tests.tolerance import assert_same_bits
+from tests.tolerance import assert_same_bits, assert_within, assert_within_roundings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -39,8 +39,9 @@ def _input(size: int = 8) -> Tensor:
     return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def _near(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+def _assert_near(a: Tensor, b: Tensor) -> None:
+    """Of whole models, whose other layers round as torch pleases."""
+    assert_within_roundings(a, b, 256, "three layers of at most 72 products each, in another order")
 
 
 def _names(model: Any) -> list[str]:
@@ -54,7 +55,7 @@ def test_fx_fuses_batch_norm_into_served_layers() -> None:
     layers: Any = list(fused.children())
     assert isinstance(layers[0], nn.Conv2d)
     assert isinstance(layers[2], nn.ConvTranspose2d)
-    assert _near(fused(_input()), fast(_input()))
+    _assert_near(fused(_input()), fast(_input()))
     alone: Any = torch.nn.utils.fuse_conv_bn_eval(fast[0], fast[1])
     assert isinstance(alone, nn.Conv2d)
     assert vars(alone)["forward"].__self__.layer is alone
@@ -84,7 +85,7 @@ def test_eager_quantisation_takes_served_layers(aware: bool, fuse: bool) -> None
     assert names == expected
     assert kinds == their_kinds
     if fuse:
-        assert torch.allclose(result, their_result, atol=0.1)
+        assert_within(result, their_result, 0.1, "a step of eight bits may fall to either side")
 
 
 def test_graph_quantisation_takes_served_layers() -> None:
@@ -121,7 +122,7 @@ def test_script_holds_torchs_operators(name: str, options: dict[str, Any], nd: i
     kept.seek(0)
     for size in (5, 8):
         x = torch.randn(2, 3, *[size] * nd)
-        assert _near(torch.jit.load(kept)(x), layer(x).relu())
+        _assert_near(torch.jit.load(kept)(x), layer(x).relu())
         kept.seek(0)
     if name == "ConvTranspose":
         assert script(layer)(x, [18] * nd).shape == layer(x, [18] * nd).shape == (2, 4, *[18] * nd)
@@ -248,7 +249,7 @@ def test_graph_modules_are_copied_with_a_graph_of_their_own() -> None:
     assert fast.graph is not traced.graph
     assert fast.graph.owning_module is fast
     assert isinstance(fast.get_submodule("0"), nn.Conv2d)
-    assert _near(fast(_input()), traced(_input()))
+    _assert_near(fast(_input()), traced(_input()))
 
 
 class OwnPadding(torch.nn.ConvTranspose2d):
@@ -280,8 +281,8 @@ def test_overrides_are_followed_as_torch_follows_them() -> None:
             for other in (changed, fast):
                 other.__dict__["weight"] = 2 * layer.weight.detach()
                 other.__dict__["bias"] = None
-            assert _near(fast(x), changed(x))
-            assert not _near(fast(x), layer(x))
+            _assert_near(fast(x), changed(x))
+            assert (fast(x) - layer(x)).abs().max() > 1e-3, "the change changes nothing"
     up: Any
     for up in (OwnPadding(3, 4, 3, stride=2), OwnServedPadding(3, 4, 3, stride=2)):
         assert accelerate(up)(x).shape == (1, 4, 18, 17)
@@ -296,7 +297,7 @@ def test_overrides_are_followed_as_torch_follows_them() -> None:
         down._conv_forward = lambda *operands: operands[0]
         assert down(x) is x
     weighted = OwnWeight(3, 4, 3, bias=False)
-    assert _near(accelerate(weighted)(x), torch.nn.functional.conv2d(x, weighted.weight))
+    _assert_near(accelerate(weighted)(x), torch.nn.functional.conv2d(x, weighted.weight))
 
 
 def test_the_summary_says_what_is_served_and_why_not() -> None:

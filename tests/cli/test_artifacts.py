@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from outstride.cli import main
+from tests.tolerance import assert_within
 
 UNEVEN = "ConvTranspose2d(8, 3, 3, stride=2, padding=1, output_padding=1)"
 
@@ -49,7 +50,7 @@ def test_a_picture_is_measured(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     Image.fromarray(board.astype(np.uint8)).save(tmp_path / "board.png")
     code, out, _ = outcome(capsys, str(tmp_path / "board.png"), "--json")
     assert code == 0
-    assert abs(json.loads(out)["amplitude"] - 25 / 255) < 1e-6
+    assert_within(json.loads(out)["amplitude"], 25 / 255, 1e-6, "pictures are measured in float32")
     code, out, _ = outcome(
         capsys, str(tmp_path / "board.png"), "--stride", "3", "--out", str(tmp_path / "s.png")
     )
@@ -135,7 +136,7 @@ def test_every_kind_of_picture_is_read_as_it_is_seen(
     SAVED[name].save(tmp_path / name)
     code, out, _ = outcome(capsys, str(tmp_path / name), "--json")
     assert code == 0
-    assert abs(json.loads(out)["amplitude"] - 0.1) < 0.003
+    assert_within(json.loads(out)["amplitude"], 0.1, 0.003, "the picture holds a scene beside the board")
 
 
 def test_what_is_hidden_by_transparency_is_not_seen(

@@ -11,6 +11,7 @@ import torch
 
 from outstride import accelerate
 from outstride.cli import main
+from tests.tolerance import assert_equal_values
 
 LAYER = "Conv2d(1, 2, 3, padding=1)"
 
@@ -34,7 +35,7 @@ def test_a_file_goes_in_and_a_file_comes_out(tmp_path: Path, capsys: pytest.Capt
     assert f"saved: {paths[1]}" in " ".join(printed.split())
     with torch.inference_mode():
         expected = accelerate(layer)(torch.from_numpy(values))
-    np.testing.assert_array_equal(np.load(paths[1]), expected.numpy())
+    assert_equal_values(np.load(paths[1]), expected.numpy())
 
 
 def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:

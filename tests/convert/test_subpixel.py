@@ -17,7 +17,7 @@ from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from tests.cases import BY_ID, CASES, Case
 from tests.convert.test_zero_insertion import layer_of
 from tests.operands import apply, definition, draw, terms
-from tests.tolerance import assert_close_to_reference, assert_integers_equal
+from tests.tolerance import assert_close_to_reference, assert_integers_equal, assert_same_numbers
 
 _LAYERS = [c for c in CASES if c.output_size is None]
 _TRANSPOSED = [c for c in _LAYERS if c.transposed]
@@ -296,8 +296,8 @@ def test_a_computed_weight_is_that_of_the_next_call(name: str, whole: bool) -> N
     plain = torch.nn.ConvTranspose1d(3, 4, 4, 2, 1)
     plain.weight, plain.bias = torch.nn.Parameter(layer.weight.detach().clone()), layer.bias
     expected = convert.to_subpixel(plain).get_parameter("conv.weight")
-    assert torch.equal(form.get_parameter("0.conv.weight" if whole else "conv.weight"), expected)
-    assert torch.equal(
+    assert_same_numbers(form.get_parameter("0.conv.weight" if whole else "conv.weight"), expected)
+    assert_same_numbers(
         convert.to_conv(model).get_parameter("0.conv.weight" if whole else "conv.weight"),
         convert.to_conv(plain).get_parameter("conv.weight"),
     )

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from outstride.errors import ArgumentError
+from tests.tolerance import assert_differ, assert_same_numbers, assert_within, assert_within_roundings
 
 pytest.importorskip("PIL")
 pytest.importorskip("matplotlib")
@@ -70,15 +71,15 @@ def test_patches_are_pairs_of_one_place(scale: int) -> None:
     assert small.shape == (6, 1, patches.side, patches.side)
     assert large.shape == (6, 1, patches.side * scale, patches.side * scale)
     # The filter reaches over the patch's border, so only the inside can agree.
-    difference = (shrink(large, scale) - small)[..., 4:-4, 4:-4]
-    assert difference.abs().max() <= 1.5 / 255
+    inner = (..., slice(4, -4), slice(4, -4))
+    assert_within(shrink(large, scale)[inner], small[inner], 1.5 / 255, "both are rounded to grey levels")
 
 
 def test_patches_repeat_with_their_seed() -> None:
     photo = data.load(None, 2)
     one, same, other = (data.Patches(photo, 2, seed).draw(4)[1] for seed in (5, 5, 6))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    assert_same_numbers(one, same)
+    assert_differ(one, other)
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -103,17 +104,17 @@ def test_modes_of_pictures_are_read_alike(tmp_path: Path) -> None:
     base.convert("RGBA").save(tmp_path / "rgba.png")
     base.save(tmp_path / "rgb.png")
     read = {path.name: data.load(path, 2).colour for path in tmp_path.iterdir()}
-    torch.testing.assert_close(read["grey16.png"], read["grey.png"], rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        read["float.tif"], read["grey.png"] / read["grey.png"].max(), rtol=0, atol=3e-3
+    assert_within_roundings(read["grey16.png"], read["grey.png"], 8, "scaled by 65535 or by 255")
+    assert_within(
+        read["float.tif"], read["grey.png"] / read["grey.png"].max(), 3e-3, "a grey level is 1/255 = 3.9e-3"
     )
-    assert torch.equal(read["rgba.png"], read["rgb.png"])
+    assert_same_numbers(read["rgba.png"], read["rgb.png"])
 
 
 def test_transparent_is_white(tmp_path: Path) -> None:
     path = tmp_path / "clear.png"
     Image.new("RGBA", (140, 140), (10, 20, 30, 0)).save(path)
-    assert torch.equal(data.load(path, 2).colour, torch.ones(1, 3, 140, 140))
+    assert_same_numbers(data.load(path, 2).colour, torch.ones(1, 3, 140, 140))
 
 
 def test_large_and_long_pictures_are_reduced(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_psnr_of_a_known_error() -> None:
     truth = torch.full((1, 1, 8, 8), 0.5)
     off = truth + 0.1
     off[..., 0, :] = 0.0  # on the border, which does not count
-    assert report.psnr(off, truth, 1) == pytest.approx(20.0, abs=1e-4)
+    assert_within(report.psnr(off, truth, 1), 20.0, 1e-4, "0.1 is no number of float32")
     assert report.psnr(truth, truth, 1) == float("inf")
 
 
@@ -139,7 +140,7 @@ def test_network_starts_near_bicubic_and_enlarges_exactly() -> None:
         with torch.no_grad():
             large = network(small)
         assert large.shape == (2, 1, 9 * scale, 13 * scale)
-        assert (large - bicubic(small, scale)).abs().max() < 0.1
+        assert_within(large, bicubic(small, scale), 0.1, "an untrained network adds little")
 
 
 def test_enlarging_leaves_colour_differences_to_bicubic() -> None:
@@ -147,7 +148,9 @@ def test_enlarging_leaves_colour_differences_to_bicubic() -> None:
     small = 0.3 + 0.4 * torch.rand(1, 3, 12, 12)
     difference = report.enlarge(SuperResolution(2), small, 2) - bicubic(small, 2)
     assert difference.abs().max() > 0
-    torch.testing.assert_close(difference, difference[:, :1].expand(-1, 3, -1, -1), rtol=0, atol=1e-6)
+    assert_within_roundings(
+        difference, difference[:, :1].expand(-1, 3, -1, -1), 16, "colours are added to brightness", scale=1.0
+    )
 
 
 def test_training_repeats_and_learns(picture: Path) -> None:
@@ -162,7 +165,7 @@ def test_training_repeats_and_learns(picture: Path) -> None:
         assert (result.steps, result.interrupted) == (steps, False)
         ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
         errors.append((network(small) - large).abs().mean().item() / before)
-    assert torch.equal(ends[0], ends[1])
+    assert_same_numbers(ends[0], ends[1])
     assert errors[2] < 0.99
 
 

@@ -16,14 +16,14 @@ from tests.docs.tutorial_layers import K2, X3, drawn, flat, holding
 from tests.tolerance import assert_same_bits
 
 
-def test_a1_cross_correlation() -> None:
+def test_cross_correlation() -> None:
     assert flat(functional.conv2d(X3, K2)) == [[19, 25], [37, 43]]
     assert flat(functional.conv2d(X3, K2 + 1)) == [[27, 37], [57, 67]]
     assert reference.corr2d(X3[0, 0].numpy(), K2[0, 0].numpy()).tolist() == [[19, 25], [37, 43]]
 
 
 @pytest.mark.parametrize("nd", [1, 2, 3])
-def test_a2_a_kernel_over_d_axes_slides_over_d_axes(nd: int) -> None:
+def test_a_kernel_over_d_axes_slides_over_d_axes(nd: int) -> None:
     size = (5, 6, 7)[:nd]
     layer = holding(getattr(nn, f"Conv{nd}d")(1, 1, 3), torch.ones(1, 1, *[3] * nd))
     x = drawn(1, 1, *size)
@@ -54,7 +54,7 @@ def test_a2_a_kernel_over_d_axes_slides_over_d_axes(nd: int) -> None:
     ],
     ids=str,
 )
-def test_a3_every_parameter_of_conv2d(options: dict[str, Any]) -> None:
+def test_every_parameter_of_conv2d(options: dict[str, Any]) -> None:
     stock = torch.nn.Conv2d(4, 8, 3, **options)
     for number, parameter in enumerate(stock.parameters()):
         parameter.data = drawn(*parameter.shape, seed=number)
@@ -65,7 +65,7 @@ def test_a3_every_parameter_of_conv2d(options: dict[str, Any]) -> None:
     assert repr(layer) == repr(stock)
 
 
-def test_a3_the_usual_layer() -> None:
+def test_the_usual_layer() -> None:
     assert nn.Conv2d(3, 64, 3, 1, 1)(torch.randn(1, 3, 32, 32)).shape == (1, 64, 32, 32)
 
 
@@ -78,22 +78,22 @@ def test_a3_the_usual_layer() -> None:
         ({"kernel_size": (3, 5), "padding": (0, 1), "stride": (3, 4)}, (2, 2)),
     ],
 )
-def test_a4_output_size(options: dict[str, Any], expected: tuple[int, int]) -> None:
+def test_output_size(options: dict[str, Any], expected: tuple[int, int]) -> None:
     layer = nn.Conv2d(1, 1, **options)
     assert layer(torch.rand(1, 1, 8, 8)).shape[2:] == expected
     assert geometry.output_size(ConvSpec.of(layer), 8) == expected
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
-def test_a4_the_formula_has_the_dilation_in_it(d: int) -> None:
+def test_the_formula_has_the_dilation_in_it(d: int) -> None:
     i, p, k, s = 15, 2, 3, 2
     out = nn.Conv1d(1, 1, k, stride=s, padding=p, dilation=d)(torch.rand(1, 1, i)).shape[-1]
     assert out == floor((i + 2 * p - d * (k - 1) - 1) / s) + 1
-    # Without it, as tutorials 002 and 003 have it, the formula is right at dilation 1 alone.
+    # Without it, as it is often given, the formula is right at dilation 1 alone.
     assert (out == floor((i + 2 * p - k) / s) + 1) == (d == 1)
 
 
-def test_a5_channels() -> None:
+def test_channels() -> None:
     x, w = drawn(1, 3, 5, 6), drawn(2, 3, 2, 2, seed=1)
     by_hand = [
         sum(reference.corr2d(x[0, ic].numpy(), w[oc, ic].numpy()) for ic in range(3)) for oc in range(2)
@@ -104,7 +104,7 @@ def test_a5_channels() -> None:
     assert flat(functional.conv2d(x, shared)) == flat(product)
 
 
-def test_a6_learning_a_kernel() -> None:
+def test_learning_a_kernel() -> None:
     X = torch.ones(1, 1, 6, 8)
     X[..., 2:6] = 0
     Y = torch.from_numpy(reference.corr2d(X[0, 0].numpy(), [[1.0, -1.0]])).float().view(1, 1, 6, 7)
@@ -129,7 +129,7 @@ def test_a6_learning_a_kernel() -> None:
     assert distances.abs().mean() < 0.06
 
 
-def test_a7_layer_and_function_agree() -> None:
+def test_layer_and_function_agree() -> None:
     layer = nn.Conv2d(3, 5, 3, stride=2, padding=1)
     x = torch.randn(2, 3, 9, 9)
     assert_same_bits(layer(x), functional.conv2d(x, layer.weight, layer.bias, stride=2, padding=1))
@@ -137,7 +137,7 @@ def test_a7_layer_and_function_agree() -> None:
     assert_same_bits(up(x), functional.conv_transpose2d(x, up.weight, up.bias, stride=2, padding=1))
 
 
-def test_a8_a_picture_of_the_kernels() -> None:
+def test_a_picture_of_the_kernels() -> None:
     layer = nn.Conv2d(3, 64, 11, stride=4)
     edge = torch.zeros(3, 11, 11)
     edge[0, :, :5], edge[0, :, 6:] = 1, -1
@@ -152,7 +152,7 @@ def test_a8_a_picture_of_the_kernels() -> None:
     assert first[0, [0, 5, 10]].tolist() == [[255, 128, 128], [128, 128, 128], [0, 128, 128]]
 
 
-def test_a9_pooling() -> None:
+def test_pooling() -> None:
     assert reference.pool2d(X3[0, 0].numpy(), (2, 2)).tolist() == [[4, 5], [7, 8]]
     assert reference.pool2d(X3[0, 0].numpy(), (2, 2), "avg").tolist() == [[2, 3], [5, 6]]
     assert flat(nn.MaxPool2d(2, stride=1)(X3)) == [[4, 5], [7, 8]]
@@ -165,7 +165,7 @@ def test_a9_pooling() -> None:
     assert flat(nn.MaxPool2d(3, padding=1, stride=2)(both)) == [[[5, 7], [13, 15]], [[6, 8], [14, 16]]]
 
 
-def test_a9_the_window_of_tutorial_004_is_refused_with_the_reason() -> None:
+def test_a_window_of_padding_alone_is_refused_with_the_reason() -> None:
     said = (
         "'padding' must be at most half the window on every axis, or a window could see padding only: got "
         r"padding=\(2, 1\) with kernel_size=\(2, 3\), dilation=\(1, 1\); legal: at most \(1, 1\)"

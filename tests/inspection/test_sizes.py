@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from outstride import check
 from tests.inspection.models_to_check import GRAPHS, Fn, quick
+from tests.tolerance import assert_equal_values, assert_within_roundings
 
 
 @pytest.mark.parametrize(
@@ -151,5 +152,8 @@ def test_a_tile_with_its_halo_gives_the_same_outputs(name: str) -> None:
         whole, tile = model(x), model(x[..., max(start - before, 0) : end + -(-high // step) * step])
     at, skip = round(start / stride), round(min(before, start) / stride)
     length = round((end - start) / stride)
-    assert torch.equal(tile[..., skip : skip + length], whole[..., at : at + length]) or name == "windows"
-    torch.testing.assert_close(tile[..., skip : skip + length], whole[..., at : at + length])
+    found, expected = tile[..., skip : skip + length], whole[..., at : at + length]
+    if name == "windows":
+        assert_within_roundings(found, expected, 64, "matrix products, summed as torch pleases")
+    else:
+        assert_equal_values(found, expected)

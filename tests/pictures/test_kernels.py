@@ -19,6 +19,7 @@ from outstride.pictures.kernel_grid import TILE_PIXELS, kernels
 from outstride.pictures.saved_weights import convolution_weights, read_weights
 from tests.cli import test_cli
 from tests.cli.test_cli import Run
+from tests.tolerance import assert_equal_values, assert_same_numbers
 
 run = test_cli.run
 
@@ -31,7 +32,7 @@ def tile(pixels: np.ndarray, row: int, column: int, size: tuple[int, int], zoom:
     whole = pixels[top : top + h * zoom, left : left + w * zoom]
     assert whole.shape == (h * zoom, w * zoom, 3)
     small = whole[::zoom, ::zoom]
-    assert (small.repeat(zoom, 0).repeat(zoom, 1) == whole).all()
+    assert_equal_values(small.repeat(zoom, 0).repeat(zoom, 1), whole)
     return small
 
 
@@ -119,7 +120,7 @@ def test_what_cannot_be_drawn(layer: Any, options: dict[str, Any], message: str)
 def test_the_picture_is_saved_whole_and_shown_by_notebooks(tmp_path: Path) -> None:
     picture = kernels(nn.Conv2d(3, 8, 5))
     saved = picture.save(tmp_path / "k.png")
-    assert (np.asarray(Image.open(saved)) == picture.pixels).all()
+    assert_equal_values(np.asarray(Image.open(saved)), picture.pixels)
     assert picture._repr_png_().startswith(b"\x89PNG")
     with pytest.raises(ArgumentError, match=r"'path' must end in the name of a format: .*legal: \.png"):
         picture.save(tmp_path / "k.bmp")
@@ -148,7 +149,7 @@ def test_weights_are_found_in_checkpoints_and_safetensors(tmp_path: Path) -> Non
     for name, prefix in (("plain.pt", ""), ("check.pt", "model."), ("model.safetensors", "")):
         found = convolution_weights(read_weights(tmp_path / name))
         assert list(found) == [f"{prefix}0", f"{prefix}2"]
-        assert torch.equal(found[f"{prefix}2"], model.get_parameter("2.weight"))
+        assert_same_numbers(found[f"{prefix}2"], model.get_parameter("2.weight"))
 
 
 class Trap:
@@ -244,4 +245,4 @@ def test_sparse_and_quantised_weights_are_drawn_as_the_numbers_that_they_stand_f
     torch.save(held, tmp_path / "m.pt")
     found = convolution_weights(read_weights(tmp_path / "m.pt"))
     for name in ("sparse", "small"):
-        assert (kernels(found[name]).pixels == kernels(weight).pixels).all()
+        assert_equal_values(kernels(found[name]).pixels, kernels(weight).pixels)

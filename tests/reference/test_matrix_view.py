@@ -11,7 +11,7 @@ from outstride.errors import ShapeError
 from outstride.layer.spec import ConvSpec
 from tests.cases import CASES, Case
 from tests.operands import apply, draw
-from tests.tolerance import assert_integers_equal
+from tests.tolerance import assert_equal_values, assert_integers_equal
 
 _CASES = [c for c in CASES if c.batch and c.batched]
 
@@ -42,7 +42,7 @@ def test_the_matrix_is_the_layer(case: Case) -> None:
 def test_a_kernel_stands_for_one_channel() -> None:
     K = np.arange(1, 5).reshape(2, 2)
     W = reference.kernel2matrix(K, (3, 3))
-    assert (reference.kernel2matrix(K[None, None], (3, 3)) == W).all()
+    assert_equal_values(reference.kernel2matrix(K[None, None], (3, 3)), W)
     x = torch.arange(9.0)
     found = functional.conv2d(x.view(1, 1, 3, 3), torch.from_numpy(K[None, None]).float())
     assert (W @ x.long().numpy()).tolist() == found.flatten().tolist() == [27, 37, 57, 67]

@@ -17,6 +17,7 @@ from outstride import geometry, reference
 from outstride.errors import ArgumentError, DTypeError, ShapeError
 from outstride.layer.spec import ConvSpec
 from tests.spec_strategies import conv_specs, pool_specs
+from tests.tolerance import assert_equal_values, assert_within_roundings
 
 CONV: Any = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE: Any = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -48,12 +49,6 @@ def to_torch(array: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(array.astype(np.float64))
 
 
-def assert_same(result: np.ndarray[Any, Any], expected: np.ndarray[Any, Any] | Tensor) -> None:
-    """Exactly equal, shape included; both sides hold integers."""
-    assert result.shape == tuple(expected.shape)
-    np.testing.assert_array_equal(result, np.asarray(expected))
-
-
 def bordered(x: Tensor, spec: ConvSpec, pads: Any) -> Tensor:
     """torch's own padding by explicit amounts in the layer's mode."""
     flat = [amount for pair in reversed(pads) for amount in pair]
@@ -81,7 +76,7 @@ def test_conv_is_torchs_padding_and_convolution(spec: ConvSpec, data: st.DataObj
     expected = CONV[spec.nd](padded, to_torch(w), b, spec.stride, 0, spec.dilation, spec.groups)
     result = reference.conv(x, w, bias, **options(spec))
     assert result.dtype == np.int64
-    assert_same(result, expected)
+    assert_equal_values(result, expected)
 
 
 @given(conv_specs(kinds=("conv_transpose",), most=3, torchs=True), st.data())
@@ -95,7 +90,7 @@ def test_conv_transpose_is_torchs(spec: ConvSpec, data: st.DataObject) -> None:
     expected = CONV_TRANSPOSE[spec.nd](
         *(to_torch(y), to_torch(w), to_torch(bias), spec.stride, padding, op, spec.groups, spec.dilation)
     )
-    assert_same(reference.conv_transpose(y, w, bias, output_padding=op, **options(spec)), expected)
+    assert_equal_values(reference.conv_transpose(y, w, bias, output_padding=op, **options(spec)), expected)
 
 
 @given(conv_specs(kinds=("conv_transpose",), most=3), st.data())
@@ -115,7 +110,9 @@ def test_conv_transpose_is_the_gradient_of_torchs_padding_and_convolution(
     # Where output_padding exceeds the stride the convolution has outputs beyond the layer's input.
     inside = (..., *map(slice, size))
     (expected,) = torch.autograd.grad(forward[inside], x, to_torch(y))
-    assert_same(reference.conv_transpose(y, w, output_padding=spec.output_padding, **options(spec)), expected)
+    assert_equal_values(
+        reference.conv_transpose(y, w, output_padding=spec.output_padding, **options(spec)), expected
+    )
 
 
 @given(conv_specs(kinds=("conv",), most=3), st.data())
@@ -144,7 +141,7 @@ def test_conv_weight_is_torchs_gradient(spec: ConvSpec, data: st.DataObject) -> 
     padded = bordered(to_torch(x), spec, spec.padding)
     forward = CONV[spec.nd](padded, w, None, spec.stride, 0, spec.dilation, spec.groups)
     (expected,) = torch.autograd.grad(forward, w, to_torch(y))
-    assert_same(reference.conv_weight(x, y, spec.kernel_size, **options(spec)), expected)
+    assert_equal_values(reference.conv_weight(x, y, spec.kernel_size, **options(spec)), expected)
 
 
 @given(pool_specs(torchs=True), st.data())
@@ -159,7 +156,9 @@ def test_pool_is_torchs(spec: ConvSpec, data: st.DataObject) -> None:
         shared = common | {"dilation": spec.dilation}
         expected = MAX_POOL[spec.nd](to_torch(x), spec.kernel_size, padding=padding, **shared)
         seen = x.astype(float)
-        assert_same(reference.pool(seen, spec.kernel_size, padding=padding, mode="max", **shared), expected)
+        assert_equal_values(
+            reference.pool(seen, spec.kernel_size, padding=padding, mode="max", **shared), expected
+        )
         return
     shared = common | {"count_include_pad": spec.count_include_pad}
     if spec.divisor_override:
@@ -173,14 +172,14 @@ def test_pool_is_torchs(spec: ConvSpec, data: st.DataObject) -> None:
         raise
     result = reference.pool(x, spec.kernel_size, padding=padding, mode="avg", **shared)
     # One division of two exact integers on both sides, but torch may multiply by a reciprocal instead.
-    np.testing.assert_array_max_ulp(result, expected.numpy(), maxulp=1)
+    assert_within_roundings(result, expected.numpy(), 2, "torch may multiply by a reciprocal")
 
 
 def test_a_window_that_sees_padding_only_has_no_maximum() -> None:
     x = np.full((1, 1, 1), 7.0)
     expected = F.max_pool1d(to_torch(x), 2, 1, padding=1, dilation=2)
     assert expected.tolist() == [[[-np.inf]]]
-    assert_same(reference.pool(x, 2, 1, 1, 2), expected)
+    assert_equal_values(reference.pool(x, 2, 1, 1, 2), expected)
 
 
 def test_same_pooling_ignores_what_lies_outside() -> None:
@@ -198,8 +197,8 @@ def test_corr2d_and_trans_conv_are_scipys(data: st.DataObject) -> None:
     kh, kw = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     X = integers(data, kh + data.draw(st.integers(0, 4)), kw + data.draw(st.integers(0, 4)))
     K = integers(data, kh, kw)
-    assert_same(reference.corr2d(X, K), scipy.signal.correlate2d(X, K, "valid"))
-    assert_same(reference.trans_conv(X, K), scipy.signal.convolve2d(X, K, "full"))
+    assert_equal_values(reference.corr2d(X, K), scipy.signal.correlate2d(X, K, "valid"))
+    assert_equal_values(reference.trans_conv(X, K), scipy.signal.convolve2d(X, K, "full"))
 
 
 @given(st.data())
@@ -207,8 +206,8 @@ def test_pool2d_is_numpys_windows(data: st.DataObject) -> None:
     kh, kw = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4))
     X = integers(data, kh + data.draw(st.integers(0, 4)), kw + data.draw(st.integers(0, 4)))
     windows = np.lib.stride_tricks.sliding_window_view(X, (kh, kw))
-    assert_same(reference.pool2d(X, (kh, kw)), windows.max((-1, -2)))
-    assert_same(reference.pool2d(X, (kh, kw), "avg"), windows.sum((-1, -2)) / (kh * kw))
+    assert_equal_values(reference.pool2d(X, (kh, kw)), windows.max((-1, -2)))
+    assert_equal_values(reference.pool2d(X, (kh, kw), "avg"), windows.sum((-1, -2)) / (kh * kw))
 
 
 @given(conv_specs(kinds=("conv",), most=3), st.data())
@@ -221,10 +220,10 @@ def test_the_matrix_is_the_convolution_and_its_transpose_the_transposed_one(
     alike = {key: value for key, value in options(spec).items() if key != "groups"}
     W = reference.kernel2matrix(K, size, **alike)
     assert W.shape == (np.prod(out), np.prod(size))
-    assert_same((W @ x.ravel()).reshape(out), reference.conv(x[None], K[None, None], **alike)[0])
+    assert_equal_values((W @ x.ravel()).reshape(out), reference.conv(x[None], K[None, None], **alike)[0])
     alike["padding"] = geometry.resolved_padding(spec, size)
     back = reference.conv_transpose(y[None], K[None, None], output_size=size, **alike)[0]
-    assert_same((W.T @ y.ravel()).reshape(size), back)
+    assert_equal_values((W.T @ y.ravel()).reshape(size), back)
 
 
 @pytest.mark.parametrize("output_size", [13, 14, 15])
@@ -232,7 +231,9 @@ def test_an_output_size_says_what_the_stride_leaves_open(output_size: int) -> No
     y, w = np.arange(1, 6)[None, None], np.array([[[1, 10, 100]]])
     result = reference.conv_transpose(y, w, stride=3, padding=1, output_size=output_size)
     assert result.shape == (1, 1, output_size)
-    assert_same(result, reference.conv_transpose(y, w, stride=3, padding=1, output_padding=output_size - 13))
+    assert_equal_values(
+        result, reference.conv_transpose(y, w, stride=3, padding=1, output_padding=output_size - 13)
+    )
 
 
 def test_output_padding_uncovers_more_of_the_same_output() -> None:
@@ -261,9 +262,11 @@ def test_a_padding_mode_folds_the_border_back(mode: str, expected: list[int]) ->
 
 def test_a_batch_axis_may_be_left_out() -> None:
     x, w = np.arange(12).reshape(2, 6), np.arange(12).reshape(2, 2, 3)
-    assert_same(reference.conv(x, w), reference.conv(x[None], w)[0])
-    assert_same(reference.conv_transpose(x, w, [1, 2]), reference.conv_transpose(x[None], w, [1, 2])[0])
-    assert_same(
+    assert_equal_values(reference.conv(x, w), reference.conv(x[None], w)[0])
+    assert_equal_values(
+        reference.conv_transpose(x, w, [1, 2]), reference.conv_transpose(x[None], w, [1, 2])[0]
+    )
+    assert_equal_values(
         reference.conv_weight(x, x, (3,), padding=1), reference.conv_weight(x[None], x[None], 3, padding=1)
     )
 

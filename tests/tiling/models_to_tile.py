@@ -108,12 +108,5 @@ def whole_of(model: nn.Module, x: Tensor) -> Tensor:
     return result
 
 
-def assert_same_bits(got: Tensor, expected: Tensor) -> None:
-    assert got.shape == expected.shape
-    assert got.dtype == expected.dtype
-    same = (got == expected) | (got.isnan() & expected.isnan())
-    assert bool(same.all()), f"{int((~same).sum())} of {same.numel()} differ, first at {(~same).nonzero()[0]}"
-
-
 def conv(*args: Any, **kwargs: Any) -> nn.Module:
     return seeded(lambda: nn.Conv2d(*args, **kwargs))

@@ -7,7 +7,8 @@ import torch
 
 from outstride import tiling
 from outstride.errors import ArgumentError, DTypeError, UnsupportedError
-from tests.tiling.models_to_tile import Function, UNet, assert_same_bits, image, seeded, whole_of
+from tests.tiling.models_to_tile import Function, UNet, image, seeded, whole_of
+from tests.tolerance import assert_same_bits
 
 
 @pytest.mark.parametrize("tile", [(16, 24), (40, 50)])

@@ -19,7 +19,8 @@ from torch import nn
 from outstride import tiling
 from outstride.cli import main
 from outstride.errors import ArgumentError, OutstrideError
-from tests.tiling.models_to_tile import Function, assert_same_bits, conv, image, whole_of
+from tests.tiling.models_to_tile import Function, conv, image, whole_of
+from tests.tolerance import assert_equal_values, assert_same_bits
 
 Values = np.ndarray[Any, Any]
 IDENTITY = nn.Identity()
@@ -66,7 +67,7 @@ def test_what_exists_is_replaced_only_where_that_is_asked(tmp_path: Path, suffix
     with pytest.raises(ArgumentError, match=r"'out' must not exist yet.*overwrite=True"):
         run(source, out, model)
     again = run(out) if suffix != ".wav" else out.read_bytes()
-    np.testing.assert_array_equal(np.asarray(again), np.asarray(before))
+    assert_equal_values(np.asarray(again), np.asarray(before))
     assert run(source, out, model, overwrite=True) == out
     assert names(tmp_path) == ["x.wav", out.name]
 
@@ -121,7 +122,7 @@ def test_folders_and_links_in_the_place_of_a_result(tmp_path: Path) -> None:
         run(source, tmp_path / "link.npy")
     run(source, tmp_path / "link.npy", overwrite=True)
     assert (tmp_path / "link.npy").is_symlink()
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), np.load(source))
+    assert_equal_values(np.load(tmp_path / "y.npy"), np.load(source))
 
 
 # What cannot be read.
@@ -260,10 +261,10 @@ def test_a_picture_comes_back_as_it_was(tmp_path: Path, channels: int, dtype: st
     pixels[0, 0], pixels[0, 1] = 0, top
     image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(tmp_path / "x.png")
     read = run(tmp_path / "x.png", tile=16)
-    np.testing.assert_array_equal(read[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(top))
+    assert_equal_values(read[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(top))
     run(tmp_path / "x.png", tmp_path / "y.png", tile=16)
     got = np.asarray(image.open(tmp_path / "y.png"))
-    np.testing.assert_array_equal(got.reshape(pixels.shape), pixels)
+    assert_equal_values(got.reshape(pixels.shape), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -273,9 +274,7 @@ def test_numbers_beyond_0_to_1_are_scaled_and_that_is_said(tmp_path: Path, chann
     with pytest.warns(UserWarning, match="values from -1 to 1 are drawn from black to white"):
         run(values, tmp_path / "y.png")
     expected = np.rint((values[0].astype(np.float64) + 1) / 2 * 255).astype(np.uint8).transpose(1, 2, 0)
-    np.testing.assert_array_equal(
-        np.asarray(image.open(tmp_path / "y.png")).reshape(expected.shape), expected
-    )
+    assert_equal_values(np.asarray(image.open(tmp_path / "y.png")).reshape(expected.shape), expected)
 
 
 def test_numbers_that_are_none_are_drawn_and_counted(tmp_path: Path) -> None:
@@ -284,7 +283,7 @@ def test_numbers_that_are_none_are_drawn_and_counted(tmp_path: Path) -> None:
     values[0, 0, 0], values[0, 0, 1, 0] = (np.nan, np.inf), -np.inf
     with pytest.warns(UserWarning, match="3 values are NaN, drawn black, or infinite"):
         run(values, tmp_path / "y.png")
-    np.testing.assert_array_equal(np.asarray(image.open(tmp_path / "y.png")), [[0, 255], [0, 51]])
+    assert_equal_values(np.asarray(image.open(tmp_path / "y.png")), [[0, 255], [0, 51]])
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,7 @@ def test_classes_keep_their_numbers_and_masks_are_white(
     image = pytest.importorskip("PIL.Image")
     values = np.array([[[[0, 0.5], [1, 0.25]]]], np.float32)
     run(values, tmp_path / "y.png", Function(made))
-    np.testing.assert_array_equal(np.asarray(image.open(tmp_path / "y.png")), expected)
+    assert_equal_values(np.asarray(image.open(tmp_path / "y.png")), expected)
 
 
 def test_integers_that_a_picture_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -314,7 +313,7 @@ def test_masks_in_a_tiff_are_white(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     values = np.array([[[[0, 0.5], [1, 0.25]]]], np.float32)
     run(values, tmp_path / "y.tif", Function(lambda x: x > 0.3))
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.tif").squeeze(), [[0, 255], [255, 0]])
+    assert_equal_values(tifffile.imread(tmp_path / "y.tif").squeeze(), [[0, 255], [255, 0]])
 
 
 # Sounds.
@@ -333,7 +332,7 @@ def test_samples_are_numbers_from_minus_1_to_1(
 ) -> None:
     wavfile = pytest.importorskip("scipy.io.wavfile")
     wavfile.write(tmp_path / "x.wav", 8000, np.array(samples, dtype))
-    np.testing.assert_array_equal(run(tmp_path / "x.wav")[0, 0], np.array(expected, np.float32))
+    assert_equal_values(run(tmp_path / "x.wav")[0, 0], np.array(expected, np.float32))
 
 
 def test_samples_of_24_bits(tmp_path: Path) -> None:
@@ -344,7 +343,7 @@ def test_samples_of_24_bits(tmp_path: Path) -> None:
         file.setsampwidth(3)
         file.setframerate(8000)
         file.writeframes(b"".join(n.to_bytes(3, "little", signed=True) for n in samples))
-    np.testing.assert_array_equal(run(tmp_path / "x.wav")[0, 0], np.array(samples, np.float32) / 2**23)
+    assert_equal_values(run(tmp_path / "x.wav")[0, 0], np.array(samples, np.float32) / 2**23)
 
 
 @pytest.mark.parametrize(
@@ -411,9 +410,9 @@ def test_pictures_are_numbers_from_0_to_1(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "x.png")
     tiling.tile_run(nn.Identity(), tmp_path / "x.png", tmp_path / "y.png", tile=16, progress=False)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "y.png")), pixels)
+    assert_equal_values(np.asarray(Image.open(tmp_path / "y.png")), pixels)
     read = tiling.tile_run(nn.Identity(), tmp_path / "x.png", tile=16, progress=False)
-    np.testing.assert_array_equal(read[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+    assert_equal_values(read[0], pixels.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((30, 40), "YX"), ((30, 40, 3), "YXS"), ((2, 30, 40), "CYX")])
@@ -427,7 +426,7 @@ def test_tiffs_are_read_whatever_their_axes(tmp_path: Path, shape: tuple[int, ..
         "CYX": values,
     }[axes]
     got = tiling.tile_run(nn.Identity(), tmp_path / "x.tif", tile=16, progress=False)
-    np.testing.assert_array_equal(got[0], expected)
+    assert_equal_values(got[0], expected)
 
 
 def test_sounds_go_in_and_out(tmp_path: Path) -> None:
@@ -438,4 +437,4 @@ def test_sounds_go_in_and_out(tmp_path: Path) -> None:
     tiling.tile_run(nn.Identity(), tmp_path / "x.wav", tmp_path / "y.wav", tile=300, progress=False)
     rate, got = wavfile.read(tmp_path / "y.wav")
     assert rate == 8000
-    np.testing.assert_array_equal(got, values.astype(np.float32) / np.float32(32768))
+    assert_equal_values(got, values.astype(np.float32) / np.float32(32768))

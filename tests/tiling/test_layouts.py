@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from outstride import tiling
 from outstride.tiling.surroundings import Surroundings
 from tests.environments import threads
-from tests.tiling.models_to_tile import Function, assert_same_bits, image, seeded
+from tests.tiling.models_to_tile import Function, image, seeded
+from tests.tolerance import assert_same_bits
 
 F = nn.functional
 _LAST = torch.channels_last

@@ -21,13 +21,13 @@ from tests.tiling.models_to_tile import (
     Function,
     Residual,
     UNet,
-    assert_same_bits,
     conv,
     image,
     seeded,
     whole_of,
 )
 from tests.tiling.networks import accepts, networks
+from tests.tolerance import assert_same_bits
 
 F, chain = nn.functional, nn.Sequential
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from outstride import tiling
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
-from tests.tiling.models_to_tile import Function, Residual, assert_same_bits, conv, image, seeded, whole_of
+from tests.tiling.models_to_tile import Function, Residual, conv, image, seeded, whole_of
 from tests.tiling.networks import ALL_KINDS, accepts, networks
+from tests.tolerance import assert_same_bits
 
 F, chain = nn.functional, nn.Sequential
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from outstride import functional
 from outstride.engine.autograd import contractions
 from outstride.engine.dispatch import register
-from tests.tolerance import assert_same_bits
+from tests.tolerance import assert_same_bits, assert_same_numbers, assert_within_roundings
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -81,9 +81,7 @@ def test_hessians_agree_in_every_order_of_transforms(name: str, outer: Any, inne
     expected = func.jacrev(func.jacrev(_cubed(torchs), every), every)(*tensors)
     for row, expected_row in zip(found, expected, strict=True):
         for block, expected_block in zip(row, expected_row, strict=True):
-            assert torch.allclose(
-                block, expected_block, rtol=0, atol=1e-9 * float(expected_block.abs().max())
-            )
+            assert_within_roundings(block, expected_block, 1000, "sums of products of sums of products")
 
 
 @_pair
@@ -97,7 +95,7 @@ def test_third_order(name: str) -> None:
     expected = func.jacrev(func.jacrev(func.jacrev(of(torchs))))(x)
     for a, b, c in ((func.jacfwd, func.jacfwd, func.jacfwd), (func.jacrev, func.jacfwd, func.jacrev)):
         found = a(b(c(of(ours))))(x)
-        assert torch.allclose(found, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+        assert_within_roundings(found, expected, 1000, "sums of products of sums of products")
 
 
 @_pair
@@ -120,7 +118,7 @@ def test_vmap_returns_the_bits_of_separate_calls(name: str, in_dims: tuple[int |
     gradient = func.grad(_cubed(ours), (0, 1, 2))
     mapped = func.vmap(gradient, in_dims)(*tensors)
     for found, expected in zip(mapped, zip(*separately(gradient), strict=True), strict=True):
-        assert torch.allclose(found, torch.stack(expected), rtol=1e-12, atol=1e-12)
+        assert_within_roundings(found, torch.stack(expected), 100, "batches may be summed in another order")
 
 
 @_pair
@@ -135,7 +133,7 @@ def test_vmap_of_the_weight_gradient(name: str, groups: int) -> None:
             OPERATORS.conv_weight(a[i] if in_dims[0] == 0 else a, b[i] if in_dims[1] == 0 else b, *rest)
             for i in range(3)
         ]
-        assert torch.allclose(mapped, torch.stack(rows), rtol=1e-12, atol=1e-12)
+        assert_within_roundings(mapped, torch.stack(rows), 100, "batches may be summed in another order")
 
 
 @_pair
@@ -154,9 +152,9 @@ def test_vjp_outlives_its_transform(name: str) -> None:
     ours, torchs, shapes = PAIRS[name]
     tensors = _tensors(*shapes)
     (value, pull), (expected_value, expected_pull) = (func.vjp(f, *tensors)[:2] for f in (ours, torchs))
-    assert torch.allclose(value, expected_value)
+    assert_within_roundings(value, expected_value, 100, "torch sums in another order")
     for found, expected in zip(pull(value), expected_pull(expected_value), strict=True):
-        assert torch.allclose(found, expected)
+        assert_within_roundings(found, expected, 200, "torch sums in another order, twice")
 
 
 def _layer(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
@@ -202,7 +200,7 @@ def test_compile_with_inductor() -> None:
     w, bias = (t.requires_grad_() for t in _tensors((3, 3, 3, 3), (3,), dtype=torch.float32))
     x = _tensors((2, 3, 6, 6), dtype=torch.float32)[0].to(memory_format=torch.channels_last)
     found = torch.compile(_layer, fullgraph=True)(x, w, bias)
-    assert torch.allclose(found, _layer(x, w, bias), atol=1e-5)
+    assert_within_roundings(found, _layer(x, w, bias), 64, "what lies around the layer is fused", scale=2.0)
     assert torch.autograd.grad(found.sum(), w)[0].shape == w.shape
 
 
@@ -290,7 +288,7 @@ def test_a_recording_holds_torchs_operators_and_takes_other_sizes() -> None:
     traced = torch.jit.trace(model, _tensors((1, 3, 8, 8))[0])
     assert "outstride::" not in str(traced.graph)
     other = _tensors((2, 3, 11, 9))[0]
-    assert torch.allclose(traced(other), model(other))
+    assert_within_roundings(traced(other), model(other), 100, "torch sums in another order")
 
 
 def test_tensors_that_only_the_dispatcher_understands() -> None:
@@ -298,7 +296,7 @@ def test_tensors_that_only_the_dispatcher_understands() -> None:
     expected = functional.conv2d(x, w, bias)
     assert_same_bits(functional.conv2d(torch._neg_view(-x), w, bias), expected)
     zero = torch._efficientzerotensor(x.shape, dtype=x.dtype)
-    assert torch.equal(functional.conv2d(zero, w), torch.zeros_like(expected))
+    assert_same_numbers(functional.conv2d(zero, w), torch.zeros_like(expected))
 
     class Labelled(torch.Tensor):
         pass

@@ -19,7 +19,7 @@ html_static_path = ["static"]
 html_css_files = ["width.css"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-exclude_patterns = ["decisions/0000-template.md"]
+exclude_patterns = ["decisions/0000-template.md", "performance/*.md"]  # the latter are parts of a page
 myst_heading_anchors = 3
 # The prompts are for the reader who follows, not for the one who copies.
 copybutton_prompt_text = r">>> |\.\.\. "

@@ -102,6 +102,15 @@ def test_the_same_results_give_the_same_page_and_pictures(results: Results, tmp_
     assert {path: path.read_bytes() for path in document.write([source], tmp_path)} == first
 
 
+def test_notes_beside_the_results_end_the_machines_part(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        Results(machine=MACHINE).save(tmp_path / f"{name}.json")
+    (tmp_path / "a.md").write_text("### Why\n\nIt was cold.\n")
+    document.write([tmp_path / "a.json", tmp_path / "b.json"], tmp_path)
+    page = (tmp_path / "performance.md").read_text()
+    assert page.index("## A (tm) CPU") < page.index("### Why\n\nIt was cold.") < page.rindex("## A (tm) CPU")
+
+
 def test_results_with_nothing_in_them_and_files_that_hold_none(tmp_path: Path) -> None:
     source = tmp_path / "results.json"
     Results(machine=MACHINE).save(source)

@@ -27,6 +27,7 @@ MODULES = sorted(
 )
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 EXAMPLE_STATEMENTS = 4
+DECISION_LINES = 60
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 
 
@@ -61,6 +62,12 @@ def run_doctest(test: doctest.DocTest) -> None:
     report: list[str] = []
     result = doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.append, clear_globs=False)
     assert not result.failed, "".join(report)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").glob("0*.md")), ids=page_name)
+def test_a_decision_is_one_page(page: Path) -> None:
+    lines = len(page.read_text(encoding="utf-8").splitlines())
+    assert lines <= DECISION_LINES, f"{page.name} has {lines} lines; legal: at most {DECISION_LINES}"
 
 
 @pytest.mark.parametrize("page", to_run(), ids=page_name)

@@ -1,4 +1,4 @@
-"""Write performance.md and its pictures from files of results: all figures are theirs."""
+"""Write performance.md and its pictures from files of results and the notes beside them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TITLES = {
 INTRODUCTION = """\
 # Performance
 
-<!-- Written by `outstride bench --report`; change the results, not this page. -->
+<!-- Written by `outstride bench --report`; change the results and the notes beside them, not this page. -->
 
 How fast outstride is on layers of real models, beside every other library that computes them on a
 processor, and how far from what the machine can do at most. [How to measure](guides/bench.md) makes the
@@ -63,9 +63,16 @@ def write(files: Sequence[Path], folder: Path) -> list[Path]:
         written += pictures.values()
         links = {name: f"{PICTURES}/{picture.name}" for name, picture in pictures.items()}
         parts.append("\n".join(_machine(found, os.path.relpath(path, folder), links)))
+        parts += _notes(path)
     text = "\n".join(parts).rstrip() + "\n"
     write_whole(folder / PAGE, lambda beside: beside.write_text(text, encoding="utf-8"))
     return [folder / PAGE, *written]
+
+
+def _notes(path: Path) -> list[str]:
+    """What somebody wrote beside a file of results, under its name: why the figures are what they are."""
+    notes = path.with_suffix(".md")
+    return [notes.read_text(encoding="utf-8")] if notes.exists() else []
 
 
 def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[str]:

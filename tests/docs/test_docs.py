@@ -70,6 +70,21 @@ def test_a_decision_is_one_page(page: Path) -> None:
     assert lines <= DECISION_LINES, f"{page.name} has {lines} lines; legal: at most {DECISION_LINES}"
 
 
+NAMING_MODULES = [
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / "docs" / "decisions").glob("0*.md"),
+]
+
+
+@pytest.mark.parametrize("page", sorted(NAMING_MODULES), ids=page_name)
+def test_modules_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"`([\w/.]+\.py)`", page.read_text(encoding="utf-8")))
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("[setd]*/**/*.py")]
+    absent = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
+    assert not absent, f"{page.name} names {sorted(absent)}"
+
+
 @pytest.mark.parametrize("page", to_run(), ids=page_name)
 def test_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page is read from top to bottom, so its blocks share their names."""

@@ -318,9 +318,8 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
 
 
 def _forget_plans() -> None:
-    execute._calls.clear()
-    gather._forms.clear()
-    gather._compiled.clear()
+    for cache in (execute.CONTRACTIONS, gather.SIZE_CLASSES, gather.KERNELS):
+        cache.clear()
     for function in (planner.plan.plan_for, planner.plan._best):
         function.cache_clear()
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from outstride.layer.spec import PADDING_MODES, ConvSpec
+from outstride.layer.arguments import PADDING_MODES
+from outstride.layer.spec import ConvSpec
 
 
 def _rows(draw: st.DrawFn, nd: int, least: int, most: int) -> tuple[int, ...]:

@@ -154,16 +154,16 @@ def _plans_of_a_run(
 
     def watched(*args: Any) -> GatherCall:
         call = gather_call(*args)
-        seen.append(call.form.plan)
+        seen.append(call.size_class.plan)
         return call
 
     with monkeypatch.context() as patched:
         patched.setattr(execute, "gather_call", watched)
-        execute._calls.clear()
-        gather._forms.clear()
+        execute.CONTRACTIONS.clear()
+        gather.SIZE_CLASSES.clear()
         with torch.no_grad():
             result = outstride.accelerate(deepcopy(layer))(torch.zeros(shape, dtype=layer.weight.dtype))
-        execute._calls.clear()
+        execute.CONTRACTIONS.clear()
     assert tuple(result.shape) == outstride.plan(layer, shape).output_shape
     return seen
 

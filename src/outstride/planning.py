@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import torch
 
-from outstride.engine.dispatch.call import Request, check
-from outstride.engine.launch.gaps import closed
-from outstride.engine.launch.layout import empty_result
+from outstride.engine.dispatch.call import Arguments, check
+from outstride.engine.launch.compaction import compacted
+from outstride.engine.launch.matrix_product import Operands, as_product
+from outstride.engine.launch.memory_format import empty_result
 from outstride.engine.launch.plans import GatherPlan, assembly_of, declines, plan_of, source_of
-from outstride.engine.launch.single import Operands, as_product
 from outstride.engine.runtime.host import clock
 from outstride.errors import ArgumentError
 from outstride.layer import arguments
@@ -149,7 +149,7 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     nd = weight.dim() - 2
     call = check(
         nd, transposed, tuple(input_shape), tuple(weight.shape), None if bias is None else tuple(bias.shape),
-        Request(
+        Arguments(
             layer.stride, layer.padding, layer.dilation, layer.groups,
             layer.output_padding if transposed else 0, None, layer.padding_mode,
         ),
@@ -172,7 +172,7 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
     threads = torch.get_num_threads()
     given = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
-    runs, how = closed(given)
+    runs, how = compacted(given)
     detail = plan_of(as_product(runs), threads)
     used = None if how is None else how.size
     return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used)

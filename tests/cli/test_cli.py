@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from torch.nn import Conv2d
 from typer.testing import CliRunner
 
 from outstride.cli import main
 from outstride.cli.app import app
+from outstride.functional import conv2d
 from outstride.geometry import input_sizes, output_size
 from outstride.layer.spec import ConvSpec
 from tests import ROOT
@@ -339,18 +341,29 @@ def test_plan_needs_no_memory_for_what_it_plans(run: Run) -> None:
 
 
 def test_cache_shows_and_clears(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from outstride.engine.launch import call_cache
     from outstride.engine.runtime import cache
 
+    call_cache.clear()
+    weight = torch.ones(1, 1, 3, 3)
+    conv2d(torch.ones(1, 1, 4, 4), weight)
+    calls = call_cache.sizes()
+    assert calls["checked calls"] == calls["packed weights"] == 1
     monkeypatch.setenv("OUTSTRIDE_CACHE_DIR", str(tmp_path / "kernels"))
     assert cache.write(cache.key("a test"), b"code")
     size = cache.size_bytes()
     assert size > 0
     assert run("cache", "path").out == f"{tmp_path / 'kernels'}\n"
     assert run("cache", "size").out == f"{size}\n"
-    shown = {"path": str(tmp_path / "kernels"), "entries": 1, "size_bytes": size, "cleared": False}
+    found = {"path": str(tmp_path / "kernels"), "entries": 1, "size_bytes": size, "cleared": False}
+    shown = {**found, "calls": calls}
     assert json.loads(run("cache", "--json").out) == shown
     assert json.loads(run("cache", "clear", "--json").out) == {**shown, "cleared": True}
+    nothing = dict.fromkeys(calls, 0)
+    assert call_cache.sizes() == nothing
     assert "holds 0 kernels, 0 bytes" in run("cache").out
+    assert "0 checked calls, 0 guarded calls" in run("cache").out
+    assert json.loads(run("cache", "--json").out)["calls"] == nothing
     assert cache.entries() == []
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 import outstride
 from outstride import ConvSpec, functional, geometry
-from outstride.engine.dispatch import convolve
+from outstride.engine.dispatch.function import CONV, CONV_TRANSPOSE
 from outstride.engine.launch import execute
-from outstride.engine.launch.gaps import ClosedCall
-from outstride.engine.launch.kept import MOST_SIZES, OfLayers
+from outstride.engine.launch.call_cache import MOST_SIZES, CallCache
+from outstride.engine.launch.compaction import CompactedCall
 from outstride.engine.planner.axes import conv_axis, product_groups, transposed_axis
 from outstride.engine.planner.gaps import close_gaps
 from outstride.engine.planner.layout import layout
@@ -169,10 +169,10 @@ def test_ordinary_layers_have_no_gaps() -> None:
 
 def test_an_axis_without_gaps_runs_as_it_is() -> None:
     x, w = torch.ones(1, 2, 9), torch.ones(2, 2, 3)
-    assert not isinstance(execute.gather_run("conv", x, w, (1,), (0,), (7,), (1,), 1).call, ClosedCall)
+    assert not isinstance(execute.gather_run("conv", x, w, (1,), (0,), (7,), (1,), 1).call, CompactedCall)
     run = execute.gather_run("conv_transpose", x, w, (4096,), (0,), (32771,), (1,), 1)
-    assert isinstance(run.call, ClosedCall)
-    assert not run.stretches
+    assert isinstance(run.call, CompactedCall)
+    assert not run.is_resizable
 
 
 def test_a_plan_keeps_the_factors_of_a_kernel_and_not_their_product() -> None:
@@ -199,28 +199,31 @@ def test_phases_are_found_from_the_taps() -> None:
 
 @pytest.mark.parametrize("name", ["Conv1d", "ConvTranspose1d"])
 def test_ascending_lengths_leave_a_bounded_number_of_calls(name: str) -> None:
-    kind = (convolve.CONV if name == "Conv1d" else convolve.CONV_TRANSPOSE)[1]
-    kept: list[OfLayers[Any, Any]] = [kind.remembered, kind.bounds, execute._calls, execute._gradients]
-    for each in kept:
+    function = (CONV if name == "Conv1d" else CONV_TRANSPOSE)[1]
+    caches: list[CallCache[Any, Any]] = [
+        function.checked, function.guarded, execute.CONTRACTIONS, execute.WEIGHT_GRADIENTS,
+    ]  # fmt: skip
+    for each in caches:
         each.clear()
     layer = getattr(outstride.nn, name)(2, 2, 3)
     for length in range(10, 10 + 3 * MOST_SIZES):
         layer(torch.ones(1, 2, length, requires_grad=True)).sum().backward()
     # The layer itself, and in its input's gradient its adjoint.
-    assert [len(each) for each in kept] == [MOST_SIZES, MOST_SIZES, 2 * MOST_SIZES, MOST_SIZES]
+    assert [len(each) for each in caches] == [MOST_SIZES, MOST_SIZES, 2 * MOST_SIZES, MOST_SIZES]
 
 
 def test_the_latest_sizes_of_each_layer_are_kept() -> None:
-    kept = OfLayers[tuple[str, int], int](most=1000)
+    cache = CallCache[tuple[str, int], int]("checked calls", most=1000)
     for size in range(MOST_SIZES + 5):
-        kept.keep("a", ("a", size), size)
-        kept.keep("b", ("b", 0), size)
+        cache.keep("a", ("a", size), size)
+        cache.keep("b", ("b", 0), size)
+    kept = cache.entries()
     assert kept["b", 0] == MOST_SIZES + 4
     assert ("a", 4) not in kept
     assert ("a", 5) in kept
-    assert len(kept) == MOST_SIZES + 1
-    kept.clear()
-    assert kept.keep("a", ("a", 0), 1) == kept["a", 0] == 1
+    assert len(kept) == len(cache) == MOST_SIZES + 1
+    cache.clear()
+    assert cache.keep("a", ("a", 0), 1) == cache.get(("a", 0)) == 1
 
 
 @pytest.mark.parametrize("stride", [10**6, 2**40, 2**62])

@@ -153,7 +153,7 @@ def test_torch_and_llvm_stay_in_their_rooms(path: Path) -> None:
 
 def test_only_what_launches_knows_both_planner_and_runtime() -> None:
     both = {room for room, (ours, _) in rooms().items() if {"engine.planner", "engine.runtime"} <= ours}
-    assert both == {"engine.launch", "engine.dispatch"}
+    assert both == {"engine.launch"}
 
 
 def test_a_kernel_is_kept_under_a_digest_of_all_that_writes_it() -> None:

@@ -1,4 +1,4 @@
-"""The few private doors of torch that a cheap and transformable call needs, each with a way around it.
+"""The few private functions of torch that a cheap and transformable call needs, each with a way around it.
 
 Only speed depends on those of the first half: where a torch release lacks one, every call takes torch's
 dispatcher instead. The second half lets the operators stand under torch.func as torch's own do.
@@ -26,9 +26,9 @@ try:
     _PLAIN = _dispatch_keys(torch.empty(0))
     with torch.inference_mode():
         _PLAIN_INFERENCE = _dispatch_keys(torch.empty(0))
-    _DOORS = True
+    _FOUND = True
 except AttributeError:  # pragma: no cover - a torch that moved them
-    _DOORS = False
+    _FOUND = False
 _GUARDS: Any = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
 
 
@@ -43,7 +43,7 @@ empty_strided: Callable[[Sequence[int], Sequence[int], torch.dtype], Tensor] = g
 )
 
 
-def recognizer(*tensors: Tensor, free_axes: int = 0) -> Callable[..., bool] | None:
+def tensor_guard(*tensors: Tensor, free_axes: int = 0) -> Callable[..., bool] | None:
     """A test whether tensors are like these, by the guard that torch puts before compiled code.
 
     In one call it compares types, dispatch keys as the thread's modes and transforms leave them, dtypes,
@@ -68,23 +68,26 @@ def recognizer(*tensors: Tensor, free_axes: int = 0) -> Callable[..., bool] | No
     return check if check(*tensors) else None
 
 
-def nobody_listens() -> bool:
-    """Whether no transform, mode, tracer, profiler, autocast or forward derivative awaits an operator."""
+def is_intercepted() -> bool:
+    """Whether a transform, mode, tracer, profiler, autocast or forward derivative intercepts operators.
+
+    So it is said, too, where this torch cannot be asked.
+    """
     return (
-        _DOORS
-        and not _transforms_active()
-        and not _dispatch_modes()
-        and not _function_modes()
-        and not forward_derivatives_active()
-        and _tracing_state() is None
-        and not _profiling()
-        and not _autocasting()
+        not _FOUND
+        or _transforms_active()
+        or _dispatch_modes() > 0
+        or _function_modes() > 0
+        or forward_derivatives_active()
+        or _tracing_state() is not None
+        or _profiling()
+        or _autocasting()
     )
 
 
-def nobody_listens_unseen() -> bool:
-    """Whether none of those awaits an operator whom a tensor's dispatch keys do not show."""
-    return not _function_modes() and forward_ad._current_level < 0 and not _profiling()
+def is_intercepted_beyond_guard() -> bool:
+    """Whether one of those that no guard of tensors shows intercepts operators."""
+    return _function_modes() > 0 or forward_ad._current_level >= 0 or _profiling()
 
 
 def forward_derivatives_active() -> bool:
@@ -102,23 +105,28 @@ def is_plain(tensor: Tensor) -> bool:
     return _dispatch_keys(tensor) in (_PLAIN, _PLAIN_INFERENCE)
 
 
-def speaks_for_itself(operand: Any) -> bool:
-    """Whether an operand's class wants to be told of torch's functions, or runs torch's operators itself.
+def overrides_torch_function(*operands: Any) -> bool:
+    """Whether an operand's class overrides ``__torch_function__`` or ``__torch_dispatch__``.
 
-    Torch's own stand-ins, with which it traces, run ours; so does a class that overrides nothing.
+    Torch's fake tensors, with which it traces, are none of them; nor is a subclass that overrides nothing.
     """
-    kind = type(operand)
-    if kind is Tensor or kind is Parameter or operand is None:
-        return False
-    if not issubclass(kind, Tensor):
-        return hasattr(kind, "__torch_function__")
-    if kind.__module__.startswith("torch._subclasses"):
-        return False
-    told = kind.__torch_function__
-    listens = told is not torch._C._disabled_torch_function_impl and (
-        getattr(told, "__func__", None) is not getattr(Tensor.__torch_function__, "__func__", None)
-    )
-    return listens or kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl
+    for operand in operands:
+        kind = type(operand)
+        if kind is Tensor or kind is Parameter or operand is None:
+            continue
+        if not issubclass(kind, Tensor):
+            if hasattr(kind, "__torch_function__"):
+                return True
+            continue
+        if kind.__module__.startswith("torch._subclasses"):
+            continue
+        function = kind.__torch_function__
+        overridden = function is not torch._C._disabled_torch_function_impl and (
+            getattr(function, "__func__", None) is not getattr(Tensor.__torch_function__, "__func__", None)
+        )
+        if overridden or kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
+            return True
+    return False
 
 
 _Function: Any = getattr(torch.autograd.function, "_SingleLevelFunction", torch.autograd.Function)
@@ -136,18 +144,18 @@ def untraced() -> Iterator[None]:
         torch_c._set_tracing_state(state)
 
 
-def is_recording() -> bool:
+def is_tracing() -> bool:
     """Whether ``torch.jit.trace`` records."""
     return torch._C._get_tracing_state() is not None
 
 
-class OneLevel(_Function):  # type: ignore[misc]
-    """An autograd function of one differentiation level: the dispatcher walks the levels, not it."""
+class SingleLevelFunction(_Function):  # type: ignore[misc]
+    """An autograd function of one level of differentiation: torch's dispatcher goes through the levels."""
 
 
 @contextmanager
-def one_level() -> Iterator[None]:
-    """Allow a ``OneLevel`` function to be applied while torch.func transforms are active."""
+def single_level() -> Iterator[None]:
+    """Allow a ``SingleLevelFunction`` to be applied while torch.func transforms are active."""
     with ExitStack() as stack:
         if torch._C._are_functorch_transforms_active():
             from torch._functorch import autograd_function

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from outstride.engine.dispatch.convolve import CONV, CONV_TRANSPOSE, convolve
+from outstride.engine.dispatch.convolve import convolve
+from outstride.engine.dispatch.function import CONV, CONV_TRANSPOSE
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -228,7 +229,7 @@ def conv_transpose3d(
     )
 
 
-CONV[1].function, CONV[2].function, CONV[3].function = conv1d, conv2d, conv3d
-CONV_TRANSPOSE[1].function = conv_transpose1d
-CONV_TRANSPOSE[2].function = conv_transpose2d
-CONV_TRANSPOSE[3].function = conv_transpose3d
+CONV[1].public, CONV[2].public, CONV[3].public = conv1d, conv2d, conv3d
+CONV_TRANSPOSE[1].public = conv_transpose1d
+CONV_TRANSPOSE[2].public = conv_transpose2d
+CONV_TRANSPOSE[3].public = conv_transpose3d

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from outstride import geometry
 from outstride.engine.dispatch.recording import same_pair
-from outstride.engine.torch_internals import is_recording, untraced
+from outstride.engine.torch_internals import is_tracing, untraced
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer.spec import ConvSpec
 
@@ -235,7 +235,7 @@ def _avg(
 def _bordered(spec: ConvSpec, input: Tensor) -> tuple[ConvSpec, Any, Pairs, tuple[int, ...] | None]:
     """The layer, and for this input its size, padding and output size; None where all windows count."""
     size: Any = input.shape[-spec.nd :]
-    if is_recording():
+    if is_tracing():
         with untraced():
             numbers = tuple(input.shape[-spec.nd :])
             _check(spec, geometry.resolved_padding(spec, numbers), numbers)

@@ -7,10 +7,12 @@ from typing import Any, Literal, SupportsIndex, cast, get_args
 
 from outstride.errors import ArgumentError
 from outstride.layer.arguments import (
+    PADDING_MODES,
     Pads,
     Pairs,
     Sizes,
     axis_count,
+    check_output_padding,
     choice,
     flag,
     optional_whole,
@@ -23,7 +25,6 @@ from outstride.layer.notation import LAYER_NAMES, read_call, write_call
 Kind = Literal["conv", "conv_transpose", "max_pool", "avg_pool"]
 
 KINDS: tuple[str, ...] = get_args(Kind)
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -255,21 +256,7 @@ def _check_output_padding(spec: ConvSpec) -> None:
             f"'output_padding' must be 0 except on a transposed convolution: got output_padding="
             f"{spec.output_padding} for {spec.kind}; legal: 0"
         )
-    if spec.padding == "same":
-        raise ArgumentError(
-            f"'output_padding' must be 0 with padding='same', which fixes the output at input * stride: got "
-            f"output_padding={spec.output_padding}; legal: 0"
-        )
-    bounds = [max(s, d) - 1 for s, d in zip(spec.stride, spec.dilation, strict=True)]
-    if any(o > most for o, most in zip(spec.output_padding, bounds, strict=True)):
-        most = bounds[0]
-        legal = "0" if most == 0 else "0 or 1" if most == 1 else f"0 to {most}"
-        if len(set(bounds)) > 1:
-            legal = f"at most {tuple(bounds)}"
-        raise ArgumentError(
-            f"'output_padding' must be smaller than 'stride' or 'dilation' on every axis: got output_padding="
-            f"{spec.output_padding} with stride={spec.stride}, dilation={spec.dilation}; legal: {legal}"
-        )
+    check_output_padding(spec.output_padding, spec.stride, spec.dilation, spec.padding == "same")
 
 
 def _check_conv(spec: ConvSpec) -> None:

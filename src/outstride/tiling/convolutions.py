@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from outstride.engine.dispatch.register import ENGINE_DTYPES
+from outstride.engine.dispatch.shapes import ENGINE_DTYPES
 from outstride.models.graph import Node, Source
 from outstride.tiling.box import Box, clamped, elements, shape_of, whole
 from outstride.tiling.rule import NEEDS_ALL, Rule, cropped

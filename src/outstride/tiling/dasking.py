@@ -11,7 +11,6 @@ from uuid import uuid4
 import numpy as np
 import torch
 
-from outstride.engine.launch.kept import keep
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.models.graph import capture
 from outstride.models.isolation import undisturbed
@@ -110,7 +109,9 @@ def _tile(
         with _capturing:  # torch's tracer is one for all threads
             program = _programs.get(token)
             if program is None:
-                program = keep(_programs, token, Program(capture(model, shape, dtype)), _MOST_PROGRAMS)
+                if len(_programs) >= _MOST_PROGRAMS:
+                    _programs.clear()
+                program = _programs[token] = Program(capture(model, shape, dtype))
         need = program.need(program.graph.outputs[0], box)
         held = np.asarray(part)
 

@@ -1,4 +1,4 @@
-"""Bound calls: what a repeated call may skip, and what it must notice all the same."""
+"""Guarded calls: what a repeated call may skip, and what it must notice all the same."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import outstride.nn
 from outstride import functional
 from outstride.engine import runtime
 from outstride.engine.autograd.bias_gradient import bias_gradient
-from outstride.engine.dispatch import convolve
-from outstride.engine.launch import bound, gather
-from outstride.engine.launch.kept import OfLayers
+from outstride.engine.dispatch import checked, routing
+from outstride.engine.dispatch.function import CONV, CONV_TRANSPOSE
+from outstride.engine.launch import gather, guarded
+from outstride.engine.launch.call_cache import CallCache
 from outstride.errors import ShapeError
 from tests.tolerance import assert_same_bits
 
@@ -36,14 +37,13 @@ def _conv(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @contextmanager
-def _unbound() -> Iterator[None]:
+def _unguarded() -> Iterator[None]:
     """Every call takes the way that it takes where torch has no guard."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bound, "recognizer", lambda *_: None)
-        for kind in (*convolve.CONV.values(), *convolve.CONV_TRANSPOSE.values()):
-            patch.setattr(kind, "latest", {})
-            patch.setattr(kind, "bounds", OfLayers(4096))
-            patch.setattr(kind, "remembered", OfLayers(4096))
+        patch.setattr(guarded, "tensor_guard", lambda *_: None)
+        for function in (*CONV.values(), *CONV_TRANSPOSE.values()):
+            for name in ("latest", "checked", "guarded"):
+                patch.setattr(function, name, CallCache(f"{name} calls"))
         yield
 
 
@@ -68,7 +68,7 @@ def test_a_form_that_changes_between_calls_is_noticed(
     _conv(x, w, bias)
     _conv(x, w, bias)
     torch.set_num_threads(threads)
-    with _unbound():
+    with _unguarded():
         expected = _conv(change(x), w, bias)
     assert_same_bits(_conv(change(x), w, bias), expected)
     assert _conv(change(x).double(), w.double(), bias.double()).dtype is torch.float64
@@ -95,7 +95,7 @@ def test_an_argument_that_only_equals_a_good_one_is_refused_all_the_same(wrong: 
         functional.conv2d(x, w, bias, **wrong)
 
 
-def test_whoever_listens_hears_a_call_that_was_bound() -> None:
+def test_what_intercepts_operators_sees_a_call_that_was_guarded() -> None:
     x, w, bias = _drawn(*_SHAPES)
     for _ in range(2):
         _conv(x, w, bias)
@@ -146,7 +146,7 @@ def test_gradients_without_a_guard_are_the_same_bits(needed: tuple[bool, ...], t
             result.square().sum().backward()
         return [tensor.grad for tensor in operands]
 
-    with _unbound():
+    with _unguarded():
         expected = gradients()
     for found, wanted in zip(gradients(), expected, strict=True):
         assert (found is None) == (wanted is None)
@@ -191,13 +191,13 @@ def test_a_bias_gradient_has_one_order_on_every_machine(dtype: torch.dtype) -> N
         assert_same_bits(each, expected)
 
 
-def test_layers_of_one_form_share_what_is_bound() -> None:
+def test_equal_layers_share_their_guarded_calls() -> None:
     x = _drawn((1, 4, 5, 23))[0]
     with torch.no_grad():
         for _ in range(20):
             outstride.nn.Conv2d(4, 4, 3, padding=1)(x)
-    found = [bounds for (_, *shapes), bounds in convolve.CONV[2].bounds.items() if shapes[0] == x.shape]
-    assert [len(bounds) for bounds in found] == [1]
+    cached = CONV[2].guarded.entries()
+    assert [len(calls) for (_, *shapes), calls in cached.items() if shapes[0] == x.shape] == [1]
 
 
 _LONG: dict[str, tuple[Callable[..., Tensor], tuple[tuple[int, ...], ...]]] = {
@@ -228,15 +228,15 @@ def test_another_length_is_served_by_what_an_earlier_one_left_ready(
 ) -> None:
     call, weights, inputs = _of_lengths(name, 8999, 8801, 8800, 9000, 9011, 8801)
     torch.set_num_threads(threads)
-    with _unbound():
+    with _unguarded():
         expected = [call(x, *weights) for x in inputs]
     call(inputs[3], *weights)
     with monkeypatch.context() as patch:
-        patch.setattr(convolve, "check", None)
+        patch.setattr(checked, "check", None)
         patch.setattr(gather, "layout", None)
         for x, result in zip(inputs, expected, strict=True):
             assert_same_bits(call(x, *weights), result)
-    for x, result in zip(inputs, expected, strict=True):  # twice in a row it is bound
+    for x, result in zip(inputs, expected, strict=True):  # twice in a row it is guarded
         for _ in range(3):
             assert_same_bits(call(x, *weights), result)
 
@@ -248,12 +248,12 @@ def test_a_size_that_must_be_planned_is_checked_no_more(
 ) -> None:
     call, weights, inputs = _of_lengths(name, 40, 1, 7, 33, 500, 5, 34, 2000)
     torch.set_num_threads(threads)
-    with _unbound():
+    with _unguarded():
         expected = [_result_or_error(call, x, *weights) for x in inputs]
     call(inputs[0], *weights)
     with monkeypatch.context() as patch:
-        patch.setattr(convolve, "_run_bound", None)
-        patch.setattr(convolve, "_carry_out", None)
+        patch.setattr(routing, "guarded_result", None)
+        patch.setattr(routing, "contract", None)
         for x, result in zip(inputs, expected, strict=True):
             if isinstance(result, Tensor) and x is not inputs[0]:
                 assert_same_bits(call(x, *weights), result)
@@ -285,7 +285,7 @@ def test_what_a_length_left_ready_is_for_the_same_call_alone(name: str) -> None:
         "to be derived": (longer, weights[0].clone().requires_grad_(), *weights[1:]),
     }
     for operands in others.values():
-        with _unbound():
+        with _unguarded():
             expected = call(*operands)
         assert_same_bits(call(x, *weights), call(x.clone(), *weights))
         found = call(*operands)
@@ -312,7 +312,7 @@ def test_what_another_layout_left_ready_is_not_for_contiguous_inputs(kind: str, 
     with runtime.instruction_set(name):
         for other in (x, longer):
             weight = weight.clone()
-            with _unbound():
+            with _unguarded():
                 expected = call(other, weight)
             call(side_by_side, weight)
             assert_same_bits(call(other, weight), expected)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from outstride import functional
 from outstride.engine.autograd import contractions
-from outstride.engine.dispatch import register
+from outstride.engine.dispatch import shapes
 from tests.tolerance import assert_same_bits, assert_same_numbers, assert_within_roundings
 
 Convolve = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -330,4 +330,4 @@ def test_inference_mode_and_no_grad_take_the_direct_way() -> None:
 
 
 def test_the_engines_dtypes() -> None:
-    assert {torch.float32, torch.float64, torch.bfloat16, torch.float16} == register.ENGINE_DTYPES
+    assert {torch.float32, torch.float64, torch.bfloat16, torch.float16} == shapes.ENGINE_DTYPES

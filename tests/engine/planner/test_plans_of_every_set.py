@@ -12,8 +12,8 @@ import torch
 
 from outstride.engine import runtime
 from outstride.engine.codegen.nest import gather_source
+from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.plans import problem_of
-from outstride.engine.launch.single import Operands, as_product
 from outstride.engine.planner.layout import layout
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import GatherPlan, plan_for

@@ -5,8 +5,8 @@ derivative in either of them is the contraction that leaves that one out: the th
 differentiation of any order, in both directions.
 
 Torch's dispatcher costs a few microseconds a call, as much as a small layer computes. An eager call on plain
-CPU tensors that no transform, mode, tracer or profiler observes goes straight to the engine; everything else
-goes through ``torch.ops.outstride``.
+CPU tensors that no transform, mode, tracer or profiler intercepts goes straight to the engine; everything
+else goes through ``torch.ops.outstride``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from outstride.engine.autograd.bias_gradient import bias_gradient, bias_gradient_run
+from outstride.engine.autograd.bias_gradient import bias_gradient
 from outstride.engine.launch import execute
-from outstride.engine.launch.bound import Bound, Run, bind
+from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.channel_sums import channel_sums_run
+from outstride.engine.launch.guarded import GuardedCall, Run, guarded_call
 from outstride.engine.torch_internals import (
-    OneLevel,
+    SingleLevelFunction,
     forward_derivatives_active,
+    is_intercepted,
     is_plain,
-    nobody_listens,
     outer_tangents,
     without_own_tangent,
 )
@@ -95,7 +97,7 @@ def needs_gradient(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
 
 def is_direct(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
     """Whether a call has nothing to gain from the dispatcher."""
-    return nobody_listens() and is_plain(first) and is_plain(second) and (bias is None or is_plain(bias))
+    return not is_intercepted() and is_plain(first) and is_plain(second) and (bias is None or is_plain(bias))
 
 
 def apply(
@@ -110,35 +112,36 @@ def apply(
     run = contraction.run(first, second, size, geometry)
     operands = (first, second) if bias is None else (first, second, bias)
     if needs_gradient(first, second, bias):
-        form = Form(run, size, geometry, (first.shape[2:], second.shape[2:]), {})
-        result: Tensor = contraction.apply(form, *operands)
+        sized = SizedContraction(run, size, geometry, (first.shape[2:], second.shape[2:]), None)
+        result: Tensor = contraction.apply(sized, *operands)
         return result
     return run(*operands)  # type: ignore[no-any-return]
 
 
-def bound_call(
+def guarded_contraction(
     contraction: type[Contraction], size: Ints, geometry: Geometry, *operands: Tensor
-) -> Bound | None:
-    """The contraction bound for operands like these; None where they need the dispatcher."""
+) -> GuardedCall | None:
+    """The guarded call of a contraction for operands like these; None where they need the dispatcher."""
     first, second = operands[:2]
 
-    def ready() -> tuple[Run, Run]:
+    def prepare() -> tuple[Run, Run]:
         run = contraction.run(first, second, size, geometry)
-        form = Form(run, size, geometry, (first.shape[2:], second.shape[2:]), {})
-        return run, partial(contraction.apply, form)
+        backward: CallCache[tuple[bool, ...], GuardedCall] = CallCache("backward calls")
+        sized = SizedContraction(run, size, geometry, (first.shape[2:], second.shape[2:]), backward)
+        return run, partial(contraction.apply, sized)
 
-    return bind(ready, *operands)
+    return guarded_call(prepare, *operands)
 
 
-class Form(NamedTuple):
+class SizedContraction(NamedTuple):
     """A contraction without its operands: what computes it, and what its derivatives must know of it."""
 
     run: Run
     size: Ints
     geometry: Geometry
     operand_sizes: tuple[Ints, Ints]
-    backward: dict[tuple[bool, ...], Bound] | None
-    """The bound backward for every set of gradients that were needed; None on the dispatcher's way."""
+    backward: CallCache[tuple[bool, ...], GuardedCall] | None
+    """The guarded backward for each set of needed gradients; None for what is no guarded call itself."""
 
 
 class Derivative(NamedTuple):
@@ -149,8 +152,8 @@ class Derivative(NamedTuple):
     second: int
 
 
-class Contraction(OneLevel):
-    """What the three derivatives have in common; the autograd function is applied to what runs it below."""
+class Contraction(SingleLevelFunction):
+    """What the three have in common; the autograd function is applied to a ``SizedContraction``, too."""
 
     name: ClassVar[str]
     derivatives: ClassVar[tuple[Derivative, Derivative]]
@@ -158,7 +161,7 @@ class Contraction(OneLevel):
 
     @staticmethod
     def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
-        """What computes on plain CPU tensors of this form."""
+        """What computes on plain CPU tensors like these."""
         raise NotImplementedError
 
     @staticmethod
@@ -175,36 +178,39 @@ class Contraction(OneLevel):
         return first, second, bias, stride, padding, size, dilation, groups
 
     @staticmethod
-    def forward(ctx: Any, form: Form, first: Tensor, second: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        ctx: Any, sized: SizedContraction, first: Tensor, second: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
         needed = ctx.needs_input_grad
         ctx.save_for_backward(first if needed[2] else None, second if needed[1] else None)
         if forward_derivatives_active():
             ctx.save_for_forward(first, second)
-        ctx.form = form
-        result: Tensor = form.run(first, second) if bias is None else form.run(first, second, bias)
+        ctx.sized = sized
+        result: Tensor = sized.run(first, second) if bias is None else sized.run(first, second, bias)
         return result
 
     @classmethod
     def backward(cls, ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        form, needed = ctx.form, ctx.needs_input_grad
+        sized, needed = ctx.sized, ctx.needs_input_grad
         first, second = ctx.saved_tensors
-        if form.backward is not None and not torch.is_grad_enabled():
+        if sized.backward is not None and not torch.is_grad_enabled():
             operands = [tensor for tensor in (grad, first, second) if tensor is not None]
-            bound = form.backward.get(needed)
-            result = None if bound is None else bound(*operands)
+            guarded = sized.backward.get(needed)
+            result = None if guarded is None else guarded(*operands)
             if result is None:
-                bound = bind(partial(_backward_run, cls, form, needed, grad, first, second), *operands)
-                if bound is not None:
-                    form.backward[needed] = bound
-                    result = bound(*operands)
+                prepare = partial(_backward_run, cls, sized, needed, grad, first, second)
+                guarded = guarded_call(prepare, *operands)
+                if guarded is not None:
+                    sized.backward.keep(None, needed, guarded)
+                    result = guarded(*operands)
             if result is not None:
                 return result  # type: ignore[no-any-return]
         saved = (grad, first, second)
         first_grad, second_grad = (
-            each.contraction.call(saved[each.first], saved[each.second], None, size, form.geometry)
+            each.contraction.call(saved[each.first], saved[each.second], None, size, sized.geometry)
             if wanted
             else None
-            for each, size, wanted in zip(cls.derivatives, form.operand_sizes, needed[1:3], strict=True)
+            for each, size, wanted in zip(cls.derivatives, sized.operand_sizes, needed[1:3], strict=True)
         )
         return None, first_grad, second_grad, bias_gradient(grad) if any(needed[3:]) else None
 
@@ -214,7 +220,7 @@ class Contraction(OneLevel):
     ) -> Tensor:
         """The forward derivative: the contraction is linear in each operand."""
         first, second = ctx.saved_tensors
-        size, geometry = ctx.form.size, ctx.form.geometry
+        size, geometry = ctx.sized.size, ctx.sized.geometry
         with outer_tangents():
             first, second = without_own_tangent(first), without_own_tangent(second)
             terms = []
@@ -304,20 +310,20 @@ ConvWeight.derivatives = Derivative(ConvTranspose, 2, 0), Derivative(Conv, 1, 0)
 
 
 def _backward_run(
-    contraction: type[Contraction], form: Form, needed: tuple[bool, ...], *saved: Tensor | None
+    contraction: type[Contraction], sized: SizedContraction, needed: tuple[bool, ...], *saved: Tensor | None
 ) -> tuple[Run, Run]:
     """What computes the needed gradients from those of (grad, first, second) that were saved."""
     places = [sum(tensor is not None for tensor in saved[:i]) for i in range(3)]
     runs: list[Run | None] = []
     pairs = []
-    for each, size, wanted in zip(contraction.derivatives, form.operand_sizes, needed[1:3], strict=True):
+    for each, size, wanted in zip(contraction.derivatives, sized.operand_sizes, needed[1:3], strict=True):
         first, second = saved[each.first], saved[each.second]
         if wanted and first is not None and second is not None:
-            runs.append(each.contraction.run(first, second, size, form.geometry))
+            runs.append(each.contraction.run(first, second, size, sized.geometry))
         else:
             runs.append(None)
         pairs.append((places[each.first], places[each.second]))
-    sums = bias_gradient_run(saved[0]) if any(needed[3:]) and saved[0] is not None else None
+    sums = channel_sums_run(saved[0]) if any(needed[3:]) and saved[0] is not None else None
     (run_first, run_second), ((a, b), (c, d)) = runs, pairs
 
     def run(*operands: Tensor) -> tuple[Tensor | None, ...]:

@@ -6,24 +6,32 @@ the arithmetic unharmed. What it refuses, it refuses before anything is allocate
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple
 
-from outstride.engine.launch.extents import check_allocatable
+from outstride.engine.dispatch.shapes import call_channels, check_allocatable, shown
 from outstride.errors import ArgumentError, ShapeError
+from outstride.layer.arguments import (
+    CALL,
+    MOST,
+    PADDING_MODES,
+    Pairs,
+    check_output_padding,
+    choice,
+    padding_pairs,
+    per_axis,
+    whole,
+)
 from outstride.layer.axis import Axis
 
 Ints = tuple[int, ...]
-Pairs = tuple[tuple[int, int], ...]
 
-MODES = ("zeros", "reflect", "replicate", "circular")
-# Beyond this many elements no dtype's bytes can be counted in 63 bits.
-# The numbers of a call and positions in a padded tensor are counted in 63 bits, as in torch.
-_MOST = 2**63 - 1
+#: Elements from which a result at another size is left to the check, which says whether memory holds it.
+_MOST_UNCHECKED = 1 << 40
 
 
-class Request(NamedTuple):
+class Arguments(NamedTuple):
     """The arguments of a call other than its tensors, as the caller wrote them."""
 
     stride: Any
@@ -55,6 +63,8 @@ class Call(NamedTuple):
     """Whether ``pad`` comes before or ``fold`` after the contraction."""
     padding_mode: str
     output_size: Ints
+    recorded: bool = False
+    """Whether the padding and the output_padding are traced themselves, and may not be looked at."""
 
     @property
     def geometry(self) -> tuple[Ints, Ints, Ints, int]:
@@ -68,7 +78,7 @@ def check(
     input_shape: Sequence[int],
     weight_shape: Sequence[int],
     bias_shape: Sequence[int] | None,
-    request: Request,
+    arguments: Arguments,
 ) -> Call:
     """Check one call.
 
@@ -78,7 +88,7 @@ def check(
         input_shape: (N, C, *size) or (C, *size).
         weight_shape: (O, C/groups, *kernel_size), or (C, O/groups, *kernel_size) when transposed.
         bias_shape: (O,) or None.
-        request: the other arguments.
+        arguments: the others.
 
     Returns:
         The call in numbers.
@@ -87,36 +97,25 @@ def check(
         TypeError: an argument is of a type that has no meaning here.
         ShapeError: sizes or numbers do not fit each other; the sentence says what would be legal.
     """
-    name = f"conv{'_transpose' if transposed else ''}{nd}d"
-    _check_ranks(name, nd, input_shape, weight_shape)
-    stride = _per_axis("stride", request.stride, nd, 1)
-    dilation = _per_axis("dilation", request.dilation, nd, 1)
-    groups = _whole("groups", request.groups, 1)
-    same, pairs = _pairs(request.padding, nd)
-    extra = _per_axis("output_padding", request.output_padding, nd, 0)
-    mode = request.padding_mode
-    if not isinstance(mode, str) or mode not in MODES:
-        raise ShapeError(
-            f"'padding_mode' must be one of its names: got {mode!r}; legal: {', '.join(map(repr, MODES))}"
-        )
+    stride = per_axis("stride", arguments.stride, nd, 1, CALL)
+    dilation = per_axis("dilation", arguments.dilation, nd, 1, CALL)
+    groups = whole("groups", arguments.groups, 1, None, CALL)
+    padding = padding_pairs(arguments.padding, nd, CALL)
+    same = padding == "same"
+    pairs = ((0, 0),) * nd if padding == "same" else padding
+    extra = per_axis("output_padding", arguments.output_padding, nd, 0, CALL)
+    mode = arguments.padding_mode
+    choice("padding_mode", mode, PADDING_MODES, CALL)
+    out_channels = call_channels(nd, transposed, input_shape, weight_shape, bias_shape, groups)
     batched = len(input_shape) == nd + 2
-    out_channels = _check_channels(transposed, input_shape[-nd - 1], weight_shape, groups)
-    _check_bias(bias_shape, out_channels)
     sizes, kernel = tuple(input_shape[-nd:]), tuple(weight_shape[2:])
-    axes = []
-    for i in range(nd):
-        low, high = pairs[i]
-        window = dilation[i] * (kernel[i] - 1) + 1
-        axis = Axis(
-            i, transposed, same, False, mode, kernel[i], stride[i], dilation[i], window, low, high, extra[i]
-        )
-        axes.append(axis)
+    axes = _axes(transposed, same, mode, kernel, stride, dilation, pairs, extra)
     # An empty batch may have empty sizes, as in torch; a symbolic batch is none.
     empty = batched and type(input_shape[0]) is int and input_shape[0] == 0
     _check_sizes(sizes, kernel, empty)
     if transposed:
-        _check_output_padding(extra, stride, dilation, same)
-        pairs, extra = _aim(axes, sizes, _wanted(request.output_size, nd, batched, extra))
+        check_output_padding(extra, stride, dilation, same, CALL)
+        pairs, extra = _aim(axes, sizes, _wanted(arguments.output_size, nd, batched, extra))
     else:
         pairs = tuple(axis.pads(size) for axis, size in zip(axes, sizes, strict=True))
     out = _output_sizes(axes, sizes, pairs, extra, 0 if empty else 1)
@@ -147,80 +146,55 @@ def check(
     )
 
 
-def _check_ranks(name: str, nd: int, input_shape: Sequence[int], weight_shape: Sequence[int]) -> None:
-    if len(input_shape) not in (nd + 1, nd + 2):
-        raise ShapeError(
-            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {name}: "
-            f"got {len(input_shape)}-d of shape {_shown(input_shape)}; legal: (C, *size) or (N, C, *size) "
-            f"with {nd} spatial axes"
-        )
-    if len(weight_shape) != nd + 2:
-        raise ShapeError(
-            f"'weight' must be {nd + 2}-d for {name}: got {len(weight_shape)}-d of shape "
-            f"{_shown(weight_shape)}; legal: two channel axes and {nd} spatial axes"
-        )
+def result_size_at_any(call: Call, kernel_size: Ints) -> Callable[[Sequence[int]], Ints | None]:
+    """The function from an input's size to the result's, for a checked call whose padding is in numbers.
+
+    It returns None where no output is left, or more than is allocated unchecked.
+    """
+    axes = _axes(
+        call.transposed, False, "zeros", kernel_size, call.stride, call.dilation, call.pairs,
+        call.output_padding,
+    )  # fmt: skip
+
+    def result_size(size: Sequence[int]) -> Ints | None:
+        result = tuple(axis.output(n) for axis, n in zip(axes, size, strict=True))
+        return None if min(result) < 1 or min(size) < 1 or prod(result) > _MOST_UNCHECKED else result
+
+    return result_size
 
 
-def _check_channels(transposed: bool, channels: int, weight_shape: Sequence[int], groups: int) -> int:
-    rows, columns = weight_shape[0], weight_shape[1]
-    if rows < groups or rows % groups:
-        raise ShapeError(
-            f"'weight' must have a positive multiple of 'groups' on axis 0: got {rows} with groups={groups} "
-            f"and weight of shape {_shown(weight_shape)}; legal: {groups}, {2 * groups}, ..."
-        )
-    expected = rows if transposed else columns * groups
-    if channels != expected:
-        raise ShapeError(
-            f"'input' must have the {expected} channels that a weight of shape {_shown(weight_shape)} with "
-            f"groups={groups} expects: got {channels}; legal: {expected}"
-        )
-    return columns * groups if transposed else rows
-
-
-def _check_bias(bias_shape: Sequence[int] | None, out_channels: int) -> None:
-    if bias_shape is not None and (len(bias_shape) != 1 or bias_shape[0] != out_channels):
-        raise ShapeError(
-            f"'bias' must have one element per output channel: got shape {_shown(bias_shape)} with "
-            f"{out_channels} output channels; legal: ({out_channels},)"
-        )
+def _axes(
+    transposed: bool, same: bool, mode: str, kernel: Ints, stride: Ints, dilation: Ints, pairs: Pairs,
+    extra: Ints,
+) -> list[Axis]:  # fmt: skip
+    numbers = zip(kernel, stride, dilation, pairs, extra, strict=True)
+    return [
+        Axis(i, transposed, same, False, mode, k, s, d, d * (k - 1) + 1, low, high, beyond)
+        for i, (k, s, d, (low, high), beyond) in enumerate(numbers)
+    ]
 
 
 def _check_sizes(sizes: Ints, kernel: Ints, empty: bool) -> None:
     for name, values in (("weight", kernel), ("input", () if empty else sizes)):
         if any(value < 1 for value in values):
             raise ShapeError(
-                f"{name!r} must have at least one element on every spatial axis: got {_shown(values)}; "
+                f"{name!r} must have at least one element on every spatial axis: got {shown(values)}; "
                 "legal: 1 or more"
             )
 
 
 def _check_countable(kernel: Ints, dilation: Ints, pairs: Pairs) -> None:
     for k, d in zip(kernel, dilation, strict=True):
-        if type(k) is int and type(d) is int and d * (k - 1) >= _MOST:
+        if type(k) is int and type(d) is int and d * (k - 1) >= MOST:
             raise ShapeError(
-                f"'dilation' must leave a window that 63 bits can count: got {_shown(dilation)} with a "
-                f"kernel of size {_shown(kernel)}; legal: at most {(_MOST - 1) // (k - 1)}"
+                f"'dilation' must leave a window that 63 bits can count: got {shown(dilation)} with a "
+                f"kernel of size {shown(kernel)}; legal: at most {(MOST - 1) // (k - 1)}"
             )
     for pair in pairs:
-        if any(type(end) is int and end > _MOST // 2 for end in pair):
+        if any(type(end) is int and end > MOST // 2 for end in pair):
             raise ShapeError(
-                f"'padding' must be one that 63 bits can count on both sides: got {_shown(pair)}; "
-                f"legal: at most {_MOST // 2}"
-            )
-
-
-def _check_output_padding(extra: Ints, stride: Ints, dilation: Ints, same: bool) -> None:
-    if same and any(e != 0 for e in extra):
-        raise ShapeError(
-            f"'output_padding' must be 0 with padding='same', which fixes the output at input * stride: got "
-            f"{_shown(extra)}; legal: 0, or 'output_size'"
-        )
-    for e, s, d in zip(extra, stride, dilation, strict=True):
-        if e >= s and e >= d:
-            raise ShapeError(
-                "'output_padding' must be smaller than 'stride' or 'dilation' on every axis: got "
-                f"output_padding={_shown(extra)} with stride={_shown(stride)}, dilation={_shown(dilation)}; "
-                f"legal: at most {_shown([max(a, b) - 1 for a, b in zip(stride, dilation, strict=True)])}"
+                f"'padding' must be one that 63 bits can count on both sides: got {shown(pair)}; "
+                f"legal: at most {MOST // 2}"
             )
 
 
@@ -228,8 +202,8 @@ def _wanted(output_size: Any, nd: int, batched: bool, extra: Ints) -> Ints | Non
     if output_size is None:
         return None
     lead = 2 if batched else 1
-    row = _row(output_size)
-    if row is None or len(row) not in (nd, nd + lead):
+    row = tuple(output_size) if isinstance(output_size, (tuple, list)) else ()
+    if len(row) not in (nd, nd + lead):
         raise ArgumentError(
             f"'output_size' must have {nd} or {nd + lead} elements for an input with {nd + lead} axes: got "
             f"{output_size!r}; legal: the spatial sizes, or the whole shape"
@@ -237,10 +211,10 @@ def _wanted(output_size: Any, nd: int, batched: bool, extra: Ints) -> Ints | Non
     if any(e != 0 for e in extra):
         raise ArgumentError(
             f"'output_padding' must be 0 where 'output_size' says the size: got "
-            f"output_padding={_shown(extra)} with "
+            f"output_padding={shown(extra)} with "
             f"output_size={output_size!r}; legal: one of the two"
         )
-    return tuple(_whole("output_size", value, 1, output_size) for value in wanted_sizes(row, nd))
+    return tuple(whole("output_size", value, 1, output_size, CALL) for value in wanted_sizes(row, nd))
 
 
 def wanted_sizes(output_size: Sequence[Any], nd: int) -> tuple[Any, ...]:
@@ -260,7 +234,7 @@ def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Int
         if wanted is not None and (out < least or out > most):
             raise ArgumentError(
                 f"'output_size' must be one that the stride leaves open: got {out} on axis {i} of "
-                f"output_size={_shown(wanted)} for an input of size {_shown(sizes)}; legal: {least} to {most}"
+                f"output_size={shown(wanted)} for an input of size {shown(sizes)}; legal: {least} to {most}"
             )
         pair, beyond = axis.aimed(size, out) if axis.same else ((axis.low, axis.high), out - least)
         pairs.append(pair)
@@ -299,69 +273,6 @@ def _check_border(mode: str, pairs: Pairs, sizes: Ints, transposed: bool) -> Non
         whose = "output" if transposed else "input"
         raise ShapeError(
             f"'padding' must be {'smaller than' if mode == 'reflect' else 'at most'} the {whose} with "
-            f"padding_mode={mode!r}: got padding={_shown(pairs)} for {whose} size {_shown(sizes)}; "
-            f"legal: at most {_shown(most)}"
+            f"padding_mode={mode!r}: got padding={shown(pairs)} for {whose} size {shown(sizes)}; "
+            f"legal: at most {shown(most)}"
         )
-
-
-def _pairs(padding: Any, nd: int) -> tuple[bool, Pairs]:
-    if isinstance(padding, str):
-        if padding not in ("valid", "same"):
-            raise ShapeError(
-                f"'padding' must be a number, numbers, pairs or one of its names: got {padding!r}; "
-                "legal: 'valid' or 'same'"
-            )
-        return padding == "same", ((0, 0),) * nd
-    row = _row(padding)
-    if row is None or not any(_row(entry) is not None for entry in row):
-        return False, tuple((p, p) for p in _per_axis("padding", padding, nd, 0))
-    pairs = []
-    for entry in row:
-        ends = _row(entry)
-        if ends is None or len(ends) != 2 or len(row) != nd:
-            raise ShapeError(
-                "'padding' must have one (low, high) pair per axis where it has pairs: "
-                f"got {padding!r}; legal: {nd} pairs"
-            )
-        pairs.append((_whole("padding", ends[0], 0, padding), _whole("padding", ends[1], 0, padding)))
-    return False, tuple(pairs)
-
-
-def _per_axis(name: str, value: Any, nd: int, least: int) -> Ints:
-    row = _row(value)
-    if row is None:
-        return (_whole(name, value, least),) * nd
-    if len(row) == 1:
-        return (_whole(name, row[0], least, value),) * nd
-    if len(row) != nd:
-        raise ShapeError(
-            f"{name!r} must have one entry per spatial axis: got {value!r}; legal: an integer or {nd} of them"
-        )
-    return tuple(_whole(name, entry, least, value) for entry in row)
-
-
-def _row(value: Any) -> tuple[Any, ...] | None:
-    """The entries of a sequence, None for anything else."""
-    return tuple(value) if isinstance(value, (tuple, list)) else None
-
-
-def _whole(name: str, value: Any, least: int, given: Any = None) -> int:
-    shown = value if given is None else given
-    if isinstance(value, (bool, str, float)):
-        raise TypeError(f"{name!r} must be an integer or integers: got {shown!r}; legal: {least} or more")
-    if type(value) is not int and not hasattr(value, "node"):  # a symbolic integer stays what it is
-        try:
-            value = operator.index(value)
-        except TypeError:
-            message = f"{name!r} must be an integer or integers: got {shown!r}; legal: {least} or more"
-            raise TypeError(message) from None
-    if value < least:
-        raise ShapeError(f"{name!r} must be at least {least}: got {shown!r}; legal: {least} or more")
-    if type(value) is int and value > _MOST:
-        raise ArgumentError(f"{name!r} must be a 64-bit integer: got {shown!r}; legal: {least} to {_MOST}")
-    number: int = value
-    return number
-
-
-def _shown(values: Sequence[Any]) -> str:
-    return f"({', '.join(map(str, values))}{',' if len(values) == 1 else ''})"

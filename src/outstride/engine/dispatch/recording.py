@@ -10,45 +10,42 @@ from typing import Any
 
 from torch import Tensor
 
-from outstride.engine.dispatch import through_torch
-from outstride.engine.dispatch.call import Call, Request, wanted_sizes
+from outstride.engine.dispatch.call import Arguments, Call, wanted_sizes
+from outstride.engine.torch_internals import untraced
 from outstride.errors import ArgumentError
 
 
-def convolve(
-    call: Call, request: Request, input: Tensor, weight: Tensor, bias: Tensor | None, kernel: tuple[int, ...]
-) -> Tensor:
-    """Record a checked call.
+def recorded(call: Call, arguments: Arguments, input: Tensor, weight: Tensor) -> Call:
+    """The call as it is recorded: what depends on a size is computed from the recorded one.
 
     Args:
-        call: the call in numbers, as the sizes of the example make them.
-        request: what the caller wrote; its ``output_size`` may be recorded itself.
-        input, weight, bias: the call's tensors.
-        kernel: the spatial size of the weight in numbers.
+        call: the checked call in numbers, as the sizes of the example make them.
+        arguments: what the caller wrote; the ``output_size`` may be recorded itself.
+        input, weight: the call's tensors.
 
     Raises:
         ArgumentError: the border depends on a size in a way that no recording can follow.
     """
+    with untraced():
+        kernel = tuple(weight.shape[2:])
     if not call.transposed:
-        if request.padding == "same" and any(step > 1 for step in call.stride):
-            call = call._replace(pairs=tuple(map(same_pair, *_numbers(call, input, kernel))))
-            return through_torch.convolve(call, input, weight, bias, follows=True)
-    elif request.output_size is not None:
-        wanted = wanted_sizes(request.output_size, call.nd)
-        if request.padding != "same":
+        if arguments.padding == "same" and any(step > 1 for step in call.stride):
+            pairs = tuple(map(same_pair, *_numbers(call, input, kernel)))
+            return call._replace(pairs=pairs, recorded=True)
+    elif arguments.output_size is not None:
+        wanted = wanted_sizes(arguments.output_size, call.nd)
+        if arguments.padding != "same":
             beyond = tuple(map(_beyond, wanted, call.pairs, *_numbers(call, input, kernel)))
-            call = call._replace(output_padding=beyond)
-        elif not call.bordered:
-            aimed = list(map(_aimed, wanted, *_numbers(call, input, kernel)))
-            call = call._replace(pairs=tuple(aimed), output_padding=(0,) * call.nd)
-        else:
+            return call._replace(output_padding=beyond, recorded=True)
+        if call.bordered:
             raise ArgumentError(
                 "'output_size' must not be given with padding='same' and a padding_mode where "
                 f"torch.jit.trace records: got {call.output_size} with padding_mode={call.padding_mode!r}; "
                 "legal: the padding in numbers, or torch.export"
             )
-        return through_torch.convolve(call, input, weight, bias, follows=True)
-    return through_torch.convolve(call, input, weight, bias)
+        aimed = tuple(map(_aimed, wanted, *_numbers(call, input, kernel)))
+        return call._replace(pairs=aimed, output_padding=(0,) * call.nd, recorded=True)
+    return call
 
 
 def _numbers(call: Call, input: Tensor, kernel: tuple[int, ...]) -> tuple[Any, ...]:
@@ -77,4 +74,4 @@ def _not_below_zero(recorded: Any) -> Any:
     return recorded.clamp(min=0)
 
 
-__all__ = ["convolve", "same_pair"]
+__all__ = ["recorded", "same_pair"]

@@ -1,7 +1,7 @@
 """The operators ``torch.ops.outstride.conv``, ``conv_transpose`` and ``conv_weight``.
 
 They are torch operators in full: CPU kernel, shape rule, derivative, batching rule. Importing this module
-registers them; direct callers are checked here, layers have been checked before.
+registers them; who calls them directly is checked here, a call of a function has been checked before.
 """
 
 from __future__ import annotations
@@ -15,30 +15,35 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from outstride.engine.autograd.bias_gradient import BiasGradient, bias_gradient_run
+from outstride.engine.autograd.bias_gradient import BiasGradient
 from outstride.engine.autograd.contractions import (
     OPERATORS,
     Contraction,
     Conv,
     ConvTranspose,
     ConvWeight,
-    Form,
+    SizedContraction,
     needs_gradient,
 )
 from outstride.engine.dispatch import batching, decompositions
-from outstride.engine.launch.extents import check_allocatable, check_countable
-from outstride.engine.launch.layout import empty_result
+from outstride.engine.dispatch.shapes import (
+    check_allocatable,
+    check_countable,
+    check_geometry,
+    conv_shape,
+    conv_transpose_shape,
+    conv_weight_shape,
+)
+from outstride.engine.launch.channel_sums import channel_sums_run
+from outstride.engine.launch.memory_format import empty_result
 from outstride.engine.torch_internals import (
     forward_derivatives_active,
-    one_level,
     redispatch,
     redispatch_from_function,
+    single_level,
 )
-from outstride.errors import DTypeError, ShapeError
 
 Ints = Sequence[int]
-
-ENGINE_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16, torch.float16})
 
 _LIBRARY = torch.library.Library("outstride", "DEF")
 _GEOMETRY = "SymInt[] stride, SymInt[] padding"
@@ -53,90 +58,10 @@ _SCHEMAS = {
 }
 
 
-def _conv_shape(x: Tensor, w: Tensor, bias: Tensor | None, size: Ints, groups: int) -> tuple[int, ...]:
-    _check(x, w, len(size))
-    _check_channels("x", x.shape[1], "w", w.shape[1] * groups)
-    _check_divisible("w", w.shape[0], groups)
-    _check_bias(bias, w.shape[0], x)
-    return (x.shape[0], w.shape[0], *size)
-
-
-def _conv_transpose_shape(
-    y: Tensor, w: Tensor, bias: Tensor | None, size: Ints, groups: int
-) -> tuple[int, ...]:
-    _check(y, w, len(size))
-    _check_channels("y", y.shape[1], "w", w.shape[0])
-    _check_divisible("w", w.shape[0], groups)
-    _check_bias(bias, w.shape[1] * groups, y)
-    return (y.shape[0], w.shape[1] * groups, *size)
-
-
-def _conv_weight_shape(x: Tensor, y: Tensor, _: None, size: Ints, groups: int) -> tuple[int, ...]:
-    _check(x, y, len(size))
-    _check_divisible("x", x.shape[1], groups)
-    _check_divisible("y", y.shape[1], groups)
-    if x.shape[0] != y.shape[0]:
-        raise ShapeError(
-            f"'x' and 'y' must have the same batch: got {x.shape[0]} and {y.shape[0]}; "
-            "legal: equal sizes on axis 0"
-        )
-    return (y.shape[1], x.shape[1] // groups, *size)
-
-
-def _check(first: Tensor, second: Tensor, nd: int) -> None:
-    if not 1 <= nd <= 3 or first.dim() != nd + 2 or second.dim() != nd + 2:
-        raise ShapeError(
-            f"both operands must have two axes more than there are sizes: got {first.dim()} and "
-            f"{second.dim()} axes with {nd} sizes; legal: 1, 2 or 3 sizes and 3, 4 or 5 axes"
-        )
-    if first.dtype != second.dtype or first.dtype not in ENGINE_DTYPES:
-        raise DTypeError(
-            f"both operands must have one dtype of the engine: got {first.dtype} and {second.dtype}; "
-            f"legal: {', '.join(sorted(map(str, ENGINE_DTYPES)))}"
-        )
-
-
-def _check_channels(name: str, got: int, other: str, expected: int) -> None:
-    if got != expected:
-        raise ShapeError(
-            f"{name!r} must have the channels that {other!r} expects: got {got}; legal: {expected}"
-        )
-
-
-def _check_divisible(name: str, channels: int, groups: int) -> None:
-    if groups < 1 or channels % groups:
-        raise ShapeError(
-            f"'groups' must divide the channels of {name!r}: got groups={groups} with {channels} channels; "
-            f"legal: a positive divisor of {channels}"
-        )
-
-
-def _check_bias(bias: Tensor | None, channels: int, data: Tensor) -> None:
-    if bias is None:
-        return
-    if bias.dim() != 1 or bias.shape[0] != channels or bias.dtype != data.dtype:
-        raise ShapeError(
-            f"'bias' must be one number per output channel in {data.dtype}: got shape {tuple(bias.shape)} in "
-            f"{bias.dtype}; legal: shape ({channels},)"
-        )
-
-
-def _check_geometry(nd: int, stride: Ints, padding: Ints, dilation: Ints, size: Ints) -> None:
-    for name, values, least in (
-        ("stride", stride, 1),
-        ("padding", padding, None),
-        ("dilation", dilation, 1),
-        ("size", size, 0),
-    ):
-        if len(values) != nd or (least is not None and any(v < least for v in values)):
-            bound = "integers" if least is None else f"integers of {least} or more"
-            raise ShapeError(f"{name!r} must be {nd} {bound}: got {list(values)}; legal: one per axis")
-
-
 _SHAPES: dict[str, Callable[..., tuple[int, ...]]] = {
-    "conv": _conv_shape,
-    "conv_transpose": _conv_transpose_shape,
-    "conv_weight": _conv_weight_shape,
+    "conv": conv_shape,
+    "conv_transpose": conv_transpose_shape,
+    "conv_weight": conv_weight_shape,
 }
 
 
@@ -174,11 +99,11 @@ def _checked(contraction: type[Contraction], arguments: Sequence[Any]) -> tuple[
     unpacked = _unpack(contraction, arguments)
     first, second, bias, size, (stride, padding, dilation, groups) = unpacked
     shape = _SHAPES[contraction.name](first, second, bias, size, groups)
-    _check_geometry(len(size), stride, padding, dilation, size)
+    check_geometry(stride, padding, size, dilation)
     check_allocatable(shape)
-    small = {Conv: size, ConvTranspose: first.shape[2:], ConvWeight: second.shape[2:]}[contraction]
+    windows = {Conv: size, ConvTranspose: first.shape[2:], ConvWeight: second.shape[2:]}[contraction]
     taps = size if contraction is ConvWeight else second.shape[2:]
-    check_countable(small, taps, stride, padding, dilation)
+    check_countable(windows, taps, stride, padding, dilation)
     return shape, unpacked
 
 
@@ -210,10 +135,10 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
             own = contraction.arguments(first, second, bias, size, geometry)
             return redispatch_from_function(operator, keyset, *own)
 
-        with one_level():
-            form = Form(below, size, geometry, (first.shape[2:], second.shape[2:]), None)
+        with single_level():
+            sized = SizedContraction(below, size, geometry, (first.shape[2:], second.shape[2:]), None)
             operands = (first, second) if bias is None else (first, second, bias)
-            result: Tensor = contraction.apply(form, *operands)
+            result: Tensor = contraction.apply(sized, *operands)
             return result
 
     _LIBRARY.impl(name, on_cpu, "CPU")
@@ -241,12 +166,12 @@ def _register_bias_gradient() -> None:
     def with_derivative(keyset: Any, grad: Tensor) -> Tensor:
         if not forward_derivatives_active() and not (torch.is_grad_enabled() and grad.requires_grad):
             return redispatch(operator, keyset, grad)
-        with one_level():
+        with single_level():
             run = partial(redispatch_from_function, operator, keyset)
             result: Tensor = BiasGradient.apply(run, grad)
             return result
 
-    _LIBRARY.impl("bias_gradient", lambda grad: bias_gradient_run(grad)(grad), "CPU")
+    _LIBRARY.impl("bias_gradient", lambda grad: channel_sums_run(grad)(grad), "CPU")
     _LIBRARY.impl("bias_gradient", with_derivative, "Autograd", with_keyset=True)
     torch.library.register_fake("outstride::bias_gradient", on_fake, lib=_LIBRARY)
     if hasattr(torch.library, "register_vmap"):  # torch 2.5

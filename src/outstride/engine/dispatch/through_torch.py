@@ -7,8 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from outstride.engine import borders as padding
-from outstride.engine.dispatch.call import Call, Request
+from outstride.engine import borders
+from outstride.engine.dispatch.call import Arguments, Call
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -19,10 +19,10 @@ def function(nd: int, transposed: bool) -> Any:
     return (_CONV_TRANSPOSE if transposed else _CONV)[nd]
 
 
-def has(transposed: bool, request: Request) -> bool:
+def has(transposed: bool, arguments: Arguments) -> bool:
     """Whether torch's function has these arguments."""
-    padding, stride = request.padding, request.stride
-    if request.padding_mode != "zeros" or request.output_size is not None:
+    padding, stride = arguments.padding, arguments.stride
+    if arguments.padding_mode != "zeros" or arguments.output_size is not None:
         return False
     if isinstance(padding, str):
         strides = stride if isinstance(stride, (tuple, list)) else (stride,)
@@ -31,15 +31,14 @@ def has(transposed: bool, request: Request) -> bool:
     return not any(isinstance(entry, (tuple, list)) for entry in entries)
 
 
-def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None, follows: bool = False) -> Tensor:
+def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return torch's result for a checked call, batched or not.
 
     Where torch has the same parameters they are handed over. Otherwise a convolution gets its border first, a
     transposed one is computed in full, cut or continued with zeros, folded, and given its bias last. No size
-    is read, so a recording of this fits every size; with ``follows`` the call's padding and output_padding
-    are themselves recorded, and may not be looked at.
+    is read, so a recording of this fits every size.
     """
-    as_torchs = not follows and not call.bordered and all(low == high for low, high in call.pairs)
+    as_torchs = not call.recorded and not call.bordered and all(low == high for low, high in call.pairs)
     lows = tuple(low for low, _ in call.pairs)
     if not call.transposed:
         operator = _CONV[call.nd]
@@ -47,11 +46,11 @@ def convolve(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None, fol
             return operator(input, weight, bias, call.stride, lows, call.dilation, call.groups)
         if not call.batched:
             input = input.unsqueeze(0)
-        if follows:
+        if call.recorded:
             mode = "constant" if call.padding_mode == "zeros" else call.padding_mode
             input = F.pad(input, [end for pair in reversed(call.pairs) for end in pair], mode)
         else:
-            input = padding.pad(input, call.pairs, call.padding_mode)
+            input = borders.pad(input, call.pairs, call.padding_mode)
         result = operator(input, weight, bias, call.stride, 0, call.dilation, call.groups)
     else:
         if as_torchs:
@@ -71,5 +70,5 @@ def _transposed(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) 
         ends[:0] = [0, beyond] if call.bordered else [-low, beyond - high]
     result = F.pad(full, ends)
     if call.bordered:
-        result = padding.fold(result, call.pairs, call.padding_mode)
+        result = borders.fold(result, call.pairs, call.padding_mode)
     return result if bias is None else result + bias.reshape(-1, *[1] * call.nd)

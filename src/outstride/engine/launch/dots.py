@@ -11,8 +11,8 @@ from torch import Tensor
 from outstride.engine.codegen.arguments import DOT_INDEX
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.dots import dots_source
-from outstride.engine.launch.blocks import Block, address
-from outstride.engine.launch.layout import contiguous_strides
+from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.planner.dots import dot_scalars, plan_dots
 from outstride.engine.planner.gradient import GradientProblem
 from outstride.engine.planner.tables import residue_planes
@@ -37,7 +37,7 @@ class DotCall:
         name = f"dots_{plan.taps_at_once}_{plan.recipe.name}"
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
-        self._block = Block.of(DOT_INDEX, scalars | strides, tables)
+        self._block = ArgumentBlock.of(DOT_INDEX, scalars | strides, tables)
         self._strides = contiguous_strides(shape)
         self._dtype = getattr(torch, problem.dtype)
 

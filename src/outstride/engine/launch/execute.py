@@ -1,4 +1,4 @@
-"""Run the three contractions on real CPU tensors: find or make what is ready to run, and run it."""
+"""Run the three contractions on plain CPU tensors: find or make what is ready to run, and run it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from outstride.engine.launch.bound import Run
-from outstride.engine.launch.extents import is_far, near
-from outstride.engine.launch.gaps import ClosedCall, closed, closing, fill_with_bias
+from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.compaction import CompactedCall, compacted, compaction, fill_with_bias
+from outstride.engine.launch.far_padding import is_far, near
 from outstride.engine.launch.gather import GatherCall, gather_call
 from outstride.engine.launch.gradient import gradient_call
-from outstride.engine.launch.kept import OfLayers
-from outstride.engine.launch.layout import contiguous_strides, empty_result
-from outstride.engine.launch.single import Operands
-from outstride.engine.launch.terms import (
+from outstride.engine.launch.guarded import Run
+from outstride.engine.launch.matrix_product import Operands
+from outstride.engine.launch.memory_format import contiguous_strides, empty_result
+from outstride.engine.launch.nonfinite_parts import (
     conv_parts,
     conv_transpose_parts,
     conv_weight_parts,
@@ -28,9 +28,8 @@ from outstride.engine.launch.terms import (
 from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large
 from outstride.engine.torch_internals import empty_strided
 
-_MOST_CALLS = 4096
-_calls: OfLayers[object, GatherRun] = OfLayers(_MOST_CALLS)
-_gradients: OfLayers[object, Run] = OfLayers(_MOST_CALLS)
+CONTRACTIONS: CallCache[object, GatherRun] = CallCache("contractions")
+WEIGHT_GRADIENTS: CallCache[object, Run] = CallCache("weight gradients")
 
 
 def conv(
@@ -61,9 +60,9 @@ def conv_weight(
 
 @dataclass(frozen=True, slots=True)
 class GatherRun:
-    """The bound kernel of a convolution or its adjoint (None: nothing to sum), and the result's form."""
+    """A convolution or its adjoint: the bound kernel (None: nothing to sum), and what the result is like."""
 
-    call: GatherCall | ClosedCall | None
+    call: GatherCall | CompactedCall | None
     operator: Literal["conv", "conv_transpose"]
     geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
     shape: tuple[int, ...]
@@ -72,11 +71,11 @@ class GatherRun:
     size_bytes: int
 
     @property
-    def stretches(self) -> bool:
+    def is_resizable(self) -> bool:
         """Whether contiguous operands of other sizes may be served as well."""
         contiguous = self.strides == contiguous_strides(self.shape)
         alike = contiguous and not is_far(self.geometry[1])  # a far padding was brought near for this size
-        return self.call is not None and alike and self.call.stretches
+        return self.call is not None and alike and self.call.is_resizable
 
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherRun | None:
         """What runs on contiguous operands of another size; None where that needs other blocks."""
@@ -121,33 +120,32 @@ def gather_run(
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
     out: Tensor | None = None,
 ) -> GatherRun:  # fmt: skip
-    """What computes `operator` for operands of this form, on as many threads as torch has now."""
+    """What computes `operator` for operands like these, on as many threads as torch has now."""
     threads = torch.get_num_threads()
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
         groups, None if out is None else out.stride(), threads, chosen(),
     )  # fmt: skip
     try:
-        run = _calls.get(key)
+        run = CONTRACTIONS.get(key)
     except TypeError:  # sizes came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
         return gather_run(operator, x, w, *sizes, groups, out)
     if run is None:
         channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
-        call: GatherCall | ClosedCall | None = None
+        call: GatherCall | CompactedCall | None = None
         if target.numel() and x.numel() and w.numel():
             large, small = (x, target) if operator == "conv" else (target, x)
             ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
-            given = Operands(operator, x, w, target, stride, ends, dilation, groups)
-            runs, gaps = closed(given)
-            if runs.x.numel() and runs.y.numel():  # else none of the used positions is there
-                call = gather_call(*runs[:-1], threads)
-                call = call if gaps is None else ClosedCall(operator, call, gaps)
+            operands, how = compacted(Operands(operator, x, w, target, stride, ends, dilation, groups))
+            if operands.x.numel() and operands.y.numel():  # else none of the used positions is there
+                call = gather_call(operands, threads)
+                call = call if how is None else CompactedCall(operator, call, how)
         geometry = (stride, padding, dilation, groups)
         shape = tuple(target.shape)
         run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
-        _calls.keep((operator, x.dtype, w.shape, geometry), key, run)
+        CONTRACTIONS.keep((operator, x.dtype, w.shape, geometry), key, run)
     return run
 
 
@@ -155,7 +153,7 @@ def weight_run(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int,
 ) -> Run:  # fmt: skip
-    """What computes the weight gradient for operands of this form."""
+    """What computes the weight gradient for operands like these."""
     shape = (y.shape[1], x.shape[1] // groups, *kernel_size)
     if 0 in (*shape, x.numel(), y.numel()):
         return lambda x, _: torch.zeros(shape, dtype=x.dtype)
@@ -164,12 +162,12 @@ def weight_run(
         x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
         tuple(dilation), groups, threads, chosen(),
     )  # fmt: skip
-    found = _gradients.get(key)
+    found = WEIGHT_GRADIENTS.get(key)
     if found is not None:
         return found
     call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
-    return _gradients.keep(
+    return WEIGHT_GRADIENTS.keep(
         (x.dtype, shape, geometry),
         key,
         WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry),
@@ -178,7 +176,7 @@ def weight_run(
 
 @dataclass(frozen=True, slots=True)
 class WeightRun:
-    """The bound kernel of a weight gradient."""
+    """A weight gradient: the bound kernel, and the kernel that looks for what is not finite."""
 
     call: Run
     look: Kernel
@@ -211,9 +209,9 @@ def _weight_call(
     dilation: Sequence[int], groups: int, threads: int,
 ) -> Run:  # fmt: skip
     padding = near(padding, x.shape[2:], y.shape[2:], kernel_size, stride, dilation)
-    gaps = closing(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
-    if gaps is None:
+    how = compaction(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
+    if how is None:
         return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
-    kept, geometry = gaps.room(x, x, "meta"), (gaps.stride, gaps.padding, gaps.dilation)
-    call = gradient_call(kept, y, kernel_size, *geometry, groups, threads)
-    return lambda x, y: call(gaps.gather(x), y)
+    compact, geometry = how.empty(x, "meta"), (how.stride, how.padding, how.dilation)
+    call = gradient_call(compact, y, kernel_size, *geometry, groups, threads)
+    return lambda x, y: call(how.compact(x), y)

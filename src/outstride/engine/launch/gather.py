@@ -5,27 +5,25 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
-from outstride.engine.launch.blocks import Block, address, table
-from outstride.engine.launch.kept import keep
-from outstride.engine.launch.layout import contiguous_strides
+from outstride.engine.launch.argument_block import ArgumentBlock, address, table
+from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.matrix_product import Operands, as_product
+from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
-from outstride.engine.launch.single import Operands, as_product
 from outstride.engine.planner.layout import Layout, layout, sizes, weight_block_stride
 from outstride.engine.planner.plan import plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
 
 _X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
-#: By everything but the size, for which the coarse one stands.
-_forms: dict[tuple[Any, ...], GatherForm] = {}
-_compiled: dict[tuple[Any, ...], _Compiled] = {}
-_MOST_KEPT = 1024
+SIZE_CLASSES: CallCache[tuple[Any, ...], SizeClass] = CallCache("size classes", most=1024)
+KERNELS: CallCache[tuple[Any, ...], _Compiled] = CallCache("kernels", most=1024)
 
 
 class _Compiled(NamedTuple):
@@ -37,7 +35,7 @@ class _Compiled(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class GatherForm:
+class SizeClass:
     """What calls of a layer share at all sizes that the same blocks serve."""
 
     plan: GatherPlan
@@ -45,85 +43,83 @@ class GatherForm:
     packer: Packer
     scratch_bytes: int
     positions: int
-    block: Block
+    block: ArgumentBlock
 
 
 @dataclass(frozen=True, slots=True)
 class GatherCall:
     """One kernel for one problem and one set of strides."""
 
-    form: GatherForm
+    size_class: SizeClass
     problem: Problem
     workers: int
-    block: Block
+    block: ArgumentBlock
 
     @property
-    def stretches(self) -> bool:
+    def is_resizable(self) -> bool:
         """Whether contiguous operands of other sizes may be served as well."""
-        return self.form.plan.stretches
+        return self.size_class.plan.stretches
 
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> GatherCall | None:
         """The call for contiguous operands of another size; None where that needs other blocks."""
-        if self.form.positions > 1:
+        if self.size_class.positions > 1:
             return None
         problem = replace(self.problem, input_size=three(size, 1), output_size=three(result_size, 1))
         channels, outputs = (problem.groups * n for n in (problem.packed_channels, problem.outputs))
         x, y = (problem.batch, channels, *size), (problem.batch, outputs, *result_size)
-        return _sized(self.form, problem, contiguous_strides(x), contiguous_strides(y))
+        return _sized(self.size_class, problem, contiguous_strides(x), contiguous_strides(y))
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, *, inside: bool = False) -> bool:
         """Compute y; not where weights that are not finite might meet padding, unless all is `inside`."""
-        form = self.form
-        packed = PACKED.get(w, form.packer, self.workers)
+        shared = self.size_class
+        packed = PACKED.get(w, shared.packer, self.workers)
         if not (packed.finite or inside):
             return False
         block = self.block.fresh()
         block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
-        block[_SCRATCH] = scratch(form.scratch_bytes * self.workers)
+        block[_SCRATCH] = scratch(shared.scratch_bytes * self.workers)
         if bias is not None:
-            if form.positions > 1:
-                bias = bias.repeat_interleave(form.positions)
+            if shared.positions > 1:
+                bias = bias.repeat_interleave(shared.positions)
             elif not bias.is_contiguous():
                 bias = bias.contiguous()
             _held = bias.untyped_storage()  # another thread may give the bias other memory meanwhile
             block[_BIAS] = bias.data_ptr()
-        form.kernel.launch(block.buffer_info()[0], self.workers)
+        shared.kernel.launch(block.buffer_info()[0], self.workers)
         return True
 
 
-def gather_call(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int, threads: int,
-) -> GatherCall:  # fmt: skip
+def gather_call(operands: Operands, threads: int) -> GatherCall:
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
-    given = as_product(Operands(operator, x, w, y, stride, padding, dilation, groups))
-    problem = problem_of(*given[:-1])
-    key = (problem.coarse(), given.w.shape, given.w.stride(), given.positions, threads, chosen())
-    form = _forms.get(key)
-    call = None if form is None else _sized(form, problem, given.x.stride(), given.y.stride())
+    operands = as_product(operands)
+    problem = problem_of(*operands[:-1])
+    key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
+    shared = SIZE_CLASSES.get(key)
+    call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())
     if call is None:
-        form = keep(_forms, key, _form(problem, given, threads), _MOST_KEPT)
-        call = _sized(form, problem, given.x.stride(), given.y.stride())
+        layer = (problem.operator, problem.dtype, problem.stride, problem.padding, problem.dilation, *key[1:])
+        shared = SIZE_CLASSES.keep(layer, key, _size_class(problem, operands, threads))
+        call = _sized(shared, problem, operands.x.stride(), operands.y.stride())
         assert call is not None, "a plan serves its own size"
     return call
 
 
-def _form(problem: Problem, given: Operands, threads: int) -> GatherForm:
+def _size_class(problem: Problem, operands: Operands, threads: int) -> SizeClass:
     """What calls of this size share with others that have the same blocks."""
     plan = plan_for(problem, machine(), threads)
     made = layout(plan)
-    strides = given.w.stride()
+    strides = operands.w.stride()
     any_size = replace(problem, batch=0, input_size=(0, 0, 0), output_size=(0, 0, 0))
-    key = (any_size, given.w.shape, strides, plan.tile, plan.cropped, plan.machine)
-    compiled = _compiled.get(key)
+    key = (any_size, operands.w.shape, strides, plan.tile, plan.cropped, plan.machine)
+    compiled = KERNELS.get(key)
     if compiled is None:
         nest, tiles = loop_nest(plan), tile_modules(plan)
         prepare([nest, *tiles, weights_module(plan)])
-        packer = Packer(plan, made, _weight_strides(problem, given.w))
-        compiled = _Compiled(nest.kernel(), packer, tile_address(plan, tiles))
-        keep(_compiled, key, compiled, _MOST_KEPT)
-    block = Block.of(INDEX, made.scalars | {"tile_at": compiled.tile}, _tables(plan, made))
-    return GatherForm(plan, compiled.kernel, compiled.packer, made.scratch_bytes, given.positions, block)
+        packer = Packer(plan, made, _weight_strides(problem, operands.w))
+        compiled = KERNELS.keep(key, key, _Compiled(nest.kernel(), packer, tile_address(plan, tiles)))
+    scalars = made.scalars | {"tile_at": compiled.tile}
+    block = ArgumentBlock.of(INDEX, scalars, _tables(plan, made))
+    return SizeClass(plan, compiled.kernel, compiled.packer, made.scratch_bytes, operands.positions, block)
 
 
 def _weight_strides(problem: Problem, w: Tensor) -> WeightStrides:
@@ -134,9 +130,9 @@ def _weight_strides(problem: Problem, w: Tensor) -> WeightStrides:
     return WeightStrides(group, first, second, three(kernel, 0))
 
 
-def _sized(form: GatherForm, problem: Problem, xs: Sequence[int], ys: Sequence[int]) -> GatherCall | None:
-    """The call of a size for operands of these strides, None if the blocks of the form do not serve it."""
-    scalars = sizes(form.plan, problem)
+def _sized(shared: SizeClass, problem: Problem, xs: Sequence[int], ys: Sequence[int]) -> GatherCall | None:
+    """The call of a size for operands of these strides, None if the blocks of its class do not serve it."""
+    scalars = sizes(shared.plan, problem)
     if scalars is None:
         return None
     (xd, xh, xw), (yd, yh, yw) = three(xs[2:], 0), three(ys[2:], 0)
@@ -146,7 +142,8 @@ def _sized(form: GatherForm, problem: Problem, xs: Sequence[int], ys: Sequence[i
         "x_stride_d": xd, "x_stride_h": xh, "x_stride_w": xw,
         "y_stride_d": yd, "y_stride_h": yh, "y_stride_w": yw,
     }  # fmt: skip
-    return GatherCall(form, problem, min(form.plan.threads, scalars["tasks"]), form.block.changed(scalars))
+    workers = min(shared.plan.threads, scalars["tasks"])
+    return GatherCall(shared, problem, workers, shared.block.changed(scalars))
 
 
 def _tables(plan: GatherPlan, made: Layout) -> dict[str, array[int]]:

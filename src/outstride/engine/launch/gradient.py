@@ -13,9 +13,9 @@ from outstride.engine.codegen.arguments import GRADIENT_INDEX
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.codegen.partial_sums import PARTIAL_SUMS_INDEX, partial_sums_source
-from outstride.engine.launch.blocks import Block, address
+from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.dots import DotCall
-from outstride.engine.launch.layout import contiguous_strides
+from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.dots import DOT_OUTPUTS
 from outstride.engine.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
@@ -69,7 +69,7 @@ class GradientCall:
         source = partial(gradient_source, plan.recipe, plan.tile)
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
-        self._block = Block.of(GRADIENT_INDEX, scalars | strides, tables)
+        self._block = ArgumentBlock.of(GRADIENT_INDEX, scalars | strides, tables)
         self._sums = _PartialSums(plan, scalars["taps"], self.workers)
         self._strides = contiguous_strides(shape)
         self._dtype = getattr(torch, problem.dtype)
@@ -106,7 +106,7 @@ class _PartialSums:
             "splits": plan.splits, "split_stride": block, "output_blocks": plan.output_blocks,
             "width": plan.width, "outputs": p.outputs, "rows": rows,
         }  # fmt: skip
-        self._block = Block.of(PARTIAL_SUMS_INDEX, scalars, {})
+        self._block = ArgumentBlock.of(PARTIAL_SUMS_INDEX, scalars, {})
 
     def room(self) -> Tensor:
         """Memory for the partial sums."""

@@ -2,8 +2,8 @@
 
 The law: after any write to a weight, by whatever means, the next call uses it, and a call beside the write
 uses the one or the other. So what is kept belongs to memory and not to a tensor; what the memory holds is
-looked at in every call (`ops.fingerprints`), and before it is packed, so that a write in between is seen by
-the next; and packed weights that a call may be reading are never written to.
+looked at in every call (`launch/weight_snapshots.py`), and before it is packed, so that a write in between
+is seen by the next; and packed weights that a call may be reading are never written to.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from torch import Tensor
 from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.weights import weights_source
-from outstride.engine.launch.blocks import Block, address, table
-from outstride.engine.launch.fingerprints import Watch, watch
+from outstride.engine.launch import call_cache
+from outstride.engine.launch.argument_block import ArgumentBlock, address, table
+from outstride.engine.launch.weight_snapshots import Snapshot, take_snapshot
 from outstride.engine.planner.layout import Layout
 from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.runtime import Module, prefer_large
@@ -94,7 +95,7 @@ class Packer:
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
             "phase_groups": len(made.groups), "kernel": positions, "in_order": int(in_order),
         }  # fmt: skip
-        self._block = Block.of(WEIGHT_INDEX, scalars, tables)
+        self._block = ArgumentBlock.of(WEIGHT_INDEX, scalars, tables)
 
     def pack(self, pointer: int, threads: int, room: Tensor | None = None) -> Packed:
         """The weight at an address in the order of the microkernel, in the room if there is one."""
@@ -130,7 +131,7 @@ class _Kept(NamedTuple):
 
     packed: Packed
     version: int | None
-    watch: Watch
+    snapshot: Snapshot
     storage: weakref.ref[torch.UntypedStorage]
 
 
@@ -145,10 +146,10 @@ class _Memory:
         self.frozen: set[int] = set()
 
 
-class _Trust:
-    """Of a frozen weight: nobody looks."""
+class _Frozen:
+    """The snapshot of a frozen weight: nobody looks."""
 
-    def holds(self, _: int) -> bool:
+    def is_current(self, _: int) -> bool:
         return True
 
 
@@ -161,6 +162,8 @@ _ALONE = 2 if _COUNTS else -1
 class PackedWeights:
     """The packed forms of weights, each kept by the weight's address and the form."""
 
+    name = "packed weights"
+
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str], _Kept] = {}
         self._memories: dict[int, _Memory] = {}
@@ -171,11 +174,18 @@ class PackedWeights:
         if kept is not None:
             # While this thread looks, another may give the weight other memory: this reference keeps the old.
             storage = kept.storage()
-            if storage is not None and kept.version == _version(weight) and kept.watch.holds(threads):
+            if storage is not None and kept.version == _version(weight) and kept.snapshot.is_current(threads):
                 return kept.packed
             del storage
         del kept  # so that what nobody else uses is seen to be free
         return self._renew(weight, packer, threads)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> None:
+        """Drop all packed weights; a call that reads some keeps them until it ends, and promises stay."""
+        self._kept.clear()
 
     def forms(self, weight: Tensor) -> list[tuple[int, str]]:
         """Under what the packed forms of a weight are kept: its address and the form."""
@@ -205,14 +215,15 @@ class PackedWeights:
         if not 0 <= offset < storage.nbytes():
             return self._renew(weight, packer, threads)  # another thread gave it other memory between the two
         memory, name = self._memory(storage), (pointer, packer.key)
+        frozen = offset in memory.frozen
         old = self._kept.pop(name, None)  # no other call finds it from here on
         room = None
         if old is not None:
-            if offset in memory.frozen and old.version != version:
+            if frozen and old.version != version:
                 warnings.warn(_BROKEN_PROMISE, stacklevel=2)
             if sys.getrefcount(old) == _ALONE == sys.getrefcount(old.packed):
                 room = old.packed.values
-        seen: Watch = _Trust() if offset in memory.frozen else watch(weight, pointer, threads)
+        snapshot: Snapshot = _Frozen() if frozen else take_snapshot(weight, pointer, threads)
         packed = packer.pack(pointer, threads, room)
         before = memory.names.pop((offset, packer.key), None)
         if before is not None and before != name:  # the storage has moved
@@ -221,7 +232,7 @@ class PackedWeights:
         for place in forms[: max(0, len(forms) + 1 - _MOST_FORMS)]:
             self._kept.pop(memory.names.pop(place), None)
         memory.names[offset, packer.key] = name
-        self._kept[name] = _Kept(packed, version, seen, memory.storage)
+        self._kept[name] = _Kept(packed, version, snapshot, memory.storage)
         return packed
 
     def _memory(self, storage: torch.UntypedStorage) -> _Memory:
@@ -255,3 +266,4 @@ def _version(weight: Tensor) -> int | None:
 
 #: Of all weights.
 PACKED = PackedWeights()
+call_cache.include(PACKED)

@@ -12,7 +12,7 @@ import torch
 from outstride.engine.codegen.arguments import PEAK_INDEX
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.peak import chains, peak_source
-from outstride.engine.launch.blocks import address
+from outstride.engine.launch.argument_block import address
 from outstride.engine.runtime import kernel, machine
 
 _TURNS = 1 << 17

@@ -13,7 +13,7 @@ from torch import Tensor
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.tiles import tiles_source
-from outstride.engine.launch.single import Operands
+from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine

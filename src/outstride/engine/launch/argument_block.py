@@ -1,4 +1,4 @@
-"""Argument blocks: arrays of i64 with scalars by name and addresses of tables, kept alive as long as they."""
+"""Argument blocks of kernels: 64-bit integers by name, and the tables whose addresses some of them are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-class Block:
-    """A template of an argument block; `fresh` copies it for one call."""
+class ArgumentBlock:
+    """The template of a kernel's argument block; `fresh` copies it for one call."""
 
     def __init__(
         self, index: Mapping[str, int], values: array[int], tables: Mapping[str, array[int]]
@@ -20,17 +20,19 @@ class Block:
         self.fresh: Callable[[], array[int]] = values.__copy__
 
     @classmethod
-    def of(cls, index: Mapping[str, int], scalars: dict[str, int], tables: Mapping[str, array[int]]) -> Block:
+    def of(
+        cls, index: Mapping[str, int], scalars: dict[str, int], tables: Mapping[str, array[int]]
+    ) -> ArgumentBlock:
         """The template with these scalars, by the names of the arguments, and the addresses of the tables."""
         block = cls(index, array("q", bytes(8 * len(index))), tables)
         return block.changed(scalars | {name: address(at) for name, at in tables.items() if name in index})
 
-    def changed(self, scalars: Mapping[str, int]) -> Block:
+    def changed(self, scalars: Mapping[str, int]) -> ArgumentBlock:
         """The template with other scalars and the same tables."""
         values, index = self.fresh(), self.index
         for name, value in scalars.items():
             values[index[name]] = value
-        return Block(index, values, self._tables)
+        return ArgumentBlock(index, values, self._tables)
 
     def scalar(self, name: str) -> int:
         """The value of a scalar."""

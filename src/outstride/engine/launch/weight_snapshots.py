@@ -1,4 +1,4 @@
-"""What a weight's memory held when it was packed, and whether it still does.
+"""Snapshots of weights: what a weight's memory held when it was packed, and whether it still does.
 
 All of it is looked at, at every call. A weight of up to 4 KB is compared with a copy, which is exact and
 fastest; a larger one by its fingerprint (`codegen.fingerprint`), whose keys are drawn anew by each process.
@@ -22,7 +22,7 @@ from outstride.engine.codegen.fingerprint import (
     MARK_BYTES,
     fingerprint_source,
 )
-from outstride.engine.launch.blocks import Block, address
+from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.runtime import kernel, machine
 
 _COPIED_BYTES = 1 << 12
@@ -30,8 +30,8 @@ _CHANGED = FINGERPRINT_INDEX["changed"]
 _keys = array("B", os.urandom(KEY_BYTES))
 
 
-def watch(weight: Tensor, pointer: int, threads: int) -> Watch:
-    """What tells whether the memory of a weight, at this address, still holds the same."""
+def take_snapshot(weight: Tensor, pointer: int, threads: int) -> Snapshot:
+    """The memory of a weight, at this address, as it is now."""
     extent = 1 + sum((n - 1) * s for n, s in zip(weight.shape, weight.stride(), strict=True))
     size_bytes = extent * weight.element_size()
     if size_bytes <= _COPIED_BYTES:
@@ -39,26 +39,26 @@ def watch(weight: Tensor, pointer: int, threads: int) -> Watch:
     return _Fingerprint(pointer, size_bytes, threads)
 
 
-class Watch(Protocol):
+class Snapshot(Protocol):
     """A weight's memory as it was."""
 
-    def holds(self, threads: int) -> bool:
-        """Whether the memory is as it was."""
+    def is_current(self, threads: int) -> bool:
+        """Whether the memory still holds the same."""
 
 
 class _Copy:
-    """All of a small weight."""
+    """A copy of a small weight."""
 
     def __init__(self, pointer: int, size_bytes: int) -> None:
         self._memory = (c_char * size_bytes).from_address(pointer)
         self._copy = self._memory.raw
 
-    def holds(self, _: int) -> bool:
+    def is_current(self, _: int) -> bool:
         return self._memory.raw == self._copy
 
 
 class _Fingerprint:
-    """The marks of all blocks of a weight's memory."""
+    """The fingerprint of a larger one: a mark for each block of its memory."""
 
     def __init__(self, pointer: int, size_bytes: int, threads: int) -> None:
         self._kernel = kernel("fingerprint", fingerprint_source, machine().instruction_set, authorship())
@@ -69,12 +69,12 @@ class _Fingerprint:
             "data_at": pointer, "size_bytes": size_bytes, "keys_at": address(_keys),
             "marks_at": address(self._marks), "renew": 1, "tasks": self._tasks,
         }  # fmt: skip
-        template = Block.of(FINGERPRINT_INDEX, scalars, {})
+        template = ArgumentBlock.of(FINGERPRINT_INDEX, scalars, {})
         block = template.fresh()
         self._kernel.launch(address(block), min(threads, self._tasks))
         self._block = template.changed({"renew": 0})
 
-    def holds(self, threads: int) -> bool:
+    def is_current(self, threads: int) -> bool:
         block = self._block.fresh()
         self._kernel.launch(address(block), min(threads, self._tasks))
         return block[_CHANGED] == 0

@@ -1,4 +1,4 @@
-"""Which memory format a result takes: channels_last as soon as one operand is stored so, as in torch."""
+"""The memory format of a result: channels_last as soon as one operand is stored so, as in torch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:
-    """Allocate a result in the memory format that its operands ask for; too large a one fails here."""
+    """Allocate a result in the memory format that its operands decide; too large a one fails here."""
     memory_format = result_format(first, second)
     if memory_format is torch.contiguous_format:
         return first.new_empty(shape)

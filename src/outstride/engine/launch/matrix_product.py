@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Operands(NamedTuple):
-    """What is computed: an operator on tensors of which only shapes and strides are looked at."""
+    """What is computed: an operator on tensors of which only shapes, strides and dtype are looked at."""
 
     operator: Literal["conv", "conv_transpose"]
     x: Tensor
@@ -29,18 +29,18 @@ class Operands(NamedTuple):
     positions: int = 1
 
 
-def as_product(given: Operands) -> Operands:
-    """The same as a matrix product if it is one, else what was given."""
-    x, w, y = given.x, given.w, given.y
+def as_product(operands: Operands) -> Operands:
+    """The operands posed as a matrix product where they are one, else as they are."""
+    operator, x, w, y, _, padding, dilation, groups, _ = operands
     kernel = w.shape[2:]
     positions = prod(kernel)
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
-    dense = all(k == 1 or d == 1 for k, d in zip(kernel, given.dilation, strict=True))
-    whole = y.shape[2:] == kernel and dense and not any(given.padding)
-    alone = given.operator == "conv_transpose" and given.groups == 1 and positions > 1
+    dense = all(k == 1 or d == 1 for k, d in zip(kernel, dilation, strict=True))
+    whole = y.shape[2:] == kernel and dense and not any(padding)
+    alone = operator == "conv_transpose" and groups == 1 and positions > 1
     alone = alone and x.shape[2:].numel() == 1
     if not (alone and whole and x.stride(1) == 1 and w[0].is_contiguous() and y[0].is_contiguous()):
-        return given
+        return operands
     outputs, ones = y.shape[1] * positions, (1,) * len(kernel)
     return Operands(
         "conv",

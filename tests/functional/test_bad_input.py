@@ -196,6 +196,12 @@ def _assert_is_a_sentence(text: str, call: BadCall) -> None:
     assert "; legal: " in text
 
 
+def test_numbers_and_pairs_stand_beside_each_other_in_padding() -> None:
+    x, w = torch.arange(36.0).view(1, 1, 6, 6), torch.ones(1, 1, 3, 3)
+    mixed = functional.conv2d(x, w, padding=(1, (0, 2)))
+    assert torch.equal(mixed, functional.conv2d(x, w, padding=((1, 1), (0, 2))))
+
+
 @pytest.mark.parametrize("arguments", [{"stride": 1}, {"stride": [1, 1]}, {"padding": [[1, 1], [0, 0]]}])
 def test_lists_are_arguments_too_and_may_change(arguments: dict[str, Any]) -> None:
     x, w = torch.ones(1, 1, 5, 5), torch.ones(1, 1, 3, 3)
@@ -247,6 +253,32 @@ def test_a_layer_is_refused_when_it_is_made(layer: str, arguments: dict[str, Any
     with pytest.raises(ValueError, match=f"'{names}'") as caught:
         getattr(nn, layer)(4, 4, **{"kernel_size": 3, **arguments})
     assert isinstance(caught.value, OutstrideError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"stride": 0},
+        {"stride": (1, 2, 3)},
+        {"stride": 1.0},
+        {"dilation": (1, 0)},
+        {"groups": 0},
+        {"padding": -1},
+        {"padding": "full"},
+        {"padding": ((1, 2, 3), 0)},
+        {"padding_mode": "mirror"},
+        {"output_padding": 1},
+        {"output_padding": (0, 3), "stride": (1, 3)},
+        {"output_padding": 1, "stride": 2, "padding": "same"},
+    ],
+    ids=str,
+)
+def test_a_layer_and_its_function_refuse_in_the_same_words(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError) as by_layer:
+        nn.ConvTranspose2d(4, 4, 3, **arguments)
+    with pytest.raises((ShapeError, TypeError)) as by_function:
+        functional.conv_transpose2d(torch.zeros(_X), torch.zeros(_T), **arguments)
+    assert str(by_layer.value) == str(by_function.value)
 
 
 def test_padding_beyond_half_the_window_is_refused_with_the_reason() -> None:

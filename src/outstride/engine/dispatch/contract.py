@@ -20,16 +20,14 @@ def contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> 
     if call.bordered and dtype in _NARROW:
         # The fold, and the border's gradient, add to sums: in float32, so that those are rounded once.
         input, weight, bias = input.float(), weight.float(), None if bias is None else bias.float()
+    folded = call.bordered and call.transposed
+    if call.bordered and not folded:
+        input = borders.pad(input, call.pairs, call.padding_mode)
+    contraction = conv_transpose if call.transposed else conv
     geometry = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups)
-    if not call.transposed:
-        if call.bordered:
-            input = borders.pad(input, call.pairs, call.padding_mode)
-        result = conv(input, weight, bias, *geometry)
-    elif not call.bordered:
-        result = conv_transpose(input, weight, bias, *geometry)
-    else:
-        full = conv_transpose(input, weight, None, *geometry)
-        result = borders.fold(full, call.pairs, call.padding_mode)
+    result = contraction(input, weight, None if folded else bias, *geometry)
+    if folded:
+        result = borders.fold(result, call.pairs, call.padding_mode)
         if bias is not None:
             result = _add_bias(result, bias, call.nd)
     if result.dtype != dtype:

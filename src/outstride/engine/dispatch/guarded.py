@@ -20,10 +20,12 @@ def guarded_result(
     function: ConvFunction, checked: CheckedCall, input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor | None:
     """The result by a guarded call; None for tensors that must take the way that is open to all."""
-    operands = (input, weight) if bias is None else (input, weight, bias)
-    dtype, shared = input.dtype, checked.guarded
-    if shared is None or dtype not in ENGINE_DTYPES or any(tensor.dtype is not dtype for tensor in operands):
+    shared, dtype = checked.guarded, input.dtype
+    if shared is None or dtype not in ENGINE_DTYPES:
         return None
+    if weight.dtype is not dtype or (bias is not None and bias.dtype is not dtype):
+        return None
+    operands = (input, weight) if bias is None else (input, weight, bias)
     latest = function.latest.get(id(weight))
     resized = None
     if latest is not None and all(map(is_, latest.arguments, checked.arguments)):

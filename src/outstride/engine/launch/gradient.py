@@ -76,7 +76,7 @@ class GradientCall:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient, in the dtype of x."""
-        partial = self._sums.room()
+        partial = self._sums.empty()
         block = self._block.fresh()
         block[_X], block[_Y], block[_PARTIAL] = x.data_ptr(), y.data_ptr(), partial.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
@@ -108,7 +108,7 @@ class _PartialSums:
         }  # fmt: skip
         self._block = ArgumentBlock.of(PARTIAL_SUMS_INDEX, scalars, {})
 
-    def room(self) -> Tensor:
+    def empty(self) -> Tensor:
         """Memory for the partial sums."""
         return empty_strided((self._elements,), (1,), self._dtype)
 

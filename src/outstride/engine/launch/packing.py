@@ -97,16 +97,16 @@ class Packer:
         }  # fmt: skip
         self._block = ArgumentBlock.of(WEIGHT_INDEX, scalars, tables)
 
-    def pack(self, pointer: int, threads: int, room: Tensor | None = None) -> Packed:
-        """The weight at an address in the order of the microkernel, in the room if there is one."""
-        if room is None:
-            room = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
-            prefer_large(room.data_ptr(), room.nbytes)
-        packed_at = room.data_ptr()
+    def pack(self, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
+        """The weight at an address in the order of the microkernel, in the buffer if one is given."""
+        if buffer is None:
+            buffer = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
+            prefer_large(buffer.data_ptr(), buffer.nbytes)
+        packed_at = buffer.data_ptr()
         block = self._block.fresh()
         block[_W], block[_PACKED] = pointer, packed_at
         self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
-        return Packed(room, packed_at, not block[_SPOILED])
+        return Packed(buffer, packed_at, not block[_SPOILED])
 
 
 #: Packed elements from which more than one thread is worth waking.
@@ -114,7 +114,7 @@ _PARALLEL = 1 << 16
 #: Forms of a weight that are kept, those packed last: a head that looks at five scales and is trained has
 #: seven or so, and every form takes as much memory as the weight.
 _MOST_FORMS = 8
-#: Elements behind the packed weights: room for a vector read in advance.
+#: Elements behind the packed weights: a vector of them may be read in advance.
 _MARGIN = 64
 
 
@@ -126,7 +126,7 @@ class Packed(NamedTuple):
     finite: bool
 
 
-class _Kept(NamedTuple):
+class _Entry(NamedTuple):
     """Packed weights, and of what: the version (an inference tensor has none), the contents, the storage."""
 
     packed: Packed
@@ -165,33 +165,37 @@ class PackedWeights:
     name = "packed weights"
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, str], _Kept] = {}
+        self._entries: dict[tuple[int, str], _Entry] = {}
         self._memories: dict[int, _Memory] = {}
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew if the weight has changed."""
-        kept = self._kept.get((weight.data_ptr(), packer.key))
-        if kept is not None:
+        entry = self._entries.get((weight.data_ptr(), packer.key))
+        if entry is not None:
             # While this thread looks, another may give the weight other memory: this reference keeps the old.
-            storage = kept.storage()
-            if storage is not None and kept.version == _version(weight) and kept.snapshot.is_current(threads):
-                return kept.packed
+            storage = entry.storage()
+            if (
+                storage is not None
+                and entry.version == _version(weight)
+                and entry.snapshot.is_current(threads)
+            ):
+                return entry.packed
             del storage
-        del kept  # so that what nobody else uses is seen to be free
+        del entry  # so that what nobody else uses is seen to be free
         return self._renew(weight, packer, threads)
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def clear(self) -> None:
         """Drop all packed weights; a call that reads some keeps them until it ends, and promises stay."""
-        self._kept.clear()
+        self._entries.clear()
 
     def forms(self, weight: Tensor) -> list[tuple[int, str]]:
         """Under what the packed forms of a weight are kept: its address and the form."""
         storage = weight.untyped_storage()
         names, offset = self._memory(storage).names, weight.data_ptr() - storage.data_ptr()
-        return [name for (at, _), name in names.items() if at == offset and name in self._kept]
+        return [name for (at, _), name in names.items() if at == offset and name in self._entries]
 
     def freeze(self, weight: Tensor) -> None:
         """Take its owner's word that a weight does not change, so that calls do not look."""
@@ -207,7 +211,7 @@ class PackedWeights:
 
     def _forget(self, weight: Tensor) -> None:
         for name in self.forms(weight):
-            self._kept.pop(name, None)
+            self._entries.pop(name, None)
 
     def _renew(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         storage, pointer, version = weight.untyped_storage(), weight.data_ptr(), _version(weight)
@@ -216,23 +220,23 @@ class PackedWeights:
             return self._renew(weight, packer, threads)  # another thread gave it other memory between the two
         memory, name = self._memory(storage), (pointer, packer.key)
         frozen = offset in memory.frozen
-        old = self._kept.pop(name, None)  # no other call finds it from here on
-        room = None
+        old = self._entries.pop(name, None)  # no other call finds it from here on
+        buffer = None
         if old is not None:
             if frozen and old.version != version:
                 warnings.warn(_BROKEN_PROMISE, stacklevel=2)
             if sys.getrefcount(old) == _ALONE == sys.getrefcount(old.packed):
-                room = old.packed.values
+                buffer = old.packed.values
         snapshot: Snapshot = _Frozen() if frozen else take_snapshot(weight, pointer, threads)
-        packed = packer.pack(pointer, threads, room)
+        packed = packer.pack(pointer, threads, buffer)
         before = memory.names.pop((offset, packer.key), None)
         if before is not None and before != name:  # the storage has moved
-            self._kept.pop(before, None)
+            self._entries.pop(before, None)
         forms = [place for place in memory.names if place[0] == offset]
         for place in forms[: max(0, len(forms) + 1 - _MOST_FORMS)]:
-            self._kept.pop(memory.names.pop(place), None)
+            self._entries.pop(memory.names.pop(place), None)
         memory.names[offset, packer.key] = name
-        self._kept[name] = _Kept(packed, version, snapshot, memory.storage)
+        self._entries[name] = _Entry(packed, version, snapshot, memory.storage)
         return packed
 
     def _memory(self, storage: torch.UntypedStorage) -> _Memory:
@@ -246,9 +250,9 @@ class PackedWeights:
             if memory is not None and memory.storage is gone:
                 del self._memories[number]
                 for name in memory.names.values():
-                    kept = self._kept.get(name)
-                    if kept is not None and kept.storage is gone:
-                        del self._kept[name]
+                    entry = self._entries.get(name)
+                    if entry is not None and entry.storage is gone:
+                        del self._entries[name]
 
         made = self._memories[number] = _Memory(weakref.ref(storage, forget))
         return made

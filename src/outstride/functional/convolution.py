@@ -16,7 +16,7 @@ from outstride.engine.dispatch.function import CONV, CONV_TRANSPOSE
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 Ints = int | Sequence[int]
-Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+Padding = int | str | Sequence[int | Sequence[int]]
 
 
 def conv1d(

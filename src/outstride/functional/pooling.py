@@ -16,12 +16,13 @@ from torch import Tensor
 
 from outstride import geometry
 from outstride.engine.dispatch.recording import same_pair
+from outstride.engine.dispatch.shapes import check_rank
 from outstride.engine.torch_internals import is_tracing, untraced
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer.spec import ConvSpec
 
 Ints = int | Sequence[int]
-Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+Padding = int | str | Sequence[int | Sequence[int]]
 Pairs = tuple[tuple[int, int], ...]
 
 _MAX_POOL: tuple[Any, ...] = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
@@ -285,11 +286,7 @@ def _spec(kind: Any, nd: int, input: Tensor, *arguments: Any, **options: Any) ->
     except ArgumentError as error:
         # torch's functions raise RuntimeError for numbers that its layers' constructors would not see.
         raise ShapeError(str(error)) from None
-    if input.dim() not in (nd + 1, nd + 2):
-        raise ShapeError(
-            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {kind}{nd}d: got "
-            f"{input.dim()}-d of shape {tuple(input.shape)}; legal: (C, *size) or (N, C, *size)"
-        )
+    check_rank(f"{kind}{nd}d", nd, input.shape)
     return spec
 
 

@@ -23,7 +23,7 @@ from outstride.nn.serving import Served, operands
 _OUTPUT_PADDING: Any = torch.nn.ConvTranspose1d._output_padding  # noqa: SLF001  # what others override
 
 Ints = int | Sequence[int]
-Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+Padding = int | str | Sequence[int | Sequence[int]]
 
 
 class ServedConv(metaclass=Served):

@@ -12,7 +12,7 @@ from outstride import functional
 from outstride.layer.spec import ConvSpec
 
 Ints = int | Sequence[int]
-Padding = int | str | Sequence[int] | Sequence[Sequence[int]]
+Padding = int | str | Sequence[int | Sequence[int]]
 
 
 class ServedMaxPool:

@@ -36,18 +36,23 @@ def call_channels(
         ShapeError: they do not fit each other; the sentence says what would be legal.
     """
     name = f"conv{'_transpose' if transposed else ''}{nd}d"
-    if len(input) not in (nd + 1, nd + 2):
-        raise ShapeError(
-            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {name}: "
-            f"got {len(input)}-d of shape {shown(input)}; legal: (C, *size) or (N, C, *size) "
-            f"with {nd} spatial axes"
-        )
+    check_rank(name, nd, input)
     if len(weight) != nd + 2:
         raise ShapeError(
             f"'weight' must be {nd + 2}-d for {name}: got {len(weight)}-d of shape {shown(weight)}; legal: "
             f"two channel axes and {nd} spatial axes"
         )
     return _out_channels(("input", "weight"), transposed, input[-nd - 1], weight, bias, groups)
+
+
+def check_rank(function: str, nd: int, input: Ints) -> None:
+    """Refuse the shape of an input that is neither a batch nor a single image of ``nd`` axes."""
+    if len(input) not in (nd + 1, nd + 2):
+        raise ShapeError(
+            f"'input' must be {nd + 1}-d (unbatched) or {nd + 2}-d (batched) for {function}: "
+            f"got {len(input)}-d of shape {shown(input)}; legal: (C, *size) or (N, C, *size) "
+            f"with {nd} spatial axes"
+        )
 
 
 def conv_shape(x: Tensor, w: Tensor, bias: Tensor | None, size: Ints, groups: int) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ class ResizedCalls:
         self._threads, self._instruction_set = get_num_threads(), chosen()
         self._differentiable = any(tensor.requires_grad for tensor in operands)
         #: What an earlier size left ready, by the size that stands for it in planning.
-        self._ready: CallCache[Ints, GatherRun] = CallCache("size classes")
+        self._ready: CallCache[Ints, GatherRun] = CallCache("resized calls")
         self._runs: CallCache[Ints, GatherRun] = CallCache("resized calls")
         self._latest: GatherRun | None = None
 

@@ -18,6 +18,7 @@ from outstride.reference import short
 from tests.cases import Case
 from tests.order import in_the_one_order
 from tests.short_order import in_the_short_order
+from tests.tolerance import assert_equal_values
 
 
 class Layer(NamedTuple):
@@ -69,20 +70,20 @@ LAYERS = [
 def test_integers_come_out_as_the_definition_says(layer: Layer) -> None:
     x, w = layer.draw(False, integers=True)
     y = reference.conv(x, w, **layer.options)
-    assert np.array_equal(short.conv(x, w, **layer.options), y)
+    assert_equal_values(short.conv(x, w, **layer.options), y)
     kernel = w.shape[2:]
     expected = reference.conv_weight(x, y, kernel, **layer.options)
-    assert np.array_equal(short.conv_weight(x, y, kernel, **layer.options), expected)
+    assert_equal_values(short.conv_weight(x, y, kernel, **layer.options), expected)
     x, w = layer.draw(True, integers=True)
     if layer.window > layer.padding:
         expected = reference.conv_transpose(x, w, **layer.options)
-        assert np.array_equal(short.conv_transpose(x, w, **layer.options), expected)
+        assert_equal_values(short.conv_transpose(x, w, **layer.options), expected)
 
 
 @pytest.mark.parametrize("which", list(product((False, True), repeat=2)), ids=str)
 def test_every_axis_may_stay_direct(which: tuple[bool, bool]) -> None:
     x, w = Layer(2, 3, 1, 1, 1, 1, 5).draw(False, integers=True)
-    assert np.array_equal(short.conv(x, w, padding=1, short=which), reference.conv(x, w, padding=1))
+    assert_equal_values(short.conv(x, w, padding=1, short=which), reference.conv(x, w, padding=1))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -106,11 +107,11 @@ def _spec(layer: Layer, kind: Literal["conv", "conv_transpose"]) -> ConvSpec:
 def test_the_order_that_kernels_keep_computes_the_same(layer: Layer) -> None:
     x, w = (each.astype(np.float32) for each in layer.draw(False, integers=True))
     made = in_the_short_order(_spec(layer, "conv"), x, w, None)
-    assert np.array_equal(made, reference.conv(x, w, **layer.options))
+    assert_equal_values(made, reference.conv(x, w, **layer.options))
     x, w = (each.astype(np.float32) for each in layer.draw(True, integers=True))
     if layer.window > layer.padding:
         made = in_the_short_order(_spec(layer, "conv_transpose"), x, w, None)
-        assert np.array_equal(made, reference.conv_transpose(x, w, **layer.options))
+        assert_equal_values(made, reference.conv_transpose(x, w, **layer.options))
 
 
 def test_a_shorter_chain_rounds_less() -> None:

@@ -187,15 +187,15 @@ def _max(
     if not _needs_border(padding):
         plain = (input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
         return _by_torch(pool, plain, spec)
-    made, size, pairs, outs = _bordered(spec(), input)
-    if (lows := _symmetric(made, pairs)) is not None:
-        return pool(input, made.kernel_size, made.stride, lows, made.dilation, ceil_mode, return_indices)
-    bordered = F.pad(input, _ends(pairs), value=_least(input.dtype))
-    rest = (made.kernel_size, made.stride, 0, made.dilation, ceil_mode)
+    layer, size, pairs, output_size = _bordered(spec(), input)
+    if (lows := _symmetric(layer, pairs)) is not None:
+        return pool(input, layer.kernel_size, layer.stride, lows, layer.dilation, ceil_mode, return_indices)
+    bordered = F.pad(input, _torch_padding(pairs), value=_lowest(input.dtype))
+    rest = (layer.kernel_size, layer.stride, 0, layer.dilation, ceil_mode)
     if not return_indices:
-        return _first(pool(bordered, *rest), outs)
+        return _cropped(pool(bordered, *rest), output_size)
     values, indices = pool(bordered, *rest, return_indices=True)
-    return _first(values, outs), _first(_without_border(indices, pairs, size), outs)
+    return _cropped(values, output_size), _cropped(_without_border(indices, pairs, size), output_size)
 
 
 def _avg(
@@ -220,17 +220,21 @@ def _avg(
         plain = (input, kernel_size, stride, padding, ceil_mode, count_include_pad, *rest)
         result: Tensor = _by_torch(pool, plain, spec)
         return result
-    made, size, pairs, outs = _bordered(spec(), input)
-    if (lows := _symmetric(made, pairs)) is not None:
-        means: Tensor = pool(input, made.kernel_size, made.stride, lows, ceil_mode, count_include_pad, *rest)
+    layer, size, pairs, output_size = _bordered(spec(), input)
+    if (lows := _symmetric(layer, pairs)) is not None:
+        means: Tensor = pool(
+            input, layer.kernel_size, layer.stride, lows, ceil_mode, count_include_pad, *rest
+        )
         return means
-    bordered = F.pad(input, _ends(pairs))
+    bordered = F.pad(input, _torch_padding(pairs))
     if count_include_pad or divisor is not None:
-        return _first(pool(bordered, made.kernel_size, made.stride, 0, ceil_mode, True, *rest), outs)
+        return _cropped(
+            pool(bordered, layer.kernel_size, layer.stride, 0, ceil_mode, True, *rest), output_size
+        )
     # What lies inside is counted by pooling ones.
     inside = torch.ones((1, *size), dtype=input.dtype, device=input.device)
-    counts = _first(_total(F.pad(inside, _ends(pairs)), made), outs)
-    return _first(_total(bordered, made), outs) / counts
+    counts = _cropped(_sums(F.pad(inside, _torch_padding(pairs)), layer), output_size)
+    return _cropped(_sums(bordered, layer), output_size) / counts
 
 
 def _bordered(spec: ConvSpec, input: Tensor) -> tuple[ConvSpec, Any, Pairs, tuple[int, ...] | None]:
@@ -250,17 +254,17 @@ def _bordered(spec: ConvSpec, input: Tensor) -> tuple[ConvSpec, Any, Pairs, tupl
         windows = [d * (k - 1) + 1 for d, k in zip(spec.dilation, spec.kernel_size, strict=True)]
         return spec, size, tuple(map(same_pair, size, spec.stride, windows)), None
     pairs = geometry.resolved_padding(spec, tuple(size))
-    outs = _check(spec, pairs, tuple(size))
+    output_size = _check(spec, pairs, tuple(size))
     # With "same" every window counts; a symbolic size would be pinned by being looked at.
-    return spec, size, pairs, None if spec.padding == "same" else outs
+    return spec, size, pairs, None if spec.padding == "same" else output_size
 
 
 def _check(spec: ConvSpec, pairs: Pairs, size: tuple[int, ...]) -> tuple[int, ...]:
     """The output size of windows that all see an element."""
-    outs = _outs(spec, size)
+    output_size = geometry.output_size(spec, size)
     if spec.kind == "max_pool" and any(d > 1 for d in spec.dilation):
         _check_windows(spec, pairs, size)
-    return outs
+    return output_size
 
 
 def _needs_border(padding: Padding) -> bool:
@@ -275,8 +279,8 @@ def _by_torch(pool: Callable[..., Any], arguments: tuple[Any, ...], spec: Callab
         return pool(*arguments)
     except RuntimeError:
         # What it says is often too short; where the sizes are at fault, ours is raised in its place.
-        made = spec()
-        _outs(made, tuple(arguments[0].shape[-made.nd :]))
+        layer = spec()
+        geometry.output_size(layer, tuple(arguments[0].shape[-layer.nd :]))
         raise
 
 
@@ -290,21 +294,18 @@ def _spec(kind: Any, nd: int, input: Tensor, *arguments: Any, **options: Any) ->
     return spec
 
 
-def _outs(spec: ConvSpec, size: tuple[int, ...]) -> tuple[int, ...]:
-    return geometry.output_size(spec, size)
-
-
-def _first(result: Tensor, outs: tuple[int, ...] | None) -> Tensor:
+def _cropped(result: Tensor, output_size: tuple[int, ...] | None) -> Tensor:
     """Leave out windows that ceil_mode lets start in the border on the high side."""
-    if outs is None:
+    if output_size is None:
         return result
-    for axis, out in enumerate(outs, result.dim() - len(outs)):
+    for axis, out in enumerate(output_size, result.dim() - len(output_size)):
         if result.shape[axis] != out:
             result = result.narrow(axis, 0, out)
     return result
 
 
-def _total(input: Tensor, spec: ConvSpec) -> Tensor:
+def _sums(input: Tensor, spec: ConvSpec) -> Tensor:
+    """The sum of every window."""
     if spec.nd == 1:  # torch's one-dimensional average takes no divisor
         kernel, stride = (1, *spec.kernel_size), (1, *spec.stride)
         lifted = F.avg_pool2d(input.unsqueeze(-2), kernel, stride, 0, spec.ceil_mode, divisor_override=1)
@@ -322,11 +323,13 @@ def _symmetric(spec: ConvSpec, pairs: Pairs) -> tuple[int, ...] | None:
     return tuple(low for low, _ in pairs) if fits else None
 
 
-def _ends(pairs: Pairs) -> list[int]:
+def _torch_padding(pairs: Pairs) -> list[int]:
+    """The padding as ``F.pad`` takes it: from the last axis on."""
     return [end for pair in reversed(pairs) for end in pair]
 
 
-def _least(dtype: torch.dtype) -> float:
+def _lowest(dtype: torch.dtype) -> float:
+    """What no maximum takes where there is anything else."""
     return float("-inf") if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
@@ -343,8 +346,8 @@ def _without_border(indices: Tensor, pairs: Pairs, size: tuple[int, ...]) -> Ten
 @lru_cache(maxsize=256)
 def _check_windows(spec: ConvSpec, pairs: Pairs, size: tuple[int, ...]) -> None:
     """Refuse a dilated window that would see padding alone: it has no maximum."""
-    outs = geometry.output_size(spec, size)
-    rows = zip(pairs, size, outs, spec.kernel_size, spec.stride, spec.dilation, strict=True)
+    output_size = geometry.output_size(spec, size)
+    rows = zip(pairs, size, output_size, spec.kernel_size, spec.stride, spec.dilation, strict=True)
     for (low, _), length, out, k, s, d in rows:
         for start in range(-low, out * s - low, s):
             if not any(0 <= start + tap * d < length for tap in range(k)):

@@ -103,22 +103,23 @@ def check(
     padding = padding_pairs(arguments.padding, nd, CALL)
     same = padding == "same"
     pairs = ((0, 0),) * nd if padding == "same" else padding
-    extra = per_axis("output_padding", arguments.output_padding, nd, 0, CALL)
+    output_padding = per_axis("output_padding", arguments.output_padding, nd, 0, CALL)
     mode = arguments.padding_mode
     choice("padding_mode", mode, PADDING_MODES, CALL)
     out_channels = call_channels(nd, transposed, input_shape, weight_shape, bias_shape, groups)
     batched = len(input_shape) == nd + 2
     sizes, kernel = tuple(input_shape[-nd:]), tuple(weight_shape[2:])
-    axes = _axes(transposed, same, mode, kernel, stride, dilation, pairs, extra)
+    axes = _axes(transposed, same, mode, kernel, stride, dilation, pairs, output_padding)
     # An empty batch may have empty sizes, as in torch; a symbolic batch is none.
     empty = batched and type(input_shape[0]) is int and input_shape[0] == 0
     _check_sizes(sizes, kernel, empty)
     if transposed:
-        check_output_padding(extra, stride, dilation, same, CALL)
-        pairs, extra = _aim(axes, sizes, _wanted(arguments.output_size, nd, batched, extra))
+        check_output_padding(output_padding, stride, dilation, same, CALL)
+        wanted = _wanted(arguments.output_size, nd, batched, output_padding)
+        pairs, output_padding = _padding_for(axes, sizes, wanted)
     else:
         pairs = tuple(axis.pads(size) for axis, size in zip(axes, sizes, strict=True))
-    out = _output_sizes(axes, sizes, pairs, extra, 0 if empty else 1)
+    out = _output_sizes(axes, sizes, pairs, output_padding, 0 if empty else 1)
     bordered = mode != "zeros" and any(low > 0 or high > 0 for low, high in pairs)
     contracted = out
     if bordered:
@@ -139,7 +140,7 @@ def check(
         dilation,
         groups,
         pairs,
-        extra,
+        output_padding,
         bordered,
         mode,
         out,
@@ -165,12 +166,12 @@ def result_size_at_any(call: Call, kernel_size: Ints) -> Callable[[Sequence[int]
 
 def _axes(
     transposed: bool, same: bool, mode: str, kernel: Ints, stride: Ints, dilation: Ints, pairs: Pairs,
-    extra: Ints,
+    output_padding: Ints,
 ) -> list[Axis]:  # fmt: skip
-    numbers = zip(kernel, stride, dilation, pairs, extra, strict=True)
+    numbers = zip(kernel, stride, dilation, pairs, output_padding, strict=True)
     return [
-        Axis(i, transposed, same, False, mode, k, s, d, d * (k - 1) + 1, low, high, beyond)
-        for i, (k, s, d, (low, high), beyond) in enumerate(numbers)
+        Axis(i, transposed, same, False, mode, k, s, d, d * (k - 1) + 1, low, high, extra)
+        for i, (k, s, d, (low, high), extra) in enumerate(numbers)
     ]
 
 
@@ -198,7 +199,7 @@ def _check_countable(kernel: Ints, dilation: Ints, pairs: Pairs) -> None:
             )
 
 
-def _wanted(output_size: Any, nd: int, batched: bool, extra: Ints) -> Ints | None:
+def _wanted(output_size: Any, nd: int, batched: bool, output_padding: Ints) -> Ints | None:
     if output_size is None:
         return None
     lead = 2 if batched else 1
@@ -208,10 +209,10 @@ def _wanted(output_size: Any, nd: int, batched: bool, extra: Ints) -> Ints | Non
             f"'output_size' must have {nd} or {nd + lead} elements for an input with {nd + lead} axes: got "
             f"{output_size!r}; legal: the spatial sizes, or the whole shape"
         )
-    if any(e != 0 for e in extra):
+    if any(e != 0 for e in output_padding):
         raise ArgumentError(
             f"'output_padding' must be 0 where 'output_size' says the size: got "
-            f"output_padding={shown(extra)} with "
+            f"output_padding={shown(output_padding)} with "
             f"output_size={output_size!r}; legal: one of the two"
         )
     return tuple(whole("output_size", value, 1, output_size, CALL) for value in wanted_sizes(row, nd))
@@ -222,9 +223,9 @@ def wanted_sizes(output_size: Sequence[Any], nd: int) -> tuple[Any, ...]:
     return tuple(output_size[-nd:])
 
 
-def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Ints]:
+def _padding_for(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Ints]:
     """The padding and output_padding of a transposed layer that lead to the wanted size."""
-    pairs, extra = [], []
+    pairs, output_padding = [], []
     for i, (axis, size) in enumerate(zip(axes, sizes, strict=True)):
         natural = axis.output(size)
         out = natural if wanted is None else wanted[i]
@@ -236,17 +237,17 @@ def _aim(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pairs, Int
                 f"'output_size' must be one that the stride leaves open: got {out} on axis {i} of "
                 f"output_size={shown(wanted)} for an input of size {shown(sizes)}; legal: {least} to {most}"
             )
-        pair, beyond = axis.aimed(size, out) if axis.same else ((axis.low, axis.high), out - least)
+        pair, extra = axis.aimed(size, out) if axis.same else ((axis.low, axis.high), out - least)
         pairs.append(pair)
-        extra.append(beyond)
-    return tuple(pairs), tuple(extra)
+        output_padding.append(extra)
+    return tuple(pairs), tuple(output_padding)
 
 
-def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, extra: Ints, least: int) -> Ints:
+def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, output_padding: Ints, least: int) -> Ints:
     out = []
-    for axis, size, (low, high), beyond in zip(axes, sizes, pairs, extra, strict=True):
+    for axis, size, (low, high), extra in zip(axes, sizes, pairs, output_padding, strict=True):
         if axis.transposed:
-            length = (size - 1) * axis.stride - low - high + axis.window + beyond
+            length = (size - 1) * axis.stride - low - high + axis.window + extra
             if length < least:
                 raise ShapeError(
                     f"'padding' must leave an output of at least {least}: got output size {length} "

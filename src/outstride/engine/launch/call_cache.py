@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -26,6 +26,7 @@ CACHES = {
     "contractions": "a kernel and its argument block for shapes and strides of operands",
     "weight gradients": "the same for the gradient of a weight",
     "size classes": "a plan and its blocks for all sizes that share them",
+    "plans": "a plan, and the plan of the coarse size that it was fitted from",
     "kernels": "the compiled code of a layer at all sizes",
     "packed weights": "a weight in the order in which a kernel reads it",
 }
@@ -93,6 +94,23 @@ class CallCache(Generic[_Key, _Value]):
         with _lock:
             self._values.clear()
             self._keys.clear()
+
+
+class Memo:
+    """What functions under ``functools.lru_cache`` keep, as one cache."""
+
+    def __init__(self, name: str, functions: Sequence[Any]) -> None:
+        self.name = name
+        self._functions = functions
+        include(self)
+
+    def __len__(self) -> int:
+        return sum(function.cache_info().currsize for function in self._functions)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        for function in self._functions:
+            function.cache_clear()
 
 
 def include(cache: Cache) -> None:

@@ -11,18 +11,19 @@ from torch import Tensor
 
 from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
-from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.call_cache import CallCache, Memo
 from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
 from outstride.engine.planner.layout import Layout, layout, sizes, weight_block_stride
-from outstride.engine.planner.plan import plan_for
+from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
 
 _X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
 SIZE_CLASSES: CallCache[tuple[Any, ...], SizeClass] = CallCache("size classes", most=1024)
+PLANS = Memo("plans", memoized())
 KERNELS: CallCache[tuple[Any, ...], _Compiled] = CallCache("kernels", most=1024)
 
 

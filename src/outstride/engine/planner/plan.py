@@ -162,6 +162,11 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     return best if coarse is problem else _fitted(best, problem)
 
 
+def memoized() -> tuple[object, ...]:
+    """The functions under ``lru_cache`` that keep plans."""
+    return plan_for, _best
+
+
 @lru_cache(maxsize=1024)
 def _best(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     """Of every tile and every way to cut the problem the plan with the fewest predicted cycles."""

@@ -14,7 +14,7 @@ from outstride.engine.runtime.pages import LARGE, prefer_large
 _SMALL = 4096
 
 
-class _Room(threading.local):
+class _Buffer(threading.local):
     """The memory that this thread has."""
 
     memory: ctypes.Array[ctypes.c_char]
@@ -22,16 +22,16 @@ class _Room(threading.local):
     address = 0
 
 
-_room = _Room()
+_buffer = _Buffer()
 
 
 def scratch(size_bytes: int) -> int:
     """The address of at least `size_bytes` bytes, aligned to a page, private to the calling thread."""
-    if _room.size < size_bytes:
+    if _buffer.size < size_bytes:
         page = LARGE if size_bytes > LARGE // 8 else _SMALL
         size = -(-size_bytes // page) * page
-        _room.memory = (ctypes.c_char * (size + page))()
-        _room.size = size
-        _room.address = -(-ctypes.addressof(_room.memory) // page) * page
-        prefer_large(_room.address, size)
-    return _room.address
+        _buffer.memory = (ctypes.c_char * (size + page))()
+        _buffer.size = size
+        _buffer.address = -(-ctypes.addressof(_buffer.memory) // page) * page
+        prefer_large(_buffer.address, size)
+    return _buffer.address

@@ -299,12 +299,12 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
     expected = run(case, operands)
     ways: dict[str, dict[str, float]] = {
-        "stored past the caches": {"problem.PAST_CACHES_BYTES": 0, "layout.PAST_CACHES_ROW": 16},
-        "stored by tiles, the next input asked for": {
-            "blocks.LEAST_STORED": 0, "blocks.MORE_TILES": float("inf"), "ahead.FAR_CACHES": 0,
+        "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "layout.NONTEMPORAL_ROW": 16},
+        "stored by tiles, the next input prefetched": {
+            "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.FAR_CACHES": 0,
         },
-        "stored later, the next weights asked for": {
-            "blocks.LEAST_STORED": sys.maxsize, "plan.FAR_WEIGHTS_BYTES": 0,
+        "stored later, the next weights prefetched": {
+            "cuts.LEAST_STORED": sys.maxsize, "dataflows.channels.FAR_WEIGHTS_BYTES": 0,
         },
     }  # fmt: skip
     for how, changed in ways.items():

@@ -246,7 +246,7 @@ def test_the_plan_is_for_the_threads_in_use(count: int) -> None:
 def test_the_text_says_what_lies_in_the_lanes(name: str, dataflow: str, words: str) -> None:
     layer, shape = _made(name, 1)
     plan = outstride.plan(layer, shape)
-    assert _detail(plan).tile.dataflow == dataflow, "another layer must stand for this dataflow"
+    assert _detail(plan).tile.dataflow.name == dataflow, "another layer must stand for this dataflow"
     assert words in str(plan)
 
 

@@ -74,7 +74,7 @@ class KernelPlan:
         plan = self.detail
         if plan is None:
             return facts
-        problem, blocks, recipe = plan.problem, plan.blocks, plan.recipe
+        problem, blocking, recipe = plan.problem, plan.blocking, plan.recipe
         hertz, stated_by = clock() or (None, None)
         return facts | {
             "operator": problem.operator,
@@ -82,15 +82,15 @@ class KernelPlan:
             "output_size": list(self.output_shape[-self.nd :]),
             "flops": problem.flops, "bytes": problem.bytes,
             "kernel": f"gather_{recipe.name}", "instruction_set": recipe.instruction_set,
-            "dataflow": plan.tile.dataflow, "register_tile": [plan.tile.rows, plan.tile.vectors],
+            "dataflow": plan.dataflow.name, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
             "phase_groups": [{"phases": g.phases, "taps": g.taps} for g in plan.groups],
-            "box": list(blocks.box), "stripes": [columns for _, columns in blocks.columns],
-            "groups_per_task": blocks.groups_per_task,
-            "channels_per_pass": blocks.channels_per_pass,
-            "strip_bytes": blocks.strip.elements * (8 if self.dtype == "float64" else 4),
-            "outputs_per_chunk": blocks.chunk_outputs, "stored_by_tiles": blocks.direct,
-            "lines_asked_ahead": plan.ahead.lines * plan.ahead.rows,
+            "box": list(blocking.box), "stripes": [columns for _, columns in blocking.columns],
+            "groups_per_task": blocking.groups_per_task,
+            "channels_per_pass": blocking.channels_per_pass,
+            "strip_bytes": blocking.strip.elements * (8 if self.dtype == "float64" else 4),
+            "outputs_per_chunk": blocking.chunk_outputs, "stored_by_tiles": blocking.direct,
+            "lines_asked_ahead": plan.prefetch.lines * plan.prefetch.rows,
             "tasks": plan.tasks, "threads": plan.threads,
             "predicted_cycles": round(plan.predicted_cycles), "predicted_ms": self.predicted_ms,
             "clock_hz": hertz, "clock_stated_by": stated_by,
@@ -182,31 +182,22 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     """The plan in words, each with its reason."""
     plan = whole.detail
     assert plan is not None
-    problem, recipe, blocks = plan.problem, plan.recipe, plan.blocks
-    lanes = plan.lanes
+    problem, recipe, blocking = plan.problem, plan.recipe, plan.blocking
     more = ", ..." if len(plan.groups) > 4 else ""
     groups = ", ".join(f"{g.phases} x {g.taps}" for g in plan.groups[:4]) + more
-    of_rows = f" of {plan.tile.rows} rows" if plan.tile.by_row else ""
-    size = f"{plan.tile.outputs(lanes)} outputs x {plan.tile.pixels(lanes)} pixels{of_rows}"
-    if plan.tile.dataflow == "lanes":
-        tile = f"{size}: inputs and weights in lanes"
-    elif plan.tile.dataflow != "channels":
-        tile = f"{size}: inputs in lanes, weights broadcast"
-    else:
-        tile = f"{size}: weights in lanes, inputs broadcast"
-        tile += ", the next weights asked for" * plan.tile.far
-    kilobytes = blocks.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
-    passes = ceil(problem.channels / blocks.channels_per_pass)
+    tile = plan.dataflow.in_words(plan.tile, plan.lanes)
+    kilobytes = blocking.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
+    passes = ceil(problem.channels / blocking.channels_per_pass)
     lost = 1 - useful_share(plan)
     alone = "Transpose" in whole.layer and problem.operator == "conv"
-    stored = ", stored past the caches" * problem.past_caches
-    stored += ", stored by the tiles as they are summed" * blocks.direct
-    asked = plan.ahead.lines * plan.ahead.rows
+    stored = ", stored past the caches" * problem.nontemporal
+    stored += ", stored by the tiles as they are summed" * blocking.direct
+    asked = plan.prefetch.lines * plan.prefetch.rows
     ahead = f"; {asked} lines of the next are asked for before each tile" * (asked > 0)
-    together = f" of {blocks.groups_per_task} groups" * (blocks.groups_per_task > 1)
-    box = " x ".join(map(str, blocks.box))
-    widths = ", ".join(str(columns) for _, columns in blocks.columns)
-    apart = f"; stripes of {widths} columns use other taps" * (len(blocks.columns) > 1)
+    together = f" of {blocking.groups_per_task} groups" * (blocking.groups_per_task > 1)
+    box = " x ".join(map(str, blocking.box))
+    widths = ", ".join(str(columns) for _, columns in blocking.columns)
+    apart = f"; stripes of {widths} columns use other taps" * (len(blocking.columns) > 1)
     side = "output" if problem.operator == "conv_transpose" else "input"
     used = f", on the {whole.used_size} positions of the {side} that are used" * bool(whole.used_size)
     product = ", a matrix product, for there is one input position" * alone
@@ -224,9 +215,9 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
         ("box", f"{box} cells (images, depth, height, width){together} a task{apart}"),
         (
             "strip",
-            "none: the input is read where it lies"
-            if plan.tile.dataflow == "in_place"
-            else f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{ahead}",
+            f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{ahead}"
+            if plan.dataflow.packs
+            else "none: the input is read where it lies",
         ),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),
         ("predicted", _predicted(whole)),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 from outstride.engine.codegen.tiles import tiles_source
+from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.machine import INSTRUCTION_SETS
-from outstride.engine.planner.tiles import Tile
 from outstride.engine.runtime.compiler import compile_assembly
 from tests.engine.codegen.recipes import tiles_of
 
@@ -53,7 +53,7 @@ def innermost_loops(body: list[str]) -> Iterator[list[str]]:
 
 def expected_products(tile: Tile) -> list[int]:
     """Multiply-adds of every innermost loop; a tile of rows has one for each run of its rows."""
-    if tile.dataflow != "rows":
+    if tile.dataflow.name != "rows":
         return [tile.rows * tile.vectors]
     return sorted(
         (last - first + 1) * tile.vectors for first in range(tile.rows) for last in range(first, tile.rows)
@@ -79,7 +79,7 @@ def assert_tight(body: list[str], tile: Tile, isa: str) -> None:
         # Each vector and each broadcast is read once, and one entry of the table of terms.
         rows = len(fused) // tile.vectors
         asked = sum(x.startswith("prefetch") for x in lines)
-        assert asked == tile.far * tile.vectors, "the next weights are asked for, a vector each"
+        assert asked == tile.prefetches * tile.vectors, "the next weights are asked for, a vector each"
         read = sum("(" in x and not x.startswith(("lea", "prefetch")) for x in lines)
         assert read <= rows + tile.vectors + 1, text
 

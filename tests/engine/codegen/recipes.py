@@ -14,19 +14,20 @@ from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.nonfinite import nonfinite_source
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.codegen.weights import weights_source
+from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows import channels, pixels, rows
 from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.tiles import ROW_TILES, STRAIGHT_TILES, TILES, Tile
 from outstride.engine.planner.windows import Spread, Window
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
 
 def tiles_of(isa: str) -> tuple[Tile, ...]:
-    registers = INSTRUCTION_SETS[isa].registers
-    far = (replace(t, far=True) for t in TILES[registers] + STRAIGHT_TILES[registers] if t.by_pixel)
-    return TILES[registers] + STRAIGHT_TILES[registers] + ROW_TILES[registers] + tuple(far)
+    of_channels = channels.TILES[isa] + channels.STRAIGHT_TILES[isa]
+    prefetching = tuple(replace(tile, prefetches=True) for tile in of_channels)
+    return pixels.TILES[isa] + of_channels + rows.TILES[isa] + prefetching
 
 
 def gradient_tiles(isa: str, dtype: str) -> list[Tile]:

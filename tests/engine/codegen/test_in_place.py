@@ -7,6 +7,7 @@ import re
 import pytest
 
 from outstride.engine.codegen.nest import gather_source
+from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.windows import Window
@@ -24,7 +25,7 @@ def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) 
     """
     recipe = Recipe(dtype, "avx512", "width", "width", window.shared, 1, ("in_place",), window)
     bodies = bodies_of(compile_assembly(gather_source(recipe), INSTRUCTION_SETS["avx512"]))
-    for tile in window.tiles:
+    for tile in IN_PLACE.tiles_of(window):
         written_out = window.written_out(tile.vectors)
         together = window.across if written_out else window.shared
         reached = [len(rows) * tile.vectors * together for _, rows in window.rows(tile.rows)]

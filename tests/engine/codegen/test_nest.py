@@ -15,7 +15,7 @@ from outstride.engine.codegen.arguments import (
     ARGUMENTS,
     GRADIENT_ARGUMENTS,
 )
-from outstride.engine.codegen.bands import AHEAD_BYTES_OF_A_ROW
+from outstride.engine.codegen.dataflows.bands import PREFETCH_BYTES_OF_A_ROW
 from outstride.engine.codegen.fingerprint import (
     BLOCK_BYTES,
 )
@@ -94,7 +94,7 @@ def test_the_text_holds_no_size(isa: str) -> None:
     """Law 6: its integers are steps, lanes, blocks and places in the argument blocks, all of them small."""
     tile = INSTRUCTION_SETS[isa].registers * INSTRUCTION_SETS[isa].lanes(4)
     square = (64 // 4) ** 2  # places in a square of weights that is turned
-    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, square, AHEAD_BYTES_OF_A_ROW)
+    most = max(len(ARGUMENTS), len(GRADIENT_ARGUMENTS), tile, CHANNEL_BLOCK, square, PREFETCH_BYTES_OF_A_ROW)
     no_number = re.compile(r"[%@][\w.]+|\bi\d+\b|<[^>]*>|\[\d+ x \w+\]|align \d+|#0|;.*")
     for name, source in sources_of(isa).items():
         code = [no_number.sub("", line) for line in source.splitlines() if re.search(r"\bi64\b", line)]

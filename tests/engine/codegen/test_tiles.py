@@ -10,9 +10,10 @@ import pytest
 
 from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.codegen.tiles import tiles_source
+from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows.pixels import PIXELS
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.tiles import Tile
 from outstride.engine.runtime.compiler import compile_assembly
 from tests.engine.codegen.assembly import (
     FUSED,
@@ -50,7 +51,7 @@ def test_accumulators_and_operands_fit_the_registers() -> None:
 
 def test_a_tile_that_does_not_fit_is_found_out() -> None:
     """The reader of assembly must see spills where there are some, else the tests above could not fail."""
-    tile = Tile("pixels", 10, 4)
+    tile = Tile(PIXELS, 10, 4)
     isa = INSTRUCTION_SETS["avx512"]
     body = bodies_of(compile_assembly(tiles_source("float32", isa, (tile,)), isa))[tile.name]
     assert [sum(bool(FUSED.match(x)) for x in lines) for lines in innermost_loops(body)] == [40]

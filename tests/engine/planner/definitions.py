@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outstride.engine.planner.axes import Axis
+from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.recipe import Unit
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import residue_planes
 

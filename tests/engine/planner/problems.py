@@ -9,7 +9,9 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from outstride.bench.cases import Case
+from outstride.engine.planner.dataflow import Candidate
 from outstride.engine.planner.dots import DotPlan
+from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.gradient import GradientPlan, GradientProblem
 from outstride.engine.planner.layout import (
     layout,
@@ -24,7 +26,6 @@ from outstride.engine.planner.plan import (
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.recipe import Unit
 from outstride.engine.planner.windows import Spread
 
 Triple = tuple[int, int, int]
@@ -78,7 +79,9 @@ def candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[Gat
     for cropped in croppings(problem, machine):
         axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
-            yield from estimates(problem, machine, threads, axes, phase_groups(tile, axes), tile)
+            yield from estimates(
+                Candidate(problem, tile, machine, threads, axes, phase_groups(tile, axes), cropped)
+            )
 
 
 #: Layers whose plans take ways that random problems seldom take.

@@ -7,7 +7,7 @@ from math import ceil, prod
 import pytest
 
 from outstride.bench.cases import read_cases
-from outstride.engine.planner.blocks import pixel_tiles
+from outstride.engine.planner.dataflow import PackingDataflow
 from outstride.engine.planner.layout import (
     layout,
 )
@@ -25,19 +25,20 @@ def test_what_is_packed_next_is_asked_for_in_time(threads: int) -> None:
     some = 0
     for case in read_cases(ROOT / "bench" / "layers.csv"):
         plan = plan_for(problem_of(case), Machine(INSTRUCTION_SETS["avx512"]), threads)
-        p, (row, lines, rows) = plan.problem, plan.ahead
+        p, (row, lines, rows) = plan.problem, plan.prefetch
         if 4 * p.batch * p.groups * p.channels * prod(p.input_size) < 2 << 20:
-            assert plan.ahead == (0, 0, 0), f"{case.id} asks for what is near"
+            assert plan.prefetch == (0, 0, 0), f"{case.id} prefetches what is near"
         if row:
             some += 1
-            cells = zip(plan.axes, plan.blocks.box[1:], strict=True)
+            cells = zip(plan.axes, plan.blocking.box[1:], strict=True)
             read = [min(n * a.in_step, a.input_size) for a, n in cells]
             assert 64 * row >= 4 * prod(read), f"{case.id} leaves out a part of a row"
             assert 1 <= lines * rows <= 32
             made = layout(plan)
-            tiles = sum(g.tiles for g in made.groups) * plan.blocks.chunks_per_task
-            tiles *= pixel_tiles(plan.tile, plan.blocks, plan.lanes)
-            needed = ceil(row / lines) * plan.blocks.channels_per_pass
+            tiles = sum(g.tiles for g in made.groups) * plan.blocking.chunks_per_task
+            assert isinstance(plan.dataflow, PackingDataflow)
+            tiles *= plan.dataflow.tiles_over(plan.tile, plan.blocking, plan.lanes)
+            needed = ceil(row / lines) * plan.blocking.channels_per_pass
             enough = tiles * rows >= 0.66 * needed or lines * (rows + 1) > 32
             assert enough, f"{case.id} is still asking when the next is packed"
     assert some > 20

@@ -207,8 +207,8 @@ def test_the_taps_that_blocks_keep_are_counted_right(problem: Problem, block: in
             {o for o in offsets if 0 <= j * axis.in_step + o < axis.input_size} for j in range(axis.cells)
         ]
         runs = [len(list(run)) for _, run in groupby(used)]
-        assert axis.stripes == tuple(zip(accumulate(runs, initial=0), runs, strict=False))
-        for first, columns in axis.stripes:
+        assert axis.ranges == tuple(zip(accumulate(runs, initial=0), runs, strict=False))
+        for first, columns in axis.ranges:
             assert {axis.kept_at(j) for j in range(first, first + columns)} == {axis.kept_at(first)}
             terms = [(o, len(g.members)) for g in axis.groups for o in g.offsets]
             kept, total = sum(n for o, n in terms if o in used[first]), sum(n for _, n in terms)

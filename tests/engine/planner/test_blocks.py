@@ -22,7 +22,7 @@ from tests.tolerance import assert_within_roundings
 @settings(max_examples=40)
 def test_the_tasks_make_every_output_once(problem: Problem, machine: Machine, threads: int) -> None:
     for plan in (plan_for(problem, machine, threads), *candidates(problem, machine, threads)):
-        blocks, s = plan.blocks, scalars_of(plan)
+        blocks, s = plan.blocking, scalars_of(plan)
         assert 1 <= s["chunks_per_task"] <= s["chunks"]
         made = np.zeros((problem.groups, problem.outputs, problem.batch, *problem.output_size), int)
         cells = [problem.batch, *(a.cells for a in plan.axes)]
@@ -64,11 +64,11 @@ def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
     """A dilated layer whose padding is as wide as a third of the map: ASPP of DeepLab."""
     problem = _dilated(256, 33, 12).problem
     plan = _best(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
-    assert plan.blocks.box[3] <= 12
-    assert_within_roundings(plan.axes[2].kept(plan.blocks.box[3]), 7 / 9, 8, "a quotient of whole numbers")
+    assert plan.blocking.box[3] <= 12
+    assert_within_roundings(plan.axes[2].kept(plan.blocking.box[3]), 7 / 9, 8, "a quotient of whole numbers")
 
 
 def test_columns_at_a_border_have_tiles_of_their_own() -> None:
     """A dilated residual layer: four columns at either side use two taps of three."""
     plan = _dilated(128, 56, 4)
-    assert plan.blocks.columns == ((0, 4), (4, 48), (52, 4))
+    assert plan.blocking.columns == ((0, 4), (4, 48), (52, 4))

@@ -13,12 +13,11 @@ from hypothesis import assume, given, settings
 
 from outstride.bench.cases import read_cases
 from outstride.engine.codegen.arguments import CALL, FIXED
-from outstride.engine.planner.bands import band_tiles
-from outstride.engine.planner.cost import kept_terms, term_cycles
+from outstride.engine.planner.cost import kept_terms
+from outstride.engine.planner.dataflow import BOX_SKIPS, NO_SKIPS, ROW_SKIPS, PackingDataflow
+from outstride.engine.planner.dataflows.in_place import band_tiles
+from outstride.engine.planner.dtypes import STORAGE_BYTES
 from outstride.engine.planner.layout import (
-    BOX_SKIPS,
-    NO_SKIPS,
-    ROW_SKIPS,
     Layout,
     layout,
     total_weights,
@@ -30,7 +29,6 @@ from outstride.engine.planner.plan import (
     plan_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.recipe import STORAGE_BYTES
 from outstride.engine.planner.tables import pixel_offsets
 from outstride.engine.planner.windows import Spread
 from tests import ROOT
@@ -63,18 +61,18 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
         for axis in plan.axes[:2]:
             for j, o in product(range(axis.cells), {o for g in axis.groups for o in g.offsets}):
                 rows |= not 0 <= j * axis.in_step + o < axis.input_size
-        images, planes = plan.blocks.box[:2]
-        rows &= images == planes == 1 or (plan.tile.by_pixel and 1 in (images, planes))
-        rows &= not plan.tile.by_row
-        isa, step = machine.instruction_set, plan.axes[2].in_step
-        each = term_cycles(plan.tile, isa, plan.groups, step, plan.lanes)
-        rows &= kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)[1]
-        for box in boxes_of(plan, plan.blocks.box):
+        images, planes = plan.blocking.box[:2]
+        rows &= images == planes == 1 or (plan.dataflow.lists_pixels and 1 in (images, planes))
+        rows &= not plan.dataflow.of_rows
+        if isinstance(plan.dataflow, PackingDataflow):
+            each = plan.dataflow.term_cycles(plan, [1] * len(plan.groups))
+            rows &= kept_terms(plan, plan.dataflow, plan.blocking, each)[1]
+        for box in boxes_of(plan, plan.blocking.box):
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
                 useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
-        # Stripes are cut where taps differ; a kernel that reads in place looks at every row of the input.
-        useless |= len(plan.blocks.columns) > 1 or plan.tile.dataflow == "in_place"
+        # Columns are cut where taps differ; a kernel that reads in place looks at every row of the input.
+        useless |= len(plan.blocking.columns) > 1 or plan.tile.dataflow.name == "in_place"
         assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
 
 
@@ -89,10 +87,10 @@ def test_a_thread_needs_less_than_two_megabytes(table: str, threads: int) -> Non
 
 def _last_place(plan: GatherPlan) -> int:
     """The last place of the strip, and of a row of results, at which a tile along the width begins."""
-    blocks, strip = plan.blocks, plan.blocks.strip
+    blocks, strip = plan.blocking, plan.blocking.strip
     step = plan.tile.pixels(plan.lanes)
     n, d, h, w = blocks.box
-    if plan.tile.dataflow == "rows":
+    if plan.tile.dataflow.name == "rows":
         row = (h - 1) // plan.tile.rows * plan.tile.rows
         start = (n - 1) * strip.image_pitch + ((d - 1) * strip.extent[1] + row) * strip.extent[2]
         return start + (w - 1) // step * step
@@ -115,7 +113,7 @@ def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     """
     p, lanes, line = plan.problem, plan.lanes, made.scalars["line_bytes_offset"]
     window, step = plan.recipe.window, plan.axes[2].in_step
-    tiles = [*Counter(band_tiles(p, plan.axes, plan.blocks, lanes)).elements()]
+    tiles = [*Counter(band_tiles(plan, plan.blocking)).elements()]
     if isinstance(window, Spread):
         masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
     else:
@@ -129,13 +127,13 @@ def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
     assert masks * lanes // 8 <= line
     assert line <= made.scratch_bytes == made.scalars["scratch_bytes"]
     if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
-        assert line + plan.blocks.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
+        assert line + plan.blocking.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 
 
 def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
-    p, blocks, strip, s = plan.problem, plan.blocks, plan.blocks.strip, made.scalars
+    p, blocks, strip, s = plan.problem, plan.blocking, plan.blocking.strip, made.scalars
     item = 8 if p.dtype == "float64" else 4
-    if plan.tile.dataflow == "in_place":
+    if plan.tile.dataflow.name == "in_place":
         _assert_room_for_masks(plan, made)
         return
     regions = [0, s["temp_bytes_offset"], s["line_bytes_offset"], s["runs_bytes_offset"], made.scratch_bytes]
@@ -157,14 +155,14 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     for g in made.groups:
         far = max([far, *(o + (full - 1) * block_pitch for o in g.full if full)])
         far = max([far, *(o + full * block_pitch for o in g.rest if rest)])
-    if plan.tile.by_pixel:
+    if plan.dataflow.lists_pixels:
         pixels = pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
-        assert [c for s in made.stripes for c in range(s.first, s.first + s.columns)] == list(
+        assert [c for s in made.column_ranges for c in range(s.first, s.first + s.columns)] == list(
             range(blocks.box[3])
         )
-        ends = [*(s.place for s in made.stripes[1:]), len(pixels)]
-        for stripe, end in zip(made.stripes, ends, strict=True):
+        ends = [*(s.place for s in made.column_ranges[1:]), len(pixels)]
+        for stripe, end in zip(made.column_ranges, ends, strict=True):
             count = prod(blocks.box[:3]) * stripe.columns
             tiles = -(-count // plan.tile.rows) * plan.tile.rows
             assert end == stripe.place + tiles
@@ -188,7 +186,7 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
         assert not made.pixels
         beyond = plan.tile.pixels(plan.lanes) - 1
         # A group of rows that lies partly beyond the box reads and writes as if it did not.
-        beyond += (plan.tile.rows - 1) * strip.extent[2] if plan.tile.dataflow == "rows" else 0
+        beyond += (plan.tile.rows - 1) * strip.extent[2] if plan.tile.dataflow.name == "rows" else 0
         last_read, last_write = _last_place(plan) + far + beyond, _last_place(plan) + beyond
     assert last_read * item < room, "a tile reads beyond the strip"
     assert last_write < s["temp_pitch"], "a tile writes into the next row of results"
@@ -199,8 +197,8 @@ def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
     assert plan.axes[2].out_step * ceil(blocks.box[3] / plan.lanes) * plan.lanes * item <= line
     taken = [w for g in made.groups for w in range(g.runs_offset, g.runs_offset + 1 + 2 * g.taps)]
     assert len(set(taken)) == len(taken)
-    assert max(taken) < s["stripe_runs"]
-    assert s["stripe_runs"] * s["stripes"] <= s["tile_runs_offset"]
+    assert max(taken) < s["range_runs"]
+    assert s["range_runs"] * s["ranges"] <= s["tile_runs_offset"]
     assert 8 * (s["tile_runs_offset"] + 1 + 2 * max(g.taps for g in made.groups)) <= runs
 
 
@@ -221,11 +219,11 @@ def test_packed_weights_lie_one_behind_the_other(problem: Problem, machine: Mach
         place = 0
         for share, group in zip(made.groups, plan.groups, strict=True):
             assert (share.w_offset, share.taps, share.members) == (place, group.taps, len(group.members))
-            assert share.tiles * plan.tile_rows >= plan.blocks.chunk_outputs * share.members
+            assert share.tiles * plan.tile_rows >= plan.blocking.chunk_outputs * share.members
             assert weight_block_stride(plan, share) == CHANNEL_BLOCK * share.taps * plan.tile_rows
             place += share.tiles * plan.tile_rows * share.taps * problem.channels
         assert made.chunk_weights == place == made.scalars["w_stride_chunk"]
-        assert made.chunks * plan.blocks.chunk_outputs >= problem.outputs
+        assert made.chunks * plan.blocking.chunk_outputs >= problem.outputs
         assert total_weights(plan, made) == problem.groups * made.scalars["w_stride_g"]
 
 
@@ -240,10 +238,10 @@ def test_tiles_of_rows_find_lower_kernel_rows_one_strip_row_down(
         dilation=triple([problem.dilation[0], 1, problem.dilation[2]]),
         kernel_size=triple([problem.kernel_size[0], max(2, problem.kernel_size[1]), problem.kernel_size[2]]),
     )  # fmt: skip
-    plans = [plan for plan in candidates(problem, machine, threads) if plan.tile.dataflow == "rows"]
+    plans = [plan for plan in candidates(problem, machine, threads) if plan.tile.dataflow.name == "rows"]
     assume(plans)  # there are none where the channels of one pass do not fit the cache
     for plan in plans:
-        assert plan.blocks.channels_per_pass == problem.channels, (
+        assert plan.blocking.channels_per_pass == problem.channels, (
             "sums of an earlier pass cannot be taken up again"
         )
         (share,) = layout(plan).groups
@@ -251,7 +249,7 @@ def test_tiles_of_rows_find_lower_kernel_rows_one_strip_row_down(
             depth, height, width = problem.kernel_size
             if table:
                 places = np.array(table).reshape(depth, height, width * channels)
-                steps = np.arange(height)[None, :, None] * plan.blocks.strip.extent[2]
+                steps = np.arange(height)[None, :, None] * plan.blocking.strip.extent[2]
                 assert (places == places[:, :1] + steps).all()
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outstride.engine.planner.cost import task_cycles
+from outstride.engine.planner.cost import task_cycles, tasks_in_turn
+from outstride.engine.planner.dataflow import PackingDataflow
 from outstride.engine.planner.layout import (
     layout,
     sizes,
@@ -17,7 +18,6 @@ from outstride.engine.planner.layout import (
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.plan import (
     _best,
-    _turns,
     plan_for,
 )
 from outstride.engine.planner.problem import Problem, coarse_size
@@ -39,8 +39,8 @@ def test_plans_are_frozen_hashable_and_always_the_same(
     assert (plan.problem, plan.machine, plan.threads) == (problem, machine, threads)
     for value in (
         plan,
-        plan.blocks,
-        plan.blocks.strip,
+        plan.blocking,
+        plan.blocking.strip,
         plan.recipe,
         plan.tile,
         problem,
@@ -74,9 +74,9 @@ def test_a_size_between_coarse_ones_is_planned_nearly_as_well(
     for problem in problems:
         plan = plan_for(problem, machine, threads)
         best = _best(problem, machine, threads).predicted_cycles
-        p, axes, blocks, lanes = plan.problem, plan.axes, plan.blocks, plan.lanes
-        task = task_cycles(p, axes, plan.groups, plan.tile, blocks, machine, lanes, 4)
-        assert task * _turns(p, axes, blocks, threads) <= 1.2 * best
+        assert isinstance(plan.dataflow, PackingDataflow)
+        task = task_cycles(plan, plan.dataflow, plan.blocking)
+        assert task * tasks_in_turn(plan, plan.blocking) <= 1.2 * best
         assert 0.9 * best <= plan.predicted_cycles <= 1.2 * best
         # Sizes that are coarse themselves, as most in use are, get the best plan.
         coarse = problem.coarse()
@@ -108,7 +108,7 @@ def test_a_size_that_shares_blocks_shares_all_but_its_scalars(
     assert first.coarse() == second.coarse()
     assume(found is not None)
     other = plan_for(second, machine, threads)
-    assert other.blocks == plan.blocks
+    assert other.blocking == plan.blocking
     assert found == sizes(other, second)
     one, two = layout(plan), layout(other)
     assert replace(one, scalars={}) == replace(two, scalars={})

@@ -70,11 +70,11 @@ def test_every_case_is_planned_and_its_code_is_valid(name: str) -> None:
 @_EVERY_SET
 def test_the_strip_of_every_case_has_room_for_its_groups(name: str) -> None:
     for plan in _plans(name):
-        scalars, strip = layout(plan).scalars, plan.blocks.strip
+        scalars, strip = layout(plan).scalars, plan.blocking.strip
         rooms = [scalars[n] for n in scalars if n.endswith("_bytes_offset")]
         assert 0 <= min(rooms) <= max(rooms) <= scalars["scratch_bytes"]
-        if plan.tile.dataflow != "in_place":
-            assert plan.blocks.groups_per_task <= strip.channels
+        if plan.tile.dataflow.name != "in_place":
+            assert plan.blocking.groups_per_task <= strip.channels
             assert strip.pixel_pitch == 1 or strip.channel_pitch == 1
 
 
@@ -82,7 +82,7 @@ def test_the_strip_of_every_case_has_room_for_its_groups(name: str) -> None:
 def test_the_cases_have_every_kind_of_task_that_there_is(name: str) -> None:
     """A law sees only what some case makes: in none of them met several groups pixels that lie apart."""
     found = {
-        (plan.tile.kind, plan.blocks.strip.pixel_pitch > 1, plan.blocks.groups_per_task > 1)
+        (plan.tile.variant, plan.blocking.strip.pixel_pitch > 1, plan.blocking.groups_per_task > 1)
         for plan in _plans(name)
     }
     of_one_channel = "in_place" if INSTRUCTION_SETS[name].masks else "rows"

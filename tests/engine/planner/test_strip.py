@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from itertools import product
 from math import ceil, prod
-from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outstride.engine.planner.bands import band_tiles
+from outstride.engine.planner.dataflow import Candidate
+from outstride.engine.planner.dataflows import DATAFLOWS
+from outstride.engine.planner.dataflows.in_place import band_tiles
 from outstride.engine.planner.layout import (
     layout,
 )
@@ -24,7 +25,6 @@ from outstride.engine.planner.plan import (
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.tiles import Dataflow
 from outstride.engine.planner.windows import Spread
 from tests.engine.planner.definitions import all_channels, input_read, overrun_of, packed_strip, term_count
 from tests.engine.planner.problems import CHOICES, MACHINES, SPECIAL, boxes_of, candidates, croppings
@@ -35,13 +35,13 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
 
     Groups that share a task have one channel each, and lie in the strip as channels do.
     """
-    if plan.tile.dataflow == "in_place":
+    if plan.tile.dataflow.name == "in_place":
         _assert_window(plan)
         return
-    p, blocks, strip = plan.problem, plan.blocks, plan.blocks.strip
+    p, blocks, strip = plan.problem, plan.blocking, plan.blocking.strip
     made = layout(plan)
     inputs = p.batch * prod(p.input_size)
-    scalar = plan.tile.by_pixel and strip.pixel_pitch > 1
+    scalar = plan.dataflow.lists_pixels and strip.pixel_pitch > 1
     overrun = (
         1
         if scalar
@@ -95,9 +95,9 @@ def _assert_window(plan: GatherPlan) -> None:
     assert plan.problem.channels == 1
     window, axis = plan.recipe.window, plan.axes[1]
     assert window is not None
-    tiles = band_tiles(plan.problem, plan.axes, plan.blocks, plan.lanes)
+    tiles = band_tiles(plan, plan.blocking)
     covered = sum(number * tile.vectors for tile, number in tiles.items())
-    assert covered == ceil(plan.blocks.box[3] / plan.lanes)
+    assert covered == ceil(plan.blocking.box[3] / plan.lanes)
     if isinstance(window, Spread):
         _assert_spread(plan, window)
         return
@@ -141,8 +141,8 @@ def test_every_plan_sums_the_same_inputs_in_the_same_order(
     assume(problem.channels * prod(problem.kernel_size) * prod(problem.output_size) * problem.batch <= 40_000)
     _assert_law_of_order(plan_for(problem, machine, threads))
     others = list(candidates(problem, machine, threads))
-    for flow in get_args(Dataflow):
-        plans = [plan for plan in others if plan.tile.dataflow == flow]
+    for flow in DATAFLOWS:
+        plans = [plan for plan in others if plan.dataflow is flow]
         if plans:
             _assert_law_of_order(random.choice(plans))  # type: ignore[attr-defined]  # hypothesis' own Random
 
@@ -153,22 +153,22 @@ def test_the_special_plans_are_what_they_are_for() -> None:
         name: [plan for m in MACHINES for plan in candidates(problem, m, 1)]
         for name, problem in SPECIAL.items()
     }
-    assert {plan.tile.dataflow for some in plans.values() for plan in some} == set(get_args(Dataflow))
-    assert any(plan.blocks.nested for plan in plans["dilated in space"])
-    assert any(plan.blocks.direct for plan in plans["wide"])
-    assert any(plan.blocks.direct and plan.blocks.box[2] > 1 for plan in plans["one position"])
-    assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in plans["wide"])
-    padded = [plan for plan in plans["wide and padded"] if plan.blocks.box[2] > 1]
-    assert any(plan.blocks.box[3] < plan.axes[2].cells for plan in padded), (
+    assert {plan.dataflow for some in plans.values() for plan in some} == set(DATAFLOWS)
+    assert any(plan.blocking.nested for plan in plans["dilated in space"])
+    assert any(plan.blocking.direct for plan in plans["wide"])
+    assert any(plan.blocking.direct and plan.blocking.box[2] > 1 for plan in plans["one position"])
+    assert any(plan.blocking.box[3] < plan.axes[2].cells for plan in plans["wide"])
+    padded = [plan for plan in plans["wide and padded"] if plan.blocking.box[2] > 1]
+    assert any(plan.blocking.box[3] < plan.axes[2].cells for plan in padded), (
         "boxes of rows that end in the input"
     )
-    assert any(plan.axes[2].out_step > 1 and plan.blocks.box[3] > 64 for plan in plans["wide and strided"])
-    assert any(plan.blocks.channels_per_pass < plan.problem.channels for plan in plans["same padding"])
+    assert any(plan.axes[2].out_step > 1 and plan.blocking.box[3] > 64 for plan in plans["wide and strided"])
+    assert any(plan.blocking.channels_per_pass < plan.problem.channels for plan in plans["same padding"])
     assert any(
-        plan.blocks.strip.extent[2] < plan.blocks.box[3] + plan.axes[2].reach[1] - plan.axes[2].reach[0]
+        plan.blocking.strip.extent[2] < plan.blocking.box[3] + plan.axes[2].reach[1] - plan.axes[2].reach[0]
         for plan in plans["same padding"]
     ), "rows that share their border"
-    assert any(plan.blocks.strip.pixel_pitch > 1 for plan in plans["channels last"])
+    assert any(plan.blocking.strip.pixel_pitch > 1 for plan in plans["channels last"])
 
 
 @pytest.mark.parametrize("name", SPECIAL)
@@ -176,7 +176,9 @@ def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
     """One plan for each tile: the last way to cut, with the most boxes and passes."""
     problem = SPECIAL[name]
     for machine in (MACHINES[0], MACHINES[-2]):
-        axes = problem.axes(cropped=croppings(problem, machine)[0])
+        cropped = croppings(problem, machine)[0]
+        axes = problem.axes(cropped=cropped)
         for tile in tiles_for(problem, machine):
-            for plan in list(estimates(problem, machine, 1, axes, phase_groups(tile, axes), tile))[-1:]:
+            candidate = Candidate(problem, tile, machine, 1, axes, phase_groups(tile, axes), cropped)
+            for plan in list(estimates(candidate))[-1:]:
                 _assert_law_of_order(plan)

@@ -19,7 +19,7 @@ from tests.engine.planner.problems import CHOICES, candidates
 @settings(max_examples=40)
 def test_every_phase_has_rows_of_results_of_its_own(problem: Problem, machine: Machine, threads: int) -> None:
     for plan in candidates(problem, machine, threads):
-        chunk = plan.blocks.chunk_outputs
+        chunk = plan.blocking.chunk_outputs
         table = phase_rows(plan.axes, plan.groups, chunk, plan.tile_rows)
         made = layout(plan)
         owner = [i for i, g in enumerate(made.groups) for _ in range(g.tiles * plan.tile_rows)]

@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from outstride.engine.planner.dataflows.channels import CHANNELS
+from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.plan import (
     plan_for,
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.recipe import Unit
 from tests.engine.planner.problems import CHOICES, MACHINES, SPECIAL, problems
 
 
 @pytest.mark.parametrize("unit", ["width", "channel"])
-def test_weights_are_asked_for_where_they_do_not_stay_near(unit: Unit) -> None:
+def test_weights_are_prefetched_where_they_do_not_stay_near(unit: Unit) -> None:
     """By the layer's weights alone, so that another size needs no other tiles."""
     near = Problem(
         "conv", "float32", 1, 1, 512, 512, (1, 7, 7), (1, 7, 7), (1, 3, 3), (1, 1, 1), (0, 1, 1), (1, 1, 1),
@@ -29,9 +30,10 @@ def test_weights_are_asked_for_where_they_do_not_stay_near(unit: Unit) -> None:
     larger = replace(far, input_size=(1, 90, 90), output_size=(1, 90, 90))
     assert near.weight_bytes == 9 << 20
     for machine in MACHINES:
-        assert not any(tile.far for tile in tiles_for(near, machine))
-        assert {tile.far for tile in tiles_for(far, machine) if tile.dataflow == "channels"} == {True}
-        assert not any(tile.far for tile in tiles_for(far, machine) if tile.dataflow != "channels")
+        assert not any(tile.prefetches for tile in tiles_for(near, machine))
+        tiles = tiles_for(far, machine)
+        assert {tile.prefetches for tile in tiles if tile.dataflow is CHANNELS} == {True}
+        assert not any(tile.prefetches for tile in tiles if tile.dataflow is not CHANNELS)
         assert tiles_for(far, machine) == tiles_for(larger, machine)
 
 

@@ -35,12 +35,12 @@ FIXED = (
     *_STRIDES, *_each("low"), *_STRIP,
     "channels", "channels_per_pass", "passes", "own_channels", "x_lane", "result_pixel",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
-    "stripes", "stripes_at", "stripe_runs",
+    "ranges", "ranges_at", "range_runs",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
-    "spans", "sweep", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
-    "pixel_at", "line_bytes_offset", "past_caches", "runs_bytes_offset", "tile_runs_offset", "skips",
-    "ahead_bytes_offset", "ahead_bytes", "ahead_step", "ahead_rows",
+    "spans", "loop", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
+    "pixel_at", "line_bytes_offset", "nontemporal", "runs_bytes_offset", "tile_runs_offset", "skips",
+    "prefetch_bytes_offset", "prefetch_bytes", "prefetch_step", "prefetch_rows",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED
@@ -53,9 +53,10 @@ GROUP_FIELDS = (
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
 
-#: The row of a stripe in the table at stripes_at: columns, and where and how far apart their results lie.
-STRIPE_FIELDS = ("first", "columns", "place", "image_pitch", "depth_pitch", "row_pitch")
-STRIPE_INDEX = {name: i for i, name in enumerate(STRIPE_FIELDS)}
+#: The row of a range of columns in the table at ranges_at: columns, and where and how far apart their results
+#: lie.
+RANGE_FIELDS = ("first", "columns", "place", "image_pitch", "depth_pitch", "row_pitch")
+RANGE_INDEX = {name: i for i, name in enumerate(RANGE_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (

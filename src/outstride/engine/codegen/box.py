@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outstride.engine.codegen.arguments import STRIPE_FIELDS, STRIPE_INDEX
+from outstride.engine.codegen.arguments import RANGE_FIELDS, RANGE_INDEX
 from outstride.engine.codegen.ir import I64, Function, Operand, Value
 
 #: Parameters that carry a box.
@@ -31,22 +31,22 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Stripe:
-    """A row of the table of stripes: columns of a box, and where and how far apart their results lie."""
+class ColumnRange:
+    """A row of the table of ranges: columns of a box, and where and how far apart their results lie."""
 
     pointer: Value
 
     @classmethod
-    def at(cls, f: Function, a: dict[str, Value], number: Operand) -> Stripe:
-        """The stripe of a number."""
-        return cls(f.at(a["stripes_at"], f.mul(number, len(STRIPE_FIELDS)), I64))
+    def at(cls, f: Function, a: dict[str, Value], number: Operand) -> ColumnRange:
+        """The range of a number."""
+        return cls(f.at(a["ranges_at"], f.mul(number, len(RANGE_FIELDS)), I64))
 
     def field(self, f: Function, name: str) -> Value:
         """A number of the row."""
-        return f.load_i64(self.pointer, STRIPE_INDEX[name])
+        return f.load_i64(self.pointer, RANGE_INDEX[name])
 
     def of(self, f: Function, box: Box) -> Box:
-        """The stripe's columns of a box, which has all of them, or one stripe and may be narrower."""
+        """The range's columns of a box, which has all of them, or one range and may be narrower."""
         first = self.field(f, "first")
         columns = f.minimum(self.field(f, "columns"), box.count[3])
         return Box((*box.start[:3], f.add(box.start[3], first)), (*box.count[:3], columns))

@@ -15,35 +15,37 @@ from __future__ import annotations
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import DOT_INDEX
-from outstride.engine.codegen.box import Box, decode_box
-from outstride.engine.codegen.elements import ELEMENTS, Element
+from outstride.engine.codegen.box import BOX, Box, decode_box
+from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
-from outstride.engine.codegen.microkernel import fused, zero_accumulators
+from outstride.engine.codegen.registers import fused, zero_sums
 from outstride.engine.codegen.strip import pack_functions
-from outstride.engine.codegen.tasks import read_arguments, take_tasks
-from outstride.engine.planner.machine import DOT_BYTES, INSTRUCTION_SETS
+from outstride.engine.codegen.tasks import take_tasks
+from outstride.engine.planner.machine import DOT_BYTES
 from outstride.engine.planner.recipe import Recipe
 
 
 def dots_source(recipe: Recipe, taps_at_once: int) -> str:
     """The LLVM IR of the kernel that sums `taps_at_once` taps in registers."""
-    e = ELEMENTS[recipe.dtype]
-    native = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
-    lanes = DOT_BYTES // e.accumulator_bytes
+    kernel = Kernel(recipe, DOT_INDEX)
     functions = [
-        *pack_functions(recipe, e, native, DOT_INDEX),
-        _line(recipe, e, lanes, taps_at_once),
-        _task(e, lanes, taps_at_once),
+        *pack_functions(kernel), _line(kernel, taps_at_once), _task(kernel, taps_at_once),
         take_tasks(DOT_INDEX),
-    ]
+    ]  # fmt: skip
     return module(functions, f"outstride dots_{recipe.name}")
 
 
-def _task(e: Element, lanes: int, taps_at_once: int) -> Function:
+def _lanes(kernel: Kernel) -> int:
+    """Lanes of the vectors that are summed in, on every machine."""
+    return DOT_BYTES // kernel.e.accumulator_bytes
+
+
+def _task(kernel: Kernel, taps_at_once: int) -> Function:
     """One channel of one group: all its outputs and taps over all boxes."""
-    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
-    block, strip, number = f.parameters
-    a = read_arguments(f, block, DOT_INDEX)
+    k = kernel.function("task", ("scratch", PTR), ("number", I64), lanes=_lanes(kernel))
+    f, e, a, lanes, block = k.f, k.e, k.a, k.lanes, k.block
+    strip, number = k.parameters
     sums = f.at(strip, a["sums_bytes_offset"], "i8")
     group, channel = f.div(number, a["channels"]), f.rem(number, a["channels"])
     place = f.add(f.mul(group, a["x_stride_g"]), f.mul(channel, a["x_stride_c"]))
@@ -88,29 +90,29 @@ def fold(f: Function, e: Element, value: Value, lanes: int) -> Value:
     return value
 
 
-def _line(recipe: Recipe, e: Element, lanes: int, taps_at_once: int) -> Function:
+def _line(kernel: Kernel, taps_at_once: int) -> Function:
     """`line(block, strip, y, sums, tap, box)`: some taps of one output; those beyond the last repeat it."""
-    box_parameters = [(f"b{i}", I64) for i in range(8)]
-    parameters = [("block", PTR), ("strip", PTR), ("y", PTR), ("sums", PTR), ("tap", I64), *box_parameters]
-    f = Function("line", parameters, internal=True)
-    block, strip, y, sums, tap, *numbers = f.parameters
-    a = read_arguments(f, block, DOT_INDEX)
+    k = kernel.function(
+        "line", ("strip", PTR), ("y", PTR), ("sums", PTR), ("tap", I64),
+        *((f"b{i}", I64) for i in range(len(BOX))), lanes=_lanes(kernel),
+    )  # fmt: skip
+    f, e, a, lanes, vector = k.f, k.e, k.a, k.lanes, k.vector
+    strip, y, sums, tap, *numbers = k.parameters
     box = Box.of(numbers)
-    vector = vector_type(lanes, e.accumulator)
     last = f.sub(a["taps"], 1)
     taps = [f.minimum(f.add(tap, i), last) for i in range(taps_at_once)]
     places = [f.at(strip, f.load_i64(a["taps_at"], t), e.accumulator) for t in taps]
     owns = [f.at(sums, f.mul(f.sub(t, tap), lanes), e.accumulator) for t in taps]
-    [row] = zero_accumulators(f, e, 1, taps_at_once, lanes)
+    [row] = zero_sums(k, 1, taps_at_once)
     for accumulator, own in zip(row, owns, strict=True):
         f.set(accumulator, f.load(vector, own, e.accumulator_bytes))
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         start = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
-        source = _y_row(f, a, e, y, box, n, d, h)
+        source = _y_row(k, y, box, (n, d, h))
         whole = f.mul(f.div(box.count[3], lanes), lanes)
 
         def add(w: Operand, count: Operand | None, start: Operand = start, source: Value = source) -> None:
-            gradient = _load_y(f, recipe, a, e, source, w, lanes, count)
+            gradient = _load_y(k, source, w, count)
             for accumulator, place in zip(row, places, strict=True):
                 loaded = f.load(vector, f.at(place, f.add(start, w), e.accumulator), e.accumulator_bytes)
                 if count is not None:
@@ -120,7 +122,7 @@ def _line(recipe: Recipe, e: Element, lanes: int, taps_at_once: int) -> Function
                     loaded = f.emit(
                         vector, f"select {condition} {inside.name}, {vector} {loaded.name}, {zero}"
                     )
-                f.set(accumulator, fused(f, e, lanes, loaded, gradient, f.get(accumulator, vector)))
+                f.set(accumulator, fused(k, loaded, gradient, f.get(accumulator, vector)))
 
         with f.loop(0, whole, lanes) as w:
             add(w, None)
@@ -131,29 +133,27 @@ def _line(recipe: Recipe, e: Element, lanes: int, taps_at_once: int) -> Function
     return f
 
 
-def _y_row(
-    f: Function, a: dict[str, Value], e: Element, y: Value, box: Box, n: Operand, d: Operand, h: Operand
-) -> Value:
+def _y_row(k: Context, y: Value, box: Box, row: tuple[Operand, Operand, Operand]) -> Value:
+    """Where a row of a box begins in the output gradient, by its image, depth and height in the box."""
+    f, a = k.f, k.a
+    n, d, h = row
     place = f.mul(f.add(box.start[0], n), a["y_stride_n"])
     for axis, i in (("d", f.add(box.start[1], d)), ("h", f.add(box.start[2], h)), ("w", box.start[3])):
         place = f.add(place, f.mul(i, a[f"y_stride_{axis}"]))
-    return f.at(y, place, e.storage)
+    return f.at(y, place, k.e.storage)
 
 
-def _load_y(
-    f: Function, recipe: Recipe, a: dict[str, Value], e: Element, row: Value, w: Operand, lanes: int,
-    count: Operand | None,
-) -> Value:  # fmt: skip
+def _load_y(k: Context, row: Value, w: Operand, count: Operand | None) -> Value:
     """A vector of output gradients, of which `count` lanes exist (None: all)."""
-    if recipe.out_unit == "width":
+    f, e, lanes = k.f, k.e, k.lanes
+    if k.recipe.out_unit == "width":
         pointer = f.at(row, w, e.storage)
         if count is None:
             return elements.load(f, e, pointer, lanes)
         return elements.load_first(f, e, pointer, lanes, count)
-    vector = vector_type(lanes, e.accumulator)
-    buffer = f.variable(vector)
-    f.set(buffer, Value("zeroinitializer", vector))
+    buffer = f.variable(k.vector)
+    f.set(buffer, Value("zeroinitializer", k.vector))
     with f.loop(0, lanes if count is None else count) as i:
-        item = elements.load(f, e, f.at(row, f.mul(f.add(w, i), a["y_stride_w"]), e.storage), 1)
+        item = elements.load(f, e, f.at(row, f.mul(f.add(w, i), k.a["y_stride_w"]), e.storage), 1)
         f.store(item, f.at(buffer, i, e.accumulator), e.accumulator_bytes)
-    return f.get(buffer, vector)
+    return f.get(buffer, k.vector)

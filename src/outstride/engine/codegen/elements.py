@@ -195,9 +195,9 @@ def store(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> 
     f.store(narrow(f, e, value, lanes), pointer, e.storage_bytes)
 
 
-def store_past_caches(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> None:
+def store_nontemporal(f: Function, e: Element, value: Value, pointer: Value, lanes: int) -> None:
     """Round and store `lanes` elements at an address that is a multiple of their size."""
-    f.store(narrow(f, e, value, lanes), pointer, lanes * e.storage_bytes, past_caches=True)
+    f.store(narrow(f, e, value, lanes), pointer, lanes * e.storage_bytes, nontemporal=True)
 
 
 def store_first(f: Function, e: Element, value: Value, pointer: Value, lanes: int, count: Operand) -> None:

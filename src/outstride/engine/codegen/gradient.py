@@ -8,36 +8,67 @@ alone decides, so the bits do not depend on threads.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import GRADIENT_INDEX
 from outstride.engine.codegen.box import Box, decode_box
-from outstride.engine.codegen.elements import ELEMENTS, Element
+from outstride.engine.codegen.context import Context, Kernel, Vectors
+from outstride.engine.codegen.dataflows.channels import Channels
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.engine.codegen.microkernel import microkernel
+from outstride.engine.codegen.outer_products import Move, Parameters
+from outstride.engine.codegen.registers import Sums, read_row, write_row
 from outstride.engine.codegen.strip import copy_row, pack_functions, zeros
-from outstride.engine.codegen.tasks import read_arguments, take_tasks
+from outstride.engine.codegen.tasks import take_tasks
 from outstride.engine.codegen.transpose import transpose
-from outstride.engine.planner.machine import INSTRUCTION_SETS
+from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.tiles import Tile
+
+
+@dataclass(frozen=True)
+class _ListedRows(Move):
+    """Each broadcast operand has a row of results of its own, listed behind the operands."""
+
+    k: Vectors
+    p: Parameters
+    count: int
+
+    def _start(self, row: int) -> Value:
+        f = self.k.f
+        return f.at(self.p.results, f.load_i32(self.p.pixels, self.count + row), self.k.e.accumulator)
+
+    def read(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            read_row(self.k, self._start(i), row)
+
+    def write(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            write_row(self.k, self._start(i), row)
+
+
+class _Terms(Channels):
+    """Vectors of output gradients, each input under a (channel, tap) broadcast to them."""
+
+    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
+        return _ListedRows(k, p, tile.rows)
 
 
 def gradient_source(recipe: Recipe, tile: Tile) -> str:
     """The LLVM IR of a weight-gradient kernel; with out_unit "channel" y is contiguous along channels."""
-    e = ELEMENTS[recipe.dtype]
-    lanes = INSTRUCTION_SETS[recipe.instruction_set].lanes(e.accumulator_bytes)
+    kernel = Kernel(recipe, GRADIENT_INDEX)
     functions = [
-        microkernel(tile, e, lanes, listed=True), *pack_functions(recipe, e, lanes, GRADIENT_INDEX),
-        _task(recipe, tile, e, lanes), take_tasks(GRADIENT_INDEX),
+        _Terms().microkernel(tile, kernel.e, kernel.lanes), *pack_functions(kernel),
+        _task(kernel, tile), take_tasks(GRADIENT_INDEX),
     ]  # fmt: skip
     return module(functions, f"outstride gradient_{recipe.name}")
 
 
-def _task(recipe: Recipe, tile: Tile, e: Element, lanes: int) -> Function:
-    f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
-    block, strip, number = f.parameters
-    a = read_arguments(f, block, GRADIENT_INDEX)
-    width = tile.vectors * lanes
+def _task(kernel: Kernel, tile: Tile) -> Function:
+    """Some channels under a block of outputs, in one split of the boxes."""
+    k = kernel.function("task", ("scratch", PTR), ("number", I64))
+    f, e, a = k.f, k.e, k.a
+    strip, number = k.parameters
+    width = tile.vectors * k.lanes
     panel = f.at(strip, a["panel_bytes_offset"], "i8")
     terms = f.at(strip, a["terms_bytes_offset"], "i8")
     part, rest = f.rem(number, a["output_blocks"]), f.div(number, a["output_blocks"])
@@ -58,16 +89,18 @@ def _task(recipe: Recipe, tile: Tile, e: Element, lanes: int) -> Function:
     with f.loop(begin, end) as index:
         box, _ = decode_box(f, a, index)
         source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
-        f.run("pack", block, source, strip, *box.numbers, channels)
-        count = _terms(f, a, terms, box)
-        _panel(f, recipe, width, e, lanes, a, y, panel, box, outputs)
+        f.run("pack", k.block, source, strip, *box.numbers, channels)
+        count = _terms(k, terms, box)
+        _panel(k, width, y, panel, box, outputs)
         resume = f.word(f.compare("ne", index, begin))
-        _tiles(f, tile, width, a, strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
+        own = _Operands(strip, panel, partial, terms, count, f.mul(channels, a["taps"]), resume)
+        _tiles(k, tile, own)
     return f
 
 
-def _terms(f: Function, a: dict[str, Value], terms: Value, box: Box) -> Value:
+def _terms(k: Context, terms: Value, box: Box) -> Value:
     """Strip offsets of the box's pixels in the order of summation; returns how many there are."""
+    f, a = k.f, k.a
     count = f.variable(I64, Value("0", I64))
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         start = f.add(f.mul(n, a["image_pitch"]), f.add(f.mul(d, a["depth_pitch"]), f.mul(h, a["strip_w"])))
@@ -79,11 +112,9 @@ def _terms(f: Function, a: dict[str, Value], terms: Value, box: Box) -> Value:
     return f.get(count, I64)
 
 
-def _panel(
-    f: Function, recipe: Recipe, width: int, e: Element, lanes: int, a: dict[str, Value], y: Value,
-    panel: Value, box: Box, outputs: Operand,
-) -> None:  # fmt: skip
+def _panel(k: Context, width: int, y: Value, panel: Value, box: Box, outputs: Operand) -> None:
     """The box of output gradients by pixel, a tile's width of outputs each; absent outputs are zeros."""
+    f, e, a = k.f, k.e, k.a
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         row = f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h)
         target = f.at(panel, f.mul(f.mul(row, box.count[3]), width), e.accumulator)
@@ -91,31 +122,31 @@ def _panel(
         place = f.add(image, f.mul(f.add(box.start[1], d), a["y_stride_d"]))
         place = f.add(place, f.mul(f.add(box.start[2], h), a["y_stride_h"]))
         line = f.at(y, f.add(place, f.mul(box.start[3], a["y_stride_w"])), e.storage)
-        fill = {"channel": _panel_pixels, "width": _panel_squares, "any": _panel_elements}[recipe.out_unit]
-        fill(f, width, e, lanes, a, line, target, box.count[3], outputs)
+        pack = {"channel": _panel_pixels, "width": _panel_squares, "any": _panel_elements}[k.recipe.out_unit]
+        pack(k, width, line, target, box.count[3], outputs)
 
 
 def _panel_pixels(
-    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
-    pixels: Operand, outputs: Operand,
+    k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand
 ) -> None:  # fmt: skip
     """Outputs lie side by side already."""
+    f = k.f
     with f.loop(0, pixels) as w:
-        pixel = f.at(target, f.mul(w, width), e.accumulator)
-        zeros(f, e, lanes, pixel, 0, width)
-        copy_row(f, e, lanes, f.at(line, f.mul(w, a["y_stride_w"]), e.storage), pixel, outputs)
+        pixel = f.at(target, f.mul(w, width), k.e.accumulator)
+        zeros(k, pixel, 0, width)
+        copy_row(k, f.at(line, f.mul(w, k.a["y_stride_w"]), k.e.storage), pixel, outputs)
 
 
 def _panel_squares(
-    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
-    pixels: Operand, outputs: Operand,
+    k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand
 ) -> None:  # fmt: skip
     """Pixels lie side by side: squares of pixels by outputs are transposed; what runs on is overwritten."""
+    f, e, lanes = k.f, k.e, k.lanes
     with f.loop(0, width, lanes) as o, f.loop(0, pixels, lanes) as w:
         rows = []
         for i in range(lanes):
             output = f.add(o, i)
-            source = f.at(line, f.add(f.mul(output, a["y_stride_m"]), w), e.storage)
+            source = f.at(line, f.add(f.mul(output, k.a["y_stride_m"]), w), e.storage)
             count = f.select(f.compare("slt", output, outputs), f.sub(pixels, w), 0)
             inside = elements.lanes_within(f, 0, count, lanes)
             rows.append(elements.load_masked(f, e, source, lanes, inside))
@@ -125,11 +156,10 @@ def _panel_squares(
 
 
 def _panel_elements(
-    f: Function, width: int, e: Element, lanes: int, a: dict[str, Value], line: Value, target: Value,
-    pixels: Operand, outputs: Operand,
+    k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand
 ) -> None:  # fmt: skip
     """Nothing lies side by side."""
-    del lanes
+    f, e, a = k.f, k.e, k.a
     with f.loop(0, pixels) as w:
         pixel = f.at(target, f.mul(w, width), e.accumulator)
         source = f.at(line, f.mul(w, a["y_stride_w"]), e.storage)
@@ -140,19 +170,33 @@ def _panel_elements(
             f.store(elements.zero(e, 1), f.at(pixel, o, e.accumulator), e.accumulator_bytes)
 
 
-def _tiles(
-    f: Function, tile: Tile, width: int, a: dict[str, Value], strip: Value, panel: Value, partial: Value,
-    terms: Value, count: Value, rows: Operand, resume: Value,
-) -> None:  # fmt: skip
+@dataclass(frozen=True)
+class _Operands:
+    """What the tiles of a box read and write: the strip, the panel of output gradients, the partial sums.
+
+    `terms` are the strip offsets of `count` pixels; there are as many `rows` of sums as (channel, tap).
+    """
+
+    strip: Value
+    panel: Value
+    partial: Value
+    terms: Value
+    count: Value
+    rows: Operand
+    resume: Value
+
+
+def _tiles(k: Context, tile: Tile, own: _Operands) -> None:
     """Every register tile of (channel, tap) rows; the last one repeats its last row."""
+    f, a, width = k.f, k.a, tile.vectors * k.lanes
     listed = f.variable(f"[{2 * tile.rows} x i32]")
     null = Value("null", PTR)
     run = f.variable("[2 x i64]")
     f.store(Value("0", I64), run, 8)
-    f.store(count, f.at(run, 1, I64), 8)
-    with f.loop(0, rows, tile.rows) as start:
+    f.store(own.count, f.at(run, 1, I64), 8)
+    with f.loop(0, own.rows, tile.rows) as start:
         with f.loop(0, tile.rows) as i:
-            row = f.minimum(f.add(start, i), f.sub(rows, 1))
+            row = f.minimum(f.add(start, i), f.sub(own.rows, 1))
             channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
             offset = f.add(f.mul(channel, a["channel_pitch"]), f.load_i64(a["taps_at"], tap))
             f.store(f.i32(offset), f.at(listed, i, "i32"), 4)
@@ -160,5 +204,6 @@ def _tiles(
             f.store(place, f.at(listed, f.add(i, tile.rows), "i32"), 4)
         # One block whose "taps" are the pixels, of one channel each.
         f.run(
-            tile.name, strip, listed, panel, partial, 0, 1, terms, 1, count, run, 1, 0, null, 0, resume, null
+            tile.name, own.strip, listed, own.panel, own.partial, 0, 1, own.terms, 1, own.count, run, 1, 0,
+            null, 0, own.resume, null,
         )  # fmt: skip

@@ -90,7 +90,7 @@ class Function:
         return Value(name, type_)
 
     def prefetch(self, pointer: Value, *, write: bool = False) -> None:
-        """Ask for the cache line at an address that will be read or written soon; any address will do."""
+        """Prefetch the cache line at an address that will be read or written soon; any address will do."""
         self.call("void", "llvm.prefetch.p0", pointer, f"i32 {int(write)}", "i32 3", "i32 1")
 
     def run(self, function: str | Value, *arguments: Operand) -> None:
@@ -200,9 +200,9 @@ class Function:
         """Load a value of `type_`."""
         return self.emit(type_, f"load {type_}, ptr {pointer.name}, align {align}")
 
-    def store(self, value: Value, pointer: Value, align: int, *, past_caches: bool = False) -> None:
-        """Store a value; with `past_caches` straight to memory, for which it is aligned to its size."""
-        hint = ", !nontemporal !0" if past_caches else ""
+    def store(self, value: Value, pointer: Value, align: int, *, nontemporal: bool = False) -> None:
+        """Store a value; with `nontemporal` straight to memory, for which it is aligned to its size."""
+        hint = ", !nontemporal !0" if nontemporal else ""
         self.effect(f"store {value.type} {value.name}, ptr {pointer.name}, align {align}{hint}")
 
     def bytes_to_multiple(self, pointer: Value, size: int) -> Value:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import NONFINITE_INDEX
+from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS, Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
-from outstride.engine.codegen.microkernel import fused
+from outstride.engine.codegen.registers import fused
 from outstride.engine.codegen.tasks import read_arguments
 
 
@@ -24,13 +25,14 @@ def nonfinite_source(dtype: str) -> str:
 def holds_nonfinite(f: Function, e: Element, data: Value, count: Operand) -> Value:
     """A condition: whether some of `count` neighbouring elements is infinite or NaN."""
     lanes = 64 // e.accumulator_bytes
-    vector = vector_type(lanes, e.accumulator)
+    k = Vectors(f, e, lanes)
+    vector = k.vector
     sums = f.variable(vector, elements.zero(e, lanes))
     f.set(sums, elements.zero(e, lanes))
     whole = f.mul(f.div(count, lanes), lanes)
 
     def add(value: Value) -> None:
-        f.set(sums, fused(f, e, lanes, value, elements.zero(e, lanes), f.get(sums, vector)))
+        f.set(sums, fused(k, value, elements.zero(e, lanes), f.get(sums, vector)))
 
     with f.loop(0, whole, lanes) as i:
         add(elements.load(f, e, f.at(data, i, e.storage), lanes))

@@ -7,16 +7,13 @@ pixel-major strip the channels come last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.box import BOX, Box
-from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.engine.codegen.tasks import read_arguments
-from outstride.engine.planner.recipe import Recipe
 
 #: Rows that are copied side by side, a vector of each at a time: what a vector's place decides, which lanes
 #: lie within the input, is found out once for all of them. They share the sets of a cache, so they are few.
@@ -42,6 +39,27 @@ class _Row(NamedTuple):
     low: Operand
     high: Operand
 
+    @classmethod
+    def of(cls, k: Context, box: Box) -> _Row:
+        """The rows of a box: those whose input fits into fewer vectors without its borders are trimmed."""
+        f, a, lanes, step = k.f, k.a, k.lanes, _step(k)
+        first = f.mul(f.add(box.start[3], a["low_w"]), step)
+        width = f.add(box.count[3], a["reach_w"])
+        left = f.div(f.maximum(0, f.sub(0, first)), step)
+        right = f.ceil_div(f.maximum(0, f.sub(a["in_size_w"], first)), step)
+        right = f.maximum(left, f.minimum(width, right))
+        fewer = f.maximum(1, f.ceil_div(f.sub(right, left), lanes))
+        vectors = f.ceil_div(width, lanes)
+        # A vector of zeros is all that is written on either side.
+        narrow = f.both(f.compare("sle", left, lanes), f.compare("sle", f.sub(width, right), lanes))
+        trimmed = f.both(narrow, f.compare("slt", fewer, vectors))
+        left, vectors = f.select(trimmed, left, 0), f.select(trimmed, fewer, vectors)
+        # The last vector counts as one of those at the border: what it writes beyond the row must come early.
+        start, taken = f.add(first, f.mul(left, step)), f.mul(step, lanes)
+        low = f.minimum(vectors, f.ceil_div(f.maximum(0, f.sub(0, start)), taken))
+        high = f.minimum(f.sub(vectors, 1), f.div(f.maximum(0, f.sub(a["in_size_w"], start)), taken))
+        return cls(first, width, left, right, f.word(trimmed), vectors, low, f.maximum(low, high))
+
     def keep(self, f: Function) -> Value:
         """A place in memory that holds it, for a function that is called."""
         numbers = [f.i64(n) for n in self]
@@ -56,45 +74,24 @@ class _Row(NamedTuple):
         return cls(*(f.load_i64(place, i) for i in range(len(cls._fields))))
 
 
-def _row(f: Function, step: Operand, lanes: int, a: dict[str, Value], box: Box) -> _Row:
-    """The rows of a box: those whose input fits into fewer vectors without its borders are trimmed."""
-    first = f.mul(f.add(box.start[3], a["low_w"]), step)
-    width = f.add(box.count[3], a["reach_w"])
-    left = f.div(f.maximum(0, f.sub(0, first)), step)
-    right = f.ceil_div(f.maximum(0, f.sub(a["in_size_w"], first)), step)
-    right = f.maximum(left, f.minimum(width, right))
-    fewer = f.maximum(1, f.ceil_div(f.sub(right, left), lanes))
-    vectors = f.ceil_div(width, lanes)
-    # A vector of zeros is all that is written on either side.
-    narrow = f.both(f.compare("sle", left, lanes), f.compare("sle", f.sub(width, right), lanes))
-    trimmed = f.both(narrow, f.compare("slt", fewer, vectors))
-    left, vectors = f.select(trimmed, left, 0), f.select(trimmed, fewer, vectors)
-    # The last vector counts as one of those at the border: what it writes beyond the row must come early.
-    start, taken = f.add(first, f.mul(left, step)), f.mul(step, lanes)
-    low = f.minimum(vectors, f.ceil_div(f.maximum(0, f.sub(0, start)), taken))
-    high = f.minimum(f.sub(vectors, 1), f.div(f.maximum(0, f.sub(a["in_size_w"], start)), taken))
-    return _Row(first, width, left, right, f.word(trimmed), vectors, low, f.maximum(low, high))
-
-
-def pack_functions(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> list[Function]:
+def pack_functions(kernel: Kernel) -> list[Function]:
     """The functions that fill a strip, of which others call `pack`."""
-    return [_blank(recipe, e, lanes, index), _copy(recipe, e, lanes, index), _pack(recipe, e, lanes, index)]
+    return [_blank(kernel), _copy(kernel), _pack(kernel)]
 
 
-def _pack(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+def _pack(kernel: Kernel) -> Function:
     """`pack(block, source, strip, box, channels)`: fill the strip with the box and its surroundings.
 
     Every residue plane, image and depth has rows of the input, and zeros above and below them. What a row
     writes beyond its end lies in the next, which is written after it.
     """
-    head = [("block", PTR), ("source", PTR), ("strip", PTR)]
-    f = Function("pack", [*head, *BOX, ("channels", I64)], internal=True, rare=True)
-    block, source, strip, *numbers, channels = f.parameters
-    a = read_arguments(f, block, index)
+    k = kernel.function("pack", ("source", PTR), ("strip", PTR), *BOX, ("channels", I64), rare=True)
+    f, e, a, block = k.f, k.e, k.a, k.block
+    source, strip, *numbers, channels = k.parameters
     box = Box.of(numbers)
     depth, height = (f.add(n, a[f"reach_{x}"]) for n, x in zip(box.count[1:3], "dh", strict=True))
-    step = _step(recipe, a)
-    row = _row(f, step, lanes, a, box).keep(f)
+    step = _step(k)
+    row = _Row.of(k, box).keep(f)
     together = f.compare("ne", a["pixel_pitch"], 1)
     with (
         f.loop(0, f.select(together, 1, channels), CHANNELS_TOGETHER) as c,
@@ -141,52 +138,61 @@ def _within(
     return f.get(low, I64), f.get(high, I64)
 
 
-def _step(recipe: Recipe, a: dict[str, Value]) -> Operand:
-    return recipe.in_step or a["in_step_w"]
+def _step(k: Context) -> Operand:
+    """The input's step along the width from cell to cell."""
+    return k.recipe.in_step or k.a["in_step_w"]
 
 
-def _blank(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+def _blank(kernel: Kernel) -> Function:
     """`blank(block, row, target, channels, begin, end)`: zeros in the rows [begin, end) of every plane."""
-    head = [("block", PTR), ("row", PTR), ("target", PTR)]
-    f = Function("blank", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
-    block, kept, target, channels, begin, end = f.parameters
-    a = read_arguments(f, block, index)
+    k = kernel.function(
+        "blank", ("row", PTR), ("target", PTR), ("channels", I64), ("begin", I64), ("end", I64)
+    )
+    f, e, a = k.f, k.e, k.a
+    kept, target, channels, begin, end = k.parameters
     row = _Row.at(f, kept)
     rows = f.add(f.mul(f.sub(f.sub(end, begin), 1), a["strip_w"]), row.width)
     start = f.mul(begin, a["strip_w"])
-    with f.loop(0, _step(recipe, a)) as residue:
+    with f.loop(0, _step(k)) as residue:
         plane = f.add(start, f.mul(residue, a["plane_pitch"]))
-        if recipe.in_unit == "channel":
+        if k.recipe.in_unit == "channel":
             with f.when(f.compare("ne", a["pixel_pitch"], 1)), f.loop(0, rows) as i:
                 pixel = f.at(target, f.mul(f.add(plane, i), a["pixel_pitch"]), e.accumulator)
-                zeros(f, e, lanes, pixel, 0, channels)
+                zeros(k, pixel, 0, channels)
             channels_apart = f.select(f.compare("ne", a["pixel_pitch"], 1), 0, channels)
         else:
             channels_apart = channels
         with f.loop(0, channels_apart) as c:
             first = f.add(plane, f.mul(c, a["channel_pitch"]))
-            zeros(f, e, lanes, f.at(target, first, e.accumulator), 0, rows)
+            zeros(k, f.at(target, first, e.accumulator), 0, rows)
     return f
 
 
-def _copy(recipe: Recipe, e: Element, lanes: int, index: Mapping[str, int]) -> Function:
+def _copy(kernel: Kernel) -> Function:
     """`copy(block, row, source, target, channels, begin, end)`: rows [begin, end) of the input, dealt out."""
-    head = [("block", PTR), ("row", PTR), ("source", PTR), ("target", PTR)]
-    f = Function("copy", [*head, ("channels", I64), ("begin", I64), ("end", I64)], internal=True)
-    block, kept, source, target, channels, begin, end = f.parameters
-    a = read_arguments(f, block, index)
+    k = kernel.function(
+        "copy",
+        ("row", PTR),
+        ("source", PTR),
+        ("target", PTR),
+        ("channels", I64),
+        ("begin", I64),
+        ("end", I64),
+    )
+    f, a, recipe = k.f, k.a, k.recipe
+    kept, source, target, channels, begin, end = k.parameters
     row = _Row.at(f, kept)
     rows = _Rows(row, source, target, channels, begin, end)
     if recipe.in_unit == "width" and recipe.in_step:
-        _copy_vectors(f, recipe.in_step, e, lanes, a, rows)
+        _copy_vectors(k, rows)
     elif recipe.in_unit == "channel":
         together = f.compare("ne", a["pixel_pitch"], 1)
         with f.when(together):
-            _copy_elements(f, recipe, e, lanes, a, rows, together=True)
+            _copy_elements(k, rows, together=True)
         with f.when(f.negate(together)):
-            _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+            _copy_elements(k, rows, together=False)
     else:
-        _copy_elements(f, recipe, e, lanes, a, rows, together=False)
+        _copy_elements(k, rows, together=False)
     return f
 
 
@@ -202,11 +208,10 @@ class _Rows:
     end: Operand
 
 
-def _copy_elements(
-    f: Function, recipe: Recipe, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, *, together: bool
-) -> None:  # fmt: skip
+def _copy_elements(k: Context, rows: _Rows, *, together: bool) -> None:
     """Element by element; all channels of each where they lie `together` in the strip."""
-    step, row = _step(recipe, a), rows.row
+    f, e, a = k.f, k.e, k.a
+    step, row = _step(k), rows.row
     with (
         f.loop(0, 1 if together else rows.channels) as c,
         f.loop(rows.begin, rows.end) as h,
@@ -222,9 +227,9 @@ def _copy_elements(
             if together:
                 target = f.at(rows.target, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
                 with f.when(inside):
-                    copy_row(f, e, lanes, pixel, target, rows.channels)
+                    copy_row(k, pixel, target, rows.channels)
                 with f.when(f.negate(inside)):
-                    zeros(f, e, lanes, target, 0, rows.channels)
+                    zeros(k, target, 0, rows.channels)
             else:
                 own = f.add(f.mul(c, a["channel_pitch"]), f.add(place, i))
                 target = f.at(rows.target, own, e.accumulator)
@@ -233,35 +238,34 @@ def _copy_elements(
                     f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
 
 
-def _copy_vectors(
-    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows
-) -> None:  # fmt: skip
-    """Contiguous input, its vectors dealt out to `step` planes; lanes beyond the input are masked.
+def _copy_vectors(k: Context, rows: _Rows) -> None:
+    """Contiguous input, its vectors dealt out to a plane for each residue; lanes beyond the input are masked.
 
     Vectors at the border come first, the last of a row before all others: what it writes beyond its row is
     the beginning of the next. Their masks are made once for all channels.
     """
-    row = rows.row
+    f, e, a, lanes, row = k.f, k.e, k.a, k.lanes, rows.row
+    step = k.recipe.in_step
     behind = f.sub(row.vectors, row.high)
     some = f.compare("slt", row.low, row.high)
     with f.loop(rows.begin, rows.end, ROWS_TOGETHER) as first:
         last = f.minimum(f.add(first, ROWS_TOGETHER), rows.end)
-        with f.loop(0, f.add(behind, row.low)) as k:
-            from_left = f.sub(f.add(behind, f.sub(row.low, 1)), k)
-            number = f.select(f.compare("slt", k, behind), f.sub(f.sub(row.vectors, 1), k), from_left)
+        with f.loop(0, f.add(behind, row.low)) as turn:
+            from_left = f.sub(f.add(behind, f.sub(row.low, 1)), turn)
+            number = f.select(f.compare("slt", turn, behind), f.sub(f.sub(row.vectors, 1), turn), from_left)
             i = f.add(row.left, f.mul(number, lanes))
             u = f.add(row.first, f.mul(i, step))
             masks = [
                 elements.lanes_within(f, f.add(u, j * lanes), a["in_size_w"], lanes) for j in range(step)
             ]
-            around = f.both(f.compare("ne", row.trimmed, 0), f.compare("eq", k, 0))
+            around = f.both(f.compare("ne", row.trimmed, 0), f.compare("eq", turn, 0))
             with f.loop(0, rows.channels) as c, f.loop(first, last) as h:
                 with f.when(around):
-                    for plane in _planes(f, step, e, a, rows, c, h):
+                    for plane in _planes(k, rows, c, h):
                         for start in (0, row.right):
                             place = f.at(plane, start, e.accumulator)
                             f.store(elements.zero(e, lanes), place, e.accumulator_bytes)
-                _copy_vector(f, step, e, lanes, a, rows, c, h, i, masks)
+                _copy_vector(k, rows, (c, h, i), masks)
         with (
             f.when(some),
             f.loop(0, rows.channels) as c,
@@ -269,22 +273,23 @@ def _copy_vectors(
             f.loop(row.low, row.high) as number,
         ):
             i = f.add(row.left, f.mul(number, lanes))
-            _copy_vector(f, step, e, lanes, a, rows, c, h, i, None)
+            _copy_vector(k, rows, (c, h, i), None)
 
 
-def _planes(
-    f: Function, step: int, e: Element, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand
-) -> list[Value]:
+def _planes(k: Context, rows: _Rows, c: Operand, h: Operand) -> list[Value]:
     """Where row h of channel c begins in each plane of the width."""
+    f, a = k.f, k.a
     place = f.add(f.mul(c, a["channel_pitch"]), f.mul(h, a["strip_w"]))
-    return [f.at(rows.target, f.add(place, f.mul(a["plane_pitch"], p)), e.accumulator) for p in range(step)]
+    steps = (f.mul(a["plane_pitch"], p) for p in range(k.recipe.in_step))
+    return [f.at(rows.target, f.add(place, step), k.e.accumulator) for step in steps]
 
 
 def _copy_vector(
-    f: Function, step: int, e: Element, lanes: int, a: dict[str, Value], rows: _Rows, c: Operand, h: Operand,
-    i: Operand, masks: list[Value] | None,
+    k: Context, rows: _Rows, start: tuple[Operand, Operand, Operand], masks: list[Value] | None
 ) -> None:  # fmt: skip
-    """The elements from i on that make a vector, in each plane, of row h of channel c."""
+    """The elements from (channel, row, place) on that make a vector in each plane."""
+    f, e, a, lanes, step = k.f, k.e, k.a, k.lanes, k.recipe.in_step
+    c, h, i = start
     along = f.mul(h, f.mul(a["in_step_h"], a["x_stride_h"]))
     u = f.add(rows.row.first, f.mul(i, step))
     pointer = f.at(rows.source, f.add(f.add(f.mul(c, a["x_stride_c"]), along), u), e.storage)
@@ -297,13 +302,14 @@ def _copy_vector(
     else:
         pairs = zip(parts, masks, strict=True)
         loaded = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
-    for residue, plane in enumerate(_planes(f, step, e, a, rows, c, h)):
+    for residue, plane in enumerate(_planes(k, rows, c, h)):
         value = elements.deal(f, loaded, lanes, residue)
         f.store(value, f.at(plane, i, e.accumulator), e.accumulator_bytes)
 
 
-def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, count: Operand) -> None:
+def copy_row(k: Vectors, source: Value, target: Value, count: Operand) -> None:
     """Copy `count` contiguous elements, widened; the last store may put zeros into the lanes behind."""
+    f, e, lanes = k.f, k.e, k.lanes
     whole = f.mul(f.div(count, lanes), lanes)
     with f.loop(0, whole, lanes) as i:
         value = elements.load(f, e, f.at(source, i, e.storage), lanes)
@@ -313,7 +319,8 @@ def copy_row(f: Function, e: Element, lanes: int, source: Value, target: Value, 
         f.store(value, f.at(target, whole, e.accumulator), e.accumulator_bytes)
 
 
-def zeros(f: Function, e: Element, lanes: int, row: Value, start: Operand, stop: Operand) -> None:
+def zeros(k: Vectors, row: Value, start: Operand, stop: Operand) -> None:
     """Zero row[start:stop]; may run on by less than a vector, which later rows overwrite."""
+    f, e, lanes = k.f, k.e, k.lanes
     with f.loop(start, stop, lanes) as i:
         f.store(elements.zero(e, lanes), f.at(row, i, e.accumulator), e.accumulator_bytes)

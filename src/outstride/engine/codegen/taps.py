@@ -4,18 +4,18 @@ Where the rows of a box differ in the taps that they can use, tiles at its borde
 
 A term of padding adds zero times a weight, which changes no finite sum (and a final + 0 hides the sign
 of a zero), so leaving it out is allowed to depend on the box. Weights that are not finite never meet
-padding: the caller sees to it (`ops.terms`).
+padding: the caller sees to it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
-from outstride.engine.codegen.box import BOX, Box, Stripe
+from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
+from outstride.engine.codegen.box import BOX, Box, ColumnRange
+from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.engine.codegen.tasks import read_arguments
-from outstride.engine.planner.layout import ROW_SKIPS
+from outstride.engine.planner.dataflow import ROW_SKIPS
 
 
 @dataclass(frozen=True)
@@ -26,68 +26,57 @@ class Taps:
     tile_room: Value
 
     @classmethod
-    def at(cls, f: Function, a: dict[str, Value], scratch: Value) -> Taps:
+    def at(cls, k: Context, scratch: Value) -> Taps:
         """Where the plan has put them."""
-        room = f.at(scratch, a["runs_bytes_offset"], "i8")
-        return cls(room, f.at(room, a["tile_runs_offset"], I64))
+        room = k.f.at(scratch, k.a["runs_bytes_offset"], "i8")
+        return cls(room, k.f.at(room, k.a["tile_runs_offset"], I64))
 
-    def of(
-        self, f: Function, a: dict[str, Value], group: dict[str, Value], stripe: Operand = 0
-    ) -> tuple[Value, Value]:
-        """The runs of a group and how many there are: found for a stripe of the box, or all taps in one."""
-        found = self._room_of(f, a, stripe, group["runs_offset"])
-        skips = f.compare("ne", a["skips"], 0)
+    def of(self, k: Context, group: dict[str, Value], columns: Operand = 0) -> tuple[Value, Value]:
+        """The runs of a group and how many there are: found for a range of columns, or all taps in one."""
+        f = k.f
+        found = self._room_of(k, columns, group["runs_offset"])
+        skips = f.compare("ne", k.a["skips"], 0)
         runs = f.select(skips, found, group["runs_at"])
         return f.at(runs, 1, I64), f.load_i64(runs, 0)
 
-    def _room_of(self, f: Function, a: dict[str, Value], stripe: Operand, offset: Value) -> Value:
-        """Where the runs of a stripe lie that belong to the group with this offset."""
-        return f.at(self.room, f.add(f.mul(stripe, a["stripe_runs"]), offset), I64)
+    def _room_of(self, k: Context, columns: Operand, offset: Value) -> Value:
+        """Where the runs of a range of columns lie that belong to the group with this offset."""
+        return k.f.at(self.room, k.f.add(k.f.mul(columns, k.a["range_runs"]), offset), I64)
 
-    def find(self, f: Function, a: dict[str, Value], block: Value, box: Box) -> None:
-        """Emit the search for the runs of every stripe and group, where the plan asks for it."""
+    def find(self, k: Context, box: Box) -> None:
+        """Emit the search for the runs of every range of columns and group, where the plan asks for it."""
+        f, a = k.f, k.a
         with (
             f.when(f.compare("ne", a["skips"], 0)),
-            f.loop(0, a["stripes"]) as number,
+            f.loop(0, a["ranges"]) as number,
             f.loop(0, a["phase_groups"]) as index,
         ):
-            columns = Stripe.at(f, a, number).of(f, box)
+            columns = ColumnRange.at(f, a, number).of(f, box)
             group = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
-            room = self._room_of(f, a, number, f.load_i64(group, GROUP_INDEX["runs_offset"]))
-            f.run("search", block, group, room, *columns.numbers)
+            room = self._room_of(k, number, f.load_i64(group, GROUP_INDEX["runs_offset"]))
+            f.run("search", k.block, group, room, *columns.numbers)
 
-    def searched(self, f: Function, a: dict[str, Value], box: Box) -> Value:
+    def searched(self, k: Context, box: Box) -> Value:
         """Whether tiles look for runs of their own: the plan says so, and their box reaches the border."""
+        f = k.f
         ranges = zip("dh", box.start[1:3], box.count[1:3], strict=True)
-        deep, high = (_inside(f, a, x, start, f.sub(f.add(start, count), 1)) for x, start, count in ranges)
-        return f.both(f.compare("eq", a["skips"], ROW_SKIPS), f.negate(f.both(deep, high)))
-
-    def of_tile(
-        self, f: Function, searched: Value, block: Value, group: Value, stripe: Stripe, box: Box,
-        first: Operand, last: Operand, runs: tuple[Value, Value],
-    ) -> tuple[Value, Value]:  # fmt: skip
-        """The runs of a tile over the results of a stripe from `first` to `last`: its own, or those given."""
-        found = f.variable(I64, Value("-1", I64))
-        f.set(found, Value("-1", I64))
-        with f.when(searched):
-            f.run("tile_runs", block, group, self.tile_room, stripe.pointer, *box.numbers, first, last)
-            f.set(found, f.load_i64(self.tile_room, 0))
-        count = f.get(found, I64)
-        own = f.compare("sge", count, 0)
-        return f.select(own, f.at(self.tile_room, 1, I64), runs[0]), f.i64(f.select(own, count, runs[1]))
+        deep, high = (_inside(k, x, start, f.sub(f.add(start, count), 1)) for x, start, count in ranges)
+        return f.both(f.compare("eq", k.a["skips"], ROW_SKIPS), f.negate(f.both(deep, high)))
 
 
-def tile_runs() -> Function:
+def tile_runs(kernel: Kernel) -> Function:
     """`tile_runs(block, group, room, stripe, box, first, last)`: a tile's own runs, or a count of -1.
 
     Only tiles within one plane that read across the input's border have runs of their own.
     """
-    head = [("block", PTR), ("group", PTR), ("room", PTR), ("stripe", PTR)]
-    f = Function("tile_runs", [*head, *BOX, ("first", I64), ("last", I64)], internal=True, rare=True)
-    block, group, room, stripe, *numbers, first, last = f.parameters
-    a = read_arguments(f, block, INDEX)
+    k = kernel.function(
+        "tile_runs", ("group", PTR), ("room", PTR), ("stripe", PTR), *BOX, ("first", I64), ("last", I64),
+        rare=True,
+    )  # fmt: skip
+    f = k.f
+    group, room, columns, *numbers, first, last = k.parameters
     box = Box.of(numbers)
-    _, depth_pitch, row_pitch = Stripe(stripe).pitches(f)
+    _, depth_pitch, row_pitch = ColumnRange(columns).pitches(f)
     f.store(Value("-1", I64), room, 8)
     plane, last_plane = (f.minimum(f.div(q, depth_pitch), f.sub(box.count[1], 1)) for q in (first, last))
     before = f.mul(plane, depth_pitch)
@@ -95,31 +84,32 @@ def tile_runs() -> Function:
         f.minimum(f.div(f.sub(q, before), row_pitch), f.sub(box.count[2], 1)) for q in (first, last)
     )
     depth, height, low_row = (f.add(box.start[i], q) for i, q in ((1, plane), (2, top), (2, bottom)))
-    inside = f.both(_inside(f, a, "d", depth, depth), _inside(f, a, "h", height, low_row))
+    inside = f.both(_inside(k, "d", depth, depth), _inside(k, "h", height, low_row))
     with f.when(f.both(f.compare("eq", plane, last_plane), f.negate(inside))):
         start = (box.start[0], depth, height, box.start[3])
         count = (box.count[0], 1, f.add(f.sub(bottom, top), 1), box.count[3])
-        f.run("search", block, group, room, *Box(start, count).numbers)
+        f.run("search", k.block, group, room, *Box(start, count).numbers)
     return f
 
 
-def search() -> Function:
+def search(kernel: Kernel) -> Function:
     """`search(block, group, room, box)`: the runs of a group that the cells of a box can use."""
-    f = Function("search", [("block", PTR), ("group", PTR), ("room", PTR), *BOX], internal=True, rare=True)
-    block, group, room, *numbers = f.parameters
-    a = read_arguments(f, block, INDEX)
+    k = kernel.function("search", ("group", PTR), ("room", PTR), *BOX, rare=True)
+    f = k.f
+    group, room, *numbers = k.parameters
     offsets = f.load(PTR, f.at(group, GROUP_INDEX["tap_offsets_at"], I64), 8)
     f.store(Value("0", I64), room, 8)
     before = f.variable(I64, Value("0", I64))
     with f.loop(0, f.load_i64(group, GROUP_INDEX["taps"])) as tap:
-        useful = _useful(f, a, Box.of(numbers), offsets, tap)
+        useful = _useful(k, Box.of(numbers), offsets, tap)
         _extend(f, room, tap, useful, before)
         f.set(before, useful)
     return f
 
 
-def _inside(f: Function, a: dict[str, Value], axis: str, first: Operand, last: Operand) -> Value:
+def _inside(k: Context, axis: str, first: Operand, last: Operand) -> Value:
     """Whether all taps of the cells from first to last read the input: bounds, in whole steps."""
+    f, a = k.f, k.a
     step = a[f"in_step_{axis}"]
     low = f.mul(f.add(first, a[f"low_{axis}"]), step)
     reach = f.add(f.add(a[f"low_{axis}"], a[f"reach_{axis}"]), 1)
@@ -127,8 +117,9 @@ def _inside(f: Function, a: dict[str, Value], axis: str, first: Operand, last: O
     return f.both(f.compare("sge", low, 0), f.compare("sle", high, a[f"in_size_{axis}"]))
 
 
-def _useful(f: Function, a: dict[str, Value], box: Box, offsets: Value, tap: Operand) -> Value:
+def _useful(k: Context, box: Box, offsets: Value, tap: Operand) -> Value:
     """1 if the tap reads the input somewhere in the box, else 0."""
+    f, a = k.f, k.a
     result = Value("1", I64)
     for i, axis in enumerate("dhw"):
         offset = f.load_i32(offsets, f.add(f.mul(tap, 3), i))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, STRIPE_FIELDS
+from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, RANGE_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache, Memo
 from outstride.engine.launch.matrix_product import Operands, as_product
@@ -151,7 +151,7 @@ def _tables(plan: GatherPlan, made: Layout) -> dict[str, array[int]]:
     tables: dict[str, array[int]] = {
         "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
         "pixel_at": array("i", made.pixels),
-        "stripes_at": table(STRIPE_FIELDS, [stripe._asdict() for stripe in made.stripes]),
+        "ranges_at": table(RANGE_FIELDS, [columns._asdict() for columns in made.column_ranges]),
     }  # fmt: skip
     rows = []
     for i, g in enumerate(made.groups):

@@ -60,7 +60,7 @@ class Packer:
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
         form = (
             p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
-            plan.tile_rows, plan.blocks.chunk_outputs,
+            plan.tile_rows, plan.blocking.chunk_outputs,
             [[along.kernel for along in g.of.axes] for g in made.groups],
         )  # fmt: skip
         self.key = sys.intern(repr(form))
@@ -89,7 +89,7 @@ class Packer:
         tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
         scalars = {
             "tasks": p.groups * made.chunks, "chunks": made.chunks,
-            "chunk_outputs": plan.blocks.chunk_outputs,
+            "chunk_outputs": plan.blocking.chunk_outputs,
             "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
             "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,

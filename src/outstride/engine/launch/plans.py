@@ -77,8 +77,8 @@ def source_of(plan: GatherPlan) -> str:
 
 
 def _sources(plan: GatherPlan) -> list[str]:
-    """The modules of a plan's code; a kernel that reads in place has its tiles within."""
-    tiles = () if plan.tile.dataflow == "in_place" else (plan.tile,)
+    """The modules of a plan's code; some kernels have their tiles within."""
+    tiles = () if plan.dataflow.tile_module is None else (plan.tile,)
     isa = plan.machine.instruction_set
     return [gather_source(plan.recipe), *(tiles_source(_accumulator(plan), isa, (tile,)) for tile in tiles)]
 
@@ -98,15 +98,15 @@ def tile_modules(plan: GatherPlan) -> list[Module]:
 
     None where the kernel has its tiles within.
     """
-    if plan.tile.dataflow == "in_place":
-        return []
     isa, name = plan.machine.instruction_set, _accumulator(plan)
     modules = []
-    for _, tiles in groupby(tiles_for(plan.problem, plan.machine), key=lambda tile: tile.dataflow == "rows"):
-        shapes = tuple(tiles)
-        kinds = "_".join(dict.fromkeys(tile.kind for tile in shapes))
-        source, symbols = partial(tiles_source, name, isa, shapes), [tile.name for tile in shapes]
-        modules.append(Module(f"tiles_{kinds}_{name}", source, isa, authorship(), symbols))
+    for module, of_module in groupby(tiles_for(plan.problem, plan.machine), lambda t: t.dataflow.tile_module):
+        if module is None:
+            continue
+        tiles = tuple(of_module)
+        variants = "_".join(dict.fromkeys(tile.variant for tile in tiles))
+        source, symbols = partial(tiles_source, name, isa, tiles), [tile.name for tile in tiles]
+        modules.append(Module(f"tiles_{variants}_{name}", source, isa, authorship(), symbols))
     return modules
 
 

@@ -47,7 +47,7 @@ class Axis:
         return min(offsets), max(offsets)
 
     @cached_property
-    def stripes(self) -> tuple[tuple[int, int], ...]:
+    def ranges(self) -> tuple[tuple[int, int], ...]:
         """The cells in runs that use the same taps, each as its first cell and its length."""
         ends = {0, self.cells}
         for offset in (o for g in self.groups for o in g.offsets):

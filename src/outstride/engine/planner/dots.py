@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.engine.planner.axes import Axis
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
 from outstride.engine.planner.gradient import GradientProblem, pixel_box, tap_places
 from outstride.engine.planner.machine import DOT_BYTES, Machine
-from outstride.engine.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
+from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.strip import Strip, strip_of
 from outstride.engine.planner.tables import box_scalars, round_up_line, size_scalars
 

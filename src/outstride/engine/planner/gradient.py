@@ -11,11 +11,13 @@ from math import ceil, prod
 
 from outstride.engine.planner import tables
 from outstride.engine.planner.axes import Axis, conv_axis, product_groups
+from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows.channels import CHANNELS
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.recipe import ACCUMULATOR_BYTES, Recipe, Unit
+from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.strip import Strip, strip_of
 from outstride.engine.planner.tables import box_scalars, round_up_line, size_scalars
-from outstride.engine.planner.tiles import Tile
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
 BOX_PIXELS = 1024
@@ -120,7 +122,7 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     vectors = min(4 if isa.registers == 32 else 2, ceil(problem.outputs / lanes))
     limit = 24 if isa.registers == 32 else 12
     rows = min(8 if isa.registers == 32 else 6, max(1, limit // vectors))
-    tile = Tile("channels", rows, vectors)
+    tile = Tile(CHANNELS, rows, vectors)
     step = axes[2].in_step if axes[2].in_step <= 4 else 0
     recipe = Recipe(problem.dtype, isa.name, problem.in_unit, problem.out_unit, step, 1)
     pixel_major = problem.in_unit == "channel"

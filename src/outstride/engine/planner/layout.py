@@ -8,29 +8,23 @@ from itertools import chain, product
 from math import ceil, prod
 
 from outstride.engine.planner.axes import Group, cells_of
-from outstride.engine.planner.bands import mask_bytes, most_vectors, window_of
-from outstride.engine.planner.blocks import Stripe, pixel_tiles, rows_of
-from outstride.engine.planner.cost import kept_terms, term_cycles
+from outstride.engine.planner.blocking import ColumnRange
+from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES
 from outstride.engine.planner.tables import (
     block_lengths,
     box_scalars,
     phase_rows,
     pixel_offsets,
     residue_planes,
-    round_up_line,
     size_scalars,
     term_offsets,
 )
-from outstride.engine.planner.tiles import SWEEPS
 
-#: Elements of a row from which storing it past the caches pays: its ends are stored in the ordinary way.
-PAST_CACHES_ROW = 64
-#: Room for the table of what is asked for ahead.
-AHEAD_ROOM = 64
+#: Elements of a row from which nontemporal stores pay: its ends are stored in the ordinary way.
+NONTEMPORAL_ROW = 64
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,7 @@ class Layout:
     planes: list[int]
     phase_rows: list[int]
     pixels: list[int]
-    stripes: list[Stripe]
+    column_ranges: list[ColumnRange]
     chunks: int
     chunk_weights: int
     scratch_bytes: int
@@ -68,35 +62,35 @@ class Layout:
 
 def layout(plan: GatherPlan) -> Layout:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
-    p, b, tile = plan.problem, plan.blocks, plan.tile
+    p, b, tile, flow = plan.problem, plan.blocking, plan.tile, plan.dataflow
     groups, chunk_weights, runs = _groups(plan)
-    ahead = plan.ahead
-    rooms = _band_scratch(plan) if tile.dataflow == "in_place" else _scratch(plan, runs)
+    prefetch, chunks = plan.prefetch, plan.chunks(plan.blocking)
+    rooms = flow.scratch(plan, b, runs)
     scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
-        "threads": plan.threads, "skips": _skips(plan),
+        "threads": plan.threads, "skips": flow.skips(plan, b),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
-        "m_tasks": ceil(plan.chunks / b.chunks_per_task),
+        "m_tasks": ceil(chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),
-        "result_pixel": plan.tile_rows if tile.outputs_together else 1,
-        "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": _passes(plan),
+        "result_pixel": plan.tile_rows if flow.outputs_together(tile) else 1,
+        "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": plan.passes(b),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
-        "chunks": plan.chunks, "w_stride_g": plan.chunks * chunk_weights, "w_stride_chunk": chunk_weights,
-        "phase_groups": len(groups), "spans": int(b.nested), "stripes": len(b.columns),
-        "sweep": SWEEPS.index(plan.sweep),
-        "ahead_bytes": ahead.row * LINE_BYTES, "ahead_step": ahead.lines * LINE_BYTES,
-        "ahead_rows": ahead.rows,
-        "past_caches": PAST_CACHES_ROW if p.past_caches else sys.maxsize,
+        "chunks": chunks, "w_stride_g": chunks * chunk_weights, "w_stride_chunk": chunk_weights,
+        "phase_groups": len(groups), "spans": int(b.nested), "ranges": len(b.columns),
+        "loop": LOOPS.index(plan.loop),
+        "prefetch_bytes": prefetch.row * LINE_BYTES, "prefetch_step": prefetch.lines * LINE_BYTES,
+        "prefetch_rows": prefetch.rows,
+        "nontemporal": NONTEMPORAL_ROW if p.nontemporal else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
-        "tile_vectors": _widest_tile(plan),
+        "tile_vectors": flow.widest(plan, b),
         # From tap to tap along the height the input row goes up, in transposed layers down.
         "row_way": -1 if p.operator == "conv_transpose" else 1,
     }  # fmt: skip
     for name, a in zip("dhw", plan.axes, strict=True):
         scalars |= {f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift}
-    pixels = pixel_offsets(b, tile.rows) if tile.by_pixel else []
+    pixels = pixel_offsets(b, tile.rows) if flow.lists_pixels else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return Layout(
-        scalars, groups, residue_planes(plan.axes), phases, pixels, b.stripes(tile), plan.chunks,
+        scalars, groups, residue_planes(plan.axes), phases, pixels, flow.column_ranges(tile, b), chunks,
         chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
 
@@ -107,24 +101,20 @@ def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
     Everything else stays as it is: to plan anew and to fill tables takes as long as a small layer runs.
     """
     cells = [cells_of(o, a.out_step, a.shift) for o, a in zip(problem.output_size, plan.axes, strict=True)]
-    if problem != plan.problem and not plan.serves(cells, past_caches=problem.past_caches):
+    if problem != plan.problem and not plan.serves(cells, nontemporal=problem.nontemporal):
         return None
     d, h, w = problem.output_size
     results = {"out_size_d": d, "out_size_h": h, "out_size_w": w, "tasks": plan.tasks_over(cells)}
-    return results | size_scalars(plan.blocks.box, problem.input_size, cells)
-
-
-def _passes(plan: GatherPlan) -> int:
-    return ceil(plan.problem.channels / plan.blocks.channels_per_pass)
+    return results | size_scalars(plan.blocking.box, problem.input_size, cells)
 
 
 def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
     """The phase groups, the packed weights of a chunk, and the entries that all their runs of taps take."""
-    p, b = plan.problem, plan.blocks
+    p, b = plan.problem, plan.blocking
     groups: list[GroupLayout] = []
     offset = row = runs = 0
     full, rest = block_lengths(p.channels)
-    rows = rows_of(plan.groups, b.chunk_outputs, plan.tile_rows)
+    rows = plan.result_rows(b)
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
             GroupLayout(
@@ -138,86 +128,6 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
         row += count
         runs += 2 * group.taps + 1
     return tuple(groups), offset, runs
-
-
-def _scratch(plan: GatherPlan, runs: int) -> dict[str, int]:
-    """A thread's scratch: the strip, the results of its chunks, an output row, the runs of taps."""
-    b = plan.blocks
-    item = ACCUMULATOR_BYTES[plan.problem.dtype]
-    rows = sum(rows_of(plan.groups, b.chunk_outputs, plan.tile_rows))
-    reach = plan.tile.vectors * plan.lanes
-    if plan.tile.dataflow == "rows":  # the last group of rows may lie beyond the box in part
-        reach += (plan.tile.rows - 1) * b.strip.extent[2]
-    results = pixel_tiles(plan.tile, b, plan.lanes) * plan.tile.rows if plan.tile.by_pixel else b.extent
-    pitch = (ceil((results + reach) / 16) | 1) * 16
-    chunk_temp = rows * pitch if _passes(plan) > 1 else 0
-    kept = chunk_temp * b.chunks_per_task or rows * pitch
-    # A tile may read a vector beyond the strip and write one beyond the results: both stay within scratch.
-    temp_at = round_up_line(item * (b.strip.elements + reach + 64))
-    line_at = temp_at + round_up_line(item * kept + 64)
-    width = plan.axes[2].out_step * (b.box[3] + plan.lanes)
-    runs_at = line_at + round_up_line(item * (width + 64))
-    of_tile = 2 * max(g.taps for g in plan.groups) + 1
-    found = runs * len(b.columns)
-    ahead_at = runs_at + round_up_line(8 * (found + of_tile))
-    return {
-        "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
-        "stripe_runs": runs, "tile_runs_offset": found, "ahead_bytes_offset": ahead_at,
-        "scratch_bytes": ahead_at + AHEAD_ROOM,
-        "chunk_temp": chunk_temp, "temp_pitch": pitch,
-    }  # fmt: skip
-
-
-def _widest_tile(plan: GatherPlan) -> int:
-    """Vectors of a tile, or at most where tiles are as wide as rows ask for."""
-    if plan.tile.dataflow == "in_place":
-        return most_vectors(plan.problem, plan.axes, plan.blocks, plan.lanes)
-    return plan.tile.vectors
-
-
-def _band_scratch(plan: GatherPlan) -> dict[str, int]:
-    """The same where nothing is packed: masks, and an output row."""
-    line_at, width = round_up_line(mask_bytes(plan.problem, plan.axes, plan.blocks, plan.lanes)), 0
-    absent = (
-        "temp_bytes_offset", "runs_bytes_offset", "stripe_runs", "tile_runs_offset",
-        "chunk_temp", "temp_pitch", "ahead_bytes_offset",
-    )  # fmt: skip
-    if window_of(plan.problem).alone:
-        width = round_up_line(plan.blocks.box[3] * STORAGE_BYTES[plan.problem.dtype])
-    room = width * plan.axes[2].out_step
-    return dict.fromkeys(absent, 0) | {
-        "line_bytes_offset": line_at, "scratch_bytes": line_at + room,
-    }  # fmt: skip
-
-
-#: Where taps that read nothing but padding are left out: nowhere, in whole boxes and stripes, in rows too.
-NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
-
-
-def _skips(plan: GatherPlan) -> int:
-    """Where some box, or some row of one, has a tap that reads nothing but padding there."""
-    if plan.tile.dataflow == "in_place":  # it looks at every input row, whether it exists
-        return NO_SKIPS
-    isa = plan.machine.instruction_set
-    each = term_cycles(plan.tile, isa, plan.groups, plan.axes[2].in_step, plan.lanes)
-    _, by_tile = kept_terms(plan.axes, plan.groups, plan.tile, plan.blocks, plan.lanes, each)
-    if by_tile:
-        return ROW_SKIPS
-    return BOX_SKIPS if _box_skips(plan) else NO_SKIPS
-
-
-def _box_skips(plan: GatherPlan) -> bool:
-    if len(plan.blocks.columns) > 1:
-        return True
-    for axis, block in zip(plan.axes, plan.blocks.box[1:], strict=True):
-        if axis.cells == 0:
-            continue
-        offsets = [o for g in axis.groups for o in g.offsets]
-        last_of_first = (min(block, axis.cells) - 1) * axis.in_step
-        first_of_last = (ceil(axis.cells / block) - 1) * block * axis.in_step
-        if any(last_of_first + o < 0 or first_of_last + o >= axis.input_size for o in offsets):
-            return True
-    return False
 
 
 def weight_block_stride(plan: GatherPlan, group: GroupLayout) -> int:

@@ -55,11 +55,76 @@ HALF_RATE = frozenset(("znver4", "cannonlake", "icelake-client", "tigerlake", "r
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What the cost model takes things to cost on a machine, in cycles unless the name says otherwise.
+
+    The numbers were fitted on one machine, to every tile of 107 layers (docs/decisions/0012 and 0025), and
+    serve all of them so far: a machine that they do not fit gets others.
+    """
+
+    #: A broadcast: there are two load units, whatever they load. Whole vectors are loaded at the rate of
+    #: multiply-adds.
+    broadcast: float = 0.5
+    #: A vector that crosses a line of 64 bytes is loaded twice, and waits: so many loads more on the average
+    #: of all addresses.
+    crossing: float = 1.8
+    #: A line comes from the second-level cache to the first.
+    fill: float = 1.7
+    #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count,
+    #: two jumps).
+    issue_per_cycle: float = 6.0
+    #: A multiply-add, until the next one of its chain may begin: fewer accumulators than this times the rate
+    #: leave the units waiting.
+    latency: float = 4.0
+    #: Bytes that memory beyond the second-level cache delivers in a cycle, and the part of that time that is
+    #: not hidden.
+    far_bytes_per_cycle: float = 8.0
+    stream_share: float = 0.5
+    #: Call, loop start and end, first loads of a tile whose vectors hold pixels, and of one whose vectors
+    #: hold outputs; addresses and stores of a row of it; and a vector of its results moved, transposed where
+    #: pixels lie in vectors of outputs, or as it is. Few terms make the difference.
+    pixel_tile: float = 10.0
+    output_tile: float = 90.0
+    tile_row: float = 8.0
+    transposed_result: float = 4.0
+    straight_result: float = 2.0
+    #: Finding out whether a tile lies at the border: divisions by the pitches of results.
+    tile_search: float = 100.0
+    #: Writing an element of the results one at a time: a load, a store and an address each; in vectors, row
+    #: starts included; from a tile to its place in the output, whose lines are not at hand; and through a
+    #: square that is transposed in registers, log2(lanes) shuffles a vector more.
+    scalar_move: float = 1.3
+    vector_move: float = 0.25
+    direct_move: float = 0.1
+    transposed_move: float = 0.6
+    #: Fetching a line of 64 bytes from the second-level cache for each term; measured on columns of 8 rows.
+    line: float = 3.5
+    #: Writing a row of one more range of columns, each phase: a vector or two under masks, or a loop that
+    #: ends soon.
+    range_row: float = 20.0
+    #: Packing a vector of a row, mask and prefetch included, and what a row costs besides; 34 us were
+    #: measured for 64 channels of 56 x 56, which these numbers give within a tenth, and 580 us for a strided
+    #: 3-d layer.
+    pack_vector: float = 5.0
+    pack_row: float = 10.0
+    #: A vector's load under its mask, which often crosses two lines of the caches; the start and end of a
+    #: tile that reads in place; and the bytes that the caches beyond the first deliver in a cycle beside its
+    #: sums.
+    masked_load: float = 2.5
+    in_place_tile: float = 30.0
+    stream_bytes_per_cycle: float = 16.0
+
+
+COSTS = Costs()
+
+
+@dataclass(frozen=True)
 class Machine:
-    """The instruction set and the private cache that a plan is made for."""
+    """The instruction set, the private cache and the costs that a plan is made for."""
 
     instruction_set: InstructionSet
     l2_bytes: int = 1 << 20
+    costs: Costs = COSTS
 
     @property
     def strip_bytes(self) -> int:

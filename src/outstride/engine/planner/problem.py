@@ -9,11 +9,12 @@ from math import prod
 from typing import Literal
 
 from outstride.engine.planner.axes import Axis, conv_axis, transposed_axis, useful_terms
-from outstride.engine.planner.recipe import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
+from outstride.engine.planner.epilogue import BIAS, Epilogue
 
-#: Results of so many bytes leave the last-level cache before anybody reads them. Stored past the caches,
+#: Results of so many bytes leave the last-level cache before anybody reads them. With nontemporal stores,
 #: smaller ones cost up to a tenth more and larger ones up to a fifth less.
-PAST_CACHES_BYTES = 16 << 20
+NONTEMPORAL_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Problem:
     out_unit: Unit
     #: Output o reads input channel o alone: `channels` is 1, and the input has as many as there are outputs.
     depthwise: bool = False
+    #: What is done to the sums before they are stored.
+    epilogue: Epilogue = BIAS
 
     def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
         """The gather form of every axis, depth first."""
@@ -67,6 +70,12 @@ class Problem:
             self, input_size=_sum(self.input_size, for_input), output_size=_sum(self.output_size, for_output)
         )
 
+    @property
+    def may_crop(self) -> bool:
+        """Whether cells may be counted from the first output that is kept: small maps lose outputs."""
+        axes = zip(self.stride, self.padding, self.output_size, strict=True)
+        return self.operator == "conv_transpose" and any(s > 1 and p > 0 and o <= 512 for s, p, o in axes)
+
     @cached_property
     def terms(self) -> int:
         """Multiply-adds that the result needs, padding and cropped outputs not counted."""
@@ -79,10 +88,10 @@ class Problem:
         return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
 
     @property
-    def past_caches(self) -> bool:
-        """Whether results are stored past the caches, which then need not read what is overwritten."""
+    def nontemporal(self) -> bool:
+        """Whether results are stored by nontemporal stores: caches need not read what is overwritten."""
         results = self.batch * self.groups * self.outputs * prod(self.output_size)
-        return self.out_unit == "width" and results * STORAGE_BYTES[self.dtype] >= PAST_CACHES_BYTES
+        return self.out_unit == "width" and results * STORAGE_BYTES[self.dtype] >= NONTEMPORAL_BYTES
 
     @property
     def packed_channels(self) -> int:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from outstride.engine.planner.tiles import Sweep
+from outstride.engine.planner.dtypes import Unit
+from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.windows import Spread, Window
-
-Unit = Literal["width", "channel", "any"]
-
-#: Bytes of an element as tensors keep it, and as kernels sum it (and keep packed inputs and weights).
-STORAGE_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
-ACCUMULATOR_BYTES = {"float32": 4, "float64": 8, "bfloat16": 4, "float16": 4}
 
 
 @dataclass(frozen=True)
@@ -28,15 +22,17 @@ class Recipe:
     in_step: int
     out_step: int
     #: The loops over tiles that sizes may ask for.
-    sweeps: tuple[Sweep, ...] = ("pixels", "channels")
-    #: Of the sweep "in_place".
+    loops: tuple[str, ...] = ("pixels", "channels")
+    #: What a kernel that reads in place is written for.
     window: Window | Spread | None = None
+    #: What is done to the sums before they are stored.
+    epilogue: Epilogue = BIAS
 
     @property
     def name(self) -> str:
         """The kernel's name in the generated code and in memory."""
         units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
-        sweeps = "".join(s[0] for s in self.sweeps)
+        loops = "".join(s[0] for s in self.loops)
         if self.window is not None:
-            sweeps += "_".join(map(str, ("", *self.window.numbers)))
-        return f"{self.dtype}_{units}_{sweeps}_{self.instruction_set}"
+            loops += "_".join(map(str, ("", *self.window.numbers)))
+        return f"{self.dtype}_{units}_{loops}{self.epilogue.name}_{self.instruction_set}"

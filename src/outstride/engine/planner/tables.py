@@ -7,9 +7,12 @@ from math import ceil, prod
 from operator import itemgetter
 
 from outstride.engine.planner.axes import Axis, Group
-from outstride.engine.planner.blocks import Blocks, rows_of
+from outstride.engine.planner.blocking import Blocking, rows_of
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.strip import Strip
+
+#: Room for the table of what is still to be prefetched.
+PREFETCH_TABLE_BYTES = 64
 
 
 def round_up_line(size_bytes: int) -> int:
@@ -47,9 +50,9 @@ def size_scalars(
     }  # fmt: skip
 
 
-def term_offsets(axes: tuple[Axis, ...], group: Group, blocks: Blocks, channels: int) -> list[int]:
+def term_offsets(axes: tuple[Axis, ...], group: Group, blocking: Blocking, channels: int) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
-    strip = blocks.strip
+    strip = blocking.strip
     places = tap_places(axes, group, strip) if channels else []
     # Ranges are an order of magnitude faster than element by element, and every new size pays for this.
     step = strip.channel_pitch
@@ -104,20 +107,20 @@ def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, ti
     return table
 
 
-def pixel_offsets(blocks: Blocks, rows: int) -> list[int]:
-    """Offsets in the strip of a box's pixels, stripe by stripe.
+def pixel_offsets(blocking: Blocking, rows: int) -> list[int]:
+    """Offsets in the strip of a box's pixels, range by range of its columns.
 
-    The last of a stripe is repeated up to a whole tile of `rows` pixels.
+    The last of a range is repeated up to a whole tile of `rows` pixels.
     """
-    strip = blocks.strip
-    n, d, h, _ = blocks.box
+    strip = blocking.strip
+    n, d, h, _ = blocking.box
     order = [(j, k, i) for j in range(d) for k in range(h) for i in range(n)]
     if d > 1:
         order.sort(key=itemgetter(2))
     step = strip.pixel_pitch
     starts = [i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order]
     places: list[int] = []
-    for column, w in blocks.columns:
+    for column, w in blocking.columns:
         places += [at for s in starts for at in range((s + column) * step, (s + column + w) * step, step)]
         places += [places[-1]] * (-len(places) % rows)
     return places

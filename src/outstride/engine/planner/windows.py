@@ -6,10 +6,9 @@ from dataclasses import astuple, dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, NamedTuple, TypeAlias
 
 from outstride.engine.planner.axes import Axis, conv_axis, product_groups, transposed_axis
-from outstride.engine.planner.tiles import IN_PLACE_TILES, Tile
 
 #: Accumulators of a tile, at most: vectors of an input row and a broadcast fit beside them.
 MOST_SUMS = 24
@@ -21,6 +20,18 @@ MOST_ROWS = 6
 MOST_TAPS = 64
 #: Steps along the width whose phases are interleaved in registers; others need more of them than there are.
 OUT_STEPS = (1, 2, 3, 4, 8)
+
+
+class Shape(NamedTuple):
+    """The rows of a register tile, and its vectors along each of them."""
+
+    rows: int
+    vectors: int
+
+
+#: The tiles of a window: the usual maps of 7, 14, 28 and 56 rows fill them, and wider ones take those of four
+#: rows.
+SHAPES = (Shape(7, 1), Shape(7, 2), Shape(4, 3), Shape(4, 4))
 
 #: Of each phase its taps, as kernel index and input offset.
 Phases: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
@@ -44,18 +55,18 @@ class Window:
     narrow: bool = False
     #: Outputs of a cell along the width.
     out_step: ClassVar[int] = 1
-    #: Whether a plane is one row, which is made beside the output where it is stored past the caches.
+    #: Whether a plane is one row, which is made beside the output where it is stored by nontemporal stores.
     alone: ClassVar[bool] = False
 
     @property
-    def tiles(self) -> tuple[Tile, ...]:
+    def shapes(self) -> tuple[Shape, ...]:
         """Its register tiles: only two where taps share vectors, for each is then several times as long."""
-        return IN_PLACE_TILES if self.shared == 1 else IN_PLACE_TILES[:2]
+        return SHAPES if self.shared == 1 else SHAPES[:2]
 
     @property
-    def widest(self) -> Tile:
+    def widest(self) -> Shape:
         """The tile of the most vectors, which wide rows take."""
-        return max(self.tiles, key=lambda tile: tile.vectors)
+        return max(self.shapes, key=lambda shape: shape.vectors)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -85,12 +96,12 @@ class Window:
         at_once = self.written_out(self.widest.vectors)
         return (self.reads(1, in_step) if at_once else taps * in_step) + 1
 
-    def work(self, tile: Tile, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
+    def work(self, shape: Shape, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
         """Vectors of products of a tile, and vectors that it loads."""
         depth, height, width = taps
-        runs = 1 if self.written_out(tile.vectors) else width
-        loads = len(self.rows(tile.rows)) * depth * runs * self.reads(tile.vectors, in_step)
-        return tile.rows * height * tile.vectors * depth * width, loads
+        runs = 1 if self.written_out(shape.vectors) else width
+        loads = len(self.rows(shape.rows)) * depth * runs * self.reads(shape.vectors, in_step)
+        return shape.rows * height * shape.vectors * depth * width, loads
 
     def rows(self, count: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """The input rows that `count` output rows read: each with the outputs and taps (r, k) that do.
@@ -177,27 +188,27 @@ class Spread:
         return {(h, w): i for i, (h, w) in enumerate(kernel)}
 
     @cached_property
-    def tiles(self) -> tuple[Tile, ...]:
+    def shapes(self) -> tuple[Shape, ...]:
         """Its register tiles, rows of cells by vectors of them; none where a cell is too much for a tile."""
         sums = prod(self.stride)
         most = min(MOST_VECTORS_OF_A_ROW if self.alone else MOST_VECTORS, MOST_SUMS // sums)
         if prod(self.kernel_size) > MOST_TAPS or self.out_step not in OUT_STEPS:
             return ()
         rows = {v: 1 if self.alone else min(MOST_ROWS, MOST_SUMS // (sums * v)) for v in range(1, most + 1)}
-        return tuple(Tile("in_place", count, v) for v, count in rows.items())
+        return tuple(Shape(count, v) for v, count in rows.items())
 
     @property
-    def widest(self) -> Tile:
+    def widest(self) -> Shape:
         """The tile of the most vectors, which wide rows take."""
-        return self.tiles[-1]
+        return self.shapes[-1]
 
     def masks(self, in_step: int, taps: int) -> int:
         """Masks of a vector of cells: of each offset, and of the outputs."""
         del in_step, taps  # a transposed layer reads its input as it lies, each offset once
         return len(self.columns) + self.stride[1]
 
-    def work(self, tile: Tile, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
+    def work(self, shape: Shape, taps: tuple[int, int, int], in_step: int) -> tuple[int, int]:
         """Vectors of products of a tile, and vectors that it loads."""
         del taps, in_step
-        products = tile.rows * tile.vectors * prod(self.kernel_size)
-        return products, len(self.rows(tile.rows)) * tile.vectors * len(self.columns)
+        products = shape.rows * shape.vectors * prod(self.kernel_size)
+        return products, len(self.rows(shape.rows)) * shape.vectors * len(self.columns)

@@ -24,34 +24,37 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
-from outstride.engine.codegen import elements
-from outstride.engine.codegen.arguments import GROUP_INDEX, INDEX
-from outstride.engine.codegen.bands import (
-    AHEAD_BYTES,
-    TILE,
+from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen.arguments import GROUP_INDEX
+from outstride.engine.codegen.box import BOX, Box
+from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.dataflows.bands import (
+    PREFETCH_BYTES,
     store_row,
-    stored_past_caches,
+    stored_nontemporally,
     task_function,
+    tile_function,
     tiles_of_row,
     vectors_across,
 )
-from outstride.engine.codegen.box import BOX, Box
-from outstride.engine.codegen.elements import Element
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
-from outstride.engine.codegen.microkernel import fused, zero_accumulators
-from outstride.engine.codegen.results import bias_of
-from outstride.engine.codegen.tasks import read_arguments
-from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.tiles import Tile
-from outstride.engine.planner.windows import Window
+from outstride.engine.codegen.dataflows.spread import spread_functions
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.registers import Sums, add_products, zero_sums
+from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows.in_place import IN_PLACE
+from outstride.engine.planner.windows import Spread, Window
 
 
-def in_place_functions(recipe: Recipe, window: Window, e: Element, lanes: int) -> list[Function]:
-    """`survey`, the tiles and `task` of a layer that makes one output of an input element, or fewer."""
+def functions(kernel: Kernel) -> list[Function]:
+    """What a kernel is made of that reads its input where it lies."""
+    window = kernel.recipe.window
+    assert window is not None, "a kernel that reads in place is written for a window"
+    if isinstance(window, Spread):
+        return spread_functions(kernel, window)
     return [
-        _survey(recipe, window, lanes),
-        *(_tile(recipe, window, e, lanes, tile) for tile in window.tiles),
-        task_function(recipe, window, e, lanes, lambda f, a: _masks_of(f, recipe, window, _Taps.of(f, a))),
+        _survey(kernel, window),
+        *(_tile(kernel, window, tile) for tile in IN_PLACE.tiles_of(window)),
+        task_function(kernel, window, lambda k: _masks_of(k, window, _Taps.of(k))),
     ]
 
 
@@ -64,9 +67,9 @@ class _Taps:
     offsets_at: Value
 
     @classmethod
-    def of(cls, f: Function, a: dict[str, Value]) -> _Taps:
+    def of(cls, k: Context) -> _Taps:
         """The taps of the only group of phases."""
-        group = a["phase_groups_at"]
+        f, group = k.f, k.a["phase_groups_at"]
         offsets = f.load(PTR, f.at(group, GROUP_INDEX["tap_offsets_at"], I64), 8)
         count = f.load_i64(group, GROUP_INDEX["taps_w"])
         return cls(count, f.load_i32(offsets, 1), offsets)
@@ -76,34 +79,34 @@ class _Taps:
         return f.load_i32(self.offsets_at, f.add(f.mul(tap, 3), 2))
 
 
-def _masks_of(f: Function, recipe: Recipe, window: Window, taps: _Taps) -> Operand:
+def _masks_of(k: Context, window: Window, taps: _Taps) -> Operand:
     """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
     if window.written_out(window.widest.vectors):
-        return window.masks(recipe.in_step, window.across)
-    return f.add(f.mul(taps.count, recipe.in_step), 1)
+        return window.masks(k.recipe.in_step, window.across)
+    return k.f.add(k.f.mul(taps.count, k.recipe.in_step), 1)
 
 
-def _masks_read(f: Function, recipe: Recipe, window: Window, taps: _Taps, vectors: int) -> Operand:
+def _masks_read(k: Context, window: Window, taps: _Taps, vectors: int) -> Operand:
     """The masks of what a tile of so many vectors reads of a row; those of its outputs are next."""
-    reads = window.reads(vectors, recipe.in_step)
-    return reads if window.written_out(vectors) else f.mul(taps.count, reads)
+    reads = window.reads(vectors, k.recipe.in_step)
+    return reads if window.written_out(vectors) else k.f.mul(taps.count, reads)
 
 
-def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
+def _survey(kernel: Kernel, window: Window) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the taps, or all of them at once where they are written out,
     for each of these the vectors that it reads; at last the outputs.
     """
-    f = Function("survey", [("block", PTR), ("scratch", PTR), *BOX], internal=True, rare=True)
-    block, scratch, *numbers = f.parameters
-    a = read_arguments(f, block, INDEX)
-    box, step = Box.of(numbers), recipe.in_step
-    taps, across = _Taps.of(f, a), vectors_across(f, box, lanes)
-    with tiles_of_row(f, a, across) as (q, size):
-        masks = f.at(scratch, f.mul(_masks_of(f, recipe, window, taps), q), f"i{lanes}")
+    k = kernel.function("survey", ("scratch", PTR), *BOX, rare=True)
+    f, a, lanes = k.f, k.a, k.lanes
+    scratch, *numbers = k.parameters
+    box, step = Box.of(numbers), k.recipe.in_step
+    taps, across = _Taps.of(k), vectors_across(k, box)
+    with tiles_of_row(k, across) as (q, size):
+        masks = f.at(scratch, f.mul(_masks_of(k, window, taps), q), f"i{lanes}")
         begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
-        for vectors in sorted({tile.vectors for tile in window.tiles}):
+        for vectors in sorted({shape.vectors for shape in window.shapes}):
             with f.when(f.compare("eq", size, vectors)):
                 length = window.reads(vectors, step)
                 runs, first = (1, window.first) if window.written_out(vectors) else (taps.count, 0)
@@ -119,27 +122,27 @@ def _survey(recipe: Recipe, window: Window, lanes: int) -> Function:
     return f
 
 
-def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) -> Function:
+def _tile(kernel: Kernel, window: Window, tile: Tile) -> Function:
     """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
 
-    `plane` is the input's depth at tap offset 0, `bias` may be null.
+    `plane` is the input's depth at tap offset 0.
     """
-    f = Function(tile.name, TILE, internal=True)
-    block, x, w, y, bias, masks, plane, first_row, rows = f.parameters
-    a = read_arguments(f, block, INDEX)
-    taps, vector = _Taps.of(f, a), vector_type(lanes, e.accumulator)
-    added = elements.broadcast(f, bias_of(f, e, bias, 0, 1, 1), lanes)
+    k = tile_function(kernel, tile)
+    f, e, a, lanes = k.f, k.e, k.a, k.lanes
+    x, w, y, operands, masks, plane, first_row, rows = k.parameters
+    taps = _Taps.of(k)
+    loaded = epilogue.load(k, operands, 0, 1, 1).spread(k)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
-    present = f.at(masks, _masks_read(f, recipe, window, taps, tile.vectors), f"i{lanes}")
+    present = f.at(masks, _masks_read(k, window, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
-    past = stored_past_caches(f, a, lanes, last) if tile.rows == window.widest.rows else None
+    nontemporal = stored_nontemporally(k, last) if tile.rows == window.widest.rows else None
     # Of taps that are written out the few masks stay in registers.
     at_once = window.written_out(tile.vectors)
-    kept = range(window.reads(tile.vectors, recipe.in_step)) if at_once else ()
+    kept = range(window.reads(tile.vectors, k.recipe.in_step)) if at_once else ()
     inside = [elements.kept_mask(f, masks, number, lanes) for number in kept]
     with f.loop(0, rows, tile.rows) as h:
-        sums = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
+        sums = zero_sums(k, tile.rows, tile.vectors)
         top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
         with f.loop(0, taps_d) as kd:
             of_plane = f.mul(f.mul(kd, taps.count), window.taps)
@@ -153,40 +156,41 @@ def _tile(recipe: Recipe, window: Window, e: Element, lanes: int, tile: Tile) ->
                     line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
                     first = window.first if at_once else 0
                     begin = f.at(line, taps.offset(f, first), e.storage)
-                    _ask(f, e, lanes, begin, tile.vectors * recipe.in_step)
+                    _prefetch(k, begin, tile.vectors * k.recipe.in_step)
                     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
                     if at_once:
-                        read = _read(f, e, lanes, begin, inside)
+                        read = _read(k, begin, inside)
                         for tap in range(window.across):
-                            values = _of_tap(f, window, lanes, read, tile.vectors, tap)
-                            _add(f, e, lanes, weights, tap, values, sums)
+                            values = _of_tap(k, window, read, tile.vectors, tap)
+                            _add(k, weights, tap, values, sums)
                     else:
-                        _line(f, recipe, window, e, lanes, taps, line, masks, weights, sums)
+                        _line(k, window, taps, line, masks, weights, sums)
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
-                values = [elements.plus(f, f.get(s, vector), added) for s in row]
-                store_row(f, e, lanes, values, target, present, past)
+                values = [loaded.apply(k, f.get(s, k.vector)) for s in row]
+                store_row(k, values, target, present, nontemporal)
     return f
 
 
-def _ask(f: Function, e: Element, lanes: int, begin: Value, vectors: int) -> None:
-    """Ask memory for what lies a while behind the vectors of a row."""
+def _prefetch(k: Context, begin: Value, vectors: int) -> None:
+    """Prefetch what lies a while behind the vectors of a row."""
+    f = k.f
     for number in range(vectors):
-        f.prefetch(f.at(f.at(begin, number * lanes, e.storage), AHEAD_BYTES, "i8"))
+        f.prefetch(f.at(f.at(begin, number * k.lanes, k.e.storage), PREFETCH_BYTES, "i8"))
 
 
 def _line(
-    f: Function, recipe: Recipe, window: Window, e: Element, lanes: int, taps: _Taps, line: Value,
-    masks: Value, weights: dict[int, Value], sums: list[list[Value]],
+    k: Context, window: Window, taps: _Taps, line: Value, masks: Value, weights: dict[int, Value], sums: Sums
 ) -> None:  # fmt: skip
     """One input row: every tap along the width, into the rows whose weights these are.
 
     Taps that step through the same elements take their share of vectors that are loaded once.
     """
-    step, vectors = recipe.in_step, len(sums[0])
+    f, lanes = k.f, k.lanes
+    step, vectors = k.recipe.in_step, len(sums[0])
     with f.loop(0, taps.count, window.shared) as first:
-        place = f.at(line, taps.offset(f, first), e.storage)
+        place = f.at(line, taps.offset(f, first), k.e.storage)
         own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
         # A tile's inner vectors exist as a whole: the planner sees to it.
         inner = range(1, vectors - 1) if window.unmasked(step) else ()
@@ -194,15 +198,16 @@ def _line(
             None if number in inner else elements.kept_mask(f, own, number, lanes)
             for number in range(vectors * step)
         ]
-        read = _read(f, e, lanes, place, inside)
+        read = _read(k, place, inside)
         for s in range(window.shared):
             with f.when(f.compare("slt", f.add(first, s), taps.count)) if s else nullcontext():
                 dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
-                _add(f, e, lanes, weights, f.add(first, s), dealt, sums)
+                _add(k, weights, f.add(first, s), dealt, sums)
 
 
-def _read(f: Function, e: Element, lanes: int, place: Value, inside: Sequence[Value | None]) -> list[Value]:
+def _read(k: Context, place: Value, inside: Sequence[Value | None]) -> list[Value]:
     """Vectors one behind the other, of each the lanes that are inside, or all."""
+    f, e, lanes = k.f, k.e, k.lanes
     places = [f.at(place, number * lanes, e.storage) for number in range(len(inside))]
     return [
         elements.load(f, e, at, lanes) if mask is None else elements.load_masked(f, e, at, lanes, mask)
@@ -210,11 +215,9 @@ def _read(f: Function, e: Element, lanes: int, place: Value, inside: Sequence[Va
     ]
 
 
-def _of_tap(
-    f: Function, window: Window, lanes: int, read: list[Value], vectors: int, tap: int
-) -> list[Value]:  # fmt: skip
+def _of_tap(k: Context, window: Window, read: list[Value], vectors: int, tap: int) -> list[Value]:
     """What a tap that is written out reads: its share of vectors one behind the other, from its place on."""
-    step = window.shared
+    f, lanes, step = k.f, k.lanes, window.shared
     further, residue = divmod(abs(tap - window.first), step)
     dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, residue) for j in range(vectors)]
     if not further:
@@ -232,12 +235,8 @@ def _moved(f: Function, lanes: int, value: Value, behind: Value, last: list[int]
 
 
 def _add(
-    f: Function, e: Element, lanes: int, weights: dict[int, Value], tap: Operand, values: list[Value],
-    sums: list[list[Value]],
+    k: Context, weights: dict[int, Value], tap: Operand, values: list[Value], sums: Sums
 ) -> None:  # fmt: skip
     """A tap's products, into the rows whose weights these are."""
     for r, weight in weights.items():
-        scalar = f.load(e.accumulator, f.at(weight, tap, e.accumulator), e.accumulator_bytes)
-        spread = elements.broadcast(f, scalar, lanes)
-        for total, v in zip(sums[r], values, strict=True):
-            f.set(total, fused(f, e, lanes, spread, v, f.get(total, v.type)))
+        add_products(k, sums[r], k.f.at(weight, tap, k.e.accumulator), values)

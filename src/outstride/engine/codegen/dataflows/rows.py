@@ -1,4 +1,4 @@
-"""The register tile of layers with few outputs: some output rows at once, which share input rows.
+"""The dataflow "rows" in code: some rows of one output at once, which share input rows.
 
 With one output channel a loaded vector would serve a single multiply-add. Output row r uses input row t with
 kernel row t - r, so that every loaded vector serves all rows of the tile that it reaches:
@@ -14,10 +14,18 @@ descend as the taps ascend: its rows are counted from the last one, by a negativ
 
 from __future__ import annotations
 
-from outstride.engine.codegen.elements import Element, broadcast
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
-from outstride.engine.codegen.microkernel import fused, move_row, vectors_at, zero_accumulators
-from outstride.engine.planner.tiles import Tile
+from outstride.engine.codegen.context import Vectors
+from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.loops import TileLoop
+from outstride.engine.codegen.registers import (
+    add_products,
+    read_row,
+    vectors_at,
+    write_row,
+    zero_sums,
+)
+from outstride.engine.planner.dataflow import Tile
 
 PARAMETERS = (
     ("x", PTR),
@@ -37,21 +45,22 @@ PARAMETERS = (
 )
 
 
-def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
+def microkernel(tile: Tile, e: Element, lanes: int) -> Function:
     """The function that computes `tile.rows` output rows, `tile.vectors` vectors of each."""
     f = Function(tile.name, PARAMETERS)
+    k = Vectors(f, e, lanes)
     (
         x, w, results, row_pitch, full_blocks, full, full_channels, taps_d, taps_h, taps_w, block_pitch,
         rest, rest_channels, resume,
     ) = f.parameters  # fmt: skip
-    accumulators = zero_accumulators(f, e, tile.rows, tile.vectors, lanes)
+    sums = zero_sums(k, tile.rows, tile.vectors)
 
-    def move(*, write: bool, way: int = 1) -> None:
-        for r, row in list(enumerate(accumulators))[::way]:
-            move_row(f, e, lanes, f.at(results, f.mul(row_pitch, r), e.accumulator), row, write=write)
+    def place(r: int) -> Value:
+        return f.at(results, f.mul(row_pitch, r), e.accumulator)
 
     with f.when(f.compare("ne", resume, 0)):
-        move(write=False)
+        for r, row in enumerate(sums):
+            read_row(k, place(r), row)
     taps = f.mul(f.mul(taps_d, taps_h), taps_w)
     blocks = f.add(full_blocks, f.word(f.compare("ne", rest_channels, 0)))
     input_rows = f.add(taps_h, tile.rows - 1)
@@ -71,28 +80,54 @@ def row_kernel(tile: Tile, e: Element, lanes: int) -> Function:
             weights = f.at(panel, f.mul(f.add(plane, t), columns), e.accumulator)
             for case in f.cases(f.add(f.mul(low, tile.rows), high), tile.rows**2):
                 first, last = divmod(case, tile.rows)
-                rows = {r: accumulators[r] for r in range(first, last + 1)}
-                if rows:
-                    _columns(f, e, tile, lanes, line, weights, places, columns, rows)
+                reached = {r: sums[r] for r in range(first, last + 1)}
+                if reached:
+                    _columns(k, tile, line, weights, places, columns, reached)
     # What a row writes beyond its end is the beginning of the row below, which is written later.
     with f.when(f.compare("sgt", row_pitch, 0)):
-        move(write=True)
+        for r, row in enumerate(sums):
+            write_row(k, place(r), row)
     with f.when(f.compare("slt", row_pitch, 0)):
-        move(write=True, way=-1)
+        for r, row in reversed(list(enumerate(sums))):
+            write_row(k, place(r), row)
     return f
 
 
 def _columns(
-    f: Function, e: Element, tile: Tile, lanes: int, line: Value, weights: Value, places: Value,
-    columns: Operand, rows: dict[int, list[Value]],
+    k: Vectors, tile: Tile, line: Value, weights: Value, places: Value, columns: Operand,
+    rows: dict[int, list[Value]],
 ) -> None:  # fmt: skip
     """One input row: every kernel column and channel, into the rows that it reaches."""
-    vector = vector_type(lanes, e.accumulator)
+    f, e = k.f, k.e
     panels = {r: f.at(weights, f.mul(f.sub(0, columns), r), e.accumulator) for r in rows}
-    with f.loop(0, columns) as k:
-        loaded = vectors_at(f, e, tile.vectors, lanes, f.at(line, f.load_i32(places, k), e.accumulator))
+    with f.loop(0, columns) as column:
+        loaded = vectors_at(k, tile.vectors, f.at(line, f.load_i32(places, column), e.accumulator))
         for r, row in rows.items():
-            scalar = f.load(e.accumulator, f.at(panels[r], k, e.accumulator), e.accumulator_bytes)
-            spread = broadcast(f, scalar, lanes)
-            for a, v in zip(row, loaded, strict=True):
-                f.set(a, fused(f, e, lanes, spread, v, f.get(a, vector)))
+            add_products(k, row, f.at(panels[r], column, e.accumulator), loaded)
+
+
+def over_row_groups(loop: TileLoop) -> None:
+    """Groups of rows, and along them the tile's vectors, from the right.
+
+    What a vector writes beyond the end of its row is the beginning of the next, which is then still to
+    come.
+    """
+    k, box, g = loop.k, loop.box, loop.g
+    f, a = k.f, k.a
+    across = f.ceil_div(box.count[3], a["tile_pixels"])
+    with (
+        f.loop(0, loop.times("rows", box.count[0])) as n,
+        f.loop(0, box.count[1]) as d,
+        f.loop(0, box.count[2], a["tile_rows"]) as h,
+        f.loop(0, across) as i,
+    ):
+        q = f.mul(f.sub(f.sub(across, 1), i), a["tile_pixels"])
+        start = f.add(f.mul(n, a["image_pitch"]), f.mul(d, a["depth_pitch"]))
+        first = f.select(f.compare("sgt", a["row_way"], 0), h, f.sub(f.add(h, a["tile_rows"]), 1))
+        place = f.add(start, f.add(f.mul(first, a["strip_w"]), q))
+        x, out = (f.at(base, place, k.e.accumulator) for base in (loop.strip, loop.row))
+        loop.prefetch()
+        loop.call(
+            x, loop.w, out, f.mul(a["row_way"], a["strip_w"]), *loop.blocks, g["taps_d"], g["taps_h"],
+            g["taps_w"], *loop.rest,
+        )  # fmt: skip

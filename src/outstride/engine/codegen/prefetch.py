@@ -1,26 +1,26 @@
-"""Asking memory for the input that is packed next, a few lines before each tile of what is packed now.
+"""Prefetching the input that is packed next, a few lines before each tile of what is packed now.
 
 Packing reads rows that lie far apart, and each begins with a wait for memory; while tiles sum, memory has
-nothing to do. A small table in scratch says what of the next rows has not been asked for yet.
+nothing to do. A small table in scratch says what of the next rows is still to be prefetched.
 """
 
 from __future__ import annotations
 
 from outstride.engine.codegen.box import Box, decode_box
-from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.engine.planner.layout import AHEAD_ROOM
 from outstride.engine.planner.machine import LINE_BYTES
+from outstride.engine.planner.tables import PREFETCH_TABLE_BYTES
 
-#: The table: where the present row is and how far it has been asked for, bytes of a row and to the next one,
-#: rows that are left, bytes to ask for at once and in how many rows.
+#: The table: where the present row is and how much of it has been prefetched, bytes of a row and to the next
+#: one, rows that are left, bytes to prefetch at once and in how many rows.
 _FIELDS = ("row_at", "done", "length", "pitch", "left", "step", "rows")
 _INDEX = {name: i for i, name in enumerate(_FIELDS)}
-assert 8 * len(_FIELDS) <= AHEAD_ROOM, "the plan leaves less room than the table takes"
+assert 8 * len(_FIELDS) <= PREFETCH_TABLE_BYTES, "the plan leaves less room than the table takes"
 
 
-def ask_function() -> Function:
-    """`ask(table)`: the next few lines."""
+def prefetch_function() -> Function:
+    """`ask(table)`: prefetch the next few lines."""
     f = Function("ask", [("table", PTR)], internal=True)
     table = f.parameters[0]
     length, pitch, step, rows = (f.load_i64(table, _INDEX[n]) for n in ("length", "pitch", "step", "rows"))
@@ -29,20 +29,18 @@ def ask_function() -> Function:
         done, left = (f.load_i64(table, _INDEX[n]) for n in ("done", "left"))
         with f.loop(0, step, LINE_BYTES) as at:
             f.prefetch(f.at(row, f.add(done, at), "i8"))
-        asked = f.add(done, step)
-        over = f.compare("sge", asked, length)
+        reached = f.add(done, step)
+        over = f.compare("sge", reached, length)
         _put(f, table, "row_at", f.select(over, f.at(row, pitch, "i8"), row))
-        _put(f, table, "done", f.select(over, 0, asked))
+        _put(f, table, "done", f.select(over, 0, reached))
         _put(f, table, "left", f.select(over, f.sub(left, 1), left))
     return f
 
 
-def expect_next(
-    f: Function, e: Element, a: dict[str, Value], table: Value, number: Operand, box: Box, group: Operand,
-    first: Operand,
-) -> None:  # fmt: skip
+def expect_next(k: Context, table: Value, number: Operand, box: Box, group: Operand, first: Operand) -> None:
     """Note what follows the channels from `first` on of a task's box: further channels, or the next box."""
-    with f.when(f.compare("ne", a["ahead_bytes"], 0)):
+    f, e, a = k.f, k.e, k.a
+    with f.when(f.compare("ne", a["prefetch_bytes"], 0)):
         behind = f.add(first, a["channels_per_pass"])
         same = f.compare("slt", behind, a["channels"])
         following, next_group = decode_box(f, a, f.div(f.add(number, 1), a["m_tasks"]))
@@ -59,17 +57,17 @@ def expect_next(
         left = f.minimum(a["channels_per_pass"], f.sub(a["channels"], channel))
         _put(f, table, "row_at", f.at(a["x_at"], place, e.storage))
         _put(f, table, "done", f.i64(0))
-        _put(f, table, "length", a["ahead_bytes"])
+        _put(f, table, "length", a["prefetch_bytes"])
         _put(f, table, "pitch", f.mul(a["x_stride_c"], e.storage_bytes))
         _put(f, table, "left", left)
-        _put(f, table, "step", a["ahead_step"])
-        _put(f, table, "rows", a["ahead_rows"])
+        _put(f, table, "step", a["prefetch_step"])
+        _put(f, table, "rows", a["prefetch_rows"])
 
 
-def ask(f: Function, a: dict[str, Value], table: Value) -> None:
-    """Before a tile: ask for some more, where the plan says so."""
-    with f.when(f.compare("ne", a["ahead_bytes"], 0)):
-        f.run("ask", table)
+def prefetch(k: Context, table: Value) -> None:
+    """Before a tile: prefetch some more, where the plan says so."""
+    with k.f.when(k.f.compare("ne", k.a["prefetch_bytes"], 0)):
+        k.f.run("ask", table)
 
 
 def _put(f: Function, table: Value, name: str, value: Operand) -> None:

@@ -1,0 +1,183 @@
+"""The dataflow "channels" in code: vectors are weights of neighbouring outputs, and pixels are broadcast.
+
+Results are transposed on their way to memory, a square of pixels by lanes at a time, so that a row of results
+belongs to an output; or they stay as they are, pixel by pixel. The squares are functions, called by every
+tile, so that their shuffles are compiled once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen.box import ColumnRange
+from outstride.engine.codegen.context import Vectors
+from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.engine.codegen.loops import TileLoop
+from outstride.engine.codegen.outer_products import Move, OuterProduct, Parameters
+from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
+from outstride.engine.codegen.transpose import transpose
+from outstride.engine.planner.dataflow import Tile
+
+
+class Channels(OuterProduct):
+    """Vectors of weights, each pixel of a term broadcast to them."""
+
+    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
+        return _Transposed.of(k, tile, p) if tile.transposed else PixelByPixel(k, tile, p)
+
+    def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
+        return [k.f.at(p.x, k.f.load_i32(p.pixels, i), k.e.accumulator) for i in range(tile.rows)]
+
+    def width(self, tile: Tile, lanes: int) -> int:
+        return tile.vectors * lanes
+
+    def term(
+        self, k: Vectors, tile: Tile, sums: Sums, weights: Value, inputs: list[Value], offset: Value
+    ) -> None:  # fmt: skip
+        vectors = vectors_at(k, tile.vectors, weights)
+        pixels = [k.f.at(base, offset, k.e.accumulator) for base in inputs]
+        for row, pixel in zip(sums, pixels, strict=True):
+            add_products(k, row, pixel, vectors)
+
+
+@dataclass(frozen=True)
+class PixelByPixel(Move):
+    """The results of a pixel lie side by side, pixel by pixel."""
+
+    k: Vectors
+    tile: Tile
+    p: Parameters
+
+    def _start(self, pixel: int) -> Value:
+        k = self.k
+        return k.f.at(self.p.results, pixel * self.tile.vectors * k.lanes, k.e.accumulator)
+
+    def read(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            read_row(self.k, self._start(i), row)
+
+    def write(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            write_row(self.k, self._start(i), row)
+
+
+@dataclass(frozen=True)
+class _Transposed(Move):
+    """Each lane belongs to a row of results of its own: transposed, a square of pixels at a time.
+
+    A square reaches over the tile's last pixel to the next tile's first ones. What lay there is kept in the
+    room and put back, for the next tile goes on from it.
+    """
+
+    k: Vectors
+    tile: Tile
+    p: Parameters
+    side: int
+    room: Value
+
+    @classmethod
+    def of(cls, k: Vectors, tile: Tile, p: Parameters) -> _Transposed:
+        """With room for the squares of all the tile's vectors."""
+        side = _side_of(tile, k.lanes)
+        room = k.f.variable(f"[{tile.vectors * side * k.lanes} x {k.e.accumulator}]")
+        return cls(k, tile, p, side, room)
+
+    def _squares(self, sums: Sums) -> Iterator[tuple[list[Value], Value, list[Value], Value]]:
+        """Of each square: its sums, its place in the results, its vectors' places and its own in the room."""
+        f, lanes, accumulator, side = self.k.f, self.k.lanes, self.k.e.accumulator, self.side
+        for j, first in product(range(self.tile.vectors), range(0, self.tile.rows, side)):
+            place = f.add(f.mul(self.p.results_pitch, j * lanes), first)
+            start = f.at(self.p.results, place, accumulator)
+            square = f.at(self.room, j * side * lanes, accumulator)
+            places = [f.at(square, i * lanes, accumulator) for i in range(side)]
+            yield [row[j] for row in sums[first : first + side]], start, places, square
+
+    def read(self, sums: Sums) -> None:
+        f, e = self.k.f, self.k.e
+        for held, start, places, square in self._squares(sums):
+            f.run(f"read_square_{self.side}", start, self.p.results_pitch, square)
+            for total, place in zip(held, places, strict=False):
+                f.set(total, f.load(self.k.vector, place, e.accumulator_bytes))
+
+    def write(self, sums: Sums) -> None:
+        f, vector, e = self.k.f, self.k.vector, self.k.e
+        for held, start, places, _ in self._squares(sums):
+            kept = [f.load(vector, place, e.accumulator_bytes) for place in places[len(held) :]]
+            made = (f.get(total, vector) for total in held)
+            f.run(f"write_square_{self.side}", start, self.p.results_pitch, *made, *kept)
+
+
+def _side_of(tile: Tile, lanes: int) -> int:
+    """Pixels of a tile's squares: the least power of two that holds its pixels, at most a vector's lanes."""
+    return min(lanes, 1 << (tile.rows - 1).bit_length())
+
+
+def square_functions(tiles: Sequence[Tile], e: Element, lanes: int) -> list[Function]:
+    """The functions that these tiles call."""
+    transposed = (t for t in tiles if t.dataflow.lists_pixels and not t.dataflow.outputs_together(t))
+    sides = sorted({_side_of(tile, lanes) for tile in transposed})
+    return [f for side in sides for f in (_write_square(side, e, lanes), _read_square(side, e, lanes))]
+
+
+def _write_square(side: int, e: Element, lanes: int) -> Function:
+    """`write_square(results, pitch, pixels)`: lane l of pixel p goes to results[l * pitch + p]."""
+    vector, part = (vector_type(n, e.accumulator) for n in (lanes, side))
+    pixels = [(f"pixel{i}", vector) for i in range(side)]
+    f = Function(f"write_square_{side}", [("results", PTR), ("pitch", I64), *pixels], internal=True)
+    results, pitch, *held = f.parameters
+    for r, row in enumerate(transpose(f, held, lanes)):
+        # Row r of the transposed squares: the results of lanes r, r + side, ...
+        for first in range(0, lanes, side):
+            kept = elements.mask([first + i for i in range(side)])
+            value = f.emit(part, f"shufflevector {vector} {row.name}, {vector} poison, {kept}")
+            place = f.at(results, f.mul(pitch, r + first), e.accumulator)
+            f.store(value, place, e.accumulator_bytes)
+    return f
+
+
+def _read_square(side: int, e: Element, lanes: int) -> Function:
+    """`read_square(results, pitch, target)`: the way back, pixel p to vector p of `target`."""
+    head = [("results", PTR), ("pitch", I64), ("target", PTR)]
+    f = Function(f"read_square_{side}", head, internal=True)
+    results, pitch, target = f.parameters
+    vector, part = (vector_type(n, e.accumulator) for n in (lanes, side))
+    rows = []
+    for r in range(side):
+        places = [f.at(results, f.mul(pitch, r + first), e.accumulator) for first in range(0, lanes, side)]
+        parts = [f.load(part, place, e.accumulator_bytes) for place in places]
+        names = f"{part} {parts[0].name}, {part} {parts[-1].name}"
+        joined = elements.mask(list(range(lanes)))
+        rows.append(f.emit(vector, f"shufflevector {names}, {joined}") if len(parts) > 1 else parts[0])
+    for p, value in enumerate(transpose(f, rows, lanes)):
+        f.store(value, f.at(target, p * lanes, e.accumulator), e.accumulator_bytes)
+    return f
+
+
+def over_pixels(loop: TileLoop) -> None:
+    """Pixels by list, a tile of them at a time, up to the last one that this box has of each range."""
+    k = loop.k
+    f, a, e = k.f, k.a, k.e
+    with f.loop(0, loop.times("channels", a["ranges"])) as number:
+        columns = ColumnRange.at(f, a, number)
+        box, place = columns.of(f, loop.box), columns.field(f, "place")
+        of_range = loop.all_taps(number)
+        end: Operand = box.count[3]
+        for count, pitch in zip(box.count, columns.pitches(f), strict=False):
+            end = f.add(end, f.mul(f.sub(count, 1), pitch))
+        with f.loop(0, end, a["tile_rows"]) as i:
+            q = f.add(place, i)
+            listed = f.at(a["pixel_at"], q, "i32")
+            out = f.at(loop.row, f.mul(q, a["result_pixel"]), e.accumulator)
+            runs = loop.own_taps(columns, box, i, a["tile_rows"], of_range)
+            # The last tile prefetches the weights of the next outputs: it is the last to need these.
+            last = f.compare("sge", f.add(i, a["tile_rows"]), end)
+            ahead = f.select(last, loop.g["w_tile_stride"], 0)
+            loop.prefetch()
+            loop.call(
+                loop.strip, listed, loop.w, out, a["temp_pitch"], *loop.blocks, loop.g["taps"], *runs,
+                *loop.rest, epilogue.NOTHING, ahead,
+            )  # fmt: skip

@@ -1,0 +1,141 @@
+"""The dataflow "pixels" in code: vectors are neighbouring inputs of the strip, and weights are broadcast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from outstride.engine.codegen import epilogue
+from outstride.engine.codegen.box import ColumnRange
+from outstride.engine.codegen.context import Context, Vectors
+from outstride.engine.codegen.ir import Operand, Value
+from outstride.engine.codegen.loops import TileLoop
+from outstride.engine.codegen.outer_products import Move, OuterProduct, Parameters
+from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
+from outstride.engine.codegen.results import write_part
+from outstride.engine.planner.dataflow import LOOPS, Tile
+from outstride.engine.planner.dataflows.pixels import MOST_OUTPUTS
+
+
+@dataclass(frozen=True)
+class _Rows(Move):
+    """A vector of pixels lies along a row of results; a row belongs to an output channel."""
+
+    k: Vectors
+    p: Parameters
+
+    def _start(self, row: int) -> Value:
+        f = self.k.f
+        return f.at(self.p.results, f.mul(row, self.p.results_pitch), self.k.e.accumulator)
+
+    def read(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            read_row(self.k, self._start(i), row)
+
+    def write(self, sums: Sums) -> None:
+        for i, row in enumerate(sums):
+            write_row(self.k, self._start(i), row)
+
+
+class Pixels(OuterProduct):
+    """Vectors of inputs, each weight of a term broadcast to them."""
+
+    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
+        del tile
+        return _Rows(k, p)
+
+    def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
+        del k, tile
+        return [p.x]
+
+    def width(self, tile: Tile, lanes: int) -> int:
+        del lanes
+        return tile.rows
+
+    def term(
+        self, k: Vectors, tile: Tile, sums: Sums, weights: Value, inputs: list[Value], offset: Value
+    ) -> None:  # fmt: skip
+        f, e = k.f, k.e
+        vectors = vectors_at(k, tile.vectors, f.at(inputs[0], offset, e.accumulator))
+        for i, row in enumerate(sums):
+            add_products(k, row, f.at(weights, i, e.accumulator), vectors)
+
+    def finish(self, k: Vectors, p: Parameters, sums: Sums) -> None:
+        """Tiles that store their results where they belong apply the epilogue themselves."""
+        epilogue.apply_to_rows(k, p.bias, sums)
+
+
+def results_in_scratch(k: Context) -> Value:
+    """Whether results wait in scratch to be written: tiles have not stored them."""
+    return k.f.compare("ne", k.a["loop"], LOOPS.index("direct"))
+
+
+def _call(
+    loop: TileLoop, x: Value, out: Value, pitch: Operand, runs: tuple[Value, Value], operands: Value
+) -> None:  # fmt: skip
+    """A tile: its first input, where its results go and how far apart, its taps, its epilogue."""
+    loop.prefetch()
+    loop.call(
+        x, epilogue.NOTHING, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands, 0
+    )
+
+
+def over_rows(loop: TileLoop) -> None:
+    """Every vector of the box, over row ends.
+
+    Rows of cells lie one behind the other in the strip; the few lanes between two rows are computed and
+    not written.
+    """
+    k, box = loop.k, loop.box
+    f, a = k.f, k.a
+    plane = f.add(f.mul(f.sub(box.count[2], 1), a["strip_w"]), box.count[3])
+    nested = f.compare("ne", a["spans"], 0)
+    deep = f.mul(f.sub(box.count[1], 1), a["depth_pitch"])
+    whole = f.add(f.add(plane, deep), f.mul(f.sub(box.count[0], 1), a["image_pitch"]))
+    spans = loop.times("pixels", f.select(nested, box.count[1], 1))
+    length = f.select(nested, plane, whole)
+    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
+        place = f.add(f.mul(span, a["depth_pitch"]), q)
+        x, out = (f.at(base, place, k.e.accumulator) for base in (loop.strip, loop.row))
+        own = loop.own_taps(columns, box, q, a["tile_pixels"], runs)
+        _call(loop, x, out, a["temp_pitch"], own, epilogue.NOTHING)
+
+
+def direct(loop: TileLoop) -> None:
+    """Every vector, stored where it belongs in the output, with the epilogue applied: row by row.
+
+    Planes that lie in the output as in the strip, without gaps, are rows themselves. Tiles that reach
+    beyond a row or the last output go to the room, and what exists of them on from there.
+    """
+    k, box, outputs = loop.k, loop.box, loop.outputs
+    f, a, e = k.f, k.a, k.e
+    operands = f.variable(f"[{MOST_OUTPUTS} x {e.accumulator}]")
+    epilogue.stage(k, outputs.operands, outputs.first, loop.times("direct", outputs.count), operands)
+    start = f.mul(outputs.first, a["y_stride_m"])
+    for axis, first in zip("dhw", box.start[1:], strict=True):
+        start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
+    flat = f.both(*(f.compare("eq", a["strip_w"], row) for row in (box.count[3], a["y_stride_h"])))
+    rows = f.select(flat, 1, box.count[2])
+    length = f.select(flat, f.mul(box.count[2], box.count[3]), box.count[3])
+    every = f.compare("eq", outputs.count, a["tile_outputs"])
+    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    with (
+        f.loop(0, loop.times("direct", box.count[0])) as n,
+        f.loop(0, box.count[1]) as d,
+        f.loop(0, rows) as h,
+        f.loop(0, length, a["tile_pixels"]) as q,
+    ):
+        place: Operand = q
+        there = f.add(start, q)
+        for i, pitch, axis in ((n, "image_pitch", "n"), (d, "depth_pitch", "d"), (h, "strip_w", "h")):
+            place = f.add(place, f.mul(i, a[pitch]))
+            there = f.add(there, f.mul(i, a[f"y_stride_{axis}"]))
+        out = f.at(outputs.target, there, e.storage)
+        whole = f.both(every, f.compare("sle", f.add(q, a["tile_pixels"]), length))
+        x, to = f.at(loop.strip, place, e.accumulator), f.select(whole, out, loop.room)
+        own = loop.own_taps(columns, box, place, a["tile_pixels"], runs)
+        _call(loop, x, to, f.select(whole, a["y_stride_m"], a["temp_pitch"]), own, operands)
+        with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
+            source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
+            target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
+            write_part(k, source, target, f.minimum(a["tile_pixels"], f.sub(length, q)))

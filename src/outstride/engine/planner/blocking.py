@@ -1,0 +1,82 @@
+"""A blocking: how a problem is cut into tasks, passes over the channels and chunks of outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, gcd, lcm, prod
+from typing import NamedTuple
+
+from outstride.engine.planner.axes import Group
+from outstride.engine.planner.strip import Strip
+
+
+class ColumnRange(NamedTuple):
+    """Columns of a box whose tiles are theirs alone, as those at a border use fewer taps.
+
+    Its first column, how many, the place of its results, and how far apart they lie from image to image,
+    plane to plane and row to row.
+    """
+
+    first: int
+    columns: int
+    place: int
+    image_pitch: int
+    depth_pitch: int
+    row_pitch: int
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """A task: groups, box (images, depth, height, width), channels of a pass, outputs of a chunk, chunks."""
+
+    groups_per_task: int
+    box: tuple[int, int, int, int]
+    channels_per_pass: int
+    chunk_outputs: int
+    chunks_per_task: int
+    strip: Strip
+    #: Whether tiles walk over each plane of the box by itself, for its planes lie far apart in the strip.
+    nested: bool
+    #: Whether tiles store their results where they belong in the output, row by row.
+    direct: bool
+    #: The first column and the number of columns of every range that has tiles of its own.
+    columns: tuple[tuple[int, int], ...]
+
+    @property
+    def pixels(self) -> int:
+        """Cells of a full box."""
+        return prod(self.box)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a full box, those of all its planes and images."""
+        return prod(self.box[:3])
+
+    def listed_tiles(self, pixels: int) -> list[int]:
+        """Tiles of so many pixels by list that cover each range of columns of a full box."""
+        return [ceil(self.rows * columns / pixels) for _, columns in self.columns]
+
+    @property
+    def extent(self) -> int:
+        """The results of a row of the box, the gaps between rows included."""
+        n, d, h, w = self.box
+        s = self.strip
+        return (n - 1) * s.image_pitch + ((d - 1) * s.extent[1] + h - 1) * s.extent[2] + w
+
+
+def boxes_over(cells: tuple[int, ...], box: tuple[int, ...]) -> int:
+    """Boxes that cover the cells."""
+    return prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
+
+
+def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> int:
+    """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
+    least = 1
+    for group in groups:
+        least = lcm(least, tile_rows // gcd(tile_rows, group.phases))
+    return min(outputs, least)
+
+
+def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int]:
+    """Rows of results of each phase group of a chunk, rounded up to whole tiles."""
+    return [ceil(outputs * g.phases / tile_rows) * tile_rows for g in groups]

@@ -1,0 +1,260 @@
+"""How a problem is cut where its input is packed: the box of a task, the channels of a pass, the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from math import ceil, prod
+
+from outstride.engine.planner.blocking import Blocking, boxes_over, chunk_outputs, rows_of
+from outstride.engine.planner.dataflow import Candidate, PackingDataflow
+from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.engine.planner.strip import Strip, strip_of
+
+#: So many times as many tiles are worth it where results need no moving, and so many results of an output
+#: are enough. Of 80 each store waited for memory (docs/decisions/0023).
+MORE_TILES, LEAST_STORED = 1.05, 512
+#: The fewest rows from which a range of one column is worth a tile.
+LEAST_RANGE = 4
+#: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
+#: as much to set up as to pack.
+GROUPS_TOGETHER = 4
+GROUPS_BYTES = 32 << 10
+#: So many times the room for a strip may be taken by one together with the results of its box.
+MORE_ROOM = 2
+
+
+def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
+    """The ways worth costing.
+
+    All channels in one pass, or fewer so that a larger box shares the weights; in space whole planes, or
+    fewer rows of more planes, so that less of a plane's surroundings is packed again for the next.
+    """
+    problem, axes, threads = candidate.problem, candidate.axes, candidate.threads
+    cells = candidate.cells
+    task = _Task.of(candidate, flow)
+    chunks = ceil(problem.outputs / task.chunk)
+    enough = 4 * threads if threads > 1 else 1
+    least_rows = min(flow.rows_together(candidate.tile), max(1, cells[2]))
+    tried: set[tuple[object, ...]] = set()
+    channels, passes = problem.channels, 0
+    while True:
+        found = len(tried)
+        sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
+        for choice in product(_heights(cells), flow.widths(candidate), sharing):
+            rows, (columns, by_range), shared_outputs = choice
+            tasks = 1 if shared_outputs else enough
+            wish = _Wish(
+                cells, task.tile, least_rows, tasks, problem.groups, chunks, flow.gap(axes[2]), threads
+            )
+            packed = task.packed(channels)
+            box = _box(wish, partial(task.fits, packed), rows, columns)
+            strip = task.strip(box, packed)
+            key = (box, channels, by_range)
+            if key in tried or (strip.elements > MORE_ROOM * task.room and channels > CHANNEL_BLOCK):
+                continue
+            if by_range and (box[3] < cells[3] or prod(box[:3]) < LEAST_RANGE):
+                continue
+            tried.add(key)
+            per_group = boxes_over(cells, box)
+            boxes = problem.groups * per_group
+            # Every part packs the input again: no more of them than there are threads, all of one size,
+            # unless passes would add to more results than the cache holds.
+            needed = threads if shared_outputs else enough
+            parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
+            if channels < problem.channels:
+                results = prod(box) * task.of_pixel * candidate.item_bytes * chunks
+                parts = max(parts, min(chunks, ceil(results / candidate.machine.results_bytes)))
+            together = 1
+            if problem.channels == 1 < problem.groups and parts == 1:
+                strip_bytes = strip.elements * candidate.item_bytes
+                together = _groups_together(strip_bytes, problem.groups, per_group, needed)
+                strip = task.strip(box, together) if together > 1 else strip
+            yield task.blocking(box, strip, channels, ceil(chunks / parts), together, by_range=by_range)
+        passes += len(tried) > found
+        if channels <= CHANNEL_BLOCK or passes == 3 or not flow.resumes:
+            return
+        channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+def fitted(candidate: Candidate, flow: PackingDataflow, model: Blocking) -> Blocking:
+    """The blocking of a size a little larger, for this one: boxes that cover an axis there cover it here."""
+    task = _Task.of(candidate, flow)
+    d, h, w = (min(block, max(1, n)) for block, n in zip(model.box[1:], candidate.cells[1:], strict=True))
+    box, channels, together = (model.box[0], d, h, w), model.channels_per_pass, model.groups_per_task
+    strip = task.strip(box, together if together > 1 else task.packed(channels))
+    return task.blocking(
+        box, strip, channels, model.chunks_per_task, together, by_range=len(model.columns) > 1
+    )  # fmt: skip
+
+
+def _worth_storing(box: tuple[int, ...], strip: Strip, tile: int) -> bool:
+    """Whether tiles should store their results where they belong.
+
+    A box has enough of an output for memory to foresee what is next, and rows lose few lanes to their ends.
+    Where results are stored later, tiles run on from row to row and lose lanes to the gaps alone.
+    """
+    if box[2] * box[3] < LEAST_STORED:
+        return False
+    rows, length = strip.rows_together(box)
+    later = (rows - 1) * max(length, strip.extent[2]) + length
+    return rows * ceil(length / tile) <= MORE_TILES * ceil(later / tile)
+
+
+def _groups_together(strip_bytes: int, groups: int, boxes: int, tasks: int) -> int:
+    """Groups of a task, so that `tasks` are left, all of about one size."""
+    most = min(GROUPS_TOGETHER, GROUPS_BYTES // max(1, strip_bytes), groups * boxes // tasks)
+    return ceil(groups / ceil(groups / most)) if most > 1 else 1
+
+
+def _heights(cells: tuple[int, ...]) -> Iterator[int]:
+    """The most rows of a box: as many as there are, and where planes lie behind planes, ever fewer."""
+    rows = max(1, cells[2])
+    yield rows
+    while cells[1] > 1 and rows > max(2, cells[2] // 4):
+        rows = ceil(rows / 2)
+        yield rows
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all tasks of a problem have in common, by whatever boxes it is cut."""
+
+    candidate: Candidate
+    flow: PackingDataflow
+    chunk: int
+    #: Pixels of a tile.
+    tile: int
+    #: Elements that a strip may have without the results, the most pixels, and the results of each.
+    room: int
+    pixels: int
+    of_pixel: int
+    slack: int
+    #: What a box reads beyond its cells on each axis, and the planes that a stride deals the input out to.
+    reach: tuple[int, ...]
+    planes: int
+
+    @classmethod
+    def of(cls, candidate: Candidate, flow: PackingDataflow) -> _Task:
+        machine, axes, groups, lanes = candidate.machine, candidate.axes, candidate.groups, candidate.lanes
+        item, tile = candidate.item_bytes, candidate.tile
+        chunk = chunk_outputs(groups, candidate.problem.outputs, candidate.tile_rows)
+        of_pixel = sum(rows_of(groups, chunk, candidate.tile_rows))
+        room, pixels = machine.strip_bytes // item, machine.results_bytes // (of_pixel * item)
+        reach = tuple(a.reach[1] - a.reach[0] for a in axes)
+        planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
+        slack = tile.vectors * lanes + 16
+        return cls(
+            candidate, flow, chunk, tile.pixels(lanes), room, pixels, of_pixel, slack, reach, planes
+        )  # fmt: skip
+
+    def packed(self, channels: int) -> int:
+        """Channels that are packed for a pass of so many."""
+        problem = self.candidate.problem
+        return problem.packed_channels if problem.depthwise else channels
+
+    def strip(self, box: tuple[int, ...], channels: int) -> Strip:
+        """The strip of a box and so many channels."""
+        problem, flow = self.candidate.problem, self.flow
+        return strip_of(
+            self.candidate.axes, box, channels, pixel_major=flow.pixel_major(problem), slack=self.slack,
+            aligned=flow.aligned(problem),
+        )  # fmt: skip
+
+    def fits(self, channels: int, box: tuple[int, ...]) -> bool:
+        """Whether a box has few enough pixels, and about as many elements as its `strip` has have room."""
+        (images, d, h, w), (reach_d, reach_h, reach_w) = box, self.reach
+        pixels = images * d * h * w
+        plane = images * (d + reach_d) * (h + reach_h) * (w + reach_w)
+        elements = (plane + self.slack + 16) * self.planes * channels
+        more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
+        return pixels <= self.pixels and (elements <= self.room or more)
+
+    def blocking(
+        self, box: tuple[int, int, int, int], strip: Strip, channels: int, chunks: int, together: int, *,
+        by_range: bool,
+    ) -> Blocking:  # fmt: skip
+        """A task of this box and its strip, so many channels a pass, so many chunks of outputs and groups."""
+        problem = self.candidate.problem
+        plane = (box[2] - 1) * strip.extent[2] + box[3]
+        nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * self.tile
+        may_store = self.flow.may_store(problem) and channels == problem.channels
+        direct = may_store and _worth_storing(box, strip, self.tile)
+        columns = self.candidate.axes[2].ranges if by_range else ((0, box[3]),)
+        return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What a box should be like: cells, a tile's pixels and rows, enough tasks, gap between rows, threads."""
+
+    cells: tuple[int, ...]
+    tile: int
+    least_rows: int
+    enough: int
+    groups: int
+    chunks: int
+    gap: int
+    threads: int
+
+
+def _box(
+    wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int, most_columns: int
+) -> tuple[int, int, int, int]:
+    """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
+    cells, tile = wish.cells, wish.tile
+    width = max(1, min(most_columns, max(4 * tile, 1024)))
+    while width > 2 * tile and not fits((1, 1, wish.least_rows, width)):
+        width = max(2 * tile, ceil(width / 2 / tile) * tile)
+    # Where there is nothing else to share, threads share the columns.
+    others = wish.groups * wish.chunks * prod(max(1, c) for c in cells[:3])
+    if others * ceil(cells[3] / width) < wish.threads:
+        width = min(width, max(tile, ceil(cells[3] * others / wish.threads)))
+    width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
+    box = [1, 1, 1, width]
+    boxes = wish.groups * ceil(max(1, cells[3]) / width)
+    for axis in (2, 1, 0):
+        limit = max(1, cells[axis])
+        if axis < 2 and box[axis + 1] < (most_rows if axis == 1 else cells[axis + 1]):
+            break
+        outer = boxes * prod(max(1, c) for c in cells[:axis])
+        low, high = 1, min(limit, most_rows) if axis == 2 else limit
+        while low < high:
+            middle = (low + high + 1) // 2
+            trial = [*box]
+            trial[axis] = middle
+            tasks = outer * ceil(limit / middle)
+            # Splitting outputs among threads packs the same input twice: only boxes
+            # that are small anyway may do it.
+            scarce = tasks < wish.enough and (tasks * wish.chunks < wish.enough or prod(trial) >= 4 * tile)
+            if scarce or not fits(tuple(trial)):
+                high = middle - 1
+            else:
+                low = middle
+        box[axis] = _rows(limit, low, width, wish) if axis == 2 else ceil(limit / ceil(limit / low))
+        boxes *= ceil(limit / box[axis])
+    return box[0], box[1], box[2], box[3]
+
+
+def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:
+    """The height of a box, at most `most` and not much less, that covers `limit` rows in the fewest tiles."""
+    if most >= limit:
+        return limit
+    tile, together, gap = wish.tile, wish.least_rows, wish.gap
+    across, pitch = -(-width // tile), width + gap
+
+    def tiles(rows: int) -> int:
+        if together > 1:
+            return -(-rows // together) * across
+        return -((gap - rows * pitch) // tile) if rows else 0
+
+    def total(rows: int) -> int:
+        return limit // rows * tiles(rows) + tiles(limit % rows)
+
+    even = ceil(limit / ceil(limit / most))
+    choices = range(most, max(1, most * 2 // 3) - 1, -1)
+    best = min(choices[:64], key=total)
+    # Boxes of one size share the work best; uneven ones must be worth it.
+    return best if total(best) < 0.985 * total(even) else even

@@ -1,0 +1,72 @@
+"""The dataflow of many outputs on small maps: vectors hold the weights of neighbouring outputs.
+
+Each pixel is broadcast to them. The results of a tile are transposed on their way to scratch, so that pixels
+lie side by side; or they stay as they are, where the output is contiguous along the channels ("straight").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from outstride.engine.planner.dataflow import Candidate, Tile
+from outstride.engine.planner.dataflows.listed import Listed
+from outstride.engine.planner.machine import Machine
+from outstride.engine.planner.outer_products import outer_product_cycles
+from outstride.engine.planner.problem import Problem
+
+#: Weights of so many bytes do not stay in the last-level cache from call to call.
+FAR_WEIGHTS_BYTES = 16 << 20
+
+
+class Channels(Listed):
+    """Vectors hold the weights of neighbouring outputs, and pixels are broadcast."""
+
+    name = "channels"
+    operands = "weights in lanes, inputs broadcast"
+
+    def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
+        table = STRAIGHT_TILES if problem.out_unit == "channel" else TILES
+        tiles = table[machine.instruction_set.name]
+        if problem.weight_bytes < FAR_WEIGHTS_BYTES:
+            return tiles
+        return tuple(replace(tile, prefetches=True) for tile in tiles)
+
+    def outputs_together(self, tile: Tile) -> bool:
+        return not tile.transposed
+
+    def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:
+        del row_tiles
+        tile = candidate.tile
+        return outer_product_cycles(candidate, loads=tile.vectors, broadcasts=tile.rows)
+
+    def in_words(self, tile: Tile, lanes: int) -> str:
+        return super().in_words(tile, lanes) + ", the next weights asked for" * tile.prefetches
+
+
+CHANNELS = Channels()
+
+
+def _tiles(*shapes: tuple[int, int], transposed: bool) -> tuple[Tile, ...]:
+    return tuple(Tile(CHANNELS, *shape, transposed=transposed) for shape in shapes)
+
+
+_OF_32_REGISTERS = _tiles((8, 2), (7, 2), transposed=True)
+_OF_16_REGISTERS = _tiles((6, 2), transposed=True)
+#: The tiles of each instruction set. Each pixel is read through a pointer: 8 of them fit.
+TILES: dict[str, tuple[Tile, ...]] = {
+    "avx512": _OF_32_REGISTERS,
+    "avx2": _OF_16_REGISTERS,
+    "generic": _OF_16_REGISTERS,
+    "neon": _OF_32_REGISTERS,
+}
+
+_STRAIGHT_OF_32_REGISTERS = _tiles((8, 2), (7, 2), (8, 1), transposed=False)
+_STRAIGHT_OF_16_REGISTERS = _tiles((6, 2), (8, 1), transposed=False)
+#: Those whose results stay vectors of outputs.
+STRAIGHT_TILES: dict[str, tuple[Tile, ...]] = {
+    "avx512": _STRAIGHT_OF_32_REGISTERS,
+    "avx2": _STRAIGHT_OF_16_REGISTERS,
+    "generic": _STRAIGHT_OF_16_REGISTERS,
+    "neon": _STRAIGHT_OF_32_REGISTERS,
+}

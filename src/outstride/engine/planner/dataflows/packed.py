@@ -1,0 +1,85 @@
+"""What dataflows have in common whose tiles read a packed strip: how they are cut, costed and given room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from outstride.engine.planner import cuts
+from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.cost import kept_terms, task_cycles, tasks_in_turn
+from outstride.engine.planner.dataflow import (
+    BOX_SKIPS,
+    NO_SKIPS,
+    ROW_SKIPS,
+    Candidate,
+    PackingDataflow,
+)
+from outstride.engine.planner.prefetch import Prefetch, prefetch_of
+from outstride.engine.planner.tables import PREFETCH_TABLE_BYTES, round_up_line
+
+
+class Packed(PackingDataflow):
+    """A dataflow whose tiles read a packed strip."""
+
+    def estimates(self, candidate: Candidate) -> Iterator[tuple[Blocking, float]]:
+        for blocking in cuts.cuts(candidate, self):
+            cycles = task_cycles(candidate, self, blocking)
+            yield blocking, cycles * tasks_in_turn(candidate, blocking)
+
+    def fitted(self, candidate: Candidate, model: Blocking) -> Blocking:
+        return cuts.fitted(candidate, self, model)
+
+    def pixels_over(self, candidate: Candidate, blocking: Blocking) -> int:
+        return candidate.tile_pixels * self.tiles_over(candidate.tile, blocking, candidate.lanes)
+
+    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
+        c = candidate
+        tiles = sum(c.result_rows(blocking)) // c.tile_rows * blocking.chunks_per_task
+        tiles *= self.tiles_over(c.tile, blocking, c.lanes)
+        return prefetch_of(c.problem, c.axes, blocking, tiles, c.machine)
+
+    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
+        tiles = [1] * len(candidate.groups)
+        _, by_tile = kept_terms(candidate, self, blocking, self.term_cycles(candidate, tiles))
+        if by_tile:
+            return ROW_SKIPS
+        return BOX_SKIPS if _box_skips(candidate, blocking) else NO_SKIPS
+
+    def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
+        """The strip, the results of its chunks, an output row, the runs of taps, the table of prefetches."""
+        c, item = candidate, candidate.item_bytes
+        rows = sum(c.result_rows(blocking))
+        reach = self.reach(c.tile, blocking, c.lanes)
+        pitch = (ceil((self.results(c.tile, blocking, c.lanes) + reach) / 16) | 1) * 16
+        chunk_temp = rows * pitch if c.passes(blocking) > 1 else 0
+        kept = chunk_temp * blocking.chunks_per_task or rows * pitch
+        # A tile may read a vector beyond the strip and write one beyond the results: both stay in scratch.
+        temp_at = round_up_line(item * (blocking.strip.elements + reach + 64))
+        line_at = temp_at + round_up_line(item * kept + 64)
+        width = c.axes[2].out_step * (blocking.box[3] + c.lanes)
+        runs_at = line_at + round_up_line(item * (width + 64))
+        of_tile = 2 * max(g.taps for g in c.groups) + 1
+        found = runs * len(blocking.columns)
+        prefetch_at = runs_at + round_up_line(8 * (found + of_tile))
+        return {
+            "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
+            "range_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,
+            "scratch_bytes": prefetch_at + PREFETCH_TABLE_BYTES,
+            "chunk_temp": chunk_temp, "temp_pitch": pitch,
+        }  # fmt: skip
+
+
+def _box_skips(candidate: Candidate, blocking: Blocking) -> bool:
+    """Whether some box, or range of its columns, has a tap that reads nothing but padding."""
+    if len(blocking.columns) > 1:
+        return True
+    for axis, block in zip(candidate.axes, blocking.box[1:], strict=True):
+        if axis.cells == 0:
+            continue
+        offsets = [o for g in axis.groups for o in g.offsets]
+        last_of_first = (min(block, axis.cells) - 1) * axis.in_step
+        first_of_last = (ceil(axis.cells / block) - 1) * block * axis.in_step
+        if any(last_of_first + o < 0 or first_of_last + o >= axis.input_size for o in offsets):
+            return True
+    return False

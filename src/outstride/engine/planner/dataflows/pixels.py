@@ -1,0 +1,103 @@
+"""The dataflow of most layers: vectors hold neighbouring pixels, and each weight is broadcast to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+from outstride.engine.planner.axes import Axis
+from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.dataflow import Candidate, Tile
+from outstride.engine.planner.dataflows.packed import Packed
+from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
+from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
+from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.strip import shared_border
+
+
+class Pixels(Packed):
+    """Vectors of pixels run along the width of the strip, over row ends; weights are broadcast.
+
+    Where results may be stored as they are, tiles store them themselves, row by row ("direct").
+    """
+
+    name = "pixels"
+    tile_module = "outer_products"
+
+    def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
+        del problem  # every layer may use them
+        return TILES[machine.instruction_set.name]
+
+    def outputs(self, tile: Tile, lanes: int) -> int:
+        del lanes
+        return tile.rows
+
+    def pixels(self, tile: Tile, lanes: int) -> int:
+        return tile.vectors * lanes
+
+    def loops(self, problem: Problem) -> tuple[str, ...]:
+        return ("pixels", "direct") if problem.stores_directly else ("pixels",)
+
+    def loop(self, blocking: Blocking) -> str:
+        return "direct" if blocking.direct else "pixels"
+
+    def tiles_over(self, tile: Tile, blocking: Blocking, lanes: int) -> int:
+        step, box, strip = tile.pixels(lanes), blocking.box, blocking.strip
+        if blocking.direct:
+            rows, length = strip.rows_together(box)
+            return rows * ceil(length / step)
+        if blocking.nested:
+            plane = (box[2] - 1) * strip.extent[2] + box[3]
+            return box[1] * ceil(plane / step)
+        return ceil(blocking.extent / step)
+
+    def gap(self, axis: Axis) -> int:
+        return axis.reach[1] - axis.reach[0] - shared_border(axis, axis.cells)
+
+    def may_store(self, problem: Problem) -> bool:
+        return problem.stores_directly and not problem.nontemporal
+
+    def widths(self, candidate: Candidate) -> Iterator[tuple[int, bool]]:
+        return whole_or_two_tiles(candidate)
+
+    def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:
+        del row_tiles
+        c, costs, vectors = candidate, candidate.machine.costs, candidate.tile.vectors
+        of_line = c.machine.instruction_set.vector_bytes / LINE_BYTES
+        fresh = fresh_share(c.groups, c.axes[2].in_step, c.lanes)
+        return outer_product_cycles(
+            c, loads=vectors * (1 + costs.crossing * of_line), broadcasts=c.tile.rows,
+            fill=costs.fill * (vectors * of_line + 1) * fresh,
+        )  # fmt: skip
+
+    def tile_cycles(self, costs: Costs) -> float:
+        return costs.pixel_tile
+
+    def tiles_look(self, box: tuple[int, int, int, int]) -> bool:
+        return box[0] == box[1] == 1
+
+
+def whole_or_two_tiles(candidate: Candidate) -> Iterator[tuple[int, bool]]:
+    """All columns; or two tiles, so that more rows fit and less of their surroundings is packed again."""
+    columns, two = max(1, candidate.axes[2].cells), 2 * candidate.tile.pixels(candidate.lanes)
+    yield columns, False
+    below, above = candidate.axes[1].reach
+    if columns > two and above > below + 1:
+        yield two, False
+
+
+PIXELS = Pixels()
+
+_OF_32_REGISTERS = tuple(Tile(PIXELS, *shape) for shape in ((8, 3), (4, 5), (3, 7), (1, 8)))
+_OF_16_REGISTERS = tuple(Tile(PIXELS, *shape) for shape in ((6, 2), (4, 2), (3, 3), (1, 6)))
+#: The tiles of each instruction set: accumulators, a vector of each column and a broadcast fit its registers.
+#: Few enough that one module holds them all, so that another size never asks for other code (law 6); between
+#: them they lose few lanes on any count of outputs.
+TILES: dict[str, tuple[Tile, ...]] = {
+    "avx512": _OF_32_REGISTERS,
+    "avx2": _OF_16_REGISTERS,
+    "generic": _OF_16_REGISTERS,
+    "neon": _OF_32_REGISTERS,
+}
+#: The most outputs of a tile.
+MOST_OUTPUTS = max(tile.rows for tiles in TILES.values() for tile in tiles)

@@ -1,4 +1,4 @@
-"""From the partial sums of a weight gradient to the gradient: splits added in order, turned, rounded once.
+"""From the partial sums of a weight gradient to the gradient: splits added in order, transposed, rounded.
 
 Partial sums lie [split][group][block of outputs][(channel, tap)][output of the block], the gradient
 [group][output][(channel, tap)]; squares are transposed in registers.
@@ -7,8 +7,9 @@ Partial sums lie [split][group][block of outputs][(channel, tap)][output of the 
 from __future__ import annotations
 
 from outstride.engine.codegen import elements
+from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS, Element
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.machine import InstructionSet
@@ -39,7 +40,7 @@ def _task(e: Element, lanes: int) -> Function:
     line = f.add(f.mul(f.div(part, a["output_blocks"]), a["outputs"]), first)
     target = f.at(a["result_at"], f.mul(line, a["rows"]), e.storage)
     with f.loop(begin, end, lanes) as row, f.loop(0, outputs, lanes) as output:
-        columns = transpose(f, _square(f, e, lanes, a, source, row, output), lanes)
+        columns = transpose(f, _square(Vectors(f, e, lanes), a, source, row, output), lanes)
         for j, column in enumerate(columns):
             own = f.add(output, j)
             with f.when(f.compare("slt", own, outputs)):
@@ -48,15 +49,13 @@ def _task(e: Element, lanes: int) -> Function:
     return f
 
 
-def _square(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], source: Value, row: Operand, output: Operand
-) -> list[Value]:
+def _square(k: Vectors, a: dict[str, Value], source: Value, row: Operand, output: Operand) -> list[Value]:
     """The totals of as many rows as there are lanes; the last row stands for those beyond it."""
-    vector = vector_type(lanes, e.accumulator)
+    f, e, vector = k.f, k.e, k.vector
     last = f.sub(a["rows"], 1)
     places = [
         f.at(source, f.add(f.mul(f.minimum(f.add(row, i), last), a["width"]), output), e.accumulator)
-        for i in range(lanes)
+        for i in range(k.lanes)
     ]
     totals = [f.variable(vector, f.load(vector, place, e.accumulator_bytes)) for place in places]
     with f.loop(1, a["splits"]) as split:

@@ -1,4 +1,4 @@
-"""Packing weights in squares: where a row's weights lie in kernel order, 16 rows are read and turned.
+"""Packing weights in squares: where a row's weights lie in kernel order, 16 rows are read and transposed.
 
 A convolution's row is contiguous over channels and kernel positions, a transposed convolution's over the
 kernel positions of each channel. Either way a vector of every row is loaded, the square transposed, and
@@ -10,15 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outstride.engine.codegen import elements
-from outstride.engine.codegen.elements import ELEMENTS, Element
-from outstride.engine.codegen.ir import I64, Function, Operand, Value, vector_type
+from outstride.engine.codegen.context import Vectors
+from outstride.engine.codegen.elements import ELEMENTS
+from outstride.engine.codegen.ir import I64, Operand, Value
 from outstride.engine.codegen.transpose import transpose
 
 
 @dataclass(frozen=True)
-class Block:
-    """A block of channels of a tile's rows: from where, to where, which rows exist, which channels."""
+class Panel(Vectors):
+    """The weights of a channel block for a tile's rows, while they are packed.
 
+    `a` and `g` are the numbers of the argument block and of the phase group. Rows from `first_row` on, as far
+    as there are `rows`, and `count` channels from `begin` on go from `source` to `target`.
+    """
+
+    a: dict[str, Value]
+    g: dict[str, Value]
     source: Value
     target: Value
     first_row: Operand
@@ -27,52 +34,51 @@ class Block:
     count: Operand
 
 
-def pack_squares(f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], block: Block) -> None:
+def pack_squares(p: Panel) -> None:
     """Emit the loops over squares of rows by weights."""
-    lanes = 64 // e.accumulator_bytes
-    # The turned square waits in memory, so that what becomes of a column is written, and compiled, once.
-    turned = f.variable(f"[{lanes * lanes} x {e.accumulator}]")
+    f, e, a, lanes = p.f, p.e, p.a, p.lanes
+    # The transposed square waits in memory, so that what becomes of a column is written, and compiled, once.
+    square = f.variable(f"[{lanes * lanes} x {e.accumulator}]")
     joined = f.compare("eq", a["w_stride_c"], a["kernel"])
-    length = f.select(joined, f.mul(block.count, a["kernel"]), a["kernel"])
-    segments = f.select(joined, 1, block.count)
+    length = f.select(joined, f.mul(p.count, a["kernel"]), a["kernel"])
+    segments = f.select(joined, 1, p.count)
     with (
         f.loop(0, a["width"], lanes) as r,
         f.loop(0, segments) as segment,
         f.loop(0, length, lanes) as first,
     ):
-        start = f.add(f.mul(f.add(block.begin, segment), a["w_stride_c"]), first)
+        start = f.add(f.mul(f.add(p.begin, segment), a["w_stride_c"]), first)
         vectors = []
         inside = elements.lanes_within(f, 0, f.sub(length, first), lanes)
         for i in range(lanes):
-            row = f.add(block.first_row, f.add(r, i))
-            present = f.both(f.compare("slt", f.add(r, i), a["width"]), f.compare("slt", row, block.rows))
-            pointer = f.at(block.source, f.add(f.mul(row, a["w_stride_m"]), start), e.storage)
+            row = f.add(p.first_row, f.add(r, i))
+            present = f.both(f.compare("slt", f.add(r, i), a["width"]), f.compare("slt", row, p.rows))
+            pointer = f.at(p.source, f.add(f.mul(row, a["w_stride_m"]), start), e.storage)
             here = f.select(present, inside, Value("zeroinitializer", inside.type))
             vectors.append(elements.load_masked(f, e, pointer, lanes, here))
         channel = f.variable(I64, f.i64(f.add(segment, f.div(first, a["kernel"]))))
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))
         room = f.sub(a["width"], r)
         for j, column in enumerate(transpose(f, vectors, lanes)):
-            f.store(column, f.at(turned, j * lanes, e.accumulator), 64)
+            f.store(column, f.at(square, j * lanes, e.accumulator), 64)
         with f.loop(0, f.minimum(lanes, f.sub(length, first))) as number:
-            at = f.at(turned, f.mul(number, lanes), e.accumulator)
-            column = f.load(vector_type(lanes, e.accumulator), at, 64)
+            at = f.at(square, f.mul(number, lanes), e.accumulator)
+            column = f.load(p.vector, at, 64)
             c, k = f.get(channel, I64), f.get(place, I64)
-            _store(f, e, lanes, a, g, block, column, r, room, c, k)
+            _store(p, column, (r, room), (c, k))
             following = f.add(k, 1)
             wraps = f.compare("eq", following, a["kernel"])
             f.set(place, f.i64(f.select(wraps, 0, following)))
             f.set(channel, f.i64(f.add(c, f.word(wraps))))
 
 
-def _store(
-    f: Function, e: Element, lanes: int, a: dict[str, Value], g: dict[str, Value], block: Block,
-    column: Value, r: Operand, room: Operand, channel: Value, place: Value,
-) -> None:  # fmt: skip
-    """One (channel, kernel position) of the rows from r on, unless the phase group has no such tap."""
-    tap = f.load_i64(g["tap_of_at"], place)
+def _store(p: Panel, column: Value, rows: tuple[Operand, Operand], weight: tuple[Value, Value]) -> None:
+    """One (channel, kernel position) of so many rows from one on, unless the phase group has no such tap."""
+    f, e = p.f, p.e
+    (first, count), (channel, place) = rows, weight
+    tap = f.load_i64(p.g["tap_of_at"], place)
     with f.when(f.compare("sge", tap, 0)):
-        term = f.add(f.mul(tap, block.count), channel)
-        target = f.at(block.target, f.add(f.mul(term, a["width"]), r), e.accumulator)
+        term = f.add(f.mul(tap, p.count), channel)
+        target = f.at(p.target, f.add(f.mul(term, p.a["width"]), first), e.accumulator)
         wide = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
-        elements.store_first(f, wide, column, target, lanes, room)
+        elements.store_first(f, wide, column, target, p.lanes, count)

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_GROUP_INDEX, WEIGHT_INDEX
-from outstride.engine.codegen.elements import ELEMENTS, Element
+from outstride.engine.codegen.elements import ELEMENTS
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.engine.codegen.nonfinite import holds_nonfinite
-from outstride.engine.codegen.squares import Block, pack_squares
+from outstride.engine.codegen.squares import Panel, pack_squares
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 
@@ -47,12 +47,13 @@ def _task(dtype: str) -> Function:
                 count = f.minimum(CHANNEL_BLOCK, f.sub(a["channels"], begin))
                 here = f.get(position, PTR)
                 first_row = f.mul(tile, a["width"])
-                block_of_rows = Block(source, here, first_row, rows, begin, count)
+                lanes = 64 // e.accumulator_bytes
+                panel = Panel(f, e, lanes, a, g, source, here, first_row, rows, begin, count)
                 squares = f.both(f.compare("ne", a["in_order"], 0), f.compare("eq", g["members"], 1))
                 with f.when(squares):
-                    pack_squares(f, e, a, g, block_of_rows)
+                    pack_squares(panel)
                 with f.when(f.negate(squares)):
-                    _pack_elements(f, e, a, g, block_of_rows, nothing)
+                    _pack_elements(panel, nothing)
                 terms = f.mul(f.mul(count, g["taps"]), a["width"])
                 f.set(position, f.at(here, terms, e.accumulator))
     packed = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
@@ -61,28 +62,25 @@ def _task(dtype: str) -> Function:
     return f
 
 
-def _pack_elements(
-    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], block: Block, nothing: Value
-) -> None:
-    """One weight at a time: any strides, any phases."""
-    with f.loop(0, g["taps"]) as tap, f.loop(0, a["width"]) as i:
-        row = f.add(block.first_row, i)
-        present = f.compare("slt", row, block.rows)
-        line, pitch = _row(f, e, a, g, nothing, block.source, present, row, tap, block.begin)
-        column = f.at(block.target, f.add(f.mul(f.mul(tap, block.count), a["width"]), i), e.accumulator)
-        with f.loop(0, block.count) as c:
+def _pack_elements(p: Panel, nothing: Value) -> None:
+    """One weight at a time: any strides, any phases; rows of no output read a zero in `nothing`."""
+    f, e, width = p.f, p.e, p.a["width"]
+    with f.loop(0, p.g["taps"]) as tap, f.loop(0, width) as i:
+        row = f.add(p.first_row, i)
+        present = f.compare("slt", row, p.rows)
+        line, pitch = _row(p, nothing, present, row, tap)
+        column = f.at(p.target, f.add(f.mul(f.mul(tap, p.count), width), i), e.accumulator)
+        with f.loop(0, p.count) as c:
             item = elements.load(f, e, f.at(line, f.mul(c, pitch), e.storage), 1)
-            f.store(item, f.at(column, f.mul(c, a["width"]), e.accumulator), e.accumulator_bytes)
+            f.store(item, f.at(column, f.mul(c, width), e.accumulator), e.accumulator_bytes)
 
 
-def _row(
-    f: Function, e: Element, a: dict[str, Value], g: dict[str, Value], nothing: Value, source: Value,
-    present: Value, row: Operand, tap: Operand, begin: Operand,
-) -> tuple[Value, Operand]:  # fmt: skip
-    """Where a row's weights begin at a tap and channel, and their pitch; a row of no output reads a zero."""
+def _row(p: Panel, nothing: Value, present: Value, row: Operand, tap: Operand) -> tuple[Value, Operand]:
+    """Where a row's weights begin at a tap and the first channel, and their pitch."""
+    f, a, g = p.f, p.a, p.g
     member = f.rem(row, g["members"])
     offset = f.load_i64(g["taps_at"], f.add(f.mul(member, g["taps"]), tap))
     place = f.add(f.mul(f.div(row, g["members"]), a["w_stride_m"]), offset)
-    place = f.add(place, f.mul(begin, a["w_stride_c"]))
-    line = f.select(present, f.at(source, place, e.storage), nothing)
+    place = f.add(place, f.mul(p.begin, a["w_stride_c"]))
+    line = f.select(present, f.at(p.source, place, p.e.storage), nothing)
     return line, f.select(present, a["w_stride_c"], 0)

@@ -301,10 +301,10 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     ways: dict[str, dict[str, float]] = {
         "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "layout.NONTEMPORAL_ROW": 16},
         "stored by tiles, the next input prefetched": {
-            "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.FAR_CACHES": 0,
+            "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
         },
         "stored later, the next weights prefetched": {
-            "cuts.LEAST_STORED": sys.maxsize, "dataflows.channels.FAR_WEIGHTS_BYTES": 0,
+            "cuts.LEAST_STORED": sys.maxsize, "dataflows.channels.PREFETCHED_WEIGHTS_BYTES": 0,
         },
     }  # fmt: skip
     for how, changed in ways.items():

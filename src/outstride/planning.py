@@ -85,12 +85,12 @@ class KernelPlan:
             "dataflow": plan.dataflow.name, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
             "phase_groups": [{"phases": g.phases, "taps": g.taps} for g in plan.groups],
-            "box": list(blocking.box), "stripes": [columns for _, columns in blocking.columns],
+            "box": list(blocking.box), "column_ranges": [columns for _, columns in blocking.columns],
             "groups_per_task": blocking.groups_per_task,
             "channels_per_pass": blocking.channels_per_pass,
             "strip_bytes": blocking.strip.elements * (8 if self.dtype == "float64" else 4),
             "outputs_per_chunk": blocking.chunk_outputs, "stored_by_tiles": blocking.direct,
-            "lines_asked_ahead": plan.prefetch.lines * plan.prefetch.rows,
+            "lines_prefetched": plan.prefetch.lines * plan.prefetch.rows,
             "tasks": plan.tasks, "threads": plan.threads,
             "predicted_cycles": round(plan.predicted_cycles), "predicted_ms": self.predicted_ms,
             "clock_hz": hertz, "clock_stated_by": stated_by,
@@ -171,8 +171,8 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     if not w.numel():
         return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
     threads = torch.get_num_threads()
-    given = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
-    runs, how = compacted(given)
+    operands = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
+    runs, how = compacted(operands)
     detail = plan_of(as_product(runs), threads)
     used = None if how is None else how.size
     return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used)
@@ -190,14 +190,14 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     passes = ceil(problem.channels / blocking.channels_per_pass)
     lost = 1 - useful_share(plan)
     alone = "Transpose" in whole.layer and problem.operator == "conv"
-    stored = ", stored past the caches" * problem.nontemporal
+    stored = ", by nontemporal stores" * problem.nontemporal
     stored += ", stored by the tiles as they are summed" * blocking.direct
-    asked = plan.prefetch.lines * plan.prefetch.rows
-    ahead = f"; {asked} lines of the next are asked for before each tile" * (asked > 0)
+    lines = plan.prefetch.lines * plan.prefetch.rows
+    prefetched = f"; {lines} lines of the next are prefetched before each tile" * (lines > 0)
     together = f" of {blocking.groups_per_task} groups" * (blocking.groups_per_task > 1)
     box = " x ".join(map(str, blocking.box))
     widths = ", ".join(str(columns) for _, columns in blocking.columns)
-    apart = f"; stripes of {widths} columns use other taps" * (len(blocking.columns) > 1)
+    apart = f"; ranges of {widths} columns use other taps" * (len(blocking.columns) > 1)
     side = "output" if problem.operator == "conv_transpose" else "input"
     used = f", on the {whole.used_size} positions of the {side} that are used" * bool(whole.used_size)
     product = ", a matrix product, for there is one input position" * alone
@@ -215,7 +215,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
         ("box", f"{box} cells (images, depth, height, width){together} a task{apart}"),
         (
             "strip",
-            f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{ahead}"
+            f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{prefetched}"
             if plan.dataflow.packs
             else "none: the input is read where it lies",
         ),

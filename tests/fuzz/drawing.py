@@ -34,7 +34,7 @@ _WIDTHS = (
 _HEIGHTS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 21, 28, 31, 33, 56, 64)
 _DEPTHS = (1, 2, 3, 4, 5, 6, 8, 9)
 #: Multiply-adds of a case: most are small, one in thirty is not. The largest have so many elements that
-#: results are stored past the caches.
+#: results are stored by nontemporal stores.
 _SMALL, _LARGE = 3e6, 1e8
 _MOST_ELEMENTS, _MOST_WEIGHTS = 6e6, 1 << 18
 _Item = TypeVar("_Item")

@@ -20,9 +20,9 @@ from outstride.engine.dispatch.function import CONV, CONV_TRANSPOSE
 from outstride.engine.launch import execute
 from outstride.engine.launch.call_cache import MOST_SIZES, CallCache
 from outstride.engine.launch.compaction import CompactedCall
-from outstride.engine.planner.axes import conv_axis, product_groups, transposed_axis
+from outstride.engine.planner.arguments import kernel_arguments
 from outstride.engine.planner.gaps import close_gaps
-from outstride.engine.planner.layout import layout
+from outstride.engine.planner.gather_form import conv_axis, product_groups, transposed_axis
 from outstride.engine.planner.plan import plan_for
 from outstride.engine.runtime import machine
 from outstride.errors import ArgumentError
@@ -154,7 +154,7 @@ def test_tables_are_bounded_by_the_taps_and_not_by_the_stride(stride: int) -> No
     assert (closed[0].size, closed[0].stride) == (12, 3)
     plan = outstride.plan(torch.nn.ConvTranspose1d(2, 2, 3, stride=min(stride, 2**50)), (1, 2, 4))
     assert plan.detail is not None
-    made = layout(plan_for(plan.detail.problem, machine(), 1))
+    made = kernel_arguments(plan_for(plan.detail.problem, machine(), 1))
     assert len(made.phase_rows) == 2 * 3
     assert f"on the ({3 * 4},) positions of the output" in str(plan)
 

@@ -138,9 +138,7 @@ def test_law4_instruction_set_does_not_matter(case: Case, dtype: torch.dtype) ->
 
 @_every_case
 @_over(torch.float32, torch.bfloat16, slow=(torch.float64,))
-def test_law4_stores_past_the_caches_do_not_matter(
-    case: Case, instruction_set: str, dtype: torch.dtype
-) -> None:
+def test_law4_nontemporal_stores_do_not_matter(case: Case, instruction_set: str, dtype: torch.dtype) -> None:
     verify_contract(case, "stores", dtype, instruction_set)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from outstride.engine.planner.axes import conv_axis, useful_terms
+from outstride.engine.planner.gather_form import conv_axis, useful_terms
 from outstride.inspection.walk import Walk
 from outstride.inspection.windows import expanded
 from outstride.models.trace import Call, Trace

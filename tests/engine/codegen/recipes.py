@@ -19,7 +19,7 @@ from outstride.engine.planner.dataflows import channels, pixels, rows
 from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
@@ -44,37 +44,37 @@ def gradient_tiles(isa: str, dtype: str) -> list[Tile]:
     return sorted({plan.tile for plan in plans}, key=lambda tile: (tile.rows, tile.vectors))
 
 
-WINDOWS = (
-    Window(1, 1, 1),
-    Window(3, 1, 1),
-    Window(3, 2, 1),
-    Window(4, 3, 2),
-    Window(7, 1, 1),
-    Window(3, 1, -2),
-    Window(3, 2, 1, 2),
-    Window(5, 3, 1, 3),
-    Window(3, 1, 1, 1, 3),
-    Window(3, 1, -1, 1, 2),
-    Window(3, 2, 1, 2, 3),
-    Window(5, 2, 1, 2, 5),
-    Window(3, 1, 2, 1, 1),
-    Window(7, 1, 1, 1, 7, narrow=True),
-    Window(5, 1, -1, 1, 5, narrow=True),
+UNROLLED_TAPS = (
+    UnrolledTaps(1, 1, 1),
+    UnrolledTaps(3, 1, 1),
+    UnrolledTaps(3, 2, 1),
+    UnrolledTaps(4, 3, 2),
+    UnrolledTaps(7, 1, 1),
+    UnrolledTaps(3, 1, -2),
+    UnrolledTaps(3, 2, 1, 2),
+    UnrolledTaps(5, 3, 1, 3),
+    UnrolledTaps(3, 1, 1, 1, 3),
+    UnrolledTaps(3, 1, -1, 1, 2),
+    UnrolledTaps(3, 2, 1, 2, 3),
+    UnrolledTaps(5, 2, 1, 2, 5),
+    UnrolledTaps(3, 1, 2, 1, 1),
+    UnrolledTaps(7, 1, 1, 1, 7, narrow=True),
+    UnrolledTaps(5, 1, -1, 1, 5, narrow=True),
 )
 
 
-SPREADS = (
-    Spread((4, 4), (2, 2), (1, 1), (1, 1)),
-    Spread((1, 12), (1, 2), (0, 5), (1, 1)),
-    Spread((3, 2), (2, 3), (1, 0), (2, 1)),
-    Spread((8, 8), (4, 4), (2, 2), (1, 1)),
-    Spread((1, 16), (1, 8), (4, 0), (1, 1)),
-    Spread((6, 6), (3, 3), (1, 1), (1, 1)),
-    Spread((6, 6), (6, 3), (1, 1), (1, 1)),
+UNROLLED_PHASES = (
+    UnrolledPhases((4, 4), (2, 2), (1, 1), (1, 1)),
+    UnrolledPhases((1, 12), (1, 2), (0, 5), (1, 1)),
+    UnrolledPhases((3, 2), (2, 3), (1, 0), (2, 1)),
+    UnrolledPhases((8, 8), (4, 4), (2, 2), (1, 1)),
+    UnrolledPhases((1, 16), (1, 8), (4, 0), (1, 1)),
+    UnrolledPhases((6, 6), (3, 3), (1, 1), (1, 1)),
+    UnrolledPhases((6, 6), (6, 3), (1, 1), (1, 1)),
 )
 
 
-def spread_recipe(spread: Spread, isa: str, dtype: str) -> Recipe:
+def phases_recipe(spread: UnrolledPhases, isa: str, dtype: str) -> Recipe:
     step = spread.stride[1]
     return Recipe(dtype, isa, "width", "width", 1, step if step <= 8 else 0, ("in_place",), spread)
 
@@ -87,10 +87,10 @@ def in_place_recipes(isa: str) -> list[Recipe]:
     return [
         Recipe(
             dtypes[n % 4], isa, "width", "width",
-            window.shared if window.across or window.shared > 1 else 1 + n % 4, 1, ("in_place",), window,
+            taps.shared if taps.across or taps.shared > 1 else 1 + n % 4, 1, ("in_place",), taps,
         )
-        for n, window in enumerate((*WINDOWS, *WINDOWS[2:5]))
-    ] + [spread_recipe(spread, isa, dtypes[n % 4]) for n, spread in enumerate(SPREADS)]  # fmt: skip
+        for n, taps in enumerate((*UNROLLED_TAPS, *UNROLLED_TAPS[2:5]))
+    ] + [phases_recipe(spread, isa, dtypes[n % 4]) for n, spread in enumerate(UNROLLED_PHASES)]  # fmt: skip
 
 
 def recipes_of(isa: str) -> list[Recipe]:

@@ -10,30 +10,30 @@ from outstride.engine.codegen.nest import gather_source
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.windows import Window
+from outstride.engine.planner.unrolled import UnrolledTaps
 from outstride.engine.runtime.compiler import compile_assembly
 from tests.engine.codegen.assembly import FUSED, assert_in_registers, bodies_of, innermost_loops
-from tests.engine.codegen.recipes import ITEM_BYTES, WINDOWS
+from tests.engine.codegen.recipes import ITEM_BYTES, UNROLLED_TAPS
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("unrolled", UNROLLED_TAPS)
 @pytest.mark.parametrize("dtype", ITEM_BYTES)
-def test_tiles_that_read_in_place_stay_in_registers(dtype: str, window: Window) -> None:
+def test_tiles_that_read_in_place_stay_in_registers(dtype: str, unrolled: UnrolledTaps) -> None:
     """One loop for each input row: it loads what its output rows share, and multiplies for each of them.
 
     Few taps along the width are written out instead, and their vectors loaded once for all of them.
     """
-    recipe = Recipe(dtype, "avx512", "width", "width", window.shared, 1, ("in_place",), window)
+    recipe = Recipe(dtype, "avx512", "width", "width", unrolled.shared, 1, ("in_place",), unrolled)
     bodies = bodies_of(compile_assembly(gather_source(recipe), INSTRUCTION_SETS["avx512"]))
-    for tile in IN_PLACE.tiles_of(window):
-        written_out = window.written_out(tile.vectors)
-        together = window.across if written_out else window.shared
-        reached = [len(rows) * tile.vectors * together for _, rows in window.rows(tile.rows)]
-        if written_out or window.shared > 1:  # of a loop the last taps may be fewer, in parts elsewhere
+    for tile in IN_PLACE.tiles_of(unrolled):
+        written_out = unrolled.written_out(tile.vectors)
+        together = unrolled.across if written_out else unrolled.shared
+        reached = [len(rows) * tile.vectors * together for _, rows in unrolled.rows(tile.rows)]
+        if written_out or unrolled.shared > 1:  # of a loop the last taps may be fewer, in parts elsewhere
             assert_in_registers(bodies[tile.name])
             assert sum(bool(FUSED.match(x)) for x in bodies[tile.name]) == sum(reached)
             loads = sum(bool(re.match(r"vmov\S+\s.*\(.*{z}", x.strip())) for x in bodies[tile.name])
-            each = window.reads(tile.vectors, window.shared)
+            each = unrolled.reads(tile.vectors, unrolled.shared)
             assert loads == len(reached) * each, "each vector is loaded once"
             if written_out:
                 masks = sum(bool(re.match(r"kmov\S+\s.*\(", x.strip())) for x in bodies[tile.name])

@@ -15,7 +15,7 @@ from outstride.engine.codegen.arguments import (
     ARGUMENTS,
     GRADIENT_ARGUMENTS,
 )
-from outstride.engine.codegen.dataflows.bands import PREFETCH_BYTES_OF_A_ROW
+from outstride.engine.codegen.dataflows.in_place_tasks import PREFETCH_BYTES_OF_A_ROW
 from outstride.engine.codegen.fingerprint import (
     BLOCK_BYTES,
 )

@@ -12,8 +12,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from outstride.engine.planner.axes import Axis
 from outstride.engine.planner.dtypes import Unit
+from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
@@ -37,7 +37,9 @@ def defined_terms(
     return [(k, u) for k, u in pairs if 0 <= u < size]
 
 
-def packed_strip(axes: Sequence[Axis], strip: Strip, box: Sequence[range], overrun: int) -> NDArray[np.int64]:
+def packed_strip(
+    axes: Sequence[GatherAxis], strip: Strip, box: Sequence[range], overrun: int
+) -> NDArray[np.int64]:
     """One channel of a box's strip: 1 + the number of the input at each place, 0 for padding, -1 for nothing.
 
     Vectors store `overrun` elements at a time; rows are written in the order in which the kernel writes them.

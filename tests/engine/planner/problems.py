@@ -9,14 +9,14 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from outstride.bench.cases import Case
+from outstride.engine.planner.arguments import (
+    kernel_arguments,
+    sizes,
+)
 from outstride.engine.planner.dataflow import Candidate
 from outstride.engine.planner.dots import DotPlan
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.gradient import GradientPlan, GradientProblem
-from outstride.engine.planner.layout import (
-    layout,
-    sizes,
-)
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
@@ -26,7 +26,7 @@ from outstride.engine.planner.plan import (
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.windows import Spread
+from outstride.engine.planner.unrolled import UnrolledPhases
 
 Triple = tuple[int, int, int]
 
@@ -69,7 +69,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 def croppings(problem: Problem, machine: Machine) -> tuple[bool, ...]:
     """The ways to count cells; a kernel that reads in place knows one."""
-    if isinstance(recipe_for(problem, machine, problem.axes()).window, Spread):
+    if isinstance(recipe_for(problem, machine, problem.axes()).unrolled, UnrolledPhases):
         return (True,)
     return (False, True)[: 1 + (problem.operator == "conv_transpose")]
 
@@ -165,7 +165,7 @@ def scalars_of(plan: GatherPlan) -> dict[str, int]:
     """All scalars of the argument block but the strides of tensors."""
     of_size = sizes(plan, plan.problem)
     assert of_size is not None
-    return layout(plan).scalars | of_size
+    return kernel_arguments(plan).scalars | of_size
 
 
 def problem_of(case: Case) -> Problem:

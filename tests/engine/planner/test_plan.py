@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from outstride.engine.planner.cost import task_cycles, tasks_in_turn
-from outstride.engine.planner.dataflow import PackingDataflow
-from outstride.engine.planner.layout import (
-    layout,
+from outstride.engine.planner.arguments import (
+    kernel_arguments,
     sizes,
 )
+from outstride.engine.planner.cost import task_cycles, tasks_in_turn
+from outstride.engine.planner.dataflow import PackingDataflow
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.plan import (
     _best,
@@ -35,7 +35,7 @@ def test_plans_are_frozen_hashable_and_always_the_same(
     assert plan == again
     assert plan is not again
     assert hash(plan) == hash(again)
-    assert layout(plan) == layout(again)
+    assert kernel_arguments(plan) == kernel_arguments(again)
     assert (plan.problem, plan.machine, plan.threads) == (problem, machine, threads)
     for value in (
         plan,
@@ -110,7 +110,7 @@ def test_a_size_that_shares_blocks_shares_all_but_its_scalars(
     other = plan_for(second, machine, threads)
     assert other.blocking == plan.blocking
     assert found == sizes(other, second)
-    one, two = layout(plan), layout(other)
+    one, two = kernel_arguments(plan), kernel_arguments(other)
     assert replace(one, scalars={}) == replace(two, scalars={})
     differ = {name for name, value in one.scalars.items() if two.scalars[name] != value}
     assert differ <= {"skips", "ahead_bytes", "ahead_step", "ahead_rows"}  # what costs time alone

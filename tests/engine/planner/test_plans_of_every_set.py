@@ -14,7 +14,7 @@ from outstride.engine import runtime
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.plans import problem_of
-from outstride.engine.planner.layout import layout
+from outstride.engine.planner.arguments import kernel_arguments
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import GatherPlan, plan_for
 from outstride.engine.planner.problem import Problem
@@ -70,7 +70,7 @@ def test_every_case_is_planned_and_its_code_is_valid(name: str) -> None:
 @_EVERY_SET
 def test_the_strip_of_every_case_has_room_for_its_groups(name: str) -> None:
     for plan in _plans(name):
-        scalars, strip = layout(plan).scalars, plan.blocking.strip
+        scalars, strip = kernel_arguments(plan).scalars, plan.blocking.strip
         rooms = [scalars[n] for n in scalars if n.endswith("_bytes_offset")]
         assert 0 <= min(rooms) <= max(rooms) <= scalars["scratch_bytes"]
         if plan.tile.dataflow.name != "in_place":

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from outstride.engine.planner.arguments import (
+    kernel_arguments,
+)
 from outstride.engine.planner.dataflow import Candidate
 from outstride.engine.planner.dataflows import DATAFLOWS
 from outstride.engine.planner.dataflows.in_place import band_tiles
-from outstride.engine.planner.layout import (
-    layout,
-)
 from outstride.engine.planner.machine import CHANNEL_BLOCK, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
@@ -25,7 +25,7 @@ from outstride.engine.planner.plan import (
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.windows import Spread
+from outstride.engine.planner.unrolled import UnrolledPhases
 from tests.engine.planner.definitions import all_channels, input_read, overrun_of, packed_strip, term_count
 from tests.engine.planner.problems import CHOICES, MACHINES, SPECIAL, boxes_of, candidates, croppings
 
@@ -39,7 +39,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
         _assert_window(plan)
         return
     p, blocks, strip = plan.problem, plan.blocking, plan.blocking.strip
-    made = layout(plan)
+    made = kernel_arguments(plan)
     inputs = p.batch * prod(p.input_size)
     scalar = plan.dataflow.lists_pixels and strip.pixel_pitch > 1
     overrun = (
@@ -93,17 +93,17 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
 def _assert_window(plan: GatherPlan) -> None:
     """Every row of a tile meets its taps along the height in their order, each at the input row it reads."""
     assert plan.problem.channels == 1
-    window, axis = plan.recipe.window, plan.axes[1]
-    assert window is not None
+    unrolled, axis = plan.recipe.unrolled, plan.axes[1]
+    assert unrolled is not None
     tiles = band_tiles(plan, plan.blocking)
     covered = sum(number * tile.vectors for tile, number in tiles.items())
     assert covered == ceil(plan.blocking.box[3] / plan.lanes)
-    if isinstance(window, Spread):
-        _assert_spread(plan, window)
+    if isinstance(unrolled, UnrolledPhases):
+        _assert_spread(plan, unrolled)
         return
     (group,) = axis.groups
-    assert group.kernel == (tuple(range(window.taps)),)
-    rows = window.rows(plan.tile.rows)
+    assert group.kernel == (tuple(range(unrolled.taps)),)
+    rows = unrolled.rows(plan.tile.rows)
     assert len({at for at, _ in rows}) == len(rows), "an input row is read twice"
     for r in range(plan.tile.rows):
         met = [(k, at) for at, reached in rows for row, k in reached if row == r]
@@ -111,7 +111,7 @@ def _assert_window(plan: GatherPlan) -> None:
         assert met == [(k, r * axis.in_step + o - origin) for k, o in enumerate(group.offsets)]
 
 
-def _assert_spread(plan: GatherPlan, spread: Spread) -> None:
+def _assert_spread(plan: GatherPlan, spread: UnrolledPhases) -> None:
     """The same where a cell has several outputs, and of the width; each with the weight that is its own."""
     p = plan.problem
     assert all(a.shift == 0 for a in plan.axes[1:]), "cells are counted from output 0"
@@ -125,7 +125,7 @@ def _assert_spread(plan: GatherPlan, spread: Spread) -> None:
             assert met == [(k, at) for k, (at, left) in enumerate(places) if not left]
     packed = {
         kernel[1:]: share.w_offset + m * share.taps + t
-        for share in layout(plan).groups
+        for share in kernel_arguments(plan).groups
         for m, member in enumerate(share.of.kernel)
         for t, kernel in enumerate(member)
     }

@@ -6,8 +6,8 @@ from itertools import product
 
 from hypothesis import given, settings
 
-from outstride.engine.planner.layout import (
-    layout,
+from outstride.engine.planner.arguments import (
+    kernel_arguments,
 )
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.problem import Problem
@@ -21,7 +21,7 @@ def test_every_phase_has_rows_of_results_of_its_own(problem: Problem, machine: M
     for plan in candidates(problem, machine, threads):
         chunk = plan.blocking.chunk_outputs
         table = phase_rows(plan.axes, plan.groups, chunk, plan.tile_rows)
-        made = layout(plan)
+        made = kernel_arguments(plan)
         owner = [i for i, g in enumerate(made.groups) for _ in range(g.tiles * plan.tile_rows)]
         assert [g.row for g in made.groups] == [owner.index(i) for i in range(len(made.groups))]
         used: list[int] = []

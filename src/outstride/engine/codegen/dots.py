@@ -78,13 +78,13 @@ def fold(f: Function, e: Element, value: Value, lanes: int) -> Value:
     while lanes > 1:
         lanes //= 2
         half = vector_type(lanes, e.accumulator)
-        kind = value.type
+        type_ = value.type
         if lanes == 1:
-            low, high = (f.emit(half, f"extractelement {kind} {value.name}, i32 {i}") for i in range(2))
+            low, high = (f.emit(half, f"extractelement {type_} {value.name}, i32 {i}") for i in range(2))
         else:
             low, high = (
-                f.emit(half, f"shufflevector {kind} {value.name}, {kind} poison, {elements.mask(list(part))}")
-                for part in (range(lanes), range(lanes, 2 * lanes))
+                f.emit(half, f"shufflevector {type_} {value.name}, {type_} poison, {elements.mask(part)}")
+                for part in (list(range(lanes)), list(range(lanes, 2 * lanes)))
             )
         value = elements.plus(f, low, high)
     return value

@@ -58,9 +58,9 @@ def broadcast(f: Function, scalar: Value, lanes: int) -> Value:
     """A vector whose lanes all hold `scalar`."""
     if lanes == 1:
         return scalar
-    kind = vector_type(lanes, scalar.type)
-    one = f.emit(kind, f"insertelement {kind} poison, {scalar.type} {scalar.name}, i32 0")
-    return f.emit(kind, f"shufflevector {kind} {one.name}, {kind} poison, <{lanes} x i32> zeroinitializer")
+    type_ = vector_type(lanes, scalar.type)
+    one = f.emit(type_, f"insertelement {type_} poison, {scalar.type} {scalar.name}, i32 0")
+    return f.emit(type_, f"shufflevector {type_} {one.name}, {type_} poison, <{lanes} x i32> zeroinitializer")
 
 
 def first_lanes(f: Function, count: Operand, lanes: int) -> Value:
@@ -138,12 +138,12 @@ def pick(f: Function, picked: Value | None, part: Value, number: int, where: lis
 
     Lane l takes element i of part p, where[l] = (p, i); parts come by ascending number.
     """
-    kind = part.type
+    type_ = part.type
     base = 0 if picked is None else len(where)
     kept = [lane if picked and p < number else -1 for lane, (p, _) in enumerate(where)]
     lanes = [base + i if p == number else kept[lane] for lane, (p, i) in enumerate(where)]
     first, second = (part.name, "poison") if picked is None else (picked.name, part.name)
-    return f.emit(kind, f"shufflevector {kind} {first}, {kind} {second}, {mask(lanes)}")
+    return f.emit(type_, f"shufflevector {type_} {first}, {type_} {second}, {mask(lanes)}")
 
 
 def deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
@@ -160,10 +160,10 @@ def deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
 
 def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Value) -> Value:
     """The lanes that the mask has, zero in the others, reading nothing else."""
-    kind = vector_type(lanes, e.storage)
+    type_ = vector_type(lanes, e.storage)
     raw = f.call(
-        kind, f"llvm.masked.load.{_suffix(e, lanes)}.p0", pointer, f"i32 {e.storage_bytes}", inside,
-        f"{kind} zeroinitializer",
+        type_, f"llvm.masked.load.{_suffix(e, lanes)}.p0", pointer, f"i32 {e.storage_bytes}", inside,
+        f"{type_} zeroinitializer",
     )  # fmt: skip
     return widen(f, e, raw, lanes)
 
@@ -177,8 +177,8 @@ def keep_mask(f: Function, inside: Value, masks: Value, number: Operand, lanes: 
 def kept_mask(f: Function, masks: Value, number: Operand, lanes: int) -> Value:
     """Entry `number` of a table of masks."""
     bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), lanes // 8)
-    kind = vector_type(lanes, "i1")
-    return f.emit(kind, f"bitcast i{lanes} {bits.name} to {kind}")
+    type_ = vector_type(lanes, "i1")
+    return f.emit(type_, f"bitcast i{lanes} {bits.name} to {type_}")
 
 
 def load_first(f: Function, e: Element, pointer: Value, lanes: int, count: Operand) -> Value:

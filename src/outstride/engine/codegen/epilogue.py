@@ -46,7 +46,7 @@ class Loaded:
 
     bias: Value
 
-    def spread(self, k: Vectors) -> Loaded:
+    def broadcast(self, k: Vectors) -> Loaded:
         """Those of one channel in every lane of a vector."""
         return Loaded(elements.broadcast(k.f, self.bias, k.lanes))
 
@@ -87,7 +87,7 @@ def apply_to_rows(k: Vectors, staged: Value, sums: list[list[Value]]) -> None:
     with f.when(_present(k, staged)):
         for i, row in enumerate(sums):
             scalar = f.load(e.accumulator, f.at(staged, i, e.accumulator), e.accumulator_bytes)
-            own = Loaded(scalar).spread(k)
+            own = Loaded(scalar).broadcast(k)
             for total in row:
                 f.set(total, own.apply(k, f.get(total, k.vector)))
 

@@ -16,7 +16,7 @@ from outstride.engine.codegen.box import Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.dataflows.channels import Channels
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.engine.codegen.outer_products import Move, Parameters
+from outstride.engine.codegen.outer_products import Parameters, TileResults
 from outstride.engine.codegen.registers import Sums, read_row, write_row
 from outstride.engine.codegen.strip import copy_row, pack_functions, zeros
 from outstride.engine.codegen.tasks import take_tasks
@@ -26,7 +26,7 @@ from outstride.engine.planner.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class _ListedRows(Move):
+class _ListedResults(TileResults):
     """Each broadcast operand has a row of results of its own, listed behind the operands."""
 
     k: Vectors
@@ -49,8 +49,8 @@ class _ListedRows(Move):
 class _Terms(Channels):
     """Vectors of output gradients, each input under a (channel, tap) broadcast to them."""
 
-    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
-        return _ListedRows(k, p, tile.rows)
+    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
+        return _ListedResults(k, p, tile.rows)
 
 
 def gradient_source(recipe: Recipe, tile: Tile) -> str:

@@ -58,8 +58,8 @@ _POINTERS = ("x", "pixels", "w", "results", "full", "runs", "rest", "bias")
 _PARAMETERS = [(name, PTR if name in _POINTERS else I64) for name in Parameters._fields]
 
 
-class Move(ABC):
-    """The way of a tile's results between registers and memory."""
+class TileResults(ABC):
+    """Where a tile's results lie in memory, and the way between there and the registers."""
 
     @abstractmethod
     def read(self, sums: Sums) -> None:
@@ -74,8 +74,8 @@ class OuterProduct(ABC):
     """What a dataflow decides of the microkernel."""
 
     @abstractmethod
-    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
-        """The way of the results."""
+    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
+        """Where the results lie."""
 
     @abstractmethod
     def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
@@ -100,9 +100,9 @@ class OuterProduct(ABC):
         f = Function(tile.name, _PARAMETERS)
         k, p = Vectors(f, e, lanes), Parameters(*f.parameters)
         sums = zero_sums(k, tile.rows, tile.vectors)
-        move = self.move(k, tile, p)
+        results = self.results(k, tile, p)
         with f.when(f.compare("ne", p.resume, 0)):
-            move.read(sums)
+            results.read(sums)
         bases = self.inputs(k, tile, p)
         weight = f.variable(PTR)
         width = self.width(tile, lanes)
@@ -128,7 +128,7 @@ class OuterProduct(ABC):
                     self.term(k, tile, sums, now, here, offset)
                     f.set(weight, f.at(now, width, e.accumulator))
         self.finish(k, p, sums)
-        move.write(sums)
+        results.write(sums)
         return f
 
 

@@ -46,6 +46,6 @@ def write_row(k: Vectors, start: Value, row: list[Value]) -> None:
 def add_products(k: Vectors, row: list[Value], scalar_at: Value, vectors: list[Value]) -> None:
     """row[j] = fma(scalar, vectors[j], row[j]) with a scalar from memory, broadcast to all lanes."""
     f, e = k.f, k.e
-    spread = broadcast(f, f.load(e.accumulator, scalar_at, e.accumulator_bytes), k.lanes)
+    scalars = broadcast(f, f.load(e.accumulator, scalar_at, e.accumulator_bytes), k.lanes)
     for total, vector in zip(row, vectors, strict=True):
-        f.set(total, fused(k, spread, vector, f.get(total, k.vector)))
+        f.set(total, fused(k, scalars, vector, f.get(total, k.vector)))

@@ -241,14 +241,14 @@ def _interleaved_row(
     """
     f, e, lanes = k.f, k.e, k.lanes
     step = len(span.first)
-    spread = loaded.spread(k)
+    in_lanes = loaded.broadcast(k)
     target = f.at(row, span.start, e.storage)
     room = f.select(span.long, line, target)
     phases = [f.at(sources(pw), q, e.accumulator) for pw in range(step)]
     with f.loop(0, span.cells, lanes) as i:
         parts = [f.load(k.vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
         begin = f.mul(i, step)
-        values = [spread.apply(k, value) for value in interleave(f, parts, lanes)]
+        values = [in_lanes.apply(k, value) for value in interleave(f, parts, lanes)]
         places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
         end = f.add(begin, lanes * step)
         # The room for a row has space behind, the output has not.
@@ -279,10 +279,10 @@ def _write(k: Context, source: Value, target: Value, span: _Span, loaded: epilog
             value = loaded.apply(k, item)
             elements.store(f, e, value, f.at(target, f.mul(i, k.a["y_stride_w"]), e.storage), 1)
         return
-    spread = loaded.spread(k)
+    in_lanes = loaded.broadcast(k)
 
     def value_at(i: Operand) -> Value:
-        return spread.apply(k, f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes))
+        return in_lanes.apply(k, f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes))
 
     done = f.variable(I64, Value("0", I64))
     f.set(done, Value("0", I64))

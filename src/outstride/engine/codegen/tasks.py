@@ -58,6 +58,6 @@ class _Arguments(dict[str, Value]):
         self._f, self._block, self._index = f, block, index
 
     def __missing__(self, name: str) -> Value:
-        kind = PTR if name.endswith("_at") else I64
-        self[name] = self._f.load_first(kind, self._block, self._index[name])
+        type_ = PTR if name.endswith("_at") else I64
+        self[name] = self._f.load_first(type_, self._block, self._index[name])
         return self[name]

@@ -9,25 +9,25 @@ from outstride.engine.codegen.ir import Function, Value
 
 
 def transpose(f: Function, vectors: Sequence[Value], lanes: int) -> list[Value]:
-    """Vector j of the result holds lane j of every given vector.
+    """Vector j of the result holds lane j of every vector.
 
     Fewer vectors than lanes, a power of two, are several squares side by side: with n vectors, the
-    result's lanes [s * n, (s + 1) * n) are those of the given lanes in the same place, transposed.
+    result's lanes [s * n, (s + 1) * n) are the same lanes of the vectors, transposed.
     Blocks off the diagonal are exchanged, first those of half the square's size, then of a quarter, down to
     single lanes.
     """
     square = list(vectors)
-    kind = square[0].type
-    block = len(square) // 2
-    while block:
+    vector = square[0].type
+    half = len(square) // 2
+    while half:
         # Lanes of the upper and of the lower vector of a pair, counted through both laid end to end.
-        upper = [lane if not lane & block else lanes + lane - block for lane in range(lanes)]
-        lower = [lane + block if not lane & block else lanes + lane for lane in range(lanes)]
+        upper = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+        lower = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
         for i in range(len(square)):
-            if not i & block:
-                pair = f"{kind} {square[i].name}, {kind} {square[i + block].name}"
-                first = f.emit(kind, f"shufflevector {pair}, {elements.mask(upper)}")
-                second = f.emit(kind, f"shufflevector {pair}, {elements.mask(lower)}")
-                square[i], square[i + block] = first, second
-        block //= 2
+            if not i & half:
+                pair = f"{vector} {square[i].name}, {vector} {square[i + half].name}"
+                first = f.emit(vector, f"shufflevector {pair}, {elements.mask(upper)}")
+                second = f.emit(vector, f"shufflevector {pair}, {elements.mask(lower)}")
+                square[i], square[i + half] = first, second
+        half //= 2
     return square

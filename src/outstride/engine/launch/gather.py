@@ -16,7 +16,7 @@ from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
-from outstride.engine.planner.layout import Layout, layout, sizes, weight_block_stride
+from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes, weight_block_stride
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
@@ -108,7 +108,7 @@ def gather_call(operands: Operands, threads: int) -> GatherCall:
 def _size_class(problem: Problem, operands: Operands, threads: int) -> SizeClass:
     """What calls of this size share with others that have the same blocks."""
     plan = plan_for(problem, machine(), threads)
-    made = layout(plan)
+    made = kernel_arguments(plan)
     strides = operands.w.stride()
     any_size = replace(problem, batch=0, input_size=(0, 0, 0), output_size=(0, 0, 0))
     key = (any_size, operands.w.shape, strides, plan.tile, plan.cropped, plan.machine)
@@ -147,7 +147,7 @@ def _sized(shared: SizeClass, problem: Problem, xs: Sequence[int], ys: Sequence[
     return GatherCall(shared, problem, workers, shared.block.changed(scalars))
 
 
-def _tables(plan: GatherPlan, made: Layout) -> dict[str, array[int]]:
+def _tables(plan: GatherPlan, made: KernelArguments) -> dict[str, array[int]]:
     tables: dict[str, array[int]] = {
         "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
         "pixel_at": array("i", made.pixels),

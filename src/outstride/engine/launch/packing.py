@@ -27,7 +27,7 @@ from outstride.engine.codegen.weights import weights_source
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.weight_snapshots import Snapshot, take_snapshot
-from outstride.engine.planner.layout import Layout
+from outstride.engine.planner.arguments import KernelArguments
 from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.runtime import Module, prefer_large
 
@@ -54,7 +54,7 @@ def weights_module(plan: GatherPlan) -> Module:
 class Packer:
     """Packs weights for one plan and one set of strides."""
 
-    def __init__(self, plan: GatherPlan, made: Layout, strides: WeightStrides) -> None:
+    def __init__(self, plan: GatherPlan, made: KernelArguments, strides: WeightStrides) -> None:
         p = plan.problem
         self.elements = p.groups * made.chunks * made.chunk_weights
         self.dtype = torch.float64 if p.dtype == "float64" else torch.float32

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import ceil, gcd, lcm, prod
 from typing import NamedTuple
 
-from outstride.engine.planner.axes import Group
+from outstride.engine.planner.gather_form import PhaseGroup
 from outstride.engine.planner.strip import Strip
 
 
@@ -69,7 +69,7 @@ def boxes_over(cells: tuple[int, ...], box: tuple[int, ...]) -> int:
     return prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
 
 
-def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> int:
+def chunk_outputs(groups: tuple[PhaseGroup, ...], outputs: int, tile_rows: int) -> int:
     """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
     least = 1
     for group in groups:
@@ -77,6 +77,6 @@ def chunk_outputs(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> in
     return min(outputs, least)
 
 
-def rows_of(groups: tuple[Group, ...], outputs: int, tile_rows: int) -> list[int]:
+def rows_of(groups: tuple[PhaseGroup, ...], outputs: int, tile_rows: int) -> list[int]:
     """Rows of results of each phase group of a chunk, rounded up to whole tiles."""
     return [ceil(outputs * g.phases / tile_rows) * tile_rows for g in groups]

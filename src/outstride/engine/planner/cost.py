@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from math import ceil, prod
 
-from outstride.engine.planner.axes import Axis
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
+from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 
 
@@ -24,15 +24,15 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     each = flow.term_cycles(c, row_tiles)
     panel = terms * c.tile_rows * c.item_bytes / passes
     if flow.lists_pixels and panel > c.machine.panel_bytes:
-        each = max(each, c.tile_rows * c.item_bytes / costs.far_bytes_per_cycle)
+        each = max(each, c.tile_rows * c.item_bytes / costs.memory_bytes_per_cycle)
     around = flow.tile_cycles(costs) + costs.tile_row * tile.rows
     around += flow.result_cycles(tile, costs) * tile.rows * tile.vectors * (1 if passes == 1 else 2)
     share, _ = kept_terms(c, flow, blocking, each)
     micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
-    # Every task streams the weights through once more; what does not fit beside the strip comes from far.
+    # Every task streams the weights through once more; what does not fit beside the strip comes from beyond.
     streamed = terms * c.tile_rows * c.item_bytes
     if streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
-        micro += costs.stream_share * streamed / costs.far_bytes_per_cycle
+        micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(c, flow, blocking)
     lines = blocking.chunk_outputs * blocking.rows * axes[0].out_step * axes[1].out_step
@@ -98,7 +98,7 @@ def _range_shares(c: Candidate, blocking: Blocking, each: float) -> list[float]:
     The pixels of a tile in a narrow range lie in as many lines of the cache, which it cannot keep from tap
     to tap if the channels of a block fill it.
     """
-    axis: Axis = c.axes[2]
+    axis: GatherAxis = c.axes[2]
     if len(blocking.columns) == 1:
         return [axis.kept(blocking.box[3])]
     rows, channels = blocking.rows, min(CHANNEL_BLOCK, blocking.channels_per_pass)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from math import ceil
 from typing import ClassVar
 
-from outstride.engine.planner.axes import Axis, Group
 from outstride.engine.planner.blocking import Blocking, ColumnRange, rows_of
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
+from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import Costs, Machine
 from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.planner.unrolled import Unrolled
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class Candidate:
     tile: Tile
     machine: Machine
     threads: int
-    axes: tuple[Axis, ...]
-    groups: tuple[Group, ...]
+    axes: tuple[GatherAxis, ...]
+    groups: tuple[PhaseGroup, ...]
     #: Whether the cells of a transposed layer are counted from the first output that is kept.
     cropped: bool
 
@@ -164,8 +164,8 @@ class Dataflow(ABC):
         del blocking
         return self.name
 
-    def window(self, problem: Problem) -> Window | Spread | None:
-        """What of a layer its kernels are written for besides the recipe's other fields."""
+    def unrolled(self, problem: Problem) -> Unrolled | None:
+        """The taps that its kernels have unrolled in their code; None: they loop over a table of taps."""
         del problem
         return None
 
@@ -230,7 +230,7 @@ class PackingDataflow(Dataflow):
     def tiles_over(self, tile: Tile, blocking: Blocking, lanes: int) -> int:
         """Register tiles that cover the pixels of a full box."""
 
-    def gap(self, axis: Axis) -> int:
+    def gap(self, axis: GatherAxis) -> int:
         """Columns between two rows of whole width over which vectors run on."""
         del axis
         return 0

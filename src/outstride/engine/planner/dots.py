@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.engine.planner.axes import Axis
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
+from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.gradient import GradientProblem, pixel_box, tap_places
 from outstride.engine.planner.machine import DOT_BYTES, Machine
 from outstride.engine.planner.recipe import Recipe
@@ -24,7 +24,7 @@ class DotPlan:
     problem: GradientProblem
     recipe: Recipe
     machine: Machine
-    axes: tuple[Axis, ...]
+    axes: tuple[GatherAxis, ...]
     box: tuple[int, int, int, int]
     strip: Strip
     taps_at_once: int

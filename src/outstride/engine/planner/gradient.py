@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from math import ceil, prod
 
 from outstride.engine.planner import tables
-from outstride.engine.planner.axes import Axis, conv_axis, product_groups
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.channels import CHANNELS
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
+from outstride.engine.planner.gather_form import GatherAxis, conv_axis, product_groups
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.strip import Strip, strip_of
@@ -44,7 +44,7 @@ class GradientProblem:
     in_unit: Unit
     out_unit: Unit
 
-    def axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[GatherAxis, ...]:
         """The convolution's axes: cells are the pixels that are summed over."""
         return tuple(
             conv_axis(*a)
@@ -63,7 +63,7 @@ class GradientPlan:
     recipe: Recipe
     tile: Tile
     machine: Machine
-    axes: tuple[Axis, ...]
+    axes: tuple[GatherAxis, ...]
     box: tuple[int, int, int, int]
     splits: int
     boxes_per_split: int
@@ -161,7 +161,7 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     return scalars, tap_places(plan.axes, s), scratch
 
 
-def tap_places(axes: tuple[Axis, ...], strip: Strip) -> list[int]:
+def tap_places(axes: tuple[GatherAxis, ...], strip: Strip) -> list[int]:
     """Strip offsets of a convolution's taps."""
     (group,) = product_groups([a.groups for a in axes])
     return [place * strip.pixel_pitch for place in tables.tap_places(axes, group, strip)]

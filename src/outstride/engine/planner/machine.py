@@ -78,7 +78,7 @@ class Costs:
     latency: float = 4.0
     #: Bytes that memory beyond the second-level cache delivers in a cycle, and the part of that time that is
     #: not hidden.
-    far_bytes_per_cycle: float = 8.0
+    memory_bytes_per_cycle: float = 8.0
     stream_share: float = 0.5
     #: Call, loop start and end, first loads of a tile whose vectors hold pixels, and of one whose vectors
     #: hold outputs; addresses and stores of a row of it; and a vector of its results moved, transposed where

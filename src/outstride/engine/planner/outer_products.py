@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from outstride.engine.planner.axes import Group
 from outstride.engine.planner.dataflow import Candidate
+from outstride.engine.planner.gather_form import PhaseGroup
 
 
 def outer_product_cycles(c: Candidate, *, loads: float, broadcasts: int, fill: float = 0.0) -> float:
@@ -23,7 +23,7 @@ def outer_product_cycles(c: Candidate, *, loads: float, broadcasts: int, fill: f
 
 
 @lru_cache(maxsize=256)
-def fresh_share(groups: tuple[Group, ...], in_step: int, lanes: int) -> float:
+def fresh_share(groups: tuple[PhaseGroup, ...], in_step: int, lanes: int) -> float:
     """The share of the terms whose vectors no tap before them has read: taps of one row share theirs."""
     taps = fresh = 0
     for group in groups:

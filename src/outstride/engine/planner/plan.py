@@ -8,11 +8,17 @@ from functools import lru_cache
 from itertools import product
 from math import ceil, prod
 
-from outstride.engine.planner.axes import Axis, AxisGroup, Group, product_groups, single_phases
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.cost import tasks_in_turn
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows import ALONE, SHARED
+from outstride.engine.planner.gather_form import (
+    AxisPhases,
+    GatherAxis,
+    PhaseGroup,
+    product_groups,
+    single_phases,
+)
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
@@ -80,7 +86,7 @@ class GatherPlan(Candidate):
         return self.dataflow.prefetch(self, self.blocking)
 
 
-def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Recipe:
+def recipe_for(problem: Problem, machine: Machine, axes: tuple[GatherAxis, ...]) -> Recipe:
     """The kernel that can compute the problem, at any size and with any of its tiles."""
     in_step, out_step = problem.stride[2], axes[2].out_step
     if problem.operator == "conv_transpose":
@@ -92,7 +98,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[Axis, ...]) -> Re
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
-        tuple(loops), flows[0].window(problem), problem.epilogue,
+        tuple(loops), flows[0].unrolled(problem), problem.epilogue,
     )  # fmt: skip
 
 
@@ -141,13 +147,13 @@ def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
     return replace(plan, predicted_cycles=cycles)
 
 
-def phase_groups(tile: Tile, axes: tuple[Axis, ...]) -> tuple[Group, ...]:
+def phase_groups(tile: Tile, axes: tuple[GatherAxis, ...]) -> tuple[PhaseGroup, ...]:
     """The phases that share a tile: one each where the lanes of results are neighbouring outputs."""
     return _phase_groups(tuple(a.groups for a in axes), single=tile.dataflow.outputs_together(tile))
 
 
 @lru_cache(maxsize=256)
-def _phase_groups(groups: tuple[tuple[AxisGroup, ...], ...], *, single: bool) -> tuple[Group, ...]:
+def _phase_groups(groups: tuple[tuple[AxisPhases, ...], ...], *, single: bool) -> tuple[PhaseGroup, ...]:
     found = product_groups(groups)
     return single_phases(found) if single else found
 
@@ -164,6 +170,6 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
 def estimates(candidate: Candidate) -> Iterator[GatherPlan]:
     """The plans of one tile, one for each way to cut the problem."""
     recipe = recipe_for(candidate.problem, candidate.machine, candidate.axes)
-    given = {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
+    same = {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
     for blocking, cycles in candidate.dataflow.estimates(candidate):
-        yield GatherPlan(**given, recipe=recipe, blocking=blocking, predicted_cycles=cycles)
+        yield GatherPlan(**same, recipe=recipe, blocking=blocking, predicted_cycles=cycles)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from math import ceil, prod
 from typing import NamedTuple
 
-from outstride.engine.planner.axes import Axis
 from outstride.engine.planner.blocking import Blocking
 from outstride.engine.planner.dtypes import STORAGE_BYTES
+from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Machine
 from outstride.engine.planner.problem import Problem
 
 #: Inputs that are larger than so many second-level caches come from beyond them; others are at hand, and
 #: prefetching costs 2 to 4 % of a layer of few terms.
-FAR_CACHES = 2
+CACHES_AT_HAND = 2
 #: More lines at once than a core can wait for stop it.
 MOST_LINES = 32
 
@@ -31,14 +31,14 @@ NO_PREFETCH = Prefetch(0, 0, 0)
 
 
 def prefetch_of(
-    problem: Problem, axes: tuple[Axis, ...], blocking: Blocking, tiles: int, machine: Machine
+    problem: Problem, axes: tuple[GatherAxis, ...], blocking: Blocking, tiles: int, machine: Machine
 ) -> Prefetch:  # fmt: skip
     """What a pass of so many tiles prefetches: nothing where inputs are near or lie here and there."""
     item = STORAGE_BYTES[problem.dtype]
     size = item * problem.batch * problem.groups * problem.channels * prod(problem.input_size)
-    far = size >= FAR_CACHES * machine.l2_bytes
+    beyond = size >= CACHES_AT_HAND * machine.l2_bytes
     elements = _together(axes, blocking.box)
-    if not (far and elements and tiles) or problem.depthwise or problem.in_unit != "width":
+    if not (beyond and elements and tiles) or problem.depthwise or problem.in_unit != "width":
         return NO_PREFETCH
     row = ceil(elements * item / LINE_BYTES)
     turns = max(round(tiles / blocking.channels_per_pass), ceil(row / MOST_LINES), 1)
@@ -47,7 +47,7 @@ def prefetch_of(
     return Prefetch(row, lines, max(1, min(rows, MOST_LINES // lines)))
 
 
-def _together(axes: tuple[Axis, ...], box: tuple[int, ...]) -> int:
+def _together(axes: tuple[GatherAxis, ...], box: tuple[int, ...]) -> int:
     """Elements of a channel that a box reads, if they lie together in the input, else 0."""
     read = [
         min((count - 1) * axis.in_step + axis.reach[1] - axis.reach[0] + 1, axis.input_size)

@@ -8,9 +8,9 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from outstride.engine.planner.axes import Axis, conv_axis, transposed_axis, useful_terms
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
+from outstride.engine.planner.gather_form import GatherAxis, conv_axis, transposed_axis, useful_terms
 
 #: Results of so many bytes leave the last-level cache before anybody reads them. With nontemporal stores,
 #: smaller ones cost up to a tenth more and larger ones up to a fifth less.
@@ -44,7 +44,7 @@ class Problem:
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
 
-    def axes(self, *, cropped: bool = False) -> tuple[Axis, ...]:
+    def axes(self, *, cropped: bool = False) -> tuple[GatherAxis, ...]:
         """The gather form of every axis, depth first."""
         args = zip(
             self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
-from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.planner.unrolled import Unrolled
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Recipe:
     out_step: int
     #: The loops over tiles that sizes may ask for.
     loops: tuple[str, ...] = ("pixels", "channels")
-    #: What a kernel that reads in place is written for.
-    window: Window | Spread | None = None
+    #: The taps that the code is unrolled over; None: it loops over a table of taps.
+    unrolled: Unrolled | None = None
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
 
@@ -33,6 +33,6 @@ class Recipe:
         """The kernel's name in the generated code and in memory."""
         units = f"i{self.in_step}{self.in_unit[0]}_o{self.out_step}{self.out_unit[0]}"
         loops = "".join(s[0] for s in self.loops)
-        if self.window is not None:
-            loops += "_".join(map(str, ("", *self.window.numbers)))
+        if self.unrolled is not None:
+            loops += "_".join(map(str, ("", *self.unrolled.numbers)))
         return f"{self.dtype}_{units}_{loops}{self.epilogue.name}_{self.instruction_set}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, prod
 
-from outstride.engine.planner.axes import Axis
+from outstride.engine.planner.gather_form import GatherAxis
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Strip:
 
 
 def strip_of(
-    axes: tuple[Axis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int,
+    axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int,
     aligned: bool = False,
 ) -> Strip:  # fmt: skip
     """The strip that holds everything the box reads; where rows are `aligned` each begins a line."""
@@ -65,7 +65,7 @@ def _odd_lines(elements: int) -> int:
     return (ceil(elements / 16) | 1) * 16
 
 
-def shared_border(axis: Axis, width: int) -> int:
+def shared_border(axis: GatherAxis, width: int) -> int:
     """Columns that neighbouring rows share: zeros right of one row are the zeros left of the next."""
     if width < axis.cells or axis.in_step > 1:
         return 0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import ceil, prod
 from operator import itemgetter
 
-from outstride.engine.planner.axes import Axis, Group
 from outstride.engine.planner.blocking import Blocking, rows_of
+from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.strip import Strip
 
@@ -21,7 +21,7 @@ def round_up_line(size_bytes: int) -> int:
 
 
 def box_scalars(
-    axes: tuple[Axis, ...], box: tuple[int, int, int, int], strip: Strip, batch: int
+    axes: tuple[GatherAxis, ...], box: tuple[int, int, int, int], strip: Strip, batch: int
 ) -> dict[str, int]:
     """What every kernel that packs boxes of cells must know about them, by the names of the arguments."""
     scalars = {
@@ -50,7 +50,9 @@ def size_scalars(
     }  # fmt: skip
 
 
-def term_offsets(axes: tuple[Axis, ...], group: Group, blocking: Blocking, channels: int) -> list[int]:
+def term_offsets(
+    axes: tuple[GatherAxis, ...], group: PhaseGroup, blocking: Blocking, channels: int
+) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
     strip = blocking.strip
     places = tap_places(axes, group, strip) if channels else []
@@ -62,7 +64,7 @@ def term_offsets(axes: tuple[Axis, ...], group: Group, blocking: Blocking, chann
     return [at for start in starts for at in range(start, start + channels * step, step)]
 
 
-def tap_places(axes: tuple[Axis, ...], group: Group, strip: Strip) -> list[int]:
+def tap_places(axes: tuple[GatherAxis, ...], group: PhaseGroup, strip: Strip) -> list[int]:
     """The strip positions that the taps of a group add to a pixel's."""
     of_axes: list[dict[int, int]] = []
     planes, pitch = strip.plane_pitch, 1
@@ -80,7 +82,7 @@ def tap_places(axes: tuple[Axis, ...], group: Group, strip: Strip) -> list[int]:
     return group.places(of_axes)
 
 
-def residue_planes(axes: tuple[Axis, ...]) -> list[int]:
+def residue_planes(axes: tuple[GatherAxis, ...]) -> list[int]:
     """Of every group of planes, one for each residue of the width, what its depth and its height are.
 
     Of each the input's residue, and how many positions no tap reads at the beginning and at the end.
@@ -94,7 +96,9 @@ def block_lengths(channels: int) -> tuple[int, int]:
     return min(CHANNEL_BLOCK, channels) if channels >= CHANNEL_BLOCK else 0, channels % CHANNEL_BLOCK
 
 
-def phase_rows(axes: tuple[Axis, ...], groups: tuple[Group, ...], chunk: int, tile_rows: int) -> list[int]:
+def phase_rows(
+    axes: tuple[GatherAxis, ...], groups: tuple[PhaseGroup, ...], chunk: int, tile_rows: int
+) -> list[int]:
     """For every output phase the row of results of a chunk's output 0, and the rows to its next output."""
     steps = [a.out_step for a in axes]
     table = [0] * (2 * prod(steps))

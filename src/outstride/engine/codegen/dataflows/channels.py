@@ -17,7 +17,7 @@ from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.loops import TileLoop
-from outstride.engine.codegen.outer_products import Move, OuterProduct, Parameters
+from outstride.engine.codegen.outer_products import OuterProduct, Parameters, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.dataflow import Tile
@@ -26,8 +26,8 @@ from outstride.engine.planner.dataflow import Tile
 class Channels(OuterProduct):
     """Vectors of weights, each pixel of a term broadcast to them."""
 
-    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
-        return _Transposed.of(k, tile, p) if tile.transposed else PixelByPixel(k, tile, p)
+    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
+        return _TransposedResults.of(k, tile, p) if tile.transposed else PixelResults(k, tile, p)
 
     def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
         return [k.f.at(p.x, k.f.load_i32(p.pixels, i), k.e.accumulator) for i in range(tile.rows)]
@@ -45,7 +45,7 @@ class Channels(OuterProduct):
 
 
 @dataclass(frozen=True)
-class PixelByPixel(Move):
+class PixelResults(TileResults):
     """The results of a pixel lie side by side, pixel by pixel."""
 
     k: Vectors
@@ -66,7 +66,7 @@ class PixelByPixel(Move):
 
 
 @dataclass(frozen=True)
-class _Transposed(Move):
+class _TransposedResults(TileResults):
     """Each lane belongs to a row of results of its own: transposed, a square of pixels at a time.
 
     A square reaches over the tile's last pixel to the next tile's first ones. What lay there is kept in the
@@ -80,7 +80,7 @@ class _Transposed(Move):
     room: Value
 
     @classmethod
-    def of(cls, k: Vectors, tile: Tile, p: Parameters) -> _Transposed:
+    def of(cls, k: Vectors, tile: Tile, p: Parameters) -> _TransposedResults:
         """With room for the squares of all the tile's vectors."""
         side = _side_of(tile, k.lanes)
         room = k.f.variable(f"[{tile.vectors * side * k.lanes} x {k.e.accumulator}]")

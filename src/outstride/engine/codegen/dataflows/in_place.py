@@ -28,7 +28,7 @@ from outstride.engine.codegen import elements, epilogue
 from outstride.engine.codegen.arguments import GROUP_INDEX
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
-from outstride.engine.codegen.dataflows.bands import (
+from outstride.engine.codegen.dataflows.in_place_tasks import (
     PREFETCH_BYTES,
     store_row,
     stored_nontemporally,
@@ -37,24 +37,24 @@ from outstride.engine.codegen.dataflows.bands import (
     tiles_of_row,
     vectors_across,
 )
-from outstride.engine.codegen.dataflows.spread import spread_functions
+from outstride.engine.codegen.dataflows.in_place_transposed import transposed_functions
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.registers import Sums, add_products, zero_sums
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
-from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
 
 
 def functions(kernel: Kernel) -> list[Function]:
     """What a kernel is made of that reads its input where it lies."""
-    window = kernel.recipe.window
-    assert window is not None, "a kernel that reads in place is written for a window"
-    if isinstance(window, Spread):
-        return spread_functions(kernel, window)
+    unrolled = kernel.recipe.unrolled
+    assert unrolled is not None, "a kernel that reads in place is written for its taps"
+    if isinstance(unrolled, UnrolledPhases):
+        return transposed_functions(kernel, unrolled)
     return [
-        _survey(kernel, window),
-        *(_tile(kernel, window, tile) for tile in IN_PLACE.tiles_of(window)),
-        task_function(kernel, window, lambda k: _masks_of(k, window, _Taps.of(k))),
+        _survey(kernel, unrolled),
+        *(_tile(kernel, unrolled, tile) for tile in IN_PLACE.tiles_of(unrolled)),
+        task_function(kernel, unrolled, lambda k: _masks_of(k, unrolled, _Taps.of(k))),
     ]
 
 
@@ -79,20 +79,20 @@ class _Taps:
         return f.load_i32(self.offsets_at, f.add(f.mul(tap, 3), 2))
 
 
-def _masks_of(k: Context, window: Window, taps: _Taps) -> Operand:
-    """The masks of a vector of outputs, at most: what `Window.masks` says, of so many taps."""
-    if window.written_out(window.widest.vectors):
-        return window.masks(k.recipe.in_step, window.across)
+def _masks_of(k: Context, unrolled: UnrolledTaps, taps: _Taps) -> Operand:
+    """The masks of a vector of outputs, at most: what `UnrolledTaps.masks` says, of so many taps."""
+    if unrolled.written_out(unrolled.widest.vectors):
+        return unrolled.masks(k.recipe.in_step, unrolled.across)
     return k.f.add(k.f.mul(taps.count, k.recipe.in_step), 1)
 
 
-def _masks_read(k: Context, window: Window, taps: _Taps, vectors: int) -> Operand:
+def _masks_read(k: Context, unrolled: UnrolledTaps, taps: _Taps, vectors: int) -> Operand:
     """The masks of what a tile of so many vectors reads of a row; those of its outputs are next."""
-    reads = window.reads(vectors, k.recipe.in_step)
-    return reads if window.written_out(vectors) else k.f.mul(taps.count, reads)
+    reads = unrolled.reads(vectors, k.recipe.in_step)
+    return reads if unrolled.written_out(vectors) else k.f.mul(taps.count, reads)
 
 
-def _survey(kernel: Kernel, window: Window) -> Function:
+def _survey(kernel: Kernel, unrolled: UnrolledTaps) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the taps, or all of them at once where they are written out,
@@ -104,12 +104,12 @@ def _survey(kernel: Kernel, window: Window) -> Function:
     box, step = Box.of(numbers), k.recipe.in_step
     taps, across = _Taps.of(k), vectors_across(k, box)
     with tiles_of_row(k, across) as (q, size):
-        masks = f.at(scratch, f.mul(_masks_of(k, window, taps), q), f"i{lanes}")
+        masks = f.at(scratch, f.mul(_masks_of(k, unrolled, taps), q), f"i{lanes}")
         begin = f.mul(f.add(box.start[3], f.mul(q, lanes)), step)
-        for vectors in sorted({shape.vectors for shape in window.shapes}):
+        for vectors in sorted({shape.vectors for shape in unrolled.shapes}):
             with f.when(f.compare("eq", size, vectors)):
-                length = window.reads(vectors, step)
-                runs, first = (1, window.first) if window.written_out(vectors) else (taps.count, 0)
+                length = unrolled.reads(vectors, step)
+                runs, first = (1, unrolled.first) if unrolled.written_out(vectors) else (taps.count, 0)
                 with f.loop(0, runs) as run, f.loop(0, length) as i:
                     start = f.add(begin, taps.offset(f, f.add(run, first)))
                     inside = elements.lanes_within(f, f.add(start, f.mul(i, lanes)), a["in_size_w"], lanes)
@@ -122,7 +122,7 @@ def _survey(kernel: Kernel, window: Window) -> Function:
     return f
 
 
-def _tile(kernel: Kernel, window: Window, tile: Tile) -> Function:
+def _tile(kernel: Kernel, unrolled: UnrolledTaps, tile: Tile) -> Function:
     """`<tile>(...)`: rows of a plane, `tile.rows` at a time, as many vectors of each as the tile has.
 
     `plane` is the input's depth at tap offset 0.
@@ -131,40 +131,40 @@ def _tile(kernel: Kernel, window: Window, tile: Tile) -> Function:
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
     x, w, y, operands, masks, plane, first_row, rows = k.parameters
     taps = _Taps.of(k)
-    loaded = epilogue.load(k, operands, 0, 1, 1).spread(k)
+    loaded = epilogue.load(k, operands, 0, 1, 1).broadcast(k)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
-    present = f.at(masks, _masks_read(k, window, taps, tile.vectors), f"i{lanes}")
+    present = f.at(masks, _masks_read(k, unrolled, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
     # Narrow tiles are those of narrow rows.
-    nontemporal = stored_nontemporally(k, last) if tile.rows == window.widest.rows else None
+    nontemporal = stored_nontemporally(k, last) if tile.rows == unrolled.widest.rows else None
     # Of taps that are written out the few masks stay in registers.
-    at_once = window.written_out(tile.vectors)
-    kept = range(window.reads(tile.vectors, k.recipe.in_step)) if at_once else ()
+    at_once = unrolled.written_out(tile.vectors)
+    kept = range(unrolled.reads(tile.vectors, k.recipe.in_step)) if at_once else ()
     inside = [elements.kept_mask(f, masks, number, lanes) for number in kept]
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_sums(k, tile.rows, tile.vectors)
-        top = f.add(f.mul(f.add(first_row, h), window.in_step), taps.height)
+        top = f.add(f.mul(f.add(first_row, h), unrolled.in_step), taps.height)
         with f.loop(0, taps_d) as kd:
-            of_plane = f.mul(f.mul(kd, taps.count), window.taps)
+            of_plane = f.mul(f.mul(kd, taps.count), unrolled.taps)
             deep = f.add(plane, f.load_i32(taps.offsets_at, f.mul(of_plane, 3)))
             sheet = f.at(x, f.mul(deep, a["x_stride_d"]), e.storage)
             panel = f.at(w, of_plane, e.accumulator)
             exists = f.compare("ult", deep, a["in_size_d"])
-            for at, reached in window.rows(tile.rows):
+            for at, reached in unrolled.rows(tile.rows):
                 u = f.add(top, at)
                 with f.when(f.both(exists, f.compare("ult", u, a["in_size_h"]))):
                     line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
-                    first = window.first if at_once else 0
+                    first = unrolled.first if at_once else 0
                     begin = f.at(line, taps.offset(f, first), e.storage)
                     _prefetch(k, begin, tile.vectors * k.recipe.in_step)
                     weights = {r: f.at(panel, f.mul(taps.count, k), e.accumulator) for r, k in reached}
                     if at_once:
                         read = _read(k, begin, inside)
-                        for tap in range(window.across):
-                            values = _of_tap(k, window, read, tile.vectors, tap)
+                        for tap in range(unrolled.across):
+                            values = _of_tap(k, unrolled, read, tile.vectors, tap)
                             _add(k, weights, tap, values, sums)
                     else:
-                        _line(k, window, taps, line, masks, weights, sums)
+                        _line(k, unrolled, taps, line, masks, weights, sums)
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
@@ -181,7 +181,8 @@ def _prefetch(k: Context, begin: Value, vectors: int) -> None:
 
 
 def _line(
-    k: Context, window: Window, taps: _Taps, line: Value, masks: Value, weights: dict[int, Value], sums: Sums
+    k: Context, unrolled: UnrolledTaps, taps: _Taps, line: Value, masks: Value, weights: dict[int, Value],
+    sums: Sums,
 ) -> None:  # fmt: skip
     """One input row: every tap along the width, into the rows whose weights these are.
 
@@ -189,17 +190,17 @@ def _line(
     """
     f, lanes = k.f, k.lanes
     step, vectors = k.recipe.in_step, len(sums[0])
-    with f.loop(0, taps.count, window.shared) as first:
+    with f.loop(0, taps.count, unrolled.shared) as first:
         place = f.at(line, taps.offset(f, first), k.e.storage)
         own = f.at(masks, f.mul(first, vectors * step), f"i{lanes}")
         # A tile's inner vectors exist as a whole: the planner sees to it.
-        inner = range(1, vectors - 1) if window.unmasked(step) else ()
+        inner = range(1, vectors - 1) if unrolled.unmasked(step) else ()
         inside = [
             None if number in inner else elements.kept_mask(f, own, number, lanes)
             for number in range(vectors * step)
         ]
         read = _read(k, place, inside)
-        for s in range(window.shared):
+        for s in range(unrolled.shared):
             with f.when(f.compare("slt", f.add(first, s), taps.count)) if s else nullcontext():
                 dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, s) for j in range(vectors)]
                 _add(k, weights, f.add(first, s), dealt, sums)
@@ -215,10 +216,10 @@ def _read(k: Context, place: Value, inside: Sequence[Value | None]) -> list[Valu
     ]
 
 
-def _of_tap(k: Context, window: Window, read: list[Value], vectors: int, tap: int) -> list[Value]:
+def _of_tap(k: Context, unrolled: UnrolledTaps, read: list[Value], vectors: int, tap: int) -> list[Value]:
     """What a tap that is written out reads: its share of vectors one behind the other, from its place on."""
-    f, lanes, step = k.f, k.lanes, window.shared
-    further, residue = divmod(abs(tap - window.first), step)
+    f, lanes, step = k.f, k.lanes, unrolled.shared
+    further, residue = divmod(abs(tap - unrolled.first), step)
     dealt = [elements.deal(f, read[j * step : (j + 1) * step], lanes, residue) for j in range(vectors)]
     if not further:
         return dealt

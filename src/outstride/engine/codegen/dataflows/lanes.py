@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from outstride.engine.codegen.context import Vectors
-from outstride.engine.codegen.dataflows.channels import Channels, PixelByPixel
+from outstride.engine.codegen.dataflows.channels import Channels, PixelResults
 from outstride.engine.codegen.ir import Value
-from outstride.engine.codegen.outer_products import Move, Parameters
+from outstride.engine.codegen.outer_products import Parameters, TileResults
 from outstride.engine.codegen.registers import Sums, fused, vectors_at
 from outstride.engine.planner.dataflow import Tile
 
@@ -13,8 +13,8 @@ from outstride.engine.planner.dataflow import Tile
 class Lanes(Channels):
     """Each pixel reads a vector, whose lanes are the input channels of the outputs."""
 
-    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
-        return PixelByPixel(k, tile, p)
+    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
+        return PixelResults(k, tile, p)
 
     def term(
         self, k: Vectors, tile: Tile, sums: Sums, weights: Value, inputs: list[Value], offset: Value

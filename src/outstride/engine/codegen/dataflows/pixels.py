@@ -9,7 +9,7 @@ from outstride.engine.codegen.box import ColumnRange
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.loops import TileLoop
-from outstride.engine.codegen.outer_products import Move, OuterProduct, Parameters
+from outstride.engine.codegen.outer_products import OuterProduct, Parameters, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
 from outstride.engine.codegen.results import write_part
 from outstride.engine.planner.dataflow import LOOPS, Tile
@@ -17,7 +17,7 @@ from outstride.engine.planner.dataflows.pixels import MOST_OUTPUTS
 
 
 @dataclass(frozen=True)
-class _Rows(Move):
+class _RowResults(TileResults):
     """A vector of pixels lies along a row of results; a row belongs to an output channel."""
 
     k: Vectors
@@ -39,9 +39,9 @@ class _Rows(Move):
 class Pixels(OuterProduct):
     """Vectors of inputs, each weight of a term broadcast to them."""
 
-    def move(self, k: Vectors, tile: Tile, p: Parameters) -> Move:
+    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         del tile
-        return _Rows(k, p)
+        return _RowResults(k, p)
 
     def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
         del k, tile

@@ -15,8 +15,8 @@ from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.outer_products import outer_product_cycles
 from outstride.engine.planner.problem import Problem
 
-#: Weights of so many bytes do not stay in the last-level cache from call to call.
-FAR_WEIGHTS_BYTES = 16 << 20
+#: Weights of so many bytes do not stay in the last-level cache from call to call, and are prefetched.
+PREFETCHED_WEIGHTS_BYTES = 16 << 20
 
 
 class Channels(Listed):
@@ -28,7 +28,7 @@ class Channels(Listed):
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         table = STRAIGHT_TILES if problem.out_unit == "channel" else TILES
         tiles = table[machine.instruction_set.name]
-        if problem.weight_bytes < FAR_WEIGHTS_BYTES:
+        if problem.weight_bytes < PREFETCHED_WEIGHTS_BYTES:
             return tiles
         return tuple(replace(tile, prefetches=True) for tile in tiles)
 
@@ -41,7 +41,7 @@ class Channels(Listed):
         return outer_product_cycles(candidate, loads=tile.vectors, broadcasts=tile.rows)
 
     def in_words(self, tile: Tile, lanes: int) -> str:
-        return super().in_words(tile, lanes) + ", the next weights asked for" * tile.prefetches
+        return super().in_words(tile, lanes) + ", the next weights prefetched" * tile.prefetches
 
 
 CHANNELS = Channels()

@@ -2,8 +2,8 @@
 
 There is little to sum and nothing to share between outputs but input rows, so to pack the input would cost as
 much as the sums. Tasks are bands of rows of some groups. Tiles are rows of the output by vectors along the
-width; what of the layer they are written for is its `Window`, or its `Spread` where an input makes several
-outputs.
+width; their code is unrolled over the taps along the height (`UnrolledTaps`), or over both axes of a layer
+that makes several outputs of an input (`UnrolledPhases`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
-from outstride.engine.planner.windows import Shape, Spread, Window
+from outstride.engine.planner.unrolled import Shape, Unrolled, UnrolledPhases, UnrolledTaps
 
 #: Taps along the height that a kernel writes out.
 MOST_TAPS = 7
 #: Taps along the width that it writes out, if they are next to each other: in maps, in maps whose stride
-#: deals each vector out, and where a window has one row; in maps of one vector a row more of them.
+#: deals each vector out, and where the kernel has one row; in maps of one vector a row more of them.
 MOST_ACROSS, MOST_ACROSS_OF_STEPS, MOST_ACROSS_OF_A_ROW = 3, 5, 7
 MOST_ACROSS_A_VECTOR = 7
-#: Where a window has one row and its taps are apart a loaded vector serves one product, and where it steps
+#: Where the kernel has one row and its taps are apart a loaded vector serves one product, and where it steps
 #: along the width several are loaded for one: with more taps, or wider steps, a strip that deals the input
 #: out once is faster.
 MOST_APART_OF_A_ROW = 4
@@ -51,11 +51,11 @@ class InPlace(Dataflow):
     of_rows = True
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
-        return self.tiles_of(window_of(problem)) if _fits(problem, machine) else ()
+        return self.tiles_of(unrolled_of(problem)) if _fits(problem, machine) else ()
 
-    def tiles_of(self, window: Window | Spread) -> tuple[Tile, ...]:
-        """The register tiles of a kernel that is written for this window."""
-        return tuple(Tile(self, *shape) for shape in window.shapes)
+    def tiles_of(self, unrolled: Unrolled) -> tuple[Tile, ...]:
+        """The register tiles of a kernel that is written for these taps."""
+        return tuple(Tile(self, *shape) for shape in unrolled.shapes)
 
     def outputs(self, tile: Tile, lanes: int) -> int:
         del tile, lanes
@@ -68,12 +68,12 @@ class InPlace(Dataflow):
         del problem
         return ("in_place",)
 
-    def window(self, problem: Problem) -> Window | Spread:
-        return window_of(problem)
+    def unrolled(self, problem: Problem) -> Unrolled:
+        return unrolled_of(problem)
 
     def croppings(self, problem: Problem) -> tuple[bool, ...]:
         """Kernels that make several outputs of an input count them from output 0."""
-        return (True,) if _spreads(problem) else super().croppings(problem)
+        return (True,) if _upsamples(problem) else super().croppings(problem)
 
     def estimates(self, candidate: Candidate) -> Iterator[tuple[Blocking, float]]:
         blocking = bands(candidate)
@@ -96,9 +96,9 @@ class InPlace(Dataflow):
         The vectors between the first and the last of a tile are read without masks where taps are not written
         out: all of their elements exist unless the last one is almost empty.
         """
-        window, axis = window_of(candidate.problem), candidate.axes[2]
-        if isinstance(window, Spread) or not window.unmasked(axis.in_step):
-            return window.widest.vectors
+        unrolled, axis = unrolled_of(candidate.problem), candidate.axes[2]
+        if isinstance(unrolled, UnrolledPhases) or not unrolled.unmasked(axis.in_step):
+            return unrolled.widest.vectors
         offsets = axis.groups[0].offsets
         starts = range(0, max(1, axis.cells), blocking.box[3])
         behind = (
@@ -108,7 +108,7 @@ class InPlace(Dataflow):
             for start in starts
         )
         exist = min(offsets) >= -candidate.lanes and min(behind) >= max(offsets)
-        return window.widest.vectors if exist else MOST_MASKED
+        return unrolled.widest.vectors if exist else MOST_MASKED
 
     def skips(self, candidate: Candidate, blocking: Blocking) -> int:
         """It looks at every input row, whether it exists."""
@@ -122,14 +122,14 @@ class InPlace(Dataflow):
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """Masks, and an output row where planes are single rows."""
         del runs
-        problem, window, width = candidate.problem, window_of(candidate.problem), 0
+        problem, unrolled, width = candidate.problem, unrolled_of(candidate.problem), 0
         absent = (
             "temp_bytes_offset", "runs_bytes_offset", "range_runs", "tile_runs_offset",
             "chunk_temp", "temp_pitch", "prefetch_bytes_offset",
         )  # fmt: skip
-        masks = window.masks(candidate.axes[2].in_step, problem.kernel_size[2]) * candidate.lanes // 8
+        masks = unrolled.masks(candidate.axes[2].in_step, problem.kernel_size[2]) * candidate.lanes // 8
         line_at = round_up_line(ceil(blocking.box[3] / candidate.lanes) * masks)
-        if window.alone:
+        if unrolled.alone:
             width = round_up_line(blocking.box[3] * STORAGE_BYTES[problem.dtype])
         room = width * candidate.axes[2].out_step
         return dict.fromkeys(absent, 0) | {"line_bytes_offset": line_at, "scratch_bytes": line_at + room}
@@ -143,8 +143,8 @@ def _fits(problem: Problem, machine: Machine) -> bool:
     along = problem.in_unit == problem.out_unit == "width"
     few = problem.channels == 1 and problem.outputs <= FEW_OUTPUTS and problem.groups > 1
     depth, height, width = problem.kernel_size
-    if _spreads(problem):
-        fits = depth == problem.stride[0] == 1 and bool(window_of(problem).shapes)
+    if _upsamples(problem):
+        fits = depth == problem.stride[0] == 1 and bool(unrolled_of(problem).shapes)
     else:
         few_in_a_row = width <= MOST_APART_OF_A_ROW or bool(_written_out(problem))
         short = height <= MOST_TAPS if height > 1 else few_in_a_row
@@ -152,29 +152,31 @@ def _fits(problem: Problem, machine: Machine) -> bool:
     return machine.instruction_set.masks and along and few and fits
 
 
-def _spreads(problem: Problem) -> bool:
+def _upsamples(problem: Problem) -> bool:
     """Whether the layer makes several outputs of an input element, in cells of their own."""
     return problem.operator == "conv_transpose" and problem.stride != (1, 1, 1)
 
 
 @lru_cache(maxsize=256)
-def window_of(problem: Problem) -> Window | Spread:
+def unrolled_of(problem: Problem) -> Unrolled:
     """The taps along the height, and how many along the width read what a stride deals out among them.
 
-    Of layers that spread their inputs, the taps along both.
+    Of layers that make several outputs of an input, the taps along both.
     """
-    if _spreads(problem):
+    if _upsamples(problem):
         height, width = (
             (problem.kernel_size[i], problem.stride[i], problem.padding[i], problem.dilation[i])
             for i in (1, 2)
         )
-        return Spread(*zip(height, width, strict=True))
+        return UnrolledPhases(*zip(height, width, strict=True))
     across = _written_out(problem)
     narrow = across > _most_across(problem)
     if problem.operator == "conv":
         shared = problem.stride[2] if problem.dilation[2] == 1 else 1
-        return Window(problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared, across, narrow)
-    return Window(problem.kernel_size[1], 1, -problem.dilation[1], 1, across, narrow)
+        return UnrolledTaps(
+            problem.kernel_size[1], problem.stride[1], problem.dilation[1], shared, across, narrow
+        )
+    return UnrolledTaps(problem.kernel_size[1], 1, -problem.dilation[1], 1, across, narrow)
 
 
 def _written_out(problem: Problem) -> int:
@@ -209,12 +211,12 @@ def bands(candidate: Candidate) -> Blocking:
 def band_tiles(candidate: Candidate, blocking: Blocking) -> Mapping[Shape, int]:
     """The tiles that cover the columns of a box, and how many of each."""
     most = IN_PLACE.widest(candidate, blocking)
-    return _covering(window_of(candidate.problem), most, ceil(blocking.box[3] / candidate.lanes))
+    return _covering(unrolled_of(candidate.problem), most, ceil(blocking.box[3] / candidate.lanes))
 
 
 @lru_cache(maxsize=4096)
-def _covering(window: Window | Spread, most: int, vectors: int) -> Mapping[Shape, int]:
-    of_size = {shape.vectors: shape for shape in window.shapes}
+def _covering(unrolled: Unrolled, most: int, vectors: int) -> Mapping[Shape, int]:
+    of_size = {shape.vectors: shape for shape in unrolled.shapes}
     found: Counter[Shape] = Counter()
     left = vectors
     while left:
@@ -227,9 +229,9 @@ def _covering(window: Window | Spread, most: int, vectors: int) -> Mapping[Shape
 def _cycles(candidate: Candidate, blocking: Blocking) -> float:
     """Cycles of the busiest thread, if its tasks are of full size."""
     problem, isa, costs = candidate.problem, candidate.machine.instruction_set, candidate.machine.costs
-    window, cycles = window_of(problem), 0.0
+    unrolled, cycles = unrolled_of(problem), 0.0
     for tile, across in band_tiles(candidate, blocking).items():
-        products, loads = window.work(tile, problem.kernel_size, candidate.axes[2].in_step)
+        products, loads = unrolled.work(tile, problem.kernel_size, candidate.axes[2].in_step)
         count = across * ceil(blocking.box[2] / tile.rows)
         cycles += count * (max(products / isa.fma_per_cycle, loads * costs.masked_load) + costs.in_place_tile)
     channels = blocking.box[0] * blocking.groups_per_task * problem.outputs

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from outstride.engine.planner.axes import Axis
 from outstride.engine.planner.blocking import Blocking
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.packed import Packed
+from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
 from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
 from outstride.engine.planner.problem import Problem
@@ -51,7 +51,7 @@ class Pixels(Packed):
             return box[1] * ceil(plane / step)
         return ceil(blocking.extent / step)
 
-    def gap(self, axis: Axis) -> int:
+    def gap(self, axis: GatherAxis) -> int:
         return axis.reach[1] - axis.reach[0] - shared_border(axis, axis.cells)
 
     def may_store(self, problem: Problem) -> bool:

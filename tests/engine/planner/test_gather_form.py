@@ -10,7 +10,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from outstride import geometry
-from outstride.engine.planner.axes import Axis, conv_axis, product_groups, transposed_axis, useful_terms
+from outstride.engine.planner.gather_form import (
+    GatherAxis,
+    conv_axis,
+    product_groups,
+    transposed_axis,
+    useful_terms,
+)
 from outstride.engine.planner.problem import Problem
 from outstride.layer.spec import ConvSpec
 from tests.engine.planner.definitions import Terms, defined_terms
@@ -18,7 +24,7 @@ from tests.engine.planner.problems import problems
 from tests.tolerance import assert_within_roundings
 
 
-def _gathered(axis: Axis) -> dict[int, Terms]:
+def _gathered(axis: GatherAxis) -> dict[int, Terms]:
     """The pairs of every output of an axis, in its order of summation; each output is made once."""
     found: dict[int, Terms] = {}
     for cell in range(axis.cells):
@@ -36,7 +42,7 @@ def _gathered(axis: Axis) -> dict[int, Terms]:
 
 def _axes(
     transposed: bool, size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int
-) -> list[Axis]:
+) -> list[GatherAxis]:
     """The one gather form of a convolution's axis, or both of a transposed one's."""
     args = (size, output_size, kernel, stride, padding, dilation)
     if not transposed:

@@ -18,7 +18,7 @@ from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.nontemporal import store_line
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
-from outstride.engine.planner.windows import Spread, Window
+from outstride.engine.planner.unrolled import Unrolled
 
 #: Memory is prefetched so many bytes behind what a tile reads, in maps and in planes of one row: the
 #: machine's own prefetcher does not follow loads under masks (docs/decisions/0026).
@@ -104,12 +104,12 @@ def tile_function(kernel: Kernel, tile: Tile) -> Context:
     return kernel.function(tile.name, *TILE)
 
 
-def task_function(kernel: Kernel, window: Window | Spread, masks_of_vector: MasksOfVector) -> Function:
+def task_function(kernel: Kernel, unrolled: Unrolled, masks_of_vector: MasksOfVector) -> Function:
     """A box of some groups: survey it, then sum every image and output, a tile's width at a time."""
     k = kernel.function("task", ("scratch", PTR), ("number", I64))
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
     scratch, number = k.parameters
-    tiles = IN_PLACE.tiles_of(window)
+    tiles = IN_PLACE.tiles_of(unrolled)
     box, number_of_groups = decode_box(f, a, number)
     f.run("survey", k.block, scratch, *box.numbers)
     across, each = vectors_across(k, box), masks_of_vector(k)
@@ -121,11 +121,11 @@ def task_function(kernel: Kernel, window: Window | Spread, masks_of_vector: Mask
     long = f.compare("sge", a["out_size_w"], a["nontemporal"])
     # Wide rows are made from end to end before the next ones: memory is read as it lies.
     wide = f.compare("sgt", across, f.add(a["tile_vectors"], 1))
-    rows: Operand = window.widest.rows
+    rows: Operand = unrolled.widest.rows
     for tile in tiles:
         rows = f.select(f.compare("eq", a["tile_vectors"], tile.vectors), tile.rows, rows)
     together = f.select(wide, rows, box.count[2])
-    if window.alone:
+    if unrolled.alone:
         together = f.select(long, 1, together)
     with (
         f.loop(0, box.count[0]) as image,
@@ -139,16 +139,16 @@ def task_function(kernel: Kernel, window: Window | Spread, masks_of_vector: Mask
         sheet = f.add(f.mul(output, a["y_stride_m"]), f.mul(box.start[1], a["y_stride_d"]))
         panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(output, a["w_stride_chunk"]))
         own_operands = operands.at(k, f.add(f.mul(group, a["outputs"]), output))
-        begin = f.mul(box.start[3], window.out_step)
+        begin = f.mul(box.start[3], unrolled.out_step)
         own = f.at(a["y_at"], f.add(f.add(target, sheet), begin), e.storage)
         made = f.add(box.start[2], top)
         row = own
-        if window.alone:  # the line stands for the only row that is made
+        if unrolled.alone:  # the line stands for the only row that is made
             row = f.select(long, f.at(line, f.sub(0, f.mul(made, a["y_stride_h"])), e.storage), own)
         with tiles_of_row(k, across) as (q, size):
             column = f.add(box.start[3], f.mul(q, lanes))
             x = f.at(a["x_at"], f.add(source, f.mul(column, k.recipe.in_step)), e.storage)
-            y = f.at(row, f.mul(f.mul(q, lanes), window.out_step), e.storage)
+            y = f.at(row, f.mul(f.mul(q, lanes), unrolled.out_step), e.storage)
             w = f.at(a["w_at"], panel, e.accumulator)
             masks = f.at(scratch, f.mul(q, each), f"i{lanes}")
             for tile in tiles:
@@ -157,9 +157,9 @@ def task_function(kernel: Kernel, window: Window | Spread, masks_of_vector: Mask
                         tile.name, k.block, x, w, y, own_operands, masks, plane,
                         made, f.minimum(together, f.sub(box.count[2], top)),
                     )  # fmt: skip
-        if window.alone:
+        if unrolled.alone:
             with f.when(long):
-                count = f.minimum(f.mul(box.count[3], window.out_step), f.sub(a["out_size_w"], begin))
+                count = f.minimum(f.mul(box.count[3], unrolled.out_step), f.sub(a["out_size_w"], begin))
                 there = f.at(own, f.mul(made, a["y_stride_h"]), e.storage)
                 store_line(k, line, there, count)
     return f

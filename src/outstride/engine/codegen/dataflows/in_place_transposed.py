@@ -18,7 +18,7 @@ from __future__ import annotations
 from outstride.engine.codegen import elements, epilogue
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
-from outstride.engine.codegen.dataflows.bands import (
+from outstride.engine.codegen.dataflows.in_place_tasks import (
     PREFETCH_BYTES,
     PREFETCH_BYTES_OF_A_ROW,
     store_row,
@@ -33,20 +33,20 @@ from outstride.engine.codegen.ir import PTR, Function, Value
 from outstride.engine.codegen.registers import Sums, add_products, zero_sums
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
-from outstride.engine.planner.windows import Spread
+from outstride.engine.planner.unrolled import UnrolledPhases
 
 
-def spread_functions(kernel: Kernel, spread: Spread) -> list[Function]:
+def transposed_functions(kernel: Kernel, unrolled: UnrolledPhases) -> list[Function]:
     """`survey`, the tiles and `task` of a layer that makes several outputs of an input element."""
-    each = spread.masks(kernel.recipe.in_step, spread.kernel_size[1])
+    each = unrolled.masks(kernel.recipe.in_step, unrolled.kernel_size[1])
     return [
-        _survey(kernel, spread, each),
-        *(_tile(kernel, spread, tile) for tile in IN_PLACE.tiles_of(spread)),
-        task_function(kernel, spread, lambda _: each),
+        _survey(kernel, unrolled, each),
+        *(_tile(kernel, unrolled, tile) for tile in IN_PLACE.tiles_of(unrolled)),
+        task_function(kernel, unrolled, lambda _: each),
     ]
 
 
-def _survey(kernel: Kernel, spread: Spread, each: int) -> Function:
+def _survey(kernel: Kernel, unrolled: UnrolledPhases, each: int) -> Function:
     """`survey(block, scratch, box)`: which lanes of a row exist, as bits in the order in which they are read.
 
     Tiles of a row one behind the other; in each the offsets with their vectors, and at last the vectors of
@@ -55,8 +55,8 @@ def _survey(kernel: Kernel, spread: Spread, each: int) -> Function:
     k = kernel.function("survey", ("scratch", PTR), *BOX, rare=True)
     f, a, lanes = k.f, k.a, k.lanes
     scratch, *numbers = k.parameters
-    box, step = Box.of(numbers), spread.stride[1]
-    offsets = [offset for offset, _ in spread.columns]
+    box, step = Box.of(numbers), unrolled.stride[1]
+    offsets = [offset for offset, _ in unrolled.columns]
     begin = f.mul(box.start[3], step)
     size = f.minimum(f.mul(box.count[3], step), f.sub(a["out_size_w"], begin))
     with tiles_of_row(k, vectors_across(k, box)) as (q, vectors):
@@ -74,30 +74,30 @@ def _survey(kernel: Kernel, spread: Spread, each: int) -> Function:
     return f
 
 
-def _tile(kernel: Kernel, spread: Spread, tile: Tile) -> Function:
+def _tile(kernel: Kernel, unrolled: UnrolledPhases, tile: Tile) -> Function:
     """`<tile>(...)`: rows of cells of a plane, `tile.rows` at a time, as many vectors as the tile has."""
     k = tile_function(kernel, tile)
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
     x, w, y, operands, masks, plane, first_row, rows = k.parameters
-    high, wide = spread.stride
+    high, wide = unrolled.stride
     vectors = tile.vectors
-    loaded = epilogue.load(k, operands, 0, 1, 1).spread(k)
+    loaded = epilogue.load(k, operands, 0, 1, 1).broadcast(k)
     deep = f.add(plane, a["low_d"])
     sheet = f.at(x, f.mul(deep, a["x_stride_d"]), e.storage)
     exists = f.compare("ult", deep, a["in_size_d"])
-    present = f.at(masks, len(spread.columns) * vectors, f"i{lanes}")
+    present = f.at(masks, len(unrolled.columns) * vectors, f"i{lanes}")
     # A row that is alone is made beside the output, and goes by nontemporal stores as a whole.
     nontemporal: Value | None = None
-    if not spread.alone:
+    if not unrolled.alone:
         nontemporal = stored_nontemporally(k, f.at(present, vectors * wide - 1, f"i{lanes}"))
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_sums(k, tile.rows * high, wide * vectors)
         top = f.add(first_row, h)
-        for at, reached in spread.rows(tile.rows):
+        for at, reached in unrolled.rows(tile.rows):
             u = f.add(top, at)
             with f.when(f.both(exists, f.compare("ult", u, a["in_size_h"]))):
                 line = f.at(sheet, f.mul(u, a["x_stride_h"]), e.storage)
-                _line(k, spread, line, w, masks, sums, reached)
+                _line(k, unrolled, line, w, masks, sums, reached)
         for r, row in enumerate(sums):
             out = f.add(f.mul(top, high), r)
             made = f.compare("slt", r // high, f.sub(rows, h))
@@ -112,14 +112,14 @@ def _tile(kernel: Kernel, spread: Spread, tile: Tile) -> Function:
 
 
 def _line(
-    k: Context, spread: Spread, line: Value, w: Value, masks: Value, sums: Sums,
+    k: Context, unrolled: UnrolledPhases, line: Value, w: Value, masks: Value, sums: Sums,
     reached: list[tuple[int, int]],
 ) -> None:  # fmt: skip
     """One input row: every offset along the width, into the rows (r, kh) that reach it."""
     f, e, lanes = k.f, k.e, k.lanes
-    vectors = len(sums[0]) // spread.stride[1]
-    further = PREFETCH_BYTES_OF_A_ROW if spread.alone else PREFETCH_BYTES
-    for i, (offset, users) in enumerate(spread.columns):
+    vectors = len(sums[0]) // unrolled.stride[1]
+    further = PREFETCH_BYTES_OF_A_ROW if unrolled.alone else PREFETCH_BYTES
+    for i, (offset, users) in enumerate(unrolled.columns):
         read = []
         for j in range(vectors):
             inside = elements.kept_mask(f, masks, i * vectors + j, lanes)
@@ -129,5 +129,5 @@ def _line(
                 f.prefetch(f.at(place, further, "i8"))
         for r, kh in reached:
             for p, kw in users:
-                weight = f.at(w, spread.places[kh, kw], e.accumulator)
+                weight = f.at(w, unrolled.places[kh, kw], e.accumulator)
                 add_products(k, sums[r][p * vectors : (p + 1) * vectors], weight, read)

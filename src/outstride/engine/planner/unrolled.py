@@ -1,4 +1,4 @@
-"""The taps of layers of one channel a group, as kernels that read in place write them out."""
+"""The taps of layers of one channel a group, over which kernels that read in place are unrolled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import ClassVar, NamedTuple, TypeAlias
 
-from outstride.engine.planner.axes import Axis, conv_axis, product_groups, transposed_axis
+from outstride.engine.planner.gather_form import GatherAxis, conv_axis, product_groups, transposed_axis
 
 #: Accumulators of a tile, at most: vectors of an input row and a broadcast fit beside them.
 MOST_SUMS = 24
@@ -29,8 +29,8 @@ class Shape(NamedTuple):
     vectors: int
 
 
-#: The tiles of a window: the usual maps of 7, 14, 28 and 56 rows fill them, and wider ones take those of four
-#: rows.
+#: The tiles of unrolled taps: the usual maps of 7, 14, 28 and 56 rows fill them, and wider ones take those of
+#: four rows.
 SHAPES = (Shape(7, 1), Shape(7, 2), Shape(4, 3), Shape(4, 4))
 
 #: Of each phase its taps, as kernel index and input offset.
@@ -38,8 +38,8 @@ Phases: TypeAlias = tuple[tuple[tuple[int, int], ...], ...]
 
 
 @dataclass(frozen=True)
-class Window:
-    """The taps along the height as kernels that read in place write them out.
+class UnrolledTaps:
+    """The taps along the height, over which the code is unrolled.
 
     Output row r reads input row r * in_step + k * tap_step at tap k, counted from its first one. `shared`
     taps along the width deal out the same vectors among them. With `across`, that many are written out: they
@@ -115,8 +115,10 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A layer's height and width; a cell is the outputs of an input element, counted from output 0.
+class UnrolledPhases:
+    """The phases and taps of a strided transposed layer along both axes, over which the code is unrolled.
+
+    A cell is the outputs of an input element, counted from output 0.
 
     Output row r of a tile is phase r % stride of cell row r // stride.
     """
@@ -142,7 +144,7 @@ class Spread:
         return self.kernel_size[0] == self.stride[0] == 1
 
     @cached_property
-    def axes(self) -> tuple[Axis, ...]:
+    def axes(self) -> tuple[GatherAxis, ...]:
         """Depth, height and width in gather form, of whatever size."""
         each = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         plane = (transposed_axis(1, 1, *numbers, cropped=True) for numbers in each)
@@ -212,3 +214,7 @@ class Spread:
         del taps, in_step
         products = shape.rows * shape.vectors * prod(self.kernel_size)
         return products, len(self.rows(shape.rows)) * shape.vectors * len(self.columns)
+
+
+#: What a kernel that reads in place is unrolled over.
+Unrolled: TypeAlias = UnrolledTaps | UnrolledPhases

@@ -16,7 +16,7 @@ from math import prod
 
 
 @dataclass(frozen=True)
-class AxisGroup:
+class AxisPhases:
     """Phases of an axis that read the same input offsets.
 
     `kernel[m][t]` is the kernel index that member `m` uses at tap `t`, and `offsets[t]` the input offset of
@@ -29,7 +29,7 @@ class AxisGroup:
 
 
 @dataclass(frozen=True)
-class Axis:
+class GatherAxis:
     """One axis in gather form: cell j reads j * in_step + offset for outputs j * out_step + phase + shift."""
 
     input_size: int
@@ -38,7 +38,7 @@ class Axis:
     out_step: int
     in_step: int
     shift: int
-    groups: tuple[AxisGroup, ...]
+    groups: tuple[AxisPhases, ...]
 
     @cached_property
     def reach(self) -> tuple[int, int]:
@@ -113,16 +113,16 @@ class Axis:
 
 def conv_axis(
     input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int
-) -> Axis:
+) -> GatherAxis:
     """The axis of a convolution: one phase, every tap."""
     offsets = tuple(k * dilation - padding for k in range(kernel))
-    group = AxisGroup((0,), offsets, (tuple(range(kernel)),))
-    return Axis(input_size, output_size, output_size, 1, stride, 0, (group,))
+    group = AxisPhases((0,), offsets, (tuple(range(kernel)),))
+    return GatherAxis(input_size, output_size, output_size, 1, stride, 0, (group,))
 
 
 def transposed_axis(
     input_size: int, output_size: int, kernel: int, stride: int, padding: int, dilation: int, *, cropped: bool
-) -> Axis:
+) -> GatherAxis:
     """The axis of a transposed convolution.
 
     With `cropped` the cells are counted from the first output that is kept, so that small maps compute no
@@ -131,7 +131,7 @@ def transposed_axis(
     origin = padding if cropped else padding // stride * stride
     shift = origin - padding
     groups = _phases(kernel, stride, dilation, origin)
-    return Axis(input_size, output_size, cells_of(output_size, stride, shift), stride, 1, shift, groups)
+    return GatherAxis(input_size, output_size, cells_of(output_size, stride, shift), stride, 1, shift, groups)
 
 
 def cells_of(output_size: int, out_step: int, shift: int) -> int:
@@ -140,7 +140,7 @@ def cells_of(output_size: int, out_step: int, shift: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _phases(kernel: int, stride: int, dilation: int, origin: int) -> tuple[AxisGroup, ...]:
+def _phases(kernel: int, stride: int, dilation: int, origin: int) -> tuple[AxisPhases, ...]:
     """The groups of a transposed axis whose first cell begins at the uncropped output `origin`."""
     indices: list[list[int]] = [[] for _ in range(stride)]
     offsets: list[list[int]] = [[] for _ in range(stride)]
@@ -153,19 +153,19 @@ def _phases(kernel: int, stride: int, dilation: int, origin: int) -> tuple[AxisG
     for phase, reads in enumerate(offsets):
         groups.setdefault(tuple(reads), []).append(phase)
     return tuple(
-        AxisGroup(tuple(members), reads, tuple(tuple(indices[m]) for m in members))
+        AxisPhases(tuple(members), reads, tuple(tuple(indices[m]) for m in members))
         for reads, members in groups.items()
     )
 
 
 @dataclass(frozen=True)
-class Group:
+class PhaseGroup:
     """The product of one group per axis: output phases that share their input offsets.
 
     Products are kept as their factors: a kernel of 100 x 100 x 100 has a million taps.
     """
 
-    axes: tuple[AxisGroup, ...]
+    axes: tuple[AxisPhases, ...]
 
     @property
     def members(self) -> tuple[tuple[int, ...], ...]:
@@ -215,31 +215,31 @@ def sums(of_axes: Sequence[Sequence[int]]) -> list[int]:
     return made
 
 
-def product_groups(of_axes: Sequence[Sequence[AxisGroup]]) -> tuple[Group, ...]:
+def product_groups(of_axes: Sequence[Sequence[AxisPhases]]) -> tuple[PhaseGroup, ...]:
     """Every combination of one group per axis, outermost axis first."""
-    return tuple(map(Group, product(*of_axes)))
+    return tuple(map(PhaseGroup, product(*of_axes)))
 
 
-def single_phases(groups: Sequence[Group]) -> tuple[Group, ...]:
+def single_phases(groups: Sequence[PhaseGroup]) -> tuple[PhaseGroup, ...]:
     """The same phases, each in a group of its own."""
     return tuple(
-        Group(choice)
+        PhaseGroup(choice)
         for group in groups
         for choice in product(
             *(
-                [AxisGroup((m,), g.offsets, (k,)) for m, k in zip(g.members, g.kernel, strict=True)]
+                [AxisPhases((m,), g.offsets, (k,)) for m, k in zip(g.members, g.kernel, strict=True)]
                 for g in group.axes
             )
         )
     )
 
 
-def useful_terms(axes: Sequence[Axis]) -> int:
+def useful_terms(axes: Sequence[GatherAxis]) -> int:
     """How many (output, tap) pairs read an input that exists: the multiply-adds that cannot be avoided."""
     return prod(sum(_axis_terms(a)) for a in axes)
 
 
-def _axis_terms(axis: Axis) -> Iterator[int]:
+def _axis_terms(axis: GatherAxis) -> Iterator[int]:
     for group in axis.groups:
         for phase in group.members:
             # Outputs j * out_step + phase + shift within [0, output_size).

@@ -9,17 +9,17 @@ import pytest
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.machine import INSTRUCTION_SETS
-from outstride.engine.planner.windows import Spread
+from outstride.engine.planner.unrolled import UnrolledPhases
 from outstride.engine.runtime.compiler import compile_assembly
 from tests.engine.codegen.assembly import FUSED, assert_in_registers, bodies_of
-from tests.engine.codegen.recipes import ITEM_BYTES, SPREADS, spread_recipe
+from tests.engine.codegen.recipes import ITEM_BYTES, UNROLLED_PHASES, phases_recipe
 
 
-@pytest.mark.parametrize("spread", SPREADS)
+@pytest.mark.parametrize("spread", UNROLLED_PHASES)
 @pytest.mark.parametrize("dtype", ITEM_BYTES)
-def test_tiles_that_spread_stay_in_registers(dtype: str, spread: Spread) -> None:
+def test_tiles_that_spread_stay_in_registers(dtype: str, spread: UnrolledPhases) -> None:
     """Every product is written out; an input row is loaded once for each offset that some phase reads."""
-    source = gather_source(spread_recipe(spread, "avx512", dtype))
+    source = gather_source(phases_recipe(spread, "avx512", dtype))
     bodies = bodies_of(compile_assembly(source, INSTRUCTION_SETS["avx512"]))
     assert {shape.vectors for shape in spread.shapes} == set(range(1, len(spread.shapes) + 1))
     for tile, shape in zip(IN_PLACE.tiles_of(spread), spread.shapes, strict=True):

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import chain, product
 from math import ceil, prod
 
-from outstride.engine.planner.axes import Group, cells_of
 from outstride.engine.planner.blocking import ColumnRange
 from outstride.engine.planner.dataflow import LOOPS
+from outstride.engine.planner.gather_form import PhaseGroup, cells_of
 from outstride.engine.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.planner.problem import Problem
@@ -28,7 +28,7 @@ NONTEMPORAL_ROW = 64
 
 
 @dataclass(frozen=True)
-class GroupLayout:
+class GroupArguments:
     """A phase group's share of a chunk: tiles, term tables, and where its weights lie."""
 
     tiles: int
@@ -42,15 +42,15 @@ class GroupLayout:
     w_offset: int
     row: int
     #: What it is the share of.
-    of: Group
+    of: PhaseGroup
 
 
 @dataclass(frozen=True)
-class Layout:
+class KernelArguments:
     """Scalars by the names of the argument block; tables; sizes of scratch and of the packed weights."""
 
     scalars: dict[str, int]
-    groups: tuple[GroupLayout, ...]
+    groups: tuple[GroupArguments, ...]
     planes: list[int]
     phase_rows: list[int]
     pixels: list[int]
@@ -60,7 +60,7 @@ class Layout:
     scratch_bytes: int
 
 
-def layout(plan: GatherPlan) -> Layout:
+def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     """Everything the kernel needs to know but pointers and the strides of tensors."""
     p, b, tile, flow = plan.problem, plan.blocking, plan.tile, plan.dataflow
     groups, chunk_weights, runs = _groups(plan)
@@ -89,7 +89,7 @@ def layout(plan: GatherPlan) -> Layout:
         scalars |= {f"out_step_{name}": a.out_step, f"out_shift_{name}": a.shift}
     pixels = pixel_offsets(b, tile.rows) if flow.lists_pixels else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
-    return Layout(
+    return KernelArguments(
         scalars, groups, residue_planes(plan.axes), phases, pixels, flow.column_ranges(tile, b), chunks,
         chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
@@ -108,16 +108,16 @@ def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
     return results | size_scalars(plan.blocking.box, problem.input_size, cells)
 
 
-def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
+def _groups(plan: GatherPlan) -> tuple[tuple[GroupArguments, ...], int, int]:
     """The phase groups, the packed weights of a chunk, and the entries that all their runs of taps take."""
     p, b = plan.problem, plan.blocking
-    groups: list[GroupLayout] = []
+    groups: list[GroupArguments] = []
     offset = row = runs = 0
     full, rest = block_lengths(p.channels)
     rows = plan.result_rows(b)
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
-            GroupLayout(
+            GroupArguments(
                 count // plan.tile_rows, group.phases, group.taps, group.extent,
                 list(chain.from_iterable(product(*(a.offsets for a in group.axes)))), runs,
                 term_offsets(plan.axes, group, b, full), term_offsets(plan.axes, group, b, rest),
@@ -130,11 +130,11 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupLayout, ...], int, int]:
     return tuple(groups), offset, runs
 
 
-def weight_block_stride(plan: GatherPlan, group: GroupLayout) -> int:
+def weight_block_stride(plan: GatherPlan, group: GroupArguments) -> int:
     """Packed elements from one channel block of a tile to the next."""
     return CHANNEL_BLOCK * group.taps * plan.tile_rows
 
 
-def total_weights(plan: GatherPlan, made: Layout) -> int:
+def total_weights(plan: GatherPlan, made: KernelArguments) -> int:
     """Elements of the packed weights of all groups."""
     return prod((plan.problem.groups, made.chunks, made.chunk_weights))

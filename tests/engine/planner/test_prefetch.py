@@ -7,10 +7,10 @@ from math import ceil, prod
 import pytest
 
 from outstride.bench.cases import read_cases
-from outstride.engine.planner.dataflow import PackingDataflow
-from outstride.engine.planner.layout import (
-    layout,
+from outstride.engine.planner.arguments import (
+    kernel_arguments,
 )
+from outstride.engine.planner.dataflow import PackingDataflow
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     plan_for,
@@ -34,7 +34,7 @@ def test_what_is_packed_next_is_asked_for_in_time(threads: int) -> None:
             read = [min(n * a.in_step, a.input_size) for a, n in cells]
             assert 64 * row >= 4 * prod(read), f"{case.id} leaves out a part of a row"
             assert 1 <= lines * rows <= 32
-            made = layout(plan)
+            made = kernel_arguments(plan)
             tiles = sum(g.tiles for g in made.groups) * plan.blocking.chunks_per_task
             assert isinstance(plan.dataflow, PackingDataflow)
             tiles *= plan.dataflow.tiles_over(plan.tile, plan.blocking, plan.lanes)

@@ -13,16 +13,16 @@ from hypothesis import assume, given, settings
 
 from outstride.bench.cases import read_cases
 from outstride.engine.codegen.arguments import CALL, FIXED
+from outstride.engine.planner.arguments import (
+    KernelArguments,
+    kernel_arguments,
+    total_weights,
+    weight_block_stride,
+)
 from outstride.engine.planner.cost import kept_terms
 from outstride.engine.planner.dataflow import BOX_SKIPS, NO_SKIPS, ROW_SKIPS, PackingDataflow
 from outstride.engine.planner.dataflows.in_place import band_tiles
 from outstride.engine.planner.dtypes import STORAGE_BYTES
-from outstride.engine.planner.layout import (
-    Layout,
-    layout,
-    total_weights,
-    weight_block_stride,
-)
 from outstride.engine.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
@@ -30,7 +30,7 @@ from outstride.engine.planner.plan import (
 )
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.tables import pixel_offsets
-from outstride.engine.planner.windows import Spread
+from outstride.engine.planner.unrolled import UnrolledPhases
 from tests import ROOT
 from tests.engine.planner.problems import (
     CHOICES,
@@ -48,7 +48,7 @@ from tests.engine.planner.problems import (
 def test_special_plans_have_room_too(name: str) -> None:
     for machine, threads in product(MACHINES, (1, 4)):
         for plan in candidates(SPECIAL[name], machine, threads):
-            _assert_scratch(plan, layout(plan))
+            _assert_scratch(plan, kernel_arguments(plan))
 
 
 @given(*CHOICES)
@@ -73,7 +73,9 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
                 useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
         # Columns are cut where taps differ; a kernel that reads in place looks at every row of the input.
         useless |= len(plan.blocking.columns) > 1 or plan.tile.dataflow.name == "in_place"
-        assert layout(plan).scalars["skips"] == (ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS)
+        assert kernel_arguments(plan).scalars["skips"] == (
+            ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -82,7 +84,7 @@ def test_a_thread_needs_less_than_two_megabytes(table: str, threads: int) -> Non
     """Of real layers, beside input, output and packed weights, whatever passes over the channels keep."""
     for case in read_cases(ROOT / "bench" / f"{table}.csv"):
         plan = plan_for(problem_of(case), Machine(INSTRUCTION_SETS["avx512"]), threads)
-        assert layout(plan).scratch_bytes < 2 << 20, case.id
+        assert kernel_arguments(plan).scratch_bytes < 2 << 20, case.id
 
 
 def _last_place(plan: GatherPlan) -> int:
@@ -106,31 +108,31 @@ def _last_place(plan: GatherPlan) -> int:
     return (blocks.extent - 1) // step * step
 
 
-def _assert_room_for_masks(plan: GatherPlan, made: Layout) -> None:
+def _assert_room_for_masks(plan: GatherPlan, made: KernelArguments) -> None:
     """A bit for each lane of every vector of a row: of each tap and part of a stride, and of the outputs.
 
     Behind them an output row.
     """
     p, lanes, line = plan.problem, plan.lanes, made.scalars["line_bytes_offset"]
-    window, step = plan.recipe.window, plan.axes[2].in_step
+    taps, step = plan.recipe.unrolled, plan.axes[2].in_step
     tiles = [*Counter(band_tiles(plan, plan.blocking)).elements()]
-    if isinstance(window, Spread):
-        masks = (len(window.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
+    if isinstance(taps, UnrolledPhases):
+        masks = (len(taps.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
     else:
-        assert window is not None
-        at_once = [window.across > 0 and (tile.vectors == 1 or not window.narrow) for tile in tiles]
+        assert taps is not None
+        at_once = [taps.across > 0 and (tile.vectors == 1 or not taps.narrow) for tile in tiles]
         reads = [
-            tile.vectors * step + (window.across > step) if whole else tile.vectors * step * p.kernel_size[2]
+            tile.vectors * step + (taps.across > step) if whole else tile.vectors * step * p.kernel_size[2]
             for tile, whole in zip(tiles, at_once, strict=True)
         ]
         masks = sum(n + tile.vectors for n, tile in zip(reads, tiles, strict=True))
     assert masks * lanes // 8 <= line
     assert line <= made.scratch_bytes == made.scalars["scratch_bytes"]
-    if isinstance(window, Spread) and window.alone:  # a whole row of the box, last vectors under masks
+    if isinstance(taps, UnrolledPhases) and taps.alone:  # a whole row of the box, last vectors under masks
         assert line + plan.blocking.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 
 
-def _assert_scratch(plan: GatherPlan, made: Layout) -> None:
+def _assert_scratch(plan: GatherPlan, made: KernelArguments) -> None:
     p, blocks, strip, s = plan.problem, plan.blocking, plan.blocking.strip, made.scalars
     item = 8 if p.dtype == "float64" else 4
     if plan.tile.dataflow.name == "in_place":
@@ -208,14 +210,14 @@ def test_scratch_has_room_for_all_that_is_laid_into_it(
     problem: Problem, machine: Machine, threads: int
 ) -> None:
     for plan in candidates(problem, machine, threads):
-        _assert_scratch(plan, layout(plan))
+        _assert_scratch(plan, kernel_arguments(plan))
 
 
 @given(*CHOICES)
 @settings(max_examples=60)
 def test_packed_weights_lie_one_behind_the_other(problem: Problem, machine: Machine, threads: int) -> None:
     for plan in candidates(problem, machine, threads):
-        made = layout(plan)
+        made = kernel_arguments(plan)
         place = 0
         for share, group in zip(made.groups, plan.groups, strict=True):
             assert (share.w_offset, share.taps, share.members) == (place, group.taps, len(group.members))
@@ -244,7 +246,7 @@ def test_tiles_of_rows_find_lower_kernel_rows_one_strip_row_down(
         assert plan.blocking.channels_per_pass == problem.channels, (
             "sums of an earlier pass cannot be taken up again"
         )
-        (share,) = layout(plan).groups
+        (share,) = kernel_arguments(plan).groups
         for table, channels in ((share.full, CHANNEL_BLOCK), (share.rest, problem.channels % CHANNEL_BLOCK)):
             depth, height, width = problem.kernel_size
             if table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class Epilogue:
     def name(self) -> str:
         """What tells it from others in the names of kernels: nothing where only a bias is added."""
         return "" if self.bias else "_nobias"
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is a bias at most: register tiles, which all kernels share, can add one themselves."""
+        return replace(self, bias=True) == BIAS
 
 
 #: A bias, and nothing else.

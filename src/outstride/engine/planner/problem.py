@@ -83,8 +83,8 @@ class Problem:
 
     @property
     def stores_directly(self) -> bool:
-        """Whether vectors of sums along the width may be stored as they are: one phase, one type."""
-        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype]
+        """Whether tiles may store vectors of sums along the width themselves: one phase, one type, a bias."""
+        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype] and self.epilogue.is_bias
         return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
 
     @property

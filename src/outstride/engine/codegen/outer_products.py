@@ -51,7 +51,7 @@ class Parameters(NamedTuple):
     #: What the epilogue adds to every row in the end, if the tile applies it; null: nothing.
     bias: Value
     #: Of tiles that prefetch weights: elements from each weight to the one that is prefetched.
-    ahead: Value
+    prefetch_distance: Value
 
 
 _POINTERS = ("x", "pixels", "w", "results", "full", "runs", "rest", "bias")
@@ -120,7 +120,7 @@ class OuterProduct(ABC):
                 f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
                 with f.loop(first, last) as term:
                     if tile.prefetches:
-                        later = f.at(f.get(weight, PTR), p.ahead, e.accumulator)
+                        later = f.at(f.get(weight, PTR), p.prefetch_distance, e.accumulator)
                         for j in range(tile.vectors):
                             f.prefetch(f.at(later, j * lanes, e.accumulator))
                     offset = f.load_i32(table, term)

@@ -20,8 +20,8 @@ assert 8 * len(_FIELDS) <= PREFETCH_TABLE_BYTES, "the plan leaves less room than
 
 
 def prefetch_function() -> Function:
-    """`ask(table)`: prefetch the next few lines."""
-    f = Function("ask", [("table", PTR)], internal=True)
+    """`prefetch(table)`: prefetch the next few lines."""
+    f = Function("prefetch", [("table", PTR)], internal=True)
     table = f.parameters[0]
     length, pitch, step, rows = (f.load_i64(table, _INDEX[n]) for n in ("length", "pitch", "step", "rows"))
     with f.loop(0, f.minimum(rows, f.load_i64(table, _INDEX["left"]))):
@@ -67,7 +67,7 @@ def expect_next(k: Context, table: Value, number: Operand, box: Box, group: Oper
 def prefetch(k: Context, table: Value) -> None:
     """Before a tile: prefetch some more, where the plan says so."""
     with k.f.when(k.f.compare("ne", k.a["prefetch_bytes"], 0)):
-        k.f.run("ask", table)
+        k.f.run("prefetch", table)
 
 
 def _put(f: Function, table: Value, name: str, value: Operand) -> None:

@@ -19,13 +19,13 @@ PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_function(kernel: Kernel) -> Function:
-    """`write(block, temp, target, line, stripe, box, first, count, bias)`: all phases of `count` outputs.
+    """`write(block, temp, target, line, columns, box, first, count, bias)`: all phases of `count` outputs.
 
     `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output
-    row, `stripe` a range of columns and the box what it has of a task's; `bias` is for the epilogue.
+    row, `columns` a range of them and the box what it has of a task's; `bias` is for the epilogue.
     """
     k = kernel.function(
-        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("stripe", PTR), *BOX, ("first", I64),
+        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("columns", PTR), *BOX, ("first", I64),
         ("count", I64), epilogue.PARAMETER,
     )  # fmt: skip
     f, e, a, recipe = k.f, k.e, k.a, k.recipe

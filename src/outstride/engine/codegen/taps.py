@@ -65,12 +65,12 @@ class Taps:
 
 
 def tile_runs(kernel: Kernel) -> Function:
-    """`tile_runs(block, group, room, stripe, box, first, last)`: a tile's own runs, or a count of -1.
+    """`tile_runs(block, group, room, columns, box, first, last)`: a tile's own runs, or a count of -1.
 
     Only tiles within one plane that read across the input's border have runs of their own.
     """
     k = kernel.function(
-        "tile_runs", ("group", PTR), ("room", PTR), ("stripe", PTR), *BOX, ("first", I64), ("last", I64),
+        "tile_runs", ("group", PTR), ("room", PTR), ("columns", PTR), *BOX, ("first", I64), ("last", I64),
         rare=True,
     )  # fmt: skip
     f = k.f

@@ -37,7 +37,7 @@ class Tile:
     @property
     def variant(self) -> str:
         """Its dataflow's name, or what tells it from the other tiles of its dataflow."""
-        return (self.dataflow.name if self.transposed else "straight") + "_far" * self.prefetches
+        return (self.dataflow.name if self.transposed else "straight") + "_prefetch" * self.prefetches
 
     @property
     def name(self) -> str:
@@ -157,7 +157,7 @@ class Dataflow(ABC):
 
     @abstractmethod
     def loops(self, problem: Problem) -> tuple[str, ...]:
-        """The loops over its tiles that sizes of a layer may ask for, by the names of `LOOPS`."""
+        """The loops over its tiles that sizes of a layer may need, by the names of `LOOPS`."""
 
     def loop(self, blocking: Blocking) -> str:
         """The loop that its tiles are called in."""
@@ -193,7 +193,7 @@ class Dataflow(ABC):
         return [ColumnRange(0, blocking.box[3], 0, s.image_pitch, s.extent[1] * s.extent[2], s.extent[2])]
 
     def widest(self, candidate: Candidate, blocking: Blocking) -> int:
-        """Vectors of a tile, or at most where tiles are as wide as rows ask for."""
+        """Vectors of a tile, or at most where tiles are as wide as rows need."""
         del blocking
         return candidate.tile.vectors
 

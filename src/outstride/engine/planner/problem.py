@@ -117,7 +117,7 @@ class Problem:
         return STORAGE_BYTES[self.dtype] * self.groups * (self.batch * image + weight)
 
 
-#: Cells up to which a size is taken as it is: there one more may ask for another tile.
+#: Cells up to which a size is taken as it is: there one more may need another tile.
 _EXACT = 32
 
 

@@ -21,7 +21,7 @@ class Recipe:
     #: Stride of the input along the width, and of the output; 0 means known at run time only.
     in_step: int
     out_step: int
-    #: The loops over tiles that sizes may ask for.
+    #: The loops over tiles that sizes may need.
     loops: tuple[str, ...] = ("pixels", "channels")
     #: The taps that the code is unrolled over; None: it loops over a table of taps.
     unrolled: Unrolled | None = None

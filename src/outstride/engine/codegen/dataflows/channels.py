@@ -175,9 +175,9 @@ def over_pixels(loop: TileLoop) -> None:
             runs = loop.own_taps(columns, box, i, a["tile_rows"], of_range)
             # The last tile prefetches the weights of the next outputs: it is the last to need these.
             last = f.compare("sge", f.add(i, a["tile_rows"]), end)
-            ahead = f.select(last, loop.g["w_tile_stride"], 0)
+            distance = f.select(last, loop.g["w_tile_stride"], 0)
             loop.prefetch()
             loop.call(
                 loop.strip, listed, loop.w, out, a["temp_pitch"], *loop.blocks, loop.g["taps"], *runs,
-                *loop.rest, epilogue.NOTHING, ahead,
+                *loop.rest, epilogue.NOTHING, distance,
             )  # fmt: skip

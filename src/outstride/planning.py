@@ -17,11 +17,8 @@ from outstride.engine.launch.plans import GatherPlan, assembly_of, declines, pla
 from outstride.engine.runtime.host import clock
 from outstride.errors import ArgumentError
 from outstride.layer import arguments
+from outstride.models.operators import convolution
 from outstride.output.tables import html_text
-
-_LAYERS = tuple(
-    getattr(torch.nn, f"Conv{transposed}{nd}d") for transposed in ("", "Transpose") for nd in (1, 2, 3)
-)
 
 _NOTHING = "the layer has no weights, so there is nothing to sum: the result is the bias"
 
@@ -133,7 +130,7 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1)) on (1, 3, 8, 8) complex64
           declines: the engine computes float32, float64, bfloat16, float16, not complex64; torch runs it
     """
-    if not isinstance(layer, _LAYERS):
+    if not isinstance(layer, convolution.LAYERS):
         raise ArgumentError(
             f"'layer' must be a convolution or transposed convolution: got {type(layer).__name__}; "
             "legal: Conv1d to 3d, ConvTranspose1d to 3d"
@@ -145,7 +142,7 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         )
     input_shape = arguments.shape("input_shape", input_shape, 0)
     weight, bias = layer.weight, layer.bias
-    transposed = isinstance(layer, _LAYERS[3:])
+    transposed = isinstance(layer, convolution.TRANSPOSED)
     nd = weight.dim() - 2
     call = check(
         nd, transposed, tuple(input_shape), tuple(weight.shape), None if bias is None else tuple(bias.shape),

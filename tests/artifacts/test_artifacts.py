@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import outstride
 from outstride import ConvSpec, artifacts
-from outstride.artifacts.resampling import resampling_taps
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.models.operators.resizing import weights_of
 from tests.tolerance import assert_close_to_reference, assert_within
 
 LONG = 48
@@ -181,7 +181,7 @@ def test_resampling_is_torchs_and_leaves_no_pattern_itself(mode: str) -> None:
     expected = x
     for axis in range(2, nd + 2):
         phases = [
-            sum(w * torch.roll(expected, -o, axis) for o, w in resampling_taps(phase, 3, mode))
+            sum(w * torch.roll(expected, -o, axis) for o, w in weights_of(phase, 3, mode))
             for phase in range(3)
         ]
         expected = torch.stack(phases, axis + 1).flatten(axis, axis + 1)  # type: ignore[arg-type]

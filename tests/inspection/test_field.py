@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from outstride.inspection.gather import RESIZES, Gather
+from outstride.models.operators.resizing import MODES, reach_of
 from tests.inspection.models_to_check import GRAPHS, HALF, Fn, conv, last, quick, up
 from tests.probing import assert_reads, positive, read_by_gradient, read_by_nan
 
@@ -115,9 +115,9 @@ def test_resizing_of_pictures(mode: str, antialias: bool, scale: float) -> None:
 
 
 def test_every_mode_of_resizing_is_centred_on_average() -> None:
-    for mode in set(RESIZES) - {"nearest"}:
-        gather = Gather.resize(mode, 12, 24, HALF, False)
-        assert (gather.scale, gather.shift) == (HALF, Fraction(-1, 4))
+    for mode in set(MODES) - {"nearest"}:
+        reach = reach_of(mode, 12, 24, HALF, False)
+        assert (reach.scale, reach.shift) == (HALF, Fraction(-1, 4))
 
 
 def test_two_axes_are_told_apart() -> None:

@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride import accelerate, check, tiling
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.models.graph import capture
 from outstride.models.recording import Recorder
+from outstride.tiling.capturing import served_graph
 from tests.tiling.models_to_tile import Function, UNet, image, seeded, whole_of
 from tests.tolerance import assert_differ, assert_same_bits, assert_same_numbers
 
@@ -137,7 +137,7 @@ def test_a_graph_is_what_torch_runs(
     with torch.no_grad(), ran:
         accelerate(model)(x)
     monkeypatch.setattr(Recorder, "__torch_dispatch__", logged)
-    capture(model, x.shape, x.dtype)
+    served_graph(model, x.shape, x.dtype)
     assert captured.calls == ran.calls
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch.nn.modules.conv import _ConvNd
 
 from outstride import nn
-from outstride.acceleration.module_tree import is_generated, rebased, renewed
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import declines
 from outstride.layer import arguments
+from outstride.models.copying import is_generated, rebased, renewed
+from outstride.models.operators import convolution
 from outstride.nn.convolution import ServedConv, ServedConvTranspose, torch_can
 from outstride.nn.serving import serve, serving_of
 from outstride.output.tables import text_table
@@ -26,10 +26,11 @@ __all__ = ["accelerate", "restore", "summary"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
-_NAMES = [f"Conv{transpose}{nd}d" for transpose in ("", "Transpose") for nd in (1, 2, 3)]
-_SERVED: dict[type, Any] = {getattr(torch.nn, name): getattr(nn, name) for name in _NAMES}
+_SERVED: dict[type, Any] = {stock: getattr(nn, stock.__name__) for stock in convolution.LAYERS}
 _STOCK: dict[type, type] = {
-    getattr(nn, prefix + name): getattr(torch.nn, prefix + name) for prefix in ("", "Lazy") for name in _NAMES
+    getattr(nn, prefix + stock.__name__): getattr(torch.nn, prefix + stock.__name__)
+    for prefix in ("", "Lazy")
+    for stock in convolution.LAYERS
 }
 #: What of a layer's class decides what it computes.
 _METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
@@ -137,7 +138,7 @@ def summary(model: torch.nn.Module) -> Summary:
     rows = (
         (name or "(model)", repr(module).partition("\n")[0], _fate(module))
         for name, module in model.named_modules()
-        if isinstance(module, _ConvNd)
+        if isinstance(module, convolution.FAMILY)
     )
     return Summary(tuple(rows))
 
@@ -151,7 +152,7 @@ def _own_weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
                 yield weight
 
 
-def _fate(module: _ConvNd) -> str:
+def _fate(module: torch.nn.Module) -> str:
     if isinstance(module, (ServedConv, ServedConvTranspose)):
         weight = getattr(module, "weight", None)
         reason = declines(weight.dtype, weight.device) if isinstance(weight, torch.Tensor) else None
@@ -165,7 +166,7 @@ def _serve(module: torch.nn.Module) -> None:
     if serving is not None:
         if serving.layer is not module:  # copied attribute by attribute, the engine of another with them
             serve(module, serving.served)
-    elif isinstance(module, _ConvNd) and _left_alone(module) is None:
+    elif isinstance(module, convolution.FAMILY) and _left_alone(module) is None:
         stock = _stock_of(type(module))
         if stock is not None:
             serve(module, _SERVED[stock])
@@ -175,7 +176,7 @@ def _stock_of(cls: type) -> type | None:
     return next((base for base in cls.__mro__ if base in _SERVED), None)
 
 
-def _left_alone(module: _ConvNd) -> str | None:
+def _left_alone(module: torch.nn.Module) -> str | None:
     """Why a layer is not touched; None for one that can be served."""
     cls = type(module)
     stock = _stock_of(cls)

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED
 from outstride.artifacts.phases import phased, sub_pixel
 from outstride.artifacts.signals import Course, run
 from outstride.errors import OutstrideError, ShapeError
 from outstride.layer import arguments as argument
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution, pooling
 from outstride.output.tables import html_text
 
 Floats = npt.NDArray[np.float64]
@@ -144,7 +144,7 @@ def ripple(
     """
     argument.module("layer", layer)
     alone, factor = sub_pixel(layer, shuffle)
-    single = isinstance(alone, (*CONVS, *TRANSPOSED))
+    single = isinstance(alone, convolution.LAYERS)
     if not single:
         return _of_chain(layer, input, of, _name(layer))
     shuffled = f" + PixelShuffle({factor})" if factor else ""
@@ -230,7 +230,7 @@ def channels_of(chain: nn.Module) -> list[int]:
 
 def axes_of(chain: nn.Module) -> tuple[int, ...]:
     """Numbers of spatial axes that a chain may have: that of its layers, or any where none says."""
-    layers = (part for part in chain.modules() if isinstance(part, (*CONVS, *TRANSPOSED, *POOLS)))
+    layers = (part for part in chain.modules() if isinstance(part, (*convolution.LAYERS, *pooling.LAYERS)))
     return next(((ConvSpec.of(part).nd,) for part in layers), (2, 1, 3))
 
 

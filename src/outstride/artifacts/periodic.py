@@ -10,22 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from itertools import chain
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outstride.artifacts.calls import AVG_POOLS, CONVS, MAX_POOLS, POOLS, TRANSPOSED
 from outstride.artifacts.coverage import phase_lows
 from outstride.artifacts.resampling import factors_of, resized
 from outstride.errors import UnsupportedError
 from outstride.layer.spec import ConvSpec
-
-CONV = (F.conv1d, F.conv2d, F.conv3d)
-CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-AVG_POOL: tuple[Callable[..., Tensor], ...] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+from outstride.models.operators import convolution, norms, padding, pointwise, pooling
 
 Rule = Callable[[Any, Tensor, bool], Tensor]
 SERVED = (
@@ -51,9 +47,9 @@ def steps(layer: nn.Module, nd: int) -> tuple[Fraction, ...]:
         return (Fraction(layer.downscale_factor),) * nd
     if isinstance(layer, nn.Upsample):
         return tuple(Fraction(1, factor) for factor in factors_of(layer, nd))
-    if isinstance(layer, TRANSPOSED):
+    if isinstance(layer, convolution.TRANSPOSED):
         return tuple(Fraction(1, s) for s in ConvSpec.of(layer).stride)
-    if isinstance(layer, (*CONVS, *POOLS)):
+    if isinstance(layer, (*convolution.CONVOLUTIONS, *pooling.LAYERS)):
         return tuple(map(Fraction, ConvSpec.of(layer).stride))
     return (Fraction(1),) * nd
 
@@ -84,7 +80,8 @@ def _conv(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     spec = ConvSpec.of(layer)
     weight, bias = _parameters(layer, signal, linear)
     seen = _windows(spec, signal)
-    return CONV[spec.nd - 1](seen, weight, bias, spec.stride, 0, spec.dilation, spec.groups)
+    function = convolution.FORWARD_FUNCTIONS[spec.nd - 1]
+    return function(seen, weight, bias, spec.stride, 0, spec.dilation, spec.groups)
 
 
 def _conv_transpose(layer: Any, signal: Tensor, linear: bool) -> Tensor:
@@ -98,7 +95,8 @@ def _conv_transpose(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     outs = [period * s for period, s in zip(signal.shape[2:], strides, strict=True)]
     lasts = [(out - 1 + low) // s + 1 for out, low, s in zip(outs, lows, strides, strict=True)]
     seen = _repeated(signal, firsts, [last - first + 1 for first, last in zip(firsts, lasts, strict=True)])
-    full = CONV_TRANSPOSE[spec.nd - 1](seen, weight, bias, strides, 0, 0, spec.groups, spec.dilation)
+    function = convolution.TRANSPOSED_FUNCTIONS[spec.nd - 1]
+    full = function(seen, weight, bias, strides, 0, 0, spec.groups, spec.dilation)
     for axis, (out, low, first, s) in enumerate(zip(outs, lows, firsts, strides, strict=True), 2):
         full = full.narrow(axis, low - first * s, out)
     return full
@@ -107,7 +105,9 @@ def _conv_transpose(layer: Any, signal: Tensor, linear: bool) -> Tensor:
 def _avg_pool(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     del linear
     spec = ConvSpec.of(layer)
-    mean = AVG_POOL[spec.nd - 1](_windows(spec, signal), spec.kernel_size, spec.stride)
+    mean: Tensor = pooling.AVERAGE_FUNCTIONS[spec.nd - 1](
+        _windows(spec, signal), spec.kernel_size, spec.stride
+    )
     taps = math.prod(spec.kernel_size)
     return mean * (taps / (spec.divisor_override or taps))
 
@@ -115,7 +115,8 @@ def _avg_pool(layer: Any, signal: Tensor, linear: bool) -> Tensor:
 def _max_pool(layer: Any, signal: Tensor, linear: bool) -> Tensor:
     refuse_if(linear, type(layer).__name__)
     spec = ConvSpec.of(layer)
-    return MAX_POOL[spec.nd - 1](_windows(spec, signal), spec.kernel_size, spec.stride, 0, spec.dilation)
+    function = pooling.MAX_FUNCTIONS[spec.nd - 1]
+    return function(_windows(spec, signal), spec.kernel_size, spec.stride, 0, spec.dilation)
 
 
 def _pixel_shuffle(layer: Any, signal: Tensor, linear: bool) -> Tensor:
@@ -199,39 +200,16 @@ def refuse_if(linear: bool, name: str) -> None:
         )
 
 
-_PADS = (
-    *(nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d),  # ZeroPad*d derive from these
-    *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
-    *(nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
-    *(nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
-)
-_POINTS = (
-    *(
-        nn.ReLU,
-        nn.ReLU6,
-        nn.LeakyReLU,
-        nn.PReLU,
-        nn.ELU,
-        nn.SELU,
-        nn.CELU,
-        nn.GELU,
-        nn.SiLU,
-        nn.Mish,
-        nn.Softplus,
-    ),
-    *(nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.LogSigmoid, nn.Softsign),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm),
-)
 RULES: tuple[tuple[tuple[type, ...], Rule], ...] = (
-    (TRANSPOSED, _conv_transpose),
-    (CONVS, _conv),
-    (AVG_POOLS, _avg_pool),
-    (MAX_POOLS, _max_pool),
+    (convolution.TRANSPOSED, _conv_transpose),
+    (convolution.CONVOLUTIONS, _conv),
+    (pooling.AVERAGE_POOLS, _avg_pool),
+    (pooling.MAX_POOLS, _max_pool),
     ((nn.PixelShuffle,), _pixel_shuffle),
     ((nn.PixelUnshuffle,), _pixel_unshuffle),
     ((nn.Upsample,), _upsample),
-    (_PADS, _pad),
-    ((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _batch_norm),
-    ((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d), _same),
-    (_POINTS, _point),
+    (tuple(chain.from_iterable(padding.LAYERS.values())), _pad),
+    (norms.BATCH_NORMS, _batch_norm),
+    (pointwise.IDENTITIES, _same),
+    ((*pointwise.ACTIVATIONS, *norms.OVER_POSITIONS), _point),
 )

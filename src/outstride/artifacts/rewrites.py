@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution
 
 
 def extend(layer: nn.Module) -> nn.Module:
@@ -94,8 +95,7 @@ def smoothing(channels: int, stride: int, nd: int = 2, dtype: torch.dtype | None
         [[[0.25, 0.5, 0.25]]]
     """
     length = 2 * stride - 1
-    kind: type[nn.Conv1d | nn.Conv2d | nn.Conv3d] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[nd - 1]
-    layer = kind(
+    layer: nn.Module = convolution.CONVOLUTIONS[nd - 1](
         channels,
         channels,
         length,
@@ -109,7 +109,7 @@ def smoothing(channels: int, stride: int, nd: int = 2, dtype: torch.dtype | None
     for axis in range(nd):
         weight = _convolved(weight, axis, triangle(stride))
     with torch.no_grad():
-        layer.weight.copy_(weight.expand_as(layer.weight))
+        dict(layer.named_parameters())["weight"].copy_(weight)
     return layer.requires_grad_(False)
 
 
@@ -197,8 +197,7 @@ def _rebuilt(layer: Any, spec: ConvSpec, weight: Tensor, **changed: Any) -> nn.M
         "device": layer.weight.device,
         "dtype": layer.weight.dtype,
     }
-    kind: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[spec.nd - 1]
-    made: nn.Module = kind(
+    made: nn.Module = convolution.TRANSPOSED[spec.nd - 1](
         spec.in_channels, spec.out_channels, tuple(weight.shape[2:]), **(options | changed)
     )
     with torch.no_grad():

@@ -15,12 +15,12 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outstride.artifacts import periodic
-from outstride.artifacts.calls import layer_of
 from outstride.errors import UnsupportedError
+from outstride.models.operators import padding
+from outstride.models.operators.describing import layer_of
 
 Pace = tuple[Fraction, ...]
 """Elements of the input from one element to the next, per axis."""
@@ -53,22 +53,22 @@ class Signal(Tensor):
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         del types
-        given = dict(kwargs or {})
-        name, found = _name(func), list(_signals((args, given)))
+        named = dict(kwargs or {})
+        name, found = _name(func), list(_signals((args, named)))
         if not found or name in _FACTS:
-            return func(*_plain(args), **_plain(given))
+            return func(*_plain(args), **_plain(named))
         first, alone = found[0], len(found) == 1
-        layer = layer_of(func, _plain(args), _plain(given))
+        layer = layer_of(func, _plain(args), _plain(named))
         if layer is not None:
             return follow(layer, first)
-        if func is F.pad:
-            amounts = given.get("pad", args[1] if len(args) > 1 else ())
+        if func in padding.FUNCTIONS:
+            amounts = padding.FUNCTIONS[func].arguments(args, named)["pad"]
             return _like(first, periodic.rolled(first.bare, amounts))
         if name == "getitem":
             return _like(first, _part(first.bare, args[1]))
         if name in ("group_norm", "instance_norm"):
             periodic.refuse_if(first.course.linear, name)
-            return _like(first, func(periodic.several(first.bare), *_plain(args[1:]), **_plain(given)))
+            return _like(first, func(periodic.several(first.bare), *_plain(args[1:]), **_plain(named)))
         if name in _SAME:
             return first
         if name in _SUMS and alone and first.course.linear:
@@ -77,7 +77,7 @@ class Signal(Tensor):
             periodic.refuse_if(first.course.linear, name)
         elif name not in (*_SUMS, *_PRODUCTS, *_CHANNELS):
             raise _unknown("a look at the size of a tensor" if name in ("shape", "size") else f"{name}()")
-        return _elementwise(func, name, first, args, given)
+        return _elementwise(func, name, first, args, named)
 
 
 def run(model: nn.Module, period: Tensor, linear: bool) -> tuple[Tensor, Course]:

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from outstride.artifacts.calls import CONVS, POOLS, TRANSPOSED, layer_of
 from outstride.artifacts.phases import SHUFFLED_AXES
 from outstride.errors import ShapeError
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution, pooling
+from outstride.models.operators.describing import layer_of
 
-KNOWN = (*CONVS, *TRANSPOSED, *POOLS, nn.PixelShuffle, nn.PixelUnshuffle, nn.Upsample)
+KNOWN = (
+    *(*convolution.LAYERS, *pooling.LAYERS),
+    *(nn.PixelShuffle, nn.PixelUnshuffle, nn.Upsample),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +39,7 @@ class Part:
     @property
     def enlarges(self) -> bool:
         """Whether its output is the larger side."""
-        return isinstance(self.layer, (*TRANSPOSED, nn.PixelShuffle, nn.Upsample))
+        return isinstance(self.layer, (*convolution.TRANSPOSED, nn.PixelShuffle, nn.Upsample))
 
     @property
     def period(self) -> tuple[int, ...] | None:
@@ -98,14 +102,14 @@ class _Watch(TorchFunctionMode):
         self._makers: dict[int, nn.Module] = {}
         self._alive: list[Tensor] = []  # an id stands for a tensor only while that lives
 
-    def enter(self, part: nn.Module, given: Any) -> None:
-        del given
+    def enter(self, part: nn.Module, inputs: Any) -> None:
+        del inputs
         self._inside.append(part)
 
-    def leave(self, part: nn.Module, given: Any, out: Any) -> None:
+    def leave(self, part: nn.Module, inputs: Any, out: Any) -> None:
         self._inside.pop()
         if _is_torchs(part):
-            self._note(part, self._names[part] or type(part).__name__, part, given, out)
+            self._note(part, self._names[part] or type(part).__name__, part, inputs, out)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -122,16 +126,16 @@ class _Watch(TorchFunctionMode):
             self._note((name, which), name, layer, args or tuple((kwargs or {}).values()), out)
         return out
 
-    def _note(self, key: object, name: str, layer: nn.Module, given: Any, out: Any) -> None:
-        if not given or not isinstance(out, Tensor) or not isinstance(given[0], Tensor):
+    def _note(self, key: object, name: str, layer: nn.Module, inputs: Any, out: Any) -> None:
+        if not inputs or not isinstance(out, Tensor) or not isinstance(inputs[0], Tensor):
             return
-        if isinstance(layer, CONVS):
+        if isinstance(layer, convolution.CONVOLUTIONS):
             self._makers[id(out)] = layer
             self._alive.append(out)
-        sizes = zip(given[0].shape[2:], out.shape[2:], strict=False)
+        sizes = zip(inputs[0].shape[2:], out.shape[2:], strict=False)
         grows = tuple(after / before for before, after in sizes)
         if _changes_resolution(layer) and not (isinstance(layer, nn.Upsample) and max(grows) <= 1):
-            conv = self._makers.get(id(given[0])) if isinstance(layer, nn.PixelShuffle) else None
+            conv = self._makers.get(id(inputs[0])) if isinstance(layer, nn.PixelShuffle) else None
             self.found.setdefault(key, Part(name, layer, conv, out.detach(), grows))
 
 
@@ -141,7 +145,7 @@ def _is_torchs(part: nn.Module) -> bool:
 
 
 def _changes_resolution(part: nn.Module) -> bool:
-    if isinstance(part, (*CONVS, *TRANSPOSED, *POOLS)):
+    if isinstance(part, (*convolution.LAYERS, *pooling.LAYERS)):
         return max(ConvSpec.of(part).stride) > 1
     return isinstance(part, (nn.PixelShuffle, nn.Upsample))
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from outstride.convert import parts
 from outstride.convert.models import copied
 from outstride.convert.strides import to_space_to_depth
 from outstride.convert.subpixel import to_subpixel
@@ -18,6 +17,7 @@ from outstride.convert.zero_insertion import to_conv
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer import arguments as argument
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution
 from outstride.output.tables import html_table, text_table
 
 HEAD = ("form", "multiply-adds", "times", "weights", "between parts", "largest part", "steps")
@@ -117,9 +117,9 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
 
 
 _REWRITES: dict[str, tuple[tuple[type, ...], Callable[[nn.Module], nn.Module]]] = {
-    "zeros inserted": (parts.CONV_TRANSPOSE, to_conv),
-    "sub-pixel": (parts.CONV_TRANSPOSE, to_subpixel),
-    "space to depth": (parts.CONV, to_space_to_depth),
+    "zeros inserted": (convolution.TRANSPOSED, to_conv),
+    "sub-pixel": (convolution.TRANSPOSED, to_subpixel),
+    "space to depth": (convolution.CONVOLUTIONS, to_space_to_depth),
 }
 
 
@@ -127,7 +127,7 @@ def _has(layer: nn.Module, kinds: tuple[type, ...]) -> bool:
     """Whether there is something to rewrite: any transposed layer, or another with a stride."""
     found = [part for part in layer.modules() if isinstance(part, kinds)]
     return bool(found) and (
-        kinds == parts.CONV_TRANSPOSE or any(max(ConvSpec.of(part).stride) > 1 for part in found)
+        kinds == convolution.TRANSPOSED or any(max(ConvSpec.of(part).stride) > 1 for part in found)
     )
 
 
@@ -138,15 +138,15 @@ class _Tally:
     multiply_adds: int = 0
     outputs: list[int] = field(default_factory=list)
 
-    def add(self, part: nn.Module, given: tuple[Any, ...], out: Any) -> None:
+    def add(self, part: nn.Module, inputs: tuple[Any, ...], out: Any) -> None:
         if not isinstance(out, Tensor):
             return
         self.outputs.append(out.numel() * out.element_size())
         weight = getattr(part, "weight", None)
-        if isinstance(part, (*parts.CONV, *parts.CONV_TRANSPOSE)) and isinstance(weight, Tensor):
+        if isinstance(part, convolution.LAYERS) and isinstance(weight, Tensor):
             # Every input of a transposed layer, and every output of another, meets each element of its
             # kernels.
-            met = given[0] if isinstance(part, parts.CONV_TRANSPOSE) else out
+            met = inputs[0] if isinstance(part, convolution.TRANSPOSED) else out
             self.multiply_adds += met.numel() * weight.shape[1] * prod(weight.shape[2:])
 
 

@@ -14,15 +14,8 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from outstride.errors import ArgumentError
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import padding
 
-CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_BORDERS = {
-    "zeros": (nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d),
-    "reflect": (nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
-    "replicate": (nn.ReplicationPad1d, nn.ReplicationPad2d, nn.ReplicationPad3d),
-    "circular": (nn.CircularPad1d, nn.CircularPad2d, nn.CircularPad3d),
-}
 PLANE = 2
 """Axes that torch's PixelShuffle knows."""
 
@@ -121,7 +114,7 @@ def shuffle(stride: Sequence[int]) -> nn.Module:
 def border(mode: str, pairs: Sequence[tuple[int, int]]) -> nn.Module:
     """torch's layer that pads by one (low, high) pair per axis; a negative amount cuts off."""
     ends = tuple(end for pair in reversed(pairs) for end in pair)
-    layer: nn.Module = cast(Any, _BORDERS[mode][len(pairs) - 1])(ends)
+    layer: nn.Module = padding.LAYERS[mode][len(pairs) - 1](ends)
     return layer
 
 

@@ -16,6 +16,7 @@ from outstride.errors import ArgumentError
 from outstride.layer import arguments as argument
 from outstride.layer.arguments import Pairs
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution
 
 
 def to_space_to_depth(layer: nn.Module) -> nn.Module:
@@ -76,7 +77,7 @@ def from_space_to_depth(layer: nn.Module, factor: int | None = None) -> nn.Modul
 
 
 def _is_strided(layer: nn.Module) -> bool:
-    return isinstance(layer, parts.CONV) and any(s > 1 for s in layer.stride)
+    return isinstance(layer, convolution.CONVOLUTIONS) and any(s > 1 for s in layer.stride)
 
 
 def _to_space_to_depth(layer: nn.Module) -> nn.Module:
@@ -99,7 +100,7 @@ def _to_space_to_depth(layer: nn.Module) -> nn.Module:
     # (O, C, s1, k1 to sn, kn): the phases go to the inputs, the last fastest.
     order = [0, 1, *range(2, 2 * spec.nd + 2, 2), *range(3, 2 * spec.nd + 2, 2)]
     small = rows.permute(order).flatten(1, spec.nd + 1)
-    conv = parts.CONV[spec.nd - 1](
+    conv: nn.Module = convolution.CONVOLUTIONS[spec.nd - 1](
         small.shape[1] * spec.groups,
         small.shape[0],
         cast(Any, tuple(small.shape[2:])),

@@ -18,6 +18,7 @@ from outstride.geometry import resolve
 from outstride.layer import arguments as argument
 from outstride.layer.arguments import Pairs
 from outstride.layer.spec import ConvSpec
+from outstride.models.operators import convolution
 
 Taps = list[tuple[int, int]]
 """Per kernel index of one axis: the phase it acts in and its place in the phase's small kernel."""
@@ -87,7 +88,7 @@ def from_subpixel(layer: nn.Module, factor: int | Sequence[int] | None = None) -
 
 
 def _is_transposed(layer: nn.Module) -> bool:
-    return isinstance(layer, parts.CONV_TRANSPOSE)
+    return isinstance(layer, convolution.TRANSPOSED)
 
 
 def _to_subpixel(layer: nn.Module) -> nn.Module:
@@ -114,7 +115,7 @@ def _to_subpixel(layer: nn.Module) -> nn.Module:
     inside = all(low == high >= 0 for low, high in borders)
     if not inside:
         made.add_module("border", parts.border("zeros", borders))
-    conv = parts.CONV[spec.nd - 1](
+    conv: nn.Module = convolution.CONVOLUTIONS[spec.nd - 1](
         small.shape[1] * spec.groups,
         small.shape[0],
         cast(Any, tuple(small.shape[2:])),
@@ -203,7 +204,7 @@ def _pairs(layer: nn.Sequential) -> dict[str, str]:
     return {
         first: second
         for (first, conv), (second, after) in pairwise(layer.named_children())
-        if isinstance(conv, parts.CONV)
+        if isinstance(conv, convolution.CONVOLUTIONS)
         and all(s == 1 for s in conv.stride)
         and isinstance(after, (nn.PixelShuffle, parts.Shuffle))
     }
@@ -242,7 +243,7 @@ def _from_subpixel(layer: nn.Module, factor: Sequence[int]) -> nn.Module:
     by_phase = None if bias is None else bias.unflatten(0, (outputs, phases))
     even = by_phase is not None and bool((by_phase == by_phase[:, :1]).all())
     kernel = _stretched(weight, spec, factor)
-    conv = parts.CONV_TRANSPOSE[spec.nd - 1](
+    conv = convolution.TRANSPOSED[spec.nd - 1](
         weight.shape[1] * spec.groups,
         outputs,
         cast(Any, tuple(kernel.shape[2:])),

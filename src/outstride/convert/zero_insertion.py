@@ -10,21 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outstride.convert.models import rewritten
-from outstride.convert.parts import CONV, CONV_TRANSPOSE, border, copied, known_weights, swapped
+from outstride.convert.parts import border, copied, known_weights, swapped
 from outstride.engine.borders import fold
 from outstride.errors import ArgumentError
 from outstride.geometry import resolve, resolved_padding
 from outstride.layer import arguments as argument
 from outstride.layer.arguments import Pairs
 from outstride.layer.spec import ConvSpec
-
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-CONVOLUTIONS = (*CONV, *CONV_TRANSPOSE)
-_ZEROS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)
+from outstride.models.operators import convolution, padding
 
 
 @overload
-def to_conv(layer: Convolution) -> nn.Sequential: ...
+def to_conv(layer: convolution.ConvolutionLayer) -> nn.Sequential: ...
 @overload
 def to_conv(layer: nn.Module) -> nn.Module: ...
 def to_conv(layer: nn.Module) -> nn.Module:
@@ -55,8 +52,12 @@ def to_conv(layer: nn.Module) -> nn.Module:
     section 4.
     """
     argument.module("layer", layer)
-    if not isinstance(layer, CONVOLUTIONS) and any(isinstance(p, CONV_TRANSPOSE) for p in layer.modules()):
-        return rewritten(layer, lambda p: isinstance(p, CONV_TRANSPOSE), to_conv, "a transposed convolution")
+    if not isinstance(layer, convolution.LAYERS) and any(
+        isinstance(p, convolution.TRANSPOSED) for p in layer.modules()
+    ):
+        return rewritten(
+            layer, lambda p: isinstance(p, convolution.TRANSPOSED), to_conv, "a transposed convolution"
+        )
     spec = ConvSpec.of(layer)
     if spec.is_pool:
         raise ArgumentError(
@@ -183,14 +184,17 @@ def _zero_insertion(stride: Sequence[int]) -> nn.Sequential:
     for position, s in enumerate(reversed(stride), 1):
         if s > 1:
             zeros = [0, 0] * (position - 1) + [0, s - 1]
-            steps += [nn.Unflatten(-position, (-1, 1)), cast(Any, _ZEROS[position - 1])(tuple(zeros), 0.0)]
+            steps += [
+                nn.Unflatten(-position, (-1, 1)),
+                padding.LAYERS["constant"][position - 1](tuple(zeros), 0.0),
+            ]
             steps += [nn.Flatten(-position - 1, -position)]
     return nn.Sequential(*steps)
 
 
 def _conv(spec: ConvSpec, weight: Tensor, bias: Tensor | None, stride: Any) -> nn.Module:
     channels = (weight.shape[1] * spec.groups, weight.shape[0])
-    conv = CONV[spec.nd - 1](
+    conv: nn.Module = convolution.CONVOLUTIONS[spec.nd - 1](
         *channels,
         cast(Any, spec.kernel_size),
         stride,

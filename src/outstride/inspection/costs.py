@@ -9,8 +9,11 @@ from torch import Tensor
 
 from outstride.engine.planner.gather_form import conv_axis, useful_terms
 from outstride.inspection.walk import Walk
-from outstride.inspection.windows import expanded
-from outstride.models.trace import Call, Trace
+from outstride.models.call import Call
+from outstride.models.operators.convolution import Convolution
+from outstride.models.operators.describing import describe
+from outstride.models.operators.products import Attention, Linear, MatrixProduct
+from outstride.models.trace import Trace
 
 
 class Products(NamedTuple):
@@ -31,39 +34,35 @@ class Products(NamedTuple):
 
 def products(call: Call) -> Products:
     """The multiply-adds of one operation."""
-    packet = call.name.rsplit(".", 1)[0]
-    if packet in ("aten.convolution", "aten._convolution", "outstride.conv", "outstride.conv_transpose"):
-        return _convolution(call)
-    name = packet.removeprefix("aten.")
-    if name in ("mm", "bmm", "mv", "addmm", "baddbmm", "linear"):
-        left = call.args[1 if name in ("addmm", "baddbmm") else 0]
-        each = 1 if name == "mv" else int(call.outputs[0].shape[-1])
+    kind = describe(call)
+    if isinstance(kind, Convolution):
+        return _convolution(kind, call.outputs[0])
+    if isinstance(kind, (MatrixProduct, Linear)):
+        left = kind.left if isinstance(kind, MatrixProduct) else kind.input
+        by_vector = isinstance(kind, MatrixProduct) and kind.by_vector
+        each = 1 if by_vector else int(call.outputs[0].shape[-1])
         return Products(*[left.numel() * each] * 2)
-    if name.startswith("_scaled_dot_product_"):
-        query, key, value = call.args[:3]
-        rows = query.numel() // max(query.shape[-1], 1)
-        return Products(*[rows * key.shape[-2] * (query.shape[-1] + value.shape[-1])] * 2)
+    if isinstance(kind, Attention):
+        rows = kind.query.numel() // max(kind.query.shape[-1], 1)
+        features = kind.query.shape[-1] + kind.value.shape[-1]
+        return Products(*[rows * kind.key.shape[-2] * features] * 2)
     return Products()
 
 
-def _convolution(call: Call) -> Products:
-    engine = call.name.startswith("outstride.")
-    transposed = "transpose" in call.name if engine else bool(call.args[6])
-    source, weight, result = call.args[0], call.args[1], call.outputs[0]
-    nd = weight.dim() - 2
-    dilation = expanded(call.args[6 if engine else 5], nd)
+def _convolution(kind: Convolution, result: Tensor) -> Products:
+    source, weight, nd = kind.input, kind.weight, kind.nd
     # A transposed layer forms the products of the convolution that it is the adjoint of.
-    large, small = (result, source) if transposed else (source, result)
-    axes = zip(
-        tuple(large.shape[-nd:]), tuple(small.shape[-nd:]), tuple(weight.shape[2:]),
-        expanded(call.args[3], nd), expanded(call.args[4], nd), dilation, strict=True,
-    )  # fmt: skip
+    large, small = (result, source) if kind.transposed else (source, result)
+    axes = (
+        conv_axis(outer, inner, window.kernel_size, window.stride, window.low, window.dilation)
+        for outer, inner, window in zip(large.shape[-nd:], small.shape[-nd:], kind.windows, strict=True)
+    )
     each = source.numel() // max(prod(source.shape[-nd:]), 1)
     channels = each * int(weight.shape[1])
-    if not transposed:
+    if not kind.transposed:
         # Weights of a convolution are (outputs, inputs a group, *kernel): each input meets outputs / groups.
         channels = each * int(weight.shape[0]) * int(weight.shape[1]) // max(int(source.shape[-nd - 1]), 1)
-    terms = useful_terms([conv_axis(*axis) for axis in axes])
+    terms = useful_terms(list(axes))
     return Products(channels * terms, channels * prod(small.shape[-nd:]) * prod(weight.shape[2:]))
 
 

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import gcd, lcm
 
-from outstride.inspection.gather import Gather
+from outstride.models.operators.reach import Reach
 
 Interval = tuple[int, int]
 """First and last input position that is read, both counted."""
@@ -54,9 +54,9 @@ class Field:
         read = self.reads[phase]
         return None if read is None else (read[0] + self.jump * turns, read[1] + self.jump * turns)
 
-    def through(self, gather: Gather) -> Field:
-        """The field of what the gather makes of this: the union of what its taps read, as an interval."""
-        return _through(self, gather)
+    def through(self, reach: Reach) -> Field:
+        """The field of what the reach makes of this: the union of what its taps read, as an interval."""
+        return _through(self, reach)
 
     def table(self, period: int, size: int) -> Field:
         """The same over a longer period, or over the whole axis where no period fits."""
@@ -92,16 +92,16 @@ def hull(reads: Sequence[Interval | None]) -> Interval | None:
 
 
 @lru_cache(maxsize=4096)
-def _through(field: Field, gather: Gather) -> Field:
-    # The gather's phases repeat only once the positions that they read do: after `turns` of its periods.
-    turns = field.period // gcd(field.period, abs(gather.jump)) if gather.jump else 1
-    period = gather.period * turns
+def _through(field: Field, reach: Reach) -> Field:
+    # The reach's phases repeat only once the positions that they read do: after `turns` of its periods.
+    turns = field.period // gcd(field.period, abs(reach.jump)) if reach.jump else 1
+    period = reach.period * turns
     reads = []
     for q in range(period):
-        m, r = divmod(q, gather.period)
-        reads.append(hull([field.at(gather.jump * m + t) for t in gather.taps[r]]))
-    jump = gather.jump * turns // field.period * field.jump
-    stride, centre = field.stride * gather.scale, field.centre + field.stride * gather.shift
+        m, r = divmod(q, reach.period)
+        reads.append(hull([field.at(reach.jump * m + t) for t in reach.taps[r]]))
+    jump = reach.jump * turns // field.period * field.jump
+    stride, centre = field.stride * reach.scale, field.centre + field.stride * reach.shift
     return shortest(Field(period, jump, tuple(reads), stride, centre))
 
 

@@ -15,15 +15,15 @@ from outstride.engine.launch.plans import declines
 from outstride.inspection.costs import Products, products, size_bytes
 from outstride.inspection.field import Field
 from outstride.inspection.lineage import Lineage
-from outstride.inspection.moves import VIEWS
-from outstride.inspection.steps import Note
+from outstride.inspection.rules.context import Note
 from outstride.inspection.walk import Walk
-from outstride.models.trace import Call, Layer, Trace
+from outstride.models.call import Call
+from outstride.models.operators import convolution, views
+from outstride.models.operators.describing import VIEWS, describe
+from outstride.models.operators.pointwise import is_tagged
+from outstride.models.trace import Layer, Trace
 from outstride.nn.convolution import ServedConv, ServedConvTranspose
 
-_CONVOLUTIONS = tuple(
-    getattr(torch.nn, f"Conv{transpose}{nd}d") for transpose in ("", "Transpose") for nd in (1, 2, 3)
-)
 _SERVED = (ServedConv, ServedConvTranspose)
 
 
@@ -148,14 +148,18 @@ def _worth_a_row(call: Call, walk: Walk) -> bool:
     if products(call).dense:
         return True
     coming = sum(walk.lineage(tensor) is not None for tensor in call.inputs)
-    name = call.name.split(".")[1]
-    if coming == 0 or name.strip("_") in VIEWS or name in ("clone", "_to_copy", "contiguous"):
+    kind = describe(call)
+    if coming == 0 or (isinstance(kind, (*VIEWS, views.Copy)) and call.name not in _SHOWN):
         return False
-    return coming > 1 or not call.pointwise
+    return coming > 1 or not is_tagged(call)
+
+
+#: Views that torch takes by itself, such as at the end of a matrix product, which has no layer to stand in.
+_SHOWN = frozenset({"aten._unsafe_view", "aten._reshape_alias"})
 
 
 def _served(module: Any) -> str | None:
-    if not isinstance(module, _CONVOLUTIONS):
+    if not isinstance(module, convolution.LAYERS):
         return None
     served: Any = module if isinstance(module, _SERVED) else accelerate(module)
     if not isinstance(served, _SERVED):

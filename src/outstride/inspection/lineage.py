@@ -14,7 +14,7 @@ from math import gcd, prod
 from typing import NamedTuple
 
 from outstride.inspection.field import Field
-from outstride.inspection.gather import Gather
+from outstride.models.operators.reach import Reach
 
 
 class Atom(NamedTuple):
@@ -101,7 +101,7 @@ class Lineage:
         inside = prod(atom.size for atom in atoms[1:])
         found = self
         if inside > 1:
-            found = found.with_field(axis, self.fields[axis].through(Gather.spread(inside)))
+            found = found.with_field(axis, self.fields[axis].through(Reach.repeat(inside)))
         return axis, found.put(dim, (Atom(atoms[0].size * inside, axis, 1),))
 
     def settled(self) -> Lineage:
@@ -116,15 +116,15 @@ class Lineage:
         """The same with another field along one axis of the input."""
         return replace(self, fields={**self.fields, axis: field})
 
-    def moved(self, dim: int, gather: Gather, size: int) -> Lineage | None:
-        """One axis passed through a gather, to ``size`` positions; None where its positions are not known."""
+    def moved(self, dim: int, reach: Reach, size: int) -> Lineage | None:
+        """One axis passed through a reach, to ``size`` positions; None where its positions are not known."""
         if not self.axes_of(dim):
             return self.put(dim, free(size))
         found = self.placed(dim)
         if found is None:
             return None
         axis, lineage = found
-        moved = lineage.with_field(axis, lineage.fields[axis].through(gather))
+        moved = lineage.with_field(axis, lineage.fields[axis].through(reach))
         return moved.put(dim, (Atom(size, axis, 1),))
 
     def reduced(self, dims: Iterable[int]) -> tuple[Lineage, frozenset[int]]:
@@ -178,7 +178,7 @@ class Lineage:
         if atom.axis is None or atom.size == 1:
             return self
         taps = tuple(atom.step * digit for digit in range(atom.size))
-        return self.with_field(atom.axis, self.fields[atom.axis].through(Gather.window(1, taps)))
+        return self.with_field(atom.axis, self.fields[atom.axis].through(Reach.window(1, taps)))
 
     def coarsened(self, axis: int) -> Lineage:
         """Coordinates divided by their common step, once the digits inside them are gone."""
@@ -189,7 +189,7 @@ class Lineage:
             tuple(a._replace(step=a.step // common) if a.axis == axis else a for a in dim)
             for dim in self.dims
         ]
-        field = self.fields[axis].through(Gather.slice(0, common))
+        field = self.fields[axis].through(Reach.slice(0, common))
         return replace(self.with_field(axis, field), dims=tuple(dims))
 
 

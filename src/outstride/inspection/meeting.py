@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from outstride.inspection.field import Field, union
-from outstride.inspection.gather import Gather
 from outstride.inspection.lineage import Atom, Dim, Lineage, split
+from outstride.models.operators.reach import Reach
 
 Place = tuple[Fraction, Fraction]
 """Stride and centre offset along one axis of the input."""
@@ -124,7 +124,7 @@ def _fields(
         times = _coarser(form, steps, sizes)
         if times is None:
             return None
-        fields.append(field.through(Gather.spread(times)) if times > 1 else field)
+        fields.append(field.through(Reach.repeat(times)) if times > 1 else field)
     return base, steps, fields, size
 
 

@@ -1,13 +1,12 @@
 """A model as a graph of torch's operators, with every tensor's size for the whole input.
 
 It is run once without numbers, so an input of any size costs milliseconds, while every operator is written
-down. Convolutions are outstride's, whose bits depend on nothing but what they sum; so the graph of a model
-and that of ``accelerate(model)`` are the same.
+down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import walk_tb
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from outstride.acceleration import accelerate
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.models.isolation import isolated, undisturbed
-from outstride.models.node import Node, Source, mapped
+from outstride.models.copying import isolated
+from outstride.models.isolation import undisturbed
+from outstride.models.node import Node, Source
+from outstride.models.operation import mapped
 from outstride.models.recording import Recorder
 
 __all__ = ["Graph", "Node", "Source", "capture"]
@@ -52,12 +52,18 @@ class Graph:
 
 
 def capture(
-    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
-) -> Graph:
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None,
+    prepare: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model,
+) -> Graph:  # fmt: skip
     """The graph of a model for an input of that shape and strides, as it runs without gradients.
 
     Neither the modes that the caller has entered nor the model have a part in it or are touched: it is a copy
     that runs.
+
+    Args:
+        model: any module.
+        shape, dtype, strides: of the input; without strides it lies in order.
+        prepare: what is done to the copy before it runs, such as ``accelerate``.
 
     Raises:
         ShapeError: the model does not run at this shape.
@@ -65,11 +71,11 @@ def capture(
     """
     with undisturbed():
         recorder = Recorder()
-        given = recorder.input(shape, dtype, strides)
-        served = accelerate(isolated(model, recorder.stand_in), inplace=True)
+        source = recorder.input(shape, dtype, strides)
+        prepared = prepare(isolated(model, recorder.stand_in))
         try:
             with recorder.stand_ins, recorder:
-                returned = served(given)
+                returned = prepared(source)
         except UnsupportedError:
             raise
         except Exception as error:

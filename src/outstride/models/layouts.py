@@ -15,7 +15,7 @@ from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils import _pytree as pytree
 
-from outstride.models.node import operator_name
+from outstride.models.operation import operator_name, parameters_of
 
 aten = torch.ops.aten
 
@@ -41,13 +41,13 @@ _NORMS: dict[str, Callable[[Tensor], tuple[int, ...]]] = {
 }
 
 
-def as_torch_lays_it_out(func: Any, args: Sequence[Any], given: Mapping[str, Any], result: Any) -> Any:
+def as_torch_lays_it_out(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Any:
     """The result of an operator with the strides that it has on the CPU."""
     first = result[0] if isinstance(result, (tuple, list)) and result else result
     if not isinstance(first, Tensor) or first.dim() == 0:
         return result
     with unset_fake_temporarily():
-        strides = _strides(func, args, given, first)
+        strides = _strides(func, args, kwargs, first)
     if strides is None or strides == first.stride():
         return result
     if func is aten.view.default:
@@ -57,20 +57,20 @@ def as_torch_lays_it_out(func: Any, args: Sequence[Any], given: Mapping[str, Any
 
 
 def _strides(
-    func: Any, args: Sequence[Any], given: Mapping[str, Any], result: Tensor
+    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Tensor
 ) -> tuple[int, ...] | None:
     norm = _NORMS.get(operator_name(func))
     if norm is not None:
         return norm(args[0])
-    formats = any(a.name == "memory_format" for a in func._schema.arguments)  # noqa: SLF001 - torch has no other
+    formats = any(parameter.name == "memory_format" for parameter in parameters_of(func))
     if func is not aten.view.default and (torch.Tag.pointwise not in func.tags or formats):
         return None
-    operands = [tensor for tensor in pytree.tree_leaves((args, given)) if isinstance(tensor, Tensor)]
+    operands = [tensor for tensor in pytree.tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
     if func is not aten.view.default and all(
         operand.shape == result.shape and operand.is_contiguous() for operand in operands
     ):  # what TensorIterator looks for first
         return _contiguous(result)
-    made = func(*pytree.tree_map_only(Tensor, _bare, args), **pytree.tree_map_only(Tensor, _bare, given))
+    made = func(*pytree.tree_map_only(Tensor, _bare, args), **pytree.tree_map_only(Tensor, _bare, kwargs))
     strides: tuple[int, ...] | None = made.stride() if isinstance(made, Tensor) else None
     return strides
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from outstride.models.operation import Operation, mapped
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,9 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class Node(Operation):
     """One tensor: the operator that makes it, of what, and which of the operator's results it is."""
 
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
     sources: tuple[int, ...]
     """The tensors that it is made of, in the order of the arguments, each once."""
     source_shapes: tuple[tuple[int, ...], ...]
@@ -34,21 +33,17 @@ class Node:
     dtype: torch.dtype
     result: int | None = None
 
-    @property
-    def name(self) -> str:
-        """The operator without its overload: ``aten.relu``."""
-        return operator_name(self.target)
+    def result_shape(self) -> tuple[int, ...]:
+        """That of this tensor."""
+        return self.shape
 
-    def argument(self, name: str, default: Any = None) -> Any:
-        """An argument by the name it has in the operator's schema."""
-        if name in self.kwargs:
-            return self.kwargs[name]
-        for place, parameter in enumerate(self.target._schema.arguments):  # noqa: SLF001 - torch has no other
-            if parameter.name == name:
-                if place < len(self.args):
-                    return self.args[place]
-                return parameter.default_value if parameter.has_default_value() else default
-        return default
+    def shape_of(self, tensor: Source) -> tuple[int, ...]:
+        """Size of a source."""
+        return self.source_shapes[self.place_of(tensor)]
+
+    def place_of(self, tensor: Source) -> int:
+        """Where a tensor stands among the sources."""
+        return self.sources.index(tensor.index)
 
     def call(self, tensors: Sequence[Tensor], **changed: Any) -> Tensor:
         """The operator on these tensors, in the order of ``sources``, with some arguments changed."""
@@ -57,18 +52,7 @@ class Node:
         def put(value: Any) -> Any:
             return held[value.index] if isinstance(value, Source) else value
 
-        names = [parameter.name for parameter in self.target._schema.arguments]  # noqa: SLF001
-        given = dict(zip(names, self.args, strict=False)) | dict(self.kwargs) | changed
-        result = self.target(**{name: mapped(put, value) for name, value in given.items()})
+        arguments = self.arguments() | changed
+        result = self.target(**{name: mapped(put, value) for name, value in arguments.items()})
         made: Tensor = result if self.result is None else result[self.result]
         return made
-
-
-def operator_name(target: Any) -> str:
-    """An operator's name without its overload."""
-    return str(target).rsplit(".", 1)[0]
-
-
-def mapped(put: Callable[[Any], Any], value: Any) -> Any:
-    """An argument of an operator with each of its entries replaced."""
-    return type(value)(mapped(put, v) for v in value) if isinstance(value, (list, tuple)) else put(value)

@@ -20,9 +20,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
+from outstride.models.aliasing import View, pieces, put_back
+from outstride.models.call import Call
 from outstride.models.layouts import as_torch_lays_it_out
-from outstride.models.node import Node, Source, mapped, operator_name
-from outstride.models.views import View, pieces, put_back
+from outstride.models.node import Node, Source
+from outstride.models.operation import mapped, named_arguments, operator_name, parameters_of
 
 aten = torch.ops.aten
 _NUMBER = aten._local_scalar_dense.default  # noqa: SLF001 - so torch calls it
@@ -54,11 +56,11 @@ class Recorder(TorchDispatchMode):
     def input(self, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None) -> Tensor:
         """What the model is called with; without strides in order."""
         with self.stand_ins:
-            given = torch.empty(tuple(shape), dtype=dtype, device="cpu")
+            made = torch.empty(tuple(shape), dtype=dtype, device="cpu")
             if strides is not None:
-                given = torch.empty_strided(tuple(shape), tuple(strides), dtype=dtype, device="cpu")
-        self._begin(given, self._add(None, (), {}, given))
-        return given
+                made = torch.empty_strided(tuple(shape), tuple(strides), dtype=dtype, device="cpu")
+        self._begin(made, self._add(None, (), {}, made))
+        return made
 
     def stand_in(self, tensor: Tensor) -> Tensor:
         """A tensor without numbers in the place of one that has some, the same each time."""
@@ -80,36 +82,36 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         """Run an operator without numbers and write it down."""
         del types
-        args, given = pytree.tree_map_only(Tensor, self.stand_in, (args, dict(kwargs or {})))
+        args, kwargs = pytree.tree_map_only(Tensor, self.stand_in, (args, dict(kwargs or {})))
         if func is _NUMBER:
             return self._number(args[0])
-        self._check_not_random(func, args, given)
-        written = _written(func, args, given)
+        self._check_not_random(func, args, kwargs)
+        written = _written(func, args, kwargs)
         self.stand_ins.allow_fallback_kernels = all(
             tensor.numel() <= _MOST_TRIED
-            for tensor in pytree.tree_leaves((args, given))
+            for tensor in pytree.tree_leaves((args, kwargs))
             if isinstance(tensor, Tensor)
         )
-        result = func(*args, **given)
+        result = func(*args, **kwargs)
         if written:
-            return self._write(func, args, given, written)
-        result = as_torch_lays_it_out(func, args, given, result)
+            return self._write(func, args, kwargs, written)
+        result = as_torch_lays_it_out(func, args, kwargs, result)
         if _is_view(func):
-            return self._view(func, args, given, result)
+            return self._view(func, args, kwargs, result)
         tensors = pytree.tree_leaves(result)
         several = len(func._schema.returns) > 1 or not isinstance(result, Tensor)  # noqa: SLF001 - torch has no other
         for place, tensor in enumerate(tensors):
             if isinstance(tensor, Tensor):
-                self._begin(tensor, self._note(func, args, given, tensor, place if several else None))
+                self._begin(tensor, self._note(func, args, kwargs, tensor, place if several else None))
         return result
 
     # What torch says of an operator.
-    def _check_not_random(self, func: Any, args: Sequence[Any], given: Mapping[str, Any]) -> None:
+    def _check_not_random(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return
-        named = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | dict(given)  # noqa: SLF001
-        switches = [a for a in func._schema.arguments if a.name in _DRAWS]  # noqa: SLF001
-        if not switches or any(named.get(a.name, a.default_value) for a in switches):
+        named = named_arguments(func, args, kwargs)
+        switches = [parameter for parameter in parameters_of(func) if parameter.name in _DRAWS]
+        if not switches or any(named.get(switch.name, switch.default_value) for switch in switches):
             raise UnsupportedError(
                 f"'model' must do the same at every call: got one that draws random numbers by "
                 f"{operator_name(func)}; legal: a model that draws none, as in inference mode"
@@ -163,7 +165,7 @@ class Recorder(TorchDispatchMode):
         self,
         func: Any,
         args: Sequence[Any],
-        given: Mapping[str, Any],
+        kwargs: Mapping[str, Any],
         like: Tensor,
         result: int | None = None,
     ) -> int:
@@ -172,8 +174,8 @@ class Recorder(TorchDispatchMode):
         def put(value: Any) -> Any:
             return Source(self.index(value)) if isinstance(value, Tensor) else value
 
-        kwargs = {name: mapped(put, value) for name, value in given.items()}
-        return self._add(func, tuple(mapped(put, arg) for arg in args), kwargs, like, result)
+        named = {name: mapped(put, value) for name, value in kwargs.items()}
+        return self._add(func, tuple(mapped(put, arg) for arg in args), named, like, result)
 
     def _add(
         self,
@@ -196,28 +198,29 @@ class Recorder(TorchDispatchMode):
         return len(self.nodes) - 1
 
     # Views and writes.
-    def _view(self, func: Any, args: Sequence[Any], given: Mapping[str, Any], result: Any) -> Any:
+    def _view(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> Any:
         parent = self._view_of(args[0])
         views = [result] if isinstance(result, Tensor) else list(result)
-        for piece, tensor in zip(pieces(func, args[1:], given, views, args[0]), views, strict=True):
+        call = Call(func, tuple(args), kwargs, tuple(views))
+        for piece, tensor in zip(pieces(call), views, strict=True):
             self._known(tensor, self._viewed(tensor, parent, *piece))
         return result
 
     def _viewed(
-        self, tensor: Tensor, parent: View, target: Any, rest: Sequence[Any], given: Mapping[str, Any]
+        self, tensor: Tensor, parent: View, target: Any, rest: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> View:
         def take(index: int) -> int:
-            return self._add(target, (Source(index), *rest), given, tensor)
+            return self._add(target, (Source(index), *rest), kwargs, tensor)
 
         def back(whole: int, part: int) -> int:
-            way = put_back(target, rest, given, parent.tensor)
+            way = put_back(target, rest, kwargs, parent.tensor)
             sources = (Source(whole), Source(part)) if way.of_both else (Source(part),)
             return self._add(way.target, (*sources, *way.rest), {}, parent.tensor)
 
         return View(tensor, take(self._current(parent)), parent, take, back)
 
     def _write(
-        self, func: Any, args: Sequence[Any], given: Mapping[str, Any], written: Sequence[Tensor]
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], written: Sequence[Tensor]
     ) -> Any:
         """An operator that writes to its first argument, as one that makes a new tensor."""
         twin = _twin(func)
@@ -229,10 +232,10 @@ class Recorder(TorchDispatchMode):
         target = args[0]
         if torch.Tag.inplace_view in func.tags:
             before = self._views[id(target)]
-            self._known(target, self._viewed(target, before, twin, args[1:], given))
+            self._known(target, self._viewed(target, before, twin, args[1:], kwargs))
             return target
-        view, index = self._view_of(target), self._note(twin, args, given, target)
-        made = twin(*args, **given)
+        view, index = self._view_of(target), self._note(twin, args, kwargs, target)
+        made = twin(*args, **kwargs)
         if made.dtype != target.dtype:
             self.nodes[index] = replace(self.nodes[index], dtype=made.dtype)
             index = self._add(_CONVERTED, (Source(index),), {"dtype": target.dtype}, target)
@@ -292,7 +295,7 @@ def _twin(func: Any) -> Any:
 
 
 def _parameters(func: Any) -> list[tuple[str, str]]:
-    return [(a.name, str(a.type)) for a in func._schema.arguments]  # noqa: SLF001 - torch has no other
+    return [(parameter.name, str(parameter.type)) for parameter in parameters_of(func)]
 
 
 def _is_view(func: Any) -> bool:
@@ -300,14 +303,13 @@ def _is_view(func: Any) -> bool:
     return any(alias is not None and not alias.is_write for alias in returned)
 
 
-def _written(func: Any, args: Sequence[Any], given: Mapping[str, Any]) -> list[Tensor]:
+def _written(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors among the arguments that an operator writes to."""
     found = []
-    for place, parameter in enumerate(func._schema.arguments):  # noqa: SLF001 - torch has no other
+    named = named_arguments(func, args, kwargs)
+    for parameter in parameters_of(func):
         if parameter.alias_info is not None and parameter.alias_info.is_write:
-            value = (
-                args[place] if place < len(args) and not parameter.kwarg_only else given.get(parameter.name)
-            )
+            value = named.get(parameter.name)
             if isinstance(value, Tensor):
                 found.append(value)
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,35 +20,18 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import ShapeError
-from outstride.models.isolation import isolated, undisturbed
+from outstride.models.call import Call, tensors
+from outstride.models.copying import isolated
+from outstride.models.isolation import undisturbed
+from outstride.models.operators import convolution, norms, padding, products, recurrent
 
-# Layers to be taken as one even where parametrisations hang below them.
-WHOLE_LAYERS = (torch.nn.modules.conv._ConvNd, torch.nn.Linear, torch.nn.RNNBase)  # noqa: SLF001
-
-
-@dataclass
-class Call:
-    """One operation: torch's name for it, what it was given and what it made."""
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    outputs: tuple[Tensor, ...]
-    module: int
-    """The innermost layer that it belongs to, as an index into ``Trace.layers``; -1 outside of all."""
-    wraps: bool = False
-    """Whether this padding takes the far side of the image (circular), and not zeros."""
-    pointwise: bool = False
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The tensors among what it was given."""
-        return tuple(tensors((self.args, self.kwargs)))
+#: Layers to be taken as one even where parametrisations hang below them.
+_WHOLE_LAYERS = (convolution.FAMILY, products.LAYER, recurrent.LAYER)
 
 
 @dataclass
 class Layer:
-    """One call of a module: its name, the module, what it was given and what it returned."""
+    """One call of a module: its name, the module, what went in and what came out."""
 
     name: str
     module: torch.nn.Module
@@ -81,16 +64,13 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         del types
         result = func(*args, **(kwargs or {}))
-        pointwise = torch.Tag.pointwise in func.tags
         where = self._stack[-1] if self._stack else -1
         made = tuple(tensors(result))
-        self._trace.calls.append(
-            Call(str(func), args, dict(kwargs or {}), made, where, bool(self._wrapping), pointwise)
-        )
+        self._trace.calls.append(Call(func, args, dict(kwargs or {}), made, where, bool(self._wrapping)))
         return result
 
 
-class _Border(TorchFunctionMode):
+class _CircularPadding(TorchFunctionMode):
     """Turns a circular padding into one operation: torch writes it in pieces, into a tensor made for it."""
 
     def __init__(self, wrapping: list[bool]) -> None:
@@ -101,29 +81,31 @@ class _Border(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
-        given = dict(kwargs or {})
-        if func is torch.nn.functional.pad and "circular" in (*args[2:3], given.get("mode")):
+        read = padding.FUNCTIONS.get(func)
+        arguments = {} if read is None else read.arguments(args, kwargs or {})
+        if arguments.get("mode") == "circular":
             self._wrapping.append(True)
             try:
-                return func(args[0], args[1] if len(args) > 1 else given["pad"])
+                return func(arguments["input"], arguments["pad"])
             finally:
                 self._wrapping.pop()
-        return func(*args, **given)
+        return func(*args, **(kwargs or {}))
 
 
-class _Shortcut(TorchFunctionMode):
+class _WithoutBatchNorms(TorchFunctionMode):
     """Leaves batch norms out where only shapes are asked for: without numbers they take most of the time."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
-        given = dict(kwargs or {})
-        if func is torch.nn.functional.batch_norm:
-            source, mean = args[:2]  # as handed on by torch itself, whatever the call looked like
-            if not given["training"] and mean is not None and mean.shape == source.shape[1:2]:
+        read = norms.FUNCTIONS.get(func)
+        if read is not None:
+            arguments = read.arguments(args, kwargs or {})
+            source, mean = arguments["input"], arguments["running_mean"]
+            if not arguments["training"] and mean is not None and mean.shape == source.shape[1:2]:
                 return source
-        return func(*args, **given)
+        return func(*args, **(kwargs or {}))
 
 
 class Runner:
@@ -131,20 +113,20 @@ class Runner:
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype, arguments: Mapping[str, Any]) -> None:
         self.device = "meta"
-        self._original, self._dtype, self._given = model, dtype, arguments
+        self._original, self._dtype, self._further = model, dtype, arguments
         self._move()
 
     @undisturbed()
     def _move(self) -> None:
         self.model = isolated(self._original, partial(_on, device=self.device)).eval()
-        self._arguments = {name: _on(value, self.device) for name, value in self._given.items()}
+        self._arguments = {name: _on(value, self.device) for name, value in self._further.items()}
 
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:
         """Shapes of all outputs for an input of that shape; None where the model refuses it."""
         try:
             with undisturbed(), _usual_algorithms(), torch.device(self.device), ExitStack() as context:
                 if self.device == "meta":
-                    context.enter_context(_Shortcut())
+                    context.enter_context(_WithoutBatchNorms())
                 result = self.model(self._input(shape), **self._arguments)
         except Exception:  # noqa: BLE001 - models refuse sizes with any exception: that is the answer here
             return None
@@ -172,16 +154,16 @@ class Runner:
             raise ShapeError(_refusal(shape, error)) from error
 
     def _trace(self, shape: Sequence[int]) -> Trace:
-        given = self._input(shape)
-        trace, stack, wrapping = Trace(given), list[int](), list[bool]()
+        source = self._input(shape)
+        trace, stack, wrapping = Trace(source), list[int](), list[bool]()
         with ExitStack() as context:
             context.enter_context(undisturbed())
             context.enter_context(_usual_algorithms())
             context.enter_context(torch.device(self.device))
             context.enter_context(_watched(self.model, trace, stack))
-            context.enter_context(_Border(wrapping))
+            context.enter_context(_CircularPadding(wrapping))
             context.enter_context(_Recorder(trace, stack, wrapping))
-            result = self.model(given, **self._arguments)
+            result = self.model(source, **self._arguments)
         trace.outputs = tuple(tensors(result))
         return trace
 
@@ -217,10 +199,10 @@ def _watched(model: torch.nn.Module, trace: Trace, stack: list[int]) -> Iterator
 
     def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         parent = stack[-1] if stack else -1
-        leaf = isinstance(module, WHOLE_LAYERS) or not any(True for _ in module.children())
+        leaf = isinstance(module, _WHOLE_LAYERS) or not any(True for _ in module.children())
         stack.append(len(trace.layers))
-        given = tuple(tensors((args, kwargs)))
-        trace.layers.append(Layer(names[id(module)], module, parent, leaf, len(trace.calls), inputs=given))
+        inputs = tuple(tensors((args, kwargs)))
+        trace.layers.append(Layer(names[id(module)], module, parent, leaf, len(trace.calls), inputs=inputs))
 
     def leave(_: torch.nn.Module, __: tuple[Any, ...], result: Any) -> None:
         layer = trace.layers[stack.pop()]
@@ -234,21 +216,6 @@ def _watched(model: torch.nn.Module, trace: Trace, stack: list[int]) -> Iterator
     finally:
         for handle in handles:
             handle.remove()
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """Every tensor in a nest of tuples, lists, mappings and dataclasses, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from tensors(entry)
-    elif isinstance(value, (tuple, list)):
-        for entry in value:
-            yield from tensors(entry)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for entry in fields(value):
-            yield from tensors(getattr(value, entry.name))
 
 
 def _on(value: Any, device: str) -> Any:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.models.graph import capture
 from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, shape_of, whole, within
+from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import Program
 from outstride.tiling.running import TileRun, check_model
 from outstride.tiling.surroundings import Surroundings
@@ -111,7 +111,7 @@ def _tile(
             if program is None:
                 if len(_programs) >= _MOST_PROGRAMS:
                     _programs.clear()
-                program = _programs[token] = Program(capture(model, shape, dtype))
+                program = _programs[token] = Program(served_graph(model, shape, dtype))
         need = program.need(program.graph.outputs[0], box)
         held = np.asarray(part)
 

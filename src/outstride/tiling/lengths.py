@@ -12,8 +12,15 @@ from math import lcm, prod
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.models.graph import Node, capture
+from outstride.models.node import Node
+from outstride.models.operators.convolution import Convolution
+from outstride.models.operators.describing import describe
+from outstride.models.operators.indexing import Slice
+from outstride.models.operators.pooling import AveragePool, MaxPool
+from outstride.models.operators.resizing import Resize
+from outstride.models.operators.unfolding import Columns
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole
+from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.loops import check_steps
 from outstride.tiling.quiet import TRIALS, silent
@@ -33,7 +40,7 @@ class Captured:
     """A model for one length."""
 
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, length: int) -> None:
-        self.program, self.length = Program(capture(model, (*shape[:-1], length), dtype)), length
+        self.program, self.length = Program(served_graph(model, (*shape[:-1], length), dtype)), length
         self.output = self.program.graph.only_output("streamed")
         if self.program.anchors:
             names = sorted({self.program.graph.nodes[i].name for i in self.program.anchors})
@@ -288,11 +295,11 @@ def rate_of(
     ``result``: the shape for an input of that ``shape``.
     """
     length = shape[-1]
-    period = prod(_shortens(node) for node in capture(model, shape, dtype).nodes)
+    period = prod(_shortens(node) for node in served_graph(model, shape, dtype).nodes)
     for more in range(period, _TRIES * period, period):
         try:
             with silent(TRIALS):
-                graph = capture(model, (*shape[:-1], length + more), dtype)
+                graph = served_graph(model, (*shape[:-1], length + more), dtype)
         except ShapeError:  # it runs at some lengths only
             continue
         grown = graph.nodes[graph.only_output("run")].shape[-1] - result[-1]
@@ -302,12 +309,11 @@ def rate_of(
 
 def _shortens(node: Node) -> int:
     """By how much a layer shortens its input, or how many inputs make a whole number of its results."""
-    if node.target is None or node.name == "outstride.conv_transpose":
-        return 1
-    if node.name == "aten.slice":
-        return int(node.argument("step"))
-    if "upsample" in node.name:
-        scale = node.argument("scales") or node.argument("scales_w") or 1
-        return Fraction(scale).limit_denominator(_DENOMINATOR).denominator
-    value = node.argument("stride") or node.argument("kernel_size") or 1
-    return int(value if isinstance(value, int) else value[-1])
+    kind = None if node.target is None else describe(node)
+    if isinstance(kind, Slice):
+        return kind.positions.step
+    if isinstance(kind, Resize):
+        return Fraction(kind.factors[-1] or 1).limit_denominator(_DENOMINATOR).denominator
+    if isinstance(kind, (Convolution, MaxPool, AveragePool, Columns)) and not kind.windows[-1].transposed:
+        return kind.windows[-1].stride
+    return 1

@@ -10,6 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
+from outstride.models.operators.recurrent import LAYER as RECURRENT_LAYER
+from outstride.models.operators.recurrent import sequence_axis
 from outstride.models.trace import Runner
 
 #: Operations of a model; those without a loop over time have a few hundred.
@@ -39,11 +41,10 @@ class _Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _recurrent(most: int, module: torch.nn.RNNBase, given: tuple[Any, ...]) -> None:
+def _recurrent(most: int, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
     """Stops a recurrent layer before it takes its steps."""
-    shape = getattr(given[0], "shape", ()) if given else ()
-    batched = len(shape) == 3  # (N, L, C) or (L, N, C), else (L, C)
-    if not shape or shape[1 if batched and module.batch_first else 0] > most:
+    shape = getattr(inputs[0], "shape", ()) if inputs else ()
+    if not shape or shape[sequence_axis(module, len(shape))] > most:
         raise _Endless(f"nn.{type(module).__name__}")
 
 
@@ -60,7 +61,7 @@ def check_steps(
     """
     copied = Runner(model, dtype, {}).model
     for module in copied.modules():
-        if isinstance(module, torch.nn.RNNBase):
+        if isinstance(module, RECURRENT_LAYER):
             module.register_forward_pre_hook(partial(_recurrent, _MOST_STEPS if recurrent else 0))
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.device("meta"), _Counting():

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from outstride.errors import ArgumentError
-from outstride.models.graph import capture
 from outstride.models.isolation import undisturbed
+from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays, files
 from outstride.tiling.apart import check_apart
+from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import Program
 from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
@@ -37,11 +38,11 @@ class TileRun:
         check_model(model)
         arrays.check_source(source)
         self.source, self.dtype = source, dtype_of(model, source)
-        if any(isinstance(module, torch.nn.RNNBase) for module in model.modules()):
+        if any(isinstance(module, recurrent.LAYER) for module in model.modules()):
             check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
         strides = arrays.strides_of(source, self.dtype)
         with silent(TRIALS):
-            self.program = Program(capture(model, source.shape, self.dtype, strides))
+            self.program = Program(served_graph(model, source.shape, self.dtype, strides))
         self.output = self.program.graph.only_output("run in tiles")
         self.node = self.program.graph.nodes[self.output]
         axes = spatial_axes(model, source.shape)
@@ -86,9 +87,8 @@ def check_model(model: Any) -> None:
     """
     if not isinstance(model, torch.nn.Module):
         raise ArgumentError(f"'model' must be a torch.nn.Module: got {type(model).__name__}; legal: a module")
-    moody = (torch.nn.modules.batchnorm._NormBase, torch.nn.modules.dropout._DropoutNd)  # noqa: SLF001 - the families have no public name
     for name, module in model.named_modules():
-        if module.training and isinstance(module, moody):
+        if module.training and isinstance(module, (norms.BATCH_FAMILY, pointwise.DROPOUT_FAMILY)):
             raise ArgumentError(
                 f"'model' must be in inference mode: got {name or type(module).__name__!r} in training mode; "
                 "legal: model.eval()"

@@ -19,6 +19,7 @@ from torch import Tensor
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer import arguments as argument
 from outstride.models.isolation import undisturbed
+from outstride.models.operators import convolution
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
 from outstride.tiling.evaluation import INPUT
@@ -221,8 +222,8 @@ def stream(model: torch.nn.Module, shape: Sequence[int] | None = None) -> Stream
     """
     check_model(model)
     if shape is None:
-        layers = (torch.nn.Conv1d, torch.nn.ConvTranspose1d)
-        first = next((layer for layer in model.modules() if isinstance(layer, layers)), None)
+        layers = (convolution.CONVOLUTIONS[0], convolution.TRANSPOSED[0])
+        first: Any = next((layer for layer in model.modules() if isinstance(layer, layers)), None)
         if first is None:
             raise ArgumentError(
                 "'shape' must say what a chunk looks like where no layer is a one-dimensional convolution: "

@@ -1,0 +1,163 @@
+"""Rules for elements taken by their place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from torch import Tensor
+
+from outstride.inspection.lineage import Atom, Lineage, free
+from outstride.inspection.rules.context import Context, NotUnderstoodError, Result, RuleTable, known
+from outstride.inspection.rules.views import without
+from outstride.models.operators import indexing
+from outstride.models.operators.reach import Reach
+
+_BY_LIST = "takes positions of the image by a list of indices"
+
+
+def slicing(context: Context, kind: indexing.Slice) -> Result:
+    """Some positions of one axis."""
+    first, every = kind.positions.start, kind.positions.step
+    return sliced(context.source, kind.axis, first, every, context.shape[kind.axis])
+
+
+def sliced(source: Lineage, dim: int, first: int, every: int, size: int) -> Lineage:
+    """``size`` elements of one axis from ``first`` on."""
+    atoms = source.dims[dim]
+    if size == source.shape[dim] and every == 1:
+        return source
+    if len(atoms) == 1 and atoms[0].inner and every == 1:
+        return _cut_out(source, dim, atoms[0], first, size)
+    return known(source.moved(dim, Reach.slice(first, every), size))
+
+
+def _cut_out(source: Lineage, dim: int, joined: Atom, first: int, size: int) -> Lineage:
+    inside = prod(atom.size for atom in joined.inner)
+    start, end = joined.before, joined.before + inside
+    if first == start and size == inside:
+        return source.put(dim, joined.inner)
+    if first <= start and first + size >= end:
+        return source.put(dim, (joined._replace(size=size, before=start - first),))
+    if first + size > start and first < end:
+        raise NotUnderstoodError("part of a sequence of image positions is taken")
+    fields = {axis: field for axis, field in source.fields.items() if axis not in joined.axes}
+    return replace(source, fields=fields).put(dim, free(size))
+
+
+def select(context: Context, kind: indexing.Select) -> Result:
+    """One element of one axis, which goes away."""
+    return _selected(context, kind.axis, kind.index)
+
+
+def _selected(context: Context, dim: int, at: int) -> Lineage:
+    source = context.source
+    if source.dims[dim] and source.dims[dim][0].inner:
+        return without(sliced(source, dim, at, 1, 1), {dim})
+    found, covered = source.reduced([dim])
+    context.sees_all(covered, "takes positions of the image one by one")
+    return without(found, {dim})
+
+
+def splitting(context: Context, kind: indexing.Split) -> Result:
+    """Neighbouring pieces of one axis."""
+    pieces, first = [], 0
+    for output in context.call.outputs:
+        pieces.append(sliced(context.source, kind.axis, first, 1, output.shape[kind.axis]))
+        first += output.shape[kind.axis]
+    return pieces
+
+
+def unbinding(context: Context, kind: indexing.Unbind) -> Result:
+    """Every element of one axis by itself."""
+    return [_selected(context, kind.axis, at) for at in range(context.results)]
+
+
+def flip(context: Context, kind: indexing.Flip) -> Result:
+    """Axes turned round."""
+    lineage = context.source
+    for axis in kind.axes:
+        lineage = _flipped(lineage, axis)
+    return lineage
+
+
+def _flipped(source: Lineage, axis: int) -> Lineage:
+    size = source.shape[axis]
+    return known(source.moved(axis, Reach.slice(size - 1, -1), size))
+
+
+def roll(context: Context, kind: indexing.Roll) -> Result:
+    """Axes moved on, what leaves on one side coming back on the other."""
+    lineage = context.source
+    for axis, shift in kind.shifts:
+        if lineage.axes_of(axis):
+            context.wraps("a roll brings the far side of the image to this one")
+        lineage = known(lineage.moved(axis, Reach.slice(-shift), lineage.shape[axis]))
+    return lineage
+
+
+def flat_roll(context: Context, kind: indexing.FlatRoll) -> Result:
+    """No rule yet."""
+    del kind, context
+    raise NotUnderstoodError("a roll of the flattened image")
+
+
+def quarter_turns(context: Context, kind: indexing.QuarterTurns) -> Result:
+    """By a quarter: two axes change places, one of them turned round."""
+    a, b = kind.axes
+    source = context.source
+    for axis in ((), (b,), (a, b), (a,))[kind.turns]:
+        source = _flipped(source, axis)
+    dims = list(source.dims)
+    if kind.turns % 2:
+        dims[a], dims[b] = dims[b], dims[a]
+    return source.with_dims(dims)
+
+
+def indexed(context: Context, kind: indexing.Index) -> Result:
+    """Elements taken by lists of indices."""
+    source = context.source
+    if any(isinstance(entry, Tensor) and context.known(entry) is not None for entry in kind.lists):
+        raise NotUnderstoodError("indices that are computed from the image")
+    taken = [dim for dim, entry in enumerate(kind.lists) if entry is not None]
+    found, covered = source.reduced(taken)
+    context.sees_all(covered, _BY_LIST)
+    kept = [atoms for dim, atoms in enumerate(found.dims) if dim not in taken]
+    new = [free(n) for n in context.shape[taken[0] : taken[0] + len(context.shape) - len(kept)]]
+    if taken != list(range(taken[0], taken[-1] + 1)):
+        raise NotUnderstoodError("several lists of indices that are not neighbours")
+    return found.with_dims((*kept[: taken[0]], *new, *kept[taken[0] :]))
+
+
+def index_select(context: Context, kind: indexing.IndexSelect) -> Result:
+    """Elements of one axis taken by a list of indices."""
+    if context.lineage(kind.positions) is not None:
+        raise NotUnderstoodError("indices that are computed from the image")
+    if not context.source.axes_of(kind.axis):
+        return context.source.put(kind.axis, free(context.shape[kind.axis]))
+    found, covered = context.source.reduced([kind.axis])
+    context.sees_all(covered, _BY_LIST)
+    return found.put(kind.axis, free(context.shape[kind.axis]))
+
+
+def embedding(context: Context, kind: indexing.Embedding) -> Result:
+    """A row of a table for each element."""
+    lineage = context.lineage(kind.indices)
+    if lineage is None:
+        raise NotUnderstoodError("a table that is computed from the image")
+    return lineage.with_dims((*lineage.dims, free(context.shape[-1])))
+
+
+RULES: RuleTable = {
+    indexing.Slice: slicing,
+    indexing.Select: select,
+    indexing.Split: splitting,
+    indexing.Unbind: unbinding,
+    indexing.Flip: flip,
+    indexing.Roll: roll,
+    indexing.FlatRoll: flat_roll,
+    indexing.QuarterTurns: quarter_turns,
+    indexing.Index: indexed,
+    indexing.IndexSelect: index_select,
+    indexing.Embedding: embedding,
+}

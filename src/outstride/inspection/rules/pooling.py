@@ -1,0 +1,54 @@
+"""Rules for pooling over windows that slide or follow the size, and its reverse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from outstride.inspection.rules.context import Context, NotUnderstoodError, Result, RuleTable, known
+from outstride.inspection.rules.convolution import slid
+from outstride.models.operators.pooling import AdaptivePool, AveragePool, MaxPool, Unpool
+from outstride.models.operators.reach import Reach
+
+
+def pooling(context: Context, kind: MaxPool | AveragePool) -> Result:
+    """Maximum and average over windows; the indices of a maximum lie where the maximum does."""
+    return [slid(context.source, kind.windows, context.shape[-len(kind.windows) :])] * context.results
+
+
+def adaptive_pooling(context: Context, kind: AdaptivePool) -> Result:
+    """Windows that follow the size: all of the image decides about each."""
+    lineage = context.source
+    covered = frozenset[int]()
+    for dim in range(len(lineage.dims) - kind.nd, len(lineage.dims)):
+        inputs, outputs = lineage.shape[dim], context.shape[dim]
+        if inputs == outputs:
+            continue
+        axes = lineage.axes_of(dim)
+        covered |= axes
+        lineage = replace(lineage, whole=lineage.whole | axes)
+        if outputs == 1:
+            lineage = lineage.reduced([dim])[0]
+            continue
+        lineage = known(lineage.moved(dim, kind.reach(inputs, outputs), outputs))
+    context.sees_all(covered, "pools windows that follow the size of the image")
+    return [lineage] * context.results
+
+
+def unpooling(context: Context, kind: Unpool) -> Result:
+    """Each input goes to one place inside its window."""
+    del kind
+    lineage = context.source
+    for dim in range(2, len(lineage.dims)):
+        inputs, outputs = lineage.shape[dim], context.shape[dim]
+        if outputs % inputs:
+            raise NotUnderstoodError(f"unpooling {inputs} positions to {outputs}")
+        lineage = known(lineage.moved(dim, Reach.repeat(outputs // inputs), outputs))
+    return lineage
+
+
+RULES: RuleTable = {
+    MaxPool: pooling,
+    AveragePool: pooling,
+    AdaptivePool: adaptive_pooling,
+    Unpool: unpooling,
+}

@@ -1,0 +1,74 @@
+"""Matrix products: plain ones, linear layers and attention that torch leaves whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from outstride.models.operation import Operation
+
+LAYER = nn.Linear
+
+
+@dataclass(frozen=True)
+class MatrixProduct:
+    """(..., m, k) with (..., k, n), or with a vector of k; perhaps something is ``added``."""
+
+    left: Any
+    right: Any
+    added: Any = None
+    by_vector: bool = False
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear layer along the last axis."""
+
+    input: Any
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Scaled dot products of (..., tokens, features)."""
+
+    query: Any
+    key: Any
+    value: Any
+
+
+def read_product(operation: Operation, left: str, right: str, added: str | None = None) -> MatrixProduct:
+    """A product of what the operator calls so."""
+    return MatrixProduct(
+        operation.argument(left), operation.argument(right),
+        None if added is None else operation.argument(added), operation.name == "aten.mv",
+    )  # fmt: skip
+
+
+def read_linear(operation: Operation) -> Linear:
+    """Whatever its weights."""
+    return Linear(operation.argument("input"))
+
+
+def read_attention(operation: Operation) -> Attention:
+    """However it is computed."""
+    return Attention(*map(operation.argument, ("query", "key", "value")))
+
+
+OPERATORS: dict[str, Any] = {
+    "aten.mm": partial(read_product, left="self", right="mat2"),
+    "aten.bmm": partial(read_product, left="self", right="mat2"),
+    "aten.mv": partial(read_product, left="self", right="vec"),
+    "aten.addmm": partial(read_product, left="mat1", right="mat2", added="self"),
+    "aten.baddbmm": partial(read_product, left="batch1", right="batch2", added="self"),
+    "aten.linear": read_linear,
+}
+OPERATORS |= {
+    f"aten._scaled_dot_product_{name}": read_attention
+    for name in (
+        *("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention"),
+        "fused_attention_overrideable",
+    )
+}

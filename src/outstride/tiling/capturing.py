@@ -1,0 +1,23 @@
+"""The graph that is tiled: that of a model whose convolutions are outstride's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from outstride.acceleration import accelerate
+from outstride.models.graph import Graph, capture
+
+
+def served_graph(
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None
+) -> Graph:
+    """The graph of ``accelerate(model)``, whose bits depend on nothing but what its layers sum.
+
+    Raises:
+        ShapeError: the model does not run at this shape.
+        UnsupportedError: what it does depends on the numbers of its input, or on random ones.
+    """
+    return capture(model, shape, dtype, strides, partial(accelerate, inplace=True))

@@ -1,0 +1,164 @@
+"""Rules for what takes elements by their position along an axis: slices, flips, assignments to slices.
+
+Each is a table of positions for each axis, an input position for every output position, made by torch itself
+on numbers that count: so a tile takes exactly what the whole would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outstride.models.node import Node
+from outstride.models.operators import indexing
+from outstride.models.operators.describing import describe
+from outstride.tiling.box import Box, clamped, elements, replaced
+from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, Tensors, present
+
+Lines = Mapping[int, Callable[[Any], Any]]
+"""For each axis along which positions are taken: what makes a line of output positions of one of inputs."""
+AlongLines = Callable[[Node], Lines]
+
+_MOST_TABLES = 256
+
+
+@lru_cache(_MOST_TABLES)
+def _table(node: Node, axis: int, lines: AlongLines, counted: bool) -> range | Tensor:
+    size = node.source_shapes[0][axis]
+    if counted:
+        positions: range = lines(node)[axis](range(size))
+        return positions
+    return torch.as_tensor(lines(node)[axis](torch.arange(size, dtype=torch.float64))).to(torch.int64)
+
+
+def by_positions(lines: AlongLines, counted: bool = False) -> Rule:
+    """The rule of what takes positions along some axes; ``counted``: in equal steps, as a range."""
+
+    def demand(node: Node, box: Box) -> Boxes:
+        needed = box
+        for axis in lines(node):
+            positions = _table(node, axis, lines, counted)[slice(*box[axis])]
+            if len(positions) == 0:
+                least, most = 0, -1
+            elif isinstance(positions, range):
+                least, most = sorted((positions[0], positions[-1]))
+            else:
+                least, most = (int(p) for p in torch.aminmax(positions))
+            needed = replaced(needed, axis, (least, most + 1))
+        return [needed]
+
+    def run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+        (result,), (held,) = present(tensors), boxes
+        assert held is not None
+        for axis in lines(node):
+            result = _taken(
+                result, axis, _table(node, axis, lines, counted)[slice(*box[axis])], held[axis][0]
+            )
+        return result
+
+    def scratch(node: Node, box: Box, boxes: Boxes) -> int:
+        # One axis after the other: what an axis made is there until the next is done.
+        (made,), most = boxes, 0
+        assert made is not None
+        if not counted:
+            for axis in list(lines(node))[:-1]:
+                made = replaced(made, axis, box[axis])
+                most = max(most, elements(made))
+        return node.dtype.itemsize * most
+
+    return Rule(demand, run, scratch=scratch)
+
+
+def _taken(source: Tensor, axis: int, positions: range | Tensor, first: int) -> Tensor:
+    """Positions of one axis of a tensor that starts at ``first``."""
+    if isinstance(positions, range):
+        if len(positions) == 0:
+            return source.narrow(axis, 0, 0)
+        if positions.step > 0 or len(positions) == 1:
+            step = max(positions.step, 1)
+            places = [slice(None)] * source.dim()
+            places[axis] = slice(positions[0] - first, positions[-1] - first + 1, step)
+            return source[tuple(places)]
+        positions = torch.tensor(positions)
+    return source.index_select(axis, positions - first)
+
+
+def on_a_map(function: Callable[..., Tensor], *arguments: Any) -> Callable[[Tensor], Tensor]:
+    """A function of (N, C, L) for a line."""
+    return lambda line: function(line[None, None], *arguments)[0, 0]
+
+
+def _sliced(node: Node) -> Lines:
+    kind: indexing.Slice = describe(node)
+    return {kind.axis: lambda line: line[kind.positions.start : kind.positions.stop : kind.positions.step]}
+
+
+def _flipped(node: Node) -> Lines:
+    kind: indexing.Flip = describe(node)
+    return {axis: lambda line: line[::-1] for axis in kind.axes}
+
+
+def _rolled(node: Node) -> Lines:
+    kind: indexing.Roll = describe(node)
+    return {axis: partial(torch.roll, shifts=shift) for axis, shift in kind.shifts}
+
+
+# One element of an axis.
+def _selected_demand(node: Node, box: Box) -> Boxes:
+    kind: indexing.Select = describe(node)
+    return [(*box[: kind.axis], (kind.index, kind.index + 1), *box[kind.axis :])]
+
+
+def _select(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+    del box, boxes
+    kind: indexing.Select = describe(node)
+    return present(tensors)[0].squeeze(kind.axis)
+
+
+# Written into a part: what an assignment to a slice has become.
+def _written(node: Node, box: Box) -> Box:
+    """What a box takes of the tensor that is written."""
+    kind: indexing.SliceScatter = describe(node)
+    start, (a, b), count = kind.positions.start, box[kind.axis], node.shape_of(kind.written)[kind.axis]
+    return replaced(box, kind.axis, clamped(a - start, b - start, count))
+
+
+def _has_gaps(node: Node) -> bool:
+    kind: indexing.SliceScatter = describe(node)
+    return kind.positions.step != 1 or len(node.sources) != 2
+
+
+def _scattered_demand(node: Node, box: Box) -> Boxes:
+    if _has_gaps(node):
+        return NEEDS_ALL.demand(node, box)
+    kind: indexing.SliceScatter = describe(node)
+    part = _written(node, box)
+    written = part if elements(part) else None
+    return [written if index == kind.written.index else box for index in node.sources]
+
+
+def _scatter(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+    if _has_gaps(node):
+        return NEEDS_ALL.run(node, box, boxes, tensors)
+    kind: indexing.SliceScatter = describe(node)
+    result, part = tensors[node.place_of(kind.target)], tensors[node.place_of(kind.written)]
+    assert result is not None
+    result = result.clone()
+    if part is not None:
+        first, last = _written(node, box)[kind.axis]
+        start = kind.positions.start - box[kind.axis][0]
+        result.narrow(kind.axis, start + first, last - first).copy_(part)
+    return result
+
+
+RULES: RuleTable = {
+    indexing.Slice: by_positions(_sliced, counted=True),
+    indexing.Flip: by_positions(_flipped, counted=True),
+    indexing.Roll: by_positions(_rolled),
+    indexing.Select: Rule(_selected_demand, _select),
+    indexing.SliceScatter: Rule(_scattered_demand, _scatter),
+}

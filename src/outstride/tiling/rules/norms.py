@@ -1,0 +1,34 @@
+"""Rules for norms whose statistics are fixed, or lie along axes that are not cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outstride.models.node import Node
+from outstride.models.operators.describing import describe
+from outstride.models.operators.norms import BatchNorm, LayerNorm
+from outstride.tiling.box import Box, elements
+from outstride.tiling.rules.interface import Boxes, RuleTable, completing, copies
+
+
+def _is_fixed(node: Node) -> bool:
+    kind: BatchNorm = describe(node)
+    return not kind.training and not node.result
+
+
+def _normalized(node: Node) -> Sequence[int]:
+    kind: LayerNorm = describe(node)
+    return range(-kind.axes, 0)
+
+
+def _scratch(node: Node, box: Box, boxes: Boxes) -> int:
+    """A copy in the order of the memory, and the mean and the deviation at each position."""
+    kind: LayerNorm = describe(node)
+    positions = elements(box) // max(kind.elements, 1)
+    return copies(node, boxes[:1]) + 2 * node.dtype.itemsize * positions
+
+
+RULES: RuleTable = {
+    BatchNorm: completing(lambda _: [1], serves=_is_fixed),
+    LayerNorm: completing(_normalized, _scratch),
+}

@@ -192,7 +192,7 @@ def features(model: nn.Module, layer: nn.Module, input: Tensor) -> Tensor:
             that the middle does not see the border.
 
     Returns:
-        (n, channels): the mean over the middle half of what the layer was given.
+        (n, channels): the mean over the middle half of what reaches the layer.
 
     Raises:
         ArgumentError: the layer did not run.
@@ -204,7 +204,7 @@ def features(model: nn.Module, layer: nn.Module, input: Tensor) -> Tensor:
     """
     argument.module("model", model)
     met: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, given: met.append(given[0]))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: met.append(inputs[0]))
     was_training = model.training
     try:
         model.eval()(input)
@@ -240,7 +240,7 @@ def _within(features: Tensor, change: Tensor, laid: Phased) -> Tensor:
     """The part of a change of weights that acts on the span of some features.
 
     The gains' differences are linear in the sources, one problem for each direction of an orthonormal basis;
-    a direction in which nothing is asked is left as it is, so the rest is still the least change.
+    a direction in which nothing is wanted is left as it is, so the rest is still the least change.
     """
     sources = change.shape[1]
     if (

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from outstride.artifacts import periodic
 from outstride.errors import UnsupportedError
 from outstride.models.operators import padding
-from outstride.models.operators.describing import layer_of
+from outstride.models.operators.describing import axis_of, layer_of
 
 Pace = tuple[Fraction, ...]
 """Elements of the input from one element to the next, per axis."""
@@ -75,7 +75,7 @@ class Signal(Tensor):
             return _like(first, -first.bare if _is_taken_off(name, args) else first.bare)
         if name in _POINTS or (name in _PRODUCTS and not _is_linear(name, args, alone)):
             periodic.refuse_if(first.course.linear, name)
-        elif name not in (*_SUMS, *_PRODUCTS, *_CHANNELS):
+        elif name not in (*_SUMS, *_PRODUCTS) and axis_of(func, args, named) is None:
             raise _unknown("a look at the size of a tensor" if name in ("shape", "size") else f"{name}()")
         return _elementwise(func, name, first, args, named)
 
@@ -170,15 +170,12 @@ def _is_linear(name: str, args: tuple[Any, ...], alone: bool) -> bool:
 
 
 def _elementwise(
-    func: Callable[..., Any], name: str, first: Signal, args: tuple[Any, ...], given: dict[str, Any]
+    func: Callable[..., Any], name: str, first: Signal, args: tuple[Any, ...], named: dict[str, Any]
 ) -> Any:
     """Bring all signals to one period and compute."""
-    if name in _CHANNELS:
-        place = _CHANNELS[name]
-        axis = given.get("dim", given.get("axis", args[place] if len(args) > place else 0))
-        if axis not in (1, 1 - first.bare.dim()):
-            raise _unknown(f"{name}() along another axis than the channels'")
-    shapes = [signal.bare.shape[2:] for signal in _signals((args, given))]
+    if axis_of(func, args, named) not in (None, 1, 1 - first.bare.dim()):
+        raise _unknown(f"{name}() along another axis than the channels'")
+    shapes = [signal.bare.shape[2:] for signal in _signals((args, named))]
     common = tuple(math.lcm(*sides) for sides in zip(*shapes, strict=True))
 
     def grown(value: Any) -> Any:
@@ -189,7 +186,7 @@ def _elementwise(
             raise _unknown(f"{name}() with a tensor that differs from place to place")
         return type(value)(map(grown, value)) if type(value) in (tuple, list) else value
 
-    return _like(first, func(*grown(args), **{key: grown(value) for key, value in given.items()}))
+    return _like(first, func(*grown(args), **{key: grown(value) for key, value in named.items()}))
 
 
 def _part(values: Tensor, index: Any) -> Tensor:
@@ -223,8 +220,6 @@ _SAME = {
 _SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "subtract", "neg", "negative"}
 """Linear in all their terms together; a constant that is added is a bias."""
 _PRODUCTS = {"mul", "rmul", "imul", "multiply", "div", "truediv", "itruediv", "divide", "true_divide"}
-_CHANNELS = {"cat": 1, "concat": 1, "concatenate": 1, "chunk": 2, "split": 2}
-"""Their axis must be that of the channels; where it stands among the arguments."""
 _POINTS = {
     *("relu", "relu6", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
     *("sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid", "logsigmoid", "softsign", "clamp", "clip"),

@@ -77,7 +77,7 @@ def union(fields: Sequence[Field], size: int) -> Field:
         return first
     period = lcm(*(field.period for field in fields))
     if any(field.stride != first.stride for field in fields) or period > max(size, MOST_PHASES):
-        # A multiple of the first one's period that covers the axis: beyond it nothing is asked for.
+        # A multiple of the first one's period that covers the axis: beyond it nothing is read.
         period = -(-size // first.period) * first.period
     tables = [field.table(period, size).reads for field in fields]
     reads = tuple(map(hull, zip(*tables, strict=True)))

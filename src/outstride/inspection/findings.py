@@ -100,13 +100,13 @@ class Findings:
         Raises:
             ArgumentError: there are more or fewer numbers than axes.
         """
-        given = (size,) * len(self.axes) if isinstance(size, int) else tuple(size)
-        if len(given) != len(self.axes) or any(n < 1 for n in given):
+        wanted = (size,) * len(self.axes) if isinstance(size, int) else tuple(size)
+        if len(wanted) != len(self.axes) or any(n < 1 for n in wanted):
             raise ArgumentError(
                 f"'size' must have one number of at least 1 for each axis of the image: got {size!r}; "
                 f"legal: {len(self.axes)} numbers"
             )
-        return tuple(self._fit(axis, n) for axis, n in enumerate(given))
+        return tuple(self._fit(axis, n) for axis, n in enumerate(wanted))
 
     def _fit(self, axis: int, size: int) -> Fit:
         runs, returned, scale = self.taken[axis]

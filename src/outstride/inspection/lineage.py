@@ -116,7 +116,7 @@ class Lineage:
         """The same with another field along one axis of the input."""
         return replace(self, fields={**self.fields, axis: field})
 
-    def moved(self, dim: int, reach: Reach, size: int) -> Lineage | None:
+    def through(self, dim: int, reach: Reach, size: int) -> Lineage | None:
         """One axis passed through a reach, to ``size`` positions; None where its positions are not known."""
         if not self.axes_of(dim):
             return self.put(dim, free(size))

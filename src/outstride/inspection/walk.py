@@ -135,7 +135,7 @@ class Walk:
                 raise NotUnderstoodError("writes into a tensor through a view of it")
             pasted = _pasted(part, tuple(base.shape), slices)
             context = Context(call, index, self.lineage, self.notes)
-            return pasted if old is None else context.met([pasted, old], tuple(base.shape), True)
+            return pasted if old is None else context.broadcast([pasted, old], tuple(base.shape), True)
         except NotUnderstoodError as reason:
             whole = part.whole | (old.whole if old else frozenset())
             text = f"{call.name}: {reason}"
@@ -186,5 +186,5 @@ def _is_unit(layer: Layer) -> bool:
 def _pasted(lineage: Lineage, shape: Sequence[int], slices: Slices) -> Lineage:
     for dim, (first, every) in slices.items():
         if (first, every, lineage.shape[dim]) != (0, 1, shape[dim]):
-            lineage = known(lineage.moved(dim, Reach.paste(first, every), shape[dim]))
+            lineage = known(lineage.through(dim, Reach.paste(first, every), shape[dim]))
     return lineage

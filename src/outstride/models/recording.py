@@ -34,7 +34,7 @@ _CONVERTED = aten._to_copy.default  # noqa: SLF001
 _MOST_OF_WEIGHTS = 1 << 28
 #: The same of a tensor made of nothing, such as a row of positions.
 _MOST_OF_NOTHING = 1 << 20
-#: Elements up to which an operator without a rule for shapes is asked by running it.
+#: Elements up to which an operator without a rule for shapes is tried by running it.
 _MOST_TRIED = 1 << 22
 #: Arguments that say whether an operator that may draw random numbers does.
 _DRAWS = ("dropout_p", "train", "training", "p", "dropout")

@@ -93,7 +93,7 @@ class _CircularPadding(TorchFunctionMode):
 
 
 class _WithoutBatchNorms(TorchFunctionMode):
-    """Leaves batch norms out where only shapes are asked for: without numbers they take most of the time."""
+    """Leaves batch norms out where only shapes are wanted: without numbers they take most of the time."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -117,8 +117,8 @@ def check_target(out: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """
     got = getattr(out, "shape", None)
     if got is None or tuple(got) != shape or not hasattr(out, "__setitem__"):
-        given = type(out).__name__ if got is None else tuple(got)
-        raise ArgumentError(f"'out' must have the shape of the model's result: got {given}; legal: {shape}")
+        shown = type(out).__name__ if got is None else tuple(got)
+        raise ArgumentError(f"'out' must have the shape of the model's result: got {shown}; legal: {shape}")
     wanted = dtype if isinstance(out, Tensor) else numpy_dtype(dtype)
     if out.dtype != wanted:
         raise ArgumentError(

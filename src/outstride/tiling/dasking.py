@@ -104,7 +104,7 @@ def _tile(
     token: str, surroundings: Surroundings, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype,
     box: Box, part: Any,
 ) -> Any:  # fmt: skip
-    """One chunk, on a worker, which captures the model once and computes as the process that asked would."""
+    """One chunk, on a worker, which captures the model once and computes as the process that calls would."""
     with surroundings.entered(), undisturbed():
         with _capturing:  # torch's tracer is one for all threads
             program = _programs.get(token)
@@ -115,7 +115,7 @@ def _tile(
         need = program.need(program.graph.outputs[0], box)
         held = np.asarray(part)
 
-        def read(asked: Box) -> torch.Tensor:
-            return arrays.read(held[within(asked, need.boxes[0])], whole(shape_of(asked)), dtype)
+        def read(box: Box) -> torch.Tensor:
+            return arrays.read(held[within(box, need.boxes[0])], whole(shape_of(box)), dtype)
 
         return program.run(need, read).numpy()

@@ -1,7 +1,7 @@
 """A box of the output, made of just the boxes that it needs.
 
-What a box needs is found from the output back to the input, every tensor asked for the hull of what is made
-of it; then the boxes are made in the model's order, each forgotten after its last use.
+What a box needs is found from the output back to the input, of every tensor the hull of what is made of
+it; then the boxes are made in the model's order, each forgotten after its last use.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ class Program:
                 self._kept[index] = self.run(self.need(index, whole(self.graph.nodes[index].shape)), read)
 
     def need(self, output: int, box: Box, cut: Callable[[int, Box], Box] | None = None) -> Need:
-        """What a box of an output needs; ``cut``: what is made of a tensor of which a box is asked."""
-        asked: dict[int, list[Box]] = {output: [box]}
+        """What a box of an output needs; ``cut``: what is made of a tensor of which a box is needed."""
+        needed: dict[int, list[Box]] = {output: [box]}
         boxes: dict[int, Box] = {}
         parts: dict[int, Sequence[Box | None]] = {}
         last_use: dict[int, int] = {}
         for index in range(output, -1, -1):
-            if index not in asked:
+            if index not in needed:
                 continue
-            boxes[index] = hull(asked[index])
+            boxes[index] = hull(needed[index])
             if cut is not None:
                 boxes[index] = cut(index, boxes[index])
             if not self._is_made(index, output) or not elements(boxes[index]):
@@ -97,7 +97,7 @@ class Program:
             parts[index] = self.rules[index].demand(node, boxes[index])
             for source, part in zip(node.sources, parts[index], strict=True):
                 if part is not None:
-                    asked.setdefault(source, []).append(part)
+                    needed.setdefault(source, []).append(part)
                     last_use.setdefault(source, index)
         return Need(output, boxes, parts, last_use)
 

@@ -62,8 +62,8 @@ class Captured:
         """What results from ``start`` to ``stop`` need, along the axes on which time runs."""
         box = replaced(whole(self.nodes[self.output].shape), axes[self.output], (start, stop))
 
-        def complete(index: int, asked: Box) -> Box:
-            return complete_but(asked, self.nodes[index].shape, axes.get(index))
+        def complete(index: int, needed: Box) -> Box:
+            return complete_but(needed, self.nodes[index].shape, axes.get(index))
 
         return self.program.need(self.output, box, complete).boxes
 
@@ -150,9 +150,9 @@ class Lengths:
         residue = length % self.period
         if residue not in self._known:
             self._known[residue] = self._next(length)
-        asked, known = self._known[residue]
+        first, known = self._known[residue]
         sizes = {
-            index: max(int(known.nodes[index].shape[axis] - self._growth[index] * (asked - length)), 0)
+            index: max(int(known.nodes[index].shape[axis] - self._growth[index] * (first - length)), 0)
             for index, axis in self.axes.items()
         }
         return sizes | {INPUT: length}
@@ -187,7 +187,7 @@ class Lengths:
         """
         rest = self.sizes(length)[self.far.output] - done + int(self.rate * self.period)
         residue = length % self.period
-        asked, known = self._known[residue]
+        first, known = self._known[residue]
         if (residue, rest) not in self._endings:
             end = known.nodes[known.output].shape[self.axis]
             need = known.need(max(end - rest, 0), end, self.axes)
@@ -195,7 +195,7 @@ class Lengths:
                 i: box[self.axes[i]][0] for i, box in need.items() if i in self.axes and elements(box)
             }
         starts = self._endings[residue, rest]
-        return {i: start - int(self._growth[i] * (asked - length)) for i, start in starts.items()}
+        return {i: start - int(self._growth[i] * (first - length)) for i, start in starts.items()}
 
     def _from(self, least: int, tries: int = _TRIES) -> Captured:
         """The model at the first length from this one on at which it runs."""
@@ -241,8 +241,8 @@ class Lengths:
 
     def _reach(self, result: int) -> int:
         """The last element of the input that a result reads, and one."""
-        asked = self.far.need(result, result + 1, self.axes).get(INPUT)
-        return 0 if asked is None else asked[-1][1]
+        read = self.far.need(result, result + 1, self.axes).get(INPUT)
+        return 0 if read is None else read[-1][1]
 
     def length_for(self, result: int) -> int:
         """The least length from which on a result does not depend on where the input ends."""
@@ -255,13 +255,13 @@ class Lengths:
                 spare = self.far.nodes[index].shape[axis] - box[axis][1]
                 periods = spare // int(self._growth[index] * self.period)
                 most = max(most, self.far.length - periods * self.period)
-        asked = least  # which is the answer in all likelihood
+        tried = least  # which is the answer in all likelihood
         while least < most:
-            if self.fit(need, asked):
-                most = asked
+            if self.fit(need, tried):
+                most = tried
             else:
-                least = asked + 1
-            asked = (least + most) // 2
+                least = tried + 1
+            tried = (least + most) // 2
         return most
 
     def fit(self, need: Mapping[int, Box], length: int) -> bool:

@@ -142,7 +142,7 @@ def plan_tiles(
     program: Program, output: int, tiled: int, tile: int | Sequence[int] | None, budget: int,
     multiples: Sequence[int] | None = None,
 ) -> TilePlan:  # fmt: skip
-    """The tiles that were asked for, or good ones within a budget.
+    """Tiles of the caller's size, or good ones within a budget.
 
     ``tiled``: how many of the last axes are cut. ``multiples``: sizes that a tile should be a multiple of.
 

@@ -26,7 +26,7 @@ def concatenate(context: Context, kind: Concatenate) -> Result:
     rows = [lineage.put(dim, ()) for lineage in lineages]
     # The positions of a block moved into channels lie beside each other on purpose.
     blocks = len(rows) == len(kind.tensors) and all(map(context.is_comb, kind.tensors))
-    met = context.met(rows, shape, silent=blocks)
+    met = context.broadcast(rows, shape, silent=blocks)
     for axis in met.fields if blocks else ():
         places = [row.fields[axis].centre for row in rows if axis in row.fields]
         middle = sum(places, Fraction(0)) / len(places)
@@ -46,9 +46,9 @@ def _behind(context: Context, found: Sequence[tuple[Tensor, Lineage | None]], di
         at, _, lineage = rows[0]
         if lineage.placed(dim) is None:
             return lineage.joined(dim, at, total)
-        return known(lineage.moved(dim, Reach.slice(-at), total))
-    moved = [(at, size, known(row.moved(dim, Reach.slice(-at), total))) for at, size, row in rows]
-    met = context.met([row for *_, row in moved], context.shape, silent=True)
+        return known(lineage.through(dim, Reach.slice(-at), total))
+    moved = [(at, size, known(row.through(dim, Reach.slice(-at), total))) for at, size, row in rows]
+    met = context.broadcast([row for *_, row in moved], context.shape, silent=True)
     (axis,) = met.axes_of(dim)
     reads: list[Interval | None] = [None] * total
     for at, size, row in moved:
@@ -63,7 +63,7 @@ def stack(context: Context, kind: Stack) -> Result:
     """Tensors side by side along a new axis."""
     lineages = [lineage for lineage in map(context.known, kind.tensors) if lineage is not None]
     shape = [size for number, size in enumerate(context.shape) if number != kind.axis]
-    dims = list((met := context.met(lineages, shape)).dims)
+    dims = list((met := context.broadcast(lineages, shape)).dims)
     dims.insert(kind.axis, free(context.shape[kind.axis]))
     return met.with_dims(dims)
 

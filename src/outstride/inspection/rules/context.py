@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from outstride.inspection.broadcasting import Place, broadcast
 from outstride.inspection.lineage import Lineage
-from outstride.inspection.meeting import Place, meet
 from outstride.models.call import Call
 
 NoteKind = Literal["whole", "misaligned", "wraps", "unknown"]
@@ -81,20 +81,20 @@ class Context:
         """Note that the border reads the far side of the image."""
         self.notes.append(Note("wraps", self.index, text))
 
-    def met(self, lineages: Sequence[Lineage], shape: Sequence[int], silent: bool = False) -> Lineage:
+    def broadcast(self, lineages: Sequence[Lineage], shape: Sequence[int], silent: bool = False) -> Lineage:
         """Let tensors meet element by element, and note where their positions differ.
 
         Raises:
             NotUnderstoodError: their positions do not match.
         """
-        meeting = meet(lineages, shape)
-        if meeting is None:
+        found = broadcast(lineages, shape)
+        if found is None:
             raise NotUnderstoodError("positions along different axes of the image meet")
-        if meeting.misaligned and not silent:
-            axes = tuple(meeting.misaligned)
+        if found.misaligned and not silent:
+            axes = tuple(found.misaligned)
             text = "inputs of different stride or centre meet"
-            self.notes.append(Note("misaligned", self.index, text, axes, meeting.misaligned))
-        return meeting.result
+            self.notes.append(Note("misaligned", self.index, text, axes, found.misaligned))
+        return found.result
 
 
 def known(found: Lineage | None) -> Lineage:

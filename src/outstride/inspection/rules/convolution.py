@@ -32,7 +32,7 @@ def slid(lineage: Lineage, windows: Sequence[Window], sizes: Sequence[int]) -> L
             raise NotUnderstoodError("a negative padding")
         if window.transposed:
             _check_phases(window.stride)
-        lineage = known(lineage.moved(first + number, window.reach, size))
+        lineage = known(lineage.through(first + number, window.reach, size))
     return lineage
 
 
@@ -61,7 +61,7 @@ def with_padding_mode(context: Context, layer: Any) -> Sequence[Lineage]:
         _check_phases(len(phases))
         middle = Fraction(spec.window[number] - 1, 2) - pads[number][0]
         reach = Reach.of_phases(phases, middle)
-        lineage = known(lineage.moved(first + number, reach, context.shape[first + number]))
+        lineage = known(lineage.through(first + number, reach, context.shape[first + number]))
     if spec.padding_mode == "circular" and any(map(any, pads)):
         context.wraps("circular padding reads the far side of the image")
     return [lineage]

@@ -29,7 +29,7 @@ def sliced(source: Lineage, dim: int, first: int, every: int, size: int) -> Line
         return source
     if len(atoms) == 1 and atoms[0].inner and every == 1:
         return _cut_out(source, dim, atoms[0], first, size)
-    return known(source.moved(dim, Reach.slice(first, every), size))
+    return known(source.through(dim, Reach.slice(first, every), size))
 
 
 def _cut_out(source: Lineage, dim: int, joined: Atom, first: int, size: int) -> Lineage:
@@ -83,7 +83,7 @@ def flip(context: Context, kind: indexing.Flip) -> Result:
 
 def _flipped(source: Lineage, axis: int) -> Lineage:
     size = source.shape[axis]
-    return known(source.moved(axis, Reach.slice(size - 1, -1), size))
+    return known(source.through(axis, Reach.slice(size - 1, -1), size))
 
 
 def roll(context: Context, kind: indexing.Roll) -> Result:
@@ -92,7 +92,7 @@ def roll(context: Context, kind: indexing.Roll) -> Result:
     for axis, shift in kind.shifts:
         if lineage.axes_of(axis):
             context.wraps("a roll brings the far side of the image to this one")
-        lineage = known(lineage.moved(axis, Reach.slice(-shift), lineage.shape[axis]))
+        lineage = known(lineage.through(axis, Reach.slice(-shift), lineage.shape[axis]))
     return lineage
 
 

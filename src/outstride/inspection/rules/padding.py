@@ -14,7 +14,7 @@ def padding(context: Context, kind: ConstantPad | BorderPad) -> Result:
         if lineage.axes_of(dim) and lineage.placed(dim) is None and min(low, high) >= 0 < low + high:
             lineage = lineage.joined(dim, low, context.shape[dim])
         elif low or high:
-            lineage = known(lineage.moved(dim, Reach.slice(-low), context.shape[dim]))
+            lineage = known(lineage.through(dim, Reach.slice(-low), context.shape[dim]))
     if context.call.wraps:
         context.wraps("circular padding reads the far side of the image")
     return lineage

@@ -29,7 +29,7 @@ def adaptive_pooling(context: Context, kind: AdaptivePool) -> Result:
         if outputs == 1:
             lineage = lineage.reduced([dim])[0]
             continue
-        lineage = known(lineage.moved(dim, kind.reach(inputs, outputs), outputs))
+        lineage = known(lineage.through(dim, kind.reach(inputs, outputs), outputs))
     context.sees_all(covered, "pools windows that follow the size of the image")
     return [lineage] * context.results
 
@@ -42,7 +42,7 @@ def unpooling(context: Context, kind: Unpool) -> Result:
         inputs, outputs = lineage.shape[dim], context.shape[dim]
         if outputs % inputs:
             raise NotUnderstoodError(f"unpooling {inputs} positions to {outputs}")
-        lineage = known(lineage.moved(dim, Reach.repeat(outputs // inputs), outputs))
+        lineage = known(lineage.through(dim, Reach.repeat(outputs // inputs), outputs))
     return lineage
 
 

@@ -26,7 +26,7 @@ def matrix_product(context: Context, kind: MatrixProduct) -> Result:
         raise NotUnderstoodError("the image is added to a product of constants")
     context.sees_all(covered, _PRODUCT)
     added = context.lineage(kind.added)
-    return found if added is None else context.met([found, added], shape)
+    return found if added is None else context.broadcast([found, added], shape)
 
 
 def _both(context: Context, left: Lineage, right: Lineage) -> tuple[Lineage, frozenset[int]]:
@@ -42,7 +42,7 @@ def _both(context: Context, left: Lineage, right: Lineage) -> tuple[Lineage, fro
     if not cols.axes_of(rank - 1):
         cols = cols.put(rank - 1, ())
     # Where both are equally fine, the place is that of the values, and not of the weights that they get.
-    met = context.met([cols, rows], shape, silent=True)
+    met = context.broadcast([cols, rows], shape, silent=True)
     return (met.put(rank - 1, free(context.shape[-1])) if shape[-1] == 1 else met), covered | also
 
 
@@ -66,7 +66,9 @@ def attention(context: Context, kind: Attention) -> Result:
             covered |= axes
             met.append(summed)
     context.sees_all(covered, _PRODUCT)
-    found = context.met(met, (*context.shape[:-1], 1), silent=True).put(rank - 1, free(context.shape[-1]))
+    found = context.broadcast(met, (*context.shape[:-1], 1), silent=True).put(
+        rank - 1, free(context.shape[-1])
+    )
     return [found, *[None] * (context.results - 1)]
 
 

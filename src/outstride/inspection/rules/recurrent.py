@@ -17,7 +17,7 @@ def recurrent_layer(context: Context, layer: Any) -> Sequence[Lineage]:
     source = context.source.reduced([rank - 1])[0]
     summed, covered = source.reduced([recurrent.sequence_axis(layer, rank)])
     context.sees_all(covered, IN_ORDER)
-    met = context.met([source, summed], (*context.shape[:-1], 1), silent=True)
+    met = context.broadcast([source, summed], (*context.shape[:-1], 1), silent=True)
     met = met.put(rank - 1, free(context.shape[-1]))
     rest = [
         Lineage(tuple(map(free, tensor.shape)), whole=met.whole, unknown=met.unknown)

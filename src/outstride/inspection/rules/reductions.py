@@ -38,7 +38,7 @@ def changed_by_others(context: Context, axes: Iterable[int], text: str) -> Resul
     source = context.source
     summed, covered = source.reduced({axis % len(source.dims) for axis in axes})
     context.sees_all(covered, text)
-    met = context.met([source, summed], context.shape, silent=True)
+    met = context.broadcast([source, summed], context.shape, silent=True)
     return [met, *[None] * (context.results - 1)]
 
 

@@ -20,7 +20,7 @@ def resizing(context: Context, kind: Resize) -> Result:
         inputs, outputs = lineage.shape[dim], context.shape[dim]
         if inputs == outputs and kind.ratio(axis, inputs, outputs) == 1:
             continue
-        lineage = known(lineage.moved(dim, kind.reach(axis, inputs, outputs), outputs))
+        lineage = known(lineage.through(dim, kind.reach(axis, inputs, outputs), outputs))
     return lineage
 
 

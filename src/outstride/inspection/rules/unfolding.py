@@ -31,7 +31,7 @@ def from_columns(context: Context, kind: FromColumns) -> Result:
 def unfolding(context: Context, kind: Unfold) -> Result:
     """Windows along one axis, their elements in a new last one."""
     reach = Reach.window(kind.step, range(kind.size))
-    moved = known(context.source.moved(kind.axis, reach, context.shape[kind.axis]))
+    moved = known(context.source.through(kind.axis, reach, context.shape[kind.axis]))
     return moved.with_dims((*moved.dims, free(kind.size)))
 
 

@@ -66,7 +66,7 @@ def unsqueeze(context: Context, kind: views.Unsqueeze) -> Result:
 def expand(context: Context, kind: views.Expand) -> Result:
     """As where it meets a tensor of that shape."""
     del kind
-    return context.met([context.source], context.shape)
+    return context.broadcast([context.source], context.shape)
 
 
 def repeat(context: Context, kind: views.Repeat) -> Result:

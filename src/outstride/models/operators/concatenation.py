@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from outstride.models.operation import Operation
+from outstride.models.operators.function_calls import Function
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,6 @@ def read_stack(operation: Operation) -> Stack:
 
 
 OPERATORS = {"aten.cat": read_concatenate, "aten.stack": read_stack}
+FUNCTIONS: dict[Any, Function] = dict.fromkeys(
+    (torch.cat, torch.concat, torch.concatenate), Function(("tensors", "dim"))
+)

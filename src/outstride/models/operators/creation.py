@@ -22,7 +22,7 @@ class Unset:
 
 
 def read_filled(operation: Operation) -> Filled:
-    """With a number that is given."""
+    """With a number of the caller's."""
     return Filled(operation.argument("fill_value"))
 
 

@@ -36,7 +36,7 @@ OPERATORS: Mapping[str, Callable[[Operation], Any]] = (
 """What reads the arguments of an operator, by its name without overload."""
 FUNCTIONS: Mapping[Any, Function] = (
     convolution.FUNCTIONS | pooling.FUNCTIONS | resizing.FUNCTIONS | padding.FUNCTIONS | shuffling.FUNCTIONS
-    | norms.FUNCTIONS
+    | norms.FUNCTIONS | concatenation.FUNCTIONS | indexing.FUNCTIONS
 )  # fmt: skip
 """How calls of torch's functions read."""
 VIEWS = (
@@ -54,6 +54,16 @@ def describe(operation: Operation) -> Any:
     return pointwise.Pointwise() if pointwise.is_pointwise(operation) else None
 
 
+def axis_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    """The axis along which a function joins or parts tensors; None for one that does neither."""
+    found = FUNCTIONS.get(function)
+    if found is None or "dim" not in found.parameters:
+        return None
+    named = found.arguments(args, kwargs)
+    axis: int = named.get("dim", named.get("axis", 0))
+    return axis
+
+
 def layer_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> nn.Module | None:
     """The layer that computes what a function of torch is called for; None for a function that is none.
 
@@ -62,5 +72,5 @@ def layer_of(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> n
     found = FUNCTIONS.get(function)
     if found is None or found.layer is None:
         return None
-    given = found.arguments(args, kwargs)
-    return found.layer(**{n: value for n, value in given.items() if value is not None and n != "input"})
+    named = found.arguments(args, kwargs)
+    return found.layer(**{n: value for n, value in named.items() if value is not None and n != "input"})

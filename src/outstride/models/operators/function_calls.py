@@ -11,14 +11,14 @@ from torch import Tensor, nn
 class Function(NamedTuple):
     """The parameters of a function of torch in their order, and what makes a layer of their arguments.
 
-    The layer is made of all that were given but ``input``; None where no layer does the same.
+    The layer is made of all arguments but ``input``; None where no layer does the same.
     """
 
     parameters: tuple[str, ...]
     layer: Callable[..., nn.Module | None] | None = None
 
     def arguments(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What a call was given, by name."""
+        """Those of a call, by name."""
         return dict(zip(self.parameters, args, strict=False)) | dict(kwargs)
 
 

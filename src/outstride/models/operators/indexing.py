@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from outstride.models.operation import Operation
+from outstride.models.operators.function_calls import Function
 
 
 @dataclass(frozen=True)
@@ -195,3 +198,6 @@ OPERATORS |= {
     f"aten.{name}": read_split
     for name in ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes")
 }
+FUNCTIONS: dict[Any, Function] = dict.fromkeys(
+    (torch.chunk, torch.Tensor.chunk), Function(("input", "chunks", "dim"))
+) | dict.fromkeys((torch.split, torch.Tensor.split), Function(("tensor", "split_size_or_sections", "dim")))

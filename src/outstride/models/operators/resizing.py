@@ -35,7 +35,7 @@ class Resize:
     aligned: bool
     """Whether the outermost pixel centres coincide (``align_corners``)."""
     factors: tuple[float | None, ...]
-    """For each axis the factor that was asked for; None where the sizes say it."""
+    """For each axis the factor, as the caller wrote it; None where the sizes say it."""
 
     def ratio(self, axis: int, inputs: int, outputs: int) -> Fraction:
         """Input positions per output: with a factor torch takes its reciprocal, not the quotient of sizes."""

@@ -32,7 +32,7 @@ def _demand(node: Node, box: Box) -> Sequence[Box | None]:
     return [broadcast(box, shape) for shape in node.source_shapes]
 
 
-class _Lie(Enum):
+class _Layout(Enum):
     """How a tensor lies in memory, which decides about torch's routine."""
 
     IN_ORDER = 1
@@ -69,13 +69,13 @@ def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
         return node.call([operand.contiguous() for operand in operands])
     (operand,) = operands
     order, row = order_of(node.source_shapes[0], node.source_strides[0])
-    lie = _lie(node, order, row)
+    layout = _layout_of(node, order, row)
     laid = operand.permute(order)
-    step = _step(node, operand.dtype, lie)
-    if not step and lie is _Lie.IN_ORDER:
+    step = _step(node, operand.dtype, layout)
+    if not step and layout is _Layout.IN_ORDER:
         return node.call([operand.contiguous()])
     flat = laid.reshape(-1)
-    result = _by_vectors(node, flat, lie)
+    result = _by_vectors(node, flat, layout)
     if step:
         place, shape = tuple(box[axis] for axis in order), tuple(node.shape[axis] for axis in order)
         shared_from = _SHARED_FROM.get(node.name, tails.GRAIN)
@@ -86,18 +86,18 @@ def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
     return result.view(laid.shape).permute(back)
 
 
-def _lie(node: Node, order: Sequence[int], row: int) -> _Lie:
+def _layout_of(node: Node, order: Sequence[int], row: int) -> _Layout:
     if row != prod(node.shape):
-        return _Lie.WITH_GAPS
+        return _Layout.WITH_GAPS
     long = [axis for axis in order if node.shape[axis] > 1]
-    return _Lie.IN_ORDER if long == sorted(long) else _Lie.PERMUTED
+    return _Layout.IN_ORDER if long == sorted(long) else _Layout.PERMUTED
 
 
-def _by_vectors(node: Node, flat: Tensor, lie: _Lie) -> Tensor:
+def _by_vectors(node: Node, flat: Tensor, layout: _Layout) -> Tensor:
     """Elements in a row that ends with a vector, lying as the whole does."""
     row = flat.new_zeros(room(len(flat)))
     row[: len(flat)] = flat
-    return _as_laid(node, row, lie)[: len(flat)]
+    return _as_laid(node, row, layout)[: len(flat)]
 
 
 def room(count: int) -> int:
@@ -112,18 +112,18 @@ def room(count: int) -> int:
 
 
 @lru_cache(1024)
-def _step(node: Node, dtype: torch.dtype, lie: _Lie) -> int:
+def _step(node: Node, dtype: torch.dtype, layout: _Layout) -> int:
     """Elements of a step of the operator's vector loop, if it matters."""
     if not dtype.is_floating_point or node.dtype != dtype:
         return 0
-    return tails.step_of(lambda x: _as_laid(node, x, lie), lambda x: node.call([tails.apart(x)]), dtype)
+    return tails.step_of(lambda x: _as_laid(node, x, layout), lambda x: node.call([tails.apart(x)]), dtype)
 
 
-def _as_laid(node: Node, row: Tensor, lie: _Lie) -> Tensor:
+def _as_laid(node: Node, row: Tensor, layout: _Layout) -> Tensor:
     """The operator on a row that lies as it is, as columns, or with a gap behind it."""
-    if lie is _Lie.IN_ORDER:
+    if layout is _Layout.IN_ORDER:
         return node.call([row])
-    if lie is _Lie.PERMUTED:
+    if layout is _Layout.PERMUTED:
         columns = next(n for n in (2, 7) if len(row) % n == 0)
         return node.call([row.view(columns, -1).t()]).t().reshape(-1)
     return node.call([row.new_zeros(2, len(row) + 1)[:, :-1].copy_(row)])[0]
@@ -133,10 +133,10 @@ def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
     del box
     if len(boxes) != 1:
         return 0
-    lie = _lie(node, *order_of(node.source_shapes[0], node.source_strides[0]))
-    if lie is _Lie.IN_ORDER:
-        return copies(node, boxes) if _step(node, node.dtype, lie) else 0
-    return copies(node, boxes) * (3 if lie is _Lie.WITH_GAPS else 2)
+    layout = _layout_of(node, *order_of(node.source_shapes[0], node.source_strides[0]))
+    if layout is _Layout.IN_ORDER:
+        return copies(node, boxes) if _step(node, node.dtype, layout) else 0
+    return copies(node, boxes) * (3 if layout is _Layout.WITH_GAPS else 2)
 
 
 RULES: RuleTable = dict.fromkeys((Pointwise, CopyInto, Fill), Rule(_demand, _run, _differs, _scratch))

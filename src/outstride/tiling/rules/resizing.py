@@ -1,12 +1,12 @@
 """Rules for interpolation: torch's weights for each position of the whole, axis by axis.
 
-A tile asked of torch's own operator would have weights of its own, as they are rounded by their distance from
+A tile made by torch's own operator would have weights of its own, as they are rounded by their distance from
 the border. So they are computed for the whole axis, in torch's arithmetic (UpSampleKernel.cpp).
 
 Torch has two routines for maps. One goes axis by axis from the last to the first: a product and a fused
 multiply-add. The other sums all four neighbours, each with its product of weights; in which order, its
 compiler chose, and for the channels that fill no vector otherwise than for those that do. Which routine a map
-takes depends on its size, channels, memory format and the number of threads. So the operator is asked, on a
+takes depends on its size, channels, memory format and the number of threads. So the operator is tried, on a
 small map that is like the whole in all of these.
 """
 

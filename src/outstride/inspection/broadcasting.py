@@ -1,4 +1,4 @@
-"""Where several tensors meet element by element: sums, products, concatenations."""
+"""Broadcasting: several tensors that meet element by element, as in sums, products and concatenations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Place = tuple[Fraction, Fraction]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Broadcast:
     """What comes of it, and per input axis the places of the tensors where those differ."""
 
     result: Lineage
     misaligned: dict[int, tuple[Place, ...]]
 
 
-def meet(lineages: Sequence[Lineage], shape: Sequence[int]) -> Meeting | None:
+def broadcast(lineages: Sequence[Lineage], shape: Sequence[int]) -> Broadcast | None:
     """Let tensors meet that broadcast to ``shape``.
 
     Returns:
@@ -30,7 +30,7 @@ def meet(lineages: Sequence[Lineage], shape: Sequence[int]) -> Meeting | None:
         meets one that runs along its height, or is cut in another place.
     """
     rank = len(shape)
-    rows = [_broadcast(lineage, shape) for lineage in lineages]
+    rows = [_stretched(lineage, shape) for lineage in lineages]
     dims: list[Dim] = []
     parts: list[list[list[Atom]]] = [[] for _ in rows]
     for dim in range(rank):
@@ -64,10 +64,10 @@ def meet(lineages: Sequence[Lineage], shape: Sequence[int]) -> Meeting | None:
             misaligned[axis] = places
         fields.insert(0, fields.pop(base))
         result = _stepped(result.with_field(axis, union(fields, size)), axis, steps)
-    return Meeting(result.with_dims(result.dims), misaligned)
+    return Broadcast(result.with_dims(result.dims), misaligned)
 
 
-def _broadcast(lineage: Lineage, shape: Sequence[int]) -> Lineage:
+def _stretched(lineage: Lineage, shape: Sequence[int]) -> Lineage:
     missing = len(shape) - len(lineage.dims)
     row = replace(lineage, dims=((),) * missing + lineage.dims)
     stretched = [n for n, size in enumerate(shape) if size != 1 and row.shape[n] == 1 and row.axes_of(n)]

@@ -14,8 +14,8 @@ from outstride.engine.planner.dataflows.packed import Packed
 from outstride.engine.planner.machine import Costs
 from outstride.engine.planner.problem import Problem
 
-#: The most ranges of columns of a box.
-MOST_RANGES = 9
+#: The most ranges of columns of a box: an input of one column makes one for each tap, of which it has one.
+MOST_RANGES = 17
 
 
 class Listed(Packed):

@@ -75,8 +75,10 @@ class CallCache(Generic[_Key, _Value]):
                 if before >= self._most:
                     for evicted in self._keys.pop(next(iter(self._keys))):
                         self._values.pop(evicted, None)
-                keys = self._keys.setdefault(layer, deque())
-                if len(keys) >= MOST_SIZES:
+                keys = self._keys.get(layer)
+                if keys is None:
+                    keys = self._keys[layer] = deque()
+                elif len(keys) >= MOST_SIZES:
                     self._values.pop(keys.popleft(), None)
                 keys.append(key)
         return value

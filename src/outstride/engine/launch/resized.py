@@ -73,9 +73,10 @@ class ResizedCalls:
         ):
             return None
         input = operands[0]
-        run = self._runs.get(input.shape)
+        shape = input.shape
+        run = self._runs.get(shape)
         if run is None:
-            size = input.shape[2:]
+            size = shape[2:]
             result_size = self._result_size(size)
             if result_size is None:
                 return None
@@ -87,7 +88,7 @@ class ResizedCalls:
                     self._operator, input, operands[1], stride, padding, result_size, dilation, groups
                 )
                 self.learn(input, result_size, run)
-            self._runs.keep(None, input.shape, run)
+            self._runs.keep(None, shape, run)
         elif run is self._latest:
             return None
         self._latest = run

@@ -32,11 +32,12 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
     All channels in one pass, or fewer so that a larger box shares the weights; in space whole planes, or
     fewer rows of more planes, so that less of a plane's surroundings is packed again for the next.
     """
-    problem, axes, threads = candidate.problem, candidate.axes, candidate.threads
+    problem, threads = candidate.problem, candidate.threads
     cells = candidate.cells
     task = _Task.of(candidate, flow)
     chunks = ceil(problem.outputs / task.chunk)
     enough = 4 * threads if threads > 1 else 1
+    gap = flow.gap(candidate.axes[2])
     least_rows = min(flow.rows_together(candidate.tile), max(1, cells[2]))
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels, 0
@@ -46,9 +47,7 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
         for choice in product(_heights(cells), flow.widths(candidate), sharing):
             rows, (columns, by_range), shared_outputs = choice
             tasks = 1 if shared_outputs else enough
-            wish = _Wish(
-                cells, task.tile, least_rows, tasks, problem.groups, chunks, flow.gap(axes[2]), threads
-            )
+            wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads)
             packed = task.packed(channels)
             box = _box(wish, partial(task.fits, packed), rows, columns)
             strip = task.strip(box, packed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import ClassVar
 
@@ -71,17 +72,17 @@ class Candidate:
         """The dataflow of its tile."""
         return self.tile.dataflow
 
-    @property
+    @cached_property
     def item_bytes(self) -> int:
         """Bytes of an element in sums, packed inputs and packed weights."""
         return ACCUMULATOR_BYTES[self.problem.dtype]
 
-    @property
+    @cached_property
     def lanes(self) -> int:
         """Elements of a vector of accumulators."""
         return self.machine.instruction_set.lanes(self.item_bytes)
 
-    @property
+    @cached_property
     def tile_rows(self) -> int:
         """Rows of packed weights that a register tile takes."""
         return self.tile.outputs(self.lanes)
@@ -91,7 +92,7 @@ class Candidate:
         """Pixels of a register tile, all its rows together."""
         return self.tile.pixels(self.lanes) * (self.tile.rows if self.dataflow.of_rows else 1)
 
-    @property
+    @cached_property
     def cells(self) -> tuple[int, ...]:
         """Images, and the cells of every axis."""
         return (self.problem.batch, *(a.cells for a in self.axes))

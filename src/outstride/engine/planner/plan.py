@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import ceil, prod
@@ -138,13 +138,13 @@ def _best(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
 def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
     """The model's plan for a size up to its own: its boxes, but no longer on any axis than the size is."""
     plan = replace(model, problem=problem, axes=problem.axes(cropped=model.cropped))
-    flow, cycles = model.dataflow, model.predicted_cycles
+    flow, blocking, cycles = model.dataflow, model.blocking, model.predicted_cycles
     if not model.serves([a.cells for a in plan.axes], nontemporal=problem.nontemporal):
-        plan = replace(plan, blocking=flow.fitted(plan, model.blocking))
-        cycles *= flow.pixels_over(plan, plan.blocking) / flow.pixels_over(model, model.blocking)
-    cycles *= tasks_in_turn(plan, plan.blocking)
+        blocking = flow.fitted(plan, blocking)
+        cycles *= flow.pixels_over(plan, blocking) / flow.pixels_over(model, model.blocking)
+    cycles *= tasks_in_turn(plan, blocking)
     cycles /= tasks_in_turn(model, model.blocking)
-    return replace(plan, predicted_cycles=cycles)
+    return replace(plan, blocking=blocking, predicted_cycles=cycles)
 
 
 def phase_groups(tile: Tile, axes: tuple[GatherAxis, ...]) -> tuple[PhaseGroup, ...]:
@@ -170,6 +170,8 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
 def estimates(candidate: Candidate) -> Iterator[GatherPlan]:
     """The plans of one tile, one for each way to cut the problem."""
     recipe = recipe_for(candidate.problem, candidate.machine, candidate.axes)
-    same = {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
-    for blocking, cycles in candidate.dataflow.estimates(candidate):
-        yield GatherPlan(**same, recipe=recipe, blocking=blocking, predicted_cycles=cycles)
+    c = candidate
+    for blocking, cycles in c.dataflow.estimates(c):
+        yield GatherPlan(
+            c.problem, c.tile, c.machine, c.threads, c.axes, c.groups, c.cropped, recipe, blocking, cycles
+        )  # fmt: skip

@@ -197,7 +197,7 @@ def refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert stopped.value.code == 2
     assert said.err.count("\n") == 1
-    assert "'source' must" in said.err
+    assert "'SOURCE' must" in said.err
     assert "saved" not in said.out
     assert names(source.parent) == before
     with pytest.raises(OutstrideError):

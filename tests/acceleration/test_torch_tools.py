@@ -297,6 +297,8 @@ def test_overrides_are_followed_as_torch_follows_them() -> None:
         down._conv_forward = lambda *operands: operands[0]
         assert down(x) is x
     weighted = OwnWeight(3, 4, 3, bias=False)
+    held: Any = weighted._parameters["weight"]
+    torch.nn.init.normal_(held)  # torch initialised what the property made
     _assert_near(accelerate(weighted)(x), torch.nn.functional.conv2d(x, weighted.weight))
 
 

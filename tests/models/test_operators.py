@@ -7,7 +7,9 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import pytest
@@ -16,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from outstride.inspection.rules import RULES as INSPECTION
+from outstride.models import operators
 from outstride.models.call import Call
 from outstride.models.operators import (
-    concatenation,
-    convolution,
     creation,
     indexing,
     norms,
@@ -41,26 +42,13 @@ from tests import ROOT
 
 SOURCE = ROOT / "src" / "outstride"
 ROOMS = ("inspection", "tiling", "artifacts", "convert", "acceleration", "planning.py")
-KIND_FILES = (
-    *(
-        concatenation,
-        convolution,
-        creation,
-        indexing,
-        norms,
-        padding,
-        pointwise,
-        pooling,
-        products,
-        reductions,
-    ),
-    *(resizing, sampling, shuffling, unfolding, views),
-)
+#: What describes no kind.
+BESIDE = {"describing", "function_calls", "reach", "recurrent"}
 KINDS = {
     kind
-    for module in KIND_FILES
-    for _, kind in inspect.getmembers(module, inspect.isclass)
-    if kind.__module__ == module.__name__ and is_dataclass(kind)
+    for name in {entry.name for entry in iter_modules(operators.__path__)} - BESIDE
+    for _, kind in inspect.getmembers(import_module(f"{operators.__name__}.{name}"), inspect.isclass)
+    if kind.__module__ == f"{operators.__name__}.{name}" and is_dataclass(kind)
 } - {resizing.Resize}  # of which there are four
 aten = torch.ops.aten
 

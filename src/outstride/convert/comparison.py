@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from outstride.convert.models import copied
 from outstride.convert.strides import to_space_to_depth
 from outstride.convert.subpixel import to_subpixel
 from outstride.convert.zero_insertion import to_conv
 from outstride.errors import ArgumentError, ShapeError
 from outstride.layer import arguments as argument
 from outstride.layer.spec import ConvSpec
+from outstride.models.copying import duplicated
 from outstride.models.operators import convolution
 from outstride.output.tables import html_table, text_table
 
@@ -152,7 +152,7 @@ class _Tally:
 
 def _form(name: str, layer: nn.Module, shape: tuple[int, ...]) -> Form:
     weights = list(layer.parameters())
-    twin = copied(layer).to("meta").eval()
+    twin = duplicated(layer).to("meta").eval()
     tally = _Tally()
     leaves = [part for part in twin.modules() if not any(True for _ in part.children())]
     hooks = [part.register_forward_hook(tally.add) for part in leaves]

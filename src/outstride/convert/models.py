@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from outstride.errors import ArgumentError
+from outstride.models.copying import duplicated
 
 
 def rewritten(
@@ -29,7 +28,7 @@ def rewritten(
         raise ArgumentError(
             f"'layer' must be or hold {what}: got {type(model).__name__}, which has none; legal: {what}"
         )
-    twin = copied(model)
+    twin = duplicated(model)
     done: set[str] = set()
     for name, part in places:
         parent, _, child = name.rpartition(".")
@@ -42,25 +41,10 @@ def rewritten(
     return twin
 
 
-def copied(model: nn.Module) -> nn.Module:
-    """A copy of a model, also of one whose layers keep weights that were computed.
-
-    ``torch.nn.utils.weight_norm`` keeps such a weight as a plain attribute, which refuses to be copied; it is
-    computed anew at every call.
-    """
-    memo: dict[int, Any] = {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, Tensor) and not value.is_leaf
-    }
-    return copy.deepcopy(model, memo)
-
-
 def rewritten_if_any(
     model: nn.Module, is_meant: Callable[[nn.Module], bool], rewrite: Callable[[nn.Module], nn.Module]
 ) -> nn.Module:
     """The same for a part of a model, of which a plain copy is returned where there is nothing to rewrite."""
     if not any(is_meant(part) for part in model.modules()):
-        return copied(model)
+        return duplicated(model)
     return rewritten(model, is_meant, rewrite, "")

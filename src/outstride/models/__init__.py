@@ -1,1 +1,1 @@
-"""Models as they run: traced, captured as graphs of torch's operators, kept apart from their owner's."""
+"""Models traced, captured as graphs, copied; in ``operators`` what is known of torch's operators."""

@@ -1,7 +1,7 @@
-"""Models made of new modules: ``renewed`` shares everything that hangs in them, ``isolated`` nothing.
+"""Models made of new modules, which share all that hangs in them, or nothing.
 
-``copy.deepcopy`` does neither: it copies the owners of hooks, which then watch nothing, and fails at locks,
-which cannot be copied.
+``copy.deepcopy`` alone does neither: it copies the owners of hooks, which then watch nothing, and fails at
+locks and at tensors that were computed.
 """
 
 from __future__ import annotations
@@ -204,3 +204,18 @@ def _cell(cell: CellType, memo: dict[int, Any], own: _Own) -> CellType:
         return CellType(_copied(cell.cell_contents, memo, own))
     except ValueError:  # an empty one
         return cell
+
+
+def duplicated(model: Module) -> Module:
+    """A copy of a model, also of one whose layers keep weights that were computed.
+
+    ``torch.nn.utils.weight_norm`` keeps such a weight as a plain attribute, which refuses to be copied; it is
+    computed anew at every call.
+    """
+    memo: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    return copy.deepcopy(model, memo)

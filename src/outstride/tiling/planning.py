@@ -154,7 +154,7 @@ def plan_tiles(
     shape, tiled = nodes[output].shape, min(tiled, max(len(nodes[output].shape) - 1, 1))
     sizes = tuple(max(n, 1) for n in shape[-tiled:])
     if tile is not None:
-        chosen = _given(tile, sizes)
+        chosen = _checked(tile, sizes)
     else:
         chosen = _chosen(program, output, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
     nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
@@ -200,7 +200,7 @@ def _recomputed(program: Program, output: int, tile: tuple[int, ...]) -> float:
     return computed / max(share * all_of_it, 1)
 
 
-def _given(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
+def _checked(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
     wanted: tuple[Any, ...] = tuple(tile) if isinstance(tile, (tuple, list)) else (tile,) * len(sizes)
     if len(wanted) != len(sizes) or any(
         isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -46,8 +47,17 @@ VIEWS = (
 """Kinds whose results lie in the memory of their source."""
 
 
+_described: WeakKeyDictionary[Operation, Any] = WeakKeyDictionary()
+
+
 def describe(operation: Operation) -> Any:
     """What an operation is, as the frozen class of its kind; None for an operator that is not known."""
+    if operation not in _described:
+        _described[operation] = _read(operation)
+    return _described[operation]
+
+
+def _read(operation: Operation) -> Any:
     read = OPERATORS.get(operation.functional_name)
     if read is not None and operation.overload != "other":  # the larger of two tensors is a function of both
         return read(operation)

@@ -100,7 +100,7 @@ def _at_once(x: Tensor, lines: Sequence[_Line], order: Sequence[int]) -> Tensor:
 
 
 # Which of them torch takes, and in which orders.
-def _asked(channels: int, small: bool, node: Node) -> tuple[Tensor, list[_Line], Tensor]:
+def _tried(channels: int, small: bool, node: Node) -> tuple[Tensor, list[_Line], Tensor]:
     """A small map like the node's source, what interpolates it, and what torch makes of it."""
     nd = len(node.shape) - 2
     sizes, made = (3, 4, 5)[-nd:], (5, 6, 9 if small else _SMALL)[-nd:]
@@ -118,7 +118,7 @@ def _orders(node: Node, threads: int) -> Orders | None:
     """The routine of a node; None where it is neither."""
     del threads  # torch asks for it
     small = len(node.shape) == 4 and node.shape[2] + node.shape[3] <= _SMALL
-    x, lines, expected = _asked(node.shape[1], small, node)
+    x, lines, expected = _tried(node.shape[1], small, node)
     if torch.equal(_by_axes(x, lines), expected):
         return ()
     if len(node.shape) != 4:
@@ -131,7 +131,7 @@ def _orders(node: Node, threads: int) -> Orders | None:
 @lru_cache(16)
 def _compiled(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """The orders of channels in vectors and of those left over, and how many fill a vector."""
-    x, lines, expected = _asked(_CHANNELS, True, node)
+    x, lines, expected = _tried(_CHANNELS, True, node)
     fits = {
         order: (_at_once(x, lines, order) == expected)[0].flatten(1).all(1)
         for order in permutations(range(4))

@@ -17,7 +17,6 @@ import torch
 import outstride
 
 HEAVY = ("torch", "llvmlite", "numpy", "rich", "typer")
-IMPORT_LIMIT_MS = 50.0
 
 FUNCTIONAL = [f"{kind}{nd}d" for kind in ("conv", "conv_transpose") for nd in (1, 2, 3)]
 LAYERS = [f"{kind}{nd}d" for kind in ("Conv", "ConvTranspose", "MaxPool", "AvgPool") for nd in (1, 2, 3)]
@@ -60,9 +59,20 @@ def test_import_loads_nothing_heavy() -> None:
     assert not set(HEAVY) & set(loaded)
 
 
-def test_import_is_quick() -> None:
-    code = "import time; t = time.perf_counter(); import outstride; print((time.perf_counter() - t) * 1e3)"
-    assert min(float(run_python(code)) for _ in range(5)) < IMPORT_LIMIT_MS
+def test_import_loads_one_module_of_ours_and_little_of_pythons() -> None:
+    """Quick by what it does: no clock of a busy machine can say so."""
+    code = (
+        "import sys; before = set(sys.modules); import outstride; print(*sorted(set(sys.modules) - before))"
+    )
+    loaded = run_python(code).split()
+    ours = {name for name in loaded if name.split(".")[0] == "outstride"}
+    assert ours == {
+        "outstride",
+        "outstride.engine",
+        "outstride.engine.dispatch",
+        "outstride.engine.dispatch.registration",
+    }
+    assert len(loaded) < 100
 
 
 def test_geometry_works_where_nothing_heavy_is_installed() -> None:

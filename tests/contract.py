@@ -299,7 +299,7 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
     expected = run(case, operands)
     ways: dict[str, dict[str, float]] = {
-        "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "layout.NONTEMPORAL_ROW": 16},
+        "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "arguments.NONTEMPORAL_ROW": 16},
         "stored by tiles, the next input prefetched": {
             "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
         },

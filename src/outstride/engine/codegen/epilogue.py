@@ -55,7 +55,7 @@ class Loaded:
         return elements.plus(k.f, total, self.bias)
 
 
-def load(k: Vectors, operands: Value, channel: Operand, count: Operand, lanes: int) -> Loaded:
+def load(k: Context, operands: Value, channel: Operand, count: Operand, lanes: int) -> Loaded:
     """The operands of `count` channels, a lane each.
 
     A bias that is left out is +0, which makes +0 of a sum of -0 too: no skipped zero term shows.
@@ -73,7 +73,7 @@ def load(k: Vectors, operands: Value, channel: Operand, count: Operand, lanes: i
     return Loaded(f.get(room, zero.type))
 
 
-def stage(k: Vectors, operands: Value, first: Operand, count: Operand, room: Value) -> None:
+def stage(k: Context, operands: Value, first: Operand, count: Operand, room: Value) -> None:
     """Write the operands of `count` channels from `first` on to a room for `apply_to_rows`."""
     f, e = k.f, k.e
     with f.loop(0, count) as i:

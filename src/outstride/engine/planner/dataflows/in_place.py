@@ -99,15 +99,12 @@ class InPlace(Dataflow):
         unrolled, axis = unrolled_of(candidate.problem), candidate.axes[2]
         if isinstance(unrolled, UnrolledPhases) or not unrolled.unmasked(axis.in_step):
             return unrolled.widest.vectors
-        offsets = axis.groups[0].offsets
-        starts = range(0, max(1, axis.cells), blocking.box[3])
+        offsets, lanes, columns = axis.groups[0].offsets, candidate.lanes, blocking.box[3]
         behind = (
-            axis.input_size
-            - start
-            - (ceil(min(blocking.box[3], axis.cells - start) / candidate.lanes) - 1) * candidate.lanes
-            for start in starts
+            axis.input_size - start - (ceil(min(columns, axis.cells - start) / lanes) - 1) * lanes
+            for start in range(0, max(1, axis.cells), columns)
         )
-        exist = min(offsets) >= -candidate.lanes and min(behind) >= max(offsets)
+        exist = min(offsets) >= -lanes and min(behind) >= max(offsets)
         return unrolled.widest.vectors if exist else MOST_MASKED
 
     def skips(self, candidate: Candidate, blocking: Blocking) -> int:

@@ -16,8 +16,7 @@ from outstride.engine.codegen.box import Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.dataflows.channels import Channels
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.engine.codegen.outer_products import Parameters, TileResults
-from outstride.engine.codegen.registers import Sums, read_row, write_row
+from outstride.engine.codegen.outer_products import Parameters, ResultRows, TileResults
 from outstride.engine.codegen.strip import copy_row, pack_functions, zeros
 from outstride.engine.codegen.tasks import take_tasks
 from outstride.engine.codegen.transpose import transpose
@@ -25,32 +24,19 @@ from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class _ListedResults(TileResults):
+class _ListedResults(ResultRows):
     """Each broadcast operand has a row of results of its own, listed behind the operands."""
 
-    k: Vectors
-    p: Parameters
-    count: int
-
-    def _start(self, row: int) -> Value:
-        f = self.k.f
-        return f.at(self.p.results, f.load_i32(self.p.pixels, self.count + row), self.k.e.accumulator)
-
-    def read(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            read_row(self.k, self._start(i), row)
-
-    def write(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            write_row(self.k, self._start(i), row)
+    def start(self, row: int) -> Value:
+        place = self.k.f.load_i32(self.p.pixels, self.tile.rows + row)
+        return self.k.f.at(self.p.results, place, self.k.e.accumulator)
 
 
 class _Terms(Channels):
     """Vectors of output gradients, each input under a (channel, tap) broadcast to them."""
 
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
-        return _ListedResults(k, p, tile.rows)
+        return _ListedResults(k, tile, p)
 
 
 def gradient_source(recipe: Recipe, tile: Tile) -> str:

@@ -12,12 +12,13 @@ output element sees the same chain of fused multiply-adds.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.engine.codegen.registers import Sums, zero_sums
+from outstride.engine.codegen.registers import Sums, read_row, write_row, zero_sums
 from outstride.engine.planner.dataflow import Tile
 
 
@@ -68,6 +69,29 @@ class TileResults(ABC):
     @abstractmethod
     def write(self, sums: Sums) -> None:
         """Write the sums."""
+
+
+@dataclass(frozen=True)
+class ResultRows(TileResults):
+    """Results of which each row of sums lies side by side, wherever rows begin."""
+
+    k: Vectors
+    tile: Tile
+    p: Parameters
+
+    @abstractmethod
+    def start(self, row: int) -> Value:
+        """Where a row begins."""
+
+    def read(self, sums: Sums) -> None:
+        """Set the sums to the results so far."""
+        for i, row in enumerate(sums):
+            read_row(self.k, self.start(i), row)
+
+    def write(self, sums: Sums) -> None:
+        """Write the sums."""
+        for i, row in enumerate(sums):
+            write_row(self.k, self.start(i), row)
 
 
 class OuterProduct(ABC):

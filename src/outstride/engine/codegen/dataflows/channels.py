@@ -17,8 +17,8 @@ from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.loops import TileLoop
-from outstride.engine.codegen.outer_products import OuterProduct, Parameters, TileResults
-from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
+from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
+from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.dataflow import Tile
 
@@ -44,25 +44,12 @@ class Channels(OuterProduct):
             add_products(k, row, pixel, vectors)
 
 
-@dataclass(frozen=True)
-class PixelResults(TileResults):
+class PixelResults(ResultRows):
     """The results of a pixel lie side by side, pixel by pixel."""
 
-    k: Vectors
-    tile: Tile
-    p: Parameters
-
-    def _start(self, pixel: int) -> Value:
+    def start(self, row: int) -> Value:
         k = self.k
-        return k.f.at(self.p.results, pixel * self.tile.vectors * k.lanes, k.e.accumulator)
-
-    def read(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            read_row(self.k, self._start(i), row)
-
-    def write(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            write_row(self.k, self._start(i), row)
+        return k.f.at(self.p.results, row * self.tile.vectors * k.lanes, k.e.accumulator)
 
 
 @dataclass(frozen=True)

@@ -2,46 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from outstride.engine.codegen import epilogue
 from outstride.engine.codegen.box import ColumnRange
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.loops import TileLoop
-from outstride.engine.codegen.outer_products import OuterProduct, Parameters, TileResults
-from outstride.engine.codegen.registers import Sums, add_products, read_row, vectors_at, write_row
+from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
+from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.results import write_part
 from outstride.engine.planner.dataflow import LOOPS, Tile
 from outstride.engine.planner.dataflows.pixels import MOST_OUTPUTS
 
 
-@dataclass(frozen=True)
-class _RowResults(TileResults):
+class _RowResults(ResultRows):
     """A vector of pixels lies along a row of results; a row belongs to an output channel."""
 
-    k: Vectors
-    p: Parameters
-
-    def _start(self, row: int) -> Value:
-        f = self.k.f
-        return f.at(self.p.results, f.mul(row, self.p.results_pitch), self.k.e.accumulator)
-
-    def read(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            read_row(self.k, self._start(i), row)
-
-    def write(self, sums: Sums) -> None:
-        for i, row in enumerate(sums):
-            write_row(self.k, self._start(i), row)
+    def start(self, row: int) -> Value:
+        pitch = self.k.f.mul(row, self.p.results_pitch)
+        return self.k.f.at(self.p.results, pitch, self.k.e.accumulator)
 
 
 class Pixels(OuterProduct):
     """Vectors of inputs, each weight of a term broadcast to them."""
 
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
-        del tile
-        return _RowResults(k, p)
+        return _RowResults(k, tile, p)
 
     def inputs(self, k: Vectors, tile: Tile, p: Parameters) -> list[Value]:
         del k, tile

@@ -32,7 +32,7 @@ class Context(Vectors):
 
     recipe: Recipe
     block: Value
-    #: The entries of the argument block by their names; loaded where they are first asked for.
+    #: The entries of the argument block by their names; loaded at the beginning, those that are used.
     a: dict[str, Value]
 
     @property

@@ -41,7 +41,7 @@ def take_tasks(index: Mapping[str, int]) -> Function:
 
 
 def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[str, Value]:
-    """The entries of an argument block; of one that the function is given only those that it asks for."""
+    """The entries of an argument block; of one that is a parameter of the function, those that are used."""
     if block in f.parameters:
         return _Arguments(f, block, index)
     return {
@@ -51,7 +51,7 @@ def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[
 
 
 class _Arguments(dict[str, Value]):
-    """Loads an entry, at the function's beginning, when it is first asked for: most functions need few."""
+    """Loads an entry, at the function's beginning, when the text first uses it: most functions need few."""
 
     def __init__(self, f: Function, block: Value, index: Mapping[str, int]) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd import profiler
 
-from outstride.engine import planner, runtime
+from outstride.engine import runtime
 from outstride.engine.launch import execute, gather
 from tests.cases import LAYOUTS, Case
 from tests.environments import THREADS, Environment, threads
@@ -318,10 +318,8 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
 
 
 def _forget_plans() -> None:
-    for cache in (execute.CONTRACTIONS, gather.SIZE_CLASSES, gather.KERNELS):
+    for cache in (execute.CONTRACTIONS, gather.SIZE_CLASSES, gather.KERNELS, gather.PLANS):
         cache.clear()
-    for function in (planner.plan.plan_for, planner.plan._best):
-        function.cache_clear()
 
 
 def _no_fallback(case: Case, dtype: torch.dtype) -> None:

@@ -233,7 +233,7 @@ def test_another_length_is_served_by_what_an_earlier_one_left_ready(
     call(inputs[3], *weights)
     with monkeypatch.context() as patch:
         patch.setattr(checked, "check", None)
-        patch.setattr(gather, "layout", None)
+        patch.setattr(gather, "kernel_arguments", None)
         for x, result in zip(inputs, expected, strict=True):
             assert_same_bits(call(x, *weights), result)
     for x, result in zip(inputs, expected, strict=True):  # twice in a row it is guarded

@@ -15,7 +15,7 @@ from outstride.engine.launch.plans import declines
 from outstride.inspection.costs import Products, products, size_bytes
 from outstride.inspection.field import Field
 from outstride.inspection.lineage import Lineage
-from outstride.inspection.rules.context import Note
+from outstride.inspection.rules.visit import Note
 from outstride.inspection.walk import Walk
 from outstride.models.call import Call
 from outstride.models.operators import convolution, views

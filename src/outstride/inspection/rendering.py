@@ -11,7 +11,7 @@ from typing import Any
 from outstride.inspection.field import Field
 from outstride.inspection.figures import LayerFigures
 from outstride.inspection.findings import Findings
-from outstride.inspection.rules.context import Note
+from outstride.inspection.rules.visit import Note
 
 HEAD = (
     *("layer", "kind", "output", "stride", "field", "offset", "multiply-adds", "parameters", "memory"),

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from outstride.inspection.lineage import Lineage, free
 from outstride.inspection.rules import RULES
-from outstride.inspection.rules.context import Context, Note, NotUnderstoodError, Result, known
 from outstride.inspection.rules.convolution import with_padding_mode
 from outstride.inspection.rules.recurrent import recurrent_layer
+from outstride.inspection.rules.visit import Note, NotUnderstoodError, Result, Visit, known
 from outstride.models.call import Call
 from outstride.models.operators import convolution, indexing, recurrent, views
 from outstride.models.operators.describing import VIEWS, describe
@@ -54,9 +54,9 @@ class Walk:
         sources = [tensor for tensor in call.inputs if self.lineage(tensor) is not None]
         if not sources or not call.outputs:
             return
-        context = Context(call, index, self.lineage, self.notes, self._is_comb)
+        visit = Visit(call, index, self.lineage, self.notes, self._is_comb)
         try:
-            result = self._apply(context, kind)
+            result = self._apply(visit, kind)
         except NotUnderstoodError as reason:
             result = self._lost(call, index, sources, f"{call.name}: {reason}")
         results = [result] * len(call.outputs) if isinstance(result, Lineage) else list(result or [])
@@ -71,13 +71,13 @@ class Walk:
                 assert lineage.shape == tuple(tensor.shape), (call.name, lineage.shape, tuple(tensor.shape))
                 self._found[id(tensor)] = lineage
 
-    def _apply(self, context: Context, kind: Any) -> Result:
-        if context.call.functional_name == "aten.as_strided" and context.shape == context.source.shape:
-            return context.source  # torch's own way to choose a memory layout for what it has just made
+    def _apply(self, visit: Visit, kind: Any) -> Result:
+        if visit.call.functional_name == "aten.as_strided" and visit.shape == visit.source.shape:
+            return visit.source  # torch's own way to choose a memory layout for what it has just made
         rule = RULES.get(type(kind))
         if rule is None:
             raise NotUnderstoodError("no rule for it")
-        return rule(context, kind)
+        return rule(visit, kind)
 
     def _lost(self, call: Call, index: int, sources: Sequence[Tensor], text: str) -> list[Lineage | None]:
         self.unknown.setdefault(index, text)
@@ -134,8 +134,8 @@ class Walk:
             if slices is None:
                 raise NotUnderstoodError("writes into a tensor through a view of it")
             pasted = _pasted(part, tuple(base.shape), slices)
-            context = Context(call, index, self.lineage, self.notes)
-            return pasted if old is None else context.broadcast([pasted, old], tuple(base.shape), True)
+            visit = Visit(call, index, self.lineage, self.notes)
+            return pasted if old is None else visit.broadcast([pasted, old], tuple(base.shape), True)
         except NotUnderstoodError as reason:
             whole = part.whole | (old.whole if old else frozenset())
             text = f"{call.name}: {reason}"
@@ -151,7 +151,7 @@ class Walk:
             if not sources or any(output is written for output in call.outputs):
                 continue
             try:
-                result = self._apply(Context(call, index, self.lineage, []), describe(call))
+                result = self._apply(Visit(call, index, self.lineage, []), describe(call))
             except NotUnderstoodError as reason:
                 result = self._lost(call, index, sources, f"{call.name}: {reason}")
             self._keep(call, [result] * len(call.outputs) if isinstance(result, Lineage) else result or [])
@@ -161,10 +161,10 @@ class Walk:
         if source is None:
             return
         call = Call(type(layer.module).__name__, layer.inputs, {}, layer.outputs)
-        context = Context(call, index, self.lineage, self.notes)
+        visit = Visit(call, index, self.lineage, self.notes)
         try:
             rule = recurrent_layer if isinstance(layer.module, recurrent.LAYER) else with_padding_mode
-            results: Sequence[Lineage | None] = rule(context, layer.module)
+            results: Sequence[Lineage | None] = rule(visit, layer.module)
         except NotUnderstoodError as reason:
             results = self._lost(call, index, [layer.inputs[0]], f"{type(layer.module).__name__}: {reason}")
         for tensor, lineage in zip(layer.outputs, results, strict=False):

@@ -54,7 +54,7 @@ class Trace:
     outputs: tuple[Tensor, ...] = ()
 
 
-class _Recorder(TorchDispatchMode):
+class _Tracer(TorchDispatchMode):
     def __init__(self, trace: Trace, stack: list[int], wrapping: list[bool]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._trace, self._stack, self._wrapping = trace, stack, wrapping
@@ -162,7 +162,7 @@ class Runner:
             context.enter_context(torch.device(self.device))
             context.enter_context(_watched(self.model, trace, stack))
             context.enter_context(_CircularPadding(wrapping))
-            context.enter_context(_Recorder(trace, stack, wrapping))
+            context.enter_context(_Tracer(trace, stack, wrapping))
             result = self.model(source, **self._arguments)
         trace.outputs = tuple(tensors(result))
         return trace

@@ -19,7 +19,7 @@ from outstride.inspection.rules import (
     unfolding,
     views,
 )
-from outstride.inspection.rules.context import RuleTable
+from outstride.inspection.rules.visit import RuleTable
 
 RULES: RuleTable = (
     convolution.RULES | pooling.RULES | unfolding.RULES | resizing.RULES | padding.RULES | shuffling.RULES

@@ -8,7 +8,7 @@ from typing import Any
 
 from outstride.geometry import axis_phases, resolved_padding
 from outstride.inspection.lineage import Lineage, free
-from outstride.inspection.rules.context import Context, NotUnderstoodError, Result, RuleTable, known
+from outstride.inspection.rules.visit import NotUnderstoodError, Result, RuleTable, Visit, known
 from outstride.layer.spec import ConvSpec
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.reach import Reach, Window
@@ -17,11 +17,11 @@ from outstride.models.operators.reach import Reach, Window
 _MOST_PHASES = 1 << 16
 
 
-def convolution(context: Context, kind: Convolution) -> Result:
+def convolution(visit: Visit, operator: Convolution) -> Result:
     """With weights that do not depend on the image."""
-    if context.lineage(kind.weight) is not None:
+    if visit.lineage(operator.weight) is not None:
         raise NotUnderstoodError("weights that are computed from the image")
-    return slid(_summed_channels(context, kind.nd), kind.windows, context.shape[-kind.nd :])
+    return slid(_summed_channels(visit, operator.nd), operator.windows, visit.shape[-operator.nd :])
 
 
 def slid(lineage: Lineage, windows: Sequence[Window], sizes: Sequence[int]) -> Lineage:
@@ -41,29 +41,29 @@ def _check_phases(count: int) -> None:
         raise NotUnderstoodError(f"a stride of {count}")
 
 
-def _summed_channels(context: Context, nd: int) -> Lineage:
+def _summed_channels(visit: Visit, nd: int) -> Lineage:
     """The input with its channels summed, which matters where positions were moved into them."""
-    source = context.source
+    source = visit.source
     channel = len(source.dims) - nd - 1
     found, covered = source.reduced([channel])
-    context.sees_all(covered, "sums over channels that hold positions")
-    return found.put(channel, free(context.shape[channel]))
+    visit.sees_all(covered, "sums over channels that hold positions")
+    return found.put(channel, free(visit.shape[channel]))
 
 
-def with_padding_mode(context: Context, layer: Any) -> Sequence[Lineage]:
+def with_padding_mode(visit: Visit, layer: Any) -> Sequence[Lineage]:
     """A layer with a padding mode, which acts on the border alone."""
     spec = ConvSpec.of(layer)
-    size = tuple(context.call.inputs[0].shape[-spec.nd :])
-    lineage = _summed_channels(context, spec.nd)
+    size = tuple(visit.call.inputs[0].shape[-spec.nd :])
+    lineage = _summed_channels(visit, spec.nd)
     first = len(lineage.dims) - spec.nd
     pads = resolved_padding(spec, size)
     for number, phases in enumerate(axis_phases(spec, size)):
         _check_phases(len(phases))
         middle = Fraction(spec.window[number] - 1, 2) - pads[number][0]
         reach = Reach.of_phases(phases, middle)
-        lineage = known(lineage.through(first + number, reach, context.shape[first + number]))
+        lineage = known(lineage.through(first + number, reach, visit.shape[first + number]))
     if spec.padding_mode == "circular" and any(map(any, pads)):
-        context.wraps("circular padding reads the far side of the image")
+        visit.wraps("circular padding reads the far side of the image")
     return [lineage]
 
 

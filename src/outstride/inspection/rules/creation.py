@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from outstride.inspection.rules.context import Context, Result, RuleTable
+from outstride.inspection.rules.visit import Result, RuleTable, Visit
 from outstride.models.operators.creation import Filled, Unset
 
 
-def nothing(context: Context, kind: Filled | Unset) -> Result:
+def nothing(visit: Visit, operator: Filled | Unset) -> Result:
     """A tensor of the same shape, and nothing else of it."""
-    del context, kind
+    del visit, operator
     return None
 
 

@@ -8,18 +8,18 @@ from math import prod
 from torch import Tensor
 
 from outstride.inspection.lineage import Atom, Lineage, free
-from outstride.inspection.rules.context import Context, NotUnderstoodError, Result, RuleTable, known
 from outstride.inspection.rules.views import without
+from outstride.inspection.rules.visit import NotUnderstoodError, Result, RuleTable, Visit, known
 from outstride.models.operators import indexing
 from outstride.models.operators.reach import Reach
 
 _BY_LIST = "takes positions of the image by a list of indices"
 
 
-def slicing(context: Context, kind: indexing.Slice) -> Result:
+def slicing(visit: Visit, operator: indexing.Slice) -> Result:
     """Some positions of one axis."""
-    first, every = kind.positions.start, kind.positions.step
-    return sliced(context.source, kind.axis, first, every, context.shape[kind.axis])
+    first, every = operator.positions.start, operator.positions.step
+    return sliced(visit.source, operator.axis, first, every, visit.shape[operator.axis])
 
 
 def sliced(source: Lineage, dim: int, first: int, every: int, size: int) -> Lineage:
@@ -45,38 +45,38 @@ def _cut_out(source: Lineage, dim: int, joined: Atom, first: int, size: int) -> 
     return replace(source, fields=fields).put(dim, free(size))
 
 
-def select(context: Context, kind: indexing.Select) -> Result:
+def select(visit: Visit, operator: indexing.Select) -> Result:
     """One element of one axis, which goes away."""
-    return _selected(context, kind.axis, kind.index)
+    return _selected(visit, operator.axis, operator.index)
 
 
-def _selected(context: Context, dim: int, at: int) -> Lineage:
-    source = context.source
+def _selected(visit: Visit, dim: int, at: int) -> Lineage:
+    source = visit.source
     if source.dims[dim] and source.dims[dim][0].inner:
         return without(sliced(source, dim, at, 1, 1), {dim})
     found, covered = source.reduced([dim])
-    context.sees_all(covered, "takes positions of the image one by one")
+    visit.sees_all(covered, "takes positions of the image one by one")
     return without(found, {dim})
 
 
-def splitting(context: Context, kind: indexing.Split) -> Result:
+def splitting(visit: Visit, operator: indexing.Split) -> Result:
     """Neighbouring pieces of one axis."""
     pieces, first = [], 0
-    for output in context.call.outputs:
-        pieces.append(sliced(context.source, kind.axis, first, 1, output.shape[kind.axis]))
-        first += output.shape[kind.axis]
+    for output in visit.call.outputs:
+        pieces.append(sliced(visit.source, operator.axis, first, 1, output.shape[operator.axis]))
+        first += output.shape[operator.axis]
     return pieces
 
 
-def unbinding(context: Context, kind: indexing.Unbind) -> Result:
+def unbinding(visit: Visit, operator: indexing.Unbind) -> Result:
     """Every element of one axis by itself."""
-    return [_selected(context, kind.axis, at) for at in range(context.results)]
+    return [_selected(visit, operator.axis, at) for at in range(visit.results)]
 
 
-def flip(context: Context, kind: indexing.Flip) -> Result:
+def flip(visit: Visit, operator: indexing.Flip) -> Result:
     """Axes turned round."""
-    lineage = context.source
-    for axis in kind.axes:
+    lineage = visit.source
+    for axis in operator.axes:
         lineage = _flipped(lineage, axis)
     return lineage
 
@@ -86,66 +86,66 @@ def _flipped(source: Lineage, axis: int) -> Lineage:
     return known(source.through(axis, Reach.slice(size - 1, -1), size))
 
 
-def roll(context: Context, kind: indexing.Roll) -> Result:
+def roll(visit: Visit, operator: indexing.Roll) -> Result:
     """Axes moved on, what leaves on one side coming back on the other."""
-    lineage = context.source
-    for axis, shift in kind.shifts:
+    lineage = visit.source
+    for axis, shift in operator.shifts:
         if lineage.axes_of(axis):
-            context.wraps("a roll brings the far side of the image to this one")
+            visit.wraps("a roll brings the far side of the image to this one")
         lineage = known(lineage.through(axis, Reach.slice(-shift), lineage.shape[axis]))
     return lineage
 
 
-def flat_roll(context: Context, kind: indexing.FlatRoll) -> Result:
+def flat_roll(visit: Visit, operator: indexing.FlatRoll) -> Result:
     """No rule yet."""
-    del kind, context
+    del operator, visit
     raise NotUnderstoodError("a roll of the flattened image")
 
 
-def quarter_turns(context: Context, kind: indexing.QuarterTurns) -> Result:
+def quarter_turns(visit: Visit, operator: indexing.QuarterTurns) -> Result:
     """By a quarter: two axes change places, one of them turned round."""
-    a, b = kind.axes
-    source = context.source
-    for axis in ((), (b,), (a, b), (a,))[kind.turns]:
+    a, b = operator.axes
+    source = visit.source
+    for axis in ((), (b,), (a, b), (a,))[operator.turns]:
         source = _flipped(source, axis)
     dims = list(source.dims)
-    if kind.turns % 2:
+    if operator.turns % 2:
         dims[a], dims[b] = dims[b], dims[a]
     return source.with_dims(dims)
 
 
-def indexed(context: Context, kind: indexing.Index) -> Result:
+def indexed(visit: Visit, operator: indexing.Index) -> Result:
     """Elements taken by lists of indices."""
-    source = context.source
-    if any(isinstance(entry, Tensor) and context.known(entry) is not None for entry in kind.lists):
+    source = visit.source
+    if any(isinstance(entry, Tensor) and visit.known(entry) is not None for entry in operator.lists):
         raise NotUnderstoodError("indices that are computed from the image")
-    taken = [dim for dim, entry in enumerate(kind.lists) if entry is not None]
+    taken = [dim for dim, entry in enumerate(operator.lists) if entry is not None]
     found, covered = source.reduced(taken)
-    context.sees_all(covered, _BY_LIST)
+    visit.sees_all(covered, _BY_LIST)
     kept = [atoms for dim, atoms in enumerate(found.dims) if dim not in taken]
-    new = [free(n) for n in context.shape[taken[0] : taken[0] + len(context.shape) - len(kept)]]
+    new = [free(n) for n in visit.shape[taken[0] : taken[0] + len(visit.shape) - len(kept)]]
     if taken != list(range(taken[0], taken[-1] + 1)):
         raise NotUnderstoodError("several lists of indices that are not neighbours")
     return found.with_dims((*kept[: taken[0]], *new, *kept[taken[0] :]))
 
 
-def index_select(context: Context, kind: indexing.IndexSelect) -> Result:
+def index_select(visit: Visit, operator: indexing.IndexSelect) -> Result:
     """Elements of one axis taken by a list of indices."""
-    if context.lineage(kind.positions) is not None:
+    if visit.lineage(operator.positions) is not None:
         raise NotUnderstoodError("indices that are computed from the image")
-    if not context.source.axes_of(kind.axis):
-        return context.source.put(kind.axis, free(context.shape[kind.axis]))
-    found, covered = context.source.reduced([kind.axis])
-    context.sees_all(covered, _BY_LIST)
-    return found.put(kind.axis, free(context.shape[kind.axis]))
+    if not visit.source.axes_of(operator.axis):
+        return visit.source.put(operator.axis, free(visit.shape[operator.axis]))
+    found, covered = visit.source.reduced([operator.axis])
+    visit.sees_all(covered, _BY_LIST)
+    return found.put(operator.axis, free(visit.shape[operator.axis]))
 
 
-def embedding(context: Context, kind: indexing.Embedding) -> Result:
+def embedding(visit: Visit, operator: indexing.Embedding) -> Result:
     """A row of a table for each element."""
-    lineage = context.lineage(kind.indices)
+    lineage = visit.lineage(operator.indices)
     if lineage is None:
         raise NotUnderstoodError("a table that is computed from the image")
-    return lineage.with_dims((*lineage.dims, free(context.shape[-1])))
+    return lineage.with_dims((*lineage.dims, free(visit.shape[-1])))
 
 
 RULES: RuleTable = {

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from outstride.inspection.rules.context import Context, Result, RuleTable
+from outstride.inspection.rules.visit import Result, RuleTable, Visit
 from outstride.models.operators.pointwise import CopyInto, Pointwise
 
 
-def pointwise(context: Context, kind: Pointwise) -> Result:
+def pointwise(visit: Visit, operator: Pointwise) -> Result:
     """All operands that depend on the image meet."""
-    del kind
-    lineages = [found for found in map(context.known, context.call.inputs) if found is not None]
-    return [context.broadcast(lineages, context.shape)] * context.results
+    del operator
+    lineages = [found for found in map(visit.known, visit.call.inputs) if found is not None]
+    return [visit.broadcast(lineages, visit.shape)] * visit.results
 
 
-def copy_into(context: Context, kind: CopyInto) -> Result:
+def copy_into(visit: Visit, operator: CopyInto) -> Result:
     """What was there before is gone."""
-    written = context.lineage(kind.source)
-    return None if written is None else context.broadcast([written], context.shape)
+    written = visit.lineage(operator.source)
+    return None if written is None else visit.broadcast([written], visit.shape)
 
 
 RULES: RuleTable = {Pointwise: pointwise, CopyInto: copy_into}

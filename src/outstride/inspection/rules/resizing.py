@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from outstride.inspection.rules.context import Context, Result, RuleTable, known
+from outstride.inspection.rules.visit import Result, RuleTable, Visit, known
 from outstride.models.operators.resizing import (
     AntialiasedResize,
     CubicResize,
@@ -12,15 +12,15 @@ from outstride.models.operators.resizing import (
 )
 
 
-def resizing(context: Context, kind: Resize) -> Result:
+def resizing(visit: Visit, operator: Resize) -> Result:
     """Axis by axis, as far as it changes something."""
-    lineage = context.source
-    for axis in range(kind.nd):
+    lineage = visit.source
+    for axis in range(operator.nd):
         dim = 2 + axis
-        inputs, outputs = lineage.shape[dim], context.shape[dim]
-        if inputs == outputs and kind.ratio(axis, inputs, outputs) == 1:
+        inputs, outputs = lineage.shape[dim], visit.shape[dim]
+        if inputs == outputs and operator.ratio(axis, inputs, outputs) == 1:
             continue
-        lineage = known(lineage.through(dim, kind.reach(axis, inputs, outputs), outputs))
+        lineage = known(lineage.through(dim, operator.reach(axis, inputs, outputs), outputs))
     return lineage
 
 

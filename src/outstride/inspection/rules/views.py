@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 from outstride.inspection.lineage import Dim, Lineage, free, reshaped
-from outstride.inspection.rules.context import Context, NotUnderstoodError, Result, RuleTable, known
+from outstride.inspection.rules.visit import NotUnderstoodError, Result, RuleTable, Visit, known
 from outstride.models.operators import views
 
 
-def same(context: Context, kind: object) -> Result:
+def same(visit: Visit, operator: object) -> Result:
     """A copy, or another name for it."""
-    del kind
-    return context.source
+    del operator
+    return visit.source
 
 
-def complex_to_pairs(context: Context, kind: views.ComplexToPairs) -> Result:
+def complex_to_pairs(visit: Visit, operator: views.ComplexToPairs) -> Result:
     """A new axis of two."""
-    del kind
-    return context.source.with_dims((*context.source.dims, free(2)))
+    del operator
+    return visit.source.with_dims((*visit.source.dims, free(2)))
 
 
-def pairs_to_complex(context: Context, kind: views.PairsToComplex) -> Result:
+def pairs_to_complex(visit: Visit, operator: views.PairsToComplex) -> Result:
     """The axis of two goes."""
-    del kind
-    return context.source.with_dims(context.source.dims[:-1])
+    del operator
+    return visit.source.with_dims(visit.source.dims[:-1])
 
 
-def reshape(context: Context, kind: object) -> Result:
+def reshape(visit: Visit, operator: object) -> Result:
     """Digits of positions dealt out to other axes."""
-    del kind
-    return known(reshaped(context.source, context.shape))
+    del operator
+    return known(reshaped(visit.source, visit.shape))
 
 
-def permute(context: Context, kind: views.Permute) -> Result:
+def permute(visit: Visit, operator: views.Permute) -> Result:
     """Axes in another order."""
-    return context.source.with_dims(context.source.dims[axis] for axis in kind.order)
+    return visit.source.with_dims(visit.source.dims[axis] for axis in operator.order)
 
 
-def squeeze(context: Context, kind: views.Squeeze) -> Result:
+def squeeze(visit: Visit, operator: views.Squeeze) -> Result:
     """A position that such an axis has stays with its neighbour."""
-    return without(context.source, set(kind.axes))
+    return without(visit.source, set(operator.axes))
 
 
 def without(source: Lineage, gone: set[int]) -> Lineage:
@@ -56,33 +56,33 @@ def without(source: Lineage, gone: set[int]) -> Lineage:
     return source.with_dims(dims)
 
 
-def unsqueeze(context: Context, kind: views.Unsqueeze) -> Result:
+def unsqueeze(visit: Visit, operator: views.Unsqueeze) -> Result:
     """A new axis of one element."""
-    dims = list(context.source.dims)
-    dims.insert(kind.axis, ())
-    return context.source.with_dims(dims)
+    dims = list(visit.source.dims)
+    dims.insert(operator.axis, ())
+    return visit.source.with_dims(dims)
 
 
-def expand(context: Context, kind: views.Expand) -> Result:
+def expand(visit: Visit, operator: views.Expand) -> Result:
     """As where it meets a tensor of that shape."""
-    del kind
-    return context.broadcast([context.source], context.shape)
+    del operator
+    return visit.broadcast([visit.source], visit.shape)
 
 
-def repeat(context: Context, kind: views.Repeat) -> Result:
+def repeat(visit: Visit, operator: views.Repeat) -> Result:
     """Only where no image is repeated side by side."""
-    missing = len(context.shape) - len(context.source.dims)
+    missing = len(visit.shape) - len(visit.source.dims)
     dims: list[Dim] = []
-    for number, (times, size) in enumerate(zip(kind.times, context.shape, strict=True)):
+    for number, (times, size) in enumerate(zip(operator.times, visit.shape, strict=True)):
         if number < missing:
             dims.append(free(size))
         elif times == 1:
-            dims.append(context.source.dims[number - missing])
-        elif context.source.axes_of(number - missing):
+            dims.append(visit.source.dims[number - missing])
+        elif visit.source.axes_of(number - missing):
             raise NotUnderstoodError("the image is repeated side by side")
         else:
             dims.append(free(size))
-    return context.source.with_dims(dims)
+    return visit.source.with_dims(dims)
 
 
 RULES: RuleTable = dict.fromkeys((views.Reshape, views.Reinterpret), reshape)

@@ -16,12 +16,12 @@ from outstride.tiling.rules.interface import Boxes, Rule, RuleTable, Tensors, pr
 
 def _parts(node: Node, box: Box) -> list[tuple[int, Box]]:
     """What a box takes of every tensor that is put beside the others, by its place among the sources."""
-    kind: Concatenate = describe(node)
-    sizes = [node.shape_of(source)[kind.axis] for source in kind.tensors]
-    a, b = box[kind.axis]
+    operator: Concatenate = describe(node)
+    sizes = [node.shape_of(source)[operator.axis] for source in operator.tensors]
+    a, b = box[operator.axis]
     return [
-        (node.place_of(source), replaced(box, kind.axis, clamped(a - end + size, b - end + size, size)))
-        for source, size, end in zip(kind.tensors, sizes, accumulate(sizes), strict=True)
+        (node.place_of(source), replaced(box, operator.axis, clamped(a - end + size, b - end + size, size)))
+        for source, size, end in zip(operator.tensors, sizes, accumulate(sizes), strict=True)
     ]
 
 
@@ -41,27 +41,27 @@ def _concatenate(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor
             parts.append(tensor[within(part, held)])
     if not parts:
         return torch.empty(shape_of(box), dtype=node.dtype)
-    kind: Concatenate = describe(node)
-    return torch.cat(parts, kind.axis) if len(parts) > 1 else parts[0]
+    operator: Concatenate = describe(node)
+    return torch.cat(parts, operator.axis) if len(parts) > 1 else parts[0]
 
 
 def _stacked(node: Node, box: Box) -> list[int]:
     """Places among the sources of the tensors in a box."""
-    kind: Stack = describe(node)
-    return [node.place_of(source) for source in kind.tensors[slice(*box[kind.axis])]]
+    operator: Stack = describe(node)
+    return [node.place_of(source) for source in operator.tensors[slice(*box[operator.axis])]]
 
 
 def _stacked_demand(node: Node, box: Box) -> Boxes:
-    kind: Stack = describe(node)
+    operator: Stack = describe(node)
     needed = _stacked(node, box)
-    part = (*box[: kind.axis], *box[kind.axis + 1 :])
+    part = (*box[: operator.axis], *box[operator.axis + 1 :])
     return [part if place in needed else None for place in range(len(node.sources))]
 
 
 def _stack(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     del boxes
-    kind: Stack = describe(node)
-    return torch.stack(present([tensors[place] for place in _stacked(node, box)]), kind.axis)
+    operator: Stack = describe(node)
+    return torch.stack(present([tensors[place] for place in _stacked(node, box)]), operator.axis)
 
 
 RULES: RuleTable = {

@@ -21,22 +21,22 @@ from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, 
 
 @lru_cache(4096)
 def _described(node: Node) -> Convolution:
-    kind: Convolution = describe(node)
-    return kind
+    operator: Convolution = describe(node)
+    return operator
 
 
 def _read(node: Node, box: Box) -> Box:
     """The part of the input that a box reads, without its padding."""
-    kind = _described(node)
-    shape = node.shape_of(kind.input)
-    axes = zip(kind.windows, box[2:], shape[2:], strict=True)
+    operator = _described(node)
+    shape = node.shape_of(operator.input)
+    axes = zip(operator.windows, box[2:], shape[2:], strict=True)
     return (box[0], (0, shape[1]), *(clamped(*window.reads(a, b), size) for window, (a, b), size in axes))
 
 
-def _lows(kind: Convolution, box: Box, read: Box) -> Sequence[int]:
+def _lows(operator: Convolution, box: Box, read: Box) -> Sequence[int]:
     """The low padding that puts what is read where it lies in the whole."""
-    axes = zip(kind.windows, box[2:], read[2:], strict=True)
-    if kind.transposed:
+    axes = zip(operator.windows, box[2:], read[2:], strict=True)
+    if operator.transposed:
         return [window.low + a - i * window.stride for window, (a, _), (i, _) in axes]
     return [window.low + i - a * window.stride for window, (a, _), (i, _) in axes]
 
@@ -54,19 +54,19 @@ def _demand(node: Node, box: Box) -> Boxes:
 def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     if node.dtype not in ENGINE_DTYPES:
         return NEEDS_ALL.run(node, box, boxes, tensors)
-    kind, held = _described(node), dict(zip(node.sources, tensors, strict=True))
+    operator, held = _described(node), dict(zip(node.sources, tensors, strict=True))
     read, size = _read(node, box), shape_of(box)[2:]
-    x, weight = held[kind.input.index], held[kind.weight.index]
-    bias = None if kind.bias is None else held[kind.bias.index]
+    x, weight = held[operator.input.index], held[operator.weight.index]
+    bias = None if operator.bias is None else held[operator.bias.index]
     made = (box[0], (0, node.shape[1]), *box[2:])
     if x is None or elements(read) == 0:
         result = torch.zeros(shape_of(made), dtype=node.dtype)
         if bias is not None:
             result += bias.reshape(-1, *(1 for _ in size))
         return cropped(result, box, made)
-    operator = torch.ops.outstride.conv_transpose if kind.transposed else torch.ops.outstride.conv
-    strides, dilation = ([getattr(w, name) for w in kind.windows] for name in ("stride", "dilation"))
-    result = operator(x, weight, bias, strides, _lows(kind, box, read), size, dilation, kind.groups)
+    function = torch.ops.outstride.conv_transpose if operator.transposed else torch.ops.outstride.conv
+    strides, dilation = ([getattr(w, name) for w in operator.windows] for name in ("stride", "dilation"))
+    result = function(x, weight, bias, strides, _lows(operator, box, read), size, dilation, operator.groups)
     return cropped(result, box, made)
 
 

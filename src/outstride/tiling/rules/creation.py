@@ -19,8 +19,8 @@ def _demand(node: Node, box: Box) -> Boxes:
 
 def _fill(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     del boxes, tensors
-    kind: Filled = describe(node)
-    return torch.full(shape_of(box), kind.value, dtype=node.dtype)
+    operator: Filled = describe(node)
+    return torch.full(shape_of(box), operator.value, dtype=node.dtype)
 
 
 RULES: RuleTable = {Filled: Rule(_demand, _fill)}

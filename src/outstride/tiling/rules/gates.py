@@ -20,8 +20,8 @@ from outstride.tiling.rules.pointwise import room
 
 
 def _axis(node: Node) -> int:
-    kind: Gate = describe(node)
-    return kind.axis
+    operator: Gate = describe(node)
+    return operator.axis
 
 
 def _demand(node: Node, box: Box) -> Sequence[Box | None]:

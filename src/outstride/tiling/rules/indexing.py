@@ -93,65 +93,73 @@ def on_a_map(function: Callable[..., Tensor], *arguments: Any) -> Callable[[Tens
 
 
 def _sliced(node: Node) -> Lines:
-    kind: indexing.Slice = describe(node)
-    return {kind.axis: lambda line: line[kind.positions.start : kind.positions.stop : kind.positions.step]}
+    operator: indexing.Slice = describe(node)
+    return {
+        operator.axis: lambda line: line[
+            operator.positions.start : operator.positions.stop : operator.positions.step
+        ]
+    }
 
 
 def _flipped(node: Node) -> Lines:
-    kind: indexing.Flip = describe(node)
-    return {axis: lambda line: line[::-1] for axis in kind.axes}
+    operator: indexing.Flip = describe(node)
+    return {axis: lambda line: line[::-1] for axis in operator.axes}
 
 
 def _rolled(node: Node) -> Lines:
-    kind: indexing.Roll = describe(node)
-    return {axis: partial(torch.roll, shifts=shift) for axis, shift in kind.shifts}
+    operator: indexing.Roll = describe(node)
+    return {axis: partial(torch.roll, shifts=shift) for axis, shift in operator.shifts}
 
 
 # One element of an axis.
 def _selected_demand(node: Node, box: Box) -> Boxes:
-    kind: indexing.Select = describe(node)
-    return [(*box[: kind.axis], (kind.index, kind.index + 1), *box[kind.axis :])]
+    operator: indexing.Select = describe(node)
+    return [(*box[: operator.axis], (operator.index, operator.index + 1), *box[operator.axis :])]
 
 
 def _select(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     del box, boxes
-    kind: indexing.Select = describe(node)
-    return present(tensors)[0].squeeze(kind.axis)
+    operator: indexing.Select = describe(node)
+    return present(tensors)[0].squeeze(operator.axis)
 
 
 # Written into a part: what an assignment to a slice has become.
 def _written(node: Node, box: Box) -> Box:
     """What a box takes of the tensor that is written."""
-    kind: indexing.SliceScatter = describe(node)
-    start, (a, b), count = kind.positions.start, box[kind.axis], node.shape_of(kind.written)[kind.axis]
-    return replaced(box, kind.axis, clamped(a - start, b - start, count))
+    operator: indexing.SliceScatter = describe(node)
+    start, (a, b), count = (
+        operator.positions.start,
+        box[operator.axis],
+        node.shape_of(operator.written)[operator.axis],
+    )
+    return replaced(box, operator.axis, clamped(a - start, b - start, count))
 
 
 def _has_gaps(node: Node) -> bool:
-    kind: indexing.SliceScatter = describe(node)
-    return kind.positions.step != 1 or len(node.sources) != 2
+    operator: indexing.SliceScatter = describe(node)
+    return operator.positions.step != 1 or len(node.sources) != 2
 
 
 def _scattered_demand(node: Node, box: Box) -> Boxes:
     if _has_gaps(node):
         return NEEDS_ALL.demand(node, box)
-    kind: indexing.SliceScatter = describe(node)
+    operator: indexing.SliceScatter = describe(node)
     part = _written(node, box)
     written = part if elements(part) else None
-    return [written if index == kind.written.index else box for index in node.sources]
+    return [written if index == operator.written.index else box for index in node.sources]
 
 
 def _scatter(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     if _has_gaps(node):
         return NEEDS_ALL.run(node, box, boxes, tensors)
-    kind: indexing.SliceScatter = describe(node)
-    result, part = tensors[node.place_of(kind.target)], tensors[node.place_of(kind.written)]
+    operator: indexing.SliceScatter = describe(node)
+    result, part = tensors[node.place_of(operator.target)], tensors[node.place_of(operator.written)]
     assert result is not None
     result = result.clone()
     if part is not None:
-        first, last = _written(node, box)[kind.axis]
-        start = kind.positions.start - box[kind.axis][0]
-        result.narrow(kind.axis, start + first, last - first).copy_(part)
+        first, last = _written(node, box)[operator.axis]
+        start = operator.positions.start - box[operator.axis][0]
+        result.narrow(operator.axis, start + first, last - first).copy_(part)
     return result
 
 

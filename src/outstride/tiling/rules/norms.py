@@ -12,19 +12,19 @@ from outstride.tiling.rules.interface import Boxes, RuleTable, completing, copie
 
 
 def _is_fixed(node: Node) -> bool:
-    kind: BatchNorm = describe(node)
-    return not kind.training and not node.result
+    operator: BatchNorm = describe(node)
+    return not operator.training and not node.result
 
 
 def _normalized(node: Node) -> Sequence[int]:
-    kind: LayerNorm = describe(node)
-    return range(-kind.axes, 0)
+    operator: LayerNorm = describe(node)
+    return range(-operator.axes, 0)
 
 
 def _scratch(node: Node, box: Box, boxes: Boxes) -> int:
     """A copy in the order of the memory, and the mean and the deviation at each position."""
-    kind: LayerNorm = describe(node)
-    positions = elements(box) // max(kind.elements, 1)
+    operator: LayerNorm = describe(node)
+    positions = elements(box) // max(operator.elements, 1)
     return copies(node, boxes[:1]) + 2 * node.dtype.itemsize * positions
 
 

@@ -25,15 +25,15 @@ def _padded_demand(node: Node, box: Box) -> Boxes:
 
 
 def _lows(node: Node) -> list[int]:
-    kind: ConstantPad = describe(node)
-    return [kind.pads.get(axis, (0, 0))[0] for axis in range(len(node.shape))]
+    operator: ConstantPad = describe(node)
+    return [operator.pads.get(axis, (0, 0))[0] for axis in range(len(node.shape))]
 
 
 def _pad(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     (held,), (x,) = boxes, present(tensors)
     assert held is not None
-    kind: ConstantPad = describe(node)
-    result = x.new_full(shape_of(box), kind.value)
+    operator: ConstantPad = describe(node)
+    result = x.new_full(shape_of(box), operator.value)
     places = []
     for (a, _), (first, last), low in zip(box, held, _lows(node), strict=True):
         places.append(slice(first + low - a, last + low - a))
@@ -43,9 +43,9 @@ def _pad(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
 
 
 def _bordered(node: Node) -> Lines:
-    kind: BorderPad = describe(node)
-    pad = partial(torch.nn.functional.pad, mode=kind.mode)
-    return {axis: on_a_map(pad, pair) for axis, pair in kind.pads.items()}
+    operator: BorderPad = describe(node)
+    pad = partial(torch.nn.functional.pad, mode=operator.mode)
+    return {axis: on_a_map(pad, pair) for axis, pair in operator.pads.items()}
 
 
 RULES: RuleTable = {ConstantPad: Rule(_padded_demand, _pad), BorderPad: by_positions(_bordered)}

@@ -18,8 +18,8 @@ _SHORT = (torch.bfloat16, torch.float16)
 
 
 def _windows(node: Node) -> tuple[Window, ...]:
-    kind: MaxPool | AveragePool = describe(node)
-    return kind.windows
+    operator: MaxPool | AveragePool = describe(node)
+    return operator.windows
 
 
 def _reads(windows: Sequence[Window], box: Box) -> list[Interval]:
@@ -68,14 +68,14 @@ def _mean(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
 
 
 def _divisors(node: Node, box: Box, dtype: torch.dtype) -> Tensor:
-    kind: AveragePool = describe(node)
-    if kind.divisor_override is not None:
-        return torch.tensor(kind.divisor_override, dtype=dtype)
-    nd, covered = len(kind.windows), []
-    for window, (a, b), size in zip(kind.windows, box[-nd:], node.source_shapes[0][-nd:], strict=True):
+    operator: AveragePool = describe(node)
+    if operator.divisor_override is not None:
+        return torch.tensor(operator.divisor_override, dtype=dtype)
+    nd, covered = len(operator.windows), []
+    for window, (a, b), size in zip(operator.windows, box[-nd:], node.source_shapes[0][-nd:], strict=True):
         starts = torch.arange(a, b) * window.stride - window.low
         stops = (starts + window.kernel_size).clamp(max=size + window.low)
-        if not kind.count_include_pad:
+        if not operator.count_include_pad:
             starts, stops = starts.clamp(min=0), stops.clamp(max=size)
         covered.append(stops - starts)
     counts = torch.ones(1, dtype=torch.int64)

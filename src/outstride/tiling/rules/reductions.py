@@ -81,8 +81,8 @@ def _step(node: Node, dtype: torch.dtype) -> int:
 
 
 def _softmax_axis(node: Node) -> int:
-    kind: Softmax = describe(node)
-    return kind.axis
+    operator: Softmax = describe(node)
+    return operator.axis
 
 
 def _softmax_demand(node: Node, box: Box) -> Sequence[Box | None]:
@@ -103,8 +103,8 @@ def _softmax(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequenc
 
 
 def _axes(node: Node) -> list[int]:
-    kind: Reduction = describe(node)
-    return list(kind.axes)
+    operator: Reduction = describe(node)
+    return list(operator.axes)
 
 
 class _Way(NamedTuple):
@@ -154,11 +154,11 @@ def _over_everything(node: Node) -> bool:
 def _summed_demand(node: Node, box: Box) -> Sequence[Box | None]:
     if _way(node) is None:
         return NEEDS_ALL.demand(node, box)
-    kind: Reduction = describe(node)
+    operator: Reduction = describe(node)
     kept, needed = iter(box), list[Interval]()
     for axis, size in enumerate(node.source_shapes[0]):
-        interval = None if axis in kind.axes and not kind.keepdim else next(kept)
-        needed.append((0, size) if axis in kind.axes or interval is None else interval)
+        interval = None if axis in operator.axes and not operator.keepdim else next(kept)
+        needed.append((0, size) if axis in operator.axes or interval is None else interval)
     return [tuple(needed)]
 
 

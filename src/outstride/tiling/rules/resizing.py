@@ -50,9 +50,9 @@ class _Line(NamedTuple):
 
 @lru_cache(256)
 def _line(node: Node, axis: int) -> _Line:
-    kind: LinearResize = describe(node)
+    operator: LinearResize = describe(node)
     sizes = node.source_shapes[0][2 + axis], node.shape[2 + axis]
-    return _weights(*sizes, kind.factors[axis], kind.aligned, node.dtype)
+    return _weights(*sizes, operator.factors[axis], operator.aligned, node.dtype)
 
 
 def _weights(size: int, made: int, factor: float | None, aligned: bool, dtype: torch.dtype) -> _Line:
@@ -107,10 +107,10 @@ def _tried(channels: int, small: bool, node: Node) -> tuple[Tensor, list[_Line],
     shape = (1, channels, *sizes)
     x = torch.linspace(-1, 1, channels * 60, dtype=node.dtype).sin().mul(1e4).frac()
     x = x[: torch.Size(shape).numel()].reshape(shape)
-    operator = getattr(torch.ops.aten, node.name.removeprefix("aten.")).default
+    function = getattr(torch.ops.aten, node.name.removeprefix("aten.")).default
     like = laid_out(x, node.source_shapes[0], node.source_strides[0]) if channels == node.shape[1] else x
     lines = [_weights(n, m, None, False, node.dtype) for n, m in zip(sizes, made, strict=True)]
-    return x, lines, operator(like, list(made), False)
+    return x, lines, function(like, list(made), False)
 
 
 @lru_cache(256)
@@ -143,10 +143,10 @@ def _compiled(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int]:
 
 def _with(x: Tensor, lines: Sequence[_Line], orders: Orders) -> Tensor:
     """A map of which each channel may have its order."""
-    kinds = list(dict.fromkeys(orders))
+    distinct = list(dict.fromkeys(orders))
     parts = [
-        _at_once(x[:, orders.index(kind) : orders.index(kind) + orders.count(kind)], lines, kind)
-        for kind in kinds
+        _at_once(x[:, orders.index(order) : orders.index(order) + orders.count(order)], lines, order)
+        for order in distinct
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
@@ -205,11 +205,12 @@ def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
 
 def _nearest(node: Node) -> Lines:
     """Nearest neighbours, which torch finds axis by axis: what its own layer calls, on a line that counts."""
-    kind: NearestResize = describe(node)
-    exact = kind.mode == "nearest-exact"
-    operator = getattr(torch.ops.aten, "_upsample_nearest_exact1d" if exact else "upsample_nearest1d")
+    operator: NearestResize = describe(node)
+    exact = operator.mode == "nearest-exact"
+    function = getattr(torch.ops.aten, "_upsample_nearest_exact1d" if exact else "upsample_nearest1d")
     return {
-        2 + axis: on_a_map(operator, [node.shape[2 + axis]], kind.factors[axis]) for axis in range(kind.nd)
+        2 + axis: on_a_map(function, [node.shape[2 + axis]], operator.factors[axis])
+        for axis in range(operator.nd)
     }
 
 

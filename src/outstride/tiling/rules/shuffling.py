@@ -12,22 +12,22 @@ from outstride.tiling.rules.interface import Boxes, Rule, RuleTable, Tensors, co
 
 
 def _shuffled_demand(node: Node, box: Box) -> Boxes:
-    kind: PixelShuffle = describe(node)
-    channels, r = (0, node.source_shapes[0][-3]), kind.factor
+    operator: PixelShuffle = describe(node)
+    channels, r = (0, node.source_shapes[0][-3]), operator.factor
     return [(*box[:-3], channels, *((a // r, -(-b // r)) for a, b in box[-2:]))]
 
 
 def _unshuffled_demand(node: Node, box: Box) -> Boxes:
-    kind: PixelUnshuffle = describe(node)
-    channels, r = (0, node.source_shapes[0][-3]), kind.factor
+    operator: PixelUnshuffle = describe(node)
+    channels, r = (0, node.source_shapes[0][-3]), operator.factor
     return [(*box[:-3], channels, *((a * r, b * r) for a, b in box[-2:]))]
 
 
 def _shuffle(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     (held,), (x,) = boxes, present(tensors)
     assert held is not None
-    kind: PixelShuffle | PixelUnshuffle = describe(node)
-    r, enlarges = kind.factor, isinstance(kind, PixelShuffle)
+    operator: PixelShuffle | PixelUnshuffle = describe(node)
+    r, enlarges = operator.factor, isinstance(operator, PixelShuffle)
     pixels = ((a * r, b * r) if enlarges else (a // r, b // r) for a, b in held[-2:])
     return cropped(node.call([x]), box, (*box[:-3], (0, node.shape[-3]), *pixels))
 

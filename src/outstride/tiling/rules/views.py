@@ -17,17 +17,17 @@ from outstride.tiling.rules.interface import Boxes, Rule, RuleTable, Tensors, br
 
 # Axes in another order.
 def _permuted_demand(node: Node, box: Box) -> Boxes:
-    kind: views.Permute = describe(node)
+    operator: views.Permute = describe(node)
     needed = list(box)
-    for place, axis in enumerate(kind.order):
+    for place, axis in enumerate(operator.order):
         needed[axis] = box[place]
     return [tuple(needed)]
 
 
 def _permute(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     del box, boxes
-    kind: views.Permute = describe(node)
-    return present(tensors)[0].permute(kind.order)
+    operator: views.Permute = describe(node)
+    return present(tensors)[0].permute(operator.order)
 
 
 # Another shape of the same elements: axes that only split or join each other form a group.

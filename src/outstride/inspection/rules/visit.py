@@ -1,4 +1,4 @@
-"""What a rule sees: one operation with the lineages of its tensors, and where it notes what it finds."""
+"""What a rule sees: an operation that a walk has come to, its lineages, and where it notes what it finds."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Note:
 
 
 @dataclass
-class Context:
-    """One operation with the lineages of its tensors."""
+class Visit:
+    """One operation that a walk has come to, with the lineages of its tensors."""
 
     call: Call
     index: int
@@ -109,4 +109,4 @@ def known(found: Lineage | None) -> Lineage:
 
 
 RuleTable = dict[type, Callable[[Any, Any], Result]]
-"""By the kind of operator: what its context and description make of the lineages."""
+"""By the kind of operator: what its visit and its description make of the lineages."""

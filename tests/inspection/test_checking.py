@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from outstride import check
 from outstride.cli import main
-from outstride.errors import ArgumentError, ShapeError
+from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from tests.inspection.models_to_check import GRAPHS, Fn, last, quick
 from tests.tolerance import assert_same_numbers
 
@@ -130,3 +130,14 @@ def test_axes_must_be_axes() -> None:
         check(nn.ReLU(), (1, 2, 3), axes=(1, 1))
     with pytest.raises(ArgumentError, match="'size' must have one number"):
         quick(nn.ReLU(), 1, 2, 3).fit((3, 3))
+
+
+@pytest.mark.parametrize("name", ["squeeze_", "unsqueeze_"])
+def test_a_shape_that_changes_in_place_is_refused_by_name(name: str) -> None:
+    class Reshaped(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = getattr(x * 2, name)(0)
+            return result
+
+    with pytest.raises(UnsupportedError, match=f"got {name}, which changes one in place; legal: "):
+        check(Reshaped(), (1, 3, 8, 8))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from outstride.errors import ShapeError
+from outstride.errors import ShapeError, UnsupportedError
 from outstride.models.call import Call, tensors
 from outstride.models.copying import isolated
 from outstride.models.isolation import undisturbed
@@ -63,7 +63,15 @@ class _Tracer(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         del types
+        first = args[0] if args and isinstance(args[0], Tensor) else None
+        before = None if first is None else first.shape
         result = func(*args, **(kwargs or {}))
+        if first is not None and first.shape != before:
+            name = str(func).removeprefix("aten.").partition(".")[0]
+            raise UnsupportedError(
+                f"'model' must leave the shapes of its tensors as they are: got {name}, which changes one in "
+                f"place; legal: {name.removesuffix('_')}, which returns another"
+            )
         where = self._stack[-1] if self._stack else -1
         made = tuple(tensors(result))
         self._trace.calls.append(Call(func, args, dict(kwargs or {}), made, where, bool(self._wrapping)))
@@ -150,6 +158,8 @@ class Runner:
             self._move()
         try:
             return self._trace(shape)
+        except UnsupportedError:
+            raise
         except Exception as error:
             raise ShapeError(_refusal(shape, error)) from error
 

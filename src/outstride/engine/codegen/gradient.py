@@ -191,5 +191,5 @@ def _tiles(k: Context, tile: Tile, own: _Operands) -> None:
         # One block whose "taps" are the pixels, of one channel each.
         f.run(
             tile.name, own.strip, listed, own.panel, own.partial, 0, 1, own.terms, 1, own.count, run, 1, 0,
-            null, 0, own.resume, null,
+            null, 0, own.resume, null, 0,
         )  # fmt: skip

@@ -20,8 +20,8 @@ from outstride.engine.planner.gradient import GradientPlan, GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
-    estimates,
     phase_groups,
+    planned,
     recipe_for,
     tiles_for,
 )
@@ -72,6 +72,12 @@ def croppings(problem: Problem, machine: Machine) -> tuple[bool, ...]:
     if isinstance(recipe_for(problem, machine, problem.axes()).unrolled, UnrolledPhases):
         return (True,)
     return (False, True)[: 1 + (problem.operator == "conv_transpose")]
+
+
+def estimates(candidate: Candidate) -> Iterator[GatherPlan]:
+    """The plans of one tile, one for each way to cut the problem."""
+    for blocking, cycles in candidate.dataflow.estimates(candidate):
+        yield planned(candidate, blocking, cycles)
 
 
 def candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[GatherPlan]:

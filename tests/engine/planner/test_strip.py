@@ -19,7 +19,6 @@ from outstride.engine.planner.dataflows.in_place import band_tiles
 from outstride.engine.planner.machine import CHANNEL_BLOCK, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
-    estimates,
     phase_groups,
     plan_for,
     tiles_for,
@@ -27,7 +26,15 @@ from outstride.engine.planner.plan import (
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.unrolled import UnrolledPhases
 from tests.engine.planner.definitions import all_channels, input_read, overrun_of, packed_strip, term_count
-from tests.engine.planner.problems import CHOICES, MACHINES, SPECIAL, boxes_of, candidates, croppings
+from tests.engine.planner.problems import (
+    CHOICES,
+    MACHINES,
+    SPECIAL,
+    boxes_of,
+    candidates,
+    croppings,
+    estimates,
+)
 
 
 def _assert_law_of_order(plan: GatherPlan) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 from typing import ClassVar
 
@@ -66,36 +66,32 @@ class Candidate:
     groups: tuple[PhaseGroup, ...]
     #: Whether the cells of a transposed layer are counted from the first output that is kept.
     cropped: bool
+    #: Bytes of an element in sums, packed inputs and packed weights.
+    item_bytes: int = field(init=False, repr=False, compare=False)
+    #: Elements of a vector of accumulators.
+    lanes: int = field(init=False, repr=False, compare=False)
+    #: Rows of packed weights that a register tile takes.
+    tile_rows: int = field(init=False, repr=False, compare=False)
+    #: Images, and the cells of every axis.
+    cells: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Each is asked for many times a plan, and a new size waits for its plan.
+        keep = partial(object.__setattr__, self)
+        keep("item_bytes", ACCUMULATOR_BYTES[self.problem.dtype])
+        keep("lanes", self.machine.instruction_set.lanes(self.item_bytes))
+        keep("tile_rows", self.tile.outputs(self.lanes))
+        keep("cells", (self.problem.batch, *(a.cells for a in self.axes)))
 
     @property
     def dataflow(self) -> Dataflow:
         """The dataflow of its tile."""
         return self.tile.dataflow
 
-    @cached_property
-    def item_bytes(self) -> int:
-        """Bytes of an element in sums, packed inputs and packed weights."""
-        return ACCUMULATOR_BYTES[self.problem.dtype]
-
-    @cached_property
-    def lanes(self) -> int:
-        """Elements of a vector of accumulators."""
-        return self.machine.instruction_set.lanes(self.item_bytes)
-
-    @cached_property
-    def tile_rows(self) -> int:
-        """Rows of packed weights that a register tile takes."""
-        return self.tile.outputs(self.lanes)
-
     @property
     def tile_pixels(self) -> int:
         """Pixels of a register tile, all its rows together."""
         return self.tile.pixels(self.lanes) * (self.tile.rows if self.dataflow.of_rows else 1)
-
-    @cached_property
-    def cells(self) -> tuple[int, ...]:
-        """Images, and the cells of every axis."""
-        return (self.problem.batch, *(a.cells for a in self.axes))
 
     def chunks(self, blocking: Blocking) -> int:
         """Chunks that cover the outputs of a group."""

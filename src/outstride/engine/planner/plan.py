@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from math import ceil, prod
+from operator import itemgetter
 
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.cost import tasks_in_turn
@@ -122,17 +123,31 @@ def memoized() -> tuple[object, ...]:
 @lru_cache(maxsize=1024)
 def _best(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     """Of every tile and every way to cut the problem the plan with the fewest predicted cycles."""
-    tiles = tiles_for(problem, machine)
-    plans = (
-        plan
-        for cropped in tiles[0].dataflow.croppings(problem)
-        for axes in [problem.axes(cropped=cropped)]
-        for tile in tiles
-        for plan in estimates(
-            Candidate(problem, tile, machine, threads, axes, phase_groups(tile, axes), cropped)
-        )
+    # Only the best becomes a plan: making one takes as long as costing it.
+    estimated = (
+        (cycles, candidate, blocking)
+        for candidate in _candidates(problem, machine, threads)
+        for blocking, cycles in candidate.dataflow.estimates(candidate)
     )
-    return min(plans, key=lambda plan: plan.predicted_cycles)
+    cycles, candidate, blocking = min(estimated, key=itemgetter(0))
+    return planned(candidate, blocking, cycles)
+
+
+def _candidates(problem: Problem, machine: Machine, threads: int) -> Iterator[Candidate]:
+    """Every tile of a problem, with every way to count its cells."""
+    tiles = tiles_for(problem, machine)
+    for cropped in tiles[0].dataflow.croppings(problem):
+        axes = problem.axes(cropped=cropped)
+        for tile in tiles:
+            yield Candidate(problem, tile, machine, threads, axes, phase_groups(tile, axes), cropped)
+
+
+def planned(c: Candidate, blocking: Blocking, cycles: float) -> GatherPlan:
+    """The plan of a tile and a way to cut the problem."""
+    recipe = recipe_for(c.problem, c.machine, c.axes)
+    return GatherPlan(
+        c.problem, c.tile, c.machine, c.threads, c.axes, c.groups, c.cropped, recipe, blocking, cycles
+    )  # fmt: skip
 
 
 def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
@@ -165,13 +180,3 @@ def tiles_for(problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         if tiles:
             return tiles
     return tuple(tile for flow in SHARED for tile in flow.tiles(problem, machine))
-
-
-def estimates(candidate: Candidate) -> Iterator[GatherPlan]:
-    """The plans of one tile, one for each way to cut the problem."""
-    recipe = recipe_for(candidate.problem, candidate.machine, candidate.axes)
-    c = candidate
-    for blocking, cycles in c.dataflow.estimates(c):
-        yield GatherPlan(
-            c.problem, c.tile, c.machine, c.threads, c.axes, c.groups, c.cropped, recipe, blocking, cycles
-        )  # fmt: skip

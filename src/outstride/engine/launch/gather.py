@@ -65,7 +65,7 @@ class GatherCall:
         """The call for contiguous operands of another size; None where that needs other blocks."""
         if self.size_class.positions > 1:
             return None
-        problem = replace(self.problem, input_size=three(size, 1), output_size=three(result_size, 1))
+        problem = self.problem.of_size(three(size, 1), three(result_size, 1))
         channels, outputs = (problem.groups * n for n in (problem.packed_channels, problem.outputs))
         x, y = (problem.batch, channels, *size), (problem.batch, outputs, *result_size)
         return _sized(self.size_class, problem, contiguous_strides(x), contiguous_strides(y))

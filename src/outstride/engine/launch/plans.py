@@ -66,9 +66,9 @@ def _channels_of_a_task(channels: int) -> int:
     return max((n for n in range(32, 129, 32) if channels % n == 0), default=channels)
 
 
-def plan_of(given: Operands, threads: int) -> GatherPlan:
+def plan_of(operands: Operands, threads: int) -> GatherPlan:
     """The plan for these operands; meta tensors will do."""
-    return plan_for(problem_of(*given[:-1]), machine(), threads)
+    return plan_for(problem_of(*operands[:-1]), machine(), threads)
 
 
 def source_of(plan: GatherPlan) -> str:

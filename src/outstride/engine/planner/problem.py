@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Literal
@@ -15,6 +15,8 @@ from outstride.engine.planner.gather_form import GatherAxis, conv_axis, transpos
 #: Results of so many bytes leave the last-level cache before anybody reads them. With nontemporal stores,
 #: smaller ones cost up to a tenth more and larger ones up to a fifth less.
 NONTEMPORAL_BYTES = 16 << 20
+
+Sizes = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,14 @@ class Problem:
             return self
         steps = tuple(m * s for m, s in zip(more, self.stride, strict=True))
         for_input, for_output = (steps, more) if forward else (more, steps)
-        return replace(
-            self, input_size=_sum(self.input_size, for_input), output_size=_sum(self.output_size, for_output)
-        )
+        return self.of_size(_sum(self.input_size, for_input), _sum(self.output_size, for_output))
+
+    def of_size(self, input_size: Sizes, output_size: Sizes) -> Problem:
+        """The problem of another size; every new size waits for it, and `replace` checks each field."""
+        other = object.__new__(Problem)
+        other.__dict__.update(self.__dict__, input_size=input_size, output_size=output_size)
+        other.__dict__.pop("terms", None)  # which is worked out for a size
+        return other
 
     @property
     def may_crop(self) -> bool:
@@ -134,6 +141,6 @@ def _rounded(cells: int) -> int:
     return -(-cells // step) * step
 
 
-def _sum(size: tuple[int, int, int], more: tuple[int, ...]) -> tuple[int, int, int]:
+def _sum(size: Sizes, more: tuple[int, ...]) -> Sizes:
     d, h, w = (a + b for a, b in zip(size, more, strict=True))
     return d, h, w

@@ -143,7 +143,7 @@ def test_law4_nontemporal_stores_do_not_matter(case: Case, instruction_set: str,
 
 
 def test_law4_the_instruction_set_can_be_chosen_from_outside() -> None:
-    program = "from outstride import runtime; print(runtime.machine().instruction_set.name)"
+    program = "from outstride.engine import runtime; print(runtime.machine().instruction_set.name)"
     for name in runtime.available():
         environment = {**os.environ, "OUTSTRIDE_ISA": name}
         command = [sys.executable, "-c", program]

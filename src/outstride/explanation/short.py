@@ -56,6 +56,8 @@ def short(example: Example) -> Scene | None:
                 Grid("output", made.copy(), "output", dict.fromkeys(found, "result")),
             )
             frames.append(Frame(grids, _caption(example, axes, found, products.size)))
+    if not frames:  # outputs that no tap reaches
+        return None
     return Scene("short", "Neighbouring outputs share products", tuple(frames))
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import product
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 
 from outstride.explanation.example import Array, Example
 from outstride.explanation.scene import Frame, Grid, Place, Role, Scene, number
 from outstride.geometry import phases
-from outstride.layer.algorithms import Product, ShortPhase, Terms, direct, shortened
+from outstride.layer.algorithms import Product, ShortPhase, Terms, shortened
 
 _ALONE = ShortPhase(0, 1, 1, 1, (Product(((0, Fraction(1)),), ((0, Fraction(1)),), ((0, Fraction(1)),)),))
 """The axis that a layer of one axis does not have."""
@@ -34,8 +34,8 @@ def short(example: Example) -> Scene | None:
         made[axes[0].out_start :: axes[0].out_step, axes[1].out_start :: axes[1].out_step] = example.bias
     for axes in (axes for axes in ways if all(axis.products for axis in axes)):
         kernel = _summed(example.weight, [[p.weights for p in axis.products] for axis in axes], (0, 0))
-        for group in np.ndindex(*(_groups(a, n) for a, n in zip(axes, example.output, strict=True))):
-            first = [a.in_step * a.outputs * q for a, q in zip(axes, group, strict=True)]
+        for group in np.ndindex(*(a.groups(n) for a, n in zip(axes, example.output, strict=True))):
+            first = [a.first_input(q) for a, q in zip(axes, group, strict=True)]
             reads = [[p.inputs for p in axis.products] for axis in axes]
             data = _summed(shown, reads, (first[0] + top, first[1] + left))
             products = data * kernel
@@ -65,7 +65,7 @@ def _ways(example: Example) -> Iterator[Axes]:
     """Every combination of one phase per axis, each by its algorithm; one that saves nothing stays direct."""
     size = example.x.shape[2 - example.spec.nd :]
     for along in phases(example.spec, size):
-        own = [shortened(phase) if len(phase.taps) > 1 else (direct(phase),) for phase in along]
+        own = [shortened(phase) for phase in along]
         rows, columns = ([(_ALONE,), *own] if len(own) == 1 else own)[:2]
         yield from product(rows, columns)
 
@@ -75,7 +75,7 @@ def _canvas(example: Example, ways: Sequence[Axes]) -> tuple[Array, dict[Place, 
     pads = []
     for axis, (size, out) in enumerate(zip(example.x.shape, example.output, strict=True)):
         read = [
-            each[axis].in_step * each[axis].outputs * (max(_groups(each[axis], out), 1) - 1) * last + index
+            each[axis].first_input(max(each[axis].groups(out) - 1, 0) * last) + index
             for each in ways
             for p in each[axis].products
             for index, _ in p.inputs
@@ -97,11 +97,6 @@ def _canvas(example: Example, ways: Sequence[Axes]) -> tuple[Array, dict[Place, 
     return shown, marks, (top, left)
 
 
-def _groups(axis: ShortPhase, outputs: int) -> int:
-    """Groups that have a member among so many outputs."""
-    return max(0, ceil(ceil((outputs - axis.out_start) / axis.out_step) / axis.outputs))
-
-
 def _summed(array: Array, terms: Sequence[Sequence[Terms]], first: tuple[int, int]) -> Array:
     """For each product, a row of the first axis and a column of the second, its sum of elements."""
     rows, columns = terms
@@ -120,10 +115,7 @@ def _members(
     found: dict[Place, float] = {}
     for (i, row), (j, column) in product(enumerate(axes[0].products), enumerate(axes[1].products)):
         for (y, a), (x, b) in product(row.outputs, column.outputs):
-            place = (
-                axes[0].out_start + axes[0].out_step * (axes[0].outputs * group[0] + y),
-                axes[1].out_start + axes[1].out_step * (axes[1].outputs * group[1] + x),
-            )
+            place = axes[0].output(group[0], y), axes[1].output(group[1], x)
             if place[0] < size[0] and place[1] < size[1]:
                 found[place] = found.get(place, 0.0) + float(a * b) * float(products[i, j])
     return found

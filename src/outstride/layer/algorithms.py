@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from math import gcd
+from math import ceil, gcd
 from typing import NamedTuple
 
 from outstride.layer.axis import Phase
@@ -98,6 +98,18 @@ class ShortPhase:
     in_step: int
     outputs: int
     products: tuple[Product, ...]
+
+    def groups(self, size: int) -> int:
+        """How many groups have a member in an output of that size."""
+        return max(0, ceil(ceil((size - self.out_start) / self.out_step) / self.outputs))
+
+    def first_input(self, group: int) -> int:
+        """Where the inputs of a group are counted from."""
+        return self.in_step * self.outputs * group
+
+    def output(self, group: int, member: int) -> int:
+        """Where a member of a group lies in the output."""
+        return self.out_start + self.out_step * (self.outputs * group + member)
 
 
 def cut(taps: int) -> tuple[Algorithm, ...]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import product
-from math import ceil, prod
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +22,6 @@ from outstride.reference import loop_layout as layout
 from outstride.reference.loop_layout import Array
 
 Shape = tuple[int, ...]
-
-
-class _Group(NamedTuple):
-    """Outputs that share products: where its products read, and where its members are."""
-
-    axes: tuple[ShortPhase, ...]
-    number: Shape
 
 
 def conv(
@@ -146,18 +139,18 @@ def _contract(spec: ConvSpec, X: Array, W: Array, short: Sequence[bool] | None, 
     W = W if whole or Y is None else np.zeros(W.shape, X.dtype)
     for axes in _axes(spec, X.shape[: spec.nd], short):
         products = tuple(product(*(axis.products for axis in axes)))
-        kernels = [_sum(W, [p.weights for p in of_axes], [0] * spec.nd) for of_axes in products]
+        kernels = [_sum(W, [p.weights for p in of_axes], [0] * spec.nd) for of_axes in products if Y is None]
         sums = [np.zeros(W.shape[-3:], X.dtype) for _ in products]
-        for group in _groups(axes, outs):
-            starts = [a.in_step * a.outputs * q for a, q in zip(group.axes, group.number, strict=True)]
+        for group in np.ndindex(*(axis.groups(out) for axis, out in zip(axes, outs, strict=True))):
+            starts = [axis.first_input(q) for axis, q in zip(axes, group, strict=True)]
             for i, of_axes in enumerate(products):
                 data = _sum(X, [p.inputs for p in of_axes], starts)
                 if Y is None:
                     term = data @ kernels[i]
-                    for place, share in _members(group, [p.outputs for p in of_axes], outs):
+                    for place, share in _members(axes, group, [p.outputs for p in of_axes], outs):
                         made[place] += _times(share, term)
                 else:
-                    for place, share in _members(group, [p.outputs for p in of_axes], outs):
+                    for place, share in _members(axes, group, [p.outputs for p in of_axes], outs):
                         sums[i] += data.swapaxes(-1, -2) @ _times(share, Y[place])
         if Y is not None:
             for of_axes, total in zip(products, sums, strict=True):
@@ -175,22 +168,12 @@ def _axes(spec: ConvSpec, ins: Shape, short: Sequence[bool] | None) -> Iterator[
         yield from product(*(shortened(p) if w else (direct(p),) for p, w in choices))
 
 
-def _groups(axes: tuple[ShortPhase, ...], outs: Shape) -> Iterator[_Group]:
-    """The groups that have a member in the output."""
-    counts = [
-        max(0, ceil(ceil((out - axis.out_start) / axis.out_step) / axis.outputs))
-        for axis, out in zip(axes, outs, strict=True)
-    ]
-    return (_Group(axes, number) for number in np.ndindex(*counts))
-
-
-def _members(group: _Group, outputs: Sequence[Terms], outs: Shape) -> Iterator[tuple[Shape, Fraction]]:
+def _members(
+    axes: tuple[ShortPhase, ...], group: Shape, outputs: Sequence[Terms], outs: Shape
+) -> Iterator[tuple[Shape, Fraction]]:
     """The outputs that a product goes to, with its share in each; those beyond the tensor left out."""
     for terms in product(*outputs):
-        place = tuple(
-            axis.out_start + axis.out_step * (axis.outputs * q + j)
-            for axis, q, (j, _) in zip(group.axes, group.number, terms, strict=True)
-        )
+        place = tuple(axis.output(q, j) for axis, q, (j, _) in zip(axes, group, terms, strict=True))
         if all(at < out for at, out in zip(place, outs, strict=True)):
             yield place, prod(c for _, c in terms)  # type: ignore[misc]  # a product of fractions is one
 

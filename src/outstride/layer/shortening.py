@@ -1,0 +1,198 @@
+"""Which layers are computed by short algorithms: a rule of the layer alone, whatever its sizes.
+
+A short axis makes its outputs in cells: those of a cell share products, and cells are counted from output 0. So
+a part of a tensor is computed as the whole is where it begins with a cell (`period`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import lcm, prod
+from typing import Literal
+
+from outstride.layer.algorithms import Terms, shortened
+from outstride.layer.axis import Phase
+
+#: What a layer may be asked to be computed by: "direct" is one chain of multiply-adds for each output,
+#: "auto" takes short algorithms where the rule says so.
+ALGORITHMS = ("auto", "direct")
+AlgorithmName = Literal["auto", "direct"]
+
+#: The fewest channels and outputs of a group for which sums of inputs and of products cost less than they save.
+FEWEST_CHANNELS = 16
+FEWEST_OUTPUTS = 16
+#: Multiply-adds of the direct chain for each product, from which a short algorithm pays.
+LEAST_SAVING = 1.3
+#: The most products of a cell, and the most inputs or outputs of one along an axis.
+MOST_PRODUCTS = 128
+MOST_STEP = 16
+
+
+@dataclass(frozen=True)
+class CellProduct:
+    """A product of a cell: a sum of inputs times a sum of kernel elements, which goes to some outputs."""
+
+    inputs: Terms
+    weights: Terms
+    outputs: Terms
+
+
+@dataclass(frozen=True)
+class ShortAxis:
+    """An axis in cells: `out_step` outputs from the inputs counted from `in_step` times the cell's number."""
+
+    out_step: int
+    in_step: int
+    products: tuple[CellProduct, ...]
+    #: What tells it from others of other matrices: neither sizes nor whole steps of padding do.
+    name: str
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The inputs that a cell reads, ascending."""
+        return tuple(sorted({offset for p in self.products for offset, _ in p.inputs}))
+
+    @property
+    def data(self) -> tuple[Terms, ...]:
+        """The inputs of each product, by their numbers in `offsets`."""
+        number = {offset: i for i, offset in enumerate(self.offsets)}
+        return tuple(tuple((number[o], c) for o, c in p.inputs) for p in self.products)
+
+    @property
+    def weights(self) -> tuple[Terms, ...]:
+        """The kernel elements of each product."""
+        return tuple(p.weights for p in self.products)
+
+    @property
+    def results(self) -> tuple[Terms, ...]:
+        """The products of each output of a cell."""
+        return tuple(
+            tuple((i, c) for i, p in enumerate(self.products) for place, c in p.outputs if place == j)
+            for j in range(self.out_step)
+        )
+
+
+@lru_cache(maxsize=1024)
+def short_axis(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> ShortAxis:
+    """The cells of an axis; with one tap a phase they save nothing and are as small as they can be.
+
+    `padding` is that of the convolution whose adjoint a transposed one is.
+
+    Example:
+        >>> axis = short_axis(False, 3, 1, 1, 1)
+        >>> len(axis.products), axis.out_step
+        (4, 2)
+    """
+    phases = _phases(transposed, kernel, stride, padding, dilation)
+    short = [each for phase in phases for each in shortened(phase)]
+    out_step = lcm(*(s.out_step * s.outputs for s in short))
+    products: list[CellProduct] = []
+    in_step = 1
+    for s in short:
+        groups = out_step // (s.out_step * s.outputs)
+        in_step = s.first_input(groups)
+        products += [
+            CellProduct(
+                tuple((s.first_input(q) + offset, c) for offset, c in p.inputs), p.weights,
+                tuple((s.output(q, member), c) for member, c in p.outputs),
+            )
+            for q in range(groups)
+            for p in s.products
+        ]  # fmt: skip
+    name = f"{'t' if transposed else 'c'}{kernel}s{stride}d{dilation}"
+    if transposed:
+        name += f"p{padding % stride}"
+    return ShortAxis(out_step, in_step, tuple(products), name)
+
+
+def _phases(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> list[Phase]:
+    """The phases of an axis, counted from output 0."""
+    if not transposed:
+        return [Phase(0, 1, stride, tuple((k, k * dilation - padding) for k in range(kernel)))]
+    taps: list[list[tuple[int, int]]] = [[] for _ in range(stride)]
+    for k in range(kernel):
+        # Output u takes input i through k where u = i * stride + k * dilation - padding.
+        before, phase = divmod(k * dilation - padding, stride)
+        taps[phase].append((k, -before))
+    return [Phase(start, stride, 1, tuple(of_phase)) for start, of_phase in enumerate(taps)]
+
+
+def period(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Outputs after which the cells of an axis repeat: a part that begins at a multiple is as the whole."""
+    return short_axis(transposed, kernel, stride, padding, dilation).out_step
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether a layer is computed by short algorithms, and why."""
+
+    short: bool
+    reason: str
+
+
+@lru_cache(maxsize=1024)
+def choose(
+    transposed: bool,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    channels: int,
+    outputs: int,
+    dtype: str,
+    algorithm: AlgorithmName = "auto",
+) -> Choice:
+    """Whether a contraction takes short algorithms.
+
+    Args:
+        transposed: whether it is a transposed convolution, or the adjoint of a convolution.
+        kernel_size, stride, dilation: per axis.
+        channels, outputs: those that are summed over and those that are made, of a group.
+        dtype: the name of the type of its tensors.
+        algorithm: what its user asked for.
+
+    Returns:
+        The choice, with one clause that says why.
+
+    Example:
+        >>> choose(False, (3, 3), (1, 1), (1, 1), 64, 64, "float32").reason
+        '16 products for the 36 of 4 outputs'
+        >>> choose(False, (3, 3), (2, 2), (1, 1), 3, 64, "float32").reason
+        'sums cost more than they save below 16 channels: it has 3'
+    """
+    if algorithm == "direct":
+        return Choice(False, "algorithm='direct' was asked for")
+    if dtype == "float64":
+        return Choice(False, "float64 stays direct")
+    if channels < FEWEST_CHANNELS:
+        return Choice(
+            False, f"sums cost more than they save below {FEWEST_CHANNELS} channels: it has {channels}"
+        )
+    if outputs < FEWEST_OUTPUTS:
+        return Choice(
+            False, f"sums cost more than they save below {FEWEST_OUTPUTS} outputs: it has {outputs}"
+        )
+    if transposed and any(k < s for k, s in zip(kernel_size, stride, strict=True)):
+        return Choice(False, "some outputs have no tap")
+    if transposed and any(s == 1 and k % 2 == 0 for k, s in zip(kernel_size, stride, strict=True)):
+        return Choice(False, "an even kernel of stride 1 unfolds maps of one position")
+    numbers = zip(kernel_size, stride, dilation, strict=True)
+    if transposed and any(d > 1 and k > 1 and s > 1 for k, s, d in numbers):
+        return Choice(False, "stride and dilation mix the taps of its phases")
+    axes = [short_axis(transposed, k, s, 0, d) for k, s, d in zip(kernel_size, stride, dilation, strict=True)]
+    for number, (axis, k, s) in enumerate(zip(axes, kernel_size, stride, strict=True)):
+        taps = k * axis.out_step // (s if transposed else 1)
+        if len(axis.products) >= taps and taps > axis.out_step:
+            return Choice(False, f"the taps of axis {number} share no inputs: its stride is {s}")
+        if max(axis.in_step, axis.out_step) > MOST_STEP:
+            return Choice(False, f"a cell of axis {number} takes more than {MOST_STEP} steps")
+    products, cell = prod(len(a.products) for a in axes), prod(a.out_step for a in axes)
+    direct = prod(
+        k * a.out_step // (s if transposed else 1)
+        for a, k, s in zip(axes, kernel_size, stride, strict=True)
+    )  # fmt: skip
+    counted = f"{products} products for the {direct} of {cell} outputs"
+    if products > MOST_PRODUCTS:
+        return Choice(False, f"{counted} are too many")
+    return Choice(direct >= LEAST_SAVING * products, counted)

@@ -1,7 +1,7 @@
 """Which layers are computed by short algorithms: a rule of the layer alone, whatever its sizes.
 
-A short axis makes its outputs in cells: those of a cell share products, and cells are counted from output 0. So
-a part of a tensor is computed as the whole is where it begins with a cell (`period`).
+A short axis makes its outputs in cells: those of a cell share products, and cells are counted from output 0.
+So a part of a tensor is computed as the whole is where it begins with a cell (`period`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from outstride.layer.axis import Phase
 ALGORITHMS = ("auto", "direct")
 AlgorithmName = Literal["auto", "direct"]
 
-#: The fewest channels and outputs of a group for which sums of inputs and of products cost less than they save.
+#: The fewest channels and outputs of a group for which sums of inputs and products cost less than they save.
 FEWEST_CHANNELS = 16
 FEWEST_OUTPUTS = 16
 #: Multiply-adds of the direct chain for each product, from which a short algorithm pays.

@@ -45,7 +45,7 @@ def _asked(case: Case) -> Iterator[Problem]:
                 whole = Operands(
                     operator, given, operands.weight, made, case.stride, low, case.dilation, case.groups
                 )
-                yield problem_of(*as_product(whole)[:-1])
+                yield problem_of(as_product(whole))
 
 
 @lru_cache

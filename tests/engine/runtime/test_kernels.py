@@ -11,7 +11,7 @@ import pytest
 
 import outstride
 from outstride.engine import runtime
-from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.authorship import authors, authorship
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.runtime import cache, compiler, kernels
 from outstride.errors import CompileError
@@ -56,12 +56,15 @@ def test_a_kernel_of_a_known_author_is_found_before_it_is_written(empty_cache: P
 
 
 def test_the_author_of_kernels_is_every_module_that_decides_their_text(tmp_path: Path) -> None:
-    engine = Path(outstride.__file__).parent / "engine"
-    for room in ("codegen", "planner"):
-        shutil.copytree(engine / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
-    module = tmp_path / "codegen" / "authorship.py"
+    package = Path(outstride.__file__).parent
+    for file in authors():
+        copy = tmp_path / file.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    module = tmp_path / "engine" / "codegen" / "authorship.py"
     assert _author(module) == authorship()
-    for changed in (tmp_path / "codegen" / "ir.py", tmp_path / "planner" / "recipe.py"):
+    for name in ("engine/codegen/ir.py", "engine/planner/recipe.py", "layer/shortening.py", "errors.py"):
+        changed = tmp_path / name
         before = _author(module)
         changed.write_text(changed.read_text() + "\n")
         assert _author(module) != before

@@ -17,13 +17,16 @@ def _each(stem: str) -> tuple[str, ...]:
 _STRIP = (
     "planes", "planes_at", "image_pitch", "depth_pitch", "plane_pitch", "channel_pitch", "pixel_pitch",
 )  # fmt: skip
+#: How the input lies that short algorithms sum into planes, as the strip does above, and where.
+RAW_STRIP = ("strip_w", *_STRIP)
+_RAW = tuple(f"raw_{name}" for name in RAW_STRIP)
 _STRIDES = (
     "x_stride_n", "x_stride_g", "x_stride_c", *_each("x_stride"),
     "y_stride_n", "y_stride_g", "y_stride_m", *_each("y_stride"),
 )  # fmt: skip
 
 #: Filled in anew for each call.
-CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at")
+CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at", "found")
 
 #: Decided by the plan, the sizes and the strides.
 FIXED = (
@@ -41,6 +44,7 @@ FIXED = (
     "spans", "loop", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
     "pixel_at", "line_bytes_offset", "nontemporal", "runs_bytes_offset", "tile_runs_offset", "skips",
     "prefetch_bytes_offset", "prefetch_bytes", "prefetch_step", "prefetch_rows",
+    *_RAW, "raw_bytes_offset", "input_places_at",
 )  # fmt: skip
 
 ARGUMENTS = CALL + FIXED
@@ -49,7 +53,7 @@ INDEX = {name: i for i, name in enumerate(ARGUMENTS)}
 #: The row of a phase group in the table at phase_groups_at.
 GROUP_FIELDS = (
     "tiles", "taps", *_each("taps"), "tap_offsets_at", "runs_at", "runs_offset", "full_at", "rest_at",
-    "w_offset", "w_tile_stride", "w_block_stride", "row",
+    "w_offset", "w_tile_stride", "row",
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
 
@@ -64,7 +68,7 @@ WEIGHT_ARGUMENTS = (
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
-    "phase_groups", "phase_groups_at", "kernel", "in_order",
+    "phase_groups", "phase_groups_at", "kernel", "in_order", "product_pitch",
 )  # fmt: skip
 WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from outstride.engine.codegen import dataflows, epilogue
 from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.engine.codegen.box import BOX, Box, ColumnRange, decode_box
+from outstride.engine.codegen.cells import cells_function
 from outstride.engine.codegen.context import Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, module
 from outstride.engine.codegen.loops import Outputs, Pass, TileLoop
+from outstride.engine.codegen.planes import planes_functions
 from outstride.engine.codegen.prefetch import expect_next, prefetch_function
 from outstride.engine.codegen.results import write_function
 from outstride.engine.codegen.strip import pack_functions
@@ -31,10 +33,12 @@ def gather_source(recipe: Recipe) -> str:
 
 def _functions(kernel: Kernel) -> list[Function]:
     """What a kernel is made of that packs its input."""
-    return [
-        search(kernel), tile_runs(kernel), prefetch_function(), *pack_functions(kernel),
-        write_function(kernel), _chunk(kernel), _task(kernel),
-    ]  # fmt: skip
+    if kernel.recipe.short:
+        ends = [*planes_functions(kernel), cells_function(kernel)]
+    else:
+        ends = [*pack_functions(kernel), write_function(kernel)]
+    shared = [search(kernel), tile_runs(kernel), prefetch_function()]
+    return [*shared, *ends, _chunk(kernel), _task(kernel)]
 
 
 def _task(kernel: Kernel) -> Function:
@@ -60,7 +64,8 @@ def _task(kernel: Kernel) -> Function:
         image = f.at(source, f.mul(first, a["x_stride_c"]), e.storage)
         # Groups that share a task have one channel each: they are packed as channels of one.
         packed = f.maximum(f.maximum(channels, a["own_channels"]), groups)
-        f.run("pack", k.block, image, strip, *box.numbers, packed)
+        pack = "pack_planes" if k.recipe.short else "pack"
+        f.run(pack, k.block, image, strip, *box.numbers, packed)
         expect_next(k, f.at(strip, a["prefetch_bytes_offset"], "i8"), number, box, first_group, first)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
         with f.loop(0, groups) as g, f.loop(first_chunk, last_chunk) as chunk:
@@ -108,14 +113,14 @@ def _chunk(kernel: Kernel) -> Function:
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
     full_block = f.mul(a["channel_pitch"], CHANNEL_BLOCK)
     resume = f.word(f.compare("ne", number_of_pass, 0))
-    blocks_before = f.mul(number_of_pass, f.div(a["channels_per_pass"], CHANNEL_BLOCK))
+    before = f.mul(number_of_pass, a["channels_per_pass"])
     taps = Taps.at(k, scratch)
     table = f.at(scratch, a["prefetch_bytes_offset"], "i8")
     run = Pass(full_blocks, rest_channels, full_block, resume, taps, taps.searched(k, box), table)
     with f.loop(0, a["phase_groups"]) as index:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
-        skip = f.mul(blocks_before, g["w_block_stride"])
+        skip = f.mul(before, f.mul(g["taps"], a["tile_outputs"]))
         with f.loop(0, g["tiles"]) as tile:
             start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
             w = f.at(panel, start, e.accumulator)

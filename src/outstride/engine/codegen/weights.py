@@ -10,23 +10,26 @@ from __future__ import annotations
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_GROUP_INDEX, WEIGHT_INDEX
+from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
 from outstride.engine.codegen.nonfinite import holds_nonfinite
+from outstride.engine.codegen.short import indices, products_of
 from outstride.engine.codegen.squares import Panel, pack_squares
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.layer.shortening import ShortAxis
 
 
-def weights_source(dtype: str) -> str:
-    """The LLVM IR of the packing kernel of a dtype."""
-    return module([_task(dtype), take_tasks(WEIGHT_INDEX)], f"outstride weights_{dtype}")
+def weights_source(dtype: str, short: tuple[ShortAxis, ...] = ()) -> str:
+    """The LLVM IR of the packing kernel of a dtype; for short axes a weight of each product is packed."""
+    return module([_task(dtype, short), take_tasks(WEIGHT_INDEX)], f"outstride weights_{dtype}")
 
 
-def _task(dtype: str) -> Function:
+def _task(dtype: str, short: tuple[ShortAxis, ...]) -> Function:
     e = ELEMENTS[dtype]
     f = Function("task", [("block", PTR), ("scratch", PTR), ("number", I64)], internal=True)
-    block, _, number = f.parameters
+    block, scratch, number = f.parameters
     a = read_arguments(f, block, WEIGHT_INDEX)
     group, chunk = f.div(number, a["chunks"]), f.rem(number, a["chunks"])
     first = f.mul(chunk, a["chunk_outputs"])
@@ -45,7 +48,8 @@ def _task(dtype: str) -> Function:
             with f.loop(0, blocks) as number_of_block:
                 begin = f.mul(number_of_block, CHANNEL_BLOCK)
                 count = f.minimum(CHANNEL_BLOCK, f.sub(a["channels"], begin))
-                here = f.get(position, PTR)
+                place = f.get(position, PTR)
+                here = scratch if short else place
                 first_row = f.mul(tile, a["width"])
                 lanes = 64 // e.accumulator_bytes
                 panel = Panel(f, e, lanes, a, g, source, here, first_row, rows, begin, count)
@@ -54,12 +58,45 @@ def _task(dtype: str) -> Function:
                     pack_squares(panel)
                 with f.when(f.negate(squares)):
                     _pack_elements(panel, nothing)
-                terms = f.mul(f.mul(count, g["taps"]), a["width"])
-                f.set(position, f.at(here, terms, e.accumulator))
+                terms = f.mul(count, a["width"])
+                if short:
+                    _sum_products(panel, short, place, terms)
+                else:
+                    terms = f.mul(terms, g["taps"])
+                f.set(position, f.at(place, terms, e.accumulator))
     packed = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
     with f.when(holds_nonfinite(f, packed, target, a["packed_stride_chunk"])):  # it is in the cache
         f.store(Value("1", I64), f.at(block, WEIGHT_INDEX["spoiled"], I64), 8)
     return f
+
+
+def _sum_products(p: Panel, short: tuple[ShortAxis, ...], target: Value, terms: Operand) -> None:
+    """The weights of all products from those of the kernel's positions in a panel, each rounded once.
+
+    Of the kernel's positions, and of products, `terms` weights lie together.
+    """
+    f, e = p.f, p.e
+    wide, lanes = ELEMENTS["float64"], 8
+    k = Vectors(f, wide, lanes)
+    positions = indices([max(i for terms in axis.weights for i, _ in terms) + 1 for axis in short])
+    products = indices([len(axis.products) for axis in short])
+    stored = ELEMENTS["float32"]
+    for whole in (True, False):
+        begin = 0 if whole else f.mul(f.div(terms, lanes), lanes)
+        end = f.mul(f.div(terms, lanes), lanes) if whole else terms
+        with f.loop(begin, end, lanes) as i:
+            count = lanes if whole else f.sub(terms, i)
+            weights = {}
+            for number, index in enumerate(positions):
+                place = f.at(p.target, f.add(f.mul(number, terms), i), e.accumulator)
+                narrow = elements.load_first(f, stored, place, lanes, count)
+                weights[index] = f.emit(k.vector, f"fpext {narrow.type} {narrow.name} to {k.vector}")
+            made = products_of(k, short, weights)
+            for number, index in enumerate(products):
+                place = f.at(target, f.add(f.mul(number, p.a["product_pitch"]), i), e.accumulator)
+                type_ = vector_type(lanes, e.accumulator)
+                rounded = f.emit(type_, f"fptrunc {k.vector} {made[index].name} to {type_}")
+                elements.store_first(f, stored, rounded, place, lanes, count)
 
 
 def _pack_elements(p: Panel, nothing: Value) -> None:

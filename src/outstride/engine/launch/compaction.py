@@ -112,10 +112,10 @@ def compacted(operands: Operands) -> tuple[Operands, Compaction | None]:
 
     Of all operands only shapes, strides and dtype are looked at; the compact one is a meta tensor.
     """
-    operator, x, w, y, *geometry, groups, _ = operands
+    operator, x, w, y, stride, padding, dilation, groups, *_ = operands
     forward = operator == "conv"
     large, small = (x, y) if forward else (y, x)
-    how = compaction(large.shape[2:], small.shape[2:], w.shape[2:], *geometry)
+    how = compaction(large.shape[2:], small.shape[2:], w.shape[2:], stride, padding, dilation)
     if how is None:
         return operands, None
     compact = how.empty(large, "meta")

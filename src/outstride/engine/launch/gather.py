@@ -16,7 +16,7 @@ from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
-from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes, weight_block_stride
+from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
@@ -93,7 +93,7 @@ class GatherCall:
 def gather_call(operands: Operands, threads: int) -> GatherCall:
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
     operands = as_product(operands)
-    problem = problem_of(*operands[:-1])
+    problem = problem_of(operands)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())
@@ -148,9 +148,10 @@ def _sized(shared: SizeClass, problem: Problem, xs: Sequence[int], ys: Sequence[
 
 
 def _tables(plan: GatherPlan, made: KernelArguments) -> dict[str, array[int]]:
+    planes = array("q", made.planes)
     tables: dict[str, array[int]] = {
-        "planes_at": array("q", made.planes), "phase_rows_at": array("q", made.phase_rows),
-        "pixel_at": array("i", made.pixels),
+        "planes_at": planes, "raw_planes_at": planes, "phase_rows_at": array("q", made.phase_rows),
+        "pixel_at": array("i", made.pixels), "input_places_at": array("q", made.input_places),
         "ranges_at": table(RANGE_FIELDS, [columns._asdict() for columns in made.column_ranges]),
     }  # fmt: skip
     rows = []
@@ -166,7 +167,6 @@ def _tables(plan: GatherPlan, made: KernelArguments) -> dict[str, array[int]]:
                 "full_at": address(full), "rest_at": address(rest),
                 "w_offset": g.w_offset, "row": g.row,
                 "w_tile_stride": g.taps * plan.problem.channels * plan.tile_rows,
-                "w_block_stride": weight_block_stride(plan, g),
                 **{f"taps_{axis}": count for axis, count in zip("dhw", g.extent, strict=True)},
             }
         )  # fmt: skip

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
+from outstride.layer.shortening import AlgorithmName
+
 
 class Operands(NamedTuple):
     """What is computed: an operator on tensors of which only shapes, strides and dtype are looked at."""
@@ -27,11 +29,12 @@ class Operands(NamedTuple):
     groups: int
     #: Neighbouring outputs that share a number of the bias.
     positions: int = 1
+    algorithm: AlgorithmName = "direct"
 
 
 def as_product(operands: Operands) -> Operands:
     """The operands posed as a matrix product where they are one, else as they are."""
-    operator, x, w, y, _, padding, dilation, groups, _ = operands
+    operator, x, w, y, _, padding, dilation, groups, *_ = operands
     kernel = w.shape[2:]
     positions = prod(kernel)
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.

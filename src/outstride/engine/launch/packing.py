@@ -12,7 +12,8 @@ import sys
 import warnings
 import weakref
 from array import array
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from math import prod
@@ -27,11 +28,16 @@ from outstride.engine.codegen.weights import weights_source
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.weight_snapshots import Snapshot, take_snapshot
-from outstride.engine.planner.arguments import KernelArguments
+from outstride.engine.planner.arguments import GroupArguments, KernelArguments
+from outstride.engine.planner.gather_form import AxisPhases, PhaseGroup
+from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.plan import GatherPlan
-from outstride.engine.runtime import Module, prefer_large
+from outstride.engine.planner.tables import round_up_line
+from outstride.engine.runtime import Module, prefer_large, scratch
 
-_W, _PACKED, _SPOILED = (WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled"))
+_W, _PACKED, _SPOILED, _SCRATCH = (
+    WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled", "scratch_at")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,10 @@ class WeightStrides:
 
 def weights_module(plan: GatherPlan) -> Module:
     """The module that packs weights for a plan."""
-    dtype = plan.problem.dtype
-    source = partial(weights_source, dtype)
-    return Module(f"weights_{dtype}", source, plan.machine.instruction_set, authorship())
+    dtype, short = plan.problem.dtype, plan.recipe.short
+    source = partial(weights_source, dtype, short)
+    name = "".join((f"weights_{dtype}", *(f"_{axis.name}" for axis in short)))
+    return Module(name, source, plan.machine.instruction_set, authorship())
 
 
 class Packer:
@@ -61,7 +68,7 @@ class Packer:
         form = (
             p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
             plan.tile_rows, plan.blocking.chunk_outputs,
-            [[along.kernel for along in g.of.axes] for g in made.groups],
+            [[along.kernel for along in g.of.axes] for g in made.groups], [a.name for a in plan.recipe.short],
         )  # fmt: skip
         self.key = sys.intern(repr(form))
         self._kernel = weights_module(plan).kernel()
@@ -73,7 +80,7 @@ class Packer:
         # Squares pay where a row, or a channel of it, has a few weights side by side.
         in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
         in_order = in_order and (positions >= 4 or strides.channel == positions)
-        for i, g in enumerate(made.groups):
+        for i, g in enumerate(_packed(plan, made)):
             taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
             tables[f"taps_{i}"] = taps
             tap_of = array("q", [-1] * prod(p.kernel_size))
@@ -93,8 +100,13 @@ class Packer:
             "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
             "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
-            "phase_groups": len(made.groups), "kernel": positions, "in_order": int(in_order),
+            "phase_groups": len(rows), "kernel": positions, "in_order": int(in_order),
+            "product_pitch": made.groups[0].tiles * plan.tile_rows * p.channels,
         }  # fmt: skip
+        if p.short:  # a block of channels as it lies, which products are summed from
+            terms = CHANNEL_BLOCK * plan.tile_rows + _MARGIN
+            scalars["scratch_bytes"] = round_up_line(positions * terms * self.dtype.itemsize)
+        self._scratch_bytes = scalars.get("scratch_bytes", 0)
         self._block = ArgumentBlock.of(WEIGHT_INDEX, scalars, tables)
 
     def pack(self, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
@@ -105,8 +117,20 @@ class Packer:
         packed_at = buffer.data_ptr()
         block = self._block.fresh()
         block[_W], block[_PACKED] = pointer, packed_at
-        self._kernel.launch(address(block), threads if self.elements > _PARALLEL else 1)
+        workers = threads if self.elements > _PARALLEL else 1
+        if self._scratch_bytes:
+            block[_SCRATCH] = scratch(self._scratch_bytes * workers)
+        self._kernel.launch(address(block), workers)
         return Packed(buffer, packed_at, not block[_SPOILED])
+
+
+def _packed(plan: GatherPlan, made: KernelArguments) -> Sequence[GroupArguments]:
+    """The phase groups whose taps are packed; of short axes the kernel as it is, for all products."""
+    if not plan.problem.short:
+        return made.groups
+    kernel = plan.problem.kernel_size
+    axes = tuple(AxisPhases((0,), tuple(range(n)), (tuple(range(n)),)) for n in kernel)
+    return [replace(made.groups[0], taps=prod(kernel), of=PhaseGroup(axes))]
 
 
 #: Packed elements from which more than one thread is worth waking.

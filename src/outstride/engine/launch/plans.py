@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.nest import gather_source
@@ -17,6 +15,7 @@ from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine
+from outstride.layer.shortening import choose
 
 __all__ = [
     "DTYPES", "GatherPlan", "assembly_of", "declines", "loop_nest", "plan_of", "problem_of", "source_of",
@@ -38,11 +37,9 @@ def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
     return full[0], full[1], full[2]
 
 
-def problem_of(
-    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, y: Tensor, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], groups: int,
-) -> Problem:  # fmt: skip
+def problem_of(operands: Operands) -> Problem:
     """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
+    operator, x, w, y, stride, padding, dilation, groups, _, algorithm = operands
     forward = operator == "conv"
     inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
     depthwise = inner == outer == 1 and groups >= CHANNELS_TOGETHER
@@ -51,13 +48,15 @@ def problem_of(
         outer = _channels_of_a_task(groups)
         groups //= outer
     together = outer >= CHANNELS_TOGETHER
+    layer = (tuple(w.shape[2:]), tuple(stride), tuple(dilation), inner, outer, DTYPES[x.dtype])
+    short = not depthwise and choose(not forward, *layer, algorithm).short
     return Problem(
         operator, DTYPES[x.dtype], x.shape[0], groups, inner, outer,
         three(x.shape[2:], 1), three(y.shape[2:], 1), three(w.shape[2:], 1),
         three(stride, 1), three(padding, 0), three(dilation, 1),
         "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
         "width" if y.stride(-1) == 1 else "channel" if y.stride(1) == 1 and together else "any",
-        depthwise,
+        depthwise, short=short,
     )  # fmt: skip
 
 
@@ -68,7 +67,7 @@ def _channels_of_a_task(channels: int) -> int:
 
 def plan_of(operands: Operands, threads: int) -> GatherPlan:
     """The plan for these operands; meta tensors will do."""
-    return plan_for(problem_of(*operands[:-1]), machine(), threads)
+    return plan_for(problem_of(operands), machine(), threads)
 
 
 def source_of(plan: GatherPlan) -> str:

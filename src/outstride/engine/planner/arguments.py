@@ -9,7 +9,7 @@ from math import ceil, prod
 
 from outstride.engine.planner.blocking import ColumnRange
 from outstride.engine.planner.dataflow import LOOPS
-from outstride.engine.planner.gather_form import PhaseGroup, cells_of
+from outstride.engine.planner.gather_form import PhaseGroup, cells_of, product_groups
 from outstride.engine.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.planner.problem import Problem
@@ -20,6 +20,8 @@ from outstride.engine.planner.tables import (
     pixel_offsets,
     residue_planes,
     size_scalars,
+    strip_scalars,
+    tap_places,
     term_offsets,
 )
 
@@ -55,6 +57,7 @@ class KernelArguments:
     phase_rows: list[int]
     pixels: list[int]
     column_ranges: list[ColumnRange]
+    input_places: list[int]
     chunks: int
     chunk_weights: int
     scratch_bytes: int
@@ -66,7 +69,7 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     groups, chunk_weights, runs = _groups(plan)
     prefetch, chunks = plan.prefetch, plan.chunks(plan.blocking)
     rooms = flow.scratch(plan, b, runs)
-    scalars = box_scalars(plan.axes, b.box, b.strip, p.batch) | rooms | {
+    scalars = box_scalars(plan.input_axes, b.box, b.strip, p.batch) | _short_scalars(plan) | rooms | {
         "threads": plan.threads, "skips": flow.skips(plan, b),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
         "m_tasks": ceil(chunks / b.chunks_per_task),
@@ -90,9 +93,26 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     pixels = pixel_offsets(b, tile.rows) if flow.lists_pixels else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return KernelArguments(
-        scalars, groups, residue_planes(plan.axes), phases, pixels, flow.column_ranges(tile, b), chunks,
-        chunk_weights, rooms["scratch_bytes"],
+        scalars, groups, residue_planes(plan.input_axes), phases, pixels, flow.column_ranges(tile, b),
+        _input_places(plan), chunks, chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
+
+
+def _short_scalars(plan: GatherPlan) -> dict[str, int]:
+    """How the transformed input lies, and the input that it is summed from."""
+    raw, scalars = plan.blocking.raw, strip_scalars(plan.axes, plan.blocking.strip)
+    if raw is None:
+        return {"raw_bytes_offset": 0} | {f"raw_{name}": 0 for name in scalars}
+    return scalars | {f"raw_{name}": n for name, n in strip_scalars(plan.input_axes, raw).items()}
+
+
+def _input_places(plan: GatherPlan) -> list[int]:
+    """Where a cell's inputs lie in the strip that the transformed input is summed from."""
+    raw = plan.blocking.raw
+    if raw is None:
+        return []
+    (group,) = product_groups([a.groups for a in plan.input_axes])
+    return tap_places(plan.input_axes, group, raw)
 
 
 def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
@@ -114,6 +134,8 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupArguments, ...], int, int]:
     groups: list[GroupArguments] = []
     offset = row = runs = 0
     full, rest = block_lengths(p.channels)
+    if p.short:  # a pass may end within a block
+        rest = min(CHANNEL_BLOCK, p.channels)
     rows = plan.result_rows(b)
     for group, count in zip(plan.groups, rows, strict=True):
         groups.append(
@@ -128,11 +150,6 @@ def _groups(plan: GatherPlan) -> tuple[tuple[GroupArguments, ...], int, int]:
         row += count
         runs += 2 * group.taps + 1
     return tuple(groups), offset, runs
-
-
-def weight_block_stride(plan: GatherPlan, group: GroupArguments) -> int:
-    """Packed elements from one channel block of a tile to the next."""
-    return CHANNEL_BLOCK * group.taps * plan.tile_rows
 
 
 def total_weights(plan: GatherPlan, made: KernelArguments) -> int:

@@ -41,6 +41,8 @@ class Blocking:
     direct: bool
     #: The first column and the number of columns of every range that has tiles of its own.
     columns: tuple[tuple[int, int], ...]
+    #: The input of a few channels as it lies, which the strip is summed from; None where it is the strip.
+    raw: Strip | None = None
 
     @property
     def pixels(self) -> int:

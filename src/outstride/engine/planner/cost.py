@@ -6,12 +6,14 @@ cost is its dataflow's to say.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, prod
 
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.layer.algorithms import Terms
 
 
 def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
@@ -33,6 +35,9 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     streamed = terms * c.tile_rows * c.item_bytes
     if streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
+    if problem.short:
+        out = _result_cycles(c, blocking)
+        return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(c, flow, blocking)
     lines = blocking.chunk_outputs * blocking.rows * axes[0].out_step * axes[1].out_step
@@ -113,13 +118,43 @@ def _range_shares(c: Candidate, blocking: Blocking, each: float) -> list[float]:
 
 def _pack_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
     """Cycles in which the strip is filled with all channels."""
-    problem, axes, costs = c.problem, c.axes, c.machine.costs
-    strip, in_step = blocking.strip, axes[2].in_step
+    problem, axes, costs = c.problem, c.input_axes, c.machine.costs
+    strip, in_step = blocking.raw or blocking.strip, axes[2].in_step
+    summed = _transform_cycles(c, blocking) if problem.short else 0.0
     rows = float(blocking.box[0] * problem.packed_channels)
     for axis, extent in zip(axes[:2], strip.extent, strict=False):
         rows *= sum(extent - sum(axis.unread(r)) for r in axis.residues)
-    if problem.in_unit == "width" and in_step <= 4:
+    if problem.in_unit == "width" and (in_step <= 4 or problem.short):
         across = ceil(min(strip.extent[2], ceil(axes[2].input_size / in_step)) / c.lanes)
-        return rows * (costs.pack_row + costs.pack_vector * in_step * across)
+        return summed + rows * (costs.pack_row + costs.pack_vector * in_step * across)
     in_vectors = flow.pixel_major(problem)
-    return rows * in_step * strip.extent[2] * (costs.vector_move if in_vectors else costs.scalar_move)
+    each = costs.vector_move if in_vectors else costs.scalar_move
+    return summed + rows * in_step * strip.extent[2] * each
+
+
+def _transform_cycles(c: Candidate, blocking: Blocking) -> float:
+    """Cycles in which the input of all channels is summed into planes."""
+    axes = c.problem.short_axes
+    each = _operations(tuple(a.data for a in axes), tuple(len(a.offsets) for a in axes), (2, 1, 0))
+    vectors = c.problem.channels * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    return c.machine.costs.sum_vector * vectors * each
+
+
+def _result_cycles(c: Candidate, blocking: Blocking) -> float:
+    """Cycles in which the products of a chunk are summed and written."""
+    axes = c.problem.short_axes
+    each = _operations(tuple(a.results for a in axes), tuple(len(a.products) for a in axes), (0, 1, 2))
+    vectors = blocking.chunk_outputs * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    return c.machine.costs.sum_vector * vectors * each
+
+
+@lru_cache(maxsize=256)
+def _operations(rows: tuple[tuple[Terms, ...], ...], sizes: tuple[int, ...], order: tuple[int, ...]) -> int:
+    """Loads, additions and stores of a vector that is summed along all axes, one after the other."""
+    left = list(sizes)
+    count = prod(sizes)
+    for axis in order:
+        others = prod(n for i, n in enumerate(left) if i != axis)
+        count += others * sum(max(0, len(terms) - 1) for terms in rows[axis])
+        left[axis] = len(rows[axis])
+    return count + prod(left)

@@ -11,17 +11,21 @@ from math import ceil, prod
 from outstride.engine.planner.blocking import Blocking, boxes_over, chunk_outputs, rows_of
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.machine import CHANNEL_BLOCK
-from outstride.engine.planner.strip import Strip, strip_of
+from outstride.engine.planner.strip import Strip, planes_strip, strip_of
 
 #: So many times as many tiles are worth it where results need no moving, and so many results of an output
 #: are enough. Of 80 each store waited for memory (docs/decisions/0023).
 MORE_TILES, LEAST_STORED = 1.05, 512
 #: The fewest rows from which a range of one column is worth a tile.
 LEAST_RANGE = 4
+#: How often the channels of a pass are halved.
+MOST_HALVINGS, MOST_HALVINGS_SHORT = 3, 8
 #: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
 #: as much to set up as to pack.
 GROUPS_TOGETHER = 4
 GROUPS_BYTES = 32 << 10
+#: Channels whose input is packed as it lies at a time, where it is summed into planes.
+CHANNELS_SUMMED = 4
 #: So many times the room for a strip may be taken by one together with the results of its box.
 MORE_ROOM = 2
 
@@ -41,6 +45,7 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
     least_rows = min(flow.rows_together(candidate.tile), max(1, cells[2]))
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels, 0
+    most_passes = MOST_HALVINGS_SHORT if problem.short else MOST_HALVINGS
     while True:
         found = len(tried)
         sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
@@ -52,7 +57,7 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
             box = _box(wish, partial(task.fits, packed), rows, columns)
             strip = task.strip(box, packed)
             key = (box, channels, by_range)
-            if key in tried or (strip.elements > MORE_ROOM * task.room and channels > CHANNEL_BLOCK):
+            if key in tried or (strip.elements > MORE_ROOM * task.room and channels > task.block):
                 continue
             if by_range and (box[3] < cells[3] or prod(box[:3]) < LEAST_RANGE):
                 continue
@@ -73,9 +78,9 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
                 strip = task.strip(box, together) if together > 1 else strip
             yield task.blocking(box, strip, channels, ceil(chunks / parts), together, by_range=by_range)
         passes += len(tried) > found
-        if channels <= CHANNEL_BLOCK or passes == 3 or not flow.resumes:
+        if channels <= task.block or passes == most_passes or not flow.resumes:
             return
-        channels = ceil(ceil(channels / 2) / CHANNEL_BLOCK) * CHANNEL_BLOCK
+        channels = ceil(ceil(channels / 2) / task.block) * task.block
 
 
 def fitted(candidate: Candidate, flow: PackingDataflow, model: Blocking) -> Blocking:
@@ -131,6 +136,8 @@ class _Task:
     pixels: int
     of_pixel: int
     slack: int
+    #: Channels of which a pass takes whole ones: a sum of one tap may be parted anywhere.
+    block: int
     #: What a box reads beyond its cells on each axis, and the planes that a stride deals the input out to.
     reach: tuple[int, ...]
     planes: int
@@ -138,15 +145,18 @@ class _Task:
     @classmethod
     def of(cls, candidate: Candidate, flow: PackingDataflow) -> _Task:
         machine, axes, groups, lanes = candidate.machine, candidate.axes, candidate.groups, candidate.lanes
-        item, tile = candidate.item_bytes, candidate.tile
+        item, tile, short = candidate.item_bytes, candidate.tile, candidate.problem.short
         chunk = chunk_outputs(groups, candidate.problem.outputs, candidate.tile_rows)
         of_pixel = sum(rows_of(groups, chunk, candidate.tile_rows))
-        room, pixels = machine.strip_bytes // item, machine.results_bytes // (of_pixel * item)
+        strip_bytes = machine.planes_bytes if short else machine.strip_bytes
+        room, pixels = strip_bytes // item, machine.results_bytes // (of_pixel * item)
         reach = tuple(a.reach[1] - a.reach[0] for a in axes)
         planes = len(axes[0].residues) * len(axes[1].residues) * axes[2].in_step
-        slack = tile.vectors * lanes + 16
+        # Vectors of sums are written over the end of a row, of products over all that is written.
+        slack = lanes if short else tile.vectors * lanes + 16
         return cls(
-            candidate, flow, chunk, tile.pixels(lanes), room, pixels, of_pixel, slack, reach, planes
+            candidate, flow, chunk, tile.pixels(lanes), room, pixels, of_pixel, slack,
+            CHANNEL_BLOCK // 2 if short else CHANNEL_BLOCK, reach, planes,
         )  # fmt: skip
 
     def packed(self, channels: int) -> int:
@@ -157,6 +167,8 @@ class _Task:
     def strip(self, box: tuple[int, ...], channels: int) -> Strip:
         """The strip of a box and so many channels."""
         problem, flow = self.candidate.problem, self.flow
+        if problem.short:
+            return planes_strip(self.candidate.axes, box, channels, self.slack)
         return strip_of(
             self.candidate.axes, box, channels, pixel_major=flow.pixel_major(problem), slack=self.slack,
             aligned=flow.aligned(problem),
@@ -182,7 +194,13 @@ class _Task:
         may_store = self.flow.may_store(problem) and channels == problem.channels
         direct = may_store and _worth_storing(box, strip, self.tile)
         columns = self.candidate.axes[2].ranges if by_range else ((0, box[3]),)
-        return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns)
+        raw = self.raw(box, channels) if problem.short else None
+        return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns, raw)
+
+    def raw(self, box: tuple[int, ...], channels: int) -> Strip:
+        """The input of a few channels as it lies, which the strip of a short problem is summed from."""
+        few, lanes = min(channels, CHANNELS_SUMMED), self.candidate.lanes
+        return strip_of(self.candidate.input_axes, box, few, pixel_major=False, slack=lanes)
 
 
 @dataclass(frozen=True)

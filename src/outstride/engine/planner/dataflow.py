@@ -74,6 +74,8 @@ class Candidate:
     tile_rows: int = field(init=False, repr=False, compare=False)
     #: Images, and the cells of every axis.
     cells: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    #: The axes that the input is packed along.
+    input_axes: tuple[GatherAxis, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Each is asked for many times a plan, and a new size waits for its plan.
@@ -82,6 +84,7 @@ class Candidate:
         keep("lanes", self.machine.instruction_set.lanes(self.item_bytes))
         keep("tile_rows", self.tile.outputs(self.lanes))
         keep("cells", (self.problem.batch, *(a.cells for a in self.axes)))
+        keep("input_axes", self.problem.input_axes(self.axes))
 
     @property
     def dataflow(self) -> Dataflow:
@@ -244,7 +247,7 @@ class PackingDataflow(Dataflow):
 
     def pixel_major(self, problem: Problem) -> bool:
         """Whether the channels of a pixel lie side by side in the strip."""
-        return self.lists_pixels and problem.in_unit == "channel"
+        return self.lists_pixels and problem.in_unit == "channel" and not problem.short
 
     def may_store(self, problem: Problem) -> bool:
         """Whether tiles may store their results where they belong in the output."""

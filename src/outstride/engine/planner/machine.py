@@ -107,6 +107,8 @@ class Costs:
     #: 3-d layer.
     pack_vector: float = 5.0
     pack_row: float = 10.0
+    #: A load, addition or store of a vector where inputs or products are summed.
+    sum_vector: float = 0.8
     #: A vector's load under its mask, which often crosses two lines of the caches; the start and end of a
     #: tile that reads in place; and the bytes that the caches beyond the first deliver in a cycle beside its
     #: sums.
@@ -134,6 +136,14 @@ class Machine:
         is written to the third level, shorter ones pack their surroundings more often.
         """
         return self.l2_bytes * 5 // 16
+
+    @property
+    def planes_bytes(self) -> int:
+        """Room for the planes of a transformed input: half of the second-level cache.
+
+        They are read once for each chunk of outputs, and a larger box shares its weights with more cells.
+        """
+        return self.l2_bytes // 2
 
     @property
     def results_bytes(self) -> int:

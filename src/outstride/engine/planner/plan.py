@@ -24,6 +24,7 @@ from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.recipe import Recipe
+from outstride.layer.shortening import MOST_STEP
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,17 @@ class GatherPlan(Candidate):
 
 def recipe_for(problem: Problem, machine: Machine, axes: tuple[GatherAxis, ...]) -> Recipe:
     """The kernel that can compute the problem, at any size and with any of its tiles."""
-    in_step, out_step = problem.stride[2], axes[2].out_step
-    if problem.operator == "conv_transpose":
-        in_step = 1
+    most_in, most_out = (MOST_STEP, MOST_STEP) if problem.short else (4, 8)
+    in_step, out_step = problem.input_axes(axes)[2].in_step, axes[2].out_step
     flows = list(dict.fromkeys(tile.dataflow for tile in tiles_for(problem, machine)))
     each = [flow.loops(problem) for flow in flows]
     # The first loop of every dataflow comes first.
     loops = dict.fromkeys([own[0] for own in each] + [loop for own in each for loop in own[1:]])
     return Recipe(
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
-        in_step if in_step <= 4 else 0, out_step if out_step <= 8 else 0,
+        in_step if in_step <= most_in else 0, out_step if out_step <= most_out else 0,
         tuple(loops), flows[0].unrolled(problem), problem.epilogue,
+        problem.short_axes if problem.short else (),
     )  # fmt: skip
 
 

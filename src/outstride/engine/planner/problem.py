@@ -11,6 +11,8 @@ from typing import Literal
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.gather_form import GatherAxis, conv_axis, transposed_axis, useful_terms
+from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products
+from outstride.layer.shortening import ShortAxis, short_axis
 
 #: Results of so many bytes leave the last-level cache before anybody reads them. With nontemporal stores,
 #: smaller ones cost up to a tenth more and larger ones up to a fifth less.
@@ -45,9 +47,30 @@ class Problem:
     depthwise: bool = False
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
+    #: Whether its outputs come from fewer products than one for each tap.
+    short: bool = False
 
     def axes(self, *, cropped: bool = False) -> tuple[GatherAxis, ...]:
-        """The gather form of every axis, depth first."""
+        """The gather form of every axis, depth first; of short axes that of their transformed input."""
+        if self.short:
+            sizes = zip(self.short_axes, self.output_size, strict=True)
+            return tuple(axis_of_products(axis, n) for axis, n in sizes)
+        return self._direct_axes(cropped=cropped)
+
+    def input_axes(self, axes: tuple[GatherAxis, ...]) -> tuple[GatherAxis, ...]:
+        """The axes that the input is packed along: the gather form, or what sums of it are made from."""
+        if not self.short:
+            return axes
+        sizes = zip(self.short_axes, self.input_size, self.output_size, strict=True)
+        return tuple(axis_of_inputs(axis, u, n) for axis, u, n in sizes)
+
+    @property
+    def short_axes(self) -> tuple[ShortAxis, ...]:
+        """The cells of every axis, by short algorithms."""
+        numbers = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        return tuple(short_axis(self.operator == "conv_transpose", *n) for n in numbers)
+
+    def _direct_axes(self, *, cropped: bool = False) -> tuple[GatherAxis, ...]:
         args = zip(
             self.input_size, self.output_size, self.kernel_size, self.stride, self.padding, self.dilation,
             strict=True,
@@ -81,16 +104,20 @@ class Problem:
     def may_crop(self) -> bool:
         """Whether cells may be counted from the first output that is kept: small maps lose outputs."""
         axes = zip(self.stride, self.padding, self.output_size, strict=True)
+        if self.short:
+            return False
         return self.operator == "conv_transpose" and any(s > 1 and p > 0 and o <= 512 for s, p, o in axes)
 
     @cached_property
     def terms(self) -> int:
         """Multiply-adds that the result needs, padding and cropped outputs not counted."""
-        return self.batch * self.groups * self.channels * self.outputs * useful_terms(self.axes())
+        return self.batch * self.groups * self.channels * self.outputs * useful_terms(self._direct_axes())
 
     @property
     def stores_directly(self) -> bool:
         """Whether tiles may store vectors of sums along the width themselves: one phase, one type, a bias."""
+        if self.short:
+            return False
         same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype] and self.epilogue.is_bias
         return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
 
@@ -108,8 +135,8 @@ class Problem:
     @property
     def weight_bytes(self) -> int:
         """All weights, as they are packed."""
-        weights = self.groups * self.channels * self.outputs * prod(self.kernel_size)
-        return ACCUMULATOR_BYTES[self.dtype] * weights
+        of_each = [len(a.products) for a in self.short_axes] if self.short else self.kernel_size
+        return ACCUMULATOR_BYTES[self.dtype] * self.groups * self.channels * self.outputs * prod(of_each)
 
     @property
     def flops(self) -> int:

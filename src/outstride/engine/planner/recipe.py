@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.unrolled import Unrolled
+from outstride.layer.shortening import ShortAxis
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Recipe:
     unrolled: Unrolled | None = None
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
+    #: The axes whose outputs come from sums of products of sums; none where a product has one input.
+    short: tuple[ShortAxis, ...] = ()
 
     @property
     def name(self) -> str:
@@ -35,4 +38,5 @@ class Recipe:
         loops = "".join(s[0] for s in self.loops)
         if self.unrolled is not None:
             loops += "_".join(map(str, ("", *self.unrolled.numbers)))
-        return f"{self.dtype}_{units}_{loops}{self.epilogue.name}_{self.instruction_set}"
+        short = "".join(f"_{axis.name}" for axis in self.short)
+        return f"{self.dtype}_{units}_{loops}{short}{self.epilogue.name}_{self.instruction_set}"

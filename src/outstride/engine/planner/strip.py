@@ -12,8 +12,9 @@ from outstride.engine.planner.gather_form import GatherAxis
 class Strip:
     """The packed input of a task: extents of a plane per axis and pitches in elements.
 
-    Where pixels lie apart, their channels lie side by side, and else whole channels one behind the other:
-    `channel_pitch` is the way to the next channel in either, for terms, channel blocks and groups alike.
+    Where pixels lie apart, their channels lie side by side, and else whole channels one behind the other, or
+    those of a plane: `channel_pitch` is the way to the next channel in each, for terms, channel blocks and
+    groups alike.
     """
 
     extent: tuple[int, int, int]
@@ -27,7 +28,7 @@ class Strip:
     @property
     def elements(self) -> int:
         """Room that the strip takes."""
-        if self.pixel_pitch > 1:
+        if self.pixel_pitch > 1 or self.channel_pitch < self.plane_pitch:
             return self.plane_pitch * self.planes * self.pixel_pitch
         return self.channel_pitch * self.channels
 
@@ -58,6 +59,17 @@ def strip_of(
     pixel = (_odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
     pitch = 1 if pixel > 1 else _odd_lines(plane * planes)
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
+
+
+def planes_strip(axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: int, slack: int) -> Strip:
+    """The strip of transformed input, plane by plane: each has all channels, which are summed one by one.
+
+    What a sum reads then lies together, and fits into the first-level cache.
+    """
+    _, d, h, w = box
+    image, planes = d * h * w, prod(a.in_step for a in axes)
+    channel = _odd_lines(image * box[0] + slack)
+    return Strip((d, h, w), planes, image, _odd_lines(channel * channels), channel, 1, channels)
 
 
 def _odd_lines(elements: int) -> int:

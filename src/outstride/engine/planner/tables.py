@@ -24,19 +24,24 @@ def box_scalars(
     axes: tuple[GatherAxis, ...], box: tuple[int, int, int, int], strip: Strip, batch: int
 ) -> dict[str, int]:
     """What every kernel that packs boxes of cells must know about them, by the names of the arguments."""
-    scalars = {
-        "batch": batch, "image_block": box[0], "images": ceil(batch / box[0]),
-        "strip_w": strip.extent[2], "planes": strip.planes // axes[2].in_step,
-        "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
-        "plane_pitch": strip.plane_pitch, "channel_pitch": strip.channel_pitch,
-        "pixel_pitch": strip.pixel_pitch,
-    }  # fmt: skip
+    scalars = {"batch": batch, "image_block": box[0], "images": ceil(batch / box[0])}
+    scalars |= strip_scalars(axes, strip)
     for name, a, block in zip("dhw", axes, box[1:], strict=True):
         scalars |= {
             f"block_{name}": block, f"in_step_{name}": a.in_step, f"low_{name}": a.reach[0],
             f"reach_{name}": a.reach[1] - a.reach[0],
         }  # fmt: skip
     return scalars
+
+
+def strip_scalars(axes: tuple[GatherAxis, ...], strip: Strip) -> dict[str, int]:
+    """How a packed input lies."""
+    return {
+        "strip_w": strip.extent[2], "planes": strip.planes // axes[2].in_step,
+        "image_pitch": strip.image_pitch, "depth_pitch": strip.extent[1] * strip.extent[2],
+        "plane_pitch": strip.plane_pitch, "channel_pitch": strip.channel_pitch,
+        "pixel_pitch": strip.pixel_pitch,
+    }  # fmt: skip
 
 
 def size_scalars(
@@ -100,7 +105,7 @@ def phase_rows(
     axes: tuple[GatherAxis, ...], groups: tuple[PhaseGroup, ...], chunk: int, tile_rows: int
 ) -> list[int]:
     """For every output phase the row of results of a chunk's output 0, and the rows to its next output."""
-    steps = [a.out_step for a in axes]
+    steps = [sum(len(g.members) for g in a.groups) for a in axes]
     table = [0] * (2 * prod(steps))
     start = 0
     for group, rows in zip(groups, rows_of(groups, chunk, tile_rows), strict=True):

@@ -146,7 +146,7 @@ def _fits(problem: Problem, machine: Machine) -> bool:
         few_in_a_row = width <= MOST_APART_OF_A_ROW or bool(_written_out(problem))
         short = height <= MOST_TAPS if height > 1 else few_in_a_row
         fits = short and problem.stride[2] <= MOST_STEP
-    return machine.instruction_set.masks and along and few and fits
+    return machine.instruction_set.masks and along and few and fits and not problem.short
 
 
 def _upsamples(problem: Problem) -> bool:

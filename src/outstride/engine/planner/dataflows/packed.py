@@ -37,7 +37,7 @@ class Packed(PackingDataflow):
         c = candidate
         tiles = sum(c.result_rows(blocking)) // c.tile_rows * blocking.chunks_per_task
         tiles *= self.tiles_over(c.tile, blocking, c.lanes)
-        return prefetch_of(c.problem, c.axes, blocking, tiles, c.machine)
+        return prefetch_of(c.problem, c.input_axes, blocking, tiles, c.machine)
 
     def skips(self, candidate: Candidate, blocking: Blocking) -> int:
         tiles = [1] * len(candidate.groups)
@@ -62,10 +62,12 @@ class Packed(PackingDataflow):
         of_tile = 2 * max(g.taps for g in c.groups) + 1
         found = runs * len(blocking.columns)
         prefetch_at = runs_at + round_up_line(8 * (found + of_tile))
+        raw_at = prefetch_at + PREFETCH_TABLE_BYTES
+        raw_bytes = item * (blocking.raw.elements + 64) if blocking.raw else 0
         return {
             "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
             "range_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,
-            "scratch_bytes": prefetch_at + PREFETCH_TABLE_BYTES,
+            "raw_bytes_offset": raw_at, "scratch_bytes": raw_at + round_up_line(raw_bytes),
             "chunk_temp": chunk_temp, "temp_pitch": pitch,
         }  # fmt: skip
 

@@ -7,6 +7,7 @@ from math import ceil
 
 from outstride.engine.planner.blocking import Blocking
 from outstride.engine.planner.dataflow import Candidate, Tile
+from outstride.engine.planner.dataflows.channels import PREFETCHED_WEIGHTS_BYTES
 from outstride.engine.planner.dataflows.packed import Packed
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
@@ -25,7 +26,10 @@ class Pixels(Packed):
     tile_module = "outer_products"
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
-        del problem  # every layer may use them
+        if problem.short and problem.out_unit == "channel":
+            return ()  # sums of products are vectors of what is contiguous in the output
+        if problem.short and problem.weight_bytes >= PREFETCHED_WEIGHTS_BYTES:
+            return ()  # which read each weight once a tile, and wait for it
         return TILES[machine.instruction_set.name]
 
     def outputs(self, tile: Tile, lanes: int) -> int:
@@ -64,9 +68,10 @@ class Pixels(Packed):
         del row_tiles
         c, costs, vectors = candidate, candidate.machine.costs, candidate.tile.vectors
         of_line = c.machine.instruction_set.vector_bytes / LINE_BYTES
+        crossing = 0.0 if c.problem.short else costs.crossing  # planes begin with a line
         fresh = fresh_share(c.groups, c.axes[2].in_step, c.lanes)
         return outer_product_cycles(
-            c, loads=vectors * (1 + costs.crossing * of_line), broadcasts=c.tile.rows,
+            c, loads=vectors * (1 + crossing * of_line), broadcasts=c.tile.rows,
             fill=costs.fill * (vectors * of_line + 1) * fresh,
         )  # fmt: skip
 

@@ -36,7 +36,13 @@ class Rows(Packed):
         step, transposed = problem.stride[1], problem.operator == "conv_transpose"
         neighbours = problem.dilation[1] == 1 and (transposed or step == 1)
         shared = problem.kernel_size[1] > (step if transposed else 1)
-        fits = neighbours and shared and problem.outputs <= FEW_OUTPUTS and problem.out_unit != "channel"
+        fits = (
+            neighbours
+            and shared
+            and not problem.short
+            and problem.outputs <= FEW_OUTPUTS
+            and problem.out_unit != "channel"
+        )
         return TILES[machine.instruction_set.name] if fits else ()
 
     def outputs(self, tile: Tile, lanes: int) -> int:

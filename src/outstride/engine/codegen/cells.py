@@ -1,0 +1,219 @@
+"""Writing for short algorithms: the products of a cell are summed into its outputs, which are written.
+
+Where the output is contiguous along the width, vectors hold neighbouring cells; where it is along the
+channels, neighbouring outputs; else there is one lane. `found` becomes 1 where something is written that is
+not finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen.arguments import INDEX
+from outstride.engine.codegen.box import BOX, Box, ColumnRange
+from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.interleave import interleave
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.engine.codegen.registers import fused
+from outstride.engine.codegen.short import Index, Values, indices, outputs_of
+
+
+def cells_function(kernel: Kernel) -> Function:
+    """`write(block, temp, target, line, columns, box, first, count, bias)`: the cells of `count` outputs.
+
+    `target` is the output of the box's first image and of channel 0 of the group, `columns` a range of them
+    and the box what it has of a task's; `bias` is for the epilogue.
+    """
+    unit = kernel.recipe.out_unit
+    k = kernel.function(
+        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("columns", PTR), *BOX, ("first", I64),
+        ("count", I64), epilogue.PARAMETER, lanes=1 if unit == "any" else None,
+    )  # fmt: skip
+    f, e, a = k.f, k.e, k.a
+    temp, target, _, entry, *numbers, first_output, count, operands = k.parameters
+    box, columns = Box.of(numbers), ColumnRange(entry)
+    together = k.lanes if unit == "channel" else 1
+    made = indices([len(axis.products) for axis in k.recipe.short])
+    bases = [f.load_i64(a["phase_rows_at"], 2 * i) for i in range(len(made))]
+    with _looked_at(k) as look, f.loop(0, count, together) as o:
+        channel = f.add(first_output, o)
+        present = f.minimum(f.sub(count, o), together)
+        loaded = epilogue.load(k, operands, channel, present, together)
+        own = f.rem(o, a["tile_outputs"]) if together > 1 else 0
+        row = f.sub(o, own)
+        sources = [
+            f.at(temp, f.add(f.mul(f.add(base, row), a["temp_pitch"]), own), e.accumulator) for base in bases
+        ]
+        plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
+        cells = _Cells(k, made, sources, box, columns, plane, look)
+        if together > 1:
+            _write_pixels(cells, loaded, present)
+        else:
+            _write_rows(cells, loaded.broadcast(k))
+    return f
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Looks at what is written."""
+
+    k: Context
+    found: Value
+
+    def at(self, value: Value, inside: Value | None = None) -> None:
+        """Zero times what is not finite is NaN, which stays in the sum; only the lanes `inside` count."""
+        f, k = self.k.f, self.k
+        zero = elements.zero(k.e, k.lanes)
+        if inside is not None:
+            kept = f"select {inside.type} {inside.name}, {value.type} {value.name}, {value.type} {zero.name}"
+            value = f.emit(value.type, kept)
+        f.set(self.found, fused(k, value, zero, f.get(self.found, k.vector)))
+
+
+@contextmanager
+def _looked_at(k: Context) -> Iterator[_Look]:
+    """What is looked at within; then the argument block is told."""
+    f, lanes = k.f, k.lanes
+    found = f.variable(k.vector, elements.zero(k.e, lanes))
+    f.set(found, elements.zero(k.e, lanes))
+    yield _Look(k, found)
+    total = f.get(found, k.vector)
+    condition = f.emit(vector_type(lanes, "i1"), f"fcmp uno {k.vector} {total.name}, {total.name}")
+    bits = f.emit(f"i{lanes}", f"bitcast {condition.type} {condition.name} to i{lanes}")
+    with f.when(f.emit("i1", f"icmp ne i{lanes} {bits.name}, 0")):
+        f.store(Value("1", I64), f.at(k.block, INDEX["found"], I64), 8)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of a box for an output channel, or a vector of them: where products lie, where outputs go."""
+
+    k: Context
+    made: list[Index]
+    sources: list[Value]
+    box: Box
+    columns: ColumnRange
+    plane: Value
+    look: _Look
+
+    def outputs(self, place: Operand) -> Values:
+        """The outputs of the cells at a place of the results."""
+        f, k = self.k.f, self.k
+        products = {
+            index: f.load(k.vector, f.at(source, place, k.e.accumulator), k.e.accumulator_bytes)
+            for index, source in zip(self.made, self.sources, strict=True)
+        }
+        return outputs_of(k, k.recipe.short, products)
+
+    @contextmanager
+    def rows(self) -> Iterator[tuple[Operand, Operand, Operand, Operand]]:
+        """Every row of cells: its image, plane and row of cells, and where its results begin."""
+        f, box = self.k.f, self.box
+        image_pitch, depth_pitch, row_pitch = self.columns.pitches(f)
+        start = self.columns.field(f, "place")
+        with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
+            place = f.add(start, f.add(f.mul(n, image_pitch), f.mul(d, depth_pitch)))
+            yield n, f.add(box.start[1], d), f.add(box.start[2], h), f.add(place, f.mul(h, row_pitch))
+
+    @contextmanager
+    def row(self, n: Operand, d: Operand, h: Operand, phases: Index) -> Iterator[Value]:
+        """What is done to the row of some phases of the depth and the height, where it exists."""
+        f, k, a = self.k.f, self.k, self.k.a
+        positions = [
+            f.add(f.mul(cell, axis.out_step), phase)
+            for cell, axis, phase in zip((d, h), k.recipe.short, phases, strict=False)
+        ]
+        exists = [f.compare("slt", at, a[f"out_size_{x}"]) for at, x in zip(positions, "dh", strict=True)]
+        with f.when(f.both(*exists)):
+            place = f.mul(n, a["y_stride_n"])
+            for at, x in zip(positions, "dh", strict=True):
+                place = f.add(place, f.mul(at, a[f"y_stride_{x}"]))
+            yield f.at(self.plane, place, k.e.storage)
+
+    def value(self, total: Value, loaded: epilogue.Loaded) -> Value:
+        """A finished sum as it is stored: in its accumulator, but rounded to its storage."""
+        f, k = self.k.f, self.k
+        value = loaded.apply(k, total)
+        return elements.widen(f, k.e, elements.narrow(f, k.e, value, k.lanes), k.lanes)
+
+
+def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
+    """Vectors of neighbouring cells, their phases of the width interleaved."""
+    k = cells.k
+    f, e, a, lanes = k.f, k.e, k.a, k.lanes
+    steps = [axis.out_step for axis in k.recipe.short]
+    first = f.mul(cells.box.start[3], steps[2])
+    limit = f.minimum(a["out_size_w"], f.add(first, f.mul(cells.box.count[3], steps[2])))
+    streams = _streams(cells, first, limit)
+    with cells.rows() as (n, d, h, start), f.loop(0, cells.box.count[3], lanes) as w:
+        made = cells.outputs(f.add(start, w))
+        begin = f.add(first, f.mul(w, steps[2]))
+        whole = f.compare("sle", f.add(begin, lanes * steps[2]), limit)
+        for phases in indices(steps[:2]):
+            with cells.row(n, d, h, phases) as row:
+                of_phases = [made[_with(phases, p)] for p in range(steps[2])]
+                values = [cells.value(v, loaded) for v in interleave(f, of_phases, lanes)]
+                starts = [f.add(begin, j * lanes) for j in range(steps[2])]
+                places = [f.at(row, f.mul(s, a["y_stride_w"]), e.storage) for s in starts]
+                if k.recipe.out_unit == "any":
+                    for value, at, place in zip(values, starts, places, strict=True):
+                        with f.when(f.compare("slt", at, limit)):
+                            cells.look.at(value)
+                            elements.store(f, e, value, place, lanes)
+                    continue
+                with f.when(f.both(whole, streams)):
+                    for value, place in zip(values, places, strict=True):
+                        cells.look.at(value)
+                        elements.store_nontemporal(f, e, value, place, lanes)
+                with f.when(f.both(whole, f.negate(streams))):
+                    for value, place in zip(values, places, strict=True):
+                        cells.look.at(value)
+                        # The same row of the next output is the next but far away: see pack.
+                        f.prefetch(f.at(place, a["y_stride_m"], e.storage), write=True)
+                        elements.store(f, e, value, place, lanes)
+                with f.when(f.negate(whole)):
+                    for value, at, place in zip(values, starts, places, strict=True):
+                        inside = elements.lanes_within(f, 0, f.sub(limit, at), lanes)
+                        cells.look.at(value, inside)
+                        elements.store_masked(f, e, value, place, lanes, inside)
+
+
+def _streams(cells: _Cells, first: Operand, limit: Operand) -> Value:
+    """Whether rows are long enough for nontemporal stores, and all vectors as aligned as those must be."""
+    k = cells.k
+    f, a = k.f, k.a
+    aligned = f.compare("eq", f.bytes_to_multiple(cells.plane, k.lanes * k.e.storage_bytes), 0)
+    for n in (first, *(a[f"y_stride_{x}"] for x in "nmdh")):
+        rest = f.emit(I64, f"and i64 {f.ref(n)}, {k.lanes - 1}")
+        aligned = f.both(aligned, f.compare("eq", rest, 0))
+    return f.both(aligned, f.compare("sge", f.sub(limit, first), a["nontemporal"]))
+
+
+def _with(phases: Index, last: int) -> Index:
+    return (*phases, last)
+
+
+def _write_pixels(cells: _Cells, loaded: epilogue.Loaded, present: Operand) -> None:
+    """Vectors of neighbouring outputs, cell by cell."""
+    k = cells.k
+    f, e, a, lanes = k.f, k.e, k.a, k.lanes
+    steps = [axis.out_step for axis in k.recipe.short]
+    every = f.compare("eq", present, lanes)
+    with cells.rows() as (n, d, h, start), f.loop(0, cells.box.count[3]) as w:
+        made = cells.outputs(f.mul(f.add(start, w), a["result_pixel"]))
+        begin = f.mul(f.add(cells.box.start[3], w), steps[2])
+        for phases in indices(steps[:2]):
+            with cells.row(n, d, h, phases) as row:
+                for phase in range(steps[2]):
+                    at = f.add(begin, phase)
+                    with f.when(f.compare("slt", at, a["out_size_w"])):
+                        value = cells.value(made[_with(phases, phase)], loaded)
+                        cells.look.at(value)
+                        pixel = f.at(row, f.mul(at, a["y_stride_w"]), e.storage)
+                        with f.when(every):
+                            elements.store(f, e, value, pixel, lanes)
+                        with f.when(f.negate(every)):
+                            elements.store_first(f, e, value, pixel, lanes, present)

@@ -171,12 +171,14 @@ def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Val
 def keep_mask(f: Function, inside: Value, masks: Value, number: Operand, lanes: int) -> None:
     """Keep a mask, as a bit for each lane, as entry `number` of a table."""
     bits = f.emit(f"i{lanes}", f"bitcast {inside.type} {inside.name} to i{lanes}")
-    f.store(bits, f.at(masks, number, f"i{lanes}"), lanes // 8)
+    f.store(bits, f.at(masks, number, f"i{lanes}"), max(1, lanes // 8))
 
 
-def kept_mask(f: Function, masks: Value, number: Operand, lanes: int) -> Value:
-    """Entry `number` of a table of masks."""
-    bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), lanes // 8)
+def kept_mask(f: Function, masks: Value, number: Operand, lanes: int, where: Value | None = None) -> Value:
+    """Entry `number` of a table of masks; no lanes unless the condition `where` holds."""
+    bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), max(1, lanes // 8))
+    if where is not None:
+        bits = f.emit(bits.type, f"select i1 {where.name}, {bits.type} {bits.name}, {bits.type} 0")
     type_ = vector_type(lanes, "i1")
     return f.emit(type_, f"bitcast i{lanes} {bits.name} to {type_}")
 

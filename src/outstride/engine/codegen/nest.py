@@ -121,7 +121,9 @@ def _chunk(kernel: Kernel) -> Function:
         entry = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
         g = read_arguments(f, entry, GROUP_INDEX)
         skip = f.mul(before, f.mul(g["taps"], a["tile_outputs"]))
-        with f.loop(0, g["tiles"]) as tile:
+        # Short chunks have several tiles, the last chunk fewer.
+        tiles = f.minimum(g["tiles"], f.ceil_div(count, a["tile_outputs"])) if k.recipe.short else g["tiles"]
+        with f.loop(0, tiles) as tile:
             start = f.add(g["w_offset"], f.add(f.mul(tile, g["w_tile_stride"]), skip))
             w = f.at(panel, start, e.accumulator)
             first = f.mul(tile, a["tile_outputs"])

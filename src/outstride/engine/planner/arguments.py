@@ -99,11 +99,14 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
 
 
 def _short_scalars(plan: GatherPlan) -> dict[str, int]:
-    """How the transformed input lies, and the input that it is summed from."""
-    raw, scalars = plan.blocking.raw, strip_scalars(plan.axes, plan.blocking.strip)
+    """What short algorithms take besides: the least input that a cell reads, the input as it lies."""
+    raw, lies = plan.blocking.raw, strip_scalars(plan.axes, plan.blocking.strip)
+    first = {
+        f"first_input_{x}": min(a.groups[0].offsets) for x, a in zip("dhw", plan.input_axes, strict=True)
+    }
     if raw is None:
-        return {"raw_bytes_offset": 0} | {f"raw_{name}": 0 for name in scalars}
-    return scalars | {f"raw_{name}": n for name, n in strip_scalars(plan.input_axes, raw).items()}
+        return {"raw_bytes_offset": 0, **first, **{f"raw_{name}": 0 for name in lies}}
+    return {**lies, **first, **{f"raw_{name}": n for name, n in strip_scalars(plan.input_axes, raw).items()}}
 
 
 def _input_places(plan: GatherPlan) -> list[int]:

@@ -11,8 +11,10 @@ from math import ceil, prod
 
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
+from outstride.engine.planner.dtypes import STORAGE_BYTES
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.engine.planner.short_form import loads_of_row
 from outstride.layer.algorithms import Terms
 
 
@@ -36,7 +38,8 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     if streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
     if problem.short:
-        out = _result_cycles(c, blocking)
+        out = _result_cycles(c, blocking) + _spilled_cycles(c, blocking)
+        micro *= ceil(problem.outputs / c.tile_rows) / (row_tiles[0] * c.chunks(blocking))
         return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(c, flow, blocking)
@@ -124,12 +127,39 @@ def _pack_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> flo
     rows = float(blocking.box[0] * problem.packed_channels)
     for axis, extent in zip(axes[:2], strip.extent, strict=False):
         rows *= sum(extent - sum(axis.unread(r)) for r in axis.residues)
+    if blocking.raw is None and problem.short:
+        return summed + _read_cycles(c, blocking)
     if problem.in_unit == "width" and (in_step <= 4 or problem.short):
         across = ceil(min(strip.extent[2], ceil(axes[2].input_size / in_step)) / c.lanes)
         return summed + rows * (costs.pack_row + costs.pack_vector * in_step * across)
     in_vectors = flow.pixel_major(problem)
     each = costs.vector_move if in_vectors else costs.scalar_move
     return summed + rows * in_step * strip.extent[2] * each
+
+
+def _spilled_cycles(c: Candidate, blocking: Blocking) -> float:
+    """Cycles in which a chunk's results leave and enter a second-level cache that cannot keep them."""
+    passes, item = c.passes(blocking), c.item_bytes
+    chunk = sum(c.result_rows(blocking)) * blocking.pixels * item
+    kept = chunk * (blocking.chunks_per_task if passes > 1 else 1)
+    if kept + blocking.strip.elements * item <= c.machine.l2_bytes:
+        return 0.0
+    return 2 * passes * chunk / c.machine.costs.memory_bytes_per_cycle
+
+
+def _read_cycles(c: Candidate, blocking: Blocking) -> float:
+    """Cycles in which rows of the input come, from beyond the caches too, and are loaded in vectors."""
+    axes, costs, problem = c.problem.short_axes, c.machine.costs, c.problem
+    rows = prod(len(axis.offsets) for axis in axes[:2])
+    each = 2 * rows * loads_of_row(axes[2]) - prod(len(axis.offsets) for axis in axes)
+    vectors = problem.channels * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    box = zip(axes, blocking.box[1:], problem.input_size, strict=True)
+    read = prod(min(n, (b - 1) * a.in_step + a.offsets[-1] - a.offsets[0] + 1) for a, b, n in box)
+    item = STORAGE_BYTES[problem.dtype]
+    size = problem.batch * problem.groups * problem.channels * prod(problem.input_size) * item
+    beyond = size > c.machine.l2_bytes
+    waited = blocking.box[0] * problem.channels * read * item / costs.memory_bytes_per_cycle
+    return costs.sum_vector * vectors * each + (costs.stream_share * waited if beyond else 0.0)
 
 
 def _transform_cycles(c: Candidate, blocking: Blocking) -> float:

@@ -18,6 +18,8 @@ from outstride.engine.planner.strip import Strip, planes_strip, strip_of
 MORE_TILES, LEAST_STORED = 1.05, 512
 #: The fewest rows from which a range of one column is worth a tile.
 LEAST_RANGE = 4
+#: Outputs of a chunk, about, of short algorithms.
+SHORT_CHUNK = 32
 #: How often the channels of a pass are halved.
 MOST_HALVINGS, MOST_HALVINGS_SHORT = 3, 8
 #: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
@@ -147,6 +149,9 @@ class _Task:
         machine, axes, groups, lanes = candidate.machine, candidate.axes, candidate.groups, candidate.lanes
         item, tile, short = candidate.item_bytes, candidate.tile, candidate.problem.short
         chunk = chunk_outputs(groups, candidate.problem.outputs, candidate.tile_rows)
+        if short:  # planes are read once for each chunk
+            parts = ceil(candidate.problem.outputs / SHORT_CHUNK)
+            chunk = min(candidate.problem.outputs, ceil(candidate.problem.outputs / parts / chunk) * chunk)
         of_pixel = sum(rows_of(groups, chunk, candidate.tile_rows))
         strip_bytes = machine.planes_bytes if short else machine.strip_bytes
         room, pixels = strip_bytes // item, machine.results_bytes // (of_pixel * item)
@@ -180,6 +185,8 @@ class _Task:
         pixels = images * d * h * w
         plane = images * (d + reach_d) * (h + reach_h) * (w + reach_w)
         elements = (plane + self.slack + 16) * self.planes * channels
+        if self.candidate.problem.short:
+            return elements <= self.room and elements + pixels * self.of_pixel <= self.room * 14 // 9
         more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
         return pixels <= self.pixels and (elements <= self.room or more)
 
@@ -194,7 +201,7 @@ class _Task:
         may_store = self.flow.may_store(problem) and channels == problem.channels
         direct = may_store and _worth_storing(box, strip, self.tile)
         columns = self.candidate.axes[2].ranges if by_range else ((0, box[3]),)
-        raw = self.raw(box, channels) if problem.short else None
+        raw = self.raw(box, channels) if problem.short and problem.in_unit != "width" else None
         return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns, raw)
 
     def raw(self, box: tuple[int, ...], channels: int) -> Strip:

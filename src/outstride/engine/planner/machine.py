@@ -143,7 +143,7 @@ class Machine:
 
         They are read once for each chunk of outputs, and a larger box shares its weights with more cells.
         """
-        return self.l2_bytes // 2
+        return self.l2_bytes * 9 // 16
 
     @property
     def results_bytes(self) -> int:

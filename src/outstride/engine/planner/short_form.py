@@ -20,6 +20,12 @@ def axis_of_products(axis: ShortAxis, output_size: int) -> GatherAxis:
     return GatherAxis(cells * products, output_size, cells, axis.out_step, products, 0, groups)
 
 
+def loads_of_row(axis: ShortAxis) -> int:
+    """Vectors of a row of the input that are loaded for a vector of cells: whole steps."""
+    reach = axis.offsets[-1] - axis.offsets[0] + 1
+    return ceil(reach / axis.in_step) * axis.in_step
+
+
 def axis_of_inputs(axis: ShortAxis, input_size: int, output_size: int) -> GatherAxis:
     """The axis of the input as it lies: what a cell reads."""
     offsets = axis.offsets

@@ -10,7 +10,7 @@ from math import ceil
 
 from outstride.engine.planner.blocking import Blocking, ColumnRange
 from outstride.engine.planner.dataflow import Candidate, Tile
-from outstride.engine.planner.dataflows.packed import Packed
+from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.machine import Costs
 from outstride.engine.planner.problem import Problem
 
@@ -64,6 +64,9 @@ class Listed(Packed):
         """
         axis, columns = candidate.axes[2], max(1, candidate.axes[2].cells)
         yield columns, False
+        if candidate.problem.short:
+            yield from narrow(columns)
+            return
         if len(axis.ranges) < 2:
             return
         if len(axis.ranges) <= MOST_RANGES:

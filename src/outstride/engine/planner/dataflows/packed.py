@@ -16,6 +16,7 @@ from outstride.engine.planner.dataflow import (
     PackingDataflow,
 )
 from outstride.engine.planner.prefetch import Prefetch, prefetch_of
+from outstride.engine.planner.short_form import loads_of_row
 from outstride.engine.planner.tables import PREFETCH_TABLE_BYTES, round_up_line
 
 
@@ -64,12 +65,25 @@ class Packed(PackingDataflow):
         prefetch_at = runs_at + round_up_line(8 * (found + of_tile))
         raw_at = prefetch_at + PREFETCH_TABLE_BYTES
         raw_bytes = item * (blocking.raw.elements + 64) if blocking.raw else 0
+        if c.problem.short and not raw_bytes:  # masks of the vectors of a row
+            raw_bytes = 8 * ceil(blocking.box[3] / c.lanes) * loads_of_row(c.problem.short_axes[2])
         return {
             "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
             "range_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,
             "raw_bytes_offset": raw_at, "scratch_bytes": raw_at + round_up_line(raw_bytes),
             "chunk_temp": chunk_temp, "temp_pitch": pitch,
         }  # fmt: skip
+
+
+#: Columns of the boxes of short algorithms, where there are more: whole vectors on every machine.
+NARROW = (64, 32)
+
+
+def narrow(columns: int) -> Iterator[tuple[int, bool]]:
+    """Fewer columns, so that boxes have more rows and less of their surroundings is read again."""
+    for fewer in NARROW:
+        if fewer < columns:
+            yield fewer, False
 
 
 def _box_skips(candidate: Candidate, blocking: Blocking) -> bool:

@@ -8,7 +8,7 @@ from math import ceil
 from outstride.engine.planner.blocking import Blocking
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.channels import PREFETCHED_WEIGHTS_BYTES
-from outstride.engine.planner.dataflows.packed import Packed
+from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
 from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
@@ -86,6 +86,9 @@ def whole_or_two_tiles(candidate: Candidate) -> Iterator[tuple[int, bool]]:
     """All columns; or two tiles, so that more rows fit and less of their surroundings is packed again."""
     columns, two = max(1, candidate.axes[2].cells), 2 * candidate.tile.pixels(candidate.lanes)
     yield columns, False
+    if candidate.problem.short:
+        yield from narrow(columns)
+        return
     below, above = candidate.axes[1].reach
     if columns > two and above > below + 1:
         yield two, False

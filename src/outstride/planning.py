@@ -14,10 +14,13 @@ from outstride.engine.launch.compaction import compacted
 from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.launch.memory_format import empty_result
 from outstride.engine.launch.plans import GatherPlan, assembly_of, declines, plan_of, source_of
+from outstride.engine.runtime import resolved
 from outstride.engine.runtime.host import clock
 from outstride.errors import ArgumentError
 from outstride.layer import arguments
+from outstride.layer.shortening import ALGORITHMS, AlgorithmName
 from outstride.models.operators import convolution
+from outstride.nn.serving import algorithm_of
 from outstride.output.tables import html_text
 
 _NOTHING = "the layer has no weights, so there is nothing to sum: the result is the bias"
@@ -36,6 +39,8 @@ class KernelPlan:
     detail: GatherPlan | None
     #: Where stride or dilation leave most positions of an axis unused: the size without them.
     used_size: tuple[int, ...] | None = None
+    #: What the layer is to be computed by.
+    algorithm: AlgorithmName = "auto"
 
     @property
     def source(self) -> str:
@@ -66,7 +71,8 @@ class KernelPlan:
         """The plan as plain values."""
         facts: dict[str, Any] = {
             "layer": self.layer, "input_shape": list(self.input_shape),
-            "output_shape": list(self.output_shape), "dtype": self.dtype, "declines": self.declines,
+            "output_shape": list(self.output_shape), "dtype": self.dtype, "algorithm": self.algorithm,
+            "declines": self.declines,
         }  # fmt: skip
         plan = self.detail
         if plan is None:
@@ -111,18 +117,19 @@ class KernelPlan:
         return self.detail
 
 
-def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
+def plan(layer: torch.nn.Module, input_shape: Sequence[int], *, algorithm: str | None = None) -> KernelPlan:
     """Plan a layer at an input shape; nothing is run or allocated.
 
     Args:
         layer: a convolution or transposed convolution of torch or of this package.
         input_shape: (N, C, *size), or (C, *size).
+        algorithm: "auto" or "direct"; what the layer asks for where not given.
 
     Returns:
         The plan; print it, or read its `source`, `assembly`, `flops` and `to_dict()`.
 
     Raises:
-        ArgumentError: `layer` is no convolution.
+        ArgumentError: `layer` is no convolution, `algorithm` none of its names.
         ShapeError: the shape does not fit the layer.
 
     Example:
@@ -141,6 +148,8 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
             "legal: call it once before"
         )
     input_shape = arguments.shape("input_shape", input_shape, 0)
+    asked = algorithm_of(layer) if algorithm is None else algorithm
+    arguments.choice("algorithm", asked, ALGORITHMS)
     weight, bias = layer.weight, layer.bias
     transposed = isinstance(layer, convolution.TRANSPOSED)
     nd = weight.dim() - 2
@@ -148,15 +157,15 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
         nd, transposed, tuple(input_shape), tuple(weight.shape), None if bias is None else tuple(bias.shape),
         Arguments(
             layer.stride, layer.padding, layer.dilation, layer.groups,
-            layer.output_padding if transposed else 0, None, layer.padding_mode,
+            layer.output_padding if transposed else 0, None, layer.padding_mode, asked,
         ),
     )  # fmt: skip
     made = weight.shape[1] * layer.groups if transposed else weight.shape[0]
     shape = (*input_shape[: -nd - 1], made, *call.output_size)
     name = str(weight.dtype).removeprefix("torch.")
-    reason = declines(weight.dtype, weight.device)
+    reason, named = declines(weight.dtype, weight.device), resolved(call.algorithm)
     if reason is not None:
-        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, reason, None)
+        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, reason, None, None, named)
     batch = input_shape[0] if call.batched else 1
     operator: Literal["conv", "conv_transpose"] = "conv_transpose" if transposed else "conv"
     size = tuple(input_shape[-nd:])
@@ -166,13 +175,13 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int]) -> KernelPlan:
     w = torch.empty_strided(weight.shape, weight.stride(), dtype=weight.dtype, device="meta")
     y = empty_result((batch, made, *call.contracted_size), x, w)
     if not w.numel():
-        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None)
+        return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None, None, named)
     threads = torch.get_num_threads()
     operands = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
     runs, how = compacted(operands)
     detail = plan_of(as_product(runs), threads)
     used = None if how is None else how.size
-    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used)
+    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used, named)
 
 
 def _lines(whole: KernelPlan) -> list[tuple[str, str]]:

@@ -154,7 +154,7 @@ def test_a_subclass_without_a_forward_is_served_and_stays_itself() -> None:
     model = Plain(3, 4, 3, note="kept")
     fast = accelerate(model)
     assert isinstance(fast, Plain)
-    assert isinstance(fast, nn.convolution.ServedConv)
+    assert isinstance(fast, nn.kinds.ServedConv)
     assert fast.note == "kept"
     assert repr(fast) == repr(model)
     _assert_near(fast(_input()), model(_input()))

@@ -36,7 +36,8 @@ def test_arguments_stand_where_torch_has_them(name: str) -> None:
     ours = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert ours == torchs
     extra = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-    assert extra == (["output_size", "padding_mode"] if "transpose" in name else ["padding_mode"])
+    ours_alone = ["padding_mode", "algorithm"]
+    assert extra == (["output_size", *ours_alone] if "transpose" in name else ours_alone)
 
 
 @pytest.mark.parametrize("case", CASES, ids=[c.id for c in CASES])

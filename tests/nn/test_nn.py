@@ -43,7 +43,8 @@ def _assert_near(a: Tensor, b: Tensor) -> None:
 @pytest.mark.parametrize("name", [*_CONVS, *(f"Lazy{c}" for c in _CONVS), *_POOLS])
 def test_constructors_take_torchs_arguments_in_torchs_order(name: str) -> None:
     def names(cls: type) -> list[str]:
-        return [p for p in inspect.signature(cls).parameters if p not in ("self", "rest")]
+        parameters = inspect.signature(cls).parameters.values()
+        return [p.name for p in parameters if p.kind not in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
 
     assert names(getattr(nn, name)) == names(getattr(torch.nn, name))
     assert issubclass(getattr(nn, name), getattr(torch.nn, name))

@@ -145,9 +145,12 @@ def positional_and_keyword_names(function: object) -> tuple[list[str], list[str]
 def test_functional_takes_its_arguments_in_torchs_order(name: str) -> None:
     head = ["input", "weight", "bias", "stride", "padding"]
     if "transpose" in name:
-        expected = [*head, "output_padding", "groups", "dilation"], ["output_size", "padding_mode"]
+        expected = (
+            [*head, "output_padding", "groups", "dilation"],
+            ["output_size", "padding_mode", "algorithm"],
+        )
     else:
-        expected = [*head, "dilation", "groups"], ["padding_mode"]
+        expected = [*head, "dilation", "groups"], ["padding_mode", "algorithm"]
     assert positional_and_keyword_names(getattr(outstride.functional, name)) == expected
 
 

@@ -16,10 +16,11 @@ from outstride import nn
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import declines
 from outstride.layer import arguments
+from outstride.layer.shortening import ALGORITHMS
 from outstride.models.copying import is_generated, rebased, renewed
 from outstride.models.operators import convolution
-from outstride.nn.convolution import ServedConv, ServedConvTranspose, torch_can
-from outstride.nn.serving import serve, serving_of
+from outstride.nn.kinds import ServedConv, ServedConvTranspose, torch_can
+from outstride.nn.serving import algorithm_of, serve, serving_of
 from outstride.output.tables import text_table
 
 __all__ = ["accelerate", "restore", "summary"]
@@ -36,7 +37,9 @@ _STOCK: dict[type, type] = {
 _METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
 
 
-def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> Model:
+def accelerate(
+    model: Model, inplace: bool = False, *, algorithm: str = "auto", frozen: bool = False
+) -> Model:
     """Let this engine compute every convolution layer of a model.
 
     Args:
@@ -44,6 +47,8 @@ def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> 
             leave ``forward`` and ``_conv_forward`` to torch; all others stay as they are, and ``summary``
             says why.
         inplace: change the model itself instead of a copy of its structure.
+        algorithm: "direct" for one chain of multiply-adds for each output and each gradient of every layer;
+            "auto" for what each layer asks for, which is "auto" unless it was told otherwise.
         frozen: promise that nobody writes to the weights before ``restore``. Calls then do not look whether
             they changed, which costs as long as reading them. A change that torch counts is still seen, with
             a warning, and so is a weight put in another's place; one through ``.data``, NumPy or a fused
@@ -53,7 +58,7 @@ def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> 
         The model, or one of new modules that share parameters, buffers and everything else with it.
 
     Raises:
-        ArgumentError: `model` is no module.
+        ArgumentError: `model` is no module, `algorithm` none of its names.
 
     Law: ``restore(accelerate(model))`` computes what ``model`` computes, with the same parameters.
 
@@ -65,10 +70,11 @@ def accelerate(model: Model, inplace: bool = False, *, frozen: bool = False) -> 
         True
     """
     arguments.module("model", model)
+    arguments.choice("algorithm", algorithm, ALGORITHMS)
     if not inplace:
         model = renewed(model)
     for module in list(model.modules()):
-        _serve(module)
+        _serve(module, algorithm)
     for weight in _own_weights(model):
         (PACKED.freeze if frozen else PACKED.thaw)(weight)
     return model
@@ -101,6 +107,7 @@ def restore(model: Model) -> Model:
         stock = _stock_class(type(module), module)
         if stock is not None and torch_can(module):
             module.__class__ = stock
+            vars(module).pop("algorithm", None)
     return model
 
 
@@ -156,20 +163,27 @@ def _fate(module: torch.nn.Module) -> str:
     if isinstance(module, (ServedConv, ServedConvTranspose)):
         weight = getattr(module, "weight", None)
         reason = declines(weight.dtype, weight.device) if isinstance(weight, torch.Tensor) else None
-        return "served" if reason is None else f"by torch: {reason}"
+        asked = algorithm_of(module)
+        served = "served" if asked == "auto" else f"served, algorithm={asked!r}"
+        return served if reason is None else f"by torch: {reason}"
     reason = _left_alone(module)
     return f"by torch: {reason or 'accelerate was not asked'}"
 
 
-def _serve(module: torch.nn.Module) -> None:
+def _serve(module: torch.nn.Module, algorithm: str) -> None:
     serving = serving_of(module)
     if serving is not None:
-        if serving.layer is not module:  # copied attribute by attribute, the engine of another with them
-            serve(module, serving.served)
+        wanted = serving.algorithm if algorithm == "auto" else algorithm
+        # It may have been copied attribute by attribute, the engine of another with them.
+        if serving.layer is not module or wanted != serving.algorithm:
+            serve(module, serving.served, wanted)
+    elif isinstance(module, (ServedConv, ServedConvTranspose)):
+        if algorithm != "auto":
+            module.algorithm = algorithm
     elif isinstance(module, convolution.FAMILY) and _left_alone(module) is None:
         stock = _stock_of(type(module))
         if stock is not None:
-            serve(module, _SERVED[stock])
+            serve(module, _SERVED[stock], algorithm)
 
 
 def _stock_of(cls: type) -> type | None:

@@ -29,6 +29,7 @@ def conv1d(
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve over one axis: ``conv2d`` with sizes of one number.
 
@@ -36,7 +37,9 @@ def conv1d(
         >>> conv1d(torch.ones(1, 1, 4), torch.ones(1, 1, 3), padding="same").tolist()
         [[[2.0, 3.0, 3.0, 2.0]]]
     """
-    return convolve(CONV[1], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return convolve(
+        CONV[1], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode, algorithm
+    )
 
 
 def conv2d(
@@ -49,6 +52,7 @@ def conv2d(
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve over two axes.
 
@@ -61,6 +65,9 @@ def conv2d(
             rule at any stride; the odd element goes to the high side).
         groups: 1 or more; divides both channel counts.
         padding_mode: "zeros", "reflect", "replicate" or "circular".
+        algorithm: "direct" is one chain of multiply-adds for each output; "auto" may take short algorithms,
+            which need fewer: the layer alone decides, whatever its sizes. Derivatives take the same. What
+            "auto" is, the environment variable OUTSTRIDE_ALGORITHM may say.
 
     Returns:
         (N, O, H', W') or (O, H', W'), each size being
@@ -78,7 +85,9 @@ def conv2d(
         >>> conv2d(torch.arange(9.0).view(1, 1, 3, 3), torch.arange(4.0).view(1, 1, 2, 2)).tolist()
         [[[[19.0, 25.0], [37.0, 43.0]]]]
     """
-    return convolve(CONV[2], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return convolve(
+        CONV[2], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode, algorithm
+    )
 
 
 def conv3d(
@@ -91,6 +100,7 @@ def conv3d(
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve over three axes: ``conv2d`` with sizes of three numbers.
 
@@ -98,7 +108,9 @@ def conv3d(
         >>> conv3d(torch.ones(1, 1, 3, 3, 3), torch.ones(1, 1, 2, 2, 2), stride=2).tolist()
         [[[[[8.0]]]]]
     """
-    return convolve(CONV[3], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode)
+    return convolve(
+        CONV[3], input, weight, bias, stride, padding, dilation, groups, 0, None, padding_mode, algorithm
+    )
 
 
 def conv_transpose1d(
@@ -113,6 +125,7 @@ def conv_transpose1d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve transposed over one axis: ``conv_transpose2d`` with sizes of one number.
 
@@ -132,6 +145,7 @@ def conv_transpose1d(
         output_padding,
         output_size,
         padding_mode,
+        algorithm,
     )
 
 
@@ -147,6 +161,7 @@ def conv_transpose2d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve transposed over two axes: the exact adjoint of ``conv2d`` in its input.
 
@@ -163,6 +178,7 @@ def conv_transpose2d(
         output_size: instead of ``output_padding``, the size itself, among those the stride leaves open.
         padding_mode: "zeros", or "reflect", "replicate", "circular": the padding is then not cut off but
             added to where ``conv2d`` with that mode reads it from.
+        algorithm: as in ``conv2d``.
 
     Returns:
         (N, O, H', W') or (O, H', W'), each size being
@@ -192,6 +208,7 @@ def conv_transpose2d(
         output_padding,
         output_size,
         padding_mode,
+        algorithm,
     )
 
 
@@ -207,6 +224,7 @@ def conv_transpose3d(
     *,
     output_size: Sequence[int] | None = None,
     padding_mode: str = "zeros",
+    algorithm: str = "auto",
 ) -> torch.Tensor:
     """Convolve transposed over three axes: ``conv_transpose2d`` with sizes of three numbers.
 
@@ -226,6 +244,7 @@ def conv_transpose3d(
         output_padding,
         output_size,
         padding_mode,
+        algorithm,
     )
 
 

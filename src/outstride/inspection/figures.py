@@ -22,7 +22,7 @@ from outstride.models.operators import convolution, views
 from outstride.models.operators.describing import VIEWS, describe
 from outstride.models.operators.pointwise import is_tagged
 from outstride.models.trace import Layer, Trace
-from outstride.nn.convolution import ServedConv, ServedConvTranspose
+from outstride.nn.kinds import ServedConv, ServedConvTranspose
 
 _SERVED = (ServedConv, ServedConvTranspose)
 

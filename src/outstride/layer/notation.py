@@ -13,8 +13,8 @@ _LONGEST_TEXT = 2000
 # So much of a text is said again in an error.
 _LONGEST_ECHO = 200
 _PREFIXES = ("", "nn.", "torch.nn.", "outstride.nn.")
-# They place a layer's numbers, and its shape arithmetic does not depend on them.
-_IRRELEVANT = ("device", "dtype", "return_indices")
+# They place a layer's numbers or say how they are computed, and its shape arithmetic does not depend on them.
+_IRRELEVANT = ("device", "dtype", "return_indices", "algorithm")
 # torch prints these unquoted (padding=same, padding_mode=circular), so a bare name is the word itself.
 _WORDS = ("padding", "padding_mode")
 
@@ -27,6 +27,8 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "MaxPool": (*_POOL, "dilation", "return_indices", "ceil_mode"),
     "AvgPool": (*_POOL, "ceil_mode", "count_include_pad", "divisor_override"),
 }
+# By keyword alone: torch's layers do not have them.
+_NAMED: dict[str, tuple[str, ...]] = {"Conv": ("algorithm",), "ConvTranspose": ("algorithm",)}
 _KINDS = {"Conv": "conv", "ConvTranspose": "conv_transpose", "MaxPool": "max_pool", "AvgPool": "avg_pool"}
 _FAMILIES = {kind: family for family, kind in _KINDS.items()}
 
@@ -81,7 +83,7 @@ def read_call(text: str, argument: str = "text") -> LayerCall:
     parameters = _PARAMETERS[layer[:-2]]
     if layer == "AvgPool1d":
         parameters = parameters[:-1]  # torch gives divisor_override to 2-d and 3-d only
-    nodes = _arguments(call, layer, parameters)
+    nodes = _arguments(call, layer, parameters, _NAMED.get(layer[:-2], ()))
     arguments = {name: _value(name, node) for name, node in nodes.items() if name not in _IRRELEVANT}
     left_out = {name: ast.unparse(node) for name, node in nodes.items() if name in _IRRELEVANT}
     return LayerCall(kind, nd, arguments, left_out)
@@ -132,20 +134,23 @@ def _brief(text: str) -> str:
     return text if len(text) <= _LONGEST_ECHO else f"{text[:_LONGEST_ECHO]}..."
 
 
-def _arguments(call: ast.Call, layer: str, parameters: tuple[str, ...]) -> dict[str, ast.expr]:
+def _arguments(
+    call: ast.Call, layer: str, parameters: tuple[str, ...], by_name: tuple[str, ...]
+) -> dict[str, ast.expr]:
     if len(call.args) > len(parameters):
         raise ArgumentError(
             f"{layer} takes at most {len(parameters)} arguments: got {len(call.args)}; "
             f"legal: {', '.join(parameters)}"
         )
     arguments: dict[str, ast.expr] = {}
+    legal = (*parameters, *by_name)
     named = [(keyword.arg, keyword.value) for keyword in call.keywords]
     for name, node in [*zip(parameters, call.args, strict=False), *named]:
-        if name not in parameters:
-            close = difflib.get_close_matches(name or "", parameters, n=1)
+        if name not in legal:
+            close = difflib.get_close_matches(name or "", legal, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             got = _brief(name or "**" + ast.unparse(node))
-            raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(parameters)}")
+            raise ArgumentError(f"{layer} has no argument {got!r}{hint}; legal: {', '.join(legal)}")
         if name in arguments:
             raise ArgumentError(f"{name!r} must be given once: got it twice in {layer}; legal: one value")
         arguments[name] = node

@@ -18,9 +18,12 @@ from torch import Tensor
 class Serving:
     """What computes one of torch's layers, as ``served``, one of this package's classes, computes it."""
 
-    def __init__(self, layer: Any, served: Any) -> None:
+    algorithm = "auto"  # of layers that were pickled before there was another
+
+    def __init__(self, layer: Any, served: Any, algorithm: str) -> None:
         self.layer = layer
         self.served = served
+        self.algorithm = algorithm
         self.function = served.function
 
     def conv(self, input: Tensor) -> Tensor:
@@ -31,7 +34,7 @@ class Serving:
         weight, bias = operands(layer)
         result: Tensor = self.function(
             input, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups,
-            padding_mode=layer.padding_mode,
+            padding_mode=layer.padding_mode, algorithm=self.algorithm,
         )  # fmt: skip
         return result
 
@@ -56,7 +59,7 @@ class Serving:
         extra = layer.output_padding if output_size is None else 0
         result: Tensor = self.function(
             input, weight, bias, layer.stride, layer.padding, extra, layer.groups, layer.dilation,
-            output_size=output_size, padding_mode=layer.padding_mode,
+            output_size=output_size, padding_mode=layer.padding_mode, algorithm=self.algorithm,
         )  # fmt: skip
         return result
 
@@ -72,10 +75,10 @@ _reads_as(Serving.conv_transpose2d, torch.nn.ConvTranspose2d.forward)
 _reads_as(Serving.conv_transpose3d, torch.nn.ConvTranspose3d.forward)
 
 
-def serve(layer: Any, served: Any) -> None:
+def serve(layer: Any, served: Any, algorithm: str = "auto") -> None:
     """Put the engine in the place of a layer's ``forward``."""
     name = f"conv_transpose{served.nd}d" if served.transposed else "conv"
-    vars(layer)["forward"] = getattr(Serving(layer, served), name)
+    vars(layer)["forward"] = getattr(Serving(layer, served, algorithm), name)
 
 
 def serving_of(layer: Any) -> Serving | None:
@@ -108,3 +111,10 @@ class Served(type):
             return True
         serving = serving_of(instance)
         return serving is not None and issubclass(serving.served, cls)
+
+
+def algorithm_of(layer: Any) -> str:
+    """What a layer asks to be computed by: "auto" for one that the engine does not serve."""
+    holder = serving_of(layer) or layer
+    served = isinstance(holder, Serving) or isinstance(type(holder), Served)
+    return holder.algorithm if served else "auto"

@@ -22,6 +22,7 @@ from outstride.engine.autograd.bias_gradient import bias_gradient
 from outstride.engine.launch import execute
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.channel_sums import channel_sums_run
+from outstride.engine.launch.execute import Geometry
 from outstride.engine.launch.guarded import GuardedCall, Run, guarded_call
 from outstride.engine.torch_internals import (
     SingleLevelFunction,
@@ -31,10 +32,9 @@ from outstride.engine.torch_internals import (
     outer_tangents,
     without_own_tangent,
 )
+from outstride.layer.shortening import AlgorithmName
 
 Ints = Sequence[int]
-Geometry = tuple[Ints, Ints, Ints, int]
-"""stride, padding, dilation, groups: what all three share."""
 
 OPERATORS = torch.ops.outstride
 
@@ -48,12 +48,14 @@ def conv(
     output_size: Ints,
     dilation: Ints,
     groups: int,
+    algorithm: AlgorithmName = "auto",
 ) -> Tensor:
     """Contract x (N, C, *u), w (O, C/g, *k) to (N, O, *output_size): u = i*stride + k*dilation - padding."""
     if torch.compiler.is_compiling() or not is_direct(x, w, bias):
-        result: Tensor = OPERATORS.conv.default(x, w, bias, stride, padding, output_size, dilation, groups)
+        operator = OPERATORS.conv.default
+        result: Tensor = operator(x, w, bias, stride, padding, output_size, dilation, groups, algorithm)
         return result
-    geometry = (stride, padding, dilation, groups)
+    geometry = (stride, padding, dilation, groups, algorithm)
     return apply(Conv, x, w, bias, output_size, geometry)
 
 
@@ -66,25 +68,33 @@ def conv_transpose(
     output_size: Ints,
     dilation: Ints,
     groups: int,
+    algorithm: AlgorithmName = "auto",
 ) -> Tensor:
     """Contract y (N, O, *i), w (O, C/g, *k) to (N, C, *output_size): the exact adjoint of ``conv`` in x."""
     if torch.compiler.is_compiling() or not is_direct(y, w, bias):
         operator = OPERATORS.conv_transpose.default
-        result: Tensor = operator(y, w, bias, stride, padding, output_size, dilation, groups)
+        result: Tensor = operator(y, w, bias, stride, padding, output_size, dilation, groups, algorithm)
         return result
-    geometry = (stride, padding, dilation, groups)
+    geometry = (stride, padding, dilation, groups, algorithm)
     return apply(ConvTranspose, y, w, bias, output_size, geometry)
 
 
 def conv_weight(
-    x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
+    x: Tensor,
+    y: Tensor,
+    kernel_size: Ints,
+    stride: Ints,
+    padding: Ints,
+    dilation: Ints,
+    groups: int,
+    algorithm: AlgorithmName = "auto",
 ) -> Tensor:
     """Contract x (N, C, *u), y (N, O, *i) to (O, C/g, *kernel_size): gradient of <y, conv(x, w)> in w."""
     if torch.compiler.is_compiling() or not is_direct(x, y, None):
         operator = OPERATORS.conv_weight.default
-        result: Tensor = operator(x, y, kernel_size, stride, padding, dilation, groups)
+        result: Tensor = operator(x, y, kernel_size, stride, padding, dilation, groups, algorithm)
         return result
-    geometry = (stride, padding, dilation, groups)
+    geometry = (stride, padding, dilation, groups, algorithm)
     return apply(ConvWeight, x, y, None, kernel_size, geometry)
 
 
@@ -174,8 +184,8 @@ class Contraction(SingleLevelFunction):
         first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry
     ) -> tuple[Any, ...]:
         """The arguments in the operator's order."""
-        stride, padding, dilation, groups = geometry
-        return first, second, bias, stride, padding, size, dilation, groups
+        stride, padding, *rest = geometry
+        return first, second, bias, stride, padding, size, *rest
 
     @staticmethod
     def forward(
@@ -245,13 +255,13 @@ class Conv(Contraction):
 
     @staticmethod
     def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
-        stride, padding, dilation, groups = geometry
-        return execute.gather_run("conv", first, second, stride, padding, size, dilation, groups)
+        stride, padding, dilation, groups, algorithm = geometry
+        return execute.gather_run("conv", first, second, stride, padding, size, dilation, groups, algorithm)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
-        stride, padding, dilation, groups = geometry
-        return conv(first, second, bias, stride, padding, size, dilation, groups)
+        stride, padding, dilation, groups, algorithm = geometry
+        return conv(first, second, bias, stride, padding, size, dilation, groups, algorithm)
 
     @staticmethod
     def jvp(ctx: Any, _: None, x: Tensor | None, w: Tensor | None, *bias: Tensor | None) -> Tensor:
@@ -265,13 +275,14 @@ class ConvTranspose(Contraction):
 
     @staticmethod
     def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
-        stride, padding, dilation, groups = geometry
-        return execute.gather_run("conv_transpose", first, second, stride, padding, size, dilation, groups)
+        stride, padding, dilation, groups, algorithm = geometry
+        numbers = (stride, padding, size, dilation, groups)
+        return execute.gather_run("conv_transpose", first, second, *numbers, algorithm)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
-        stride, padding, dilation, groups = geometry
-        return conv_transpose(first, second, bias, stride, padding, size, dilation, groups)
+        stride, padding, dilation, groups, algorithm = geometry
+        return conv_transpose(first, second, bias, stride, padding, size, dilation, groups, algorithm)
 
     @staticmethod
     def jvp(ctx: Any, _: None, y: Tensor | None, w: Tensor | None, *bias: Tensor | None) -> Tensor:
@@ -285,13 +296,11 @@ class ConvWeight(Contraction):
 
     @staticmethod
     def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
-        stride, padding, dilation, groups = geometry
-        return execute.weight_run(first, second, size, stride, padding, dilation, groups)
+        return execute.weight_run(first, second, size, *geometry)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, _: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
-        stride, padding, dilation, groups = geometry
-        return conv_weight(first, second, size, stride, padding, dilation, groups)
+        return conv_weight(first, second, size, *geometry)
 
     @staticmethod
     def arguments(

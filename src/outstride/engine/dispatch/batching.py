@@ -26,6 +26,7 @@ def conv(
     output_size: Ints,
     dilation: Ints,
     groups: int,
+    algorithm: str = "auto",
 ) -> tuple[Tensor, int]:
     """Batching rule of ``outstride::conv``."""
     mapped = info.batch_size
@@ -34,15 +35,15 @@ def conv(
     if not w_mapped:
         inner = None if bias_mapped else bias
         if x_mapped:
-            result = OPERATORS.conv.default(x.flatten(0, 1), w, inner, *rest, groups)
+            result = OPERATORS.conv.default(x.flatten(0, 1), w, inner, *rest, groups, algorithm)
             result = result.unflatten(0, (mapped, x.shape[1]))
         else:
-            result = OPERATORS.conv.default(x, w, inner, *rest, groups).unsqueeze(0)
+            result = OPERATORS.conv.default(x, w, inner, *rest, groups, algorithm).unsqueeze(0)
         return _add_bias(result, bias if bias_mapped else None), 0
     flat_bias = _flat_bias(bias, bias_mapped, mapped)
     if x_mapped or groups > 1:
         x, groups = _into_channels(x, x_mapped, mapped), groups * mapped
-    result = OPERATORS.conv.default(x, w.flatten(0, 1), flat_bias, *rest, groups)
+    result = OPERATORS.conv.default(x, w.flatten(0, 1), flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, w.shape[1])), 1
 
 
@@ -57,6 +58,7 @@ def conv_transpose(
     output_size: Ints,
     dilation: Ints,
     groups: int,
+    algorithm: str = "auto",
 ) -> tuple[Tensor, int]:
     """Batching rule of ``outstride::conv_transpose``."""
     mapped = info.batch_size
@@ -65,10 +67,10 @@ def conv_transpose(
     if not w_mapped:
         inner = None if bias_mapped else bias
         if y_mapped:
-            result = OPERATORS.conv_transpose.default(y.flatten(0, 1), w, inner, *rest, groups)
+            result = OPERATORS.conv_transpose.default(y.flatten(0, 1), w, inner, *rest, groups, algorithm)
             result = result.unflatten(0, (mapped, y.shape[1]))
         else:
-            result = OPERATORS.conv_transpose.default(y, w, inner, *rest, groups).unsqueeze(0)
+            result = OPERATORS.conv_transpose.default(y, w, inner, *rest, groups, algorithm).unsqueeze(0)
         return _add_bias(result, bias if bias_mapped else None), 0
     channels = w.shape[2] * groups
     flat_bias = _flat_bias(bias, bias_mapped, mapped)
@@ -76,7 +78,7 @@ def conv_transpose(
         y, w, groups = _into_channels(y, y_mapped, mapped), w.flatten(0, 1), groups * mapped
     else:
         w = w.movedim(0, 1).flatten(1, 2)
-    result = OPERATORS.conv_transpose.default(y, w, flat_bias, *rest, groups)
+    result = OPERATORS.conv_transpose.default(y, w, flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, channels)), 1
 
 
@@ -90,6 +92,7 @@ def conv_weight(
     padding: Ints,
     dilation: Ints,
     groups: int,
+    algorithm: str = "auto",
 ) -> tuple[Tensor, int]:
     """Batching rule of ``outstride::conv_weight``."""
     mapped = info.batch_size
@@ -98,14 +101,14 @@ def conv_weight(
     if groups == 1 and x_mapped != y_mapped:
         if x_mapped:
             channels = x.shape[2]
-            result = OPERATORS.conv_weight.default(_into_channels(x, True, mapped), y, *rest, 1)
+            result = OPERATORS.conv_weight.default(_into_channels(x, True, mapped), y, *rest, 1, algorithm)
             return result.unflatten(1, (mapped, channels)), 1
         channels = y.shape[2]
-        result = OPERATORS.conv_weight.default(x, _into_channels(y, True, mapped), *rest, 1)
+        result = OPERATORS.conv_weight.default(x, _into_channels(y, True, mapped), *rest, 1, algorithm)
         return result.unflatten(0, (mapped, channels)), 0
     channels = y.shape[2 if y_mapped else 1]
     x, y = _into_channels(x, x_mapped, mapped), _into_channels(y, y_mapped, mapped)
-    result = OPERATORS.conv_weight.default(x, y, *rest, groups * mapped)
+    result = OPERATORS.conv_weight.default(x, y, *rest, groups * mapped, algorithm)
     return result.unflatten(0, (mapped, channels)), 0
 
 

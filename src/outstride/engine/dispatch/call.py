@@ -24,6 +24,7 @@ from outstride.layer.arguments import (
     whole,
 )
 from outstride.layer.axis import Axis
+from outstride.layer.shortening import ALGORITHMS, AlgorithmName
 
 Ints = tuple[int, ...]
 
@@ -41,6 +42,7 @@ class Arguments(NamedTuple):
     output_padding: Any = 0
     output_size: Any = None
     padding_mode: Any = "zeros"
+    algorithm: Any = "auto"
 
 
 class Call(NamedTuple):
@@ -63,13 +65,14 @@ class Call(NamedTuple):
     """Whether ``pad`` comes before or ``fold`` after the contraction."""
     padding_mode: str
     output_size: Ints
+    algorithm: AlgorithmName
     recorded: bool = False
     """Whether the padding and the output_padding are traced themselves, and may not be looked at."""
 
     @property
-    def geometry(self) -> tuple[Ints, Ints, Ints, int]:
-        """stride, padding, dilation and groups, as the contractions take them."""
-        return self.stride, self.padding, self.dilation, self.groups
+    def geometry(self) -> tuple[Ints, Ints, Ints, int, AlgorithmName]:
+        """stride, padding, dilation, groups and algorithm, as the contractions take them."""
+        return self.stride, self.padding, self.dilation, self.groups, self.algorithm
 
 
 def check(
@@ -106,6 +109,7 @@ def check(
     output_padding = per_axis("output_padding", arguments.output_padding, nd, 0, CALL)
     mode = arguments.padding_mode
     choice("padding_mode", mode, PADDING_MODES, CALL)
+    choice("algorithm", arguments.algorithm, ALGORITHMS, CALL)
     out_channels = call_channels(nd, transposed, input_shape, weight_shape, bias_shape, groups)
     batched = len(input_shape) == nd + 2
     sizes, kernel = tuple(input_shape[-nd:]), tuple(weight_shape[2:])
@@ -144,6 +148,7 @@ def check(
         bordered,
         mode,
         out,
+        arguments.algorithm,
     )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from outstride.engine import borders
 from outstride.engine.autograd.contractions import conv, conv_transpose
 from outstride.engine.dispatch.call import Call
+from outstride.layer.shortening import AlgorithmName
 
 _NARROW = frozenset({torch.bfloat16, torch.float16})
 
@@ -24,21 +25,22 @@ def contract(call: Call, input: Tensor, weight: Tensor, bias: Tensor | None) -> 
     if call.bordered and not folded:
         input = borders.pad(input, call.pairs, call.padding_mode)
     contraction = conv_transpose if call.transposed else conv
-    geometry = (call.stride, call.padding, call.contracted_size, call.dilation, call.groups)
-    result = contraction(input, weight, None if folded else bias, *geometry)
+    rest = (call.contracted_size, call.dilation, call.groups, call.algorithm)
+    result = contraction(input, weight, None if folded else bias, call.stride, call.padding, *rest)
     if folded:
         result = borders.fold(result, call.pairs, call.padding_mode)
         if bias is not None:
-            result = _add_bias(result, bias, call.nd)
+            result = _add_bias(result, bias, call.nd, call.algorithm)
     if result.dtype != dtype:
         result = result.to(dtype)
     return result if call.batched else result.squeeze(0)
 
 
-def _add_bias(result: Tensor, bias: Tensor, nd: int) -> Tensor:
+def _add_bias(result: Tensor, bias: Tensor, nd: int, algorithm: AlgorithmName) -> Tensor:
     """Add a bias; one with a gradient by a depthwise convolution with ones, which sums that in one order."""
     if not (torch.is_grad_enabled() and bias.requires_grad):
         return result + bias.reshape(-1, *[1] * nd)
     channels, ones = result.shape[1], (1,) * nd
     weight = torch.ones((channels, 1, *ones), dtype=result.dtype, device=result.device)
-    return conv(result, weight, bias, ones, (0,) * nd, tuple(result.shape[2:]), ones, channels)
+    size = tuple(result.shape[2:])
+    return conv(result, weight, bias, ones, (0,) * nd, size, ones, channels, algorithm)

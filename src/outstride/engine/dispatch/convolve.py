@@ -23,6 +23,7 @@ def convolve(
     output_padding: Any,
     output_size: Any,
     padding_mode: Any,
+    algorithm: Any,
 ) -> Tensor:
     """Compute one call; the arguments are those of ``outstride.functional``."""
     compiling = is_compiling()
@@ -31,10 +32,10 @@ def convolve(
         # compared by identity; what is cached holds the objects, so that an identity stays theirs.
         latest = function.latest.get(id(weight))
         if latest is not None and isinstance(input, Tensor):
-            guarded, (a, b, c, d, e, f, g), resized = latest
+            guarded, (a, b, c, d, e, f, g, h), resized = latest
             if (
                 a is stride and b is padding and c is dilation and d is groups and e is output_padding
-                and f is output_size and g is padding_mode
+                and f is output_size and g is padding_mode and h is algorithm
             ):  # fmt: skip
                 operands = (input, weight) if bias is None else (input, weight, bias)
                 result = guarded(*operands)
@@ -42,5 +43,5 @@ def convolve(
                     result = resized(*operands)
                 if result is not None:
                     return result  # type: ignore[no-any-return]
-    arguments = (stride, padding, dilation, groups, output_padding, output_size, padding_mode)
+    arguments = (stride, padding, dilation, groups, output_padding, output_size, padding_mode, algorithm)
     return route(function, input, weight, bias, arguments, compiling)

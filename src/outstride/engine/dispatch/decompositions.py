@@ -1,6 +1,7 @@
 """The operators in torch's own: what ONNX files and programs that run without this package hold.
 
-Registered where torch's ONNX exporter looks. Sizes may be symbols; nothing here pins one down.
+Registered where torch's ONNX exporter looks. Sizes may be symbols; nothing here pins one down. Torch's
+operators cannot say which algorithm was asked for.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ Ints = Sequence[int]
 
 def conv(
     x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, output_size: Ints,
-    dilation: Ints, groups: int,
+    dilation: Ints, groups: int, algorithm: str = "auto",
 ) -> Tensor:  # fmt: skip
     """``outstride::conv``: with torch's padding where that gives the size, else bordered first."""
+    del algorithm
     numbers = list(zip(x.shape[2:], w.shape[2:], stride, padding, output_size, dilation, strict=True))
     nothing = [0] * len(numbers)
     if not all(
@@ -36,9 +38,10 @@ def conv(
 
 def conv_transpose(
     y: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, output_size: Ints,
-    dilation: Ints, groups: int,
+    dilation: Ints, groups: int, algorithm: str = "auto",
 ) -> Tensor:  # fmt: skip
     """``outstride::conv_transpose``: with torch's output_padding where there is one, else cut afterwards."""
+    del algorithm
     numbers = list(zip(y.shape[2:], w.shape[2:], stride, padding, output_size, dilation, strict=True))
     fulls = [(i - 1) * s + d * (k - 1) + 1 for i, k, s, _, _, d in numbers]
     beyond = [_number(o - full + 2 * p) for full, (_, _, _, p, o, _) in zip(fulls, numbers, strict=True)]

@@ -20,14 +20,14 @@ def result(
 
     A proxy that ``torch.fx`` traces with is handed ours, so that the traced model stays served.
     """
-    stride, padding, dilation, groups, output_padding, output_size, padding_mode = arguments
+    stride, padding, dilation, groups, output_padding, output_size, padding_mode, algorithm = arguments
     positional: tuple[Any, ...] = (stride, padding, dilation, groups)
     if function.transposed:
         positional = (stride, padding, output_padding, groups, dilation)
     operands = [operand for operand in (input, weight, bias) if operand is not None]
     made: Tensor
     if any(isinstance(operand, Proxy) for operand in operands):
-        named = {"padding_mode": padding_mode}
+        named = {"padding_mode": padding_mode, "algorithm": algorithm}
         if function.transposed:
             named["output_size"] = output_size
         made = handle_torch_function(function.public, operands, input, weight, bias, *positional, **named)

@@ -42,19 +42,18 @@ from outstride.engine.torch_internals import (
     redispatch_from_function,
     single_level,
 )
+from outstride.layer.arguments import CALL, choice
+from outstride.layer.shortening import ALGORITHMS
 
 Ints = Sequence[int]
 
 _LIBRARY = torch.library.Library("outstride", "DEF")
-_GEOMETRY = "SymInt[] stride, SymInt[] padding"
+_PLACED = "SymInt[] stride, SymInt[] padding"
+_REST = 'SymInt[] dilation, SymInt groups, str algorithm="auto"'
 _SCHEMAS = {
-    "conv": f"(Tensor x, Tensor w, Tensor? bias, {_GEOMETRY}, SymInt[] output_size, SymInt[] dilation, "
-    "SymInt groups)",
-    "conv_transpose": f"(Tensor y, Tensor w, Tensor? bias, {_GEOMETRY}, SymInt[] output_size, SymInt[] "
-    "dilation, "
-    "SymInt groups)",
-    "conv_weight": f"(Tensor x, Tensor y, SymInt[] kernel_size, {_GEOMETRY}, SymInt[] dilation, SymInt "
-    "groups)",
+    "conv": f"(Tensor x, Tensor w, Tensor? bias, {_PLACED}, SymInt[] output_size, {_REST})",
+    "conv_transpose": f"(Tensor y, Tensor w, Tensor? bias, {_PLACED}, SymInt[] output_size, {_REST})",
+    "conv_weight": f"(Tensor x, Tensor y, SymInt[] kernel_size, {_PLACED}, {_REST})",
 }
 
 
@@ -87,17 +86,20 @@ _FLOPS: dict[str, Callable[..., int]] = {
 
 
 def _unpack(contraction: type[Contraction], arguments: Sequence[Any]) -> tuple[Any, ...]:
-    """The operator's arguments as (first, second, bias, size, geometry)."""
+    """The operator's arguments as (first, second, bias, size, geometry); torch leaves usual ones out."""
     if contraction is ConvWeight:
-        first, second, size, *geometry = arguments
-        return first, second, None, size, tuple(geometry)
-    first, second, bias, stride, padding, size, dilation, groups = arguments
-    return first, second, bias, size, (stride, padding, dilation, groups)
+        first, second, size, stride, padding, *rest = arguments
+        bias = None
+    else:
+        first, second, bias, stride, padding, size, *rest = arguments
+    dilation, groups, algorithm = rest if len(rest) == 3 else (*rest, "auto")
+    return first, second, bias, size, (stride, padding, dilation, groups, algorithm)
 
 
 def _checked(contraction: type[Contraction], arguments: Sequence[Any]) -> tuple[tuple[int, ...], Any]:
     unpacked = _unpack(contraction, arguments)
-    first, second, bias, size, (stride, padding, dilation, groups) = unpacked
+    first, second, bias, size, (stride, padding, dilation, groups, algorithm) = unpacked
+    choice("algorithm", algorithm, ALGORITHMS, CALL)
     shape = _SHAPES[contraction.name](first, second, bias, size, groups)
     check_geometry(stride, padding, size, dilation)
     check_allocatable(shape)

@@ -22,7 +22,9 @@ def function(nd: int, transposed: bool) -> Any:
 def has(transposed: bool, arguments: Arguments) -> bool:
     """Whether torch's function has these arguments."""
     padding, stride = arguments.padding, arguments.stride
-    if arguments.padding_mode != "zeros" or arguments.output_size is not None:
+    if arguments.padding_mode != "zeros" or arguments.algorithm != "auto":
+        return False
+    if arguments.output_size is not None:
         return False
     if isinstance(padding, str):
         strides = stride if isinstance(stride, (tuple, list)) else (stride,)

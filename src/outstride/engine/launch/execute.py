@@ -25,8 +25,12 @@ from outstride.engine.launch.nonfinite_parts import (
     nonfinite,
     nonfinite_kernel,
 )
-from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large
+from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large, resolved
 from outstride.engine.torch_internals import empty_strided
+from outstride.layer.shortening import AlgorithmName
+
+#: stride, padding, dilation and groups of a contraction, and what it is to be computed by.
+Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int, AlgorithmName]
 
 CONTRACTIONS: CallCache[object, GatherRun] = CallCache("contractions")
 WEIGHT_GRADIENTS: CallCache[object, Run] = CallCache("weight gradients")
@@ -34,27 +38,31 @@ WEIGHT_GRADIENTS: CallCache[object, Run] = CallCache("weight gradients")
 
 def conv(
     x: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, algorithm: AlgorithmName = "auto",
+    out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """x (N, C, *in) and w (O, C/g, *k) to (N, O, *output_size)."""
-    return gather_run("conv", x, w, stride, padding, output_size, dilation, groups, out)(x, w, bias, out)
+    run = gather_run("conv", x, w, stride, padding, output_size, dilation, groups, algorithm, out)
+    return run(x, w, bias, out)
 
 
 def conv_transpose(
     y: Tensor, w: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int],
-    output_size: Sequence[int], dilation: Sequence[int], groups: int, out: Tensor | None = None,
+    output_size: Sequence[int], dilation: Sequence[int], groups: int, algorithm: AlgorithmName = "auto",
+    out: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """y (N, O, *i) and w (O, C/g, *k) to (N, C, *output_size): the adjoint of conv in x."""
-    run = gather_run("conv_transpose", y, w, stride, padding, output_size, dilation, groups, out)
+    run = gather_run("conv_transpose", y, w, stride, padding, output_size, dilation, groups, algorithm, out)
     return run(y, w, bias, out)
 
 
 def conv_weight(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
+    dilation: Sequence[int], groups: int, algorithm: AlgorithmName = "auto",
 ) -> Tensor:  # fmt: skip
     """x (N, C, *u) and y (N, O, *i) to (O, C/g, *kernel_size): the gradient of <y, conv(x, w)> in w."""
-    result: Tensor = weight_run(x, y, kernel_size, stride, padding, dilation, groups)(x, y)
+    run = weight_run(x, y, kernel_size, stride, padding, dilation, groups, algorithm)
+    result: Tensor = run(x, y)
     return result
 
 
@@ -64,7 +72,7 @@ class GatherRun:
 
     call: GatherCall | CompactedCall | None
     operator: Literal["conv", "conv_transpose"]
-    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
+    geometry: Geometry
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: torch.dtype
@@ -101,7 +109,7 @@ class GatherRun:
 
     def _by_parts(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
         """Compute a result with weights that must not meet padding."""
-        stride, padding, dilation, groups = self.geometry
+        stride, padding, dilation, groups, algorithm = self.geometry
         parts = conv_parts if self.operator == "conv" else conv_transpose_parts
         sizes = (x.shape[2:], w.shape[2:], self.shape[2:])
         for part in parts(*sizes, stride, padding, dilation):
@@ -110,7 +118,8 @@ class GatherRun:
                 fill_with_bias(here, bias)
                 continue
             first, second, size = x[part.first], w[part.second], here.shape[2:]
-            run = gather_run(self.operator, first, second, stride, part.padding, size, dilation, groups, here)
+            numbers = (stride, part.padding, size, dilation, groups)
+            run = gather_run(self.operator, first, second, *numbers, algorithm, here)
             assert run.call is not None, "a part has terms"
             run.call(first, second, bias, here, inside=True)
 
@@ -118,19 +127,19 @@ class GatherRun:
 def gather_run(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
-    out: Tensor | None = None,
+    algorithm: AlgorithmName = "auto", out: Tensor | None = None,
 ) -> GatherRun:  # fmt: skip
     """What computes `operator` for operands like these, on as many threads as torch has now."""
-    threads = torch.get_num_threads()
+    threads, algorithm = torch.get_num_threads(), resolved(algorithm)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
-        groups, None if out is None else out.stride(), threads, chosen(),
+        groups, algorithm, None if out is None else out.stride(), threads, chosen(),
     )  # fmt: skip
     try:
         run = CONTRACTIONS.get(key)
     except TypeError:  # sizes came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
-        return gather_run(operator, x, w, *sizes, groups, out)
+        return gather_run(operator, x, w, *sizes, groups, algorithm, out)
     if run is None:
         channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
         target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
@@ -142,7 +151,7 @@ def gather_run(
             if operands.x.numel() and operands.y.numel():  # else none of the used positions is there
                 call = gather_call(operands, threads)
                 call = call if how is None else CompactedCall(operator, call, how)
-        geometry = (stride, padding, dilation, groups)
+        geometry = (stride, padding, dilation, groups, algorithm)
         shape = tuple(target.shape)
         run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
         CONTRACTIONS.keep((operator, x.dtype, w.shape, geometry), key, run)
@@ -151,22 +160,22 @@ def gather_run(
 
 def weight_run(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
+    dilation: Sequence[int], groups: int, algorithm: AlgorithmName = "auto",
 ) -> Run:  # fmt: skip
     """What computes the weight gradient for operands like these."""
     shape = (y.shape[1], x.shape[1] // groups, *kernel_size)
     if 0 in (*shape, x.numel(), y.numel()):
         return lambda x, _: torch.zeros(shape, dtype=x.dtype)
-    threads = torch.get_num_threads()
+    threads, algorithm = torch.get_num_threads(), resolved(algorithm)
     key = (
         x.dtype, x.shape, x.stride(), y.shape, y.stride(), tuple(kernel_size), tuple(stride), tuple(padding),
-        tuple(dilation), groups, threads, chosen(),
+        tuple(dilation), groups, algorithm, threads, chosen(),
     )  # fmt: skip
     found = WEIGHT_GRADIENTS.get(key)
     if found is not None:
         return found
     call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
-    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups)
+    geometry = (tuple(stride), tuple(padding), tuple(dilation), groups, algorithm)
     return WEIGHT_GRADIENTS.keep(
         (x.dtype, shape, geometry),
         key,
@@ -181,7 +190,7 @@ class WeightRun:
     call: Run
     look: Kernel
     kernel_size: tuple[int, ...]
-    geometry: tuple[Sequence[int], Sequence[int], Sequence[int], int]
+    geometry: Geometry
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient; where it is not finite, of those terms alone that do not meet padding."""
@@ -191,7 +200,7 @@ class WeightRun:
         return result
 
     def _by_parts(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
-        stride, padding, dilation, groups = self.geometry
+        stride, padding, dilation, groups, _ = self.geometry
         result = torch.zeros_like(like)
         for part in conv_weight_parts(x.shape[2:], y.shape[2:], self.kernel_size, stride, padding, dilation):
             if part.has_terms:

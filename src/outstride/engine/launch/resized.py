@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor, get_num_threads, is_grad_enabled
 
 from outstride.engine.launch.call_cache import CallCache
-from outstride.engine.launch.execute import GatherRun, gather_run
+from outstride.engine.launch.execute import GatherRun, Geometry, gather_run
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.planner.problem import coarse_size
 from outstride.engine.runtime import chosen
@@ -29,7 +29,7 @@ class ResizedCalls:
     def __init__(
         self,
         operator: Literal["conv", "conv_transpose"],
-        geometry: tuple[Ints, Ints, Ints, int],
+        geometry: Geometry,
         result_size: Callable[[Sequence[int]], Ints | None],
         *operands: Tensor,
     ) -> None:
@@ -83,10 +83,9 @@ class ResizedCalls:
             ready = self._ready.get(coarse_size(size if self._transposed else result_size))
             run = None if ready is None else ready.resized(size, result_size)
             if run is None:
-                stride, padding, dilation, groups = self._geometry
-                run = gather_run(
-                    self._operator, input, operands[1], stride, padding, result_size, dilation, groups
-                )
+                stride, padding, dilation, groups, algorithm = self._geometry
+                numbers = (stride, padding, result_size, dilation, groups)
+                run = gather_run(self._operator, input, operands[1], *numbers, algorithm)
                 self.learn(input, result_size, run)
             self._runs.keep(None, shape, run)
         elif run is self._latest:

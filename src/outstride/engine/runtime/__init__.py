@@ -1,6 +1,7 @@
 """Run plans: compile, cache, thread, launch. Nothing here decides what to run."""
 
 from outstride.engine.runtime import cache
+from outstride.engine.runtime.algorithm import resolved
 from outstride.engine.runtime.compiler import compile_assembly as assembly
 from outstride.engine.runtime.facts import info
 from outstride.engine.runtime.host import available, chosen, decline, instruction_set, machine
@@ -11,5 +12,5 @@ from outstride.engine.runtime.scratch import scratch
 __all__ = [
     "LARGE", "Kernel", "Module",
     "assembly", "available", "cache", "chosen", "compilations", "decline", "info",
-    "instruction_set", "kernel", "machine", "prefer_large", "prepare", "scratch",
+    "instruction_set", "kernel", "machine", "prefer_large", "prepare", "resolved", "scratch",
 ]  # fmt: skip

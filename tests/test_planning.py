@@ -348,3 +348,23 @@ def test_shapes_that_do_not_fit_are_refused_in_a_sentence(
     assert isinstance(refusal.value, OutstrideError)
     assert isinstance(refusal.value, RuntimeError)
     assert re.match(r"'\w+' must .*: got .*; legal: ", str(refusal.value)), refusal.value
+
+
+def test_it_says_which_algorithm_was_asked_for() -> None:
+    stock, shape, plan = nn.Conv2d(16, 16, 3), (1, 16, 9, 9), outstride.plan
+    direct, served = (
+        ours.Conv2d(16, 16, 3, algorithm="direct"),
+        outstride.accelerate(stock, algorithm="direct"),
+    )
+    for found, name in (
+        (plan(stock, shape), "auto"), (plan(stock, shape, algorithm="direct"), "direct"),
+        (plan(direct, shape), "direct"), (plan(direct, shape, algorithm="auto"), "auto"),
+        (plan(served, shape), "direct"), (plan(outstride.accelerate(stock), shape), "auto"),
+        (plan(direct.to(torch.complex64), shape), "direct"),
+    ):  # fmt: skip
+        assert (found.algorithm, found.to_dict()["algorithm"]) == (name, name)
+    with pytest.raises(ArgumentError) as refusal:
+        plan(stock, shape, algorithm="fast")
+    assert str(refusal.value) == (
+        "'algorithm' must be one of its names: got algorithm='fast'; legal: 'auto', 'direct'"
+    )

@@ -17,9 +17,10 @@ import torch
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator, cg, lsmr, lsqr
 
-from outstride import ConvOperator, ConvSpec, nn
+from outstride import ConvOperator, ConvSpec, accelerate, nn
 from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from outstride.linear.layer_map import LayerMap
+from tests.asking import asked
 from tests.cases import BY_ID, CASES, Case
 from tests.linear.operators import columns_of, dense, gaussian, operator_of, tensor
 from tests.operands import definition, draw
@@ -385,6 +386,24 @@ def test_what_has_no_meaning_is_refused(call: Any, family: type[Exception], word
     with pytest.raises(family, match=words) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Conv2d", "ConvTranspose2d"])
+def test_it_is_computed_by_what_the_layer_asks_for(name: str) -> None:
+    layer = getattr(nn, name)(2, 3, 3, stride=2, algorithm="direct")
+    stock = getattr(torch.nn, name)(2, 3, 3, stride=2)
+    for asking, algorithm in (
+        (layer, "direct"), (accelerate(stock, algorithm="direct"), "direct"), (accelerate(stock), "auto"),
+        (stock, "auto"),
+    ):  # fmt: skip
+        operator = ConvOperator(asking, (6, 7))
+        with asked() as names:
+            operator @ np.ones(operator.shape[1])
+            operator.T @ np.ones(operator.shape[0])
+            operator.T.T @ np.ones((operator.shape[1], 2))
+        assert set(names) == {algorithm}
+        made = [operator.to_layer(), operator.T.to_layer(), operator.T.T.to_layer()]
+        assert [each.algorithm for each in made] == [algorithm] * 3
 
 
 def test_without_scipy_one_sentence_says_what_to_install() -> None:

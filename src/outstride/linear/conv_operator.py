@@ -15,6 +15,7 @@ from outstride.errors import ArgumentError, DTypeError
 from outstride.layer.arguments import choice, flag, whole
 from outstride.layer.spec import ConvSpec
 from outstride.linear.layer_map import LayerMap, described, to_module
+from outstride.nn.serving import algorithm_of
 
 try:
     from scipy.sparse.linalg import LinearOperator
@@ -31,8 +32,8 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
     """A layer on one input size as a matrix that is never written down, unless ``to_sparse`` is asked.
 
     Args:
-        layer: any convolution or transposed convolution, torch's or this package's; its weights are copied.
-            Or a ``ConvSpec``, with ``weight``.
+        layer: any convolution or transposed convolution, torch's or this package's; its weights are copied,
+            its algorithm kept. Or a ``ConvSpec``, with ``weight``.
         input_size: elements per axis, without batch and channels; one number stands for every axis.
         weight, bias: arrays as a torch layer holds them; only with a ``ConvSpec``.
         output_size: transposed layers only: the output wanted among those that the stride leaves open.
@@ -68,7 +69,7 @@ class ConvOperator(LinearOperator):  # type: ignore[misc]
     ) -> None:
         spec, kept, offset = described(layer, weight, bias)
         usual = np.float64 if kept.dtype is torch.float64 else np.float32
-        layer_map = LayerMap.of(spec, kept, input_size, output_size)
+        layer_map = LayerMap.of(spec, kept, input_size, output_size, algorithm_of(layer))
         self._begin(layer_map, offset, _served(usual if dtype is None else dtype))
 
     def _begin(self, layer_map: LayerMap, bias: Tensor | None, dtype: np.dtype[Any]) -> None:

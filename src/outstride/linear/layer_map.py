@@ -40,6 +40,7 @@ class LayerMap:
     output_size: Ints
     """What the layer gives, or the first part of it: see ``adjoint``."""
     weight: Tensor
+    algorithm: str = "auto"
 
     @classmethod
     def of(
@@ -48,11 +49,13 @@ class LayerMap:
         weight: Tensor,
         input_size: geometry.SizesLike,
         output_size: geometry.SizesLike | None,
+        algorithm: str = "auto",
     ) -> LayerMap:
         """The map of a layer that knows its channels."""
         size = tuple(input_size) if isinstance(input_size, Iterable) else (input_size,) * spec.nd
         resolved = geometry.resolve(spec, size, output_size)
-        return cls(resolved, tuple(map(int, size)), geometry.output_size(resolved, size), weight)
+        input_size, output_size = tuple(map(int, size)), geometry.output_size(resolved, size)
+        return cls(resolved, input_size, output_size, weight, algorithm)
 
     @property
     def transposed(self) -> bool:
@@ -113,14 +116,14 @@ class LayerMap:
         ins, outs = self.output_size, self.input_size
         if not self.transposed:
             spec = geometry.resolve(replace(own, kind="conv_transpose", **swapped), ins, outs)
-            return LayerMap(spec, ins, outs, self.weight)
+            return replace(self, spec=spec, input_size=ins, output_size=outs)
         spec = replace(own, kind="conv", output_padding=(0,) * own.nd, **swapped)
         windows = geometry.output_size(spec, ins)
         rows = zip(self.pairs, windows, outs, own.stride, strict=True)
         nearer = tuple((low, high - (there - out) * s) for (low, high), there, out, s in rows)
         if own.padding_mode == "zeros" and min(high for _, high in nearer) >= 0:
             spec = replace(spec, padding=nearer)
-        return LayerMap(spec, ins, outs, self.weight)
+        return replace(self, spec=spec, input_size=ins, output_size=outs)
 
     def _gather(self, batch: Tensor) -> Tensor:
         spec = self.spec
@@ -129,6 +132,7 @@ class LayerMap:
         found = conv(
             *(batch, self.weight, None, spec.stride, spec.padding, spec.dilation, spec.groups),
             padding_mode=spec.padding_mode,
+            algorithm=self.algorithm,
         )
         for axis, n in enumerate(size, 2):
             found = found.narrow(axis, 0, n)
@@ -141,6 +145,7 @@ class LayerMap:
             *(batch, self.weight, None, spec.stride, spec.padding, 0, spec.groups, spec.dilation),
             output_size=size,
             padding_mode=spec.padding_mode,
+            algorithm=self.algorithm,
         )
 
 
@@ -204,6 +209,7 @@ def to_module(layer_map: LayerMap, bias: Tensor | None) -> torch.nn.Module:
         bias=bias is not None,
         padding_mode=spec.padding_mode,
         dtype=layer_map.weight.dtype,
+        algorithm=layer_map.algorithm,
         **options,
     )
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
@@ -32,6 +32,7 @@ class Convolution:
     bias: Any
     windows: tuple[Window, ...]
     groups: int
+    algorithm: str = "auto"
 
     @property
     def transposed(self) -> bool:
@@ -52,7 +53,8 @@ def read(operation: Operation) -> Convolution:
 def read_ours(operation: Operation) -> Convolution:
     """The contractions of this package, which have two names."""
     transposed = operation.name == "outstride.conv_transpose"
-    return _described(operation, "y" if transposed else "x", "w", transposed)
+    described = _described(operation, "y" if transposed else "x", "w", transposed)
+    return replace(described, algorithm=operation.argument("algorithm"))
 
 
 def _described(operation: Operation, input: str, weight: str, transposed: bool) -> Convolution:

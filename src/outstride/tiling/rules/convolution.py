@@ -66,7 +66,8 @@ def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
         return cropped(result, box, made)
     function = torch.ops.outstride.conv_transpose if operator.transposed else torch.ops.outstride.conv
     strides, dilation = ([getattr(w, name) for w in operator.windows] for name in ("stride", "dilation"))
-    result = function(x, weight, bias, strides, _lows(operator, box, read), size, dilation, operator.groups)
+    rest = (_lows(operator, box, read), size, dilation, operator.groups, operator.algorithm)
+    result = function(x, weight, bias, strides, *rest)
     return cropped(result, box, made)
 
 

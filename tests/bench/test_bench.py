@@ -388,6 +388,26 @@ def test_contest_times_and_checks_both(contest: Contest, text: str, training: bo
         assert timing.residual < 1e-5
 
 
+def test_both_algorithms_are_timed_and_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTSTRIDE_ALGORITHM", "auto")
+    job, found = Job.of_case(case_of("Conv2d(4, 4, 3)", size=(9, 9))), Results()
+    for algorithm in ("auto", "direct"):
+        with Contest(["outstride"], 1, QUICK, algorithm) as contest:
+            made = table.row(job, contest, contest.time(job.source), "float32", False, None)
+        chosen = made.timings["outstride"].plan
+        assert chosen is not None
+        assert chosen["algorithm"] == made.algorithm == algorithm
+        found.add(made)
+    auto, direct = found.rows
+    assert Row.from_dict(direct.to_dict()).key == direct.key != auto.key
+    before = {name: value for name, value in auto.to_dict().items() if name != "algorithm"}
+    assert Row.from_dict(before).key == auto.key
+    summaries = table.summary(found.rows)
+    assert [part["algorithm"] for part in summaries] == ["auto", "direct"]
+    assert [line.startswith("layers, float32, direct") for line in report.closing(summaries)[::4]] == [0, 1]
+    assert [", direct" in report.comparison(row) for row in (auto, direct)] == [False, True]
+
+
 def test_contest_survives_contenders_that_fail_hang_or_die(contest: Contest, tmp_path: Path) -> None:
     factories = tmp_path / "factories.py"
     factories.write_text(FACTORIES)

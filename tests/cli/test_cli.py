@@ -230,6 +230,10 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         ),
         (["demo", "--steps", "3", "--seconds", "4"], "'--seconds' must be left out beside '--steps'"),
         (["plan", "Conv2d(3, 8, 3, dtype=torch.float64)", "9"], "legal: --dtype float64"),
+        (["plan", "Conv2d(3, 8, 3, algorithm='direct')", "9"], "legal: --algorithm direct"),
+        (["plan", UP, "9", "--algorithm", "fast"], "'--algorithm' must be one of auto, direct: got 'fast'"),
+        (["bench", UP, "--size", "9", "--algorithm", "fast"], "'--algorithm' must be one of auto, direct"),
+        (["bench", "--study", "memory", "--algorithm", "direct"], "'--algorithm' must be left out beside"),
         (["plan", "Conv2d(3, 8, 3, device='cuda')", "9"], "'device' must be left out of 'LAYER'"),
         (["solve", "14", "28", "--explain", "Conv2d(1, 1, 3)", "--top", "3"], "'--top' must be left out"),
         (
@@ -332,6 +336,11 @@ def test_plan_takes_the_threads_it_is_given(run: Run) -> None:
     finally:
         torch.set_num_threads(before)
     assert figures.get("threads", 3) == 3
+
+
+def test_plan_takes_the_algorithm_it_is_given(run: Run) -> None:
+    for arguments, algorithm in (([], "auto"), (["--algorithm", "direct"], "direct")):
+        assert json.loads(run("plan", UP, "64", "--json", *arguments).out)["algorithm"] == algorithm
 
 
 def test_plan_needs_no_memory_for_what_it_plans(run: Run) -> None:

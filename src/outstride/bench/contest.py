@@ -109,10 +109,12 @@ class Outcome:
 class Contest:
     """The same contenders at one number of threads, over one piece of work after another."""
 
-    def __init__(self, contenders: Sequence[str], threads: int, rules: Rules) -> None:
-        self.rules, self.threads = rules, threads
-        cores = idlest_cores(threads)
-        self.processes = [Process(name, threads, cores) for name in contenders]
+    def __init__(
+        self, contenders: Sequence[str], threads: int, rules: Rules, algorithm: str = "auto"
+    ) -> None:
+        self.rules, self.threads, self.algorithm = rules, threads, algorithm
+        cores, environment = idlest_cores(threads), {"OUTSTRIDE_ALGORITHM": algorithm}
+        self.processes = [Process(name, threads, cores, environment) for name in contenders]
         self._folder = tempfile.TemporaryDirectory()  # the float64 results, and nothing that must last
 
     def __enter__(self) -> Contest:

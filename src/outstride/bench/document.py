@@ -121,15 +121,15 @@ def _conditions(found: Results, source: str) -> Iterator[str]:
 
 
 def _is_of(row: Row, part: dict[str, Any]) -> bool:
-    key = (part["suite"], part["training"], part["dtype"], part["threads"])
-    return (row.job.suite, row.training, row.dtype, row.threads) == key
+    return row.part == tuple(part[name] for name in ("suite", "training", "dtype", "threads", "algorithm"))
 
 
 def _title(part: dict[str, Any]) -> str:
     title = TITLES.get(part["suite"], part["suite"])
     step = ": training steps" if part["training"] else ""
     dtype = "" if part["dtype"] == "float32" else f", {part['dtype']}"
-    return f"{title}{step}{dtype}"
+    algorithm = "" if part["algorithm"] == "auto" else f", {part['algorithm']}"
+    return f"{title}{step}{dtype}{algorithm}"
 
 
 def _overview(rows: Sequence[Row]) -> Iterator[str]:
@@ -229,14 +229,14 @@ def _float32(rows: Sequence[Row]) -> dict[Any, float]:
     for row in rows:
         ms = row.median_ms(row.ours) if row.ours else None
         if row.dtype == "float32" and ms is not None:
-            times[row.job.suite, row.job.id, row.threads, row.training] = ms
+            times[row.job.suite, row.job.id, row.threads, row.training, row.algorithm] = ms
     return times
 
 
 def _gain(row: Row, floats: Mapping[Any, float]) -> float | None:
     """How many times as long the same row takes in float32, where this one is of a narrower type."""
     ms = row.median_ms(row.ours) if row.ours else None
-    wide = floats.get((row.job.suite, row.job.id, row.threads, row.training))
+    wide = floats.get((row.job.suite, row.job.id, row.threads, row.training, row.algorithm))
     return None if row.dtype == "float32" or ms is None or wide is None else wide / ms
 
 

@@ -13,7 +13,7 @@ from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
 from outstride.bench.results import Results
-from outstride.bench.table import Row, over, summary
+from outstride.bench.table import Row, is_real, over, summary
 from outstride.errors import ArgumentError
 from outstride.output.files import write_whole
 
@@ -75,11 +75,7 @@ def filled(source: Path, page: Path) -> str:
 
 def excerpt(found: Results) -> Iterator[str]:
     """The lines that stand between the marks."""
-    rows = [
-        row
-        for row in found.rows
-        if row.job.suite == SUITE and row.dtype == "float32" and not row.training and row.ratio is not None
-    ]
+    rows = [row for row in found.rows if row.job.suite == SUITE and is_real(row) and row.ratio is not None]
     parts = {part["threads"]: part for part in summary(rows)}
     if not parts:
         raise ArgumentError("'report' must hold rows of bench/layers.csv to tell a page of them: got none.")

@@ -92,7 +92,7 @@ def comparison(row: Row) -> str:
     threads = f"{row.threads} thread" + ("s" if row.threads > 1 else "")
     work = "forward and both gradients" if row.training else "inference"
     flops = f", {row.flops / 1e9:.4g} GFLOP" if row.flops is not None else ""
-    lines = [f"{row.job.id}: {threads}, {row.dtype}, {work}{flops}"]
+    lines = [f"{row.job.id}: {threads}, {row.dtype}, {work}{_algorithm(row.algorithm)}{flops}"]
     if row.limit_ms is not None and row.peak and row.copy:
         rates = f"{row.peak / 1e9:.0f} GFLOP/s, {row.copy / 1e9:.0f} GB/s"
         lines.append(f"limit of this machine: {milliseconds(row.limit_ms)} ms ({rates})")
@@ -134,6 +134,7 @@ def closing(summaries: Sequence[dict[str, Any]]) -> list[str]:
     for part in summaries:
         threads = f"{part['threads']} thread" + ("s" if part["threads"] > 1 else "")
         work = f"{part['dtype']} training steps" if part["training"] else part["dtype"]
+        work += _algorithm(part["algorithm"])
         lines.append(
             f"{part['suite'] or 'layers'}, {work}, {threads}, {part['layers']} rows, geometric means: "
             f"{number(part['geometric_mean'], '.2f')} times torch, {number(part['lead'], '.2f')} times the "
@@ -144,6 +145,10 @@ def closing(summaries: Sequence[dict[str, Any]]) -> list[str]:
         if part["unmeasured"]:
             lines.append(f"  without a ratio: {', '.join(part['unmeasured'])}")
     return lines
+
+
+def _algorithm(name: str) -> str:
+    return "" if name == "auto" else f", {name}"
 
 
 def _listed(ratios: dict[str, float]) -> str:

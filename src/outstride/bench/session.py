@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from outstride.bench import report, results, studies, table
 from outstride.bench.cases import select
@@ -15,6 +16,8 @@ from outstride.bench.machine import commit
 from outstride.bench.process import WorkerError
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
+from outstride.engine.runtime import resolved
+from outstride.layer.shortening import AlgorithmName
 from outstride.output.files import check_writable
 
 # What a contender's turns and its preparation take besides the rounds themselves, from runs seen.
@@ -31,6 +34,7 @@ class Session:
     dtype: str
     training: bool
     rules: Rules
+    algorithm: str = "auto"
     out: Path | None = None
     resume: bool = False
     seconds: float = 0
@@ -39,6 +43,7 @@ class Session:
 
     def __post_init__(self) -> None:
         self._began = time.monotonic()
+        self.algorithm = resolved(cast(AlgorithmName, self.algorithm))
         self._commit = commit()
         if self.out is not None and self.out.is_dir():
             self.out = self.out / results.file_name(Results().machine)
@@ -65,7 +70,7 @@ class Session:
                 self._say(f"{left} rows are left: the same command with --resume goes on")
 
     def _contest(self, jobs: Sequence[Job], threads: int, as_table: bool) -> None:
-        with Contest(self.contenders, threads, self.rules) as contest:
+        with Contest(self.contenders, threads, self.rules, self.algorithm) as contest:
             if as_table:
                 self._measure_limits(contest)
             for job in jobs:
@@ -135,12 +140,16 @@ class Session:
         self.results.limits = [*others, {**key, **rates}]
 
     def _like(self, row: Row) -> bool:
-        kind = (self.dtype, self.training)
-        return (row.dtype, row.training) == kind and row.threads in self.threads
+        kind = (self.dtype, self.training, self.algorithm)
+        return (row.dtype, row.training, row.algorithm) == kind and row.threads in self.threads
 
     def _missing(self, jobs: Sequence[Job], threads: int) -> list[Job]:
         done = {row.key for row in self.results.rows}
-        return [job for job in jobs if Row(job, threads, self.dtype, self.training, {}).key not in done]
+
+        def wanted(job: Job) -> Row:
+            return Row(job, threads, self.dtype, self.training, {}, algorithm=self.algorithm)
+
+        return [job for job in jobs if wanted(job).key not in done]
 
     def _over(self) -> bool:
         return bool(self.seconds) and time.monotonic() - self._began > self.seconds

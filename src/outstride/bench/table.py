@@ -65,10 +65,16 @@ class Row:
     peak: float | None = None
     copy: float | None = None
     commit: str | None = None
+    algorithm: str = "auto"
 
     @property
     def key(self) -> tuple[Any, ...]:
-        return (self.job.suite, self.job.id, self.threads, self.dtype, self.training)
+        return (self.job.suite, self.job.id, self.threads, self.dtype, self.training, self.algorithm)
+
+    @property
+    def part(self) -> tuple[str, bool, str, int, str]:
+        """What it has in common with the rows that it is summed up with."""
+        return (self.job.suite, self.training, self.dtype, self.threads, self.algorithm)
 
     def median_ms(self, name: str) -> float | None:
         return self.timings[name].median_ms if name in self.timings else None
@@ -132,6 +138,7 @@ class Row:
             "threads": self.threads,
             "dtype": self.dtype,
             "training": self.training,
+            "algorithm": self.algorithm,
             "commit": self.commit,
             "flops": self.flops,
             "bytes": self.bytes,
@@ -161,6 +168,7 @@ class Row:
             values["peak_flops"],
             values["copy_bytes_per_second"],
             values["commit"],
+            values.get("algorithm", "auto"),
         )
 
     def _fastest(self, names: Iterator[str]) -> str | None:
@@ -205,12 +213,14 @@ def row(job: Job, contest: Contest, outcome: Outcome, dtype: str, training: bool
         outcome.peak,
         outcome.copy,
         commit,
+        contest.algorithm,
     )
 
 
 def is_real(row: Row) -> bool:
-    """Whether this is the plain work on a layer of a real model: float32, inference."""
-    return row.job.suite in REAL and row.dtype == "float32" and not row.training
+    """Whether this is the plain work on a layer of a real model: float32, inference, as it comes."""
+    plain = row.dtype == "float32" and not row.training and row.algorithm == "auto"
+    return row.job.suite in REAL and plain
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -220,10 +230,10 @@ def geometric_mean(values: Sequence[float]) -> float | None:
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """For each table, kind of work and number of threads: geometric means, and the rows that lag."""
     found = []
-    parts = {(row.job.suite, row.training, row.dtype, row.threads) for row in rows}
+    parts = {row.part for row in rows}
     # Inference in float32 comes first, and the real layers before the others.
     for part in sorted(parts, key=lambda part: (part[1], part[2] != "float32", part[0] not in REAL, part)):
-        mine = [row for row in rows if (row.job.suite, row.training, row.dtype, row.threads) == part]
+        mine = [row for row in rows if row.part == part]
         ratios = {row.job.id: row.ratio for row in mine if row.ratio is not None}
         leads = {row.job.id: row.lead for row in mine if row.lead is not None}
         limits = [share for row in mine if row.ours and (share := row.of_limit(row.ours)) is not None]
@@ -233,6 +243,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "training": part[1],
                 "dtype": part[2],
                 "threads": part[3],
+                "algorithm": part[4],
                 "layers": len(mine),
                 "geometric_mean": geometric_mean(list(ratios.values())),
                 "slower": _below_one(ratios),

@@ -9,6 +9,7 @@ import typer
 
 from outstride.cli.options import refuse
 from outstride.cli.wording import typed
+from outstride.layer.shortening import ALGORITHMS
 
 if TYPE_CHECKING:
     from outstride.bench.session import Session
@@ -36,6 +37,9 @@ def bench(
         list[str] | None, typer.Option(help="Threads: 1 or 1,2; may be repeated. One where none is given.")
     ] = None,
     dtype: Annotated[str, typer.Option(help=f"One of {', '.join(DTYPES)}.")] = "float32",
+    algorithm: Annotated[
+        str, typer.Option(help=f"What this package's layers are computed by: one of {', '.join(ALGORITHMS)}.")
+    ] = "auto",
     training: Annotated[bool, typer.Option("--training", help="Time forward and both gradients.")] = False,
     cases: Annotated[Path | None, typer.Option(help="A table of layers to time instead (CSV).")] = None,
     study: Annotated[
@@ -96,6 +100,8 @@ def bench(
 
     if dtype not in DTYPES:
         raise ArgumentError(f"'--dtype' must be one of {', '.join(DTYPES)}: got {dtype!r}.")
+    if algorithm not in ALGORITHMS:
+        raise ArgumentError(f"'--algorithm' must be one of {', '.join(ALGORITHMS)}: got {algorithm!r}.")
     if study and study not in STUDIES:
         raise ArgumentError(f"'--study' must be one of {', '.join(STUDIES)}: got {study!r}.")
     if out is not None and not out.absolute().parent.is_dir():
@@ -126,6 +132,7 @@ def bench(
             contenders=choose([one.strip() for one in contenders.split(",") if one.strip()], training, dtype),
             dtype=dtype,
             training=training,
+            algorithm=algorithm,
             rules=Rules(rounds, round_ms / 1e3, limit, residuals, patience),
             out=out,
             resume=resume,
@@ -157,7 +164,7 @@ def _refuse_idle(
     refuse(context, ["size", "batch"], "'--cases'" if cases else "'--study'")
     if study and study != "growth":
         rules = ["rounds", "round_ms", "limit", "patience", "residuals"]
-        refuse(context, ["dtype", "training", *rules], f"'--study {study}'")
+        refuse(context, ["dtype", "algorithm", "training", *rules], f"'--study {study}'")
 
 
 def _for_growth() -> str:
@@ -226,7 +233,7 @@ def _target(target: str, size: str, batch: int, session: Session) -> Job:
     if "(" not in target:
         job = table.Job.of_model(target, parse_size(size, "--size", minimum=1))
     else:
-        spec = read_built(target, "LAYER|MODEL", "--dtype")
+        spec = read_built(target, "LAYER|MODEL", ("dtype", "algorithm"))
         with typed(input_size="--size"):
             case = Case.from_spec(spec, batch, read_size(size, spec, "--size"), target)
             assert case.output_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from math import prod
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,10 +45,10 @@ def read_size(text: str, spec: ConvSpec, argument: str) -> tuple[int, ...]:
     return size
 
 
-def read_built(text: str, argument: str = "LAYER", dtype: str = "") -> ConvSpec:
+def read_built(text: str, argument: str = "LAYER", options: Collection[str] = ()) -> ConvSpec:
     """The description of a layer that is built: what it leaves out, which sizes do not need, is refused.
 
-    ``dtype`` is how the command takes the element type, where it does.
+    ``options`` are those of them that the command takes beside the layer.
     """
     from outstride.errors import ArgumentError
     from outstride.layer.notation import read_call
@@ -55,7 +56,8 @@ def read_built(text: str, argument: str = "LAYER", dtype: str = "") -> ConvSpec:
     spec = read_layer(text, argument)
     for name, written in read_call(text, argument).left_out.items():
         if written not in ("None", "False"):
-            instead = f"{dtype} {written.rpartition('.')[2]}" if dtype and name == "dtype" else "left out"
+            value = written.rpartition(".")[2].strip("'")
+            instead = f"--{name} {value}" if name in options else "left out"
             raise ArgumentError(
                 f"{name!r} must be left out of {argument!r}, where it has no effect: got {name}={written}; "
                 f"legal: {instead}"

@@ -58,8 +58,11 @@ def _plan(layer: nn.Module, x: Tensor) -> dict[str, Any] | None:
     """The register tile that the engine takes, and the share of its lanes that the edges waste."""
     from outstride.planning import plan, useful_share
 
-    detail = plan(layer, tuple(x.shape)).detail
-    return None if detail is None else {"tile": detail.tile.name, "lanes_lost": 1 - useful_share(detail)}
+    found = plan(layer, tuple(x.shape))
+    if found.detail is None:
+        return None
+    lost = 1 - useful_share(found.detail)
+    return {"tile": found.detail.tile.name, "lanes_lost": lost, "algorithm": found.algorithm}
 
 
 def _inference(

@@ -327,6 +327,12 @@ def test_lines_are_the_frequency_response_at_multiples_of_one_over_the_stride() 
     agree(artifacts.ripple(layer).lines, response.square().mean((0, 1)).sqrt() / 3)
 
 
+def test_ripple_is_found_whatever_a_layer_is_computed_by() -> None:
+    stock = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ConvTranspose2d(2, 1, 3, 2))
+    auto, direct = (outstride.accelerate(stock, algorithm=algorithm) for algorithm in ("auto", "direct"))
+    assert artifacts.ripple(auto).value == artifacts.ripple(direct).value > 0
+
+
 def test_ripple_figures() -> None:
     layer = nn.ConvTranspose1d(1, 2, 2, stride=2, bias=False)
     with torch.no_grad():

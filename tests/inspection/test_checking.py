@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from outstride import check
+from outstride import accelerate, check, functional
 from outstride.cli import main
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from tests.inspection.models_to_check import GRAPHS, Fn, last, quick
@@ -27,6 +27,21 @@ def test_the_engine_serves_what_accelerate_serves() -> None:
     assert engine == ["served", "Own computes in its own way", "called as a function, not as a layer"]
     whole = quick(nn.Conv2d(1, 1, 3).to(torch.complex64), 1, 1, 16, 16)
     assert whole.layers[0].engine == "the engine computes float32, float64, bfloat16, float16, not complex64"
+
+
+def test_what_a_layer_is_computed_by_changes_no_figure() -> None:
+    w = torch.ones(3, 3, 4, 4)
+
+    def model(algorithm: str) -> nn.Module:
+        def twice(x: Tensor) -> Tensor:
+            up = functional.conv_transpose2d(x, w, None, 2, 1, algorithm=algorithm)
+            return functional.conv2d(up, w, padding=1, algorithm=algorithm)
+
+        layers = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ConvTranspose2d(3, 3, 4, 2))
+        return nn.Sequential(accelerate(layers, algorithm=algorithm), Fn(twice))
+
+    auto, direct = (quick(model(algorithm), 1, 3, 16, 16).to_dict() for algorithm in ("auto", "direct"))
+    assert auto == direct
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,17 @@ def test_scripts_are_torchs(name: str) -> None:
     assert scripted(x).shape == layer(x).shape
 
 
+def test_compiled_layers_follow_what_is_set() -> None:
+    torch._dynamo.reset()
+    layer, x = _make("Conv2d"), _input("Conv2d")
+    compiled: Any = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    for algorithm in ("auto", "direct", "auto"):
+        layer.algorithm = algorithm
+        with asked() as names:
+            compiled(x)
+        assert set(names) == {algorithm}
+
+
 @_either
 def test_compiled_and_exported_layers_keep_it(algorithm: str) -> None:
     torch._dynamo.reset()

@@ -40,6 +40,7 @@ def _network() -> Any:
 
 MODELS: dict[str, Any] = {
     "accelerated": lambda: accelerate(_network()),
+    "direct": lambda: accelerate(_network(), algorithm="direct"),
     "same": lambda: nn.Conv2d(3, 4, 3, stride=2, padding="same"),
     "per side": lambda: nn.Conv2d(3, 4, 3, stride=2, padding=((1, 2), (0, 1)), groups=1),
     "same transposed": lambda: nn.ConvTranspose2d(3, 4, 3, stride=2, padding="same"),
@@ -64,7 +65,7 @@ def test_the_newer_onnx_exporter_writes_stock_operators(name: str, exported: boo
         torch.onnx.export(model, (example,), path, dynamic_shapes=OPEN, dynamo=True, verbose=False)
     graph = onnx.load(path).graph
     assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
-    if name == "accelerated":
+    if name in ("accelerated", "direct"):
         assert [node.op_type for node in graph.node] == ["Conv", "Relu", "ConvTranspose"]
     session = onnxruntime.InferenceSession(path)
     for shape in ((2, 3, 9, 10), (1, 3, 12, 11), (3, 3, 16, 7)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -127,6 +127,7 @@ def compacted(operands: Operands) -> tuple[Operands, Compaction | None]:
 class CompactedCall:
     """The call of a convolution or its adjoint with an axis of which few positions are used."""
 
+    is_short: ClassVar[bool] = False
     operator: Literal["conv", "conv_transpose"]
     call: GatherCall
     compaction: Compaction

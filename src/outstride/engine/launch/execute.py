@@ -104,12 +104,22 @@ class GatherRun:
         if self.call is None:
             fill_with_bias(out, bias)
         elif not self.call(x, w, bias, out):
-            self._by_parts(x, w, bias, out)
+            if self.call.is_short:
+                self._directly(x, w, bias, out)
+            else:
+                self._by_parts(x, w, bias, out)
         return out
+
+    def _directly(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
+        """Compute by the direct chain what is not finite: sums in another order have other infinities."""
+        stride, padding, dilation, groups, _ = self.geometry
+        sizes = (stride, padding, self.shape[2:], dilation, groups)
+        run = gather_run(self.operator, x, w, *sizes, "direct")
+        torch.where(out.isfinite(), out, run(x, w, bias), out=out)
 
     def _by_parts(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
         """Compute a result with weights that must not meet padding."""
-        stride, padding, dilation, groups, algorithm = self.geometry
+        stride, padding, dilation, groups, _ = self.geometry
         parts = conv_parts if self.operator == "conv" else conv_transpose_parts
         sizes = (x.shape[2:], w.shape[2:], self.shape[2:])
         for part in parts(*sizes, stride, padding, dilation):
@@ -119,7 +129,7 @@ class GatherRun:
                 continue
             first, second, size = x[part.first], w[part.second], here.shape[2:]
             numbers = (stride, part.padding, size, dilation, groups)
-            run = gather_run(self.operator, first, second, *numbers, algorithm, here)
+            run = gather_run(self.operator, first, second, *numbers, "direct", here)
             assert run.call is not None, "a part has terms"
             run.call(first, second, bias, here, inside=True)
 
@@ -147,7 +157,8 @@ def gather_run(
         if target.numel() and x.numel() and w.numel():
             large, small = (x, target) if operator == "conv" else (target, x)
             ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
-            operands, how = compacted(Operands(operator, x, w, target, stride, ends, dilation, groups))
+            asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
+            operands, how = compacted(asked)
             if operands.x.numel() and operands.y.numel():  # else none of the used positions is there
                 call = gather_call(operands, threads)
                 call = call if how is None else CompactedCall(operator, call, how)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import nan
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -21,7 +22,9 @@ from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
 
-_X, _W, _BIAS, _Y, _SCRATCH = (INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at"))
+_X, _W, _BIAS, _Y, _SCRATCH, _FOUND = (
+    INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "found")
+)  # fmt: skip
 SIZE_CLASSES: CallCache[tuple[Any, ...], SizeClass] = CallCache("size classes", most=1024)
 PLANS = Memo("plans", memoized())
 KERNELS: CallCache[tuple[Any, ...], _Compiled] = CallCache("kernels", most=1024)
@@ -57,6 +60,11 @@ class GatherCall:
     block: ArgumentBlock
 
     @property
+    def is_short(self) -> bool:
+        """Whether outputs come from fewer products than one for each tap."""
+        return self.problem.short
+
+    @property
     def is_resizable(self) -> bool:
         """Whether contiguous operands of other sizes may be served as well."""
         return self.size_class.plan.stretches
@@ -71,10 +79,17 @@ class GatherCall:
         return _sized(self.size_class, problem, contiguous_strides(x), contiguous_strides(y))
 
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, *, inside: bool = False) -> bool:
-        """Compute y; not where weights that are not finite might meet padding, unless all is `inside`."""
+        """Compute y.
+
+        Returns:
+            False where weights are not finite and might meet padding, unless all is `inside`; and where y is
+            not finite or, for such weights, all NaN, because it was not computed by the direct chain.
+        """
         shared = self.size_class
         packed = PACKED.get(w, shared.packer, self.workers)
         if not (packed.finite or inside):
+            if self.problem.short:
+                y.fill_(nan)
             return False
         block = self.block.fresh()
         block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
@@ -87,13 +102,15 @@ class GatherCall:
             _held = bias.untyped_storage()  # another thread may give the bias other memory meanwhile
             block[_BIAS] = bias.data_ptr()
         shared.kernel.launch(block.buffer_info()[0], self.workers)
-        return True
+        return not block[_FOUND]
 
 
 def gather_call(operands: Operands, threads: int) -> GatherCall:
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
-    operands = as_product(operands)
     problem = problem_of(operands)
+    if not problem.short:  # short at one size, short at all
+        operands = as_product(operands)
+        problem = problem_of(operands)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())

@@ -101,12 +101,12 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
 def _short_scalars(plan: GatherPlan) -> dict[str, int]:
     """What short algorithms take besides: the least input that a cell reads, the input as it lies."""
     raw, lies = plan.blocking.raw, strip_scalars(plan.axes, plan.blocking.strip)
-    first = {
-        f"first_input_{x}": min(a.groups[0].offsets) for x, a in zip("dhw", plan.input_axes, strict=True)
-    }
-    if raw is None:
-        return {"raw_bytes_offset": 0, **first, **{f"raw_{name}": 0 for name in lies}}
-    return {**lies, **first, **{f"raw_{name}": n for name, n in strip_scalars(plan.input_axes, raw).items()}}
+    scalars = {"raw_bytes_offset": 0} | {f"raw_{name}": 0 for name in lies}
+    first = [a.offsets[0] for a in plan.problem.short_axes] if plan.problem.short else [0, 0, 0]
+    scalars |= {f"first_input_{x}": n for x, n in zip("dhw", first, strict=True)}
+    if raw is not None:
+        scalars |= lies | {f"raw_{name}": n for name, n in strip_scalars(plan.input_axes, raw).items()}
+    return scalars
 
 
 def _input_places(plan: GatherPlan) -> list[int]:

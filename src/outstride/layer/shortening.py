@@ -25,6 +25,8 @@ FEWEST_CHANNELS = 16
 FEWEST_OUTPUTS = 16
 #: Multiply-adds of the direct chain for each product, from which a short algorithm pays.
 LEAST_SAVING = 1.3
+#: The most rounding error, as a share of the direct chain's.
+MOST_ERROR = 0.9
 #: The most products of a cell, and the most inputs or outputs of one along an axis.
 MOST_PRODUCTS = 128
 MOST_STEP = 16
@@ -124,6 +126,34 @@ def period(transposed: bool, kernel: int, stride: int, padding: int, dilation: i
     return short_axis(transposed, kernel, stride, padding, dilation).out_step
 
 
+@lru_cache(maxsize=1024)
+def squared_error(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> float:
+    """Rounding errors of an axis' outputs, squared, as a share of those of the direct chain.
+
+    A chain of n terms of variance v is off by about n * sqrt(v / 2) roundings: each addition rounds a sum
+    whose variance has grown to that of the terms before it. A product's chain has a term for each channel, of
+    the variance of its sums; the direct chain one for each channel and tap. Outputs have the mean.
+
+    Example:
+        >>> squared_error(False, 3, 1, 1, 1)  # (2 + 3/2 + 3/2) / 3**2
+        0.5555555555555556
+    """
+    axis = short_axis(transposed, kernel, stride, padding, dilation)
+    shares = []
+    for place in range(axis.out_step):
+        taps = [k for k in range(kernel) if not transposed or (place + padding - k * dilation) % stride == 0]
+        products = [p for p in axis.products if any(at == place for at, _ in p.outputs)]
+        if taps:
+            variance = sum(_norm(p.inputs) * _norm(p.weights) for p in products)
+            shares.append(variance / len(taps) ** 2)
+    return sum(shares) / max(1, len(shares))
+
+
+def _norm(terms: Terms) -> float:
+    """The variance of a sum of terms of variance 1."""
+    return sum(float(c) ** 2 for _, c in terms)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Whether a layer is computed by short algorithms, and why."""
@@ -157,7 +187,7 @@ def choose(
 
     Example:
         >>> choose(False, (3, 3), (1, 1), (1, 1), 64, 64, "float32").reason
-        '16 products for the 36 of 4 outputs'
+        '16 products for the 36 of 4 outputs, 0.56 of their rounding error'
         >>> choose(False, (3, 3), (2, 2), (1, 1), 3, 64, "float32").reason
         'sums cost more than they save below 16 channels: it has 3'
     """
@@ -195,4 +225,12 @@ def choose(
     counted = f"{products} products for the {direct} of {cell} outputs"
     if products > MOST_PRODUCTS:
         return Choice(False, f"{counted} are too many")
-    return Choice(direct >= LEAST_SAVING * products, counted)
+    if direct < LEAST_SAVING * products:
+        return Choice(False, f"{counted} save too little")
+    share = prod(
+        squared_error(transposed, k, s, 0, d)
+        for k, s, d in zip(kernel_size, stride, dilation, strict=True)
+    ) ** 0.5  # fmt: skip
+    if share > MOST_ERROR:
+        return Choice(False, f"{counted} round off {share:.2f} times as much as direct ones")
+    return Choice(True, f"{counted}, {share:.2f} of their rounding error")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import Any, Literal
 
 import torch
 
 from outstride.engine.dispatch.call import Arguments, check
 from outstride.engine.launch.compaction import compacted
-from outstride.engine.launch.matrix_product import Operands, as_product
+from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import empty_result
 from outstride.engine.launch.plans import GatherPlan, assembly_of, declines, plan_of, source_of
 from outstride.engine.runtime import resolved
 from outstride.engine.runtime.host import clock
 from outstride.errors import ArgumentError
 from outstride.layer import arguments
-from outstride.layer.shortening import ALGORITHMS, AlgorithmName
+from outstride.layer.shortening import ALGORITHMS, AlgorithmName, Choice, choose
 from outstride.models.operators import convolution
 from outstride.nn.serving import algorithm_of
 from outstride.output.tables import html_text
@@ -41,6 +41,8 @@ class KernelPlan:
     used_size: tuple[int, ...] | None = None
     #: What the layer is to be computed by.
     algorithm: AlgorithmName = "auto"
+    #: Whether it takes short algorithms, and why.
+    choice: Choice | None = None
 
     @property
     def source(self) -> str:
@@ -80,7 +82,7 @@ class KernelPlan:
         problem, blocking, recipe = plan.problem, plan.blocking, plan.recipe
         hertz, stated_by = clock() or (None, None)
         return facts | {
-            "operator": problem.operator,
+            "operator": problem.operator, **self._choice_facts(),
             "used_size": None if self.used_size is None else list(self.used_size),
             "output_size": list(self.output_shape[-self.nd :]),
             "flops": problem.flops, "bytes": problem.bytes,
@@ -97,6 +99,17 @@ class KernelPlan:
             "tasks": plan.tasks, "threads": plan.threads,
             "predicted_cycles": round(plan.predicted_cycles), "predicted_ms": self.predicted_ms,
             "clock_hz": hertz, "clock_stated_by": stated_by,
+        }  # fmt: skip
+
+    def _choice_facts(self) -> dict[str, Any]:
+        """What each axis is computed by, and what that saves."""
+        assert self.detail is not None
+        short = self.detail.recipe.short[-self.nd :]
+        return {
+            "axis_algorithms": [list(a.algorithms) or ["direct"] for a in short] or [["direct"]] * self.nd,
+            "products": prod(len(axis.products) for axis in short) if short else None,
+            "outputs_of_products": prod(axis.out_step for axis in short) if short else None,
+            "algorithm_reason": None if self.choice is None else self.choice.reason,
         }  # fmt: skip
 
     def __str__(self) -> str:
@@ -177,11 +190,16 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int], *, algorithm: str |
     if not w.numel():
         return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, _NOTHING, None, None, named)
     threads = torch.get_num_threads()
-    operands = Operands(operator, x, w, y, call.stride, call.padding, call.dilation, call.groups)
+    geometry = (call.stride, call.padding, call.dilation, call.groups)
+    operands = Operands(operator, x, w, y, *geometry, algorithm=named)
     runs, how = compacted(operands)
-    detail = plan_of(as_product(runs), threads)
+    detail = plan_of(runs, threads)
     used = None if how is None else how.size
-    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used, named)
+    choice = choose(
+        transposed, tuple(weight.shape[2:]), call.stride, call.dilation, x.shape[1] // call.groups,
+        made // call.groups, name, named,
+    )  # fmt: skip
+    return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used, named, choice)
 
 
 def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
@@ -191,6 +209,10 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     problem, recipe, blocking = plan.problem, plan.recipe, plan.blocking
     more = ", ..." if len(plan.groups) > 4 else ""
     groups = ", ".join(f"{g.phases} x {g.taps}" for g in plan.groups[:4]) + more
+    groups += " (phases sharing taps x taps)"
+    if problem.short:
+        groups = f"{len(plan.groups)} products of a cell, each of one plane of sums of inputs"
+    in_blocks = "one by one" if problem.short else "in blocks of 64"
     tile = plan.dataflow.in_words(plan.tile, plan.lanes)
     kilobytes = blocking.strip.elements * (8 if problem.dtype == "float64" else 4) / 1024
     passes = ceil(problem.channels / blocking.channels_per_pass)
@@ -212,10 +234,11 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             "result",
             f"{whole.output_shape} by {problem.operator}{product}{used}{stored}",
         ),
+        ("algorithm", _algorithm(whole)),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         (
             "phases",
-            f"{groups} (phases sharing taps x taps); {problem.channels} channels summed in blocks of 64",
+            f"{groups}; {problem.channels} channels summed {in_blocks}",
         ),
         ("register tile", f"{tile} ({recipe.instruction_set}); {lost:.1%} of its lanes are lost to edges"),
         ("box", f"{box} cells (images, depth, height, width){together} a task{apart}"),
@@ -231,6 +254,18 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     ]
 
 
+def _algorithm(whole: KernelPlan) -> str:
+    """What each axis is computed by, why, and what law 1 leaves to the result."""
+    assert whole.detail is not None
+    assert whole.choice is not None
+    short = whole.detail.recipe.short[-whole.nd :]
+    if not short:
+        return f"direct: {whole.choice.reason}"
+    axes = " x ".join(" | ".join(axis.algorithms) or "direct" for axis in short)
+    chain = f"{whole.detail.problem.channels} channels + {sum(axis.additions for axis in short)} additions"
+    return f"{axes}: {whole.choice.reason}; within 2u (K + 1) of itself on absolute values, K = {chain}"
+
+
 def _predicted(whole: KernelPlan) -> str:
     assert whole.detail is not None
     cycles = f"{whole.detail.predicted_cycles / 1e6:.4g} million cycles a thread"
@@ -242,8 +277,13 @@ def _predicted(whole: KernelPlan) -> str:
 
 def useful_share(plan: GatherPlan) -> float:
     """The part of the multiply-adds of all register tiles that the result needs."""
-    done = plan.tile_work * plan.problem.channels
-    return plan.problem.terms / done if done else 1.0
+    problem = plan.problem
+    done = plan.tile_work * problem.channels
+    needed = problem.terms
+    if problem.short:
+        products = prod(a.cells * a.in_step for a in plan.axes)
+        needed = problem.batch * problem.groups * problem.channels * problem.outputs * products
+    return needed / done if done else 1.0
 
 
 __all__ = ["KernelPlan", "plan"]

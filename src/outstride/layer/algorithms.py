@@ -98,6 +98,8 @@ class ShortPhase:
     in_step: int
     outputs: int
     products: tuple[Product, ...]
+    #: What its products come from; none where each is a tap of its own.
+    algorithms: tuple[Algorithm, ...] = ()
 
     def groups(self, size: int) -> int:
         """How many groups have a member in an output of that size."""
@@ -157,7 +159,7 @@ def shortened(phase: Phase) -> tuple[ShortPhase, ...]:
     return tuple(
         ShortPhase(
             phase.out_start + first * phase.out_step, phase.out_step * dealt, step, 2,
-            tuple(_products(chains, step, first * phase.in_step)),
+            tuple(_products(chains, step, first * phase.in_step)), tuple(each for _, each in pieces),
         )
         for first in range(dealt)
     )  # fmt: skip

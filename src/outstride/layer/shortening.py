@@ -50,6 +50,8 @@ class ShortAxis:
     products: tuple[CellProduct, ...]
     #: What tells it from others of other matrices: neither sizes nor whole steps of padding do.
     name: str
+    #: The algorithms of each phase in words; none where each product is a tap of its own.
+    algorithms: tuple[str, ...]
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -66,6 +68,11 @@ class ShortAxis:
     def weights(self) -> tuple[Terms, ...]:
         """The kernel elements of each product."""
         return tuple(p.weights for p in self.products)
+
+    @property
+    def additions(self) -> int:
+        """The most additions that an output has gone through beside those of its products' chains."""
+        return sum(max(map(len, rows)) - 1 for rows in (self.data, self.results))
 
     @property
     def results(self) -> tuple[Terms, ...]:
@@ -106,7 +113,8 @@ def short_axis(transposed: bool, kernel: int, stride: int, padding: int, dilatio
     name = f"{'t' if transposed else 'c'}{kernel}s{stride}d{dilation}"
     if transposed:
         name += f"p{padding % stride}"
-    return ShortAxis(out_step, in_step, tuple(products), name)
+    pieces = dict.fromkeys("+".join(map(str, s.algorithms)) for s in short if s.algorithms)
+    return ShortAxis(out_step, in_step, tuple(products), name, tuple(pieces))
 
 
 def _phases(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> list[Phase]:

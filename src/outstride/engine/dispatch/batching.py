@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from outstride.layer.shortening import choose
+
 Ints = Sequence[int]
 OPERATORS = torch.ops.outstride
 
@@ -43,6 +45,8 @@ def conv(
     flat_bias = _flat_bias(bias, bias_mapped, mapped)
     if x_mapped or groups > 1:
         x, groups = _into_channels(x, x_mapped, mapped), groups * mapped
+    else:
+        algorithm = _of_one(algorithm, False, w[0], stride, dilation)
     result = OPERATORS.conv.default(x, w.flatten(0, 1), flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, w.shape[1])), 1
 
@@ -77,6 +81,7 @@ def conv_transpose(
     if y_mapped or groups > 1:
         y, w, groups = _into_channels(y, y_mapped, mapped), w.flatten(0, 1), groups * mapped
     else:
+        algorithm = _of_one(algorithm, True, w[0], stride, dilation)
         w = w.movedim(0, 1).flatten(1, 2)
     result = OPERATORS.conv_transpose.default(y, w, flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, channels)), 1
@@ -99,6 +104,8 @@ def conv_weight(
     x, y, _, x_mapped, y_mapped, _ = _to_front(x, y, None, (*in_dims[:2], None))
     rest = (kernel_size, stride, padding, dilation)
     if groups == 1 and x_mapped != y_mapped:
+        one = x.new_empty((y.shape[2 if y_mapped else 1], x.shape[2 if x_mapped else 1], *kernel_size))
+        algorithm = _of_one(algorithm, False, one, stride, dilation)
         if x_mapped:
             channels = x.shape[2]
             result = OPERATORS.conv_weight.default(_into_channels(x, True, mapped), y, *rest, 1, algorithm)
@@ -118,6 +125,14 @@ def bias_gradient(info: Any, in_dims: Sequence[int | None], grad: Tensor) -> tup
     assert dim is not None
     sums = OPERATORS.bias_gradient.default(_into_channels(grad.movedim(dim, 0), True, info.batch_size))
     return sums.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _of_one(algorithm: str, transposed: bool, weight: Tensor, stride: Ints, dilation: Ints) -> str:
+    """What a layer that several are folded into is asked for: it has more outputs, and each may be direct."""
+    channels, outputs = weight.shape[:2] if transposed else weight.shape[1::-1]
+    dtype = str(weight.dtype).removeprefix("torch.")
+    numbers = (tuple(weight.shape[2:]), tuple(stride), tuple(dilation), channels, outputs, dtype)
+    return algorithm if choose(transposed, *numbers).short else "direct"
 
 
 def _to_front(

@@ -13,10 +13,10 @@ from torch import Tensor
 from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, RANGE_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache, Memo
-from outstride.engine.launch.matrix_product import Operands, as_product
+from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
-from outstride.engine.launch.plans import GatherPlan, loop_nest, problem_of, three, tile_address, tile_modules
+from outstride.engine.launch.plans import GatherPlan, loop_nest, posed, three, tile_address, tile_modules
 from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
@@ -107,10 +107,7 @@ class GatherCall:
 
 def gather_call(operands: Operands, threads: int) -> GatherCall:
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
-    problem = problem_of(operands)
-    if not problem.short:  # short at one size, short at all
-        operands = as_product(operands)
-        problem = problem_of(operands)
+    operands, problem = posed(operands)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())

@@ -11,15 +11,15 @@ import torch
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.tiles import tiles_source
-from outstride.engine.launch.matrix_product import Operands
+from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine
 from outstride.layer.shortening import choose
 
 __all__ = [
-    "DTYPES", "GatherPlan", "assembly_of", "declines", "loop_nest", "plan_of", "problem_of", "source_of",
-    "three", "tile_address", "tile_modules",
+    "DTYPES", "GatherPlan", "assembly_of", "declines", "loop_nest", "plan_of", "posed", "problem_of",
+    "source_of", "three", "tile_address", "tile_modules",
 ]  # fmt: skip
 
 DTYPES = {
@@ -65,9 +65,21 @@ def _channels_of_a_task(channels: int) -> int:
     return max((n for n in range(32, 129, 32) if channels % n == 0), default=channels)
 
 
+def posed(operands: Operands) -> tuple[Operands, Problem]:
+    """The operands as they run, a matrix product where they are one, and the problem that they pose.
+
+    A layer that is computed by short algorithms is so at every size.
+    """
+    problem = problem_of(operands)
+    if problem.short:
+        return operands, problem
+    product = as_product(operands)
+    return product, problem if product is operands else problem_of(product)
+
+
 def plan_of(operands: Operands, threads: int) -> GatherPlan:
     """The plan for these operands; meta tensors will do."""
-    return plan_for(problem_of(operands), machine(), threads)
+    return plan_for(posed(operands)[1], machine(), threads)
 
 
 def source_of(plan: GatherPlan) -> str:

@@ -27,11 +27,10 @@ ALL_KINDS = (
 
 @st.composite
 def networks(
-    draw: st.DrawFn, kinds: Sequence[str] = ALL_KINDS, most_axes: int = 2
+    draw: st.DrawFn, kinds: Sequence[str] = ALL_KINDS, most_axes: int = 2, channels: int = 2
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """A row of layers of every kind with skips across some of them, and an input that it accepts."""
     nd = draw(st.integers(1, most_axes))
-    channels = 2
     layers: list[nn.Module] = []
     for _ in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(kinds))

@@ -35,6 +35,11 @@ def complete_but(box: Box, shape: Sequence[int], axis: int | None) -> Box:
     return whole(shape) if axis is None else replaced(whole(shape), axis, box[axis])
 
 
+def begun(box: Box, alignment: Sequence[int]) -> Box:
+    """The same from the last multiple before its start on every axis."""
+    return tuple((a - a % n, b) for (a, b), n in zip(box, alignment, strict=True))
+
+
 def within(box: Box, outer: Box) -> tuple[slice, ...]:
     """Where a box lies in an array that holds the outer one."""
     return tuple(slice(a - start, b - start) for (a, b), (start, _) in zip(box, outer, strict=True))

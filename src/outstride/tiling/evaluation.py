@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from outstride.models.graph import Graph
-from outstride.tiling.box import Box, elements, hull, shape_of, whole, within
+from outstride.tiling.box import Box, begun, elements, hull, shape_of, whole, within
 from outstride.tiling.rules import rule_of
 
 INPUT = 0
@@ -147,7 +147,22 @@ class Program:
         return self.rules[index].scratch(node, need.boxes[index], parts)
 
     def _bytes(self, need: Need, index: int) -> int:
-        return elements(need.boxes[index]) * self.graph.nodes[index].dtype.itemsize
+        return elements(self.computed(need, index)) * self.graph.nodes[index].dtype.itemsize
+
+    def computed(self, need: Need, index: int) -> Box:
+        """The box of a tensor that is computed: from where it can begin with the bits of the whole."""
+        box = need.boxes[index]
+        return begun(box, self.alignment(index)) if index in need.parts else box
+
+    def alignment(self, index: int) -> Sequence[int]:
+        """On each axis of a tensor a number of which every start of what is computed is a multiple."""
+        node, rule = self.graph.nodes[index], self.rules.get(index)
+        return (1,) * len(node.shape) if rule is None else rule.alignment(node)
+
+    @cached_property
+    def is_aligned(self) -> bool:
+        """Whether any tensor may be computed from other elements on than those that are needed."""
+        return any(max(self.alignment(index), default=1) > 1 for index in self.rules)
 
     def run(self, need: Need, read: Read) -> Tensor:
         """Make the box of the output."""

@@ -58,12 +58,21 @@ class Captured:
         """What the graph consists of."""
         return [node.name for node in self.nodes]
 
-    def need(self, start: int, stop: int, axes: Mapping[int, int]) -> Mapping[int, Box]:
-        """What results from ``start`` to ``stop`` need, along the axes on which time runs."""
+    def need(
+        self, start: int, stop: int, axes: Mapping[int, int], *, moved: bool = False
+    ) -> Mapping[int, Box]:
+        """What results from ``start`` to ``stop`` need, along the axes on which time runs.
+
+        ``moved``: no less than that, wherever the cells of short algorithms are counted from.
+        """
         box = replaced(whole(self.nodes[self.output].shape), axes[self.output], (start, stop))
 
         def complete(index: int, needed: Box) -> Box:
-            return complete_but(needed, self.nodes[index].shape, axes.get(index))
+            axis = axes.get(index)
+            if moved and axis is not None:
+                (first, last), cell = needed[axis], self.program.alignment(index)[axis]
+                needed = replaced(needed, axis, (max(first - cell + 1, 0), last))
+            return complete_but(needed, self.nodes[index].shape, axis)
 
         return self.program.need(self.output, box, complete).boxes
 
@@ -184,13 +193,14 @@ class Lengths:
         A border that repeats what lies before it is made of what results further off the end read no more.
         What an end within the next period reads is no earlier than what this end and a period of results more
         do: a period later both are the same, and no end reads more of what came before than one before it.
+        Cells of short algorithms are counted from the first element, so from the end they may lie anywhere.
         """
         rest = self.sizes(length)[self.far.output] - done + int(self.rate * self.period)
         residue = length % self.period
         first, known = self._known[residue]
         if (residue, rest) not in self._endings:
             end = known.nodes[known.output].shape[self.axis]
-            need = known.need(max(end - rest, 0), end, self.axes)
+            need = known.need(max(end - rest, 0), end, self.axes, moved=True)
             self._endings[residue, rest] = {
                 i: box[self.axes[i]][0] for i, box in need.items() if i in self.axes and elements(box)
             }

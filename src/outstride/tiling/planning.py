@@ -14,7 +14,7 @@ from typing import Any
 from outstride.errors import ArgumentError, ShapeError
 from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
-from outstride.tiling.evaluation import INPUT, Program
+from outstride.tiling.evaluation import INPUT, Need, Program
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 #: Tiles start at multiples of this, so that few strides and vectors are cut.
@@ -49,6 +49,10 @@ class TilePlan:
     """Operators that need every pixel, made once for all tiles."""
     called: int
     """Convolutions that are no layers but called by the model's code: torch would round them otherwise."""
+    early: int = 0
+    """Layers that start with a cell of their short algorithm, before what a tile needs of them."""
+    early_by: int = 0
+    """By how many elements along an axis, at most."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -82,6 +86,7 @@ class TilePlan:
             "tile": list(self.tile), "tiles": len(self), "reads": list(self.reads),
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
+            "early": self.early, "early_by": self.early_by,
         }  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -97,6 +102,11 @@ class TilePlan:
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",
         ]
+        if self.early:
+            lines.append(
+                f"  starts        up to {self.early_by} before what is needed in {self.early} layers, where "
+                "cells of short algorithms do"
+            )
         if self.kept:
             lines.append(f"  made once     {', '.join(sorted(set(self.kept)))}, as every pixel is needed")
         if self.called:
@@ -158,13 +168,22 @@ def plan_tiles(
     else:
         chosen = _chosen(program, output, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
     nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
-    read = program.need(output, _middle(shape, chosen)).boxes.get(INPUT, nothing)
+    need = program.need(output, _middle(program, output, chosen))
+    read = need.boxes.get(INPUT, nothing)
+    early = [n for n in (_early(program, need, index) for index in need.parts) if n]
     return TilePlan(
         nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
         _peak(program, output, chosen), program.peak_bytes(program.need(output, whole(shape))),
         _recomputed(program, output, chosen), tuple(nodes[i].name for i in program.anchors),
         sum(node.target is not None and node.name == "aten.convolution" for node in nodes),
+        len(early), max(early, default=0),
     )  # fmt: skip
+
+
+def _early(program: Program, need: Need, index: int) -> int:
+    """How many elements before the needed ones a tensor is computed from, along the axis with the most."""
+    axes = zip(need.boxes[index], program.computed(need, index), strict=True)
+    return max((needed - computed for (needed, _), (computed, _) in axes), default=0)
 
 
 def _chosen(
@@ -190,11 +209,11 @@ def _recomputed(program: Program, output: int, tile: tuple[int, ...]) -> float:
     """Elements that a tile in the middle computes, as a multiple of its share of the whole's."""
     shape = program.graph.nodes[output].shape
     middle, everything = (
-        program.need(output, box) for box in (_middle(shape, tile), _one_image(shape, len(tile)))
+        program.need(output, box) for box in (_middle(program, output, tile), _one_image(shape, len(tile)))
     )
     share = elements(middle.boxes[output]) / max(elements(everything.boxes[output]), 1)
     computed, all_of_it = (
-        sum(elements(box) for index, box in need.boxes.items() if index in program.rules)
+        sum(elements(program.computed(need, index)) for index in need.boxes if index in program.rules)
         for need in (middle, everything)
     )
     return computed / max(share * all_of_it, 1)
@@ -222,11 +241,15 @@ def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]
     return found
 
 
-def _middle(shape: Sequence[int], tile: Sequence[int]) -> Box:
+def _middle(program: Program, output: int, tile: Sequence[int]) -> Box:
     """A tile in the middle, of one image."""
+    shape = program.graph.nodes[output].shape
     boxes = list(_one_image(shape, len(tile)))
     for axis, size in enumerate(tile, len(shape) - len(tile)):
-        start = shape[axis] // 2 // size * size if shape[axis] > 2 * size else 0
+        number = shape[axis] // 2 // size if shape[axis] > 2 * size else 0
+        if program.is_aligned and number:
+            number -= 1 - number % 2  # an odd one cuts the cells that a tile of this size cuts
+        start = number * size
         boxes[axis] = (start, min(start + size, shape[axis]))
     return tuple(boxes)
 
@@ -239,7 +262,7 @@ def _one_image(shape: Sequence[int], tiled: int) -> Box:
 
 
 def _peak(program: Program, output: int, tile: Sequence[int]) -> int:
-    return program.peak_bytes(program.need(output, _middle(program.graph.nodes[output].shape, tile)))
+    return program.peak_bytes(program.need(output, _middle(program, output, tile)))
 
 
 def _reason(program: Program) -> str:

@@ -161,10 +161,11 @@ def tile_run(
         UnsupportedError: the model returns several tensors, or decides by the numbers it sees.
 
     Law: a tile is the whole (4). The input that a tile needs is found layer by layer, each layer's own
-    padding stays at the border of the image, and no sum is reordered. Torch computes functions such as gelu
-    and softmax by two routines, depending on where an element lies in the whole and among the threads: each
-    element goes through the one that it would. Convolutions that a model's own code calls are computed here,
-    too, where torch would round them differently from size to size.
+    padding stays at the border of the image, and no sum is reordered: a layer that takes short algorithms is
+    computed from the beginning of a cell of outputs that share products. Torch computes functions such as
+    gelu and softmax by two routines, depending on where an element lies in the whole and among the threads:
+    each element goes through the one that it would. Convolutions that a model's own code calls are computed
+    here, too, where torch would round them differently from size to size.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())

@@ -2,7 +2,7 @@
 
 How long the input will be is not known, so the model is captured for a length that is out of reach: what is
 made before its end is seen does not depend on where it lies. Every tensor keeps the end that later results
-still need; nothing is made twice.
+still need; nothing is made twice, but the beginning of a cell of a short algorithm in which a chunk ended.
 """
 
 from __future__ import annotations

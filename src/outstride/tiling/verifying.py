@@ -61,7 +61,8 @@ class Verdict:
         rows = [f"{found}, {size}; the first at {self.first}"]
         if self.rounding:
             return (
-                f"{rows[0]}\nno more than rounding: torch's own layers do, those of accelerate(model) do not"
+                f"{rows[0]}\nno more than rounding: torch's own layers do; those of accelerate(model) only "
+                "where a part\nbegins within a cell of a short algorithm, and not with algorithm='direct'"
             )
         rows += [
             f"  axis {axis - len(self.lines)}: largest at {', '.join(map(str, positions))}"

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from outstride.layer import shortening
 from outstride.models.operation import Operation
 from outstride.models.operators.function_calls import Function, shared_weight
 from outstride.models.operators.reach import Window, windows_of
@@ -32,7 +34,9 @@ class Convolution:
     bias: Any
     windows: tuple[Window, ...]
     groups: int
-    algorithm: str = "auto"
+    channels: tuple[int, int]
+    """Those that are summed over and those that are made, of a group."""
+    algorithm: shortening.AlgorithmName = "auto"
 
     @property
     def transposed(self) -> bool:
@@ -43,6 +47,21 @@ class Convolution:
     def nd(self) -> int:
         """Number of axes that the kernel slides over."""
         return len(self.windows)
+
+    def cells(self, dtype: torch.dtype, algorithm: shortening.AlgorithmName) -> tuple[int, ...]:
+        """Results along each axis that share products, counted from the first of the whole; 1 for none.
+
+        A part of the result has the bits of the whole where it begins at a multiple.
+        """
+        kernel_size, stride, _, dilation, _ = (tuple(row) for row in zip(*self.windows, strict=True))
+        name = str(dtype).removeprefix("torch.")
+        layer = (self.transposed, kernel_size, stride, dilation, *self.channels, name, algorithm)
+        if not shortening.choose(*layer).short:
+            return (1,) * self.nd
+        return tuple(
+            shortening.period(self.transposed, w.kernel_size, w.stride, w.low, w.dilation)
+            for w in self.windows
+        )
 
 
 def read(operation: Operation) -> Convolution:
@@ -59,11 +78,14 @@ def read_ours(operation: Operation) -> Convolution:
 
 def _described(operation: Operation, input: str, weight: str, transposed: bool) -> Convolution:
     weights = operation.argument(weight)
-    kernel_size = operation.shape_of(weights)[2:]
+    first, second, *kernel_size = operation.shape_of(weights)
     stride, low, dilation = (operation.argument(name) for name in ("stride", "padding", "dilation"))
     windows = windows_of(len(kernel_size), kernel_size, stride, low, dilation, transposed=transposed)
+    groups = operation.argument("groups")
+    # A transposed layer's weight is (in, out / groups, ...), another's (out, in / groups, ...).
+    channels = (first // groups, second) if transposed else (second, first // groups)
     return Convolution(
-        operation.argument(input), weights, operation.argument("bias"), windows, operation.argument("groups")
+        operation.argument(input), weights, operation.argument("bias"), windows, groups, channels
     )
 
 

@@ -1,6 +1,8 @@
 """The rule for convolutions: the window of a box, clamped to what exists; padding is what lies beyond.
 
-With sizes given explicitly, a tile of a convolution is a convolution with another low padding.
+With sizes given explicitly, a tile of a convolution is a convolution with another low padding. Results that
+a short algorithm makes in cells are computed from where their cell begins. A cell may go on beyond the box:
+each of its results reads its own window alone, so that the others do not change it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import torch
 from torch import Tensor
 
 from outstride.engine.dispatch.shapes import ENGINE_DTYPES
+from outstride.engine.runtime import resolved
 from outstride.models.node import Node
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
-from outstride.tiling.box import Box, clamped, elements, shape_of, whole
+from outstride.tiling.box import Box, begun, clamped, elements, shape_of, whole
 from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, Tensors, cropped
 
 
@@ -23,6 +26,20 @@ from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, 
 def _described(node: Node) -> Convolution:
     operator: Convolution = describe(node)
     return operator
+
+
+@lru_cache(4096)
+def _alignment(node: Node) -> tuple[int, ...]:
+    operator = _described(node)
+    if node.dtype not in ENGINE_DTYPES:
+        return (1,) * len(node.shape)
+    return (1, 1, *operator.cells(node.dtype, resolved(operator.algorithm)))
+
+
+def _made(node: Node, box: Box) -> Box:
+    """What is computed for a box: all channels, from the first results of the cells that it cuts."""
+    batch, _, *size = begun(box, _alignment(node))
+    return (batch, (0, node.shape[1]), *size)
 
 
 def _read(node: Node, box: Box) -> Box:
@@ -45,8 +62,9 @@ def _demand(node: Node, box: Box) -> Boxes:
     if node.dtype not in ENGINE_DTYPES:
         return NEEDS_ALL.demand(node, box)
     input = _described(node).input.index
+    read = _read(node, _made(node, box))
     return [
-        _read(node, box) if index == input else whole(shape)
+        read if index == input else whole(shape)
         for index, shape in zip(node.sources, node.source_shapes, strict=True)
     ]
 
@@ -55,10 +73,10 @@ def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     if node.dtype not in ENGINE_DTYPES:
         return NEEDS_ALL.run(node, box, boxes, tensors)
     operator, held = _described(node), dict(zip(node.sources, tensors, strict=True))
-    read, size = _read(node, box), shape_of(box)[2:]
+    made = _made(node, box)
+    read, size = _read(node, made), shape_of(made)[2:]
     x, weight = held[operator.input.index], held[operator.weight.index]
     bias = None if operator.bias is None else held[operator.bias.index]
-    made = (box[0], (0, node.shape[1]), *box[2:])
     if x is None or elements(read) == 0:
         result = torch.zeros(shape_of(made), dtype=node.dtype)
         if bias is not None:
@@ -66,9 +84,9 @@ def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
         return cropped(result, box, made)
     function = torch.ops.outstride.conv_transpose if operator.transposed else torch.ops.outstride.conv
     strides, dilation = ([getattr(w, name) for w in operator.windows] for name in ("stride", "dilation"))
-    rest = (_lows(operator, box, read), size, dilation, operator.groups, operator.algorithm)
+    rest = (_lows(operator, made, read), size, dilation, operator.groups, operator.algorithm)
     result = function(x, weight, bias, strides, *rest)
     return cropped(result, box, made)
 
 
-RULES: RuleTable = {Convolution: Rule(_demand, _run)}
+RULES: RuleTable = {Convolution: Rule(_demand, _run, alignment=_alignment)}

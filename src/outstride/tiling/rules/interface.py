@@ -53,6 +53,8 @@ class Rule(NamedTuple):
     """Bytes that it takes for a while, besides what it reads and makes."""
     serves: Callable[[Node], bool] = lambda _: True
     """Whether it does for this operator of its kind."""
+    alignment: Callable[[Node], Sequence[int]] = lambda node: (1,) * len(node.shape)
+    """On each axis of the result a number of which every start is a multiple: it computes from there on."""
 
 
 RuleTable = dict[type, Rule]

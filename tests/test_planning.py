@@ -92,7 +92,10 @@ def _assert_readable(plan: KernelPlan, facts: tuple[str, ...]) -> None:
         assert not re.search(r"\bnan\b|\binf\b|None|[1-9]\d*\.\d{4,}|object at|<", line)
 
 
-_FACTS = ("result", "work", "phases", "register tile", "box", "strip", "tasks", "predicted", "kernel")
+_FACTS = (
+    "result", "algorithm", "bound", "work", "phases", "register tile", "box", "strip", "tasks", "predicted",
+    "kernel",
+)  # fmt: skip
 
 
 @_each_layer

@@ -235,6 +235,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
             f"{whole.output_shape} by {problem.operator}{product}{used}{stored}",
         ),
         ("algorithm", _algorithm(whole)),
+        ("bound", _bound(plan)),
         ("work", f"{problem.flops / 1e6:.4g} MFLOP on at least {problem.bytes / 1e6:.4g} MB"),
         (
             "phases",
@@ -255,15 +256,24 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
 
 
 def _algorithm(whole: KernelPlan) -> str:
-    """What each axis is computed by, why, and what law 1 leaves to the result."""
+    """What each axis is computed by, and why."""
     assert whole.detail is not None
     assert whole.choice is not None
     short = whole.detail.recipe.short[-whole.nd :]
     if not short:
         return f"direct: {whole.choice.reason}"
     axes = " x ".join(" | ".join(axis.algorithms) or "direct" for axis in short)
-    chain = f"{whole.detail.problem.channels} channels + {sum(axis.additions for axis in short)} additions"
-    return f"{axes}: {whole.choice.reason}; within 2u (K + 1) of itself on absolute values, K = {chain}"
+    return f"{axes}: {whole.choice.reason}"
+
+
+def _bound(plan: GatherPlan) -> str:
+    """How far law 1 lets the result be off, in unit round-offs of what it is summed in."""
+    problem, short = plan.problem, plan.recipe.short
+    if short:
+        chain = f"{problem.channels} channels + {sum(axis.additions for axis in short)} additions"
+        return f"2u (K + 1) times the same sums of absolute values; K = {chain}"
+    taps = max((group.taps for group in plan.groups), default=0)
+    return f"2u (K + 1) times the sum of the absolute terms; K = {problem.channels} channels x {taps} taps"
 
 
 def _predicted(whole: KernelPlan) -> str:

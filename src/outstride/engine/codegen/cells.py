@@ -155,7 +155,8 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
         for phases in indices(steps[:2]):
             with cells.row(n, d, h, phases) as row:
                 of_phases = [made[_with(phases, p)] for p in range(steps[2])]
-                values = [cells.value(v, loaded) for v in interleave(f, of_phases, lanes)]
+                in_order = interleave(f, of_phases, lanes) if lanes > 1 else of_phases
+                values = [cells.value(v, loaded) for v in in_order]
                 starts = [f.add(begin, j * lanes) for j in range(steps[2])]
                 places = [f.at(row, f.mul(s, a["y_stride_w"]), e.storage) for s in starts]
                 if k.recipe.out_unit == "any":

@@ -28,9 +28,7 @@ class Strip:
     @property
     def elements(self) -> int:
         """Room that the strip takes."""
-        if self.pixel_pitch > 1 or self.channel_pitch < self.plane_pitch:
-            return self.plane_pitch * self.planes * self.pixel_pitch
-        return self.channel_pitch * self.channels
+        return max(self.plane_pitch * self.planes * self.pixel_pitch, self.channel_pitch * self.channels)
 
     def rows_together(self, box: tuple[int, ...]) -> tuple[int, int]:
         """Rows of results that lie together in the output, and their length: planes without gaps."""

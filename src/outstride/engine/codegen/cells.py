@@ -148,10 +148,16 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
     first = f.mul(cells.box.start[3], steps[2])
     limit = f.minimum(a["out_size_w"], f.add(first, f.mul(cells.box.count[3], steps[2])))
     streams = _streams(cells, first, limit)
+    mask_type = vector_type(lanes, "i1")
+    masks = [f.variable(mask_type) for _ in range(steps[2] if lanes > 1 else 0)]
     with cells.rows() as (n, d, h, start), f.loop(0, cells.box.count[3], lanes) as w:
         made = cells.outputs(f.add(start, w))
         begin = f.add(first, f.mul(w, steps[2]))
         whole = f.compare("sle", f.add(begin, lanes * steps[2]), limit)
+        with f.when(f.negate(whole)):
+            for j, mask in enumerate(masks):
+                rest = f.sub(limit, f.add(begin, j * lanes))
+                f.set(mask, elements.lanes_between(f, 0, rest, lanes))
         for phases in indices(steps[:2]):
             with cells.row(n, d, h, phases) as row:
                 of_phases = [made[_with(phases, p)] for p in range(steps[2])]
@@ -176,8 +182,8 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
                         f.prefetch(f.at(place, a["y_stride_m"], e.storage), write=True)
                         elements.store(f, e, value, place, lanes)
                 with f.when(f.negate(whole)):
-                    for value, at, place in zip(values, starts, places, strict=True):
-                        inside = elements.lanes_within(f, 0, f.sub(limit, at), lanes)
+                    for value, place, mask in zip(values, places, masks, strict=True):
+                        inside = f.get(mask, mask_type)
                         cells.look.at(value, inside)
                         elements.store_masked(f, e, value, place, lanes, inside)
 

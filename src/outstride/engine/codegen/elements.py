@@ -127,6 +127,17 @@ def lanes_within(f: Function, start: Operand, size: Operand, lanes: int) -> Valu
     return f.emit(vector_type(lanes, "i1"), f"bitcast i{lanes} {short.name} to {vector_type(lanes, 'i1')}")
 
 
+def lanes_between(f: Function, start: Operand, size: Operand, lanes: int) -> Value:
+    """`lanes_within`, by comparisons of vectors: some sets have no registers for masks."""
+    type_, low, high = vector_type(lanes, "i32"), f.sub(0, start), f.sub(size, start)
+    bounds = [broadcast(f, f.i32(f.minimum(f.maximum(n, 0), lanes)), lanes) for n in (low, high)]
+    numbers = "<" + ", ".join(f"i32 {i}" for i in range(lanes)) + ">"
+    mask = vector_type(lanes, "i1")
+    above = f.emit(mask, f"icmp sge {type_} {numbers}, {bounds[0].name}")
+    below = f.emit(mask, f"icmp slt {type_} {numbers}, {bounds[1].name}")
+    return f.emit(mask, f"and {mask} {above.name}, {below.name}")
+
+
 def mask(lanes: list[int]) -> str:
     """The constant of a shuffle; -1 is a lane that nobody reads."""
     words = ", ".join(f"i32 {i}" if i >= 0 else "i32 poison" for i in lanes)
@@ -171,14 +182,12 @@ def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Val
 def keep_mask(f: Function, inside: Value, masks: Value, number: Operand, lanes: int) -> None:
     """Keep a mask, as a bit for each lane, as entry `number` of a table."""
     bits = f.emit(f"i{lanes}", f"bitcast {inside.type} {inside.name} to i{lanes}")
-    f.store(bits, f.at(masks, number, f"i{lanes}"), max(1, lanes // 8))
+    f.store(bits, f.at(masks, number, f"i{lanes}"), lanes // 8)
 
 
-def kept_mask(f: Function, masks: Value, number: Operand, lanes: int, where: Value | None = None) -> Value:
-    """Entry `number` of a table of masks; no lanes unless the condition `where` holds."""
-    bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), max(1, lanes // 8))
-    if where is not None:
-        bits = f.emit(bits.type, f"select i1 {where.name}, {bits.type} {bits.name}, {bits.type} 0")
+def kept_mask(f: Function, masks: Value, number: Operand, lanes: int) -> Value:
+    """Entry `number` of a table of masks."""
+    bits = f.load(f"i{lanes}", f.at(masks, number, f"i{lanes}"), lanes // 8)
     type_ = vector_type(lanes, "i1")
     return f.emit(type_, f"bitcast i{lanes} {bits.name} to {type_}")
 

@@ -113,50 +113,14 @@ def _place(k: Context, numbers: tuple[Operand, ...], prefix: str) -> Operand:
 def _pack_rows(kernel: Kernel) -> Function:
     """`pack_planes(block, source, strip, box, channels)` from rows where they lie, contiguous."""
     k = kernel.function("pack_planes", *_NUMBERS)
-    f = k.f
     source, strip, *numbers, channels = k.parameters
     box = Box.of(numbers)
-    masks = _Masks.of(k, box, f.at(strip, k.a["raw_bytes_offset"], "i8"))
 
     def of_row(c: Operand, n: Operand, d: Operand, h: Operand) -> Callable[[Operand], Values]:
-        return _Rows.of(k, source, box, masks, (c, n, d, h)).inputs
+        return _Rows.of(k, source, box, (c, n, d, h)).inputs
 
     _fill(k, strip, channels, box.count, of_row)
-    return f
-
-
-@dataclass(frozen=True)
-class _Masks:
-    """Which elements of the vectors of a row exist: a mask for each load of each vector of cells.
-
-    Of the cells [low, high) all do. `first` is the input that the first load of cell 0 begins with.
-    """
-
-    k: Context
-    table: Value
-    first: Operand
-    low: Operand
-    high: Operand
-
-    @classmethod
-    def of(cls, k: Context, box: Box, table: Value) -> _Masks:
-        """Those of a box's rows, written to a table."""
-        f, a, lanes, axis = k.f, k.a, k.lanes, k.recipe.short[2]
-        step, loads = axis.in_step, loads_of_row(axis)
-        first = f.add(f.mul(box.start[3], step), a["first_input_w"])
-        reach = (loads // step - 1) * step + lanes * step
-        size = a["in_size_w"]
-        low = f.ceil_div(f.maximum(0, f.sub(0, first)), step)
-        high = f.sub(f.sub(size, first), reach)
-        high = f.add(f.div(f.maximum(0, high), step), f.word(f.compare("sge", high, 0)))
-        with f.loop(0, box.count[3], lanes) as w:
-            number = f.mul(f.div(w, lanes), loads)
-            for i in range(loads):
-                group, part = divmod(i, step)
-                start = f.add(f.add(first, f.mul(w, step)), group * step + part * lanes)
-                inside = elements.lanes_within(f, start, size, lanes)
-                elements.keep_mask(f, inside, table, f.add(number, i), lanes)
-        return cls(k, table, first, low, high)
+    return k.f
 
 
 @dataclass(frozen=True)
@@ -164,72 +128,95 @@ class _Rows:
     """The rows of the input that a row of cells reads, those beyond the input included."""
 
     k: Context
-    masks: _Masks
-    #: By their numbers along depth and height: element 0 of each, and whether it exists.
+    #: By their numbers along depth and height: its input that cell 0 of the box begins with; does it exist?
     rows: dict[Index, tuple[Value, Value]]
-    #: Whether all of them exist.
-    every: Value
+    #: The cells [low, high) for which all of every vector that is loaded exists; none if a row does not.
+    low: Operand
+    high: Operand
+    #: The number of that input along the width.
+    first: Operand
+    #: A variable for each vector of each row.
     room: dict[Index, list[Value]]
 
     @classmethod
-    def of(cls, k: Context, source: Value, box: Box, masks: _Masks, numbers: tuple[Operand, ...]) -> _Rows:
+    def of(cls, k: Context, source: Value, box: Box, numbers: tuple[Operand, ...]) -> _Rows:
         """Those of a channel, image, plane and height of a box."""
-        f, e, a = k.f, k.e, k.a
-        axes = k.recipe.short
+        f, e, a, lanes, axes = k.f, k.e, k.a, k.lanes, k.recipe.short
         c, n, *cells = numbers
         image = f.add(f.mul(c, a["x_stride_c"]), f.mul(n, a["x_stride_n"]))
         along: list[list[tuple[Operand, Value]]] = []
         for x, axis, start, cell in zip("dh", axes, box.start[1:], cells, strict=False):
-            first = f.add(f.mul(f.add(start, cell), axis.in_step), a[f"first_input_{x}"])
-            places = [f.add(first, offset - axis.offsets[0]) for offset in axis.offsets]
+            begin = f.add(f.mul(f.add(start, cell), axis.in_step), a[f"first_input_{x}"])
+            places = [f.add(begin, offset - axis.offsets[0]) for offset in axis.offsets]
             along.append([(u, f.compare("ult", u, a[f"in_size_{x}"])) for u in places])
-        every: Value | None = None
-        for _, exists in (*along[0], *along[1]):
-            every = exists if every is None else f.both(every, exists)
+        step, loads = axes[2].in_step, loads_of_row(axes[2])
+        first = f.add(f.mul(box.start[3], step), a["first_input_w"])
         rows: dict[Index, tuple[Value, Value]] = {}
+        every: Value | None = None
         for i, (u, deep) in enumerate(along[0]):
             for j, (v, high) in enumerate(along[1]):
                 place = f.add(image, f.add(f.mul(u, a["x_stride_d"]), f.mul(v, a["x_stride_h"])))
-                rows[i, j] = f.at(source, f.add(place, masks.first), e.storage), f.both(deep, high)
+                exists = f.both(deep, high)
+                rows[i, j] = f.at(source, f.add(place, first), e.storage), exists
+                every = exists if every is None else f.both(every, exists)
         assert every is not None
-        loads = loads_of_row(axes[2])
+        reach = loads - step + lanes * step
+        left = f.sub(f.sub(a["in_size_w"], first), reach)
+        low = f.ceil_div(f.maximum(0, f.sub(0, first)), step)
+        end = f.add(f.div(f.maximum(0, left), step), f.word(f.compare("sge", left, 0)))
         room: dict[Index, list[Value]] = {
             index: [f.variable(k.vector) for _ in range(loads)] for index in rows
         }
-        return cls(k, masks, rows, every, room)
+        return cls(k, rows, low, f.select(every, end, 0), first, room)
 
     def inputs(self, w: Operand) -> Values:
         """What a vector of cells reads, by its numbers along each axis."""
-        k, masks = self.k, self.masks
-        f, e, lanes, axis = k.f, k.e, k.lanes, k.recipe.short[2]
-        step, loads = axis.in_step, loads_of_row(axis)
-        inside = f.both(f.compare("sge", w, masks.low), f.compare("slt", w, masks.high))
-        inside = f.both(inside, self.every)
-        places = [(i // step) * step + (i % step) * lanes for i in range(loads)]
+        k = self.k
+        f, lanes, axis = k.f, k.lanes, k.recipe.short[2]
+        step = axis.in_step
         along = f.mul(w, step)
+        inside = f.both(f.compare("sge", w, self.low), f.compare("slt", w, self.high))
         with f.when(inside):
-            for index, (row, _) in self.rows.items():
-                pointer = f.at(row, along, e.storage)
-                for i, at in enumerate(places):
-                    place = f.at(pointer, at, e.storage)
-                    # The same row of the next channel begins far away, where no prefetcher expects it.
-                    if i < step:
-                        f.prefetch(f.at(place, k.a["x_stride_c"], e.storage))
-                    f.set(self.room[index][i], elements.load(f, e, place, lanes))
+            self._load(along)
         with f.when(f.negate(inside)):
-            number = f.mul(f.div(w, lanes), loads)
-            for index, (row, exists) in self.rows.items():
-                pointer = f.at(row, along, e.storage)
-                for i, at in enumerate(places):
-                    kept = elements.kept_mask(f, masks.table, f.add(number, i), lanes, exists)
-                    value = elements.load_masked(f, e, f.at(pointer, at, e.storage), lanes, kept)
-                    f.set(self.room[index][i], value)
-        found = {}
-        for index in self.rows:
-            vectors = [f.get(place, k.vector) for place in self.room[index]]
+            self._load_what_exists(along)
+        found: dict[Index, Value] = {}
+        for index, room in self.room.items():
+            vectors = [f.get(place, k.vector) for place in room]
             for number, offset in enumerate(axis.offsets):
                 group, residue = divmod(offset - axis.offsets[0], step)
                 parts = vectors[group * step : (group + 1) * step]
                 whole = (*index, number)
                 found[whole] = elements.deal(f, parts, lanes, residue)
         return found
+
+    def _places(self) -> list[int]:
+        """Where each vector that is loaded of a row begins."""
+        step, lanes = self.k.recipe.short[2].in_step, self.k.lanes
+        return [(i // step) * step + (i % step) * lanes for i in range(loads_of_row(self.k.recipe.short[2]))]
+
+    def _load(self, along: Operand) -> None:
+        k = self.k
+        f, e, step = k.f, k.e, k.recipe.short[2].in_step
+        for index, (row, _) in self.rows.items():
+            pointer = f.at(row, along, e.storage)
+            for i, (at, room) in enumerate(zip(self._places(), self.room[index], strict=True)):
+                place = f.at(pointer, at, e.storage)
+                # The same row of the next channel begins far away, where no prefetcher expects it.
+                if i < step:
+                    f.prefetch(f.at(place, k.a["x_stride_c"], e.storage))
+                f.set(room, elements.load(f, e, place, k.lanes))
+
+    def _load_what_exists(self, along: Operand) -> None:
+        """Zeros beyond the input."""
+        k = self.k
+        f, e, size = k.f, k.e, k.a["in_size_w"]
+        begin = f.add(self.first, along)
+        masks = [elements.lanes_between(f, f.add(begin, at), size, k.lanes) for at in self._places()]
+        for index, (row, exists) in self.rows.items():
+            pointer = f.at(row, along, e.storage)
+            for room in self.room[index]:
+                f.set(room, elements.zero(e, k.lanes))
+            with f.when(exists):
+                for at, room, mask in zip(self._places(), self.room[index], masks, strict=True):
+                    f.set(room, elements.load_masked(f, e, f.at(pointer, at, e.storage), k.lanes, mask))

@@ -16,7 +16,6 @@ from outstride.engine.planner.dataflow import (
     PackingDataflow,
 )
 from outstride.engine.planner.prefetch import Prefetch, prefetch_of
-from outstride.engine.planner.short_form import loads_of_row
 from outstride.engine.planner.tables import PREFETCH_TABLE_BYTES, round_up_line
 
 
@@ -65,8 +64,6 @@ class Packed(PackingDataflow):
         prefetch_at = runs_at + round_up_line(8 * (found + of_tile))
         raw_at = prefetch_at + PREFETCH_TABLE_BYTES
         raw_bytes = item * (blocking.raw.elements + 64) if blocking.raw else 0
-        if c.problem.short and not raw_bytes:  # masks of the vectors of a row
-            raw_bytes = 8 * ceil(blocking.box[3] / c.lanes) * loads_of_row(c.problem.short_axes[2])
         return {
             "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
             "range_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,

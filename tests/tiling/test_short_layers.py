@@ -33,7 +33,11 @@ def _whatever_it_saves() -> Iterator[None]:
         call_cache.clear()
 
     forget()
-    with patch.multiple(shortening, LEAST_SAVING=1.0, MOST_ERROR=torch.inf):
+    demands = {
+        "FEWEST": 16, "FEWEST_OF_MUCH": 16, "LEAST_SAVING": 1.0, "LEAST_SAVING_OF_STEPS": 1.0,
+        "MOST_ERROR": torch.inf, "MOST_DILATION": 16, "MOST_PRODUCTS": 128,
+    }  # fmt: skip
+    with patch.multiple(shortening, **demands):
         yield
     forget()
 

@@ -20,15 +20,20 @@ from outstride.layer.axis import Phase
 ALGORITHMS = ("auto", "direct")
 AlgorithmName = Literal["auto", "direct"]
 
-#: The fewest channels and outputs of a group for which sums of inputs and products cost less than they save.
-FEWEST_CHANNELS = 16
-FEWEST_OUTPUTS = 16
-#: Multiply-adds of the direct chain for each product, from which a short algorithm pays.
-LEAST_SAVING = 1.3
+#: The fewest channels, and outputs, of a group for which sums of inputs and products cost less than they
+#: save: where products are so many times fewer than multiply-adds, and else.
+FEWEST_OF_MUCH, FEWEST = 32, 64
+MUCH_SAVING = 2.2
+#: Multiply-adds of the direct chain for each product, from which a short algorithm pays; of a convolution
+#: that takes steps, whose sums of inputs serve fewer outputs.
+LEAST_SAVING = 1.42
+LEAST_SAVING_OF_STEPS = 2.0
 #: The most rounding error, as a share of the direct chain's.
 MOST_ERROR = 0.9
+#: How far apart taps may be: outputs that share products lie as far apart, and cells grow with it.
+MOST_DILATION = 1
 #: The most products of a cell, and the most inputs or outputs of one along an axis.
-MOST_PRODUCTS = 128
+MOST_PRODUCTS = 64
 MOST_STEP = 16
 
 
@@ -196,28 +201,19 @@ def choose(
     Example:
         >>> choose(False, (3, 3), (1, 1), (1, 1), 64, 64, "float32").reason
         '16 products for the 36 of 4 outputs, 0.56 of their rounding error'
-        >>> choose(False, (3, 3), (2, 2), (1, 1), 3, 64, "float32").reason
-        'sums cost more than they save below 16 channels: it has 3'
+        >>> choose(False, (3, 3), (1, 1), (1, 1), 3, 64, "float32").reason
+        'its sums cost more than they save below 32 channels: it has 3'
     """
     if algorithm == "direct":
         return Choice(False, "algorithm='direct' was asked for")
     if dtype == "float64":
         return Choice(False, "float64 stays direct")
-    if channels < FEWEST_CHANNELS:
-        return Choice(
-            False, f"sums cost more than they save below {FEWEST_CHANNELS} channels: it has {channels}"
-        )
-    if outputs < FEWEST_OUTPUTS:
-        return Choice(
-            False, f"sums cost more than they save below {FEWEST_OUTPUTS} outputs: it has {outputs}"
-        )
     if transposed and any(k < s for k, s in zip(kernel_size, stride, strict=True)):
         return Choice(False, "some outputs have no tap")
     if transposed and any(s == 1 and k % 2 == 0 for k, s in zip(kernel_size, stride, strict=True)):
         return Choice(False, "an even kernel of stride 1 unfolds maps of one position")
-    numbers = zip(kernel_size, stride, dilation, strict=True)
-    if transposed and any(d > 1 and k > 1 and s > 1 for k, s, d in numbers):
-        return Choice(False, "stride and dilation mix the taps of its phases")
+    if any(d > MOST_DILATION and k > 1 for k, d in zip(kernel_size, dilation, strict=True)):
+        return Choice(False, "outputs that share products lie as far apart as its taps")
     axes = [short_axis(transposed, k, s, 0, d) for k, s, d in zip(kernel_size, stride, dilation, strict=True)]
     for number, (axis, k, s) in enumerate(zip(axes, kernel_size, stride, strict=True)):
         taps = k * axis.out_step // (s if transposed else 1)
@@ -231,10 +227,16 @@ def choose(
         for a, k, s in zip(axes, kernel_size, stride, strict=True)
     )  # fmt: skip
     counted = f"{products} products for the {direct} of {cell} outputs"
+    saving = direct / products
     if products > MOST_PRODUCTS:
         return Choice(False, f"{counted} are too many")
-    if direct < LEAST_SAVING * products:
+    steps = not transposed and any(s > 1 for s in stride)
+    if saving < (LEAST_SAVING_OF_STEPS if steps else LEAST_SAVING):
         return Choice(False, f"{counted} save too little")
+    fewest = FEWEST_OF_MUCH if saving >= MUCH_SAVING else FEWEST
+    for name, number in (("channels", channels), ("outputs", outputs)):
+        if number < fewest:
+            return Choice(False, f"its sums cost more than they save below {fewest} {name}: it has {number}")
     share = prod(
         squared_error(transposed, k, s, 0, d)
         for k, s, d in zip(kernel_size, stride, dilation, strict=True)

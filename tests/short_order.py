@@ -3,18 +3,24 @@
 Inputs are summed along the last axis first, weights in float64 along the first axis first and rounded once; a
 product is one chain of fused multiply-adds over the channels; results are summed along the first axis first,
 and the bias is added last.
+
+Of a weight gradient inputs and output gradients are summed along the last axis first; a product is one chain
+over the cells of a split, box after box; kernel elements are summed from them along the first axis first, and
+then the splits are added in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import chain, product
 from math import ceil
 
 import numpy as np
 
+from outstride.engine.planner.gradient import GradientPlan
 from outstride.geometry import output_size, phases
 from outstride.layer.algorithms import ShortPhase, Terms, shortened
+from outstride.layer.shortening import CellProduct, ShortAxis
 from outstride.layer.spec import ConvSpec
 from tests.order import fused
 
@@ -115,3 +121,82 @@ def _chain(data: np.ndarray, kernel: np.ndarray) -> np.ndarray:
         weight = kernel[:, :, c].reshape(1, *kernel.shape[:2], *[1] * (data.ndim - 3))
         total = fused(data[:, :, c : c + 1], weight, total)
     return total
+
+
+def gradient_in_the_short_order(plan: GradientPlan, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The float32 weight gradient (O, C/g, *k) in three axes; the plan says what is added box by box."""
+    p, axes = plan.problem, plan.problem.short_axes
+    data, gradients = _factors(plan, x, y, axes)
+    counts = [ceil(n / b) for n, b in zip(data.shape[-4:], plan.box, strict=True)]
+    boxes = [
+        product(
+            *(
+                range(i * b, min(n, (i + 1) * b))
+                for i, b, n in zip(number, plan.box, data.shape[-4:], strict=True)
+            )
+        )
+        for number in np.ndindex(*counts)
+    ]
+    result: np.ndarray | None = None
+    for split in range(plan.splits):
+        sums = np.zeros((*data.shape[:3], p.outputs), np.float32)
+        for cell in chain.from_iterable(boxes[split * plan.boxes_per_split :][: plan.boxes_per_split]):
+            n, d, h, w = cell
+            sums = fused(data[..., n, d, h, w, None], gradients[..., None, :, n, d, h, w], sums)
+        part = _kernel(plan, axes, sums)
+        result = part if result is None else result + part
+    assert result is not None
+    return result
+
+
+def gradient_magnitude(plan: GradientPlan, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """What the algorithm makes of absolute values by absolute rows: its rounding errors are a share of it."""
+    axes = tuple(
+        ShortAxis(
+            a.out_step, a.in_step,
+            tuple(CellProduct(*map(_absolute, (p.inputs, p.weights, p.outputs))) for p in a.products), a.name,
+        )
+        for a in plan.problem.short_axes
+    )  # fmt: skip
+    data, gradients = _factors(plan, np.abs(x).astype(np.float64), np.abs(y).astype(np.float64), axes)
+    return _kernel(plan, axes, np.einsum("pgcndhw,pgondhw->pgco", data, gradients))
+
+
+def _absolute(terms: Terms) -> Terms:
+    return tuple((i, abs(c)) for i, c in terms)
+
+
+def _factors(
+    plan: GradientPlan, x: np.ndarray, y: np.ndarray, axes: Sequence[ShortAxis]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of every product both factors: (product, group, channel or output, image, *cells)."""
+    p = plan.problem
+    xs = x.reshape(p.batch, p.groups, p.channels, *p.input_size)
+    ys = y.reshape(p.batch, p.groups, p.outputs, *p.output_size)
+    cells = [np.arange(ceil(n / a.out_step)) for a, n in zip(axes, p.output_size, strict=True)]
+
+    def inputs(index: _Index) -> np.ndarray:
+        return _elements(xs, [a.in_step * at + i for a, at, i in zip(axes, cells, index, strict=True)])
+
+    def outputs(index: _Index) -> np.ndarray:
+        return _elements(ys, [a.out_step * at + i for a, at, i in zip(axes, cells, index, strict=True)])
+
+    chosen = list(product(*(a.products for a in axes)))
+    data = np.stack([_nested([p.inputs for p in each], range(3), inputs) for each in chosen])
+    gradients = np.stack([_nested([p.outputs for p in each], range(3), outputs) for each in chosen])
+    return np.moveaxis(data, 1, 3), np.moveaxis(gradients, 1, 3)
+
+
+def _kernel(plan: GradientPlan, axes: Sequence[ShortAxis], sums: np.ndarray) -> np.ndarray:
+    """The kernel (O, C/g, *k) from (product, group, channel, output)."""
+    p = plan.problem
+    by_axes = sums.reshape(*(len(a.products) for a in axes), *sums.shape[1:])
+    made = np.empty((*p.kernel_size, *sums.shape[1:]), sums.dtype)
+    for element in np.ndindex(*p.kernel_size):
+        terms = [
+            tuple((i, c) for i, each in enumerate(a.products) for at, c in each.weights if at == k)
+            for a, k in zip(axes, element, strict=True)
+        ]
+        made[element] = _nested(terms, range(3)[::-1], by_axes.__getitem__)
+    kernel: np.ndarray = made.transpose(3, 5, 4, 0, 1, 2)
+    return kernel.reshape(p.groups * p.outputs, p.channels, *p.kernel_size)

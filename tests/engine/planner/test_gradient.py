@@ -19,14 +19,14 @@ from tests.engine.planner.definitions import all_channels, input_read, overrun_o
 from tests.engine.planner.problems import CHOICES, MACHINES, boxes_of, gradient_of, problems, triple
 
 
-@given(problems(), st.integers(1, 40_000), st.data())
+@given(problems(), st.integers(1, 40_000), st.booleans(), st.data())
 @settings(max_examples=100)
 def test_boxes_and_splits_of_the_weight_gradient_depend_on_the_problem_alone(
-    problem: Problem, width: int, data: st.DataObject
+    problem: Problem, width: int, short: bool, data: st.DataObject
 ) -> None:
     """They fix the order of summation, so neither machine nor threads nor layout may move them."""
     large = replace(problem, output_size=triple([*problem.output_size[:2], width]))
-    gradient = gradient_of(large)
+    gradient = replace(gradient_of(large), short=short)
     one = plan_gradient(gradient, MACHINES[0], 1)
     assert (one.splits - 1) * one.boxes_per_split < one.boxes <= one.splits * one.boxes_per_split
     for _ in range(4):
@@ -100,16 +100,48 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
 
 
 @given(*CHOICES)
+@settings(max_examples=60)
+def test_boxes_and_tasks_of_a_short_weight_gradient_cover_cells_channels_and_outputs(
+    problem: Problem, machine: Machine, threads: int
+) -> None:
+    plan = plan_gradient(replace(gradient_of(problem), short=True), machine, threads)
+    p = plan.problem
+    cells = [cell for box in boxes_of(plan, plan.box) for cell in product(*box)]
+    sizes = zip(p.output_size, p.short_axes, strict=True)
+    covered = (p.batch, *(ceil(n / axis.out_step) for n, axis in sizes))
+    assert sorted(cells) == list(product(*map(range, covered)))
+    assert (plan.channel_blocks - 1) * plan.channels_per_block < p.channels
+    assert plan.channel_blocks * plan.channels_per_block >= p.channels
+    assert plan.output_chunks * plan.blocks_per_chunk * plan.width >= p.outputs
+    assert plan.strip.channels == plan.channels_per_slab <= plan.channels_per_block
+    scalars, places, scratch_bytes = gradient_scalars(plan)
+    assert len(places) == prod(len(axis.offsets) for axis in p.short_axes)
+    assert max(places) < scalars["raw_channel_pitch"]
+    item = 8 if p.dtype == "float64" else 4
+    rooms = ["raw", "line", "panel", "sums", "terms"]
+    starts = [0, *(scalars[f"{room}_bytes_offset"] for room in rooms), scratch_bytes]
+    cell = prod(axis.out_step for axis in p.short_axes)
+    of_product = plan.blocks_per_chunk * p.products * plan.width
+    assert plan.raw is not None
+    needed = [
+        plan.strip.elements * item, plan.raw.elements * item, plan.box[3] * cell * plan.width * item,
+        of_product * prod(plan.box) * item, of_product * plan.channels_per_block * item, 4 * prod(plan.box),
+    ]  # fmt: skip
+    assert all(b - a >= n for a, b, n in zip(starts, starts[1:], needed, strict=False))
+
+
+@given(*CHOICES, st.booleans())
 @settings(max_examples=25)
 def test_the_argument_block_of_the_weight_gradient_is_filled(
-    problem: Problem, machine: Machine, threads: int
+    problem: Problem, machine: Machine, threads: int, short: bool
 ) -> None:
     given_by_the_call = {
         n
         for n in GRADIENT_ARGUMENTS
         if n.endswith("_at") or n.startswith(("x_stride", "y_stride")) or n in ("next_task", "next_worker")
     }
-    plan = plan_gradient(gradient_of(problem), machine, threads)
+    gradient = replace(gradient_of(problem), short=short)
+    plan = plan_gradient(gradient, machine, threads)
     scalars, _, _ = gradient_scalars(plan)
     assert set(scalars) == set(GRADIENT_ARGUMENTS) - given_by_the_call
-    assert hash(plan) == hash(plan_gradient(gradient_of(problem), machine, threads))
+    assert hash(plan) == hash(plan_gradient(gradient, machine, threads))

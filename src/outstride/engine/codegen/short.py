@@ -1,7 +1,8 @@
 """Short algorithms in code: inputs summed into planes, products summed into outputs, weights into products.
 
-Each sums along one axis after the other, in the order that law 4 fixes: inputs along the last axis first,
-weights and products along the first. What is summed are vectors, whatever lies in their lanes.
+Each sums along one axis after the other, in the order that law 4 fixes: what products are made from inputs
+and from gradients along the last axis first, weights and products along the first. What is summed are
+vectors, whatever lies in their lanes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from itertools import product
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.ir import Value
+from outstride.engine.planner.short_form import gradient_rows, kernel_rows
 from outstride.layer.algorithms import Terms
 from outstride.layer.shortening import ShortAxis
 
@@ -37,6 +39,20 @@ def outputs_of(k: Vectors, axes: Sequence[ShortAxis], products: Values) -> Value
     """The outputs of a cell from its products."""
     for axis in range(len(axes)):
         products = _along(k, axis, axes[axis].results, products)
+    return products
+
+
+def gradients_of(k: Vectors, axes: Sequence[ShortAxis], gradients: Values) -> Values:
+    """The other factors of all products of a weight gradient, from the gradients of a cell's outputs."""
+    for axis in reversed(range(len(axes))):
+        gradients = _along(k, axis, gradient_rows(axes[axis]), gradients)
+    return gradients
+
+
+def kernel_of(k: Vectors, axes: Sequence[ShortAxis], products: Values) -> Values:
+    """The gradients of the kernel elements from the products of a weight gradient."""
+    for axis in range(len(axes)):
+        products = _along(k, axis, kernel_rows(axes[axis]), products)
     return products
 
 

@@ -32,9 +32,12 @@ _PARALLEL = 1 << 16
 
 def gradient_call(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int, threads: int,
+    dilation: Sequence[int], groups: int, threads: int, short: bool = False,
 ) -> GradientCall | DotCall:  # fmt: skip
-    """The kernel for these tensors: by dot products where a group has few outputs, else by outer products."""
+    """The kernel for these tensors: by dot products where a group has few outputs, else by outer products.
+
+    If it is `short` those are the products of short algorithms.
+    """
     xs, ys = x.stride(), y.stride()
     channels, outputs = x.shape[1] // groups, y.shape[1] // groups
     problem = GradientProblem(
@@ -43,6 +46,7 @@ def gradient_call(
         three(stride, 1), three(padding, 0), three(dilation, 1),
         "width" if xs[-1] == 1 else "channel" if xs[1] == 1 else "any",
         "channel" if ys[1] == 1 and ys[-1] != 1 else "width" if ys[-1] == 1 else "any",
+        short and outputs > DOT_OUTPUTS,
     )  # fmt: skip
     strides = {
         "x_stride_n": xs[0], "x_stride_g": channels * xs[1], "x_stride_c": xs[1],
@@ -68,7 +72,8 @@ class GradientCall:
         name = f"gradient_{plan.recipe.name}_{plan.tile.name}"
         source = partial(gradient_source, plan.recipe, plan.tile)
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
-        tables = {"planes_at": array("q", residue_planes(plan.axes)), "taps_at": array("q", taps)}
+        planes, places = ("raw_planes_at", "input_places_at") if problem.short else ("planes_at", "taps_at")
+        tables = {planes: array("q", residue_planes(plan.axes)), places: array("q", taps)}
         self._block = ArgumentBlock.of(GRADIENT_INDEX, scalars | strides, tables)
         self._sums = _PartialSums(plan, scalars["taps"], self.workers)
         self._strides = contiguous_strides(shape)

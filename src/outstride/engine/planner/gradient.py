@@ -2,25 +2,36 @@
 
 What fixes the order of summation (boxes, splits) must not depend on the machine, its threads or the layout,
 so it comes from constants; what does not (channels of a strip, outputs of a tile) is chosen for the machine.
+By short algorithms a box is one of cells, and every product of a cell has a sum of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from outstride.engine.planner import tables
+from outstride.engine.planner.cuts import CHANNELS_SUMMED
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.channels import CHANNELS
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
 from outstride.engine.planner.gather_form import GatherAxis, conv_axis, product_groups
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.strip import Strip, strip_of
-from outstride.engine.planner.tables import box_scalars, round_up_line, size_scalars
+from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products
+from outstride.engine.planner.strip import Strip, odd_lines, planes_strip, strip_of
+from outstride.engine.planner.tables import box_scalars, round_up_line, size_scalars, strip_scalars
+from outstride.layer.shortening import MOST_STEP, ShortAxis, short_axis
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
 BOX_PIXELS = 1024
+#: Products of the cells of a box by short algorithms, and the fewest cells: of each product the sums are
+#: loaded and stored once a box.
+BOX_PRODUCTS, LEAST_CELLS = 2048, 64
+#: The part of the second-level cache that the planes of a slab of channels may take: a few tiles are enough.
+SLAB_PART = 16
+#: Outputs whose panels a task has at once, and the fewest channels that it makes them for.
+CHUNK_OUTPUTS, LEAST_CHANNELS = 64, 32
 #: Splits exist to feed threads where there are few weights: their partial sums together stay below this.
 SPLIT_ELEMENTS = 1 << 18
 SPLITS = 16
@@ -43,9 +54,14 @@ class GradientProblem:
     dilation: tuple[int, int, int]
     in_unit: Unit
     out_unit: Unit
+    #: Whether it is summed product by product of a short algorithm, and not tap by tap.
+    short: bool = False
 
     def axes(self) -> tuple[GatherAxis, ...]:
-        """The convolution's axes: cells are the pixels that are summed over."""
+        """The convolution's axes: cells are the pixels that are summed over, or by short algorithms cells."""
+        if self.short:
+            sizes = zip(self.short_axes, self.input_size, self.output_size, strict=True)
+            return tuple(axis_of_inputs(axis, u, n) for axis, u, n in sizes)
         return tuple(
             conv_axis(*a)
             for a in zip(
@@ -54,10 +70,21 @@ class GradientProblem:
             )
         )  # fmt: skip
 
+    @property
+    def short_axes(self) -> tuple[ShortAxis, ...]:
+        """The cells of every axis, by short algorithms."""
+        numbers = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        return tuple(short_axis(False, *n) for n in numbers)
+
+    @property
+    def products(self) -> int:
+        """Sums that each channel and output have."""
+        return prod(len(axis.products) for axis in self.short_axes) if self.short else prod(self.kernel_size)
+
 
 @dataclass(frozen=True)
 class GradientPlan:
-    """The recipe, the boxes, the splits, and what a task takes of channels."""
+    """The recipe, the boxes, the splits, and what a task takes of channels and blocks of outputs."""
 
     problem: GradientProblem
     recipe: Recipe
@@ -70,6 +97,11 @@ class GradientPlan:
     boxes: int
     channels_per_block: int
     strip: Strip
+    #: Channels that are packed at a time, and tiles' widths of outputs that a task has.
+    channels_per_slab: int
+    blocks_per_chunk: int = 1
+    #: The input of a few channels as it lies, which the strip is summed from; None where it is the strip.
+    raw: Strip | None = None
 
     @property
     def lanes(self) -> int:
@@ -87,16 +119,35 @@ class GradientPlan:
         return ceil(self.problem.outputs / self.width)
 
     @property
+    def output_chunks(self) -> int:
+        """Tasks that share out the outputs."""
+        return ceil(self.output_blocks / self.blocks_per_chunk)
+
+    @property
+    def channel_blocks(self) -> int:
+        """Tasks that share out the channels."""
+        return ceil(self.problem.channels / self.channels_per_block)
+
+    @property
     def tasks(self) -> int:
         """Units of work."""
-        p = self.problem
-        return p.groups * self.splits * ceil(p.channels / self.channels_per_block) * self.output_blocks
+        return self.problem.groups * self.splits * self.channel_blocks * self.output_chunks
+
+    @property
+    def panel_pitch(self) -> int:
+        """Elements from the panel of a product to that of the next, an odd number of lines."""
+        return odd_lines(prod(self.box) * self.width)
+
+    @property
+    def sums_pitch(self) -> int:
+        """Elements from the sums of a product to those of the next, likewise."""
+        return odd_lines(self.channels_per_block * self.width)
 
 
-def pixel_box(cells: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """About BOX_PIXELS neighbouring pixels: whole rows, then whole planes, then whole images."""
+def pixel_box(cells: tuple[int, ...], most: int = BOX_PIXELS) -> tuple[int, int, int, int]:
+    """About `most` neighbouring pixels or cells: whole rows, then whole planes, then whole images."""
     box = [1, 1, 1, 1]
-    left = BOX_PIXELS
+    left = most
     for axis in (3, 2, 1, 0):
         take = max(1, min(cells[axis], left))
         box[axis] = ceil(cells[axis] / ceil(cells[axis] / take))
@@ -109,56 +160,146 @@ def pixel_box(cells: tuple[int, ...]) -> tuple[int, int, int, int]:
 def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> GradientPlan:
     """The plan for a weight gradient."""
     axes = problem.axes()
-    isa = machine.instruction_set
-    item = ACCUMULATOR_BYTES[problem.dtype]
-    lanes = isa.lanes(item)
+    isa, item = machine.instruction_set, ACCUMULATOR_BYTES[problem.dtype]
+    most = max(LEAST_CELLS, BOX_PRODUCTS // problem.products) if problem.short else BOX_PIXELS
     cells = (problem.batch, *(a.cells for a in axes))
-    box = pixel_box(cells)
+    box = pixel_box(cells, most)
     boxes = prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
     weights = problem.groups * problem.channels * problem.outputs * prod(problem.kernel_size)
     splits = max(1, min(SPLITS, boxes, SPLIT_ELEMENTS // max(1, weights)))
     per_split = ceil(boxes / splits)
     splits = ceil(boxes / per_split)
-    vectors = min(4 if isa.registers == 32 else 2, ceil(problem.outputs / lanes))
-    limit = 24 if isa.registers == 32 else 12
-    rows = min(8 if isa.registers == 32 else 6, max(1, limit // vectors))
-    tile = Tile(CHANNELS, rows, vectors)
-    step = axes[2].in_step if axes[2].in_step <= 4 else 0
-    recipe = Recipe(problem.dtype, isa.name, problem.in_unit, problem.out_unit, step, 1)
+    tile = _tile(problem, machine)
+    most_step = MOST_STEP if problem.short else 4
+    step = axes[2].in_step if axes[2].in_step <= most_step else 0
+    recipe = Recipe(
+        problem.dtype, isa.name, problem.in_unit, problem.out_unit, step, 1,
+        short=problem.short_axes if problem.short else (),
+    )  # fmt: skip
+    strip = strip_of(axes, box, 1, pixel_major=False, slack=0)
+    plan = GradientPlan(
+        problem, recipe, tile, machine, axes, box, splits, per_split, boxes, problem.channels, strip,
+        problem.channels,
+    )  # fmt: skip
+    return (_short_shares if problem.short else _shares)(plan, threads, item)
+
+
+def _tile(problem: GradientProblem, machine: Machine) -> Tile:
+    """Channels (and taps) by outputs."""
+    isa = machine.instruction_set
+    lanes, many = isa.lanes(ACCUMULATOR_BYTES[problem.dtype]), isa.registers == 32
+    most = 4 if many else 2
+    vectors = ceil(problem.outputs / lanes)
+    # As few blocks of outputs as there are, all of one size, where that costs no memory.
+    vectors = ceil(vectors / ceil(vectors / most)) if problem.short else min(most, vectors)
+    return Tile(CHANNELS, min(8 if many else 6, max(1, (24 if many else 12) // vectors)), vectors)
+
+
+def _shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
+    """With as many channels as a strip of the machine's has room for, and fewer where threads need tasks."""
+    problem, channels = plan.problem, plan.problem.channels
     pixel_major = problem.in_unit == "channel"
-    channels = problem.channels
 
     def strip(count: int) -> Strip:
-        return strip_of(axes, box, count, pixel_major=pixel_major, slack=vectors * lanes + 16)
+        return strip_of(plan.axes, plan.box, count, pixel_major=pixel_major, slack=plan.width + 16)
 
-    while channels > 1 and strip(channels).elements * item > machine.strip_bytes:
+    while channels > 1 and strip(channels).elements * item > plan.machine.strip_bytes:
         channels = ceil(channels / 2)
-    blocks = splits * problem.groups * ceil(problem.outputs / (vectors * lanes))
-    if threads > 1 and blocks * ceil(problem.channels / channels) < 2 * threads:
-        channels = min(channels, ceil(problem.channels / ceil(2 * threads / blocks)))
-    return GradientPlan(
-        problem, recipe, tile, machine, axes, box, splits, per_split, boxes, channels, strip(channels)
-    )
+    channels = _shared(plan, channels, threads)
+    return replace(plan, channels_per_block=channels, strip=strip(channels), channels_per_slab=channels)
+
+
+def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
+    """Planes, panels and sums of the products, none of them larger than the second-level cache.
+
+    Planes are made once for the outputs of a task, a few channels at a time, and panels once for its
+    channels: the more it has of both, the less is made twice. Sums are read and written once a box.
+    """
+    problem, rows, room = plan.problem, plan.tile.rows, plan.machine.l2_bytes
+    axes = tuple(axis_of_products(a, n) for a, n in zip(problem.short_axes, problem.output_size, strict=True))
+    of_block = problem.products * plan.width * item
+    blocks = min(plan.output_blocks, max(1, CHUNK_OUTPUTS // plan.width))
+    while blocks > 1 and blocks * of_block * prod(plan.box) > room:
+        blocks = ceil(blocks / 2)
+    channels = problem.channels
+    while channels > LEAST_CHANNELS and blocks * of_block * channels > room:
+        channels = ceil(ceil(channels / 2) / rows) * rows
+    channels = _shared(replace(plan, blocks_per_chunk=blocks), channels, threads)
+
+    def strip(count: int) -> Strip:
+        return planes_strip(axes, plan.box, count, plan.lanes)
+
+    # Whole tiles, so that no slab has a part of one but the last.
+    slab = rows
+    while slab < channels and strip(slab + rows).elements * item <= room // SLAB_PART:
+        slab += rows
+    slab = min(slab, channels)
+    raw = strip_of(plan.axes, plan.box, min(slab, CHANNELS_SUMMED), pixel_major=False, slack=plan.lanes)
+    return replace(
+        plan, channels_per_block=channels, strip=strip(slab), channels_per_slab=slab,
+        blocks_per_chunk=blocks, raw=raw,
+    )  # fmt: skip
+
+
+def _shared(plan: GradientPlan, channels: int, threads: int) -> int:
+    """So many channels of a task, or fewer, so that there are enough tasks for the threads."""
+    all_channels = plan.problem.channels
+    others = plan.splits * plan.problem.groups * plan.output_chunks
+    if threads > 1 and others * ceil(all_channels / channels) < 2 * threads:
+        return min(channels, ceil(all_channels / ceil(2 * threads / others)))
+    return channels
 
 
 def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int]:
-    """The argument block's scalars, the strip offsets of the taps, and the bytes of scratch."""
-    p, s = plan.problem, plan.strip
-    item = ACCUMULATOR_BYTES[p.dtype]
-    panel = round_up_line(item * (s.elements + plan.width + 64))
-    # Squares of pixels by outputs run over the last row's end by less than a vector of pixels.
-    terms = panel + round_up_line(item * ((prod(plan.box) + plan.lanes) * plan.width + 64))
-    scratch = terms + round_up_line(4 * prod(plan.box) + 64)
+    """The argument block's scalars, where a pixel's taps or a cell's inputs lie, and the bytes of scratch."""
+    p, s, item = plan.problem, plan.strip, ACCUMULATOR_BYTES[plan.problem.dtype]
+    rooms, scratch = (_short_rooms if p.short else _rooms)(plan, item)
     size = size_scalars(plan.box, [a.input_size for a in plan.axes], [a.cells for a in plan.axes])
-    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | size | {
+    packed = strip_scalars(plan.axes, s)
+    raw = dict.fromkeys(packed, 0) if plan.raw is None else strip_scalars(plan.axes, plan.raw)
+    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | size | rooms | {
         "scratch_bytes": scratch, "tasks": plan.tasks,
-        "panel_bytes_offset": panel, "terms_bytes_offset": terms,
-        "output_blocks": plan.output_blocks, "channel_blocks": ceil(p.channels / plan.channels_per_block),
+        "output_blocks": plan.output_blocks, "channel_blocks": plan.channel_blocks,
         "splits": plan.splits, "boxes_per_split": plan.boxes_per_split, "boxes": plan.boxes,
         "channels": p.channels, "channels_per_block": plan.channels_per_block, "outputs": p.outputs,
         "taps": prod(p.kernel_size), "groups": p.groups,
-    }  # fmt: skip
-    return scalars, tap_places(plan.axes, s), scratch
+        "output_chunks": plan.output_chunks, "blocks_per_chunk": plan.blocks_per_chunk,
+        "channels_per_slab": plan.channels_per_slab,
+        "panel_pitch": plan.panel_pitch, "sums_pitch": plan.sums_pitch,
+    } | {f"raw_{name}": n for name, n in raw.items()}  # fmt: skip
+    scalars |= {f"out_size_{axis}": n for axis, n in zip("dhw", p.output_size, strict=True)}
+    return scalars, tap_places(plan.axes, s if plan.raw is None else plan.raw), scratch
+
+
+def _rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
+    """Where in its scratch a task keeps what, and how large that is."""
+    panel = round_up_line(item * (plan.strip.elements + plan.width + 64))
+    # Squares of pixels by outputs run over the last row's end by less than a vector of pixels.
+    terms = panel + round_up_line(item * ((prod(plan.box) + plan.lanes) * plan.width + 64))
+    unused = dict.fromkeys(("line_bytes_offset", "sums_bytes_offset", "raw_bytes_offset"), 0)
+    scratch = terms + round_up_line(4 * prod(plan.box) + 64)
+    return {"panel_bytes_offset": panel, "terms_bytes_offset": terms} | unused, scratch
+
+
+def _short_rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
+    """The same: planes, the input that they are summed from, gradients that panels are, panels and sums."""
+    raw_elements = 0 if plan.raw is None else plan.raw.elements
+    pixels = plan.box[3] * prod(axis.out_step for axis in plan.problem.short_axes)
+    sizes = {
+        "": item * (plan.strip.elements + 64),
+        "raw_bytes_offset": item * (raw_elements + 64),
+        # Squares run over the end of the last row.
+        "line_bytes_offset": item * ((pixels + plan.lanes) * plan.width + 64),
+        "panel_bytes_offset": item * plan.panel_pitch * plan.problem.products * plan.blocks_per_chunk,
+        "sums_bytes_offset": item * plan.sums_pitch * plan.problem.products * plan.blocks_per_chunk,
+        "terms_bytes_offset": 4 * prod(plan.box) + 64,
+    }
+    offsets, end = {}, 0
+    for name, size in sizes.items():
+        offsets[name] = end
+        end += round_up_line(size)
+    del offsets[""]
+    return offsets, end
 
 
 def tap_places(axes: tuple[GatherAxis, ...], strip: Strip) -> list[int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from math import ceil
 
 from outstride.engine.planner.gather_form import AxisPhases, GatherAxis
+from outstride.layer.algorithms import Terms
 from outstride.layer.shortening import ShortAxis
 
 
@@ -32,3 +33,17 @@ def axis_of_inputs(axis: ShortAxis, input_size: int, output_size: int) -> Gather
     group = AxisPhases((0,), offsets, (tuple(range(len(offsets))),))
     cells = ceil(output_size / axis.out_step)
     return GatherAxis(input_size, output_size, cells, axis.out_step, axis.in_step, 0, (group,))
+
+
+def gradient_rows(axis: ShortAxis) -> tuple[Terms, ...]:
+    """The outputs of a cell whose gradients are a factor of each product of a weight gradient."""
+    return tuple(p.outputs for p in axis.products)
+
+
+def kernel_rows(axis: ShortAxis) -> tuple[Terms, ...]:
+    """The products of a weight gradient that each kernel element's gradient is the sum of."""
+    elements = 1 + max(k for p in axis.products for k, _ in p.weights)
+    return tuple(
+        tuple((i, c) for i, p in enumerate(axis.products) for k, c in p.weights if k == element)
+        for element in range(elements)
+    )

@@ -54,8 +54,8 @@ def strip_of(
     plane = image * box[0] + slack + shared  # the last row has its border to itself
     # Channels an odd number of cache lines apart, and pixels too unless several share a line: no two of them
     # compete for one set of the first-level cache.
-    pixel = (_odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
-    pitch = 1 if pixel > 1 else _odd_lines(plane * planes)
+    pixel = (odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
+    pitch = 1 if pixel > 1 else odd_lines(plane * planes)
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
 
 
@@ -66,11 +66,11 @@ def planes_strip(axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: i
     """
     _, d, h, w = box
     image, planes = d * h * w, prod(a.in_step for a in axes)
-    channel = _odd_lines(image * box[0] + slack)
-    return Strip((d, h, w), planes, image, _odd_lines(channel * channels), channel, 1, channels)
+    channel = odd_lines(image * box[0] + slack)
+    return Strip((d, h, w), planes, image, odd_lines(channel * channels), channel, 1, channels)
 
 
-def _odd_lines(elements: int) -> int:
+def odd_lines(elements: int) -> int:
     """The least odd number of lines of 16 elements that holds so many."""
     return (ceil(elements / 16) | 1) * 16
 

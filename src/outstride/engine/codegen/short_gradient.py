@@ -1,0 +1,177 @@
+"""The weight gradient by short algorithms: a sum over cells for each product instead of one for each tap.
+
+Of every product one factor is a sum of a cell's inputs, a plane of the strip; the other a sum of the
+gradients of its outputs, a panel. A task keeps the sums over cells in its scratch, and when it has added the
+last of its boxes it turns the sums of the products into those of the kernel's elements.
+"""
+
+from __future__ import annotations
+
+from outstride.engine.codegen.box import BOX, Box, decode_box
+from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.gradient_rows import pack_row
+from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.planes import planes_functions
+from outstride.engine.codegen.short import Index, gradients_of, indices, kernel_of
+from outstride.engine.codegen.strip import zeros
+from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.recipe import Recipe
+from outstride.engine.planner.short_form import kernel_rows
+
+
+def short_functions(kernel: Kernel, tile: Tile) -> list[Function]:
+    """The functions of a kernel beside its register tile, of which `task` is one."""
+    own = [_pack_gradients(kernel, tile), _multiply(kernel, tile), _turn(kernel, tile), _task(kernel, tile)]
+    return [*planes_functions(kernel), *own]
+
+
+def _products(recipe: Recipe) -> list[Index]:
+    return indices([len(axis.products) for axis in recipe.short])
+
+
+def _task(kernel: Kernel, tile: Tile) -> Function:
+    """Some channels under some blocks of outputs, in one split of the boxes."""
+    k = kernel.function("task", ("scratch", PTR), ("number", I64))
+    f, e, a = k.f, k.e, k.a
+    strip, number = k.parameters
+    width, products = tile.vectors * k.lanes, len(_products(k.recipe))
+    panels, terms, sums = (
+        f.at(strip, a[f"{what}_bytes_offset"], "i8") for what in ("panel", "terms", "sums")
+    )
+    chunk, rest = f.rem(number, a["output_chunks"]), f.div(number, a["output_chunks"])
+    part, rest = f.rem(rest, a["channel_blocks"]), f.div(rest, a["channel_blocks"])
+    split, group = f.rem(rest, a["splits"]), f.div(rest, a["splits"])
+    first = f.mul(part, a["channels_per_block"])
+    channels = f.minimum(a["channels_per_block"], f.sub(a["channels"], first))
+    first_block = f.mul(chunk, a["blocks_per_chunk"])
+    blocks = f.minimum(a["blocks_per_chunk"], f.sub(a["output_blocks"], first_block))
+    x = f.at(a["x_at"], f.add(f.mul(group, a["x_stride_g"]), f.mul(first, a["x_stride_c"])), e.storage)
+    y = f.at(a["y_at"], f.mul(group, a["y_stride_g"]), e.storage)
+    place = f.add(f.mul(f.add(f.mul(split, a["groups"]), group), a["output_blocks"]), first_block)
+    of_block = f.mul(f.mul(a["channels"], a["taps"]), width)
+    place = f.add(f.mul(place, of_block), f.mul(f.mul(first, a["taps"]), width))
+    partial = f.at(a["partial_at"], place, e.accumulator)
+
+    def of(base: Value, pitch: str, block: Operand) -> Value:
+        return f.at(base, f.mul(f.mul(a[pitch], products), block), e.accumulator)
+
+    begin = f.mul(split, a["boxes_per_split"])
+    end = f.minimum(f.add(begin, a["boxes_per_split"]), a["boxes"])
+    with f.loop(begin, end) as index:
+        box, _ = decode_box(f, a, index)
+        count = list_pixels(k, terms, box)
+        line = f.at(strip, a["line_bytes_offset"], "i8")
+        with f.loop(0, blocks) as block:
+            output = f.mul(f.add(first_block, block), width)
+            outputs = f.minimum(width, f.sub(a["outputs"], output))
+            source = f.at(y, f.mul(output, a["y_stride_m"]), e.storage)
+            panel = of(panels, "panel_pitch", block)
+            f.run("pack_gradients", k.block, source, line, panel, *box.numbers, outputs)
+        source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
+        resume = f.word(f.compare("ne", index, begin))
+        with f.loop(0, channels, a["channels_per_slab"]) as c:
+            few = f.minimum(a["channels_per_slab"], f.sub(channels, c))
+            slab = f.at(source, f.mul(c, a["x_stride_c"]), e.storage)
+            f.run("pack_planes", k.block, slab, strip, *box.numbers, few)
+            with f.loop(0, blocks) as block:
+                own = f.at(of(sums, "sums_pitch", block), f.mul(c, width), e.accumulator)
+                panel = of(panels, "panel_pitch", block)
+                f.run("multiply", k.block, strip, panel, own, terms, count, few, resume)
+    with f.loop(0, blocks) as block:
+        target = f.at(partial, f.mul(block, of_block), e.accumulator)
+        f.run("turn", k.block, of(sums, "sums_pitch", block), target, channels)
+    return f
+
+
+def _pack_gradients(kernel: Kernel, tile: Tile) -> Function:
+    """`pack_gradients(block, y, line, panels, box, outputs)`: a panel for each product.
+
+    The gradients under a row of cells are packed into `line` pixel by pixel, and its vectors are summed.
+    """
+    k = kernel.function(
+        "pack_gradients", ("y", PTR), ("line", PTR), ("panels", PTR), *BOX, ("outputs", I64)
+    )  # fmt: skip
+    f, e, a, axes = k.f, k.e, k.a, k.recipe.short
+    y, line, panels, *numbers, outputs = k.parameters
+    box, width = Box.of(numbers), tile.vectors * k.lanes
+    steps, made = [axis.out_step for axis in axes], _products(k.recipe)
+    starts = [f.mul(a["panel_pitch"], number) for number in range(len(made))]
+    pixels = f.mul(box.count[3], steps[2])
+    with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
+        with f.loop(0, steps[0]) as pd, f.loop(0, steps[1]) as ph:
+            od = f.add(f.mul(f.add(box.start[1], d), steps[0]), pd)
+            oh = f.add(f.mul(f.add(box.start[2], h), steps[1]), ph)
+            row = f.mul(f.add(f.mul(pd, steps[1]), ph), f.mul(pixels, width))
+            _pack_line(k, y, f.at(line, row, e.accumulator), (width, pixels, outputs), (n, od, oh), box)
+        row = f.mul(f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h), box.count[3])
+        with f.loop(0, box.count[3]) as w, f.loop(0, width, k.lanes) as o:
+            values = {}
+            for index in indices(steps):
+                pixel = f.add(f.mul(pixels, index[0] * steps[1] + index[1]), f.mul(w, steps[2]))
+                place = f.add(f.mul(f.add(pixel, index[2]), width), o)
+                values[index] = f.load(k.vector, f.at(line, place, e.accumulator), e.accumulator_bytes)
+            factors = gradients_of(k, axes, values)
+            target = f.at(panels, f.add(f.mul(f.add(row, w), width), o), e.accumulator)
+            for index, start in zip(made, starts, strict=True):
+                f.store(factors[index], f.at(target, start, e.accumulator), e.accumulator_bytes)
+    return f
+
+
+def _pack_line(
+    k: Context, y: Value, target: Value, sizes: tuple[int, Operand, Operand],
+    at: tuple[Operand, Operand, Operand], box: Box,
+) -> None:  # fmt: skip
+    """The gradients of a row of outputs under a row of cells: zeros beyond the tensor."""
+    f, e, a = k.f, k.e, k.a
+    (width, pixels, outputs), (n, d, h) = sizes, at
+    first = f.mul(box.start[3], k.recipe.short[2].out_step)
+    exists = f.both(f.compare("slt", d, a["out_size_d"]), f.compare("slt", h, a["out_size_h"]))
+    present = f.select(exists, f.minimum(pixels, f.sub(a["out_size_w"], first)), 0)
+    place = f.mul(f.add(box.start[0], n), a["y_stride_n"])
+    for axis, number in zip("dhw", (d, h, first), strict=True):
+        place = f.add(place, f.mul(number, a[f"y_stride_{axis}"]))
+    pack_row(k, width, f.at(y, place, e.storage), target, present, outputs)
+    zeros(k, f.at(target, f.mul(present, width), e.accumulator), 0, f.mul(f.sub(pixels, present), width))
+
+
+def _multiply(kernel: Kernel, tile: Tile) -> Function:
+    """`multiply(block, strip, panels, sums, terms, count, channels, resume)`: the sums of every product."""
+    k = kernel.function(
+        "multiply", ("strip", PTR), ("panels", PTR), ("sums", PTR), ("terms", PTR), ("count", I64),
+        ("channels", I64), ("resume", I64),
+    )  # fmt: skip
+    f, e, a = k.f, k.e, k.a
+    strip, panels, sums, terms, count, channels, resume = k.parameters
+
+    def place_of(channel: Operand) -> tuple[Operand, Operand]:
+        return f.mul(channel, a["channel_pitch"]), f.mul(channel, tile.vectors * k.lanes)
+
+    with f.loop(0, len(_products(k.recipe))) as number:
+        plane, panel, total = (
+            f.at(base, f.mul(number, a[f"{what}_pitch"]), e.accumulator)
+            for base, what in ((strip, "plane"), (panels, "panel"), (sums, "sums"))
+        )
+        sum_rows(k, tile, Operands(plane, panel, total, terms, count, resume), channels, place_of)
+    return f
+
+
+def _turn(kernel: Kernel, tile: Tile) -> Function:
+    """`turn(block, sums, target, channels)`: the sums of the products become those of kernel elements."""
+    k = kernel.function("turn", ("sums", PTR), ("target", PTR), ("channels", I64))
+    f, e, a, axes = k.f, k.e, k.a, k.recipe.short
+    sums, target, channels = k.parameters
+    width, made = tile.vectors * k.lanes, _products(k.recipe)
+    taps = indices([len(kernel_rows(axis)) for axis in axes])
+    starts = [f.mul(a["sums_pitch"], number) for number in range(len(made))]
+    with f.loop(0, channels) as c, f.loop(0, width, k.lanes) as o:
+        source = f.at(sums, f.add(f.mul(c, width), o), e.accumulator)
+        values = {
+            index: f.load(k.vector, f.at(source, start, e.accumulator), e.accumulator_bytes)
+            for index, start in zip(made, starts, strict=True)
+        }
+        totals = kernel_of(k, axes, values)
+        row = f.at(target, f.add(f.mul(f.mul(c, len(taps)), width), o), e.accumulator)
+        for number, index in enumerate(taps):
+            f.store(totals[index], f.at(row, number * width, e.accumulator), e.accumulator_bytes)
+    return f

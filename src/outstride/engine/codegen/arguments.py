@@ -79,8 +79,8 @@ WEIGHT_GROUP_INDEX = {name: i for i, name in enumerate(WEIGHT_GROUP_FIELDS)}
 
 #: The argument block of a weight-gradient kernel.
 GRADIENT_ARGUMENTS = (
-    "x_at", "y_at", "partial_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
-    "panel_bytes_offset", "terms_bytes_offset",
+    "x_at", "y_at", "partial_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes",
+    "tasks", "panel_bytes_offset", "terms_bytes_offset",
     "output_blocks", "channel_blocks", "splits", "boxes_per_split", "boxes",
     "batch", "image_block", "images", *_each("tasks"), *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",

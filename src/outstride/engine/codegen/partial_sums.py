@@ -6,6 +6,9 @@ Partial sums lie [split][group][block of outputs][(channel, tap)][output of the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS, Element
@@ -39,14 +42,27 @@ def _task(e: Element, lanes: int) -> Function:
     source = f.at(a["partial_at"], f.mul(f.mul(part, a["rows"]), a["width"]), e.accumulator)
     line = f.add(f.mul(f.div(part, a["output_blocks"]), a["outputs"]), first)
     target = f.at(a["result_at"], f.mul(line, a["rows"]), e.storage)
+    k = Vectors(f, e, lanes)
+    write_rows(k, partial(_square, k, a, source), target, a["rows"], (begin, end), outputs)
+    return f
+
+
+def write_rows(
+    k: Vectors, square: Callable[[Operand, Operand], list[Value]], target: Value, pitch: Operand,
+    rows: tuple[Operand, Operand], outputs: Operand,
+) -> None:  # fmt: skip
+    """Write rows [begin, end) of sums of so many outputs, whose gradients lie `pitch` apart, rounded once.
+
+    `square` makes the vectors of as many rows as there are lanes, from a row and an output on.
+    """
+    f, e, lanes = k.f, k.e, k.lanes
+    begin, end = rows
     with f.loop(begin, end, lanes) as row, f.loop(0, outputs, lanes) as output:
-        columns = transpose(f, _square(Vectors(f, e, lanes), a, source, row, output), lanes)
-        for j, column in enumerate(columns):
+        for j, column in enumerate(transpose(f, square(row, output), lanes)):
             own = f.add(output, j)
             with f.when(f.compare("slt", own, outputs)):
-                place = f.at(target, f.add(f.mul(own, a["rows"]), row), e.storage)
+                place = f.at(target, f.add(f.mul(own, pitch), row), e.storage)
                 elements.store_first(f, e, column, place, lanes, f.sub(end, row))
-    return f
 
 
 def _square(k: Vectors, a: dict[str, Value], source: Value, row: Operand, output: Operand) -> list[Value]:

@@ -2,7 +2,8 @@
 
 Of every product one factor is a sum of a cell's inputs, a plane of the strip; the other a sum of the
 gradients of its outputs, a panel. A task keeps the sums over cells in its scratch, and when it has added the
-last of its boxes it turns the sums of the products into those of the kernel's elements.
+last of its boxes it turns the sums of the products into those of the kernel's elements. Where it has all
+boxes these are the gradient, and it writes it.
 """
 
 from __future__ import annotations
@@ -12,18 +13,20 @@ from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.gradient_rows import pack_row
 from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.partial_sums import write_rows
 from outstride.engine.codegen.planes import planes_functions
 from outstride.engine.codegen.short import Index, gradients_of, indices, kernel_of
 from outstride.engine.codegen.strip import zeros
 from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.gradient import WRITTEN_CHANNELS
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.short_form import kernel_rows
 
 
 def short_functions(kernel: Kernel, tile: Tile) -> list[Function]:
     """The functions of a kernel beside its register tile, of which `task` is one."""
-    own = [_pack_gradients(kernel, tile), _multiply(kernel, tile), _turn(kernel, tile), _task(kernel, tile)]
-    return [*planes_functions(kernel), *own]
+    own = [_pack_gradients(kernel, tile), _multiply(kernel, tile), _turn(kernel, tile)]
+    return [*planes_functions(kernel), *own, _write(kernel, tile), _task(kernel, tile)]
 
 
 def _products(recipe: Recipe) -> list[Index]:
@@ -78,9 +81,17 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
                 own = f.at(of(sums, "sums_pitch", block), f.mul(c, width), e.accumulator)
                 panel = of(panels, "panel_pitch", block)
                 f.run("multiply", k.block, strip, panel, own, terms, count, few, resume)
-    with f.loop(0, blocks) as block:
+    alone = f.compare("eq", a["splits"], 1)
+    with f.when(f.negate(alone)), f.loop(0, blocks) as block:
         target = f.at(partial, f.mul(block, of_block), e.accumulator)
         f.run("turn", k.block, of(sums, "sums_pitch", block), target, channels)
+    with f.when(alone), f.loop(0, blocks) as block:
+        output = f.mul(f.add(first_block, block), width)
+        row = f.mul(f.add(f.mul(f.mul(group, a["outputs"]), a["channels"]), first), a["taps"])
+        row = f.add(row, f.mul(output, f.mul(a["channels"], a["taps"])))
+        target = f.at(a["result_at"], row, e.storage)
+        outputs = f.minimum(width, f.sub(a["outputs"], output))
+        f.run("write", k.block, of(sums, "sums_pitch", block), panels, target, channels, outputs)
     return f
 
 
@@ -174,4 +185,27 @@ def _turn(kernel: Kernel, tile: Tile) -> Function:
         row = f.at(target, f.add(f.mul(f.mul(c, len(taps)), width), o), e.accumulator)
         for number, index in enumerate(taps):
             f.store(totals[index], f.at(row, number * width, e.accumulator), e.accumulator_bytes)
+    return f
+
+
+def _write(kernel: Kernel, tile: Tile) -> Function:
+    """`write(block, sums, room, target, channels, outputs)`: the gradient, some channels at a time."""
+    k = kernel.function(
+        "write", ("sums", PTR), ("room", PTR), ("target", PTR), ("channels", I64), ("outputs", I64)
+    )  # fmt: skip
+    f, e, a, width = k.f, k.e, k.a, tile.vectors * k.lanes
+    sums, room, target, channels, outputs = k.parameters
+    pitch = f.mul(a["channels"], a["taps"])
+    with f.loop(0, channels, WRITTEN_CHANNELS) as c:
+        few = f.minimum(WRITTEN_CHANNELS, f.sub(channels, c))
+        f.run("turn", k.block, f.at(sums, f.mul(c, width), e.accumulator), room, few)
+        rows = f.mul(few, a["taps"])
+
+        def square(row: Operand, output: Operand, rows: Operand = rows) -> list[Value]:
+            """The last row stands for those beyond it."""
+            numbers = (f.minimum(f.add(row, i), f.sub(rows, 1)) for i in range(k.lanes))
+            places = [f.at(room, f.add(f.mul(n, width), output), e.accumulator) for n in numbers]
+            return [f.load(k.vector, place, e.accumulator_bytes) for place in places]
+
+        write_rows(k, square, f.at(target, f.mul(c, a["taps"]), e.storage), pitch, (0, rows), outputs)
     return f

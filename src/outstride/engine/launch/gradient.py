@@ -23,8 +23,10 @@ from outstride.engine.planner.tables import residue_planes
 from outstride.engine.runtime import kernel, machine, scratch
 from outstride.engine.torch_internals import empty_strided
 
-_X, _Y, _PARTIAL, _SCRATCH = (GRADIENT_INDEX[n] for n in ("x_at", "y_at", "partial_at", "scratch_at"))
-_PARTIAL_SUMS, _RESULT = (PARTIAL_SUMS_INDEX[n] for n in ("partial_at", "result_at"))
+_X, _Y, _PARTIAL, _RESULT, _SCRATCH = (
+    GRADIENT_INDEX[n] for n in ("x_at", "y_at", "partial_at", "result_at", "scratch_at")
+)  # fmt: skip
+_PARTIAL_SUMS, _TOTAL = (PARTIAL_SUMS_INDEX[n] for n in ("partial_at", "result_at"))
 _ROWS_PER_TASK = 1024
 #: Partial sums from which more than one thread is worth waking to add them.
 _PARALLEL = 1 << 16
@@ -75,19 +77,26 @@ class GradientCall:
         planes, places = ("raw_planes_at", "input_places_at") if problem.short else ("planes_at", "taps_at")
         tables = {planes: array("q", residue_planes(plan.axes)), places: array("q", taps)}
         self._block = ArgumentBlock.of(GRADIENT_INDEX, scalars | strides, tables)
-        self._sums = _PartialSums(plan, scalars["taps"], self.workers)
+        self._sums = None if plan.writes else _PartialSums(plan, scalars["taps"], self.workers)
         self._strides = contiguous_strides(shape)
         self._dtype = getattr(torch, problem.dtype)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient, in the dtype of x."""
-        partial = self._sums.empty()
+        sums = self._sums
         block = self._block.fresh()
-        block[_X], block[_Y], block[_PARTIAL] = x.data_ptr(), y.data_ptr(), partial.data_ptr()
+        block[_X], block[_Y] = x.data_ptr(), y.data_ptr()
         block[_SCRATCH] = scratch(self._scratch_bytes)
+        if sums is None:
+            result = empty_strided(self.shape, self._strides, self._dtype)
+            block[_RESULT] = result.data_ptr()
+            self._kernel.launch(address(block), self.workers)
+            return result
+        partial = sums.empty()
+        block[_PARTIAL] = partial.data_ptr()
         self._kernel.launch(address(block), self.workers)
         result = empty_strided(self.shape, self._strides, self._dtype)
-        self._sums.add_up(partial, result)
+        sums.add_up(partial, result)
         return result
 
 
@@ -120,5 +129,5 @@ class _PartialSums:
     def add_up(self, partial: Tensor, result: Tensor) -> None:
         """Write the gradient."""
         block = self._block.fresh()
-        block[_PARTIAL_SUMS], block[_RESULT] = partial.data_ptr(), result.data_ptr()
+        block[_PARTIAL_SUMS], block[_TOTAL] = partial.data_ptr(), result.data_ptr()
         self._kernel.launch(address(block), self._workers)

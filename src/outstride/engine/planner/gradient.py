@@ -32,6 +32,8 @@ BOX_PRODUCTS, LEAST_CELLS = 2048, 64
 SLAB_PART = 16
 #: Outputs whose panels a task has at once, and the fewest channels that it makes them for.
 CHUNK_OUTPUTS, LEAST_CHANNELS = 64, 32
+#: Channels whose gradients are written together, from the first-level cache.
+WRITTEN_CHANNELS = 16
 #: Splits exist to feed threads where there are few weights: their partial sums together stay below this.
 SPLIT_ELEMENTS = 1 << 18
 SPLITS = 16
@@ -132,6 +134,11 @@ class GradientPlan:
     def tasks(self) -> int:
         """Units of work."""
         return self.problem.groups * self.splits * self.channel_blocks * self.output_chunks
+
+    @property
+    def writes(self) -> bool:
+        """Whether tasks write the gradient themselves: there is one split, and short sums wait in scratch."""
+        return self.problem.short and self.splits == 1
 
     @property
     def panel_pitch(self) -> int:
@@ -285,12 +292,15 @@ def _short_rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
     """The same: planes, the input that they are summed from, gradients that panels are, panels and sums."""
     raw_elements = 0 if plan.raw is None else plan.raw.elements
     pixels = plan.box[3] * prod(axis.out_step for axis in plan.problem.short_axes)
+    panels = plan.panel_pitch * plan.problem.products * plan.blocks_per_chunk
+    written = WRITTEN_CHANNELS * prod(plan.problem.kernel_size) * plan.width
     sizes = {
         "": item * (plan.strip.elements + 64),
         "raw_bytes_offset": item * (raw_elements + 64),
         # Squares run over the end of the last row.
         "line_bytes_offset": item * ((pixels + plan.lanes) * plan.width + 64),
-        "panel_bytes_offset": item * plan.panel_pitch * plan.problem.products * plan.blocks_per_chunk,
+        # In the end the gradients that are written lie there.
+        "panel_bytes_offset": item * max(panels, written),
         "sums_bytes_offset": item * plan.sums_pitch * plan.problem.products * plan.blocks_per_chunk,
         "terms_bytes_offset": 4 * prod(plan.box) + 64,
     }

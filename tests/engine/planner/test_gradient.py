@@ -116,15 +116,16 @@ def test_boxes_and_tasks_of_a_short_weight_gradient_cover_cells_channels_and_out
     assert plan.strip.channels == plan.channels_per_slab <= plan.channels_per_block
     scalars, places, scratch_bytes = gradient_scalars(plan)
     assert len(places) == prod(len(axis.offsets) for axis in p.short_axes)
-    assert max(places) < scalars["raw_channel_pitch"]
+    assert plan.raw is not None
+    assert max(places) < plan.raw.elements
     item = 8 if p.dtype == "float64" else 4
     rooms = ["raw", "line", "panel", "sums", "terms"]
     starts = [0, *(scalars[f"{room}_bytes_offset"] for room in rooms), scratch_bytes]
     cell = prod(axis.out_step for axis in p.short_axes)
     of_product = plan.blocks_per_chunk * p.products * plan.width
-    assert plan.raw is not None
+    plane = plan.strip.plane_pitch * plan.strip.pixel_pitch
     needed = [
-        plan.strip.elements * item, plan.raw.elements * item, plan.box[3] * cell * plan.width * item,
+        p.products * plane * item, plan.raw.elements * item, plan.box[3] * cell * plan.width * item,
         of_product * prod(plan.box) * item, of_product * plan.channels_per_block * item, 4 * prod(plan.box),
     ]  # fmt: skip
     assert all(b - a >= n for a, b, n in zip(starts, starts[1:], needed, strict=False))

@@ -14,6 +14,7 @@ from outstride.engine.codegen.gradient_rows import pack_row
 from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.partial_sums import write_rows
+from outstride.engine.codegen.pixel_planes import pixel_planes_functions
 from outstride.engine.codegen.planes import planes_functions
 from outstride.engine.codegen.short import Index, gradients_of, indices, kernel_of
 from outstride.engine.codegen.strip import zeros
@@ -26,7 +27,8 @@ from outstride.engine.planner.short_form import kernel_rows
 def short_functions(kernel: Kernel, tile: Tile) -> list[Function]:
     """The functions of a kernel beside its register tile, of which `task` is one."""
     own = [_pack_gradients(kernel, tile), _multiply(kernel, tile), _turn(kernel, tile)]
-    return [*planes_functions(kernel), *own, _write(kernel, tile), _task(kernel, tile)]
+    planes = pixel_planes_functions if kernel.recipe.in_unit == "channel" else planes_functions
+    return [*planes(kernel), *own, _write(kernel, tile), _task(kernel, tile)]
 
 
 def _products(recipe: Recipe) -> list[Index]:
@@ -158,10 +160,11 @@ def _multiply(kernel: Kernel, tile: Tile) -> Function:
     def place_of(channel: Operand) -> tuple[Operand, Operand]:
         return f.mul(channel, a["channel_pitch"]), f.mul(channel, tile.vectors * k.lanes)
 
+    pitches = f.mul(a["plane_pitch"], a["pixel_pitch"]), a["panel_pitch"], a["sums_pitch"]
     with f.loop(0, len(_products(k.recipe))) as number:
         plane, panel, total = (
-            f.at(base, f.mul(number, a[f"{what}_pitch"]), e.accumulator)
-            for base, what in ((strip, "plane"), (panels, "panel"), (sums, "sums"))
+            f.at(base, f.mul(number, pitch), e.accumulator)
+            for base, pitch in zip((strip, panels, sums), pitches, strict=True)
         )
         sum_rows(k, tile, Operands(plane, panel, total, terms, count, resume), channels, place_of)
     return f

@@ -29,7 +29,7 @@ BOX_PIXELS = 1024
 #: loaded and stored once a box.
 BOX_PRODUCTS, LEAST_CELLS = 2048, 64
 #: The part of the second-level cache that the planes of a slab of channels may take: a few tiles are enough.
-SLAB_PART = 16
+SLAB_PART, PIXEL_SLAB_PART = 16, 3
 #: Outputs whose panels a task has at once, and the fewest channels that it makes them for.
 CHUNK_OUTPUTS, LEAST_CHANNELS = 64, 32
 #: Channels whose gradients are written together, from the first-level cache.
@@ -233,15 +233,20 @@ def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
         channels = ceil(ceil(channels / 2) / rows) * rows
     channels = _shared(replace(plan, blocks_per_chunk=blocks), channels, threads)
 
+    # Where channels lie side by side they are summed so, as many as there are vectors of.
+    pixel_major = problem.in_unit == "channel"
+    most = room // (PIXEL_SLAB_PART if pixel_major else SLAB_PART)
+
     def strip(count: int) -> Strip:
-        return planes_strip(axes, plan.box, count, plan.lanes)
+        return planes_strip(axes, plan.box, count, plan.lanes, pixel_major=pixel_major)
 
     # Whole tiles, so that no slab has a part of one but the last.
     slab = rows
-    while slab < channels and strip(slab + rows).elements * item <= room // SLAB_PART:
+    while slab < channels and strip(slab + rows).elements * item <= most:
         slab += rows
     slab = min(slab, channels)
-    raw = strip_of(plan.axes, plan.box, min(slab, CHANNELS_SUMMED), pixel_major=False, slack=plan.lanes)
+    packed = slab if pixel_major else min(slab, CHANNELS_SUMMED)
+    raw = strip_of(plan.axes, plan.box, packed, pixel_major=pixel_major, slack=plan.lanes)
     return replace(
         plan, channels_per_block=channels, strip=strip(slab), channels_per_slab=slab,
         blocks_per_chunk=blocks, raw=raw,

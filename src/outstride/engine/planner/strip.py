@@ -59,15 +59,22 @@ def strip_of(
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
 
 
-def planes_strip(axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: int, slack: int) -> Strip:
+def planes_strip(
+    axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: int, slack: int, *,
+    pixel_major: bool = False,
+) -> Strip:  # fmt: skip
     """The strip of transformed input, plane by plane: each has all channels, which are summed one by one.
 
-    What a sum reads then lies together, and fits into the first-level cache.
+    What a sum reads then lies together, and fits into the first-level cache. Where channels of a cell lie
+    together, no cell is aligned, but they are as near to each other.
     """
     _, d, h, w = box
     image, planes = d * h * w, prod(a.in_step for a in axes)
+    if pixel_major:
+        return Strip((d, h, w), planes, image, image * box[0] + slack, 1, channels, channels)
     channel = odd_lines(image * box[0] + slack)
-    return Strip((d, h, w), planes, image, odd_lines(channel * channels), channel, 1, channels)
+    plane = odd_lines(max(channel * channels, channel + 1))  # wider than a channel: see `elements`
+    return Strip((d, h, w), planes, image, plane, channel, 1, channels)
 
 
 def odd_lines(elements: int) -> int:

@@ -83,7 +83,7 @@ LAYERS = {
     "boxes in splits": Layer((33, 37), (3, 3), (1, 1)),
     "rows longer than a box": Layer((3, 301), (3, 3), (1, 0)),
     "images in a box": Layer((5, 6), (3, 3), (1, 1), batch=5),
-    "boxes in a split": Layer((2, 6, 22), (3, 3, 3), (1, 1, 1), batch=5, channels=48, outputs=64),
+    "boxes in a split": Layer((2, 10, 24), (3, 3, 3), (1, 1, 1), batch=4, channels=48, outputs=64),
     "one axis": Layer((1201,), (3,), (1,)),
     "one axis, k7 d5": Layer((90,), (7,), (15,), dilation=5, batch=2),
     "three axes": Layer((5, 7, 6), (3, 3, 3), (1, 1, 1), batch=2),

@@ -25,9 +25,9 @@ from outstride.layer.shortening import MOST_STEP, ShortAxis, short_axis
 
 #: Pixels of a box: enough that loading and storing the sums is a few percent of making them.
 BOX_PIXELS = 1024
-#: Products of the cells of a box by short algorithms, and the fewest cells: of each product the sums are
-#: loaded and stored once a box.
-BOX_PRODUCTS, LEAST_CELLS = 2048, 64
+#: Products of the cells of a box by short algorithms, and the fewest cells, two maps of 7 by 7: the sums of
+#: each product are loaded and stored once a box.
+BOX_PRODUCTS, LEAST_CELLS = 2048, 98
 #: The part of the second-level cache that the planes of a slab of channels may take: a few tiles are enough.
 SLAB_PART, PIXEL_SLAB_PART = 16, 3
 #: Outputs whose panels a task has at once, and the fewest channels that it makes them for.
@@ -217,7 +217,7 @@ def _shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
 
 
 def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
-    """Planes, panels and sums of the products, none of them larger than the second-level cache.
+    """With sums of the products that fit into the second-level cache, beside what passes through it.
 
     Planes are made once for the outputs of a task, a few channels at a time, and panels once for its
     channels: the more it has of both, the less is made twice. Sums are read and written once a box.
@@ -226,14 +226,12 @@ def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
     axes = tuple(axis_of_products(a, n) for a, n in zip(problem.short_axes, problem.output_size, strict=True))
     of_block = problem.products * plan.width * item
     blocks = min(plan.output_blocks, max(1, CHUNK_OUTPUTS // plan.width))
-    while blocks > 1 and blocks * of_block * prod(plan.box) > room:
-        blocks = ceil(blocks / 2)
     channels = problem.channels
     while channels > LEAST_CHANNELS and blocks * of_block * channels > room:
         channels = ceil(ceil(channels / 2) / rows) * rows
     channels = _shared(replace(plan, blocks_per_chunk=blocks), channels, threads)
 
-    # Where channels lie side by side they are summed so, as many as there are vectors of.
+    # Where channels lie side by side vectors of them are summed, so a slab has several vectors.
     pixel_major = problem.in_unit == "channel"
     most = room // (PIXEL_SLAB_PART if pixel_major else SLAB_PART)
 

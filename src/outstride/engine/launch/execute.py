@@ -25,9 +25,10 @@ from outstride.engine.launch.nonfinite_parts import (
     nonfinite,
     nonfinite_kernel,
 )
+from outstride.engine.launch.plans import DTYPES
 from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large, resolved
 from outstride.engine.torch_internals import empty_strided
-from outstride.layer.shortening import AlgorithmName
+from outstride.layer.shortening import AlgorithmName, choose
 
 #: stride, padding, dilation and groups of a contraction, and what it is to be computed by.
 Geometry = tuple[Sequence[int], Sequence[int], Sequence[int], int, AlgorithmName]
@@ -185,13 +186,13 @@ def weight_run(
     found = WEIGHT_GRADIENTS.get(key)
     if found is not None:
         return found
-    call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups, algorithm)
-    return WEIGHT_GRADIENTS.keep(
-        (x.dtype, shape, geometry),
-        key,
-        WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry),
-    )
+    counts = (x.shape[1] // groups, y.shape[1] // groups)
+    layer = (tuple(kernel_size), geometry[0], geometry[2], *counts, DTYPES[x.dtype], algorithm)
+    short = choose(False, *layer).short
+    call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads, short)
+    run = WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry, short)
+    return WEIGHT_GRADIENTS.keep((x.dtype, shape, geometry), key, run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,17 @@ class WeightRun:
     look: Kernel
     kernel_size: tuple[int, ...]
     geometry: Geometry
+    short: bool
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient; where it is not finite, of those terms alone that do not meet padding."""
         result: Tensor = self.call(x, y)
         if nonfinite(result, self.look):
-            torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
+            if self.short:
+                direct = weight_run(x, y, self.kernel_size, *self.geometry[:4], "direct")
+                torch.where(result.isfinite(), result, direct(x, y), out=result)
+            else:
+                torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
         return result
 
     def _by_parts(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
@@ -217,21 +223,20 @@ class WeightRun:
             if part.has_terms:
                 here, first, second = result[part.result], x[part.first], y[part.second]
                 threads = torch.get_num_threads()
-                call = _weight_call(
-                    first, second, here.shape[2:], stride, part.padding, dilation, groups, threads
-                )
+                sizes = (here.shape[2:], stride, part.padding, dilation, groups, threads)
+                call = _weight_call(first, second, *sizes, short=False)
                 here.copy_(call(first, second))
         return result
 
 
 def _weight_call(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int, threads: int,
+    dilation: Sequence[int], groups: int, threads: int, short: bool,
 ) -> Run:  # fmt: skip
     padding = near(padding, x.shape[2:], y.shape[2:], kernel_size, stride, dilation)
     how = compaction(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation)
     if how is None:
-        return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads)
+        return gradient_call(x, y, kernel_size, stride, padding, dilation, groups, threads, short)
     compact, geometry = how.empty(x, "meta"), (how.stride, how.padding, how.dilation)
     call = gradient_call(compact, y, kernel_size, *geometry, groups, threads)
     return lambda x, y: call(how.compact(x), y)

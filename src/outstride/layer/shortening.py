@@ -56,7 +56,7 @@ class ShortAxis:
     #: What tells it from others of other matrices: neither sizes nor whole steps of padding do.
     name: str
     #: The algorithms of each phase in words; none where each product is a tap of its own.
-    algorithms: tuple[str, ...]
+    algorithms: tuple[str, ...] = ()
 
     @property
     def offsets(self) -> tuple[int, ...]:

@@ -88,7 +88,7 @@ GRADIENT_ARGUMENTS = (
     "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
     "output_chunks", "blocks_per_chunk", "channels_per_slab", *_each("out_size"),
     "line_bytes_offset", "sums_bytes_offset", "panel_pitch", "sums_pitch",
-    *_RAW, "raw_bytes_offset", "input_places_at",
+    *_RAW, "raw_bytes_offset", "input_places_at", *_each("first_input"),
 )  # fmt: skip
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}
 

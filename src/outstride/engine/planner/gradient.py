@@ -278,6 +278,8 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
         "panel_pitch": plan.panel_pitch, "sums_pitch": plan.sums_pitch,
     } | {f"raw_{name}": n for name, n in raw.items()}  # fmt: skip
     scalars |= {f"out_size_{axis}": n for axis, n in zip("dhw", p.output_size, strict=True)}
+    first = [axis.offsets[0] for axis in p.short_axes] if p.short else [0, 0, 0]
+    scalars |= {f"first_input_{axis}": n for axis, n in zip("dhw", first, strict=True)}
     return scalars, tap_places(plan.axes, s if plan.raw is None else plan.raw), scratch
 
 

@@ -16,7 +16,7 @@ def resolved(algorithm: AlgorithmName) -> AlgorithmName:
     Raises:
         ArgumentError: the variable holds no such name.
     """
-    return algorithm if algorithm == "direct" else _usual()
+    return _usual() if algorithm == "auto" else algorithm
 
 
 @lru_cache(maxsize=1)

@@ -78,6 +78,16 @@ def test_quick_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
         assert_alike(made, PICTURES / made.name)
 
 
+def test_the_picture_of_short_algorithms_is_what_the_code_draws(tmp_path: Path) -> None:
+    script = ROOT / "docs" / "pictures" / "short.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--out", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = tmp_path.iterdir()
+    assert_alike(made, ROOT / "docs" / "pictures" / made.name)
+
+
 def test_the_pictures_command_names_the_legal_topics() -> None:
     script = ROOT / "docs" / "pictures" / "make.py"
     done = subprocess.run(

@@ -37,6 +37,7 @@ class Timing:
     first_ms: float | None = None
     form: str | None = None
     residual: float | None = None
+    direct_residual: float | None = None  # of the direct chain, where results come from short algorithms
     error: str | None = None
     plan: dict[str, Any] | None = None  # what the engine chose to run
 
@@ -72,6 +73,7 @@ class Timing:
             "first_ms": self.first_ms,
             "form": self.form,
             "residual": self.residual,
+            "direct_residual": self.direct_residual,
             "disturbed_ms": _digits(self.disturbed_ms),
             "error": self.error,
             "plan": self.plan,
@@ -80,7 +82,9 @@ class Timing:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Timing:
-        names = ("rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "error", "plan")
+        names = (
+            "rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "direct_residual", "error", "plan",
+        )  # fmt: skip
         return cls(**{name: values[name] for name in names if name in values})
 
 
@@ -250,7 +254,8 @@ class _Race:
         for process in racing:
             reply = self.ask(process, "residual", path=str(self.path)) if self.path.exists() else None
             if reply is not None:
-                self.timings[process.contender].residual = reply["residual"]
+                timing = self.timings[process.contender]
+                timing.residual, timing.direct_residual = reply["residual"], reply["direct_residual"]
 
 
 def _digits(values: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from outstride.bench import plots, results, standings, study_tables
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
-from outstride.bench.report import milliseconds, number, percent
+from outstride.bench.report import milliseconds, number, of_direct, percent
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real, summary
 from outstride.output.files import write_whole
@@ -43,8 +43,10 @@ fastest counts. *torch as called* is torch on contiguous tensors, eager.
   real elements) at the rate of pure multiply-adds, the other that of its least bytes (input, weight and
   output once) at the rate of a copy of as many bytes. Both rates are measured
   in every round of the row, for the clock moves with what neighbours on the machine do: of multiply-adds the
-  median counts, of copies the highest.
+  median counts, of copies the highest. Short algorithms need fewer multiply-adds than are counted here.
 - **residual**: the largest distance from the float64 result, as a share of the largest value.
+- **direct**: the residual of the direct chain in the same layout, on rows that outstride computes by
+  [short algorithms](guides/short.md).
 - **w**: MNN computes square kernels at stride 1 by Winograd's method, with fewer multiplications and
   another residual, which stands beside it; there it is outside the comparison.
 - **~**: fewer rounds than the others had, for it was hopelessly behind or the row's time was over.
@@ -195,15 +197,19 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     yield "each of the others takes."
     yield ""
     narrow = ["times float32"] if part["dtype"] != "float32" else []
-    ours = ["ms", "last ms", *narrow, "GFLOP/s", "% limit", "residual", "spread %"]
+    short = ["direct"] if part["short"] else []
+    ours = ["ms", "last ms", *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
     shorts = [CONTENDERS[name].short for name in others]
     yield from head("layer", *ours, *shorts, ":best peer", "times")
     gains = []
     for row in rows:
         gain = _gain(row, floats)
         gains += [gain] if gain is not None else []
-        yield cells(*_row(row, others, [number(gain, ".2f")] if narrow else []))
+        yield cells(*_row(row, others, [number(gain, ".2f")] if narrow else [], direct=bool(short)))
     yield ""
+    if short:
+        yield f"Residuals are {of_direct(part)}."
+        yield ""
     if gains:
         mean, least = number(geometric_mean(gains), ".2f"), number(min(gains), ".2f")
         yield f"Beside outstride's own float32: {mean} times as fast, geometric mean, and {least} at least."
@@ -240,7 +246,7 @@ def _gain(row: Row, floats: Mapping[Any, float]) -> float | None:
     return None if row.dtype == "float32" or ms is None or wide is None else wide / ms
 
 
-def _row(row: Row, others: Sequence[str], gain: Sequence[str]) -> list[str]:
+def _row(row: Row, others: Sequence[str], gain: Sequence[str], direct: bool) -> list[str]:
     ours = row.timings[row.ours] if row.ours else None
     return [
         row.job.id,
@@ -250,6 +256,7 @@ def _row(row: Row, others: Sequence[str], gain: Sequence[str]) -> list[str]:
         number(row.gflops(row.ours) if row.ours else None, ".1f"),
         percent(row.of_limit(row.ours) if row.ours else None),
         number(ours.residual if ours else None, ".0e"),
+        *([number(ours.direct_residual if ours else None, ".0e", absent="")] if direct else []),
         percent(ours.spread if ours else None),
         *(_ratio(row, name) for name in others),
         CONTENDERS[row.best_peer].short if row.best_peer else "",

@@ -16,6 +16,7 @@ FIXED = {
     "GFLOP/s": 8,
     "% limit": 7,
     "residual": 8,
+    "direct": 8,
     "spread": 6,
     "first ms": 8,
 }
@@ -50,6 +51,7 @@ def line(row: Row, contenders: Sequence[str]) -> str:
         number(row.gflops(row.ours) if row.ours else None, ".1f"),
         percent(row.of_limit(row.ours) if row.ours else None),
         number(ours.residual if ours else None, ".1e"),
+        number(ours.direct_residual if ours else None, ".1e"),
         percent(ours.spread if ours else None),
         number(ours.first_ms if ours else None, ".0f"),
     ]
@@ -105,6 +107,7 @@ def comparison(row: Row) -> str:
         "% limit",
         "times torch",
         "residual",
+        "direct",
         "first ms",
     )
     lines.append("  ".join(name.ljust(23) if not name else name.rjust(11) for name in names))
@@ -121,6 +124,7 @@ def comparison(row: Row) -> str:
             percent(row.of_limit(contender)),
             number(None if reference is None else reference / timing.median_ms, ".2f"),
             number(timing.residual, ".1e"),
+            number(timing.direct_residual, ".1e", absent=""),
             number(timing.first_ms, ".0f"),
         ]
         note = [row.other_work(contender) or ""]
@@ -140,11 +144,22 @@ def closing(summaries: Sequence[dict[str, Any]]) -> list[str]:
             f"{number(part['geometric_mean'], '.2f')} times torch, {number(part['lead'], '.2f')} times the "
             f"best peer of each row, {percent(part['of_limit'])} % of the limit"
         )
+        if part["short"]:
+            lines.append(f"  residuals: {of_direct(part)}")
         lines.append(f"  slower than torch: {_listed(part['slower'])}")
         lines.append(f"  behind the best peer: {_listed(part['behind'])}")
         if part["unmeasured"]:
             lines.append(f"  without a ratio: {', '.join(part['unmeasured'])}")
     return lines
+
+
+def of_direct(part: dict[str, Any]) -> str:
+    """How residuals stand beside those of the direct chain, over the rows by short algorithms."""
+    mean, most = number(part["of_direct"], ".2f"), number(part["most_of_direct"], ".2f")
+    rows = f"{part['short']} row" + ("s" if part["short"] > 1 else "")
+    return (
+        f"{mean} of those of the direct chain, geometric mean of {rows} by short algorithms, {most} at most"
+    )
 
 
 def _algorithm(name: str) -> str:

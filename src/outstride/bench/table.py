@@ -110,6 +110,12 @@ class Row:
         return "Winograd" if square and {*case.stride, *case.dilation} == {1} else None
 
     @property
+    def of_direct(self) -> float | None:
+        """Our residual as a share of the direct chain's, where results come from short algorithms."""
+        timing = self.timings[self.ours] if self.ours else None
+        return None if timing is None else over(timing.residual, timing.direct_residual)
+
+    @property
     def limit_ms(self) -> float | None:
         """The roofline: the longer of computing at the peak and moving the least bytes at the copy's rate."""
         computing = over(self.flops, self.peak)
@@ -237,6 +243,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
         ratios = {row.job.id: row.ratio for row in mine if row.ratio is not None}
         leads = {row.job.id: row.lead for row in mine if row.lead is not None}
         limits = [share for row in mine if row.ours and (share := row.of_limit(row.ours)) is not None]
+        shares = [share for row in mine if (share := row.of_direct) is not None]
         found.append(
             {
                 "suite": part[0],
@@ -250,6 +257,9 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "lead": geometric_mean(list(leads.values())),
                 "behind": _below_one(leads),
                 "of_limit": geometric_mean(limits),
+                "short": len(shares),
+                "of_direct": geometric_mean([share for share in shares if share > 0]),
+                "most_of_direct": max(shares, default=None),
                 "unmeasured": [row.job.id for row in mine if row.ratio is None],
             }
         )

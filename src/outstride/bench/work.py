@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from outstride.bench.cases import Case
 from outstride.bench.flops import least_elements, useful_flops
+from outstride.engine.runtime import resolved
 from outstride.errors import ArgumentError, ShapeError
+from outstride.layer.shortening import choose
 from outstride.layer.spec import ConvSpec
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -160,6 +162,11 @@ class Work:
             handle.remove()
         return sum(counts)
 
+    def takes_short(self) -> bool:
+        """Whether this package computes a contraction of it by short algorithms."""
+        layers = (layer for layer in self.module.modules() if isinstance(layer, tuple(LAYERS.values())))
+        return any(takes_short(ConvSpec.of(layer), self.dtype, self.training) for layer in layers)
+
     def grad_output(self, shape: Sequence[int]) -> Tensor:
         """What a training step is given as the gradient of its output, the same for every contender."""
         return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(2)).to(self.dtype)
@@ -180,6 +187,19 @@ class Work:
         output = cast(Tensor, exact(x))
         output.backward(self.grad_output(output.shape).double())
         return self.gradients(output, x, exact)
+
+
+def takes_short(spec: ConvSpec, dtype: torch.dtype, training: bool = False) -> bool:
+    """Whether this package computes a layer, or in training its adjoint, by short algorithms."""
+    assert spec.in_channels is not None
+    assert spec.out_channels is not None
+    forth = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
+    transposed, name = spec.kind == "conv_transpose", str(dtype).removeprefix("torch.")
+    ways = [(transposed, forth), (not transposed, forth[::-1])][: 1 + training]
+    return any(
+        choose(way, spec.kernel_size, spec.stride, spec.dilation, *channels, name, resolved("auto")).short
+        for way, channels in ways
+    )
 
 
 def residual(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:

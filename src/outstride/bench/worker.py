@@ -95,10 +95,12 @@ class Worker:
         return {}
 
     def residual(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Distance of this contender's results from those in float64."""
+        """Distance of this contender's results from those in float64, and of the direct chain's beside it."""
         assert self.form is not None
-        results = self.form.read(self.form.run())
-        return {"residual": residual(results, torch.load(Path(request["path"]), mmap=True))}
+        exact = torch.load(Path(request["path"]), mmap=True)
+        found = residual(self.form.read(self.form.run()), exact)
+        direct = None if self.form.direct is None else residual(self.form.direct(), exact)
+        return {"residual": found, "direct_residual": direct}
 
     def limits(self, request: dict[str, Any]) -> dict[str, Any]:
         """What this machine can do at this number of threads."""

@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 class Form:
     """One way in which a library can do a piece of work: `run` is timed, `read` gives what it computed.
 
-    `plan` says what was chosen to run, where the library tells.
+    `plan` says what was chosen to run, where the library tells; `direct` gives the same results by the direct
+    chain, where they come from short algorithms.
     """
 
     name: str
     run: Callable[[], Any]
     read: Callable[[Any], tuple[Tensor, ...]]
     plan: dict[str, Any] | None = None
+    direct: Callable[[], tuple[Tensor, ...]] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,15 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     if name == "outstride" and work.case is not None and not work.training:
         chosen = _plan(work.module, x)
     run, read = _step(module, x, work) if work.training else _inference(module, x)
-    yield Form("eager", run, read, chosen)
+    short = name.startswith("outstride") and work.takes_short()
+    yield Form("eager", run, read, chosen, partial(_directly, name, work) if short else None)
+
+
+def _directly(name: str, work: Work) -> tuple[Tensor, ...]:
+    """What the same work gives by the direct chain."""
+    module, x = _module(name, work, "direct")
+    run, read = _step(module, x, work) if work.training else _inference(module, x)
+    return read(run())
 
 
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
@@ -35,12 +44,12 @@ def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
     return torch.inference_mode()(module)
 
 
-def _module(name: str, work: Work) -> tuple[nn.Module, Tensor]:
+def _module(name: str, work: Work, algorithm: str = "auto") -> tuple[nn.Module, Tensor]:
     module, x = work.module, work.input
     if name.startswith("outstride"):
         from outstride import accelerate
 
-        module = accelerate(module)
+        module = accelerate(module, algorithm=algorithm)
     if name.endswith("channels_last"):
         if x.dim() not in CHANNELS_LAST:
             raise UnsupportedError(f"torch has no channels_last for inputs of {x.dim()} axes")

@@ -94,6 +94,7 @@ def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[
         ("first", study_tables.first),
         ("lengths", study_tables.lengths),
         ("memory", study_tables.memory),
+        ("trained", study_tables.trained),
     ):
         if found.studies.get(study):
             yield from write_study(found.studies[study])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from outstride.bench.contenders import CONTENDERS
-from outstride.bench.table import Row
+from outstride.bench.table import Row, over
 
 FIXED = {
     "layer": 22,
@@ -172,6 +172,13 @@ def _listed(ratios: dict[str, float]) -> str:
 
 def observation(study: str, entry: dict[str, Any]) -> str:
     """One line of a study."""
+    if study == "trained":
+        shares = (over(entry[name], entry[f"direct_{name}"]) for name in ("residual", "mean_error"))
+        largest, mean = (number(share, ".2f") for share in shares)
+        return (
+            f"{entry['id']}: residual {entry['residual']:.1e}, of the direct chain "
+            f"{entry['direct_residual']:.1e}: {largest} of it, mean errors {mean}"
+        )
     who = entry["contender"] + (f", {entry['cache']} cache" if entry["cache"] else "")
     begin = f"{entry['id']}  {entry['threads']} thread{'s' if entry['threads'] > 1 else ''}  {who}:"
     if "error" in entry:

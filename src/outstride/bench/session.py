@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from outstride.bench import report, results, studies, table
+from outstride.bench import report, results, studies, table, trained
 from outstride.bench.cases import select
 from outstride.bench.contenders import absentees
 from outstride.bench.contest import Contest, Rules
@@ -90,6 +90,9 @@ class Session:
 
     def observe(self, study: str, patterns: list[str]) -> None:
         """Make a study of every layer that is not in the results yet."""
+        if study == "trained":
+            self._judge(patterns)
+            return
         layers = select(studies.layers(study), patterns)
         for number in self.threads:
             for case in layers:
@@ -102,6 +105,20 @@ class Session:
                 for entry in studies.observe(study, case, self.contenders, number):
                     self.results.observe(study, {**entry, "commit": self._commit}, studies.KEY)
                     self._say(report.observation(study, entry))
+                self._save()
+
+    def _judge(self, patterns: list[str]) -> None:
+        """Train every network that is not in the results yet, and look at its residuals."""
+        names = trained.select(patterns)
+        for number in self.threads:
+            seen = {(e["network"], e["threads"]) for e in self.results.studies.get("trained", [])}
+            for name in (name for name in names if (name, number) not in seen):
+                if self._over():
+                    self._say(f"{name} and what follows are left: the same command with --resume goes on")
+                    return
+                for entry in trained.observe(name, number):
+                    self.results.observe("trained", {**entry, "commit": self._commit}, studies.KEY)
+                    self._say(report.observation("trained", entry))
                 self._save()
 
     def _announce(self, jobs: Sequence[Job]) -> None:

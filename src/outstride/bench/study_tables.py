@@ -1,4 +1,4 @@
-"""The tables of the studies in a report: growth, first calls, changing lengths, memory."""
+"""The tables of the studies in a report: growth, first calls, changing lengths, memory, trained networks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ from typing import Any
 
 from outstride.bench import plots, studies
 from outstride.bench.markdown import cells, head
-from outstride.bench.report import milliseconds, number
-from outstride.bench.table import Row, geometric_mean
+from outstride.bench.report import milliseconds, number, percent
+from outstride.bench.table import Row, geometric_mean, over
+from outstride.bench.trained import WHOLE
+
+TRAINED = """\
+Small networks, trained for some seconds by these layers, on a photograph and on a made voice
+(`outstride bench --study trained`). Every layer that takes [short algorithms](guides/short.md) gets the
+inputs that it has in the network in float64, rounded to float32; whole networks run in float32 from beginning
+to end, layers that stay direct included. Errors are shares of the largest value of the float64 result: the
+largest by short algorithms and by the direct chain, the first over the second, the same quotient of root mean
+squares, the largest difference between the two results; then how many of the inputs are zero. Terms that are
+zero round nothing, so behind a ReLU that lets little through the direct chain can be the more exact one."""
 
 
 def growth(rows: Sequence[Row], pictures: dict[str, str]) -> Iterator[str]:
@@ -75,6 +85,26 @@ def memory(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield from _pivot(
         entries, lambda e: number(e["extra_bytes"] / 1e6 if "extra_bytes" in e else None, ".1f", ""), weights
     )
+
+
+def trained(entries: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield "### Rounding in trained networks"
+    yield ""
+    yield from TRAINED.splitlines()
+    yield ""
+    for name in dict.fromkeys(entry["network"] for entry in entries):
+        mine = [entry for entry in entries if entry["network"] == name]
+        steps, loss = mine[0]["steps"], number(mine[0]["loss"], ".2f")
+        yield f"**{name[0].upper()}{name[1:]}**: {steps} steps, after which the loss is {loss} of the first."
+        yield ""
+        yield from head("layer", "short", "direct", "of it", "of mean errors", "difference", "% zeros")
+        for entry in mine:
+            shares = [over(entry[n], entry[f"direct_{n}"]) for n in ("residual", "mean_error")]
+            errors = [f"{entry[n]:.1e}" for n in ("residual", "direct_residual")]
+            words = entry["layer"] if entry["layer"] == WHOLE else f"`{entry['layer']}`"
+            ratios = [number(share, ".2f") for share in shares]
+            yield cells(words, *errors, *ratios, f"{entry['apart']:.1e}", percent(entry["zeros"]))
+        yield ""
 
 
 def _pivot(

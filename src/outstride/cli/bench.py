@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outstride.bench.table import Job
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-STUDIES = ("first", "lengths", "memory", "growth")
+STUDIES = ("first", "lengths", "memory", "growth", "trained")
 
 
 def bench(
@@ -93,6 +93,8 @@ def bench(
 
     outstride bench --study memory --out results.json --resume
 
+    outstride bench --study trained --out results.json --resume
+
     outstride bench --report results.json --out docs
     """
     from outstride.bench.contenders import choose
@@ -166,6 +168,7 @@ def _refuse_idle(
     refuse(context, ["size", "batch"], "'--cases'" if cases else "'--study'")
     if study and study != "growth":
         rules = ["rounds", "round_ms", "limit", "patience", "residuals"]
+        rules += ["contenders"] if study == "trained" else []
         refuse(context, ["dtype", "algorithm", "training", *rules], f"'--study {study}'")
 
 

@@ -18,7 +18,7 @@ from outstride.layer.spec import ConvSpec
 from tests.tolerance import assert_within_roundings
 
 QUICK = Rules(rounds=1, round_seconds=0.001, limit_seconds=60, patience_seconds=0)
-DENSE, THIN = "Conv2d(16, 16, 3)", "Conv2d(4, 4, 3)"
+DENSE, THIN = "Conv2d(64, 64, 3)", "Conv2d(4, 4, 3)"
 NAMES = ("outstride", "torch")
 
 
@@ -35,7 +35,7 @@ def row(text: str, ours: float, direct: float | None) -> Row:
     return Row(job, 1, "float32", False, timings, 8_000_000, 4_000_000, 8e9, 1e9, "abc")
 
 
-ROWS = (row(DENSE, 1e-7, 2e-7), row("Conv2d(32, 16, 3)", 2e-7, 2e-7), row(THIN, 3e-7, None))
+ROWS = (row(DENSE, 1e-7, 2e-7), row("Conv2d(64, 72, 3)", 2e-7, 2e-7), row(THIN, 3e-7, None))
 
 
 @pytest.mark.parametrize(("text", "short"), [(DENSE, True), (THIN, False)])
@@ -60,7 +60,7 @@ def test_a_gradient_may_be_short_where_the_layer_is_not() -> None:
     """Its adjoint sums over the outputs."""
     thin = {"case": case_of("Conv2d(4, 4, 3)").to_dict()}
     assert not Work(thin, "float32", True).takes_short()
-    wide = {"case": case_of("ConvTranspose2d(16, 16, 4)").to_dict()}
+    wide = {"case": case_of("ConvTranspose2d(64, 64, 4)").to_dict()}
     assert [Work(wide, "float32", training).takes_short() for training in (False, True)] == [False, True]
     assert not Work({"case": case_of(DENSE).to_dict()}, "float64", False).takes_short()
 

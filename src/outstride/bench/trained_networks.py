@@ -83,7 +83,7 @@ def enlarging() -> Task:
 class UNet(nn.Module):
     """Three sizes, halved by pooling and doubled by transposed layers, beside each other where they meet."""
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 64)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
         super().__init__()
         pairs = list(pairwise(widths))
         self.down = nn.ModuleList(_twice(i, o) for i, o in ((3, widths[0]), *pairs))
@@ -128,13 +128,13 @@ def spectrum(sound: Tensor, size: int) -> Tensor:
 
 def speaking() -> Task:
     """A voice from its spectrum: a small vocoder, 64 times as many samples as frames."""
-    network = nn.Sequential(nn.Conv1d(129, 64, 7, padding=3))
-    for i, o in ((64, 32), (32, 16)):
+    network = nn.Sequential(nn.Conv1d(129, 128, 7, padding=3))
+    for i, o in ((128, 64), (64, 64)):
         network.extend([nn.LeakyReLU(0.1), nn.ConvTranspose1d(i, o, 16, stride=8, padding=4)])
         for kernel, dilation in ((3, 1), (7, 1), (11, 1), (3, 3)):
             reach = kernel // 2 * dilation
             network.append(Skip(nn.LeakyReLU(0.1), nn.Conv1d(o, o, kernel, padding=reach, dilation=dilation)))
-    network.extend([nn.LeakyReLU(0.1), nn.Conv1d(16, 1, 7, padding=3), nn.Tanh()])
+    network.extend([nn.LeakyReLU(0.1), nn.Conv1d(64, 1, 7, padding=3), nn.Tanh()])
     sound = voice()
 
     def loss(served: nn.Module, draws: torch.Generator) -> Tensor:

@@ -27,26 +27,48 @@ from tests.order import fused
 _Index = tuple[int, ...]
 
 
-def in_the_short_order(spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """The float32 output of a layer padded with zeros, (N, C, *size), by short algorithms on every axis."""
-    outs, groups = output_size(spec, x.shape[2:]), spec.groups
-    xs = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+def in_the_short_order(
+    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None,
+    size: Sequence[int] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The float32 output of a layer padded with zeros, (N, C, *size), by short algorithms on every axis.
+
+    Another `size` than the layer's own has fewer outputs at the far ends, or more.
+    """
+    return _outputs(spec, x, w, bias, size, np.float32, absolute=False)
+
+
+def short_scale(
+    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None,
+    size: Sequence[int] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The same of absolute values in float64, those of the matrices too: what roundings are a share of."""
+    positive = None if bias is None else np.abs(bias)
+    return _outputs(spec, np.abs(x), np.abs(w), positive, size, np.float64, absolute=True)
+
+
+def _outputs(
+    spec: ConvSpec, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, size: Sequence[int] | None,
+    dtype: type, *, absolute: bool,
+) -> np.ndarray:  # fmt: skip
+    outs, groups = output_size(spec, x.shape[2:]) if size is None else tuple(size), spec.groups
+    xs: np.ndarray = x.astype(dtype).reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     if spec.kind == "conv":
         ws = w.reshape(groups, -1, *w.shape[1:])
     else:
         ws = w.reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)
-    y = np.zeros((x.shape[0], groups, ws.shape[1], *outs), np.float32)
+    y = np.zeros((x.shape[0], groups, ws.shape[1], *outs), dtype)
     for along in phases(spec, x.shape[2:]):
         for axes in product(*map(shortened, along)):
-            _compute(axes, xs, ws, y)
-    y = y.reshape(x.shape[0], -1, *outs)
-    return y if bias is None else y + bias.reshape(-1, *[1] * spec.nd)
+            _compute(tuple(axis.absolute() for axis in axes) if absolute else axes, xs, ws, y)
+    y = y.reshape(x.shape[0], ws.shape[1] * groups, *outs)
+    return y if bias is None else y + bias.astype(dtype).reshape(-1, *[1] * spec.nd)
 
 
 def _compute(axes: tuple[ShortPhase, ...], xs: np.ndarray, ws: np.ndarray, y: np.ndarray) -> None:
     """The outputs of one phase of each axis."""
     nd, outs = len(axes), y.shape[3:]
-    groups = [ceil(ceil((n - a.out_start) / a.out_step) / a.outputs) for a, n in zip(axes, outs, strict=True)]
+    groups = [axis.groups(n) for axis, n in zip(axes, outs, strict=True)]
     if min(groups) < 1:
         return
     starts = [a.in_step * a.outputs * np.arange(n) for a, n in zip(axes, groups, strict=True)]
@@ -62,7 +84,7 @@ def _compute(axes: tuple[ShortPhase, ...], xs: np.ndarray, ws: np.ndarray, y: np
     for number in np.ndindex(*(len(a.products) for a in axes)):
         chosen = [a.products[p] for a, p in zip(axes, number, strict=True)]
         data = _nested([p.inputs for p in chosen], range(nd), inputs)
-        kernel = _nested([p.weights for p in chosen], range(nd)[::-1], weights).astype(np.float32)
+        kernel = _nested([p.weights for p in chosen], range(nd)[::-1], weights).astype(y.dtype)
         sums[number] = _chain(data, kernel)
     for member in product(*(range(a.outputs) for a in axes)):
         takes = [
@@ -110,12 +132,15 @@ def _elements(xs: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
         inside = (at >= 0) & (at < xs.shape[axis])
         shape = [-1 if i == axis else 1 for i in range(xs.ndim)]
         taken = np.take(xs, np.where(inside, at, 0), axis)
-        xs = np.where(inside.reshape(shape), taken, np.float32(0))
+        xs = np.where(inside.reshape(shape), taken, xs.dtype.type(0))
     return xs
 
 
 def _chain(data: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Over channels, from +0: (N, g, C, *groups) and (g, O, C) to (N, g, O, *groups)."""
+    if data.dtype == np.float64:
+        found: np.ndarray = np.einsum("ngc...,goc->ngo...", data, kernel)
+        return found
     total = np.zeros((*data.shape[:2], kernel.shape[1], *data.shape[3:]), np.float32)
     for c in range(data.shape[2]):
         weight = kernel[:, :, c].reshape(1, *kernel.shape[:2], *[1] * (data.ndim - 3))

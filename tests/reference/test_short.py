@@ -17,7 +17,7 @@ from outstride.layer.spec import ConvSpec
 from outstride.reference import short
 from tests.cases import Case
 from tests.order import in_the_one_order
-from tests.short_order import in_the_short_order
+from tests.short_order import in_the_short_order, short_scale
 from tests.tolerance import assert_equal_values
 
 
@@ -97,6 +97,26 @@ def test_nan_reaches_no_output_whose_window_does_not_hold_it(layer: Layer, trans
         x[place] = np.nan
     seen, expected = loops(x, w, **layer.options), definition(x, w, **layer.options)
     assert not np.any(np.isnan(seen) & ~np.isnan(expected))
+
+
+@pytest.mark.parametrize("layer", LAYERS[::3], ids=str)
+def test_with_absolute_values_no_sum_is_smaller_and_both_ways_to_them_agree(layer: Layer) -> None:
+    for transposed in (False, True):
+        if transposed and layer.window <= layer.padding:
+            continue
+        x, w = (np.abs(each) for each in layer.draw(transposed, integers=True))
+        loops = short.conv_transpose if transposed else short.conv
+        definition = reference.conv_transpose if transposed else reference.conv
+        scale = loops(x, w, **layer.options, absolute=True)
+        assert np.all(scale >= definition(x, w, **layer.options))
+        spec = _spec(layer, "conv_transpose" if transposed else "conv")
+        assert_equal_values(short_scale(spec, x, -w), scale)
+
+
+def test_the_scale_of_a_weight_gradient_is_that_of_its_products() -> None:
+    x, y = np.array([[[1, 2, 3, 4]]]), np.array([[[1, 1]]])
+    assert_equal_values(short.conv_weight(x, y, 3), [[[3, 5, 7]]])
+    assert_equal_values(short.conv_weight(x, y, 3, absolute=True), [[[14, 10, 16]]])
 
 
 def _spec(layer: Layer, kind: Literal["conv", "conv_transpose"]) -> ConvSpec:

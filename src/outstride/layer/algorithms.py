@@ -9,7 +9,7 @@ the convolution, its adjoint or the weight gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil, gcd
@@ -112,6 +112,14 @@ class ShortPhase:
     def output(self, group: int, member: int) -> int:
         """Where a member of a group lies in the output."""
         return self.out_start + self.out_step * (self.outputs * group + member)
+
+    def absolute(self) -> ShortPhase:
+        """The same with the absolute values of all coefficients: with it rounding errors are bounded."""
+
+        def positive(terms: Terms) -> Terms:
+            return tuple((index, abs(coefficient)) for index, coefficient in terms)
+
+        return replace(self, products=tuple(Product(*map(positive, p)) for p in self.products))
 
 
 def cut(taps: int) -> tuple[Algorithm, ...]:

@@ -33,28 +33,34 @@ def conv(
     groups: int = 1,
     *,
     short: Sequence[bool] | None = None,
+    absolute: bool = False,
 ) -> Array:
     """Convolve by short algorithms.
 
     Args:
         x, w, stride, padding, dilation, groups: as in ``reference.conv``.
         short: which axes take a short algorithm; all unless it is given.
+        absolute: whether the coefficients of all sums are taken by their absolute values. Of |x| and |w| that
+            is the scale of the rounding errors of x and w.
 
     Returns:
-        What ``reference.conv`` returns.
+        What ``reference.conv`` returns; no less with ``absolute``, where no number is negative.
 
     Law: for integers it is the same array; no output depends on an input outside its window.
 
     Example:
         >>> conv([[[1, 2, 3, 4]]], [[[1, 10, 100]]]).tolist()
         [[[321, 432]]]
+        >>> conv([[[1, 2, 3, 4]]], [[[1, 10, 100]]], absolute=True).tolist()
+        [[[559, 1155]]]
     """
     weight = layout.exact("w", w)
     spec = ConvSpec("conv", weight.shape[2:], stride, padding, dilation, groups=groups)
     X, batched = layout.with_batch("x", x, spec)
     layout.check_channels("x", X, weight.shape[1] * spec.groups)
     W = layout.taps_first("w", weight, spec)
-    return layout.finished(_contract(spec, layout.positions_first(X, spec), W, short, None), None, batched)
+    made = _contract(spec, layout.positions_first(X, spec), W, short, None, absolute)
+    return layout.finished(made, None, batched)
 
 
 def conv_transpose(
@@ -67,15 +73,17 @@ def conv_transpose(
     dilation: Sizes = 1,
     *,
     short: Sequence[bool] | None = None,
+    absolute: bool = False,
 ) -> Array:
     """Convolve transposed by short algorithms, phase by phase.
 
     Args:
         y, w, stride, padding, output_padding, groups, dilation: as in ``reference.conv_transpose``.
         short: which axes take a short algorithm; all unless it is given.
+        absolute: as in ``conv``.
 
     Returns:
-        What ``reference.conv_transpose`` returns.
+        What ``reference.conv_transpose`` returns; no less with ``absolute``, where no number is negative.
 
     Law: for integers it is the same array; no output depends on an input outside its window.
 
@@ -90,7 +98,8 @@ def conv_transpose(
     Y, batched = layout.with_batch("y", y, spec)
     layout.check_channels("y", Y, weight.shape[0])
     W = layout.taps_first("w", weight, spec).swapaxes(-1, -2)
-    return layout.finished(_contract(spec, layout.positions_first(Y, spec), W, short, None), None, batched)
+    made = _contract(spec, layout.positions_first(Y, spec), W, short, None, absolute)
+    return layout.finished(made, None, batched)
 
 
 def conv_weight(
@@ -103,6 +112,7 @@ def conv_weight(
     groups: int = 1,
     *,
     short: Sequence[bool] | None = None,
+    absolute: bool = False,
 ) -> Array:
     """The weight gradient by short algorithms: products are summed over the map, and turned back once.
 
@@ -110,9 +120,10 @@ def conv_weight(
         x, y, kernel_size, stride, padding, dilation, groups: as in ``reference.conv_weight``; y is of
             the size of conv's output.
         short: which axes take a short algorithm; all unless it is given.
+        absolute: as in ``conv``.
 
     Returns:
-        What ``reference.conv_weight`` returns.
+        What ``reference.conv_weight`` returns; no less with ``absolute``, where no number is negative.
 
     Law: for integers it is the same array.
 
@@ -126,11 +137,13 @@ def conv_weight(
     Y, _ = layout.with_batch("y", y, spec)
     X, Y = layout.positions_first(X, spec), layout.positions_first(Y, spec)
     W = np.zeros((*spec.kernel_size, spec.groups, X.shape[-1], Y.shape[-1]), object)
-    grouped: Array = np.moveaxis(_contract(spec, X, W, short, Y), (-3, -1, -2), (0, 1, 2))
+    grouped: Array = np.moveaxis(_contract(spec, X, W, short, Y, absolute), (-3, -1, -2), (0, 1, 2))
     return grouped.reshape(-1, *grouped.shape[2:])
 
 
-def _contract(spec: ConvSpec, X: Array, W: Array, short: Sequence[bool] | None, Y: Array | None) -> Array:
+def _contract(
+    spec: ConvSpec, X: Array, W: Array, short: Sequence[bool] | None, Y: Array | None, absolute: bool
+) -> Array:
     """The outputs (*positions, g, n, oc), or with their gradient Y the weight's (*k, g, ic, oc)."""
     whole = X.dtype.kind == "i" and (Y if Y is not None else W).dtype.kind in "iO"
     X = X.astype(object) if whole else X
@@ -138,6 +151,7 @@ def _contract(spec: ConvSpec, X: Array, W: Array, short: Sequence[bool] | None, 
     made = Y if Y is not None else np.zeros((*outs, *X.shape[-3:-1], W.shape[-1]), X.dtype)
     W = W if whole or Y is None else np.zeros(W.shape, X.dtype)
     for axes in _axes(spec, X.shape[: spec.nd], short):
+        axes = tuple(axis.absolute() for axis in axes) if absolute else axes
         products = tuple(product(*(axis.products for axis in axes)))
         kernels = [_sum(W, [p.weights for p in of_axes], [0] * spec.nd) for of_axes in products if Y is None]
         sums = [np.zeros(W.shape[-3:], X.dtype) for _ in products]

@@ -13,7 +13,7 @@ def interleave(f: Function, parts: list[Value], lanes: int) -> list[Value]:
     Of an even number the even phases and the odd ones are interleaved first: log2(n) shuffles a vector.
     """
     step = len(parts)
-    if step == 1:
+    if 1 in (step, lanes):  # a row of one element of each phase is what they are
         return parts
     if step % 2 == 0:
         pairs = zip(*(interleave(f, parts[i::2], lanes) for i in range(2)), strict=True)

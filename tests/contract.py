@@ -1,5 +1,8 @@
 """The seven laws, each stated once: `verify_contract(case, law)` holds for every case of the table.
 
+They are played by the direct chain or, in an environment in which all layers are short that can be, by short
+algorithms; a law that is another for these says so.
+
 Scratch, results and packed weights are full of NaN whenever the engine is handed them, so that what is read
 before it is written shows.
 """
@@ -19,21 +22,24 @@ from torch.autograd import profiler
 
 from outstride.engine import runtime
 from outstride.engine.launch import execute, gather
+from outstride.layer.shortening import period
 from tests.cases import LAYOUTS, Case
-from tests.environments import THREADS, Environment, threads
+from tests.environments import THREADS, Environment, computed_by, threads
+from tests.fuzz.results import Drawing, contracted, contraction_of, every_order
 from tests.operands import (
     adjoint,
     apply,
     arrange,
+    asked,
     contractions,
     definition,
     draw,
     run,
-    terms,
     torch_opinion,
 )
 from tests.order import in_the_one_order
 from tests.poison import poison
+from tests.roundings import GATHERS, drawn_scales, in_its_short_order, is_short, longest_chain, scales
 from tests.tolerance import (
     assert_close_to_reference,
     assert_dot_equal,
@@ -45,34 +51,37 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 def verify_contract(
-    case: Case, law: str, dtype: torch.dtype = torch.float32, instruction_set: str | None = None
-) -> None:
+    case: Case, law: str, dtype: torch.dtype = torch.float32, instruction_set: str | None = None,
+    algorithm: str = "direct",
+) -> None:  # fmt: skip
     """Assert that a case obeys one law; the laws are the keys of `LAWS`.
 
     With an instruction set its plans run, on as many threads as the law and the case are given.
     """
     with ExitStack() as stack:
         stack.enter_context(poison())
+        stack.enter_context(computed_by(algorithm))
         if instruction_set is not None:
             stack.enter_context(Environment.of(instruction_set, law, case.id, dtype).entered())
-        LAWS[law](case, dtype)
+        LAWS[law](replace(case, algorithm=algorithm), dtype)
 
 
 def _value(case: Case, dtype: torch.dtype) -> None:
     values = "reals" if dtype in (torch.float32, torch.float64) else "short"
     found = run(case, arrange(draw(case, values, dtype), case.layout, case.weight_layout))
-    truth, magnitude = definition(case, values, False), definition(case, values, True)
+    truth, scale = definition(case, values, False), drawn_scales(case, values, dtype)
     for name, result in found.items():
-        assert_close_to_reference(result, truth[name], magnitude[name], terms(case, name), dtype, name)
+        count = longest_chain(case, name, dtype)
+        assert_close_to_reference(result, truth[name], scale[name], count, dtype, name)
 
 
 def _value_by_torch(case: Case, dtype: torch.dtype) -> None:
     """The same, judged by float64 torch where loops would take minutes."""
     operands = draw(case, "short", dtype)
-    truth, magnitude = torch_opinion(case, operands), torch_opinion(case, operands.map(torch.abs))
+    truth, scale = torch_opinion(case, operands), scales(case, operands, dtype)
     for name, result in run(case, operands).items():
-        expected, scale = truth[name].numpy(), magnitude[name].numpy()
-        assert_close_to_reference(result, expected, scale, terms(case, name), dtype, name)
+        expected, magnitude = truth[name].numpy(), scale[name].numpy()
+        assert_close_to_reference(result, expected, magnitude, longest_chain(case, name, dtype), dtype, name)
 
 
 def _integers(case: Case, dtype: torch.dtype) -> None:
@@ -83,11 +92,13 @@ def _integers(case: Case, dtype: torch.dtype) -> None:
 
 def _adjoint(case: Case, dtype: torch.dtype) -> None:
     values = "reals" if dtype in (torch.float32, torch.float64) else "short"
-    operands = draw(replace(case, bias=False), values, dtype)
+    case = replace(case, bias=False)
+    operands = draw(case, values, dtype)
     x, y = operands.input, operands.grad_output
-    magnitude = definition(replace(case, bias=False), values, True)["output"]
-    scale = float((torch.from_numpy(magnitude) * y.double().abs()).sum())
-    count = max(terms(case, "output"), terms(case, "grad_input"))
+    magnitudes = drawn_scales(case, values, dtype)
+    there, here = (torch.from_numpy(magnitudes[name]) for name in GATHERS)
+    scale = max(float((there * y.double().abs()).sum()), float((here * x.double().abs()).sum()))
+    count = max(longest_chain(case, name, dtype) for name in GATHERS)
     forward, back = apply(case, x, operands.weight, None), adjoint(case, y, operands.weight)
     assert_dot_equal((forward, y), (x, back), scale, count, dtype)
 
@@ -144,28 +155,40 @@ def _rounding(case: Case, dtype: torch.dtype) -> None:
 
 
 def _tile(case: Case, dtype: torch.dtype) -> None:
-    """Part of the output, from the part of the input it needs, is the same part of the whole."""
+    """Part of the output, from the part of the input it needs, is the same part of the whole.
+
+    By a short algorithm a part begins with a cell.
+    """
     if case.padding_mode != "zeros" or not case.batched:
         return
     operands = draw(case, "reals", dtype)
     low = tuple(low for low, _ in case.pads)
     whole = contractions(case, operands)["output"]()
     for axis, size in enumerate(case.out_spatial):
-        for start, stop in _tiles(size):
+        for start, stop in _tiles(size, _period(case, axis, dtype)):
             part, shifted = _needed(case, operands.input, axis, start, stop)
             pads = tuple(shifted if a == axis else p for a, p in enumerate(low))
             sizes = tuple(stop - start if a == axis else n for a, n in enumerate(case.out_spatial))
             call = execute.conv_transpose if case.transposed else execute.conv
-            fixed = (case.dilation, case.groups)
+            fixed = (case.dilation, case.groups, asked(case))
             found = call(part, operands.weight, operands.bias, case.stride, pads, sizes, *fixed)
             expected = whole.narrow(axis + 2, start, stop - start)
             assert_same_bits(found, expected, f"outputs {start}..{stop} of axis {axis}")
 
 
-def _tiles(size: int) -> list[tuple[int, int]]:
+def _period(case: Case, axis: int, dtype: torch.dtype) -> int:
+    """The outputs of an axis of which parts may begin with every so many."""
+    if not is_short(case, "output", dtype):
+        return 1
+    numbers = (case.kernel_size, case.stride, tuple(low for low, _ in case.pads), case.dilation)
+    return period(case.transposed, *(of_axes[axis] for of_axes in numbers))
+
+
+def _tiles(size: int, step: int) -> list[tuple[int, int]]:
+    """Parts of an axis that begin at multiples of a step."""
     cuts = sorted({0, 1, size // 2, size - 1, size} | {c for c in (16, 48) if c < size})
     half = {(0, size // 2), (size // 2, size)} if size > 1 else set()
-    return sorted(set(pairwise(cuts)) | half)
+    return sorted({(start // step * step, stop) for start, stop in {*pairwise(cuts), *half}})
 
 
 def _order(case: Case, dtype: torch.dtype) -> None:
@@ -173,9 +196,15 @@ def _order(case: Case, dtype: torch.dtype) -> None:
     if case.padding_mode != "zeros" or not case.batched:
         return
     operands = draw(case, "reals", torch.float32)
+    found = run(case, operands)
+    if case.algorithm == "short":
+        for name in filter(lambda name: is_short(case, name), GATHERS):
+            expected = in_its_short_order(case, operands, name)
+            assert_same_bits(found[name], torch.from_numpy(expected), f"{name} in the short order")
+        return
     bias = None if operands.bias is None else operands.bias.numpy()
     expected = in_the_one_order(case, operands.input.numpy(), operands.weight.numpy(), bias)
-    assert_same_bits(run(case, operands)["output"], torch.from_numpy(expected), "output in the one order")
+    assert_same_bits(found["output"], torch.from_numpy(expected), "output in the one order")
 
 
 def _needed(case: Case, x: Tensor, axis: int, start: int, stop: int) -> tuple[Tensor, int]:
@@ -218,6 +247,19 @@ def _closure_along_one_direction(case: Case, dtype: torch.dtype) -> None:
     _closure(case, dtype, fast_mode=True)
 
 
+def _second_order(case: Case, dtype: torch.dtype) -> None:
+    """Gradients, and gradients of gradients, are contractions again, and have their values."""
+    operands = draw(case, "reals", dtype)
+    other = draw(replace(case, id=f"{case.id}-directions"), "reals", dtype)
+    drawing = Drawing(operands, other.input, other.weight)
+    found, truth = every_order(case, drawing), contracted(case, drawing, torch_opinion)
+    of_absolutes = contracted(case, drawing, lambda case, operands: scales(case, operands, dtype))
+    for name, result in found.items():
+        count = longest_chain(case, contraction_of(name), dtype)
+        expected, scale = truth[name].numpy(), of_absolutes[name].numpy()
+        assert_close_to_reference(result, expected, scale, count, dtype, name)
+
+
 def _vmap(case: Case, dtype: torch.dtype) -> None:
     """vmap over inputs, weights, biases and all together is the loop over them."""
     drawn = [draw(replace(case, id=f"{case.id}-{n}"), "reals", dtype) for n in range(3)]
@@ -241,10 +283,13 @@ def _halo(case: Case, dtype: torch.dtype) -> None:
     """A number that is not finite arrives at exactly the elements whose sum it is a term of.
 
     A term is there where a tap reads an element: padding and the places between elements are none, so that
-    nothing meets a zero of theirs.
+    nothing meets a zero of theirs. By a short algorithm it arrives as by the direct chain, to the sign of an
+    infinity; with weights that are not finite the others are those of the direct chain, too.
     """
     operands = draw(replace(case, bias=False), "reals", dtype)
     clean, ones = run(case, operands), operands.map(torch.ones_like)
+    direct = replace(case, algorithm="direct")
+    directly = run(direct, operands)
     results = {
         "input": ("output", "grad_weight"), "weight": ("output", "grad_input"),
         "grad_output": ("grad_input", "grad_weight"),
@@ -258,25 +303,36 @@ def _halo(case: Case, dtype: torch.dtype) -> None:
             for number in (float("nan"), float("inf")):
                 poisoned = given.masked_fill(indicator > 0, number)
                 found = run(case, replace(operands, **{side: poisoned}))
+                chained = run(direct, replace(operands, **{side: poisoned})) if case != direct else found
                 for name in names:
+                    others = directly if side == "weight" else clean
                     spoiled = ~found[name].isfinite()
                     assert_same_bits(
                         spoiled.to(dtype), (reached[name] > 0).to(dtype),
                         f"where {name} is not finite, with {number} at {place} of {side}",
                     )  # fmt: skip
                     assert_same_bits(
-                        found[name].masked_fill(spoiled, 0), clean[name].masked_fill(spoiled, 0),
+                        found[name].masked_fill(spoiled, 0), others[name].masked_fill(spoiled, 0),
                         f"{name} elsewhere, with {number} at {place} of {side}",
+                    )  # fmt: skip
+                    assert_same_bits(
+                        found[name].masked_fill(~spoiled, 0), chained[name].masked_fill(~spoiled, 0),
+                        f"{name} there, with {number} at {place} of {side}",
                     )  # fmt: skip
 
 
 def _sizes(case: Case, dtype: torch.dtype) -> None:
-    """Law 6: once a layer has run, another size of it compiles nothing."""
+    """Law 6: once a layer has run, another size of it compiles nothing.
+
+    By a short algorithm a size that has another padding, as "same" gives it, may be another layer.
+    """
     run(case, draw(case, "reals", dtype))
     before = runtime.compilations()
     for growth in (1, 2, 16, 61) if case.nd == 1 else (1, 5, 16):
         grown = tuple(n + growth for n in case.input_size)
         other = replace(case, input_size=grown, output_size=None, batch=case.batch + 1 if case.batched else 1)
+        if case.algorithm == "short" and other.pads != case.pads:
+            continue
         run(other, draw(other, "reals", dtype))
         assert runtime.compilations() == before, (
             f"input_size={grown} compiled {runtime.compilations() - before} kernels "
@@ -344,6 +400,7 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "adjoint": _adjoint,
     "closure": _closure,
     "closure_along_one_direction": _closure_along_one_direction,
+    "second_order": _second_order,
     "vmap": _vmap,
     "threads": _threads,
     "layouts": _layouts,

@@ -1,4 +1,4 @@
-"""Where a law is played: whose plans run, those of which instruction set, and on how many threads.
+"""Where a law is played: whose plans run, by which algorithm, on how many threads.
 
 Every instruction set has tiles and vectors of its own, and few threads take several groups or chunks in one
 task where many take one each: none of it may be seen in a result. What this processor cannot run is planned
@@ -8,15 +8,25 @@ and compiled (`test_plans_of_every_set.py`).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import pytest
 import torch
 
 from outstride.engine import runtime
+from outstride.engine.launch import call_cache
+from outstride.layer import shortening
 
 THREADS = (1, 2, 3, 4)
+#: What laws are played by: the chain of all multiply-adds, and short algorithms wherever there are any.
+ALGORITHMS = ("direct", "short")
+#: What short algorithms must save to be taken. Where these numbers ask for nothing, every layer that can be
+#: short is. A group of one channel and one output may be computed depthwise, which cannot.
+_DEMANDS: dict[str, Any] = {"FEWEST_CHANNELS": 2, "FEWEST_OUTPUTS": 1, "LEAST_SAVING": 1.001}
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,12 @@ class Environment:
     @classmethod
     def of(cls, instruction_set: str, *about: object) -> Environment:
         """The set on as many threads as what is played is given, the same in every run."""
-        return cls(instruction_set, THREADS[zlib.crc32(repr(about).encode()) % len(THREADS)])
+        return cls(instruction_set, one_of(THREADS, *about))
+
+
+def one_of(choices: Sequence[_Item], *about: object) -> _Item:
+    """One of several, the same in every run for what it is about."""
+    return choices[zlib.crc32(repr(about).encode()) % len(choices)]
 
 
 @contextmanager
@@ -50,3 +65,24 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def computed_by(algorithm: str) -> Any:
+    """Where a case of that algorithm is played."""
+    return everything_short() if algorithm == "short" else nullcontext()
+
+
+@contextmanager
+def everything_short() -> Iterator[None]:
+    """Within the block "auto" takes a short algorithm wherever there is one, however little it saves."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _DEMANDS.items():
+            patch.setattr(shortening, name, value)
+        _forget_choices()
+        yield
+    _forget_choices()
+
+
+def _forget_choices() -> None:
+    shortening.choose.cache_clear()
+    call_cache.clear()

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tests import ROOT
 from tests.cases import BY_ID, Case
-from tests.environments import Environment
+from tests.environments import Environment, computed_by
 from tests.operands import arrange, contractions, draw
 from tests.poison import poison
 from tests.tolerance import assert_same_bits
@@ -110,19 +110,22 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
 
 
-def main(dtype_name: str, edge: Edge, instruction_set: str, ids: list[str]) -> None:
+def main(dtype_name: str, edge: Edge, instruction_set: str, algorithm: str, ids: list[str]) -> None:
     for name in ids:
         print(json.dumps({"begin": name}), flush=True)
         try:
-            with poison(), Environment.of(instruction_set, "bounds", name, edge).entered():
-                check_bounds(BY_ID[name], getattr(torch, dtype_name), edge)
+            where = Environment.of(instruction_set, "bounds", name, edge)
+            with poison(), computed_by(algorithm), where.entered():
+                check_bounds(replace(BY_ID[name], algorithm=algorithm), getattr(torch, dtype_name), edge)
             reason = ""
         except Exception:  # noqa: BLE001 - the parent shows whatever it was as the failure of this case
             reason = traceback.format_exc()
         print(json.dumps({"end": name, "failure": reason}), flush=True)
 
 
-def play(dtype: torch.dtype, edge: Edge, instruction_set: str, ids: list[str]) -> dict[str, str]:
+def play(
+    dtype: torch.dtype, edge: Edge, instruction_set: str, algorithm: str, ids: list[str]
+) -> dict[str, str]:
     """Play cases in processes of their own; what went wrong by case id, "" where nothing did.
 
     A process that dies takes down one case only: the rest starts again behind it, until that has happened
@@ -132,7 +135,7 @@ def play(dtype: torch.dtype, edge: Edge, instruction_set: str, ids: list[str]) -
     crashes = 0
     while len(found) < len(ids) and crashes < _ENOUGH_CRASHES:
         waiting = [i for i in ids if i not in found]
-        how = [str(dtype).removeprefix("torch."), edge, instruction_set]
+        how = [str(dtype).removeprefix("torch."), edge, instruction_set, algorithm]
         command = [sys.executable, "-m", "tests.guard", *how, *waiting]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
         running = ""
@@ -157,4 +160,4 @@ def play(dtype: torch.dtype, edge: Edge, instruction_set: str, ids: list[str]) -
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])  # type: ignore[arg-type]
+    main(*sys.argv[1:5], sys.argv[5:])  # type: ignore[arg-type,call-arg]

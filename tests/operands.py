@@ -17,6 +17,7 @@ from torch import Tensor
 
 from outstride import functional, reference
 from outstride.engine.launch import execute
+from outstride.layer.shortening import AlgorithmName
 from tests.cases import Case
 from tests.layouts import laid_out
 
@@ -80,6 +81,7 @@ def apply(case: Case, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         "dilation": case.dilation,
         "groups": case.groups,
         "padding_mode": case.padding_mode,
+        "algorithm": asked(case),
     }
     if case.transposed:
         options["output_padding"] = case.output_padding
@@ -87,6 +89,11 @@ def apply(case: Case, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             options["output_size"] = case.output_size
     call: Callable[..., Tensor] = getattr(functional, f"{case.operator}{case.nd}d")
     return call(x, weight, bias, **options)
+
+
+def asked(case: Case) -> AlgorithmName:
+    """What a call of the case is given as `algorithm`."""
+    return "direct" if case.algorithm == "direct" else "auto"
 
 
 def adjoint(case: Case, y: Tensor, weight: Tensor) -> Tensor:
@@ -97,6 +104,7 @@ def adjoint(case: Case, y: Tensor, weight: Tensor) -> Tensor:
         "dilation": case.dilation,
         "groups": case.groups,
         "padding_mode": case.padding_mode,
+        "algorithm": asked(case),
     }
     if not case.transposed:
         call = getattr(functional, f"conv_transpose{case.nd}d")
@@ -161,7 +169,8 @@ def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
     x, w, gy = operands.input, operands.weight, operands.grad_output
     low = tuple(p for p, _ in case.pads)
     common = (case.stride, low)
-    rest = (case.dilation, case.groups)
+    groups, algorithm = case.groups, asked(case)
+    rest = (case.dilation, groups, algorithm)
     large, small = (gy, x) if case.transposed else (x, gy)
     here: Contraction = execute.conv_transpose if case.transposed else execute.conv
     back: Contraction = execute.conv if case.transposed else execute.conv_transpose
@@ -172,13 +181,19 @@ def contractions(case: Case, operands: Operands) -> dict[str, Contraction]:
     return {
         "output": lambda out=None: here(x, w, operands.bias, *common, case.out_spatial, *rest, **into(out)),
         "grad_input": lambda out=None: back(gy, w, None, *common, case.input_size, *rest, **into(out)),
-        "grad_weight": lambda: execute.conv_weight(large, small, case.kernel_size, *common, *rest),
+        "grad_weight": lambda: execute.conv_weight(
+            large, small, case.kernel_size, *common, case.dilation, groups, algorithm
+        ),
     }
 
 
-@lru_cache(maxsize=4096)
 def definition(case: Case, values: str, magnitude: bool) -> dict[str, np.ndarray]:
     """The loops' results for the drawn operands, or for their absolute values."""
+    return _definition(replace(case, algorithm="auto"), values, magnitude)
+
+
+@lru_cache(maxsize=4096)
+def _definition(case: Case, values: str, magnitude: bool) -> dict[str, np.ndarray]:
     operands = draw(case, values).map(torch.abs if magnitude else torch.clone)
     kind = np.int64 if values == "integers" else np.float64
     x, w, gy = (t.numpy().astype(kind) for t in (operands.input, operands.weight, operands.grad_output))
@@ -221,10 +236,10 @@ def terms(case: Case, result: str) -> int:
     if result == "grad_input":
         other = "conv" if case.transposed else "conv_transpose"
         case = replace(case, operator=other, in_channels=case.out_channels, out_channels=case.in_channels)
-    return case.terms * (_folds(case) if case.transposed else 1)
+    return case.terms * (folds(case) if case.transposed else 1)
 
 
-def _folds(case: Case) -> int:
+def folds(case: Case) -> int:
     """How many elements the adjoint of a padding mode adds into one."""
     if case.padding_mode == "zeros":
         return 1

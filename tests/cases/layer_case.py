@@ -34,6 +34,8 @@ class Case:
     batched: bool = True
     layout: str = "contiguous"
     weight_layout: str = "contiguous"
+    algorithm: str = "auto"
+    """"direct", "auto", or "short": "auto" where all that can be short is (`tests/environments.py`)."""
 
     @property
     def nd(self) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from outstride.engine import runtime
 from tests.fuzz.campaign import Campaign, Failure, Report, play, play_here
-from tests.fuzz.drawn import parse
+from tests.fuzz.drawn import ALGORITHMS, parse
 from tests.fuzz.judging import judge
 
 _FAILURES = Path(".pytest_cache") / "fuzz"
@@ -30,6 +30,10 @@ def main(arguments: list[str]) -> int:
         "--instruction-set", action="append", default=[], choices=runtime.available(),
         help="whose plans run; may be given more than once; all that this processor has unless it is given",
     )  # fmt: skip
+    parser.add_argument(
+        "--algorithm", action="append", default=[], choices=sorted(set(ALGORITHMS)),
+        help="what layers are computed by; may be given more than once; all unless it is given",
+    )  # fmt: skip
     parser.add_argument("--segment", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.case is not None:
@@ -38,7 +42,7 @@ def main(arguments: list[str]) -> int:
         return 0
     campaign = Campaign(
         secrets.randbelow(1 << 32) if given.seed is None else given.seed, given.first, given.cases,
-        given.seconds, tuple(given.instruction_set), given.jobs,
+        given.seconds, tuple(given.instruction_set), given.jobs, tuple(given.algorithm),
     )  # fmt: skip
     if given.segment is not None:
         play_here(campaign, range(*map(int, given.segment.split(":"))))

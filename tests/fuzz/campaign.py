@@ -18,6 +18,7 @@ from typing import Any
 
 from tests import ROOT
 from tests.fuzz.drawing import TOGETHER, draw
+from tests.fuzz.drawn import Drawn
 from tests.fuzz.judging import judge
 
 _KERNELS = ROOT / ".pytest_cache" / "kernels"
@@ -59,7 +60,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What is played: the numbers of a seed from `first` on, under the plans of these instruction sets."""
+    """What is played: the numbers of a seed from `first` on, under the plans of these instruction sets.
+
+    And by these algorithms; all of them unless they are given.
+    """
 
     seed: int
     first: int = 0
@@ -67,6 +71,11 @@ class Campaign:
     seconds: float | None = None
     instruction_sets: tuple[str, ...] = ()
     jobs: int = 1
+    algorithms: tuple[str, ...] = ()
+
+    def draw(self, number: int) -> Drawn:
+        """The case of a number."""
+        return draw(self.seed, number, self.instruction_sets, self.algorithms)
 
     def numbers(self) -> Iterator[range]:
         """The segments, one after the other."""
@@ -80,6 +89,7 @@ class Campaign:
         """The process that plays a segment."""
         how = [f"--seed={self.seed}", f"--segment={numbers.start}:{numbers.stop}"]
         how += [f"--instruction-set={name}" for name in self.instruction_sets]
+        how += [f"--algorithm={name}" for name in self.algorithms]
         return [sys.executable, "-m", "tests.fuzz", *how]
 
 
@@ -143,7 +153,7 @@ def _play_segment(
         if at < numbers.start:
             raise RuntimeError(f"a process that plays cases {how} before the first")
         if at < numbers.stop:
-            line = draw(campaign.seed, at, campaign.instruction_sets).line()
+            line = campaign.draw(at).line()
             heard(at, Failure(at, line, f"the process {how}"))
         numbers = range(at + 1, numbers.stop)
 
@@ -202,7 +212,7 @@ def play_here(campaign: Campaign, numbers: range) -> None:
     """What the process of a segment does: every case is announced, played and reported on, a line each."""
     for number in numbers:
         _say({"begin": number})
-        drawn = draw(campaign.seed, number, campaign.instruction_sets)
+        drawn = campaign.draw(number)
         try:
             judge(drawn)
             reason = ""

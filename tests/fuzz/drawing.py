@@ -15,7 +15,7 @@ import numpy as np
 from outstride.engine import runtime
 from tests.cases import Case
 from tests.environments import THREADS
-from tests.fuzz.drawn import DTYPES, Drawn, Setting
+from tests.fuzz.drawn import ALGORITHMS, DTYPES, Drawn, Setting
 from tests.guard import Edge
 from tests.layouts import FAITHFUL, REPEATING
 
@@ -56,12 +56,16 @@ class _Dice:
         return int(self.rng.integers(low, high + 1))
 
 
-def draw(seed: int, number: int, instruction_sets: Sequence[str] | None = None) -> Drawn:
+def draw(
+    seed: int, number: int, instruction_sets: Sequence[str] | None = None,
+    algorithms: Sequence[str] | None = None,
+) -> Drawn:  # fmt: skip
     """The case of a number; `instruction_sets` are those whose plans it may run under."""
     layer = _Dice(np.random.default_rng([seed, number // TOGETHER]))
     case, dtype = _layer(layer), layer.one((*DTYPES, "float32", "float32"))
     sets = tuple(instruction_sets or runtime.available())
     own_set = layer.one(sets)
+    case = replace(case, algorithm=layer.one(algorithms or ALGORITHMS))
     dice = _Dice(np.random.default_rng([seed, number // TOGETHER, number]))
     values = dice.one(("reals", "reals", "reals", "integers", "integers", "special"))
     most = _LARGE if dice.chance(1 / 30) else _SMALL

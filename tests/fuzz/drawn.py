@@ -15,6 +15,8 @@ from tests.guard import Edge
 #: "reals" are judged by law 1 and their bits, "integers" exactly, "special" by where NaN and Inf arrive, and
 #: the "empty", which have no input or no output, by what torch answers.
 VALUES = ("reals", "integers", "special", "empty")
+#: Half of all layers take a short algorithm wherever there is one; "auto" as the rule has it.
+ALGORITHMS = ("short", "short", "direct", "auto")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 

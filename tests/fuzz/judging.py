@@ -10,13 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.cases import Case
+from tests.environments import computed_by
 from tests.fuzz import placement
 from tests.fuzz.drawn import Drawn, Setting
-from tests.fuzz.results import Drawing, Results, draw_operands, every_order, first_order, some_gradients
+from tests.fuzz.results import (
+    Drawing,
+    Results,
+    contracted,
+    contraction_of,
+    draw_operands,
+    every_order,
+    first_order,
+    some_gradients,
+)
 from tests.guard import GuardedPages
 from tests.operands import apply, terms, torch_opinion
 from tests.poison import poison
+from tests.roundings import longest_chain, scales
 from tests.tolerance import assert_close_to_reference, assert_integers_equal, assert_same_bits
 
 #: Columns that are left out of an input, one call after the other: sizes that come back, shrink and grow.
@@ -28,6 +38,11 @@ _SUBSETS = (("input",), ("weight",), ("input", "weight"), ("weight", "bias"), ("
 
 def judge(drawn: Drawn) -> None:
     """Play a case and raise AssertionError where a law is broken."""
+    with computed_by(drawn.case.algorithm):
+        _judge_values(drawn)
+
+
+def _judge_values(drawn: Drawn) -> None:
     if drawn.values == "empty":
         _empty(drawn)
         return
@@ -62,37 +77,18 @@ def _played(setting: Setting) -> Iterator[None]:
         yield
 
 
-def _truths(case: Case, drawing: Drawing) -> Results:
-    """What float64 torch says of everything in `every_order`: each is one of the contractions again."""
-    o, plain = drawing.operands, replace(case, bias=False)
-    found = torch_opinion(case, o)
-    along_input = torch_opinion(plain, replace(o, input=drawing.input_direction, bias=None))
-    along_weight = torch_opinion(plain, replace(o, weight=drawing.weight_direction, bias=None))
-    return found | {
-        "grad_input by grad_output": along_input["output"],
-        "grad_input by weight": along_input["grad_weight"],
-        "grad_weight by grad_output": along_weight["output"],
-        "grad_weight by input": along_weight["grad_input"],
-        "inference first": found["output"], "inference again": found["output"],
-    }  # fmt: skip
-
-
-def _contraction(name: str) -> str:
-    """The contraction whose terms a result sums."""
-    by = {"grad_output": "output", "weight": "grad_weight", "input": "grad_input"}
-    return by[name.split(" by ")[1]] if " by " in name else name.replace("inference ", "output ").split()[0]
-
-
 def _value(drawn: Drawn, drawing: Drawing, found: Results) -> None:
-    truth, scale = _truths(drawn.case, drawing), _truths(drawn.case, drawing.map(torch.abs))
+    dtype = drawn.torch_dtype
+    truth = contracted(drawn.case, drawing, torch_opinion)
+    scale = contracted(drawn.case, drawing, lambda case, operands: scales(case, operands, dtype))
     for name, result in found.items():
-        count = terms(drawn.case, _contraction(name))
+        count = longest_chain(drawn.case, contraction_of(name), dtype)
         expected, magnitude = truth[name].numpy(), scale[name].numpy()
         assert_close_to_reference(result, expected, magnitude, count, drawn.torch_dtype, name)
 
 
 def _integers(drawn: Drawn, drawing: Drawing, found: Results) -> None:
-    truth = _truths(drawn.case, drawing)
+    truth = contracted(drawn.case, drawing, torch_opinion)
     for name, result in found.items():
         assert_integers_equal(result, truth[name].numpy(), drawn.torch_dtype, name)
 
@@ -174,14 +170,17 @@ def _writes(drawn: Drawn, drawing: Drawing) -> None:
 
 
 def _placement(drawn: Drawn) -> None:
-    """NaN and infinities arrive at the sums that they are terms of, and the others are what law 1 says."""
+    """NaN and infinities arrive at the sums that they are terms of, and the others are what law 1 says.
+
+    Those of a short layer may come from the direct chain.
+    """
     operands = draw_operands(drawn).operands
     with _played(drawn.here):
         found = first_order(drawn.case, operands)
     wanted = placement.expected(drawn.case, operands)
-    scale = placement.magnitudes(drawn.case, operands)
+    scale = scales(drawn.case, operands.map(placement.finite), drawn.torch_dtype)
     for name, result in found.items():
-        of = _contraction(name)
+        of = contraction_of(name)
         expected, magnitude = wanted[of], scale[of]
         kinds = (("NaN", torch.isnan), ("+inf", torch.isposinf), ("-inf", torch.isneginf))
         for what, kind in kinds:
@@ -189,7 +188,7 @@ def _placement(drawn: Drawn) -> None:
         finite = expected.isfinite()
         known = torch.where(finite, expected, 0.0)
         kept = torch.where(finite, result, torch.zeros((), dtype=result.dtype))
-        count = terms(drawn.case, of)
+        count = max(terms(drawn.case, of), longest_chain(drawn.case, of, drawn.torch_dtype))
         assert_close_to_reference(kept, known.numpy(), magnitude.numpy(), count, drawn.torch_dtype, name)
 
 

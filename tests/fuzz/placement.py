@@ -41,7 +41,7 @@ def expected(case: Case, operands: Operands) -> Expected:
     """
     plain = replace(case, bias=False)
     wide = replace(operands, bias=None).map(Tensor.double)
-    found = torch_opinion(plain, wide.map(_finite))
+    found = torch_opinion(plain, wide.map(finite))
     counts = {kind: _count(plain, wide, pairs) for kind, pairs in _TERMS.items()}
     for name, sums in found.items():
         nan, high, low = (counts[kind][name] > 0 for kind in _TERMS)
@@ -55,12 +55,8 @@ def expected(case: Case, operands: Operands) -> Expected:
     return found
 
 
-def magnitudes(case: Case, operands: Operands) -> Expected:
-    """The sums of the absolute values of all finite terms."""
-    return torch_opinion(case, operands.map(lambda t: _finite(t.double()).abs()))
-
-
-def _finite(tensor: Tensor) -> Tensor:
+def finite(tensor: Tensor) -> Tensor:
+    """Zeros in the place of what is not."""
     return torch.where(tensor.isfinite(), tensor, 0.0)
 
 
@@ -72,7 +68,7 @@ def _count(case: Case, operands: Operands, pairs: tuple[tuple[_Mask, _Mask], ...
         x, y = (first(t).double() for t in (operands.input, operands.grad_output))
         by_weight = torch_opinion(case, Operands(x, second(operands.weight).double(), None, y))
         among = torch_opinion(
-            case, Operands(x, _finite(operands.weight), None, second(operands.grad_output).double())
+            case, Operands(x, finite(operands.weight), None, second(operands.grad_output).double())
         )
         found = by_weight | {"grad_weight": among["grad_weight"]}
         total = {name: total[name] + found[name] for name in total}

@@ -107,6 +107,27 @@ def every_order(case: Case, drawing: Drawing) -> Results:
     return {name: result.detach() for name, result in found.items()} | first_order(case, drawing.operands)
 
 
+def contracted(case: Case, drawing: Drawing, opinion: Callable[[Case, Operands], Results]) -> Results:
+    """What somebody says of everything in `every_order`: each result is one of the contractions again."""
+    o, plain = drawing.operands, replace(case, bias=False)
+    found = opinion(case, o)
+    along_input = opinion(plain, replace(o, input=drawing.input_direction, bias=None))
+    along_weight = opinion(plain, replace(o, weight=drawing.weight_direction, bias=None))
+    return found | {
+        "grad_input by grad_output": along_input["output"],
+        "grad_input by weight": along_input["grad_weight"],
+        "grad_weight by grad_output": along_weight["output"],
+        "grad_weight by input": along_weight["grad_input"],
+        "inference first": found["output"], "inference again": found["output"],
+    }  # fmt: skip
+
+
+def contraction_of(name: str) -> str:
+    """The contraction whose terms a result sums."""
+    by = {"grad_output": "output", "weight": "grad_weight", "input": "grad_input"}
+    return by[name.split(" by ")[1]] if " by " in name else name.replace("inference ", "output ").split()[0]
+
+
 def some_gradients(case: Case, operands: Operands, names: Sequence[str]) -> Results:
     """The gradients of some operands alone: what nobody asks for is not computed."""
     found, _ = _backward(case, operands, create_graph=False, names=names)

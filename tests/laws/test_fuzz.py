@@ -19,12 +19,14 @@ from torch import Tensor
 from outstride.engine import runtime
 from tests import ROOT
 from tests.cases import case
+from tests.environments import everything_short
 from tests.fuzz import judging, placement, results
 from tests.fuzz.campaign import Campaign, Failure, play
 from tests.fuzz.drawing import draw
-from tests.fuzz.drawn import DTYPES, VALUES, Drawn, parse
+from tests.fuzz.drawn import ALGORITHMS, DTYPES, VALUES, Drawn, parse
 from tests.layouts import FAITHFUL, REPEATING, laid_out
 from tests.operands import Operands, apply
+from tests.roundings import is_short
 from tests.tolerance import assert_same_bits
 
 #: Long enough for some thousand cases, or for as many hundred where their kernels are still to be compiled.
@@ -57,6 +59,7 @@ def test_everything_is_drawn_that_a_case_can_be() -> None:
     settings = [s for drawn in found for s in (drawn.here, drawn.there)]
     assert {d.dtype for d in found} == set(DTYPES)
     assert {d.values for d in found} == set(VALUES)
+    assert {d.case.algorithm for d in found} == set(ALGORITHMS)
     assert {s.instruction_set for s in settings} == set(runtime.available())
     assert {s.threads for s in settings} == {1, 2, 3, 4}
     assert {s.input for s in settings} == {*FAITHFUL, *REPEATING}
@@ -69,8 +72,15 @@ def test_everything_is_drawn_that_a_case_can_be() -> None:
         c.groups > 1 and (c.in_channels == c.groups) != (c.out_channels == c.groups) for c in cases
     )
     assert several[True] > 300, "groups of one input or output channel are too rare"
+    with everything_short():
+        short = sum(is_short(c, "output") for c in cases if c.algorithm == "short")
+    assert short > 250, "layers that short algorithms compute are too rare"
     layers = {replace(c, id="", input_size=(), batch=0, batched=True) for c in cases}
     assert len(layers) < len(cases) / 8, "neighbours share no layer, so every case compiles kernels"
+
+
+def test_algorithms_can_be_chosen() -> None:
+    assert {draw(1, n, algorithms=("short",)).case.algorithm for n in range(50)} == {"short"}
 
 
 def test_instruction_sets_can_be_chosen() -> None:

@@ -1,0 +1,85 @@
+"""What a law is played on: a case, an algorithm, an instruction set and a dtype, an item of the tests each.
+
+By short algorithms are played those cases alone of which a contraction is short where all are that can be. A
+law that costs much for what it finds is played under one instruction set for each case, always the same, and
+under the others in the long run; so are all by short algorithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import pytest
+import torch
+
+from outstride.engine import runtime
+from tests.cases import CASES, Case
+from tests.contract import verify_contract
+from tests.environments import ALGORITHMS, everything_short, one_of
+from tests.roundings import GATHERS, is_short
+
+
+@dataclass(frozen=True)
+class Item:
+    """One case under one instruction set, or of a law that compares all of them under none."""
+
+    case: Case
+    algorithm: str
+    instruction_set: str | None
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        words = [str(self.dtype).removeprefix("torch."), self.case.id]
+        words += ["short"] if self.algorithm == "short" else []
+        return "-".join(words if self.instruction_set is None else [*words, self.instruction_set])
+
+    def obeys(self, law: str) -> None:
+        """Assert that it does."""
+        verify_contract(self.case, law, self.dtype, self.instruction_set, self.algorithm)
+
+
+def played(
+    *dtypes: torch.dtype, slow: Sequence[torch.dtype] = (), cases: Sequence[Case] = CASES,
+    algorithms: Sequence[str] = ALGORITHMS, spread: bool = False, compares_sets: bool = False,
+) -> pytest.MarkDecorator:  # fmt: skip
+    """The items of a law, as the argument `item` of its test.
+
+    Args:
+        dtypes, slow: those that are always played, and those that wait for the long run.
+        cases, algorithms: what is played.
+        spread: whether the direct chain, too, is played under one instruction set for each case.
+        compares_sets: whether the law itself goes over the instruction sets.
+    """
+    found = []
+    for algorithm in algorithms:
+        for dtype in (*dtypes, *slow):
+            for case in cases_of(algorithm, dtype, tuple(cases)):
+                for name in (None,) if compares_sets else runtime.available():
+                    waits = dtype in slow or not (
+                        name is None or (algorithm == "direct" and not spread) or is_usual(case, name)
+                    )
+                    item = Item(case, algorithm, name, dtype)
+                    found.append(pytest.param(item, id=str(item), marks=[pytest.mark.slow] if waits else []))
+    return pytest.mark.parametrize("item", found)
+
+
+def is_usual(case: Case, instruction_set: str) -> bool:
+    """Whether the set is the one that a case is always played under."""
+    return instruction_set == one_of(runtime.available(), case.id)
+
+
+@lru_cache
+def cases_of(algorithm: str, dtype: torch.dtype, cases: tuple[Case, ...] = CASES) -> tuple[Case, ...]:
+    """Those that are played by an algorithm."""
+    if algorithm == "direct":
+        return cases
+    with everything_short():
+        return tuple(_having_short(cases, dtype))
+
+
+def _having_short(cases: Sequence[Case], dtype: torch.dtype) -> Iterator[Case]:
+    for case in cases:
+        if any(is_short(replace(case, algorithm="short"), name, dtype) for name in GATHERS):
+            yield case

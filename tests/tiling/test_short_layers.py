@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import accelerate, functional, tiling
-from outstride.engine.launch import call_cache
-from outstride.layer import shortening
 from outstride.tiling.rules import convolution as rule
+from tests.environments import everything_short
 from tests.tiling.models_to_tile import Function, Residual, UNet, image, seeded, whole_of
 from tests.tiling.networks import accepts, networks
 from tests.tolerance import assert_differ, assert_same_bits
@@ -28,18 +27,8 @@ chain = nn.Sequential
 def _whatever_it_saves() -> Iterator[None]:
     """Every kind of cells, also of layers that do without them because they gain little."""
 
-    def forget() -> None:
-        shortening.choose.cache_clear()
-        call_cache.clear()
-
-    forget()
-    demands = {
-        "FEWEST": 16, "FEWEST_OF_MUCH": 16, "LEAST_SAVING": 1.0, "LEAST_SAVING_OF_STEPS": 1.0,
-        "MOST_ERROR": torch.inf, "MOST_DILATION": 16, "MOST_PRODUCTS": 128,
-    }  # fmt: skip
-    with patch.multiple(shortening, **demands):
+    with everything_short():
         yield
-    forget()
 
 
 def padded(low: int, high: int, mode: str) -> nn.Module:

@@ -190,11 +190,12 @@ class Work:
 
 
 def takes_short(spec: ConvSpec, dtype: torch.dtype, training: bool = False) -> bool:
-    """Whether this package computes a layer, or in training its adjoint, by short algorithms."""
+    """Whether this package computes a layer, or in training one of its gradients, by short algorithms."""
     assert spec.in_channels is not None
     assert spec.out_channels is not None
     forth = (spec.in_channels // spec.groups, spec.out_channels // spec.groups)
     transposed, name = spec.kind == "conv_transpose", str(dtype).removeprefix("torch.")
+    # The weight gradient of a convolution goes as it does, that of a transposed layer as its adjoint.
     ways = [(transposed, forth), (not transposed, forth[::-1])][: 1 + training]
     return any(
         choose(way, spec.kernel_size, spec.stride, spec.dilation, *channels, name, resolved("auto")).short

@@ -131,7 +131,8 @@ def _of_one(algorithm: str, transposed: bool, weight: Tensor, stride: Ints, dila
     """What a layer that several are folded into is asked for: it has more outputs, and each may be direct."""
     channels, outputs = weight.shape[:2] if transposed else weight.shape[1::-1]
     dtype = str(weight.dtype).removeprefix("torch.")
-    numbers = (tuple(weight.shape[2:]), tuple(stride), tuple(dilation), channels, outputs, dtype)
+    sizes = (tuple(map(int, each)) for each in (weight.shape[2:], stride, dilation))
+    numbers = (*sizes, int(channels), int(outputs), dtype)
     return algorithm if choose(transposed, *numbers).short else "direct"
 
 

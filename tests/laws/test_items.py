@@ -1,0 +1,44 @@
+"""What the laws are played on: all cases by the direct chain, most by short algorithms, each under some set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from outstride.engine import runtime
+from tests.cases import CASES
+from tests.environments import everything_short
+from tests.laws.items import cases_of, is_usual, played
+from tests.roundings import is_short
+
+
+def test_most_cases_have_a_short_algorithm_in_every_dtype_but_float64() -> None:
+    assert cases_of("direct", torch.float32) == CASES
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        short = cases_of("short", dtype)
+        assert len(short) > len(CASES) / 2
+        assert {c.operator for c in short} == {"conv", "conv_transpose"}
+        assert {c.nd for c in short} == {1, 2, 3}
+    assert not cases_of("short", torch.float64)
+
+
+def test_every_case_is_played_under_one_set_and_under_the_others_in_the_long_run() -> None:
+    of_sets = [{c.id for c in CASES if is_usual(c, name)} for name in runtime.available()]
+    assert sum(map(len, of_sets)) == len(CASES)
+    assert all(of_sets)
+    items = played(torch.float32).args[1]
+    waiting = [each for each in items if each.marks]
+    assert all(each.values[0].algorithm == "short" for each in waiting)
+    short = len(cases_of("short", torch.float32))
+    assert len(items) - len(waiting) == len(runtime.available()) * len(CASES) + short
+
+
+def test_the_rule_is_as_it_was_after_all_was_short() -> None:
+    layer = next(c for c in CASES if c.id == "conv2d-channels-last")
+    short, layer = replace(layer, algorithm="short"), replace(layer, algorithm="auto")
+    before = is_short(layer, "output")
+    with everything_short():
+        assert is_short(short, "output")
+        assert not is_short(replace(layer, algorithm="direct"), "output")
+    assert is_short(layer, "output") == before

@@ -1,4 +1,4 @@
-"""What the laws are played on: all cases by the direct chain, most by short algorithms, each under some set."""
+"""What laws are played on: all cases by the direct chain, most by short algorithms, each under some set."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ class Item:
 def played(
     *dtypes: torch.dtype, slow: Sequence[torch.dtype] = (), cases: Sequence[Case] = CASES,
     algorithms: Sequence[str] = ALGORITHMS, spread: bool = False, compares_sets: bool = False,
+    short_share: int = 1,
 ) -> pytest.MarkDecorator:  # fmt: skip
     """The items of a law, as the argument `item` of its test.
 
@@ -51,15 +52,18 @@ def played(
         cases, algorithms: what is played.
         spread: whether the direct chain, too, is played under one instruction set for each case.
         compares_sets: whether the law itself goes over the instruction sets.
+        short_share: of so many cases one is always played by short algorithms: each has kernels to compile.
     """
     found = []
     for algorithm in algorithms:
         for dtype in (*dtypes, *slow):
             for case in cases_of(algorithm, dtype, tuple(cases)):
                 for name in (None,) if compares_sets else runtime.available():
-                    waits = dtype in slow or not (
-                        name is None or (algorithm == "direct" and not spread) or is_usual(case, name)
-                    )
+                    waits = dtype in slow
+                    if name is not None and (algorithm == "short" or spread):
+                        waits |= not is_usual(case, name)
+                    if algorithm == "short":
+                        waits |= one_of(range(short_share), case.id, "share") > 0
                     item = Item(case, algorithm, name, dtype)
                     found.append(pytest.param(item, id=str(item), marks=[pytest.mark.slow] if waits else []))
     return pytest.mark.parametrize("item", found)

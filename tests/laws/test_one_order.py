@@ -25,7 +25,7 @@ def test_law4_threads_do_not_matter_where_they_share_work(item: Item) -> None:
     item.obeys("threads")
 
 
-@played(torch.float32, slow=_NARROW, spread=True)
+@played(torch.float32, slow=_NARROW, spread=True, short_share=3)
 def test_law4_layout_does_not_matter(item: Item) -> None:
     item.obeys("layouts")
 
@@ -40,7 +40,7 @@ def test_law4_the_order_is_the_one_written_down(item: Item) -> None:
     item.obeys("order")
 
 
-@played(*_NARROW)
+@played(*_NARROW, spread=True, short_share=3)
 def test_law4_narrow_dtypes_round_once(item: Item) -> None:
     item.obeys("rounding")
 
@@ -50,7 +50,7 @@ def test_law4_a_tile_is_the_whole(item: Item) -> None:
     item.obeys("tile")
 
 
-@played(torch.float32, torch.bfloat16, slow=(torch.float64,), compares_sets=True)
+@played(torch.float32, torch.bfloat16, slow=(torch.float64,), compares_sets=True, short_share=3)
 def test_law4_instruction_set_does_not_matter(item: Item) -> None:
     item.obeys("instruction_sets")
 

@@ -17,7 +17,7 @@ from math import ceil
 
 import numpy as np
 
-from outstride.engine.planner.gradient import GradientPlan
+from outstride.engine.planner.gradient import GradientPlan, GradientProblem
 from outstride.geometry import output_size, phases
 from outstride.layer.algorithms import ShortPhase, Terms, shortened
 from outstride.layer.shortening import CellProduct, ShortAxis
@@ -151,7 +151,7 @@ def _chain(data: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def gradient_in_the_short_order(plan: GradientPlan, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The float32 weight gradient (O, C/g, *k) in three axes; the plan says what is added box by box."""
     p, axes = plan.problem, plan.problem.short_axes
-    data, gradients = _factors(plan, x, y, axes)
+    data, gradients = _factors(p, x, y, axes)
     counts = [ceil(n / b) for n, b in zip(data.shape[-4:], plan.box, strict=True)]
     boxes = [
         product(
@@ -168,23 +168,23 @@ def gradient_in_the_short_order(plan: GradientPlan, x: np.ndarray, y: np.ndarray
         for cell in chain.from_iterable(boxes[split * plan.boxes_per_split :][: plan.boxes_per_split]):
             n, d, h, w = cell
             sums = fused(data[..., n, d, h, w, None], gradients[..., None, :, n, d, h, w], sums)
-        part = _kernel(plan, axes, sums)
+        part = _kernel(p, axes, sums)
         result = part if result is None else result + part
     assert result is not None
     return result
 
 
-def gradient_magnitude(plan: GradientPlan, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def gradient_magnitude(problem: GradientProblem, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What the algorithm makes of absolute values by absolute rows: its rounding errors are a share of it."""
     axes = tuple(
         ShortAxis(
             a.out_step, a.in_step,
             tuple(CellProduct(*map(_absolute, (p.inputs, p.weights, p.outputs))) for p in a.products), a.name,
         )
-        for a in plan.problem.short_axes
+        for a in problem.short_axes
     )  # fmt: skip
-    data, gradients = _factors(plan, np.abs(x).astype(np.float64), np.abs(y).astype(np.float64), axes)
-    return _kernel(plan, axes, np.einsum("pgcndhw,pgondhw->pgco", data, gradients))
+    data, gradients = _factors(problem, np.abs(x).astype(np.float64), np.abs(y).astype(np.float64), axes)
+    return _kernel(problem, axes, np.einsum("pgcndhw,pgondhw->pgco", data, gradients))
 
 
 def _absolute(terms: Terms) -> Terms:
@@ -192,10 +192,9 @@ def _absolute(terms: Terms) -> Terms:
 
 
 def _factors(
-    plan: GradientPlan, x: np.ndarray, y: np.ndarray, axes: Sequence[ShortAxis]
+    p: GradientProblem, x: np.ndarray, y: np.ndarray, axes: Sequence[ShortAxis]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of every product both factors: (product, group, channel or output, image, *cells)."""
-    p = plan.problem
     xs = x.reshape(p.batch, p.groups, p.channels, *p.input_size)
     ys = y.reshape(p.batch, p.groups, p.outputs, *p.output_size)
     cells = [np.arange(ceil(n / a.out_step)) for a, n in zip(axes, p.output_size, strict=True)]
@@ -212,9 +211,8 @@ def _factors(
     return np.moveaxis(data, 1, 3), np.moveaxis(gradients, 1, 3)
 
 
-def _kernel(plan: GradientPlan, axes: Sequence[ShortAxis], sums: np.ndarray) -> np.ndarray:
+def _kernel(p: GradientProblem, axes: Sequence[ShortAxis], sums: np.ndarray) -> np.ndarray:
     """The kernel (O, C/g, *k) from (product, group, channel, output)."""
-    p = plan.problem
     by_axes = sums.reshape(*(len(a.products) for a in axes), *sums.shape[1:])
     made = np.empty((*p.kernel_size, *sums.shape[1:]), sums.dtype)
     for element in np.ndindex(*p.kernel_size):

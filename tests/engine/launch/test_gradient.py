@@ -153,7 +153,7 @@ def test_it_is_within_the_bound_of_its_algorithm(name: str) -> None:
     layer = LAYERS[name]
     x, y = layer.draw(torch.float32)
     call = layer.call(x, y)
-    magnitude = gradient_magnitude(call.plan, x.numpy(), y.numpy()).reshape(call.shape)
+    magnitude = gradient_magnitude(call.plan.problem, x.numpy(), y.numpy()).reshape(call.shape)
     # Every product is summed over the cells, and both its factors and the kernel's elements over some more.
     cells = x.shape[0] * np.prod([a.cells for a in call.plan.axes])
     more = sum(len(a.products) + len(a.offsets) + a.out_step for a in call.plan.problem.short_axes)

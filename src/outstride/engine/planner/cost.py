@@ -31,6 +31,7 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
         each = max(each, c.tile_rows * c.item_bytes / costs.memory_bytes_per_cycle)
     around = flow.tile_cycles(costs) + costs.tile_row * tile.rows
     around += flow.result_cycles(tile, costs) * tile.rows * tile.vectors * (1 if passes == 1 else 2)
+    around *= costs.short_around if problem.short else 1.0
     share, _ = kept_terms(c, flow, blocking, each)
     micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from beyond.

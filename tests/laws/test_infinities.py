@@ -15,7 +15,7 @@ from outstride.engine import runtime
 from tests.cases import Case, case
 from tests.environments import everything_short, one_of
 from tests.operands import Operands, draw, run, torch_opinion
-from tests.roundings import GATHERS, is_short, longest_chain, scales
+from tests.roundings import CONTRACTIONS, GATHERS, is_short, longest_chain, scales
 from tests.tolerance import assert_close_to_reference, assert_same_bits
 
 LAYERS = [
@@ -53,7 +53,7 @@ def test_infinities_and_nan_are_those_of_the_direct_chain(layer: Case, side: str
         : len(places)
     ]
     found, expected = _both(layer, replace(operands, **{side: poisoned}), side)
-    for name in GATHERS:
+    for name in CONTRACTIONS:
         there = ~expected[name].isfinite()
         assert_same_bits(
             found[name].masked_fill(found[name].isfinite(), 0), expected[name].masked_fill(~there, 0), name

@@ -9,19 +9,23 @@ import torch
 from torch import Tensor, func
 
 from outstride import functional
-from outstride.layer.shortening import choose
+from outstride.layer.shortening import FEWEST_OF_MUCH, choose
 from tests.tolerance import assert_same_bits
 
 
-@pytest.mark.parametrize("outputs", [8, 16])
+@pytest.mark.parametrize("outputs", [FEWEST_OF_MUCH // 2, FEWEST_OF_MUCH])
 @pytest.mark.parametrize("mapped", ["input", "weight", "both"])
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_mapped_layers_are_computed_as_each_alone(name: str, mapped: str, outputs: int) -> None:
-    """Three weights of eight outputs are no layer of 24, which would be short."""
+    """Three weights of few outputs are no layer of all of them, which would be short."""
     generator, transposed = torch.Generator().manual_seed(5), "transpose" in name
-    x = torch.randn(3, 1, 16, 9, 9, generator=generator)
-    w = torch.randn(3, *((16, outputs) if transposed else (outputs, 16)), 3, 3, generator=generator)
-    assert choose(transposed, (3, 3), (1, 1), (1, 1), 16, outputs, "float32").short == (outputs == 16)
+    channels = FEWEST_OF_MUCH
+    x = torch.randn(3, 1, channels, 9, 9, generator=generator)
+    w = torch.randn(
+        3, *((channels, outputs) if transposed else (outputs, channels)), 3, 3, generator=generator
+    )
+    short = choose(transposed, (3, 3), (1, 1), (1, 1), channels, outputs, "float32").short
+    assert short == (outputs == channels)
     function: Callable[..., Tensor] = getattr(functional, name)
     dims = (None if mapped == "weight" else 0, None if mapped == "input" else 0)
     given = [t if dim == 0 else t[0] for t, dim in zip((x, w), dims, strict=True)]

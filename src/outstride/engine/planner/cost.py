@@ -17,6 +17,9 @@ from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.short_form import loads_of_row
 from outstride.layer.algorithms import Terms
 
+#: Weights of so many bytes come from memory for every box.
+FAR_WEIGHTS_BYTES = 16 << 20
+
 
 def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
     """Cycles of a task of full size."""
@@ -36,7 +39,9 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from beyond.
     streamed = terms * c.tile_rows * c.item_bytes
-    if streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
+    if problem.short and problem.weight_bytes >= FAR_WEIGHTS_BYTES:
+        micro += streamed / costs.far_bytes_per_cycle
+    elif streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
     if problem.short:
         out = _result_cycles(c, blocking) + _spilled_cycles(c, blocking)

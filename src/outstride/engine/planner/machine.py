@@ -80,6 +80,8 @@ class Costs:
     #: not hidden.
     memory_bytes_per_cycle: float = 8.0
     stream_share: float = 0.5
+    #: Bytes of weights that come from memory in a cycle, where products leave little to hide them behind.
+    far_bytes_per_cycle: float = 6.0
     #: Call, loop start and end, first loads of a tile whose vectors hold pixels, and of one whose vectors
     #: hold outputs; addresses and stores of a row of it; and a vector of its results moved, transposed where
     #: pixels lie in vectors of outputs, or as it is. Few terms make the difference.

@@ -1,0 +1,54 @@
+"""Kernels of short algorithms: every way in and out compiles for every set, also where none runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from outstride.engine.codegen.nest import gather_source
+from outstride.engine.codegen.weights import weights_source
+from outstride.engine.planner.dtypes import Unit
+from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
+from outstride.engine.planner.plan import GatherPlan, plan_for
+from outstride.engine.planner.problem import Problem
+from outstride.engine.runtime import compiler
+
+_every_set = pytest.mark.parametrize("name", INSTRUCTION_SETS)
+
+
+def _planned(name: str, dtype: str, unit: Unit, kernel: int = 3) -> GatherPlan:
+    ones, pad = (1, 1, 1), kernel // 2
+    problem = Problem(
+        "conv", dtype, 1, 1, 64, 64, (1, 30, 30), (1, 30, 30), (1, kernel, kernel), ones, (0, pad, pad), ones,
+        unit, unit, short=True,
+    )  # fmt: skip
+    return plan_for(problem, Machine(INSTRUCTION_SETS[name]), 2)
+
+
+@_every_set
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [
+        ("float32", "width"),
+        ("float32", "channel"),
+        ("float32", "any"),
+        ("bfloat16", "width"),
+        ("float16", "any"),
+    ],
+)
+def test_a_kernel_and_its_weights_compile(name: str, dtype: str, unit: Unit) -> None:
+    plan = _planned(name, dtype, unit)
+    for source in (gather_source(plan.recipe), weights_source(dtype, plan.recipe.short)):
+        assert compiler.compile_object(source, INSTRUCTION_SETS[name])
+
+
+@_every_set
+def test_cells_of_other_kernels_are_other_kernels(name: str) -> None:
+    recipes = {_planned(name, "float32", "width", kernel).recipe for kernel in (3, 5)}
+    assert len({recipe.name for recipe in recipes}) == 2
+
+
+def test_a_product_is_a_group_of_one_tap() -> None:
+    plan = _planned("avx512", "float32", "width")
+    assert [(group.phases, group.taps) for group in plan.groups] == [(1, 1)] * 16
+    assert plan.blocking.strip.planes == 16
+    assert all(block % 32 == 0 for block in (plan.blocking.channels_per_pass,))

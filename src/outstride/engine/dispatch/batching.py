@@ -46,7 +46,7 @@ def conv(
     if x_mapped or groups > 1:
         x, groups = _into_channels(x, x_mapped, mapped), groups * mapped
     else:
-        algorithm = _of_one(algorithm, False, w[0], stride, dilation)
+        algorithm = _of_one(algorithm, False, w[0], stride, dilation, outputs=mapped)
     result = OPERATORS.conv.default(x, w.flatten(0, 1), flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, w.shape[1])), 1
 
@@ -81,7 +81,7 @@ def conv_transpose(
     if y_mapped or groups > 1:
         y, w, groups = _into_channels(y, y_mapped, mapped), w.flatten(0, 1), groups * mapped
     else:
-        algorithm = _of_one(algorithm, True, w[0], stride, dilation)
+        algorithm = _of_one(algorithm, True, w[0], stride, dilation, outputs=mapped)
         w = w.movedim(0, 1).flatten(1, 2)
     result = OPERATORS.conv_transpose.default(y, w, flat_bias, *rest, groups, algorithm)
     return result.unflatten(1, (mapped, channels)), 1
@@ -105,7 +105,8 @@ def conv_weight(
     rest = (kernel_size, stride, padding, dilation)
     if groups == 1 and x_mapped != y_mapped:
         one = x.new_empty((y.shape[2 if y_mapped else 1], x.shape[2 if x_mapped else 1], *kernel_size))
-        algorithm = _of_one(algorithm, False, one, stride, dilation)
+        more = {"channels" if x_mapped else "outputs": mapped}
+        algorithm = _of_one(algorithm, False, one, stride, dilation, **more)
         if x_mapped:
             channels = x.shape[2]
             result = OPERATORS.conv_weight.default(_into_channels(x, True, mapped), y, *rest, 1, algorithm)
@@ -127,13 +128,22 @@ def bias_gradient(info: Any, in_dims: Sequence[int | None], grad: Tensor) -> tup
     return sums.unflatten(0, (info.batch_size, -1)), 0
 
 
-def _of_one(algorithm: str, transposed: bool, weight: Tensor, stride: Ints, dilation: Ints) -> str:
-    """What a layer that several are folded into is asked for: it has more outputs, and each may be direct."""
-    channels, outputs = weight.shape[:2] if transposed else weight.shape[1::-1]
+def _of_one(
+    algorithm: str, transposed: bool, weight: Tensor, stride: Ints, dilation: Ints, *, channels: int = 1,
+    outputs: int = 1,
+) -> str:  # fmt: skip
+    """What a layer that several are folded into is asked for: direct where it is short and each is not.
+
+    It has so many times as many `channels` or `outputs` as each with this weight.
+    """
+    inner, outer = weight.shape[:2] if transposed else weight.shape[1::-1]
+    sizes = [tuple(map(int, each)) for each in (weight.shape[2:], stride, dilation)]
     dtype = str(weight.dtype).removeprefix("torch.")
-    sizes = (tuple(map(int, each)) for each in (weight.shape[2:], stride, dilation))
-    numbers = (*sizes, int(channels), int(outputs), dtype)
-    return algorithm if choose(transposed, *numbers).short else "direct"
+    each, all_ = (
+        choose(transposed, *sizes, int(inner) * m, int(outer) * n, dtype).short
+        for m, n in ((1, 1), (channels, outputs))
+    )
+    return "direct" if all_ and not each else algorithm
 
 
 def _to_front(

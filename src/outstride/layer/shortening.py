@@ -22,12 +22,14 @@ AlgorithmName = Literal["auto", "direct"]
 
 #: The fewest channels, and outputs, of a group for which sums of inputs and products cost less than they
 #: save: where products are so many times fewer than multiply-adds, and else.
-FEWEST_OF_MUCH, FEWEST = 32, 64
+FEWEST_OF_MUCH, FEWEST = 16, 64
 MUCH_SAVING = 2.2
+#: The fewest pairs of a channel and an output, which are what products are summed for.
+LEAST_PAIRS = 512
 #: Multiply-adds of the direct chain for each product, from which a short algorithm pays; of a convolution
 #: that takes steps, whose sums of inputs serve fewer outputs.
 LEAST_SAVING = 1.42
-LEAST_SAVING_OF_STEPS = 2.0
+LEAST_SAVING_OF_STEPS = 2.2
 #: The most rounding error, as a share of the direct chain's.
 MOST_ERROR = 0.9
 #: How far apart taps may be: outputs that share products lie as far apart, and cells grow with it.
@@ -202,7 +204,7 @@ def choose(
         >>> choose(False, (3, 3), (1, 1), (1, 1), 64, 64, "float32").reason
         '16 products for the 36 of 4 outputs, 0.56 of their rounding error'
         >>> choose(False, (3, 3), (1, 1), (1, 1), 3, 64, "float32").reason
-        'its sums cost more than they save below 32 channels: it has 3'
+        'its sums cost more than they save below 16 channels: it has 3'
     """
     if algorithm == "direct":
         return Choice(False, "algorithm='direct' was asked for")
@@ -237,6 +239,10 @@ def choose(
     for name, number in (("channels", channels), ("outputs", outputs)):
         if number < fewest:
             return Choice(False, f"its sums cost more than they save below {fewest} {name}: it has {number}")
+    if channels * outputs < LEAST_PAIRS:
+        return Choice(
+            False, f"its sums cost more than they save for {channels} channels of {outputs} outputs"
+        )
     share = prod(
         squared_error(transposed, k, s, 0, d)
         for k, s, d in zip(kernel_size, stride, dilation, strict=True)

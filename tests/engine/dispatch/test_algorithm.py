@@ -84,7 +84,8 @@ def test_transforms_and_borders_ask_for_the_same(name: str, mode: str, algorithm
                 func.vmap(func.grad(squared, (0, 1, 2)), dims)(*wide)
         with torch.autocast("cpu"):
             call(*(t.requires_grad_() for t in operands)).sum().backward()
-    assert set(names) == {algorithm}
+    # A layer that mapped ones are folded into is direct where each alone is.
+    assert {algorithm} <= set(names) <= {algorithm, "direct"}
 
 
 @_either

@@ -13,13 +13,13 @@ from outstride.layer.shortening import FEWEST_OF_MUCH, choose
 from tests.tolerance import assert_same_bits
 
 
-@pytest.mark.parametrize("outputs", [FEWEST_OF_MUCH // 2, FEWEST_OF_MUCH])
+@pytest.mark.parametrize("outputs", [FEWEST_OF_MUCH // 2, 2 * FEWEST_OF_MUCH])
 @pytest.mark.parametrize("mapped", ["input", "weight", "both"])
 @pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d"])
 def test_mapped_layers_are_computed_as_each_alone(name: str, mapped: str, outputs: int) -> None:
     """Three weights of few outputs are no layer of all of them, which would be short."""
     generator, transposed = torch.Generator().manual_seed(5), "transpose" in name
-    channels = FEWEST_OF_MUCH
+    channels = 2 * FEWEST_OF_MUCH
     x = torch.randn(3, 1, channels, 9, 9, generator=generator)
     w = torch.randn(
         3, *((channels, outputs) if transposed else (outputs, channels)), 3, 3, generator=generator

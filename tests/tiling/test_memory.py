@@ -74,7 +74,10 @@ def _bytes(what: str) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(MODELS)],
+)
 def test_a_tile_takes_what_was_planned(name: str) -> None:
     code = f"from tests.tiling.test_memory import grown; print(*grown({name!r}, 2400))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

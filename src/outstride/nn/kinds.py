@@ -23,10 +23,9 @@ Ints = int | Sequence[int]
 Padding = int | str | Sequence[int | Sequence[int]]
 
 
-class ServedConv(metaclass=Served):
-    """A convolution layer computed by this engine; goes before torch's class among the bases."""
+class _Computed(metaclass=Served):
+    """A layer computed by this engine: what both kinds share."""
 
-    transposed = False
     algorithm = "auto"  # of layers that were pickled before there was another
 
     if TYPE_CHECKING:  # torch.jit.script cannot read them
@@ -37,6 +36,21 @@ class ServedConv(metaclass=Served):
         dilation: tuple[int, ...]
         groups: int
         padding_mode: Any
+
+    def extra_repr(self) -> str:
+        """The arguments as torch prints them, and what torch has no word for."""
+        arguments: str = super().extra_repr()  # type: ignore[misc]
+        return arguments if self.algorithm == "auto" else f"{arguments}, algorithm={self.algorithm!r}"
+
+    def __prepare_scriptable__(self) -> Any:
+        """Refuse what a script cannot say; torch.jit.script asks."""
+        return _scriptable(self)
+
+
+class ServedConv(_Computed):
+    """A convolution layer computed by this engine; goes before torch's class among the bases."""
+
+    transposed = False
 
     def __init__(
         self,
@@ -103,32 +117,16 @@ class ServedConv(metaclass=Served):
             algorithm=self.algorithm,
         )
 
-    def extra_repr(self) -> str:
-        """The arguments as torch prints them, and what torch has no word for."""
-        return _with_algorithm(super().extra_repr(), self.algorithm)  # type: ignore[misc]
 
-    def __prepare_scriptable__(self) -> Any:
-        """Refuse what a script cannot say; torch.jit.script asks."""
-        return _scriptable(self)
-
-
-class ServedConvTranspose(metaclass=Served):
+class ServedConvTranspose(_Computed):
     """A transposed convolution layer computed by this engine; goes before torch's class among the bases."""
 
     transposed = True
-    algorithm = "auto"
 
     if TYPE_CHECKING:  # torch.jit.script cannot read them
-        nd: ClassVar[int]
-        function: ClassVar[Callable[..., Tensor]]
         _output_padding: Callable[..., Any]
         kernel_size: tuple[int, ...]
-        stride: tuple[int, ...]
-        padding: Any
         output_padding: tuple[int, ...]
-        dilation: tuple[int, ...]
-        groups: int
-        padding_mode: Any
 
     def __init__(
         self,
@@ -208,18 +206,6 @@ class ServedConvTranspose(metaclass=Served):
             padding_mode=self.padding_mode,
             algorithm=self.algorithm,
         )
-
-    def extra_repr(self) -> str:
-        """The arguments as torch prints them, and what torch has no word for."""
-        return _with_algorithm(super().extra_repr(), self.algorithm)  # type: ignore[misc]
-
-    def __prepare_scriptable__(self) -> Any:
-        """Refuse what a script cannot say; torch.jit.script asks."""
-        return _scriptable(self)
-
-
-def _with_algorithm(arguments: str, algorithm: str) -> str:
-    return arguments if algorithm == "auto" else f"{arguments}, algorithm={algorithm!r}"
 
 
 def torch_can(layer: Any) -> bool:

@@ -17,6 +17,7 @@ from outstride.engine.codegen.box import BOX, Box, ColumnRange
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
+from outstride.engine.codegen.nonfinite import has_nan
 from outstride.engine.codegen.registers import fused
 from outstride.engine.codegen.short import Index, Values, indices, outputs_of
 
@@ -76,14 +77,11 @@ class _Look:
 @contextmanager
 def _looked_at(k: Context) -> Iterator[_Look]:
     """What is looked at within; then the argument block is told."""
-    f, lanes = k.f, k.lanes
-    found = f.variable(k.vector, elements.zero(k.e, lanes))
-    f.set(found, elements.zero(k.e, lanes))
+    f = k.f
+    found = f.variable(k.vector)
+    f.set(found, elements.zero(k.e, k.lanes))
     yield _Look(k, found)
-    total = f.get(found, k.vector)
-    condition = f.emit(vector_type(lanes, "i1"), f"fcmp uno {k.vector} {total.name}, {total.name}")
-    bits = f.emit(f"i{lanes}", f"bitcast {condition.type} {condition.name} to i{lanes}")
-    with f.when(f.emit("i1", f"icmp ne i{lanes} {bits.name}, 0")):
+    with f.when(has_nan(k, f.get(found, k.vector))):
         f.store(Value("1", I64), f.at(k.block, INDEX["found"], I64), 8)
 
 

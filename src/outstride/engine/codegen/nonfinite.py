@@ -38,7 +38,12 @@ def holds_nonfinite(f: Function, e: Element, data: Value, count: Operand) -> Val
         add(elements.load(f, e, f.at(data, i, e.storage), lanes))
     with f.loop(whole, count) as i:
         add(elements.broadcast(f, elements.load(f, e, f.at(data, i, e.storage), 1), lanes))
-    found = f.get(sums, vector)
-    condition = f.emit(vector_type(lanes, "i1"), f"fcmp uno {vector} {found.name}, {found.name}")
+    return has_nan(k, f.get(sums, vector))
+
+
+def has_nan(k: Vectors, value: Value) -> Value:
+    """A condition: whether a lane of a vector is NaN."""
+    f, lanes = k.f, k.lanes
+    condition = f.emit(vector_type(lanes, "i1"), f"fcmp uno {value.type} {value.name}, {value.name}")
     bits = f.emit(f"i{lanes}", f"bitcast {condition.type} {condition.name} to i{lanes}")
     return f.emit("i1", f"icmp ne i{lanes} {bits.name}, 0")

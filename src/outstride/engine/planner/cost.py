@@ -128,16 +128,16 @@ def _range_shares(c: Candidate, blocking: Blocking, each: float) -> list[float]:
 def _pack_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
     """Cycles in which the strip is filled with all channels."""
     problem, axes, costs = c.problem, c.input_axes, c.machine.costs
-    strip, in_step = blocking.raw or blocking.strip, axes[2].in_step
     summed = _transform_cycles(c, blocking) if problem.short else 0.0
+    if problem.short and blocking.raw is None:
+        return summed + _read_cycles(c, blocking)
+    strip, in_step = blocking.raw or blocking.strip, axes[2].in_step
     rows = float(blocking.box[0] * problem.packed_channels)
     for axis, extent in zip(axes[:2], strip.extent, strict=False):
         rows *= sum(extent - sum(axis.unread(r)) for r in axis.residues)
-    if blocking.raw is None and problem.short:
-        return summed + _read_cycles(c, blocking)
-    if problem.in_unit == "width" and (in_step <= 4 or problem.short):
+    if problem.in_unit == "width" and in_step <= 4:
         across = ceil(min(strip.extent[2], ceil(axes[2].input_size / in_step)) / c.lanes)
-        return summed + rows * (costs.pack_row + costs.pack_vector * in_step * across)
+        return rows * (costs.pack_row + costs.pack_vector * in_step * across)
     in_vectors = flow.pixel_major(problem)
     each = costs.vector_move if in_vectors else costs.scalar_move
     return summed + rows * in_step * strip.extent[2] * each

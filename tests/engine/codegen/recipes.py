@@ -12,6 +12,7 @@ from outstride.engine.codegen.fingerprint import (
 from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.nonfinite import nonfinite_source
+from outstride.engine.codegen.steps_alone import steps_source
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.codegen.weights import weights_source
 from outstride.engine.planner.dataflow import Tile
@@ -20,6 +21,7 @@ from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
+from tests.engine.planner.chains import STEPS
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
@@ -113,4 +115,8 @@ def sources_of(isa: str) -> dict[str, str]:
     found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], tiles_of(isa)) for d in ITEM_BYTES}
+    every = INSTRUCTION_SETS[isa]
+    found |= {
+        f"steps {d}": steps_source(STEPS, d, every) for d in ("float32", "float64", "bfloat16", "float16")
+    }
     return found | {"fingerprint": fingerprint_source()}

@@ -103,6 +103,10 @@ FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}
 NONFINITE_ARGUMENTS = ("data_at", "count", "found")
 NONFINITE_INDEX = {name: i for i, name in enumerate(NONFINITE_ARGUMENTS)}
 
+#: The argument block of the kernel of steps alone.
+STEPS_ARGUMENTS = ("x_at", "y_at", "operands_at", "count")
+STEPS_INDEX = {name: i for i, name in enumerate(STEPS_ARGUMENTS)}
+
 #: The argument block of a weight-gradient kernel of dot products.
 DOT_ARGUMENTS = (
     "x_at", "y_at", "w_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",

@@ -1,0 +1,121 @@
+"""Whether a step's code has the bits of the torch that is there, tried once for each step.
+
+Builds of torch differ in what they contract to fused multiply-adds (one that runs without any, for old
+processors, does), and a later torch may compute an operator in another way. So before a step is first
+used, some random numbers and all special ones go through torch's operator, in each layout and at lengths
+that leave vectors unfilled, and through the code of the step. One that differs is declined.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from functools import lru_cache, partial
+
+import torch
+from torch import Tensor
+
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.steps_alone import steps_source
+from outstride.engine.launch.argument_block import address
+from outstride.engine.launch.plans import DTYPES
+from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.planner.steps import Step, operand_forms, steps_name
+from outstride.engine.runtime import Kernel, chosen, kernel, machine
+
+#: Shapes of the numbers tried, each in each memory format: vectors over the channels and along the width
+#: that are full and that are not.
+_SHAPES = ((2, 3, 53), (1, 37, 3, 5), (1, 5, 7, 13), (1, 2, 2, 3, 11))
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def declined(steps: Sequence[Step], dtype: torch.dtype) -> str | None:
+    """Why steps cannot be computed here with torch's own bits, or nothing."""
+    # What is rounded to 16 bits hides most of what float32 shows.
+    dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
+    reasons = (_declined(step, each, chosen()) for step in steps for each in dtypes)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+@lru_cache(maxsize=1024)
+def _declined(step: Step, dtype: torch.dtype, instruction_set: str) -> str | None:
+    del instruction_set  # what the kernel is compiled for
+    code = steps_kernel((step,), dtype)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for shape in _SHAPES:
+            for memory_format in (torch.contiguous_format, _FORMATS.get(len(shape))):
+                if memory_format is None:
+                    continue
+                x = _numbers(shape, dtype, generator).contiguous(memory_format=memory_format)
+                operands = _operands(step, x, generator)
+                expected = by_torch(x, (step,), operands)
+                if not _same_bits(run_alone(code, (step,), x, operands), expected):
+                    return f"this build of torch computes {step.kind!r} of {dtype} with other bits"
+    return None
+
+
+def steps_kernel(steps: Sequence[Step], dtype: torch.dtype) -> Kernel:
+    """The kernel of steps alone, for elements of one channel."""
+    name, isa = DTYPES[dtype], machine().instruction_set
+    source = partial(steps_source, tuple(steps), name, isa)
+    return kernel(f"steps_{name}{steps_name(steps)}", source, isa, authorship())
+
+
+def run_alone(code: Kernel, steps: Sequence[Step], x: Tensor, operands: Sequence[Tensor]) -> Tensor:
+    """The steps on a tensor (N, C, *size), a channel at a time."""
+    rows = _rows(x)
+    result = torch.empty_like(rows)
+    forms = operand_forms(steps)
+    given = [
+        _rows(t) if form == "tensor" else t.contiguous() for form, t in zip(forms, operands, strict=True)
+    ]
+    for channel, (row, made) in enumerate(zip(rows, result, strict=True)):
+        table = array("q", [t[channel].data_ptr() for t in given])
+        block = array("q", (row.data_ptr(), made.data_ptr(), address(table), row.numel()))
+        code.alone(address(block))
+    return result.view(x.shape[1], x.shape[0], *x.shape[2:]).transpose(0, 1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    """The elements of each channel, one behind the other."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
+
+
+def _numbers(shape: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Random numbers, every few of them a special one."""
+    info = torch.finfo(dtype)
+    small = (info.tiny, info.smallest_normal * 0.375, 1e-3, 1.0, 3.0, 6.0, info.max, float("inf"))
+    special = torch.tensor([0.0, *small], dtype=torch.float64)
+    special = torch.cat([special, -special, torch.tensor([float("nan")], dtype=torch.float64)])
+    numbers = torch.randn(tuple(shape), generator=generator, dtype=torch.float64).mul_(4).flatten()
+    places = torch.arange(0, numbers.numel(), 3)
+    numbers[places] = special[torch.arange(places.numel()) % special.numel()]
+    return numbers.reshape(tuple(shape)).to(dtype)
+
+
+def _operands(step: Step, x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Operands of a step for a tensor: of a batch norm such as a trained one has, and a variance of 0."""
+    made = []
+    for number, form in enumerate(step.operands):
+        if form == "channel":
+            vector = torch.randn(x.shape[1], generator=generator, dtype=torch.float64)
+            if step.kind == "batch_norm" and number == 1:
+                vector = vector.abs()
+                vector[0] = 0.0
+            made.append(vector.to(x.dtype))
+        elif form == "tensor":
+            like = _numbers(x.shape, x.dtype, generator)
+            order = torch.randperm(like.numel(), generator=generator)
+            made.append(like.flatten()[order].view(x.shape).to(memory_format=_format_of(x)))
+    return made
+
+
+def _format_of(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else _FORMATS[x.dim()]
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.element_size()]
+    a, b = a.contiguous(), b.contiguous()
+    return bool(((a.view(bits) == b.view(bits)) | (a.isnan() & b.isnan())).all())

@@ -1,0 +1,92 @@
+"""Steps by torch's own operators: what those of a kernel must equal, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from outstride.engine.planner.steps import Step
+
+
+def by_torch(value: Tensor, steps: Sequence[Step], operands: Sequence[Tensor]) -> Tensor:
+    """The steps on a tensor (N, C, *size), one operator after the other.
+
+    Args:
+        value: (N, C, *size).
+        steps: in their order.
+        operands: those that the steps are given, in the order of the steps: vectors over the channels, and
+            tensors of the value's shape.
+    """
+    left = iter(operands)
+    for step in steps:
+        own = [None if form is None else next(left) for form in step.operands]
+        value = _OPERATORS[step.kind](value, step, own)
+    return value
+
+
+def _batch_norm(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+    mean, variance, weight, bias = own
+    (eps,) = step.numbers
+    assert eps is not None, "a batch norm has an eps"
+    return functional.batch_norm(value, mean, variance, weight, bias, training=False, momentum=0.0, eps=eps)
+
+
+def _leaky_relu(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+    del own
+    (slope,) = step.numbers
+    assert slope is not None, "a leaky ReLU has a slope"
+    return functional.leaky_relu(value, slope)
+
+
+def _prelu(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+    del step
+    (slopes,) = own
+    assert slopes is not None, "a PReLU has slopes"
+    return torch.prelu(value, slopes)
+
+
+def _hardtanh(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+    del own
+    low, high = step.numbers
+    return torch.clamp(value, min=low, max=high)
+
+
+def _alone(operator: Callable[[Tensor], Tensor]) -> _Operator:
+    return lambda value, _step, _own: operator(value)
+
+
+def _of_two(operator: Callable[[Tensor, Tensor | float], Tensor]) -> _Operator:
+    def compute(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+        if step.numbers:
+            (number,) = step.numbers
+            assert number is not None, "the other value is a number"
+            return operator(value, number)
+        (other,) = own
+        assert other is not None, "the other value is an operand"
+        if step.operands[0] == "channel":
+            other = other.view(-1, *[1] * (value.dim() - 2))
+        return operator(value, other)
+
+    return compute
+
+
+_Operator = Callable[[Tensor, Step, Sequence[Tensor | None]], Tensor]
+_OPERATORS: Mapping[str, _Operator] = {
+    "batch_norm": _batch_norm,
+    "relu": _alone(torch.relu),
+    "leaky_relu": _leaky_relu,
+    "hardtanh": _hardtanh,
+    "hardswish": _alone(functional.hardswish),
+    "hardsigmoid": _alone(functional.hardsigmoid),
+    "prelu": _prelu,
+    "abs": _alone(torch.abs),
+    "neg": _alone(torch.neg),
+    "square": _alone(torch.square),
+    "add": _of_two(torch.add),
+    "subtract": _of_two(torch.sub),
+    "multiply": _of_two(torch.mul),
+    "divide": _of_two(torch.div),
+}

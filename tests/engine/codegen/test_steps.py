@@ -1,0 +1,68 @@
+"""Steps have the bits of torch's own operators, of ordinary and of special numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from outstride.engine import runtime
+from outstride.engine.launch.step_check import declined, run_alone, steps_kernel
+from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.planner.steps import Step
+from tests.engine.planner.chains import CHAINS, STEPS, chain_name, operands_for
+from tests.environments import one_of
+from tests.tolerance import assert_same_bits
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def _set_for(*about: object) -> str:
+    return one_of(runtime.available(), *about)
+
+
+def _numbers(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Numbers of every exponent that the type has, and all special ones."""
+    generator = torch.Generator().manual_seed(seed)
+    info = torch.finfo(dtype)
+    exponents = torch.randint(-12, 13, shape, generator=generator).double()
+    numbers = torch.randn(shape, generator=generator, dtype=torch.float64) * 2.0**exponents
+    special = torch.tensor(
+        [0.0, -0.0, info.tiny, -info.tiny / 2, info.max, -info.max, float("inf"), float("-inf"), float("nan"),
+         3.0, -3.0, 6.0, 1.0],
+        dtype=torch.float64,
+    )  # fmt: skip
+    flat = numbers.flatten()
+    places = torch.randperm(flat.numel(), generator=generator)[: flat.numel() // 4]
+    flat[places] = special[torch.arange(places.numel()) % len(special)]
+    return flat.view(shape).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("chain", [*((step,) for step in STEPS), *CHAINS], ids=chain_name)
+def test_steps_have_torchs_bits(chain: tuple[Step, ...], dtype: torch.dtype) -> None:
+    with runtime.instruction_set(_set_for(chain_name(chain), dtype)):
+        code = steps_kernel(chain, dtype)
+        for shape in ((3, 5, 9, 13), (1, 21, 4, 4), (2, 4, 131), (1, 3, 2, 5, 7)):
+            x = _numbers(shape, dtype, 1)
+            formats = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
+            for memory_format in formats[:1] if len(shape) == 3 else (formats[0], formats[len(shape) - 3]):
+                given = x.contiguous(memory_format=memory_format)
+                operands = [
+                    t.contiguous(memory_format=memory_format) if t.dim() > 1 else t
+                    for t in operands_for(chain, given, _numbers)
+                ]
+                expected = by_torch(given, chain, operands)
+                assert_same_bits(run_alone(code, chain, given, operands), expected)
+
+
+def test_this_torch_computes_every_step_as_written() -> None:
+    """A torch that computes one in another way is served by its own operators: then this test says so."""
+    assert [declined((step,), torch.float32) for step in STEPS] == [None] * len(STEPS)
+
+
+def test_a_step_that_torch_computes_in_another_way_is_declined(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Step("leaky_relu", (0.123,))
+    altered = torch.nn.functional.leaky_relu
+    monkeypatch.setattr(torch.nn.functional, "leaky_relu", lambda x, slope: altered(x, slope * (1 + 2e-7)))
+    for dtype in (torch.float32, torch.bfloat16):
+        assert "'leaky_relu' of torch.float32 with other bits" in (declined((step,), dtype) or "")

@@ -26,7 +26,6 @@ from tests import ROOT
 from tests.engine.codegen.assembly import X86
 from tests.engine.codegen.recipes import in_place_recipes, recipes_of, sources_of
 
-
 #: Text with steps, which are torch's operators: some of those subtract and divide.
 STEPS_WITHIN = re.compile(r"^steps|_batchnorm")
 

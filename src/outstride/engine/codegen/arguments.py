@@ -26,7 +26,10 @@ _STRIDES = (
 )  # fmt: skip
 
 #: Filled in anew for each call.
-CALL = ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at", "found")
+CALL = (
+    "x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at", "found",
+    "operands_at",
+)  # fmt: skip
 
 #: Decided by the plan, the sizes and the strides.
 FIXED = (

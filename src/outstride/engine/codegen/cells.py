@@ -15,18 +15,20 @@ from outstride.engine.codegen import elements, epilogue
 from outstride.engine.codegen.arguments import INDEX
 from outstride.engine.codegen.box import BOX, Box, ColumnRange
 from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.nonfinite import has_nan
 from outstride.engine.codegen.registers import fused
 from outstride.engine.codegen.short import Index, Values, indices, outputs_of
+from outstride.engine.codegen.steps import rounded
 
 
 def cells_function(kernel: Kernel) -> Function:
-    """`write(block, temp, target, line, columns, box, first, count, bias)`: the cells of `count` outputs.
+    """`write(block, temp, target, line, columns, box, first, count, first_channel)`: the cells of outputs.
 
     `target` is the output of the box's first image and of channel 0 of the group, `columns` a range of them
-    and the box what it has of a task's; `bias` is for the epilogue.
+    and the box what it has of a task's; `first_channel` is that of the group.
     """
     unit = kernel.recipe.out_unit
     k = kernel.function(
@@ -34,7 +36,7 @@ def cells_function(kernel: Kernel) -> Function:
         ("count", I64), epilogue.PARAMETER, lanes=1 if unit == "any" else None,
     )  # fmt: skip
     f, e, a = k.f, k.e, k.a
-    temp, target, _, entry, *numbers, first_output, count, operands = k.parameters
+    temp, target, _, entry, *numbers, first_output, count, of_group = k.parameters
     box, columns = Box.of(numbers), ColumnRange(entry)
     together = k.lanes if unit == "channel" else 1
     made = indices([len(axis.products) for axis in k.recipe.short])
@@ -42,7 +44,7 @@ def cells_function(kernel: Kernel) -> Function:
     with _looked_at(k) as look, f.loop(0, count, together) as o:
         channel = f.add(first_output, o)
         present = f.minimum(f.sub(count, o), together)
-        loaded = epilogue.load(k, operands, channel, present, together)
+        loaded = epilogue.load(k, of_group, channel, present, together)
         own = f.rem(o, a["tile_outputs"]) if together > 1 else 0
         row = f.sub(o, own)
         sources = [
@@ -132,10 +134,11 @@ class _Cells:
             yield f.at(self.plane, place, k.e.storage)
 
     def value(self, total: Value, loaded: epilogue.Loaded) -> Value:
-        """A finished sum as it is stored: in its accumulator, but rounded to its storage."""
-        f, k = self.k.f, self.k
-        value = loaded.apply(k, total)
-        return elements.widen(f, k.e, elements.narrow(f, k.e, value, k.lanes), k.lanes)
+        """A finished sum with its bias, in its accumulator, but rounded to its storage: what is looked at.
+
+        Steps may hide what is not finite.
+        """
+        return rounded(self.k, loaded.sum(self.k, total))
 
 
 def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
@@ -167,23 +170,26 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
                     for value, at, place in zip(values, starts, places, strict=True):
                         with f.when(f.compare("slt", at, limit)):
                             cells.look.at(value)
-                            elements.store(f, e, value, place, lanes)
+                            result = loaded.finish(k, value, Place(place))
+                            elements.store(f, e, result, place, lanes)
                     continue
                 with f.when(f.both(whole, streams)):
                     for value, place in zip(values, places, strict=True):
                         cells.look.at(value)
-                        elements.store_nontemporal(f, e, value, place, lanes)
+                        result = loaded.finish(k, value, Place(place))
+                        elements.store_nontemporal(f, e, result, place, lanes)
                 with f.when(f.both(whole, f.negate(streams))):
                     for value, place in zip(values, places, strict=True):
                         cells.look.at(value)
                         # The same row of the next output is the next but far away: see pack.
                         f.prefetch(f.at(place, a["y_stride_m"], e.storage), write=True)
-                        elements.store(f, e, value, place, lanes)
+                        elements.store(f, e, loaded.finish(k, value, Place(place)), place, lanes)
                 with f.when(f.negate(whole)):
                     for value, place, mask in zip(values, places, masks, strict=True):
                         inside = f.get(mask, mask_type)
                         cells.look.at(value, inside)
-                        elements.store_masked(f, e, value, place, lanes, inside)
+                        result = loaded.finish(k, value, Place(place, inside))
+                        elements.store_masked(f, e, result, place, lanes, inside)
 
 
 def _streams(cells: _Cells, first: Operand, limit: Operand) -> Value:
@@ -219,6 +225,8 @@ def _write_pixels(cells: _Cells, loaded: epilogue.Loaded, present: Operand) -> N
                         cells.look.at(value)
                         pixel = f.at(row, f.mul(at, a["y_stride_w"]), e.storage)
                         with f.when(every):
-                            elements.store(f, e, value, pixel, lanes)
+                            elements.store(f, e, loaded.finish(k, value, Place(pixel)), pixel, lanes)
                         with f.when(f.negate(every)):
-                            elements.store_first(f, e, value, pixel, lanes, present)
+                            there = Place.first(k, pixel, present)
+                            result = loaded.finish(k, value, there)
+                            elements.store_first(f, e, result, pixel, lanes, present)

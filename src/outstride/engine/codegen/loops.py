@@ -33,12 +33,12 @@ class Pass:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a tile: channel 0 of the first image, the first of them, how many, their epilogue."""
+    """Outputs of a tile: channel 0 of the first image, the first, how many; the group's first channel."""
 
     target: Value
     first: Operand
     count: Operand
-    operands: Value
+    first_channel: Value
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ def _task(kernel: Kernel) -> Function:
     groups = f.minimum(a["groups_per_task"], f.sub(a["groups"], first_group))
     place = f.add(f.mul(box.start[0], a["x_stride_n"]), f.mul(first_group, a["x_stride_g"]))
     source = f.at(a["x_at"], place, e.storage)
-    operands = epilogue.Operands.of(k)
     Taps.at(k, strip).find(k, box)
     first_chunk = f.mul(part, a["chunks_per_task"])
     last_chunk = f.minimum(f.add(first_chunk, a["chunks_per_task"]), a["chunks"])
@@ -79,10 +78,10 @@ def _task(kernel: Kernel) -> Function:
             count = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], output))
             place = f.add(f.mul(box.start[0], a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
             target = f.at(a["y_at"], place, e.storage)
-            own_operands = operands.at(k, f.mul(group, a["outputs"]))
+            first_channel = epilogue.first_channel(k, group)
             f.run(
                 "chunk", k.block, strip, own, results, panel_at, *box.numbers, number_of_pass, channels, lane,
-                target, output, count, own_operands,
+                target, output, count, first_channel,
             )  # fmt: skip
             written = f.both(last, dataflows.results_in_scratch(k))
             with f.when(written), f.loop(0, a["ranges"]) as s:
@@ -90,7 +89,7 @@ def _task(kernel: Kernel) -> Function:
                 numbers = columns.of(f, box).numbers
                 f.run(
                     "write", k.block, results, target, line, columns.pointer, *numbers, output, count,
-                    own_operands,
+                    first_channel,
                 )  # fmt: skip
     return f
 
@@ -99,7 +98,7 @@ def _chunk(kernel: Kernel) -> Function:
     """All phase groups and tiles of one chunk of output channels over the packed channels.
 
     `target` is the output of the box's first image and of channel 0 of the group; the chunk makes `count`
-    outputs from `output` on, and `bias` is for their epilogue.
+    outputs from `output` on, and `first_channel` is that of the group.
     """
     k = kernel.function(
         "chunk", ("scratch", PTR), ("strip", PTR), ("results", PTR), ("panel", PTR),
@@ -108,7 +107,7 @@ def _chunk(kernel: Kernel) -> Function:
     )  # fmt: skip
     f, e, a = k.f, k.e, k.a
     scratch, strip, results, panel, *numbers = k.parameters[: 4 + len(BOX)]
-    number_of_pass, channels, lane, target, output, count, operands = k.parameters[4 + len(BOX) :]
+    number_of_pass, channels, lane, target, output, count, first_channel = k.parameters[4 + len(BOX) :]
     box = Box.of(numbers)
     full_blocks, rest_channels = f.div(channels, CHANNEL_BLOCK), f.rem(channels, CHANNEL_BLOCK)
     full_block = f.mul(a["channel_pitch"], CHANNEL_BLOCK)
@@ -130,7 +129,7 @@ def _chunk(kernel: Kernel) -> Function:
             row = f.at(results, f.mul(f.add(g["row"], first), a["temp_pitch"]), e.accumulator)
             own = f.at(strip, f.add(lane, f.mul(first, a["x_lane"])), e.accumulator)
             rows = f.minimum(a["tile_outputs"], f.sub(count, first))
-            outputs = Outputs(target, f.add(output, first), rows, operands)
+            outputs = Outputs(target, f.add(output, first), rows, first_channel)
             loop = TileLoop(k, entry, g, box, own, w, row, results, run, outputs)
             for name in k.recipe.loops:
                 dataflows.LOOPS[name](loop)

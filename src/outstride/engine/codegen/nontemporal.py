@@ -5,15 +5,17 @@ An ordinary store would first read from memory what it overwrites.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol
 
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.ir import Operand, Value
 
-#: A vector of a row's finished values, from an element on.
-ValueAt: TypeAlias = Callable[[Operand], Value]
+
+class ValueAt(Protocol):
+    """A vector of a row's finished values, from an element on; with `left` only so many of them exist."""
+
+    def __call__(self, i: Operand, left: Operand | None = None) -> Value: ...
 
 
 def store_whole_vectors(k: Vectors, value_at: ValueAt, target: Value, count: Operand) -> Operand:
@@ -36,14 +38,15 @@ def store_rest(k: Vectors, value_at: ValueAt, target: Value, begin: Operand, cou
     f, e = k.f, k.e
     with f.when(f.compare("slt", begin, count)):
         place = f.at(target, begin, e.storage)
-        elements.store_first(f, e, value_at(begin), place, k.lanes, f.sub(count, begin))
+        elements.store_first(f, e, value_at(begin, f.sub(count, begin)), place, k.lanes, f.sub(count, begin))
 
 
 def store_line(k: Vectors, line: Value, target: Value, count: Operand) -> None:
     """Store a long row that was made beside the output."""
     f, e = k.f, k.e
 
-    def value_at(i: Operand) -> Value:
+    def value_at(i: Operand, left: Operand | None = None) -> Value:
+        del left  # there is room behind
         return elements.load(f, e, f.at(line, i, e.storage), k.lanes)
 
     end = store_whole_vectors(k, value_at, target, count)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from outstride.engine.codegen import elements, epilogue
 from outstride.engine.codegen.box import BOX, Box, ColumnRange
 from outstride.engine.codegen.context import Context, Kernel, Vectors
+from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.nontemporal import store_line, store_rest, store_whole_vectors
@@ -19,17 +20,17 @@ PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_function(kernel: Kernel) -> Function:
-    """`write(block, temp, target, line, columns, box, first, count, bias)`: all phases of `count` outputs.
+    """`write(block, temp, target, line, columns, box, first, count, first_channel)`: all phases of outputs.
 
     `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output
-    row, `columns` a range of them and the box what it has of a task's; `bias` is for the epilogue.
+    row, `columns` a range of them and the box what it has of a task's; `first_channel` is that of the group.
     """
     k = kernel.function(
         "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("columns", PTR), *BOX, ("first", I64),
         ("count", I64), epilogue.PARAMETER,
     )  # fmt: skip
     f, e, a, recipe = k.f, k.e, k.a, k.recipe
-    temp, target, line, entry, *numbers, first_output, count, operands = k.parameters
+    temp, target, line, entry, *numbers, first_output, count, of_group = k.parameters
     box, columns = Box.of(numbers), ColumnRange(entry)
     place = columns.field(f, "place")
     image_pitch, depth_pitch, row_pitch = columns.pitches(f)
@@ -38,7 +39,7 @@ def write_function(kernel: Kernel) -> Function:
     with f.loop(0, count, together) as o:
         channel = f.add(first_output, o)
         present = f.minimum(f.sub(count, o), together)
-        loaded = epilogue.load(k, operands, channel, present, together)
+        loaded = epilogue.load(k, of_group, channel, present, together)
         plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
         with (
             f.loop(0, a["out_step_d"]) as pd,
@@ -172,11 +173,13 @@ def _vectors(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
             end = f.select(every, high, low) if whole else f.select(every, low, high)
             with f.loop(low, end) as i:
                 place = f.at(source, f.mul(f.add(q, i), a["result_pixel"]), e.accumulator)
-                value = channels.epilogue.apply(k, f.load(k.vector, place, e.accumulator_bytes))
+                total = f.load(k.vector, place, e.accumulator_bytes)
                 pixel = f.at(first, f.mul(i, pitch), e.storage)
                 if whole:
+                    value = channels.epilogue.apply(k, total, Place(pixel))
                     elements.store(f, e, value, pixel, lanes)
                 else:
+                    value = channels.epilogue.apply(k, total, Place.first(k, pixel, channels.present))
                     elements.store_first(f, e, value, pixel, lanes, channels.present)
 
 
@@ -193,7 +196,7 @@ def _squares(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
             sources.append(f.at(temp, f.add(f.mul(number, a["temp_pitch"]), q), e.accumulator))
         with f.loop(0, box.count[3], lanes) as i:
             held = [f.load(k.vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
-            values = [channels.epilogue.apply(k, v) for v in transpose(f, held, lanes)]
+            sums = [channels.epilogue.sum(k, v) for v in transpose(f, held, lanes)]
             ow = _position(k, "w", f.add(box.start[3], i), pw)
             last = f.add(ow, f.mul(lanes - 1, a["out_step_w"]))
             pitch = f.mul(a["out_step_w"], a["y_stride_w"])
@@ -202,14 +205,18 @@ def _squares(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
             within = f.both(within, f.compare("sle", f.add(i, lanes), box.count[3]))
             whole = f.both(every, within)
             with f.when(whole):
-                for c, value in enumerate(values):
-                    elements.store(f, e, value, f.at(pixel, f.mul(c, pitch), e.storage), lanes)
+                for c, total in enumerate(sums):
+                    place = f.at(pixel, f.mul(c, pitch), e.storage)
+                    value = channels.epilogue.finish(k, total, Place(place))
+                    elements.store(f, e, value, place, lanes)
             with f.when(f.negate(whole)):
                 cells = f.sub(box.count[3], i)
-                for c, value in enumerate(values):
+                for c, total in enumerate(sums):
                     exists = f.compare("ult", f.add(ow, f.mul(c, a["out_step_w"])), a["out_size_w"])
                     with f.when(f.both(exists, f.compare("slt", c, cells))):
                         place = f.at(pixel, f.mul(c, pitch), e.storage)
+                        there = Place.first(k, place, channels.present)
+                        value = channels.epilogue.finish(k, total, there)
                         elements.store_first(f, e, value, place, lanes, channels.present)
 
 
@@ -248,21 +255,25 @@ def _interleaved_row(
     with f.loop(0, span.cells, lanes) as i:
         parts = [f.load(k.vector, f.at(phase, i, e.accumulator), e.accumulator_bytes) for phase in phases]
         begin = f.mul(i, step)
-        values = [in_lanes.apply(k, value) for value in interleave(f, parts, lanes)]
-        places = [f.at(room, f.add(begin, j * lanes), e.storage) for j in range(step)]
+        sums = [in_lanes.sum(k, value) for value in interleave(f, parts, lanes)]
+        at = [f.add(begin, j * lanes) for j in range(step)]
+        places, ends = ([f.at(base, first, e.storage) for first in at] for base in (room, target))
         end = f.add(begin, lanes * step)
-        # The room for a row has space behind, the output has not.
         whole = f.both(f.compare("sge", begin, span.low), f.compare("sle", end, span.high))
-        whole = f.emit("i1", f"or i1 {whole.name}, {span.long.name}")
+        if not k.recipe.epilogue.reads_tensors:
+            # The room for a row has space behind, the output and what lies as it does have not.
+            whole = f.emit("i1", f"or i1 {whole.name}, {span.long.name}")
         with f.when(whole):
-            for value, place in zip(values, places, strict=True):
+            for total, place, own in zip(sums, places, ends, strict=True):
+                value = in_lanes.finish(k, total, Place(own))
                 # The same row of the next output is the next but far away: see pack.
                 f.prefetch(f.at(place, k.a["y_stride_m"], e.storage), write=True)
                 elements.store(f, e, value, place, lanes)
         with f.when(f.negate(whole)):
             at_first = f.compare("eq", i, 0)
-            for j, (value, place) in enumerate(zip(values, places, strict=True)):
+            for j, (total, place, own) in enumerate(zip(sums, places, ends, strict=True)):
                 inside = f.select(at_first, span.first[j], span.last[j])
+                value = in_lanes.finish(k, total, Place(own, inside))
                 elements.store_masked(f, e, value, place, lanes, inside)
     with f.when(span.long):
         made, there = (f.at(base, span.low, e.storage) for base in (line, target))
@@ -276,13 +287,16 @@ def _write(k: Context, source: Value, target: Value, span: _Span, loaded: epilog
     if k.recipe.out_unit != "width":
         with f.loop(0, count) as i:
             item = f.load(e.accumulator, f.at(source, i, e.accumulator), e.accumulator_bytes)
-            value = loaded.apply(k, item)
-            elements.store(f, e, value, f.at(target, f.mul(i, k.a["y_stride_w"]), e.storage), 1)
+            place = f.at(target, f.mul(i, k.a["y_stride_w"]), e.storage)
+            value = loaded.apply(replace(k, lanes=1), item, Place(place))
+            elements.store(f, e, value, place, 1)
         return
     in_lanes = loaded.broadcast(k)
 
-    def value_at(i: Operand) -> Value:
-        return in_lanes.apply(k, f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes))
+    def value_at(i: Operand, left: Operand | None = None) -> Value:
+        total = f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes)
+        place = f.at(target, i, e.storage)
+        return in_lanes.apply(k, total, Place(place) if left is None else Place.first(k, place, left))
 
     done = f.variable(I64, Value("0", I64))
     f.set(done, Value("0", I64))

@@ -30,6 +30,7 @@ from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.dataflows.in_place_tasks import (
     PREFETCH_BYTES,
+    finished,
     store_row,
     stored_nontemporally,
     task_function,
@@ -129,9 +130,9 @@ def _tile(kernel: Kernel, unrolled: UnrolledTaps, tile: Tile) -> Function:
     """
     k = tile_function(kernel, tile)
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
-    x, w, y, operands, masks, plane, first_row, rows = k.parameters
+    x, w, y, channel, masks, plane, first_row, rows = k.parameters
     taps = _Taps.of(k)
-    loaded = epilogue.load(k, operands, 0, 1, 1).broadcast(k)
+    loaded = epilogue.load(k, channel, 0, 1, 1).broadcast(k)
     taps_d = f.load_i64(a["phase_groups_at"], GROUP_INDEX["taps_d"])
     present = f.at(masks, _masks_read(k, unrolled, taps, tile.vectors), f"i{lanes}")
     last = f.at(present, tile.vectors - 1, f"i{lanes}")
@@ -168,8 +169,8 @@ def _tile(kernel: Kernel, unrolled: UnrolledTaps, tile: Tile) -> Function:
         for r, row in enumerate(sums):
             with f.when(f.compare("slt", r, f.sub(rows, h))):
                 target = f.at(y, f.mul(f.add(f.add(first_row, h), r), a["y_stride_h"]), e.storage)
-                values = [loaded.apply(k, f.get(s, k.vector)) for s in row]
-                store_row(k, values, target, present, nontemporal)
+                totals = [f.get(s, k.vector) for s in row]
+                store_row(k, finished(k, loaded, totals, target, present), target, present, nontemporal)
     return f
 
 

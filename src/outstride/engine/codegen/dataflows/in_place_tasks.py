@@ -47,7 +47,7 @@ def tiles_of_row(k: Context, across: Operand) -> Iterator[tuple[Value, Operand]]
         f.set(first, f.i64(f.add(q, size)))
 
 
-#: What tiles are told: tensors at their plane and at the tile's first column, epilogue, masks, and the rows.
+#: What tiles are told: tensors at their plane and at the tile's first column, output channel, masks, rows.
 TILE = (
     ("x", PTR), ("w", PTR), ("y", PTR), epilogue.PARAMETER, ("masks", PTR),
     ("plane", I64), ("first_row", I64), ("rows", I64),
@@ -64,6 +64,23 @@ def has_every_lane(k: Context, kept: Value) -> Value:
     """Whether a kept mask has all lanes."""
     bits = k.f.load(f"i{k.lanes}", kept, k.lanes // 8)
     return k.f.emit("i1", f"icmp eq i{k.lanes} {bits.name}, -1")
+
+
+def is_made_apart(k: Context, unrolled: Unrolled) -> bool:
+    """Whether a long row is made beside the output: where nothing has to be read at its place there."""
+    return unrolled.alone and not k.recipe.epilogue.reads_tensors
+
+
+def finished(
+    k: Context, loaded: epilogue.Loaded, totals: list[Value], row: Value, present: Value
+) -> list[Value]:  # fmt: skip
+    """The outputs of a row from its sums, whose vectors exist as the masks at `present` say."""
+    f, lanes = k.f, k.lanes
+    places = (
+        epilogue.Place(f.at(row, j * lanes, k.e.storage), elements.kept_mask(f, present, j, lanes))
+        for j in range(len(totals))
+    )
+    return [loaded.apply(k, total, place) for total, place in zip(totals, places, strict=True)]
 
 
 def store_row(
@@ -113,7 +130,6 @@ def task_function(kernel: Kernel, unrolled: Unrolled, masks_of_vector: MasksOfVe
     box, number_of_groups = decode_box(f, a, number)
     f.run("survey", k.block, scratch, *box.numbers)
     across, each = vectors_across(k, box), masks_of_vector(k)
-    operands = epilogue.Operands.of(k)
     first_group = f.mul(number_of_groups, a["groups_per_task"])
     last_group = f.minimum(f.add(first_group, a["groups_per_task"]), a["groups"])
     plane = f.mul(box.start[1], a["in_step_d"])
@@ -125,7 +141,8 @@ def task_function(kernel: Kernel, unrolled: Unrolled, masks_of_vector: MasksOfVe
     for tile in tiles:
         rows = f.select(f.compare("eq", a["tile_vectors"], tile.vectors), tile.rows, rows)
     together = f.select(wide, rows, box.count[2])
-    if unrolled.alone:
+    apart = is_made_apart(k, unrolled)
+    if apart:
         together = f.select(long, 1, together)
     with (
         f.loop(0, box.count[0]) as image,
@@ -138,12 +155,12 @@ def task_function(kernel: Kernel, unrolled: Unrolled, masks_of_vector: MasksOfVe
         target = f.add(f.mul(n, a["y_stride_n"]), f.mul(group, a["y_stride_g"]))
         sheet = f.add(f.mul(output, a["y_stride_m"]), f.mul(box.start[1], a["y_stride_d"]))
         panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(output, a["w_stride_chunk"]))
-        own_operands = operands.at(k, f.add(f.mul(group, a["outputs"]), output))
+        channel = f.i64(f.add(epilogue.first_channel(k, group), output))
         begin = f.mul(box.start[3], unrolled.out_step)
         own = f.at(a["y_at"], f.add(f.add(target, sheet), begin), e.storage)
         made = f.add(box.start[2], top)
         row = own
-        if unrolled.alone:  # the line stands for the only row that is made
+        if apart:  # the line stands for the only row that is made
             row = f.select(long, f.at(line, f.sub(0, f.mul(made, a["y_stride_h"])), e.storage), own)
         with tiles_of_row(k, across) as (q, size):
             column = f.add(box.start[3], f.mul(q, lanes))
@@ -154,10 +171,10 @@ def task_function(kernel: Kernel, unrolled: Unrolled, masks_of_vector: MasksOfVe
             for tile in tiles:
                 with f.when(f.compare("eq", size, tile.vectors)):
                     f.run(
-                        tile.name, k.block, x, w, y, own_operands, masks, plane,
+                        tile.name, k.block, x, w, y, channel, masks, plane,
                         made, f.minimum(together, f.sub(box.count[2], top)),
                     )  # fmt: skip
-        if unrolled.alone:
+        if apart:
             with f.when(long):
                 count = f.minimum(f.mul(box.count[3], unrolled.out_step), f.sub(a["out_size_w"], begin))
                 there = f.at(own, f.mul(made, a["y_stride_h"]), e.storage)

@@ -21,6 +21,8 @@ from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.dataflows.in_place_tasks import (
     PREFETCH_BYTES,
     PREFETCH_BYTES_OF_A_ROW,
+    finished,
+    is_made_apart,
     store_row,
     stored_nontemporally,
     task_function,
@@ -78,17 +80,17 @@ def _tile(kernel: Kernel, unrolled: UnrolledPhases, tile: Tile) -> Function:
     """`<tile>(...)`: rows of cells of a plane, `tile.rows` at a time, as many vectors as the tile has."""
     k = tile_function(kernel, tile)
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
-    x, w, y, operands, masks, plane, first_row, rows = k.parameters
+    x, w, y, channel, masks, plane, first_row, rows = k.parameters
     high, wide = unrolled.stride
     vectors = tile.vectors
-    loaded = epilogue.load(k, operands, 0, 1, 1).broadcast(k)
+    loaded = epilogue.load(k, channel, 0, 1, 1).broadcast(k)
     deep = f.add(plane, a["low_d"])
     sheet = f.at(x, f.mul(deep, a["x_stride_d"]), e.storage)
     exists = f.compare("ult", deep, a["in_size_d"])
     present = f.at(masks, len(unrolled.columns) * vectors, f"i{lanes}")
     # A row that is alone is made beside the output, and goes by nontemporal stores as a whole.
     nontemporal: Value | None = None
-    if not unrolled.alone:
+    if not is_made_apart(k, unrolled):
         nontemporal = stored_nontemporally(k, f.at(present, vectors * wide - 1, f"i{lanes}"))
     with f.loop(0, rows, tile.rows) as h:
         sums = zero_sums(k, tile.rows * high, wide * vectors)
@@ -102,11 +104,12 @@ def _tile(kernel: Kernel, unrolled: UnrolledPhases, tile: Tile) -> Function:
             out = f.add(f.mul(top, high), r)
             made = f.compare("slt", r // high, f.sub(rows, h))
             with f.when(f.both(made, f.compare("slt", out, a["out_size_h"]))):
-                values = []
+                totals = []
                 for j in range(vectors):
                     parts = [f.get(row[p * vectors + j], k.vector) for p in range(wide)]
-                    values += [loaded.apply(k, value) for value in interleave(f, parts, lanes)]
+                    totals += interleave(f, parts, lanes)
                 target = f.at(y, f.mul(out, a["y_stride_h"]), e.storage)
+                values = finished(k, loaded, totals, target, present)
                 store_row(k, values, target, present, nontemporal, apart=True)
     return f
 

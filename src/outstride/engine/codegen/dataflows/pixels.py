@@ -95,7 +95,7 @@ def direct(loop: TileLoop) -> None:
     k, box, outputs = loop.k, loop.box, loop.outputs
     f, a, e = k.f, k.a, k.e
     operands = f.variable(f"[{MOST_OUTPUTS} x {e.accumulator}]")
-    epilogue.stage(k, outputs.operands, outputs.first, loop.times("direct", outputs.count), operands)
+    epilogue.stage(k, outputs.first_channel, outputs.first, loop.times("direct", outputs.count), operands)
     start = f.mul(outputs.first, a["y_stride_m"])
     for axis, first in zip("dhw", box.start[1:], strict=True):
         start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))

@@ -23,6 +23,7 @@ CACHES = {
     "checked calls": "the arguments and shapes of a call, checked",
     "guarded calls": "the guarded calls that layers of equal shapes and arguments share",
     "backward calls": "the guarded backward of a guarded call",
+    "fused calls": "a contraction with the steps that follow it",
     "contractions": "a kernel and its argument block for shapes and strides of operands",
     "weight gradients": "the same for the gradient of a weight",
     "size classes": "a plan and its blocks for all sizes that share them",

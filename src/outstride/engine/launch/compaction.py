@@ -140,10 +140,13 @@ class CompactedCall:
     def resized(self, size: Sequence[int], result_size: Sequence[int]) -> None:
         """None: another size is compacted in another way."""
 
-    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, *, inside: bool = False) -> bool:
-        """Compute y, where the call does."""
+    def __call__(
+        self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, operands: Sequence[Tensor] = (), *,
+        inside: bool = False,
+    ) -> bool:  # fmt: skip
+        """Compute y, where the call does; operands are those of steps, which no spread result has."""
         if self.operator == "conv":
-            return self.call(self.compaction.compact(x), w, bias, y, inside=inside)
+            return self.call(self.compaction.compact(x), w, bias, y, operands, inside=inside)
         compact = self.compaction.empty(y, y.device)
         computed = self.call(x, w, bias, compact, inside=inside)
         if computed:

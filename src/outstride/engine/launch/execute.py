@@ -26,6 +26,7 @@ from outstride.engine.launch.nonfinite_parts import (
     nonfinite_kernel,
 )
 from outstride.engine.launch.plans import DTYPES
+from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large, resolved
 from outstride.engine.torch_internals import empty_strided
 from outstride.layer.shortening import AlgorithmName, choose
@@ -96,12 +97,17 @@ class GatherRun:
         strides = contiguous_strides(shape)
         return GatherRun(call, self.operator, self.geometry, shape, strides, self.dtype, size_bytes)
 
+    def empty(self) -> Tensor:
+        """Memory for a result."""
+        out = empty_strided(self.shape, self.strides, self.dtype)
+        if self.size_bytes > LARGE:
+            prefer_large(out.data_ptr(), self.size_bytes)
+        return out
+
     def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
         if out is None:
-            out = empty_strided(self.shape, self.strides, self.dtype)
-            if self.size_bytes > LARGE:
-                prefer_large(out.data_ptr(), self.size_bytes)
+            out = self.empty()
         if self.call is None:
             fill_with_bias(out, bias)
         elif not self.call(x, w, bias, out):
@@ -152,22 +158,35 @@ def gather_run(
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
         return gather_run(operator, x, w, *sizes, groups, algorithm, out)
     if run is None:
-        channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
-        target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
-        call: GatherCall | CompactedCall | None = None
-        if target.numel() and x.numel() and w.numel():
-            large, small = (x, target) if operator == "conv" else (target, x)
-            ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
-            asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
-            operands, how = compacted(asked)
-            if operands.x.numel() and operands.y.numel():  # else none of the used positions is there
-                call = gather_call(operands, threads)
-                call = call if how is None else CompactedCall(operator, call, how)
         geometry = (stride, padding, dilation, groups, algorithm)
-        shape = tuple(target.shape)
-        run = GatherRun(call, operator, geometry, shape, target.stride(), x.dtype, target.nbytes)
+        run = bound(operator, x, w, output_size, geometry, out, threads)
         CONTRACTIONS.keep((operator, x.dtype, w.shape, geometry), key, run)
     return run
+
+
+def bound(
+    operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
+    geometry: Geometry, out: Tensor | None, threads: int, epilogue: Epilogue = BIAS,
+) -> GatherRun:  # fmt: skip
+    """A kernel bound to operands like these; none where there is nothing to sum.
+
+    Nor is there one where steps follow and results are spread out afterwards.
+    """
+    stride, padding, dilation, groups, algorithm = geometry
+    channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
+    target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
+    call: GatherCall | CompactedCall | None = None
+    if target.numel() and x.numel() and w.numel():
+        large, small = (x, target) if operator == "conv" else (target, x)
+        ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
+        asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
+        operands, how = compacted(asked)
+        spread = how is not None and operator == "conv_transpose" and not epilogue.is_bias
+        # Else none of the used positions is there.
+        if operands.x.numel() and operands.y.numel() and not spread:
+            call = gather_call(operands, threads, epilogue)
+            call = call if how is None else CompactedCall(operator, call, how)
+    return GatherRun(call, operator, geometry, tuple(target.shape), target.stride(), x.dtype, target.nbytes)
 
 
 def weight_run(

@@ -18,12 +18,13 @@ from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, posed, three, tile_address, tile_modules
 from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
+from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
 
-_X, _W, _BIAS, _Y, _SCRATCH, _FOUND = (
-    INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "found")
+_X, _W, _BIAS, _Y, _SCRATCH, _FOUND, _OPERANDS = (
+    INDEX[n] for n in ("x_at", "w_at", "bias_at", "y_at", "scratch_at", "found", "operands_at")
 )  # fmt: skip
 SIZE_CLASSES: CallCache[tuple[Any, ...], SizeClass] = CallCache("size classes", most=1024)
 PLANS = Memo("plans", memoized())
@@ -78,17 +79,27 @@ class GatherCall:
         x, y = (problem.batch, channels, *size), (problem.batch, outputs, *result_size)
         return _sized(self.size_class, problem, contiguous_strides(x), contiguous_strides(y))
 
-    def __call__(self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, *, inside: bool = False) -> bool:
+    def __call__(
+        self, x: Tensor, w: Tensor, bias: Tensor | None, y: Tensor, operands: Sequence[Tensor] = (), *,
+        inside: bool = False,
+    ) -> bool:  # fmt: skip
         """Compute y.
+
+        Args:
+            x, w, bias, y: of the shapes and strides that it was made for.
+            operands: those of the steps of its epilogue, of y's type: contiguous vectors over the channels,
+                and tensors of y's shape and strides, one of which may be y.
+            inside: whether no weight meets padding.
 
         Returns:
             False where weights are not finite and might meet padding, unless all is `inside`; and where y is
-            not finite or, for such weights, all NaN, because it was not computed by the direct chain.
+            not finite or, for such weights, all NaN, because it was not computed by the direct chain. With
+            steps it is the sums that are looked at, and for such weights y is as it was.
         """
         shared = self.size_class
         packed = PACKED.get(w, shared.packer, self.workers)
         if not (packed.finite or inside):
-            if self.problem.short:
+            if self.problem.short and self.problem.epilogue.is_bias:
                 y.fill_(nan)
             return False
         block = self.block.fresh()
@@ -101,13 +112,24 @@ class GatherCall:
                 bias = bias.contiguous()
             _held = bias.untyped_storage()  # another thread may give the bias other memory meanwhile
             block[_BIAS] = bias.data_ptr()
+        if operands:
+            if shared.positions > 1:
+                operands = [t.repeat_interleave(shared.positions) if t.dim() == 1 else t for t in operands]
+            forms, there = self.problem.epilogue.forms, y.data_ptr()
+            table = array("q", [
+                t.data_ptr() if form == "channel" else t.data_ptr() - there
+                for t, form in zip(operands, forms, strict=True)
+            ])  # fmt: skip
+            block[_OPERANDS] = address(table)
         shared.kernel.launch(block.buffer_info()[0], self.workers)
         return not block[_FOUND]
 
 
-def gather_call(operands: Operands, threads: int) -> GatherCall:
+def gather_call(operands: Operands, threads: int, epilogue: Epilogue = BIAS) -> GatherCall:
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
     operands, problem = posed(operands)
+    if epilogue != problem.epilogue:
+        problem = replace(problem, epilogue=epilogue)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())

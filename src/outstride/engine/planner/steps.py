@@ -59,11 +59,13 @@ class Step:
     operands: tuple[OperandForm | None, ...] = ()
     #: The numbers by their bits, for 0.0 equals -0.0.
     exact: tuple[str | None, ...] = field(init=False, repr=False)
+    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         numbers = tuple(None if n is None else float(n) for n in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "exact", tuple(None if n is None else n.hex() for n in numbers))
+        object.__setattr__(self, "_hash", hash((self.kind, self.exact, self.operands)))
         if self.kind not in KINDS:
             raise ValueError(f"'kind' must be that of a step: got {self.kind!r}; legal: {', '.join(KINDS)}")
         if not self._is_legal():
@@ -71,6 +73,9 @@ class Step:
                 f"a step {self.kind!r} does not take numbers={self.numbers!r}, operands={self.operands!r}; "
                 f"legal: {self._legal()}"
             )
+
+    def __hash__(self) -> int:
+        return self._hash  # every fused call looks something up by its steps
 
     def _is_legal(self) -> bool:
         missing = sum(n is None for n in self.numbers)

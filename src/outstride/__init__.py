@@ -14,6 +14,7 @@ from outstride.engine.dispatch.registration import promise_operators
 if TYPE_CHECKING:
     from outstride import artifacts, convert, errors, functional, geometry, nn, reference, tiling
     from outstride.acceleration import accelerate, restore
+    from outstride.compilation.report import fusions
     from outstride.explanation.explaining import explain
     from outstride.inspection.checking import check
     from outstride.layer.spec import ConvSpec
@@ -34,6 +35,7 @@ __all__ = [
     "errors",
     "explain",
     "functional",
+    "fusions",
     "geometry",
     "kernels",
     "nn",
@@ -51,6 +53,7 @@ _OBJECTS = {
     "accelerate": "outstride.acceleration",
     "check": "outstride.inspection.checking",
     "explain": "outstride.explanation.explaining",
+    "fusions": "outstride.compilation.report",
     "kernels": "outstride.pictures.kernel_grid",
     "plan": "outstride.planning",
     "restore": "outstride.acceleration",

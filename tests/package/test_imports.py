@@ -23,7 +23,7 @@ LAYERS = [f"{kind}{nd}d" for kind in ("Conv", "ConvTranspose", "MaxPool", "AvgPo
 NAMES = {
     "outstride": [
         *("ConvOperator", "ConvSpec", "accelerate", "artifacts", "check", "convert", "errors"),
-        *("explain", "functional"),
+        *("explain", "fusions", "functional"),
         *("geometry", "kernels"),
         *("nn", "plan", "reference", "restore", "tiling"),
         "__version__",

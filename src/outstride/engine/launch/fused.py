@@ -24,6 +24,8 @@ from outstride.engine.runtime import chosen, resolved
 from outstride.engine.torch_internals import tensor_guard
 from outstride.layer.shortening import AlgorithmName
 
+__all__ = ["FUSED", "FusedRun", "OperandForm", "Step", "fused", "fused_run"]
+
 FUSED: CallCache[object, FusedRun] = CallCache("fused calls")
 
 

@@ -1,0 +1,51 @@
+"""From a graph of torch's operators to stages, each of as many operators as one launch can do.
+
+A stage begins with an operator and takes in those behind it, as long as the next is the only one that uses
+the value so far and is a step (`steps.py`) on it. It stands where its last operator stood, when all operands
+of its steps are made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import GraphModule, Node
+
+from outstride.compilation.stages import Stage
+from outstride.compilation.starts import start
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """The stages of a graph in order, and what goes in and out."""
+
+    graph: GraphModule
+    inputs: tuple[Node, ...]
+    stages: tuple[Stage, ...]
+    outputs: Any
+    """Nodes and constants, nested as the graph returns them."""
+
+
+def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
+    """The stages of a graph of operators that write to nothing but their results.
+
+    Args:
+        graph: what ``aot_autograd`` hands to compilers.
+        fuse: whether a stage may be of more than one operator.
+    """
+    inputs, outputs = [], None
+    placed = dict[Node, Stage]()
+    taken = set[Node]()
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            inputs.append(node)
+        elif node.op == "output":
+            outputs = node.args[0]
+        elif node not in taken:
+            stage = start(graph, node, fuse, taken)
+            taken.update(stage.nodes)
+            placed[stage.output] = stage
+    order = {node: place for place, node in enumerate(graph.graph.nodes)}
+    stages = sorted(placed.values(), key=lambda stage: order[stage.output])
+    return Fusion(graph, tuple(inputs), tuple(stages), outputs)

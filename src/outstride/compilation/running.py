@@ -1,0 +1,220 @@
+"""Running stages: values are kept in a list of places while somebody needs them, and no longer."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from torch import Tensor
+from torch.fx import Node
+
+from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
+from outstride.compilation.fusing import Fusion
+from outstride.engine.launch.packing import PACKED
+from outstride.models.operation import mapped
+
+_SIZES = 8
+"""Sizes of inputs whose memory plans are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A stage among places: where its inputs lie, where its value goes, whose values end with it."""
+
+    run: Callable[..., Any]
+    inputs: tuple[int, ...]
+    place: int
+    last: tuple[int, ...]
+    takes_out: bool
+    joins: bool
+    weight: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands for a value among the outputs."""
+
+    number: int
+
+
+class Program:
+    """The stages of a graph, ready to run on lists of values, which it empties.
+
+    The first call with inputs of a size notes what each line makes; then intermediate values have their
+    places in an arena. Calls at the same time, from several threads, have one each.
+    """
+
+    def __init__(self, fusion: Fusion, frozen: bool = False) -> None:
+        self._frozen = frozen
+        places = {node: place for place, node in enumerate(fusion.inputs)}
+        for stage in fusion.stages:
+            places[stage.output] = len(places)
+        self._count, self._size = len(fusion.inputs), len(places)
+        self._outputs = mapped(
+            lambda v: _Place(places[v]) if isinstance(v, Node) else v, list(fusion.outputs)
+        )
+        self._kept = {places[node] for node in fusion.graph.graph.output_node().all_input_nodes}
+        ends = dict[int, int]()
+        for number, stage in enumerate(fusion.stages):
+            ends[places[stage.output]] = number
+            for node in stage.inputs:
+                ends[places[node]] = number
+        last = [list[int]() for _ in fusion.stages]
+        for place, number in ends.items():
+            if place not in self._kept:
+                last[number].append(place)
+        self._ends = ends
+        unneeded = range(len(fusion.inputs))
+        self._unused = tuple(place for place in unneeded if place not in ends and place not in self._kept)
+        self._lines = tuple(
+            _Line(
+                stage.run, tuple(places[node] for node in stage.inputs), places[stage.output],
+                tuple(last[number]), stage.takes_out, stage.joins,
+                None if stage.weight is None else places[stage.weight],
+            )
+            for number, stage in enumerate(fusion.stages)
+        )  # fmt: skip
+        self._memory = _Arenas()
+
+    @property
+    def plans(self) -> tuple[MemoryPlan, ...]:
+        """The memory plans that were made, one for each size of the inputs."""
+        return self._memory.plans
+
+    def __call__(self, values: list[Any]) -> Any:
+        """The values of the graph's outputs; `values` are those of its inputs, and are let go of."""
+        key = tuple(value for value in values if type(value) is int)
+        held: list[Any] = [*values, *[None] * (self._size - len(values))]
+        values.clear()
+        for place in self._unused:
+            held[place] = None
+        arena = self._memory.take(key)
+        if arena is None:
+            self._note(key, held)
+        else:
+            try:
+                self._run(held, arena.tensors)
+            finally:
+                self._memory.give(key, arena)
+        return mapped(lambda v: held[v.number] if isinstance(v, _Place) else v, self._outputs)
+
+    def _run(self, held: list[Any], tensors: dict[int, Tensor]) -> None:
+        """Every line in its turn, into its place in the arena where it has one."""
+        for number, line in enumerate(self._lines):
+            out = tensors.get(number)
+            given = [held[place] for place in line.inputs]
+            held[line.place] = line.run(*given) if out is None else line.run(*given, out=out)
+            for place in line.last:
+                held[place] = None
+
+    def _note(self, key: tuple[int, ...], held: list[Any]) -> None:
+        """Every line in its turn, each into memory of its own; then a plan is made of what was noted."""
+        owners, made = dict[int, int](), dict[int, Lifetime]()
+        for number, line in enumerate(self._lines):
+            given = [held[place] for place in line.inputs]
+            if self._frozen and line.weight is not None and line.weight < self._count:
+                PACKED.freeze(held[line.weight])
+            result = held[line.place] = line.run(*given)
+            memory = _memory_of(result)
+            owner = next(
+                (owners[p] for p in line.inputs if p in owners and _memory_of(held[p]) & memory), None
+            )
+            end = self._ends[line.place] if line.place not in self._kept else len(self._lines)
+            if owner is not None:  # a view
+                owners[line.place] = owner
+                made[owner] = _until(made[owner], end)
+            elif line.takes_out and isinstance(result, Tensor) and result.numel():
+                shape, strides = tuple(result.shape), tuple(result.stride())
+                owners[line.place] = number
+                made[number] = Lifetime(number, end, shape, strides, result.dtype, _span(result))
+                if line.joins and result.is_contiguous() and result.shape[0] == 1:
+                    parts = [(owners.get(place), held[place]) for place in line.inputs]
+                    made.update(_joined(number, parts, made))
+            for place in line.last:
+                held[place] = None
+        self._memory.add(key, memory_plan(_inner(made, len(self._lines))))
+
+
+class _Arenas:
+    """The arenas that no call is using, by the sizes of inputs; of each a few."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._plans: OrderedDict[tuple[int, ...], tuple[MemoryPlan, list[Arena]]] = OrderedDict()
+
+    @property
+    def plans(self) -> tuple[MemoryPlan, ...]:
+        with self._lock:
+            return tuple(plan for plan, _ in self._plans.values())
+
+    def add(self, key: tuple[int, ...], plan: MemoryPlan) -> None:
+        with self._lock:
+            self._plans[key] = (plan, [])
+            while len(self._plans) > _SIZES:
+                self._plans.popitem(last=False)
+
+    def take(self, key: tuple[int, ...]) -> Arena | None:
+        """An arena for inputs of that size; None where none has been seen yet."""
+        with self._lock:
+            found = self._plans.get(key)
+            if found is None:
+                return None
+            plan, free = found
+            self._plans.move_to_end(key)
+            if free:
+                return free.pop()
+            for other, (_, idle) in self._plans.items():
+                if other != key:
+                    idle.clear()  # one size at a time holds memory
+        return Arena(plan)
+
+    def give(self, key: tuple[int, ...], arena: Arena) -> None:
+        """Take an arena back."""
+        with self._lock:
+            found = self._plans.get(key)
+            if found is not None:
+                found[1].append(arena)
+
+
+def _joined(
+    line: int, parts: list[tuple[int | None, Tensor]], made: dict[int, Lifetime]
+) -> dict[int, Lifetime]:
+    """The parts of what a line joins that can be made in their places: whole values that lie in order."""
+    found, before = dict[int, Lifetime](), 0
+    for owner, part in parts:
+        value = None if owner is None else made[owner]
+        if (
+            value is not None and value.inside is None and value.line not in found and part.is_contiguous()
+            and value.size_bytes == part.numel() * part.element_size() and value.shape == tuple(part.shape)
+        ):  # fmt: skip
+            found[value.line] = replace(value, inside=(line, before))
+        before += part.numel() * part.element_size()
+    return found
+
+
+def _inner(made: dict[int, Lifetime], end: int) -> list[Lifetime]:
+    """The values that are not needed after the end, as results are. A part of a result has its own memory."""
+    inner = {line: value for line, value in made.items() if value.last < end}
+    return [
+        replace(value, inside=None) if value.inside is not None and value.inside[0] not in inner else value
+        for value in inner.values()
+    ]
+
+
+def _until(value: Lifetime, last: int) -> Lifetime:
+    return value if last <= value.last else replace(value, last=last)
+
+
+def _span(tensor: Tensor) -> int:
+    """The bytes from a tensor's first element to its last."""
+    steps = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (steps + 1) * tensor.element_size()
+
+
+def _memory_of(value: Any) -> set[int]:
+    """The storages that a value lies in."""
+    tensors = value if isinstance(value, (tuple, list)) else (value,)
+    return {t.untyped_storage().data_ptr() for t in tensors if isinstance(t, Tensor) and t.numel()}

@@ -1,0 +1,38 @@
+"""Stages: what one launch does of a graph, or one call of torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import Node
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Some operators of a graph, computed together.
+
+    ``run`` is called with the values of ``inputs``, and makes that of the last of ``nodes``, the only one
+    that others use. Where it ``takes_out``, it writes that to the tensor ``out`` if it is given one.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[Node, ...]
+    run: Callable[..., Any]
+    label: str
+    """What computes it: "conv", "pool", "pointwise", or "torch"."""
+    reason: str = ""
+    """Why it is torch that computes it, or why the next operator is not part of it."""
+    weight: Node | None = None
+    """The weight that is packed for it."""
+    takes_out: bool = False
+    joins: bool = False
+    """Whether its value is its inputs one behind the other, which may be made in their places in it."""
+    is_view: bool = False
+    """Whether its value may lie in the memory of its first input."""
+
+    @property
+    def output(self) -> Node:
+        """Whose value it makes."""
+        return self.nodes[-1]

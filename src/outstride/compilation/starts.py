@@ -1,0 +1,118 @@
+"""Where stages begin: what computes an operator, and how much behind it, ours or torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from outstride.compilation.arguments import Arguments
+from outstride.compilation.chains import Chain, chain
+from outstride.compilation.stages import Stage
+from outstride.compilation.values import Operator
+from outstride.engine.launch import execute
+from outstride.engine.launch.fused import fused
+
+_CONTRACTIONS: dict[str, Literal["conv", "conv_transpose"]] = {
+    "outstride.conv": "conv",
+    "outstride.conv_transpose": "conv_transpose",
+}
+_NOTHING = Chain((), (), "")
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "reshape", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand"),
+        *("slice", "select", "split", "split_with_sizes", "chunk", "unbind", "alias", "detach", "as_strided"),
+        *("diagonal", "narrow", "unfold", "view_as_real", "real", "imag"),
+    )
+)
+"""Operators whose result may lie in the memory of what they are given."""
+
+
+def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) -> Stage:
+    """The stage that begins with an operator; what is `taken` belongs to another one."""
+    if node.op == "get_attr":
+        value = _attribute(graph, str(node.target))
+        return Stage((node,), (), lambda: value, "constant")
+    name = Operator.of(node).name
+    if name in _CONTRACTIONS:
+        return _contraction(node, name, chain(node, taken) if fuse else _NOTHING)
+    if name == "aten.cat":
+        return _join(node)
+    return by_torch(node)
+
+
+def _join(node: Node) -> Stage:
+    """Tensors one behind the other, of which those are copied that do not lie in their places yet."""
+    own = Operator.of(node)
+    parts, axis = own.args[0], own.argument("dim", 0)
+    rank = len(own.result_shape())
+    if len(set(parts)) < len(parts) or axis % rank != 1 or any(len(own.shape_of(p)) != rank for p in parts):
+        return by_torch(node)
+
+    def run(*values: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            return torch.cat(values, axis)
+        begin = 0
+        for value in values:
+            there = out.narrow(1, begin, value.shape[1])
+            if there.data_ptr() != value.data_ptr():
+                there.copy_(value)
+            begin += value.shape[1]
+        return out
+
+    return Stage((node,), tuple(parts), run, "join", takes_out=True, joins=True)
+
+
+def _contraction(node: Node, name: str, behind: Chain) -> Stage:
+    """A convolution or its adjoint, with the steps behind it."""
+    operator: Literal["conv", "conv_transpose"] = _CONTRACTIONS[name]
+    own = Operator.of(node).arguments()
+    tensors = [own.pop(key) for key in ("x" if operator == "conv" else "y", "w", "bias")]
+    geometry = [own[key] for key in ("stride", "padding", "output_size", "dilation", "groups")]
+    geometry.append(own.get("algorithm", "auto"))
+    arguments = Arguments((*tensors, *map(_fixed, geometry), *behind.operands))
+    steps, fixed = behind.steps, 3 + len(geometry)
+    with_steps: Callable[..., Tensor] = partial(fused, operator, steps=steps)
+    plain: Callable[..., Tensor] = getattr(execute, operator)
+
+    def run(*values: Any, out: Tensor | None = None) -> Tensor:
+        given = arguments.filled(values)
+        if steps:
+            return with_steps(*given[:fixed], operands=given[fixed:], out=out)
+        return plain(*given, out=out)
+
+    return Stage(
+        (node, *behind.nodes), arguments.inputs, run, operator, behind.reason, tensors[1], takes_out=True
+    )
+
+
+def by_torch(node: Node, reason: str = "") -> Stage:
+    """One call of what the graph says."""
+    arguments = Arguments((list(node.args), dict(node.kwargs)))
+    target: Any = node.target
+    is_view = node.op == "call_function" and Operator.of(node).name in _VIEWS
+    if len(arguments.inputs) == len(node.args) and arguments.inputs == node.args and not node.kwargs:
+        return Stage((node,), arguments.inputs, target, "torch", reason, is_view=is_view)
+
+    def run(*values: Any) -> Any:
+        args, kwargs = arguments.filled(values)
+        return target(*args, **kwargs)
+
+    return Stage((node,), arguments.inputs, run, "torch", reason, is_view=is_view)
+
+
+def _fixed(value: Any) -> Any:
+    """An argument that a cache can be asked for."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _attribute(graph: GraphModule, name: str) -> Any:
+    value: Any = graph
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

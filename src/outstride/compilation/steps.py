@@ -1,0 +1,145 @@
+"""Which of torch's operators are steps: what a kernel may do to a value before it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from operator import getitem
+from typing import Any
+
+from torch.fx import Node
+
+from outstride.compilation.values import Operator, is_served, is_tensor, same_sizes, shape
+from outstride.engine.launch.fused import OperandForm, Step
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An operator read as a step on one of its tensors, the others being operands of the step."""
+
+    step: Step
+    value: Node
+    operands: tuple[Node, ...] = ()
+
+
+def readings(node: Node) -> Iterator[Reading]:
+    """The ways in which an operator is a step: an addition is one on either of its tensors."""
+    if node.op != "call_function" or not is_tensor(node) or not is_served(node):
+        return
+    if node.target is getitem:
+        yield from _first(node)
+        return
+    operator = Operator.of(node)
+    read = _READ.get(operator.name)
+    if read is not None:
+        yield from read(operator)
+
+
+def _unary(kind: str, *numbers: tuple[str, Any]) -> Callable[[Operator], Iterator[Reading]]:
+    """An operator on one tensor, with numbers by their names."""
+
+    def read(operator: Operator) -> Iterator[Reading]:
+        given = [operator.argument(name, default) for name, default in numbers]
+        if all(isinstance(number, (int, float, type(None))) for number in given):
+            found = tuple(None if number is None else float(number) for number in given)
+            yield Reading(Step(kind, found), operator.args[0])
+
+    return read
+
+
+def _clamp(low: bool, high: bool) -> Callable[[Operator], Iterator[Reading]]:
+    def read(operator: Operator) -> Iterator[Reading]:
+        ends = (operator.argument("min") if low else None, operator.argument("max") if high else None)
+        if all(isinstance(end, (int, float, type(None))) for end in ends) and ends != (None, None):
+            numbers = tuple(None if end is None else float(end) for end in ends)
+            yield Reading(Step("hardtanh", numbers), operator.args[0])
+
+    return read
+
+
+def _prelu(operator: Operator) -> Iterator[Reading]:
+    value, slope = operator.args
+    operand = _operand(slope, value)
+    if operand == "channel":
+        yield Reading(Step("prelu", (), ("channel",)), value, (_unviewed(slope),))
+
+
+def _binary(kind: str, commutes: bool) -> Callable[[Operator], Iterator[Reading]]:
+    """An operator on two tensors of one size, or a tensor and a vector of its channels, or a number."""
+
+    def read(operator: Operator) -> Iterator[Reading]:
+        first, second = operator.args[:2]
+        if operator.argument("alpha", 1) != 1 or operator.argument("rounding_mode") is not None:
+            return
+        for value, other in ((first, second), (second, first))[: 2 if commutes else 1]:
+            if not is_tensor(value) or not same_sizes(shape(value), shape(operator.node)):
+                continue
+            if isinstance(other, (int, float)) and not isinstance(other, bool):
+                yield Reading(Step(kind, (float(other),)), value)
+            elif is_tensor(other) and value.meta["val"].dtype == other.meta["val"].dtype:
+                operand = _operand(other, value)
+                if operand is not None and value is not other:
+                    read_as = _unviewed(other) if operand == "channel" else other
+                    yield Reading(Step(kind, (), (operand,)), value, (read_as,))
+
+    return read
+
+
+def _batch_norm(operator: Operator) -> Iterator[Reading]:
+    """In evaluation: fixed statistics. The node is that of the first of its results."""
+    value, weight, bias, mean, variance, _, eps = operator.args
+    vectors = (mean, variance, weight, bias)
+    forms: list[OperandForm | None] = [None if vector is None else "channel" for vector in vectors]
+    given = tuple(vector for vector in vectors if vector is not None)
+    if all(vector.meta["val"].dtype == value.meta["val"].dtype for vector in given):
+        yield Reading(Step("batch_norm", (float(eps),), tuple(forms)), value, given)
+
+
+def _first(node: Node) -> Iterator[Reading]:
+    """The first result of an operator that has several, of which nothing else is used."""
+    source, number = node.args
+    assert isinstance(source, Node), "results are taken of an operator"
+    if number == 0 and len(source.users) == 1 and source.op == "call_function":
+        made = Operator.of(source)
+        if made.name == "aten._native_batch_norm_legit_no_training":
+            yield from _batch_norm(made)
+
+
+def _operand(other: Node, value: Node) -> OperandForm | None:
+    """How a tensor stands beside a value: of its sizes, a vector of its channels, or not as either."""
+    sizes, whole = shape(other), shape(value)
+    if len(whole) < 2:
+        return None
+    if same_sizes(sizes, whole):
+        return "tensor"
+    wide = (*[1] * (len(whole) - len(sizes)), *sizes)
+    channels = (1, whole[1], *[1] * (len(whole) - 2))
+    return "channel" if same_sizes(wide, channels) and other.meta["val"].is_contiguous() else None
+
+
+def _unviewed(vector: Node) -> Node:
+    """The tensor of which a vector of channels is a view of the same elements."""
+    while vector.op == "call_function" and Operator.of(vector).name in _RESHAPES:
+        source = vector.args[0]
+        if not isinstance(source, Node) or not source.meta["val"].is_contiguous():
+            break
+        vector = source
+    return vector
+
+
+_RESHAPES = ("aten.view", "aten.reshape", "aten.unsqueeze", "aten._unsafe_view")
+_READ: dict[str, Callable[[Operator], Iterator[Reading]]] = {
+    "aten.relu": _unary("relu"),
+    "aten.leaky_relu": _unary("leaky_relu", ("negative_slope", 0.01)),
+    "aten.hardtanh": _unary("hardtanh", ("min_val", -1.0), ("max_val", 1.0)),
+    "aten.clamp": _clamp(low=True, high=True),
+    "aten.clamp_min": _clamp(low=True, high=False),
+    "aten.clamp_max": _clamp(low=False, high=True),
+    "aten.hardswish": _unary("hardswish"),
+    "aten.hardsigmoid": _unary("hardsigmoid"),
+    "aten._prelu_kernel": _prelu,
+    "aten.add": _binary("add", commutes=True),
+    "aten.mul": _binary("multiply", commutes=True),
+    "aten.sub": _binary("subtract", commutes=False),
+    "aten.div": _binary("divide", commutes=False),
+}

@@ -1,0 +1,68 @@
+"""What is known of the values of a graph before it runs: kinds, sizes, which may be symbols, and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from outstride.models.operation import Operation
+
+
+@dataclass(frozen=True, eq=False)
+class Operator(Operation):
+    """A call of one of torch's operators in a graph; its tensors are nodes."""
+
+    node: Node
+
+    @classmethod
+    def of(cls, node: Node) -> Operator:
+        """That of a node."""
+        return cls(node.target, node.args, node.kwargs, node)
+
+    def result_shape(self) -> tuple[int, ...]:
+        """Size of the first result."""
+        value = self.node.meta["val"]
+        return tuple((value if isinstance(value, Tensor) else value[0]).shape)
+
+    def shape_of(self, tensor: Any) -> tuple[int, ...]:
+        """Size of a node's tensor."""
+        return shape(tensor)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether something in a graph is a tensor."""
+    return isinstance(value, Node) and isinstance(value.meta.get("val"), Tensor)
+
+
+def shape(node: Node) -> tuple[Any, ...]:
+    """The sizes of a tensor: numbers, or symbols."""
+    return tuple(node.meta["val"].shape)
+
+
+def same_sizes(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether sizes are equal, whatever their symbols are."""
+    return len(first) == len(second) and all(
+        statically_known_true(a == b) for a, b in zip(first, second, strict=True)
+    )
+
+
+def is_served(node: Node) -> bool:
+    """Whether a tensor is of a kind that kernels of ours read: on the CPU, plain, of floating point."""
+    value = node.meta["val"]
+    dtypes = (torch.float32, torch.float64)
+    return value.device.type == "cpu" and value.layout is torch.strided and value.dtype in dtypes
+
+
+def is_dense(node: Node) -> bool:
+    """Whether a tensor's elements fill its memory, axes in order or channels last."""
+    value = node.meta["val"]
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    if value.is_contiguous():
+        return True
+    return value.dim() in formats and value.is_contiguous(memory_format=formats[value.dim()])

@@ -1,0 +1,160 @@
+"""Networks for the laws of compiled models: each small, with one way in which operators meet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Residual(nn.Module):
+    """Two layers and what went in, added."""
+
+    def __init__(self, channels: int, norm: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=not norm)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=not norm)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(channels) if norm else nn.Identity() for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.norms[1](self.second(F.relu(self.norms[0](self.first(x)))))
+        return F.relu(made + x)
+
+
+class Branches(nn.Module):
+    """A vocoder's block: activations before layers, branches summed and divided."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose1d(channels, channels, 4, 2, 1)
+        self.branches = nn.ModuleList(
+            nn.Conv1d(channels, channels, k, padding=d * (k - 1) // 2, dilation=d)
+            for k, d in ((3, 1), (7, 3))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(F.leaky_relu(x, 0.1))
+        total = sum(branch(F.leaky_relu(x, 0.1)) + x for branch in self.branches)
+        return torch.tanh(F.leaky_relu(total / len(self.branches)))
+
+
+class Skips(nn.Module):
+    """A small U-Net: pooling, a transposed layer, concatenation."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.down = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(True)
+        )
+        self.low = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(channels, 2 * channels, 3, padding=1), nn.ReLU6())
+        self.up = nn.ConvTranspose2d(2 * channels, channels, 2, 2)
+        self.out = nn.Sequential(nn.Conv2d(2 * channels, channels, 3, padding=1), nn.PReLU(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        high = self.down(x)
+        made: Tensor = self.out(torch.cat([high, self.up(self.low(high))], 1))
+        return made
+
+
+class Shared(nn.Module):
+    """One layer in two places, two inputs, a dict of results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(4, 4, 3, padding=1)
+        self.slope = nn.PReLU()
+
+    def forward(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        a, b = self.slope(self.layer(x)), F.hardswish(self.layer(y))
+        return {"sum": a + 2 * b, "again": self.layer(a) - b, "a": a}
+
+
+def instance_norms() -> nn.Module:
+    """Norms whose statistics are those of the input, between padding layers."""
+    return nn.Sequential(
+        nn.ReflectionPad2d(1), nn.Conv2d(3, 8, 3), nn.InstanceNorm2d(8), nn.ReLU(True),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.InstanceNorm2d(8, affine=True), nn.LeakyReLU(0.2, True),
+        nn.ConvTranspose2d(8, 4, 3, 2, 1, 1), nn.GroupNorm(2, 4), nn.Hardtanh(),
+    )  # fmt: skip
+
+
+def mobile() -> nn.Module:
+    """Depthwise and pointwise layers with norms and activations that end."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(True),
+        nn.Conv2d(16, 16, 3, 1, 1, groups=16, bias=False), nn.BatchNorm2d(16), nn.Hardswish(),
+        nn.Conv2d(16, 24, 1, bias=False), nn.BatchNorm2d(24), nn.SiLU(),
+        nn.Conv2d(24, 24, 5, 2, 2, groups=24), nn.Hardsigmoid(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(24, 5),
+    )  # fmt: skip
+
+
+def borders() -> nn.Module:
+    """Padding that layers apply themselves."""
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ELU(),
+        nn.Conv2d(4, 4, 3, padding=2, padding_mode="circular", dilation=2), nn.GELU(),
+        nn.Conv2d(4, 4, 4, padding="same"), nn.Sigmoid(),
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate"), nn.AvgPool2d(2),
+    )  # fmt: skip
+
+
+def volumes() -> nn.Module:
+    """Three axes."""
+    return nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.BatchNorm3d(8), nn.LeakyReLU(0.01),
+        nn.MaxPool3d(2), nn.ConvTranspose3d(8, 4, 2, 2), nn.ReLU(),
+    )  # fmt: skip
+
+
+def shuffle() -> nn.Module:
+    """Upsampling without a transposed layer."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.PixelShuffle(2), nn.Conv2d(4, 3, 5, padding=2),
+        nn.Upsample(scale_factor=2), nn.Conv2d(3, 3, 3, padding=1),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Network:
+    """What makes a model, and the shapes of its inputs."""
+
+    make: Callable[[], nn.Module]
+    shapes: tuple[tuple[int, ...], ...]
+
+    def build(self) -> nn.Module:
+        """The same model each time, its norms as after some training."""
+        torch.manual_seed(0)
+        model = self.make()
+        for module in model.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)):
+                nn.init.normal_(module.running_mean)  # type: ignore[arg-type]  # these norms have one
+                nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+                nn.init.normal_(module.weight, 1.0)
+                nn.init.normal_(module.bias)
+        return model.eval()
+
+    def inputs(self, seed: int = 1, batch: int = 0, more: int = 0) -> list[Tensor]:
+        """Inputs of the shapes, or with another batch, or so much larger."""
+        generator = torch.Generator().manual_seed(seed)
+        return [
+            torch.randn((batch or n, c, *(s + more for s in size)), generator=generator)
+            for n, c, *size in self.shapes
+        ]
+
+
+NETWORKS = {
+    "residual": Network(lambda: Residual(16, norm=True), ((2, 16, 15, 17),)),
+    "plain residual": Network(lambda: Residual(4, norm=False), ((1, 4, 9, 8),)),
+    "branches": Network(lambda: Branches(8), ((1, 8, 33),)),
+    "skips": Network(lambda: Skips(8), ((1, 3, 16, 20),)),
+    "shared": Network(Shared, ((1, 4, 8, 8), (1, 4, 8, 8))),
+    "instance norms": Network(instance_norms, ((2, 3, 14, 12),)),
+    "mobile": Network(mobile, ((2, 3, 24, 32),)),
+    "borders": Network(borders, ((1, 3, 12, 14),)),
+    "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
+    "shuffle": Network(shuffle, ((1, 3, 10, 9),)),
+}

@@ -1,0 +1,217 @@
+"""`torch.compile(model, backend="outstride")` as users meet it: options, sizes, breaks, threads, tools."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+import outstride
+from outstride.compilation.report import fusions
+from outstride.errors import ArgumentError
+from tests.compilation.networks import NETWORKS
+from tests.tolerance import assert_same_bits
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_compiled() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 2, 4, 2, 1)).eval()
+
+
+def test_it_is_found_without_an_import() -> None:
+    program = (
+        "import torch\n"
+        "model = torch.nn.Conv1d(2, 3, 3)\n"
+        "compiled = torch.compile(model, backend='outstride')\n"
+        "print(tuple(compiled(torch.zeros(1, 2, 9)).shape))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.stdout == "(1, 3, 7)\n", run.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"mode": "fastest"}, "'mode' must be one of 'default', 'reduce-overhead'"),
+        ({"options": {"speed": 11}}, "'options' must be of 'algorithm', 'frozen', 'fuse': got 'speed'"),
+        ({"options": {"fuse": "no"}}, "'options' must have True or False for 'fuse': got 'no'"),
+        (
+            {"options": {"algorithm": "slow"}},
+            "'algorithm' must be one of its names: got algorithm='slow'; legal: 'auto', 'direct'",
+        ),
+    ],
+)
+def test_unknown_options_are_refused_in_one_sentence(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        torch.compile(small(), backend="outstride", **how)(torch.zeros(1, 3, 8, 8))
+
+
+def test_known_modes_are_taken() -> None:
+    model, x = small(), torch.randn(1, 3, 8, 8)
+    fast = torch.compile(model, backend="outstride", mode="max-autotune")
+    assert_same_bits(fast(x).detach(), outstride.accelerate(model)(x).detach())
+
+
+def test_a_frozen_model_is_promised_to_stay() -> None:
+    model, x = small(), torch.randn(1, 3, 8, 8)
+    fast = torch.compile(model, backend="outstride", options={"frozen": True})
+    with torch.no_grad():
+        assert_same_bits(fast(x), outstride.accelerate(model)(x))
+        assert_same_bits(fast(x), outstride.accelerate(model)(x))
+    outstride.restore(model)
+
+
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_bad_input_is_refused_as_without_the_backend(accelerated: bool) -> None:
+    model = outstride.accelerate(small()) if accelerated else small()
+    x = torch.zeros(1, 4, 8, 8)
+    with pytest.raises(RuntimeError) as eager:
+        model(x)
+    with pytest.raises(RuntimeError) as traced:
+        torch.compile(model, backend="outstride")(x)
+    said, words = str(traced.value), str(eager.value).splitlines()[0]
+    assert words in said or words in str(traced.value.__cause__), said
+
+
+def test_every_size_by_one_compilation() -> None:
+    model = NETWORKS["skips"].build()
+    counted = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        counted.append(graph)
+        return outstride.compilation.outstride(graph, inputs)
+
+    fast, served = torch.compile(model, backend=backend, dynamic=True), outstride.accelerate(model)
+    with torch.no_grad():
+        fast(torch.randn(1, 3, 16, 20))
+        once = len(counted)  # the tracer may begin anew
+        for height, width in ((18, 20), (16, 24), (30, 22), (16, 20)):
+            x = torch.randn(1, 3, height, width)
+            assert_same_bits(fast(x), served(x))
+    assert len(counted) == once
+
+
+def test_graph_breaks_and_control_flow() -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.first(x))
+            if y.sum() > 0:
+                return F.relu(self.second(y)) + y
+            made: Tensor = self.second(-y)
+            return made
+
+    torch.manual_seed(0)
+    model = Breaks().eval()
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    with torch.no_grad():
+        for x in (torch.randn(1, 3, 8, 8), torch.full((1, 3, 8, 8), -1e9)):
+            assert_same_bits(fast(x), served(x))
+
+
+def test_parametrised_layers() -> None:
+    torch.manual_seed(0)
+    layer = parametrizations.weight_norm(nn.Conv1d(4, 6, 5, padding=2))
+    model = nn.Sequential(layer, nn.LeakyReLU(0.1)).eval()
+    x = torch.randn(2, 4, 17)
+    with torch.no_grad():
+        assert_same_bits(torch.compile(model, backend="outstride")(x), outstride.accelerate(model)(x))
+
+
+def test_autocast() -> None:
+    model, x = small(), torch.randn(1, 3, 8, 8)
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same_bits(fast(x), served(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_other_types(dtype: torch.dtype) -> None:
+    model = NETWORKS["residual"].build().to(dtype)
+    x = NETWORKS["residual"].inputs()[0].to(dtype)
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    with torch.no_grad():
+        for _ in range(2):
+            assert_same_bits(fast(x), served(x))
+
+
+def test_a_model_that_is_accelerated_already() -> None:
+    model, x = small(), torch.randn(1, 3, 8, 8)
+    served = outstride.accelerate(model, algorithm="direct")
+    with torch.no_grad():
+        assert_same_bits(torch.compile(served, backend="outstride")(x), served(x))
+
+
+def test_several_threads_at_once() -> None:
+    """Each call has an arena of its own."""
+    network = NETWORKS["skips"]
+    model = network.build()
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    inputs = [network.inputs(seed) for seed in range(4)]
+    with torch.no_grad():
+        expected = [served(*x) for x in inputs]
+        fast(*inputs[0])
+
+        def many(number: int) -> list[Tensor]:
+            with torch.no_grad():
+                return [fast(*inputs[number]) for _ in range(20)]
+
+        with ThreadPoolExecutor(4) as pool:
+            for number, found in enumerate(pool.map(many, range(4))):
+                for result in found:
+                    assert_same_bits(result, expected[number])
+
+
+def test_results_of_zero_batches() -> None:
+    model = small()
+    fast = torch.compile(model, backend="outstride")
+    with torch.no_grad():
+        assert fast(torch.zeros(0, 3, 8, 8)).shape == (0, 2, 16, 16)
+
+
+def test_the_report_says_what_became_of_every_operator() -> None:
+    network = NETWORKS["skips"]
+    with torch.no_grad():
+        report = fusions(network.build(), *network.inputs())
+    first = report.launches[0]
+    assert first.operators == ("conv", "batch_norm", "relu")
+    assert first.layer == "down.0"
+    assert first.predicted_ms is None or first.predicted_ms > 0
+    assert [launch.computed_by for launch in report.launches if "cat" in launch.operators] == ["join"]
+    told = report.to_dict()
+    assert told["operators"] == sum(len(launch["operators"]) for launch in told["launches"])
+    assert str(report).splitlines()[0].startswith("Skips: ")
+    assert "<table>" in report._repr_html_()
+
+
+def test_the_report_of_a_compiled_model_is_that_of_the_model() -> None:
+    network = NETWORKS["residual"]
+    model = network.build()
+    with torch.no_grad():
+        whole = fusions(torch.compile(model, backend="outstride"), *network.inputs())
+        assert whole == fusions(model, *network.inputs())
+        apart = fusions(model, *network.inputs(), options={"fuse": False})
+    assert apart.fused < whole.fused
+
+
+def test_only_models_have_a_report() -> None:
+    with pytest.raises(ArgumentError, match="'model' must be a module or a function: got int"):
+        fusions(3)  # type: ignore[arg-type]  # on purpose

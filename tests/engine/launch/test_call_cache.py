@@ -14,6 +14,8 @@ import outstride.nn
 from outstride import functional
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.call_cache import CACHES, MOST_SIZES, CallCache
+from outstride.engine.launch.fused import fused
+from outstride.engine.planner.steps import Step
 from tests.tolerance import assert_same_bits
 
 
@@ -30,6 +32,9 @@ def test_the_layer_that_came_first_makes_room() -> None:
     assert len(cache) == MOST_SIZES + 1
 
 
+STEPS = (Step("relu"),)
+
+
 def test_every_cache_is_counted_by_its_name_and_cleared() -> None:
     call_cache.clear()
     assert call_cache.sizes() == dict.fromkeys(CACHES, 0)
@@ -41,6 +46,7 @@ def test_every_cache_is_counted_by_its_name_and_cleared() -> None:
     with torch.no_grad():
         layer(torch.ones(1, 2, 20))
         layer(torch.ones(1, 2, 22))
+        fused("conv", torch.ones(1, 2, 20), other.weight, None, (1,), (0,), (18,), (1,), 1, "auto", STEPS, ())
     found = call_cache.sizes()
     assert list(found) == list(CACHES)
     assert all(found.values()), found

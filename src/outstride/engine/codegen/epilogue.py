@@ -13,6 +13,7 @@ An element of it is read where that element of the output is then written, and n
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 from outstride.engine.codegen import elements, steps
@@ -95,7 +96,7 @@ def load(k: Context, of_group: Operand, channel: Operand, count: Operand, lanes:
 
     A bias that is left out is +0, which makes +0 of a sum of -0 too: no skipped zero term shows.
     """
-    f, e, chain = k.f, k.e, k.recipe.epilogue.steps
+    f, e, sequence = k.f, k.e, k.recipe.epilogue.steps
     first = f.add(of_group, channel)
     of_lanes = replace(k, lanes=lanes)
 
@@ -112,7 +113,7 @@ def load(k: Context, of_group: Operand, channel: Operand, count: Operand, lanes:
         bias = f.get(room, bias.type)
     own = []
     number = 0
-    for step in chain:
+    for step in sequence:
         read: list[Value | None] = []
         for form in step.operands:
             if form is None:
@@ -123,15 +124,53 @@ def load(k: Context, of_group: Operand, channel: Operand, count: Operand, lanes:
             read.append(f.load(I64, entry, 8) if form == "tensor" else vector(f.load(PTR, entry, 8)))
         tensors = tuple(distance for distance in read if distance is not None)
         own.append(tensors if _has_tensor(step) else steps.prepare(of_lanes, step, read))
-    return Loaded(bias, chain, tuple(own))
+    return Loaded(bias, sequence, tuple(own))
+
+
+def staged_count(k: Context) -> int:
+    """Values that are staged of a channel."""
+    return 1 + sum(steps.prepared_count(step) for step in k.recipe.epilogue.steps)
 
 
 def stage(k: Context, of_group: Operand, first: Operand, count: Operand, room: Value) -> None:
-    """Write the bias of `count` channels from `first` on to a room for `apply_to_rows`."""
+    """Write what `count` channels from `first` on take to a room: for `apply_to_rows` or `staged`."""
     f, e = k.f, k.e
     with f.loop(0, count) as i:
         own = load(k, of_group, f.add(first, i), 1, 1)
-        f.store(own.bias, f.at(room, i, e.accumulator), e.accumulator_bytes)
+        vectors = (v for step, v in zip(own.steps, own.own, strict=True) if not _has_tensor(step))
+        at = f.mul(i, staged_count(k))
+        for number, value in enumerate((own.bias, *chain.from_iterable(vectors))):
+            f.store(value, f.at(room, f.add(at, number), e.accumulator), e.accumulator_bytes)
+
+
+def staged(k: Context, room: Value, number: Operand) -> Loaded:
+    """What the channel of a number takes, from the room that it was written to."""
+    f, e = k.f, k.e
+    at = f.mul(number, staged_count(k))
+    place = 0
+
+    def following() -> Value:
+        nonlocal place
+        place += 1
+        return f.load(e.accumulator, f.at(room, f.add(at, place - 1), e.accumulator), e.accumulator_bytes)
+
+    bias = following()
+    own: list[tuple[Value, ...]] = []
+    entry = 0
+    for step in k.recipe.epilogue.steps:
+        if _has_tensor(step):
+            own.append((f.load_i64(k.a["operands_at"], entry),))
+        else:
+            own.append(tuple(following() for _ in range(steps.prepared_count(step))))
+        entry += len(step.given)
+    return Loaded(bias, k.recipe.epilogue.steps, tuple(own))
+
+
+def prefetch_operands(k: Context, place: Value) -> None:
+    """Prefetch the elements of tensors that belong to a place of the output."""
+    for entry, form in enumerate(k.recipe.epilogue.forms):
+        if form == "tensor":
+            k.f.prefetch(k.f.at(place, k.f.load_i64(k.a["operands_at"], entry), "i8"))
 
 
 def apply_to_rows(k: Vectors, staged: Value, sums: list[list[Value]]) -> None:

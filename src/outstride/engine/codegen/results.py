@@ -317,3 +317,20 @@ def write_part(k: Vectors, source: Value, target: Value, count: Operand) -> None
     with f.loop(0, count, k.lanes) as i:
         value = f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes)
         elements.store_first(f, e, value, f.at(target, i, e.storage), k.lanes, f.sub(count, i))
+
+
+def write_finished(
+    k: Context, source: Value, target: Value, count: Operand, loaded: epilogue.Loaded
+) -> None:  # fmt: skip
+    """target[i] = round(epilogue(source[i])) for i in [0, count), and nothing behind."""
+    f, e, lanes = k.f, k.e, k.lanes
+
+    def value_at(i: Operand, left: Operand | None = None) -> Value:
+        total = f.load(k.vector, f.at(source, i, e.accumulator), e.accumulator_bytes)
+        place = f.at(target, i, e.storage)
+        return loaded.apply(k, total, Place(place) if left is None else Place.first(k, place, left))
+
+    whole = f.mul(f.div(count, lanes), lanes)
+    with f.loop(0, whole, lanes) as i:
+        elements.store(f, e, value_at(i), f.at(target, i, e.storage), lanes)
+    store_rest(k, value_at, target, whole, count)

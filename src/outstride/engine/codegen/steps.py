@@ -41,6 +41,11 @@ def prepare(k: Vectors, step: Step, vectors: Sequence[Value | None]) -> tuple[Va
     return scale, shift
 
 
+def prepared_count(step: Step) -> int:
+    """How many values `prepare` makes."""
+    return 2 if step.kind == "batch_norm" else step.given.count("channel")
+
+
 def apply(k: Vectors, steps: Sequence[Step], value: Value, operands: Sequence[Sequence[Value]]) -> Value:
     """The steps, one after the other, on a value that is as it would be stored; the last result as it is.
 

@@ -181,7 +181,7 @@ def bound(
         ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
         asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
         operands, how = compacted(asked)
-        spread = how is not None and operator == "conv_transpose" and not epilogue.is_bias
+        spread = how is not None and operator == "conv_transpose" and bool(epilogue.steps)
         # Else none of the used positions is there.
         if operands.x.numel() and operands.y.numel() and not spread:
             call = gather_call(operands, threads, epilogue)

@@ -99,7 +99,7 @@ class GatherCall:
         shared = self.size_class
         packed = PACKED.get(w, shared.packer, self.workers)
         if not (packed.finite or inside):
-            if self.problem.short and self.problem.epilogue.is_bias:
+            if self.problem.short and not self.problem.epilogue.steps:
                 y.fill_(nan)
             return False
         block = self.block.fresh()

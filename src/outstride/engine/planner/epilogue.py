@@ -18,18 +18,13 @@ class Epilogue:
 
     #: Whether a bias for each output channel is added. A call of a kernel that adds one may leave it out.
     bias: bool = True
-    #: What is done behind it.
+    #: What is done behind it. Register tiles, which all kernels share, know of none.
     steps: tuple[Step, ...] = ()
 
     @property
     def name(self) -> str:
         """What tells it from others in the names of kernels: nothing where only a bias is added."""
         return ("" if self.bias else "_nobias") + steps_name(self.steps)
-
-    @property
-    def is_bias(self) -> bool:
-        """Whether it is a bias at most: register tiles, which all kernels share, can add one themselves."""
-        return not self.steps
 
     @property
     def forms(self) -> tuple[OperandForm, ...]:

@@ -115,10 +115,10 @@ class Problem:
 
     @property
     def stores_directly(self) -> bool:
-        """Whether tiles may store vectors of sums along the width themselves: one phase, one type, a bias."""
+        """Whether vectors of a tile may go straight to their places along the width: one phase, one type."""
         if self.short:
             return False
-        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype] and self.epilogue.is_bias
+        same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype]
         return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
 
     @property

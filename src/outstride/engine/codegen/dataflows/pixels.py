@@ -9,7 +9,7 @@ from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.loops import TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
-from outstride.engine.codegen.results import write_part
+from outstride.engine.codegen.results import write_finished, write_part
 from outstride.engine.planner.dataflow import LOOPS, Tile
 from outstride.engine.planner.dataflows.pixels import MOST_OUTPUTS
 
@@ -87,22 +87,24 @@ def over_rows(loop: TileLoop) -> None:
 
 
 def direct(loop: TileLoop) -> None:
-    """Every vector, stored where it belongs in the output, with the epilogue applied: row by row.
+    """Every vector, on its way straight to where it belongs in the output: row by row.
 
-    Planes that lie in the output as in the strip, without gaps, are rows themselves. Tiles that reach
-    beyond a row or the last output go to the room, and what exists of them on from there.
+    Planes that lie in the output as in the strip, without gaps, are rows themselves. A tile stores its
+    results itself, with their bias. Tiles that reach beyond a row or the last output go to the room, and what
+    exists of them on from there; so do all where steps follow, which are done on the way.
     """
     k, box, outputs = loop.k, loop.box, loop.outputs
     f, a, e = k.f, k.a, k.e
-    operands = f.variable(f"[{MOST_OUTPUTS} x {e.accumulator}]")
-    epilogue.stage(k, outputs.first_channel, outputs.first, loop.times("direct", outputs.count), operands)
+    operands = f.variable(f"[{MOST_OUTPUTS * epilogue.staged_count(k)} x {e.accumulator}]")
+    epilogue.stage(
+        k, outputs.first_channel, outputs.first, loop.times("direct", outputs.count), operands
+    )  # fmt: skip
     start = f.mul(outputs.first, a["y_stride_m"])
     for axis, first in zip("dhw", box.start[1:], strict=True):
         start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
     flat = f.both(*(f.compare("eq", a["strip_w"], row) for row in (box.count[3], a["y_stride_h"])))
     rows = f.select(flat, 1, box.count[2])
     length = f.select(flat, f.mul(box.count[2], box.count[3]), box.count[3])
-    every = f.compare("eq", outputs.count, a["tile_outputs"])
     columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
     with (
         f.loop(0, loop.times("direct", box.count[0])) as n,
@@ -116,11 +118,41 @@ def direct(loop: TileLoop) -> None:
             place = f.add(place, f.mul(i, a[pitch]))
             there = f.add(there, f.mul(i, a[f"y_stride_{axis}"]))
         out = f.at(outputs.target, there, e.storage)
-        whole = f.both(every, f.compare("sle", f.add(q, a["tile_pixels"]), length))
-        x, to = f.at(loop.strip, place, e.accumulator), f.select(whole, out, loop.room)
         own = loop.own_taps(columns, box, place, a["tile_pixels"], runs)
-        _call(loop, x, to, f.select(whole, a["y_stride_m"], a["temp_pitch"]), own, operands)
-        with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
-            source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
-            target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
-            write_part(k, source, target, f.minimum(a["tile_pixels"], f.sub(length, q)))
+        x = f.at(loop.strip, place, e.accumulator)
+        exist = f.minimum(a["tile_pixels"], f.sub(length, q))
+        make = _finished_tile if k.recipe.epilogue.steps else _stored_tile
+        make(loop, x, out, own, operands, exist)
+
+
+def _stored_tile(
+    loop: TileLoop, x: Value, out: Value, runs: tuple[Value, Value], operands: Value, exist: Operand
+) -> None:  # fmt: skip
+    """A tile that stores its results itself, if all of them exist."""
+    k, outputs = loop.k, loop.outputs
+    f, a, e = k.f, k.a, k.e
+    every = f.compare("eq", outputs.count, a["tile_outputs"])
+    whole = f.both(every, f.compare("eq", exist, a["tile_pixels"]))
+    to, pitch = f.select(whole, out, loop.room), f.select(whole, a["y_stride_m"], a["temp_pitch"])
+    _call(loop, x, to, pitch, runs, operands)
+    with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
+        source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
+        target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
+        write_part(k, source, target, exist)
+
+
+def _finished_tile(
+    loop: TileLoop, x: Value, out: Value, runs: tuple[Value, Value], operands: Value, exist: Operand
+) -> None:  # fmt: skip
+    """A tile that goes to the room, and from there through the steps to the output."""
+    k, outputs = loop.k, loop.outputs
+    f, a, e = k.f, k.a, k.e
+    if k.recipe.epilogue.reads_tensors:  # it comes while the tile is summed
+        with f.loop(0, outputs.count) as i, f.loop(0, exist, k.lanes) as j:
+            there = f.at(out, f.add(f.mul(i, a["y_stride_m"]), j), e.storage)
+            epilogue.prefetch_operands(k, there)
+    _call(loop, x, loop.room, a["temp_pitch"], runs, epilogue.NOTHING)
+    with f.loop(0, outputs.count) as i:
+        source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
+        target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
+        write_finished(k, source, target, exist, epilogue.staged(k, operands, i).broadcast(k))

@@ -17,11 +17,12 @@ from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.codegen.weights import weights_source
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows import channels, pixels, rows
+from outstride.engine.planner.epilogue import Epilogue
 from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
-from tests.engine.planner.chains import STEPS
+from tests.engine.planner.chains import CHAINS, STEPS
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
 
@@ -105,9 +106,20 @@ def recipes_of(isa: str) -> list[Recipe]:
     return made
 
 
+def stepped_recipes(isa: str) -> list[Recipe]:
+    """Kernels whose sums go through steps, on every way to the output."""
+    along = Recipe("float32", isa, "width", "width", 1, 1, ("pixels", "direct", "channels"))
+    plain = [along, *recipes_of(isa)[::4], *in_place_recipes(isa)[::7]]
+    return [
+        replace(recipe, epilogue=Epilogue(steps=CHAINS[1 if number % 2 else 5]))
+        for number, recipe in enumerate(plain)
+    ]
+
+
 def sources_of(isa: str) -> dict[str, str]:
     """Everything that is compiled for an instruction set, by name."""
-    found = {f"gather {r.name}": gather_source(r) for r in (*recipes_of(isa), *in_place_recipes(isa))}
+    gathers = (*recipes_of(isa), *in_place_recipes(isa), *stepped_recipes(isa))
+    found = {f"gather {r.name}": gather_source(r) for r in gathers}
     for r in recipes_of(isa)[::4]:
         for tile in gradient_tiles(isa, r.dtype)[-1:]:
             found[f"gradient {r.name}"] = gradient_source(r, tile)

@@ -24,7 +24,7 @@ from outstride.engine.planner.machine import CHANNEL_BLOCK, INSTRUCTION_SETS
 from outstride.engine.runtime.compiler import compile_object
 from tests import ROOT
 from tests.engine.codegen.assembly import X86
-from tests.engine.codegen.recipes import in_place_recipes, recipes_of, sources_of
+from tests.engine.codegen.recipes import in_place_recipes, recipes_of, sources_of, stepped_recipes
 
 #: Text with steps, which are torch's operators: some of those subtract and divide.
 STEPS_WITHIN = re.compile(r"^steps|_batchnorm")
@@ -63,7 +63,7 @@ def test_other_processes_write_the_same_text() -> None:
 def test_recipes_that_differ_give_other_code() -> None:
     """Two recipes of one name would be one kernel in memory."""
     for isa in INSTRUCTION_SETS:
-        recipes = [*recipes_of(isa), *in_place_recipes(isa)]
+        recipes = [*recipes_of(isa), *in_place_recipes(isa), *stepped_recipes(isa)]
         assert len({r.name for r in recipes}) == len(recipes) == len({gather_source(r) for r in recipes})
 
 

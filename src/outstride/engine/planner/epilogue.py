@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from outstride.engine.planner.steps import OperandForm, Step, operand_forms, steps_name
 
@@ -26,7 +27,7 @@ class Epilogue:
         """What tells it from others in the names of kernels: nothing where only a bias is added."""
         return ("" if self.bias else "_nobias") + steps_name(self.steps)
 
-    @property
+    @cached_property
     def forms(self) -> tuple[OperandForm, ...]:
         """How the operands of its steps lie."""
         return operand_forms(self.steps)

@@ -22,6 +22,7 @@ from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
+from tests.engine.codegen.maps import map_sources
 from tests.engine.planner.chains import CHAINS, STEPS
 
 ITEM_BYTES = {"float32": 4, "float64": 8}
@@ -131,4 +132,4 @@ def sources_of(isa: str) -> dict[str, str]:
     found |= {
         f"steps {d}": steps_source(STEPS, d, every) for d in ("float32", "float64", "bfloat16", "float16")
     }
-    return found | {"fingerprint": fingerprint_source()}
+    return found | map_sources(isa) | {"fingerprint": fingerprint_source()}

@@ -15,6 +15,7 @@ from outstride import functional
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.call_cache import CACHES, MOST_SIZES, CallCache
 from outstride.engine.launch.fused import fused
+from outstride.engine.launch.pooling import max_pool
 from outstride.engine.planner.steps import Step
 from tests.tolerance import assert_same_bits
 
@@ -47,6 +48,7 @@ def test_every_cache_is_counted_by_its_name_and_cleared() -> None:
         layer(torch.ones(1, 2, 20))
         layer(torch.ones(1, 2, 22))
         fused("conv", torch.ones(1, 2, 20), other.weight, None, (1,), (0,), (18,), (1,), 1, "auto", STEPS, ())
+        max_pool(torch.ones(1, 2, 22), 2)
     found = call_cache.sizes()
     assert list(found) == list(CACHES)
     assert all(found.values()), found

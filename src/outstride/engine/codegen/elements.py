@@ -169,12 +169,14 @@ def deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
     return dealt
 
 
-def load_masked(f: Function, e: Element, pointer: Value, lanes: int, inside: Value) -> Value:
-    """The lanes that the mask has, zero in the others, reading nothing else."""
+def load_masked(
+    f: Function, e: Element, pointer: Value, lanes: int, inside: Value, fill: Value | None = None
+) -> Value:
+    """The lanes that the mask has, those of `fill` or zero in the others, reading nothing else."""
     type_ = vector_type(lanes, e.storage)
+    others = fill or Value("zeroinitializer", type_)
     raw = f.call(
-        type_, f"llvm.masked.load.{_suffix(e, lanes)}.p0", pointer, f"i32 {e.storage_bytes}", inside,
-        f"{type_} zeroinitializer",
+        type_, f"llvm.masked.load.{_suffix(e, lanes)}.p0", pointer, f"i32 {e.storage_bytes}", inside, others
     )  # fmt: skip
     return widen(f, e, raw, lanes)
 

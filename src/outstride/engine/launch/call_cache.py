@@ -26,6 +26,7 @@ CACHES = {
     "fused calls": "a contraction with the steps that follow it",
     "contractions": "a kernel and its argument block for shapes and strides of operands",
     "weight gradients": "the same for the gradient of a weight",
+    "maps": "the same for a pooling, a norm or a chain of pointwise operators",
     "size classes": "a plan and its blocks for all sizes that share them",
     "plans": "a plan, and the plan of the coarse size that it was fitted from",
     "kernels": "the compiled code of a layer at all sizes",

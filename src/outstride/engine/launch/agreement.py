@@ -1,0 +1,64 @@
+"""Whether this torch rounds as the kernels do that stand for its operators: asked once for each kind.
+
+A kernel that has torch's bits follows what torch's own code does, which another build may do in another way.
+So a few numbers go through both before a kind is first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import torch
+from torch import Tensor
+
+from outstride.engine.torch_internals import is_intercepted
+
+#: Makes pairs of results: torch's and ours.
+Pairs = Callable[[], list[tuple[Tensor, Tensor]]]
+
+_lock = Lock()
+_found: dict[str, str | None] = {}
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def disagreement(kind: str, pairs: Pairs) -> str | None:
+    """Why a kind of kernel is not used with this torch, or nothing; ``pairs`` runs once in a process."""
+    with _lock:
+        if kind not in _found:
+            _found[kind] = None if _agree(pairs) else f"this build of torch rounds {kind} in another way"
+        return _found[kind]
+
+
+def _agree(pairs: Pairs) -> bool:
+    if not is_intercepted():
+        return _compared(pairs)
+    # Modes and tracers belong to a thread: one of its own computes with plain tensors.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_compared, pairs).result()
+
+
+def _compared(pairs: Pairs) -> bool:
+    with torch.inference_mode():
+        return all(_same(theirs, ours) for theirs, ours in pairs())
+
+
+def _same(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether two results have the same shape and bits; a NaN equals a NaN."""
+    if theirs.shape != ours.shape or theirs.stride() != ours.stride():
+        return False
+    bits = _BITS[theirs.dtype]
+    return bool(((theirs.view(bits) == ours.view(bits)) | (theirs.isnan() & ours.isnan())).all())
+
+
+def trial(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Numbers of many magnitudes, with zeros of both signs, infinities and NaN among them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    x = x * 10.0 ** torch.randint(-2, 3, shape, generator=generator)
+    flat = x.flatten()
+    special = (0.0, -0.0, float("inf"), float("-inf"), float("nan"))
+    for i, value in enumerate(special):
+        flat[(2 * i + 1) * flat.numel() // 11 :][:1] = value
+    return flat.view(shape).to(dtype)

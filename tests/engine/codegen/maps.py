@@ -1,0 +1,16 @@
+"""Kernels of pooling, of norms and of pointwise operators, as they are compiled for an instruction set."""
+
+from __future__ import annotations
+
+from outstride.engine.codegen.pooling_channels import pooling_channels_source
+from outstride.engine.codegen.pooling_rows import pooling_rows_source
+
+DTYPES = ("float32", "float64")
+
+
+def map_sources(isa: str) -> dict[str, str]:
+    """The text of every kind of kernel; the names of those that divide, as torch does, begin with `steps`."""
+    found = {f"pooled rows {n}": pooling_rows_source("max", "float32", isa, n) for n in (0, 3)}
+    found |= {f"pooled channels {d}": pooling_channels_source("max", d, isa) for d in DTYPES}
+    found |= {f"steps of means of rows {d}": pooling_rows_source("average", d, isa, 2) for d in DTYPES}
+    return found | {"steps of means of channels": pooling_channels_source("average", "float64", isa)}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from outstride.engine.codegen.normalisation import instance_norm_source
+from outstride.engine.codegen.pointwise import pointwise_source
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import pooling_rows_source
+from outstride.engine.planner.machine import INSTRUCTION_SETS
+from tests.engine.planner.chains import CHAINS
 
 DTYPES = ("float32", "float64")
 
@@ -13,4 +17,15 @@ def map_sources(isa: str) -> dict[str, str]:
     found = {f"pooled rows {n}": pooling_rows_source("max", "float32", isa, n) for n in (0, 3)}
     found |= {f"pooled channels {d}": pooling_channels_source("max", d, isa) for d in DTYPES}
     found |= {f"steps of means of rows {d}": pooling_rows_source("average", d, isa, 2) for d in DTYPES}
+    every = INSTRUCTION_SETS[isa]
+    found |= {
+        f"steps on {'channels' if together else 'rows'} {n}": pointwise_source(
+            chain, DTYPES[n % 2], every, together
+        )
+        for n, chain in enumerate(CHAINS[1:])
+        for together in (False, True)
+    }
+    found |= {
+        f"steps of norms {n}": instance_norm_source(chain, every) for n, chain in enumerate(((), CHAINS[2]))
+    }
     return found | {"steps of means of channels": pooling_channels_source("average", "float64", isa)}

@@ -1,0 +1,146 @@
+"""Chains of pointwise operators on tensors in one pass, with torch's own bits, on torch's own threads."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.chains import kept_rows
+from outstride.engine.codegen.pointwise import POINTWISE_INDEX, pointwise_source
+from outstride.engine.launch import step_check
+from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.chain_operands import addresses, misfit
+from outstride.engine.launch.plans import DTYPES
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
+from outstride.engine.planner.steps import Step, operand_forms, steps_name
+from outstride.engine.runtime import chosen, decline, kernel, machine, prefer_large, scratch
+from outstride.engine.torch_internals import empty_strided
+
+_X, _Y, _OPERANDS, _SCRATCH = (
+    POINTWISE_INDEX[n] for n in ("x_at", "y_at", "operands_at", "scratch_at")
+)  # fmt: skip
+PointwiseRun = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
+#: Elements from which more than one thread is worth waking, and those of a task: what it reads of a few
+#: tensors and writes stays in the first-level cache.
+_PARALLEL = 1 << 15
+_PART = 1 << 12
+#: The fewest positions of a task that prepares vectors over channels for them.
+_POSITIONS = 32
+
+
+def pointwise(
+    steps: Sequence[Step], x: Tensor, operands: Sequence[Tensor] = (), out: Tensor | None = None
+) -> Tensor:
+    """Do steps to every element of a tensor, with the bits of torch's operators one after the other.
+
+    Args:
+        steps: in their order.
+        x: (N, C, *size); ``pointwise_declines`` must say nothing about it.
+        operands: those that the steps are given, in their order: vectors over the channels, and tensors of
+            the shape and strides of `x`.
+        out: where the result goes, of the shape and strides of `x`: it may be `x` or one of the operands.
+    """
+    steps = tuple(steps)
+    key = (steps, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    if run is None:
+        run = _calls.keep(steps, key, pointwise_run(steps, x))
+    return run(x, operands, out)
+
+
+def pointwise_run(steps: tuple[Step, ...], x: Tensor) -> PointwiseRun:
+    """What does steps to plain CPU tensors like this one: `(x, operands, out)`."""
+    return _Pointwise(steps, x)
+
+
+def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tensor] = ()) -> str | None:
+    """Why ``pointwise`` does not take these arguments, or nothing."""
+    if x.dtype not in DTYPES:
+        return f"there are no steps on {x.dtype}"
+    if x.device.type != "cpu" or x.layout is not torch.strided:
+        return "inputs are dense and on the CPU"
+    if not _is_dense(x):
+        return "the elements of inputs lie without gaps"
+    if "channel" in operand_forms(steps) and _channel_rows(x) is None:
+        return "inputs with operands over channels are contiguous or channels_last"
+    if x.dtype.itemsize == 2 and any(step.kind == "batch_norm" for step in steps):
+        return "torch rounds batch norms of 16-bit types in an order of its own"
+    return misfit(steps, x, x.stride(), operands) or decline() or step_check.declined(steps, x.dtype)
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether a tensor's elements fill the memory from its first to its last."""
+    if not x.numel():
+        return True
+    expected = 1
+    for stride, size in sorted((s, n) for n, s in zip(x.shape, x.stride(), strict=True) if n > 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _channel_rows(x: Tensor) -> tuple[int, bool] | None:
+    """The neighbours of one channel that lie side by side, and whether instead channels are neighbours.
+
+    None where neither are: then a vector over channels has no place.
+    """
+    if x.dim() < 2:
+        return None
+    if x.is_contiguous():
+        return max(1, prod(x.shape[2:])), False
+    return (1, True) if x.stride(1) == 1 else None
+
+
+class _Pointwise:
+    """The kernel for steps on tensors of one shape, strides and dtype."""
+
+    def __init__(self, steps: tuple[Step, ...], x: Tensor) -> None:
+        rows = _channel_rows(x) if "channel" in operand_forms(steps) else None
+        positions, together = rows or (max(1, x.numel()), False)
+        channels = x.shape[1] if rows else 1
+        isa, dtype = machine().instruction_set, DTYPES[x.dtype]
+        part, pitch, item = _PART, 0, ACCUMULATOR_BYTES[dtype]
+        if together:
+            part = max(_POSITIONS, _PART // channels) * channels
+            pitch = -(-channels // isa.lanes(item)) * isa.lanes(item)
+        room = -(-kept_rows(steps) * pitch * item // 64) * 64
+        name = f"pointwise_{dtype}{steps_name(steps)}{'_together' if together else ''}"
+        source = partial(pointwise_source, steps, dtype, isa, together)
+        self._kernel = kernel(name, source, isa, authorship())
+        self._shape, self._strides, self._dtype = tuple(x.shape), x.stride(), x.dtype
+        self._bytes = x.numel() * x.element_size()
+        tasks = -(-x.numel() // part)
+        self._workers = min(torch.get_num_threads(), tasks) if x.numel() > _PARALLEL else 1
+        scalars = {
+            "tasks": tasks, "threads": self._workers, "elements": x.numel(), "part": part,
+            "positions": positions, "channels": channels, "kept_pitch": pitch, "scratch_bytes": room,
+        }  # fmt: skip
+        self._scratch_bytes = room * self._workers
+        self._block = ArgumentBlock.of(POINTWISE_INDEX, scalars, {})
+
+    def __call__(self, x: Tensor, operands: Sequence[Tensor], out: Tensor | None) -> Tensor:
+        if out is None:
+            out = empty_strided(self._shape, self._strides, self._dtype)
+            prefer_large(out.data_ptr(), self._bytes)
+        if not self._bytes:
+            return out
+        block: array[int] = self._block.fresh()
+        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
+        if self._scratch_bytes:
+            block[_SCRATCH] = scratch(self._scratch_bytes)
+        table = addresses(operands)
+        block[_OPERANDS] = address(table)
+        self._kernel.launch(address(block), self._workers)
+        return out
+
+
+_calls: CallCache[tuple[Any, ...], PointwiseRun] = CallCache("maps")

@@ -6,6 +6,7 @@ from outstride.engine.codegen.normalisation import instance_norm_source
 from outstride.engine.codegen.pointwise import pointwise_source
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import pooling_rows_source
+from outstride.engine.codegen.rearrangement import SOURCES, rearrangement_source
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from tests.engine.planner.chains import CHAINS
 
@@ -28,4 +29,5 @@ def map_sources(isa: str) -> dict[str, str]:
     found |= {
         f"steps of norms {n}": instance_norm_source(chain, every) for n, chain in enumerate(((), CHAINS[2]))
     }
+    found |= {f"rearranged {n}": rearrangement_source(2 << n % 3, every, n) for n in (0, *SOURCES)}
     return found | {"steps of means of channels": pooling_channels_source("average", "float64", isa)}

@@ -362,9 +362,7 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
         "stored by tiles, the next input prefetched": {
             "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
         },
-        "stored later, the next weights prefetched": {
-            "cuts.LEAST_STORED": sys.maxsize, "dataflows.channels.PREFETCHED_WEIGHTS_BYTES": 0,
-        },
+        "stored later": {"cuts.LEAST_STORED": sys.maxsize},
     }  # fmt: skip
     for how, changed in ways.items():
         with pytest.MonkeyPatch.context() as patch:

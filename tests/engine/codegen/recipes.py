@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import product
 
 from outstride.engine.codegen.dots import dots_source
@@ -30,8 +29,7 @@ ITEM_BYTES = {"float32": 4, "float64": 8}
 
 def tiles_of(isa: str) -> tuple[Tile, ...]:
     of_channels = channels.TILES[isa] + channels.STRAIGHT_TILES[isa]
-    prefetching = tuple(replace(tile, prefetches=True) for tile in of_channels)
-    return pixels.TILES[isa] + of_channels + rows.TILES[isa] + prefetching
+    return pixels.TILES[isa] + of_channels + rows.TILES[isa]
 
 
 def gradient_tiles(isa: str, dtype: str) -> list[Tile]:

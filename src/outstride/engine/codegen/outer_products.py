@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.registers import Sums, read_row, write_row, zero_sums
 from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.machine import LINE_BYTES
 
 
 class Parameters(NamedTuple):
@@ -51,11 +52,12 @@ class Parameters(NamedTuple):
     resume: Value
     #: What the epilogue adds to every row in the end, if the tile applies it; null: nothing.
     bias: Value
-    #: Of tiles that prefetch weights: elements from each weight to the one that is prefetched.
-    prefetch_distance: Value
+    #: Of tiles that prefetch weights: the first line that is asked for, and bytes from term to term.
+    later: Value
+    later_step: Value
 
 
-_POINTERS = ("x", "pixels", "w", "results", "full", "runs", "rest", "bias")
+_POINTERS = ("x", "pixels", "w", "results", "full", "runs", "rest", "bias", "later")
 _PARAMETERS = [(name, PTR if name in _POINTERS else I64) for name in Parameters._fields]
 
 
@@ -97,6 +99,9 @@ class ResultRows(TileResults):
 class OuterProduct(ABC):
     """What a dataflow decides of the microkernel."""
 
+    #: Whether the weights that are read next are asked for, some with each term.
+    prefetches: ClassVar[bool] = False
+
     @abstractmethod
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         """Where the results lie."""
@@ -130,6 +135,7 @@ class OuterProduct(ABC):
         bases = self.inputs(k, tile, p)
         weight = f.variable(PTR)
         width = self.width(tile, lanes)
+        later = f.variable(PTR, p.later) if self.prefetches else None
         block_weights = f.mul(f.mul(p.full_channels, p.taps), width)
         blocks = f.add(p.full_blocks, f.word(f.compare("ne", p.rest_channels, 0)))
         with f.loop(0, blocks) as block:
@@ -142,12 +148,15 @@ class OuterProduct(ABC):
             with f.loop(0, p.run_count) as run:
                 first, last = (_tap(f, p, run, i, channels) for i in range(2))
                 f.set(weight, f.at(panel, f.mul(first, width), e.accumulator))
-                with f.loop(first, last) as term:
-                    if tile.prefetches:
-                        later = f.at(f.get(weight, PTR), p.prefetch_distance, e.accumulator)
-                        for j in range(tile.vectors):
-                            f.prefetch(f.at(later, j * lanes, e.accumulator))
-                    offset = f.load_i32(table, term)
+                # Counted up to zero, a loop needs no register for its end.
+                end = f.at(table, last, "i32")
+                with f.loop(f.sub(first, last), 0) as term:
+                    if later is not None:
+                        place = f.get(later, PTR)
+                        for line in range(0, width * e.accumulator_bytes, LINE_BYTES):
+                            f.prefetch(f.at(place, line, "i8"))
+                        f.set(later, f.at(place, p.later_step, "i8"))
+                    offset = f.load_i32(end, term)
                     now = f.get(weight, PTR)
                     self.term(k, tile, sums, now, here, offset)
                     f.set(weight, f.at(now, width, e.accumulator))

@@ -32,13 +32,11 @@ class Tile:
     vectors: int
     #: Of vectors of outputs: whether the results are transposed, so that pixels lie side by side in them.
     transposed: bool = True
-    #: Whether it prefetches weights, which are so many that they do not stay in the caches.
-    prefetches: bool = False
 
     @property
     def variant(self) -> str:
         """Its dataflow's name, or what tells it from the other tiles of its dataflow."""
-        return (self.dataflow.name if self.transposed else "straight") + "_prefetch" * self.prefetches
+        return self.dataflow.name if self.transposed else "straight"
 
     @property
     def name(self) -> str:

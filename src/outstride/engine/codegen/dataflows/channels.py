@@ -21,10 +21,16 @@ from outstride.engine.codegen.outer_products import OuterProduct, Parameters, Re
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.machine import CHANNEL_BLOCK
 
 
 class Channels(OuterProduct):
-    """Vectors of weights, each pixel of a term broadcast to them."""
+    """Vectors of weights, each pixel of a term broadcast to them.
+
+    A weight serves the few pixels of a tile, so weights are read faster than they come unasked.
+    """
+
+    prefetches = True
 
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         return _TransposedResults.of(k, tile, p) if tile.transposed else PixelResults(k, tile, p)
@@ -155,16 +161,28 @@ def over_pixels(loop: TileLoop) -> None:
         end: Operand = box.count[3]
         for count, pitch in zip(box.count, columns.pitches(f), strict=False):
             end = f.add(end, f.mul(f.sub(count, 1), pitch))
+        step, share = _of_later(loop, f.ceil_div(end, a["tile_rows"]))
+        later = f.variable(PTR, f.at(loop.w, loop.g["w_tile_stride"], e.accumulator))
         with f.loop(0, end, a["tile_rows"]) as i:
             q = f.add(place, i)
             listed = f.at(a["pixel_at"], q, "i32")
             out = f.at(loop.row, f.mul(q, a["result_pixel"]), e.accumulator)
             runs = loop.own_taps(columns, box, i, a["tile_rows"], of_range)
-            # The last tile prefetches the weights of the next outputs: it is the last to need these.
-            last = f.compare("sge", f.add(i, a["tile_rows"]), end)
-            distance = f.select(last, loop.g["w_tile_stride"], 0)
             loop.prefetch()
             loop.call(
                 loop.strip, listed, loop.w, out, a["temp_pitch"], *loop.blocks, loop.g["taps"], *runs,
-                *loop.rest, epilogue.NOTHING, distance,
+                *loop.rest, epilogue.NOTHING, f.get(later, PTR), step,
             )  # fmt: skip
+            f.set(later, f.at(f.get(later, PTR), share, "i8"))
+
+
+def _of_later(loop: TileLoop, tiles: Operand) -> tuple[Operand, Operand]:
+    """Bytes of the next outputs' weights that each of these tiles prefetches: with a term, and in all.
+
+    The last one alone would ask for more in its time than memory delivers.
+    """
+    f, run = loop.k.f, loop.run
+    bytes_of_term = f.mul(loop.k.a["tile_outputs"], loop.k.e.accumulator_bytes)
+    step = f.ceil_div(bytes_of_term, f.maximum(tiles, 1))
+    channels = f.add(f.mul(run.full_blocks, CHANNEL_BLOCK), run.rest_channels)
+    return step, f.mul(step, f.mul(channels, loop.g["taps"]))

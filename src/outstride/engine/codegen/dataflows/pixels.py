@@ -60,8 +60,9 @@ def _call(
     """A tile: its first input, where its results go and how far apart, its taps, its epilogue."""
     loop.prefetch()
     loop.call(
-        x, epilogue.NOTHING, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands, 0
-    )
+        x, epilogue.NOTHING, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands,
+        epilogue.NOTHING, 0,
+    )  # fmt: skip
 
 
 def over_rows(loop: TileLoop) -> None:

@@ -7,16 +7,12 @@ lie side by side; or they stay as they are, where the output is contiguous along
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.listed import Listed
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.outer_products import outer_product_cycles
 from outstride.engine.planner.problem import Problem
-
-#: Weights of so many bytes do not stay in the last-level cache from call to call, and are prefetched.
-PREFETCHED_WEIGHTS_BYTES = 16 << 20
 
 
 class Channels(Listed):
@@ -27,10 +23,7 @@ class Channels(Listed):
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         table = STRAIGHT_TILES if problem.out_unit == "channel" else TILES
-        tiles = table[machine.instruction_set.name]
-        if problem.weight_bytes < PREFETCHED_WEIGHTS_BYTES:
-            return tiles
-        return tuple(replace(tile, prefetches=True) for tile in tiles)
+        return table[machine.instruction_set.name]
 
     def outputs_together(self, tile: Tile) -> bool:
         return not tile.transposed
@@ -39,9 +32,6 @@ class Channels(Listed):
         del row_tiles
         tile = candidate.tile
         return outer_product_cycles(candidate, loads=tile.vectors, broadcasts=tile.rows)
-
-    def in_words(self, tile: Tile, lanes: int) -> str:
-        return super().in_words(tile, lanes) + ", the next weights prefetched" * tile.prefetches
 
 
 CHANNELS = Channels()

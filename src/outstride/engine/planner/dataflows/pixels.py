@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.cost import FAR_WEIGHTS_BYTES
 from outstride.engine.planner.dataflow import Candidate, Tile
-from outstride.engine.planner.dataflows.channels import PREFETCHED_WEIGHTS_BYTES
 from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
@@ -28,7 +28,7 @@ class Pixels(Packed):
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         if problem.short and problem.out_unit == "channel":
             return ()  # sums of products are vectors of what is contiguous in the output
-        if problem.short and problem.weight_bytes >= PREFETCHED_WEIGHTS_BYTES:
+        if problem.short and problem.weight_bytes >= FAR_WEIGHTS_BYTES:
             return ()  # which read each weight once a tile, and wait for it
         return TILES[machine.instruction_set.name]
 

@@ -9,7 +9,6 @@ from math import ceil
 
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.planner.dataflow import Tile
-from outstride.engine.planner.dataflows.channels import CHANNELS
 from outstride.engine.planner.machine import INSTRUCTION_SETS, LINE_BYTES
 from outstride.engine.runtime.compiler import compile_assembly
 from tests.engine.codegen.recipes import tiles_of
@@ -81,9 +80,9 @@ def assert_tight(body: list[str], tile: Tile, isa: str) -> None:
         # Each vector and each broadcast is read once, and one entry of the table of terms.
         rows = len(fused) // tile.vectors
         asked = sum(x.startswith("prefetch") for x in lines)
-        of_term = tile.vectors * INSTRUCTION_SETS[isa].vector_bytes
-        expected = ceil(of_term / LINE_BYTES) if tile.dataflow is CHANNELS else 0
-        assert asked == expected, "of weights in vectors the next are asked for, by lines"
+        of_term = tile.vectors * INSTRUCTION_SETS[isa].vector_bytes if tile.dataflow.lists_pixels else 1
+        lines_of_term = ceil(of_term / LINE_BYTES)
+        assert asked == tile.prefetches * lines_of_term, "the next weights are asked for, by lines"
         read = sum("(" in x and not x.startswith(("lea", "prefetch")) for x in lines)
         assert read <= rows + tile.vectors + 1, text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 from outstride.engine.codegen.dots import dots_source
@@ -29,7 +30,8 @@ ITEM_BYTES = {"float32": 4, "float64": 8}
 
 def tiles_of(isa: str) -> tuple[Tile, ...]:
     of_channels = channels.TILES[isa] + channels.STRAIGHT_TILES[isa]
-    return pixels.TILES[isa] + of_channels + rows.TILES[isa]
+    prefetching = tuple(replace(tile, prefetches=True) for tile in pixels.TILES[isa])
+    return pixels.TILES[isa] + of_channels + rows.TILES[isa] + prefetching
 
 
 def gradient_tiles(isa: str, dtype: str) -> list[Tile]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from outstride.engine.codegen.box import Box, ColumnRange
 from outstride.engine.codegen.context import Context
-from outstride.engine.codegen.ir import I64, Operand, Value
+from outstride.engine.codegen.ir import I64, PTR, Operand, Value
 from outstride.engine.codegen.prefetch import prefetch
 from outstride.engine.codegen.taps import Taps
 from outstride.engine.planner.dataflow import LOOPS
@@ -105,3 +105,40 @@ class TileLoop:
         """From block to block, the last block's table and channels, and whether sums go on from results."""
         run = self.run
         return run.block_pitch, self.g["rest_at"], run.rest_channels, run.resume
+
+
+#: What the microkernel is told of a tile that asks for no weights.
+NO_LATER: tuple[Operand, ...] = (Value("null", PTR), 0)
+
+
+@dataclass(frozen=True)
+class Later:
+    """What each of some tiles, which read the same weights, asks for of the next outputs' weights: a share.
+
+    The last one alone would ask for more in its time than memory delivers.
+    """
+
+    loop: TileLoop
+    #: A variable for where the tile's share begins, bytes of it with each term, and in all.
+    place: Value
+    step: Operand
+    share: Operand
+
+    @classmethod
+    def of(cls, loop: TileLoop, tiles: Operand) -> Later:
+        """Before the first of so many tiles."""
+        f, e, run = loop.k.f, loop.k.e, loop.run
+        step = f.ceil_div(f.mul(loop.k.a["tile_outputs"], e.accumulator_bytes), f.maximum(tiles, 1))
+        channels = f.add(f.mul(run.full_blocks, CHANNEL_BLOCK), run.rest_channels)
+        place = f.variable(PTR)
+        f.set(place, f.at(loop.w, loop.g["w_tile_stride"], e.accumulator))
+        return cls(loop, place, step, f.mul(step, f.mul(channels, loop.g["taps"])))
+
+    def arguments(self) -> tuple[Operand, ...]:
+        """What a tile's microkernel is told."""
+        return self.loop.k.f.get(self.place, PTR), self.step
+
+    def go_on(self) -> None:
+        """After a tile."""
+        f = self.loop.k.f
+        f.set(self.place, f.at(f.get(self.place, PTR), self.share, "i8"))

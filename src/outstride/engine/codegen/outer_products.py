@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
@@ -99,9 +99,6 @@ class ResultRows(TileResults):
 class OuterProduct(ABC):
     """What a dataflow decides of the microkernel."""
 
-    #: Whether the weights that are read next are asked for, some with each term.
-    prefetches: ClassVar[bool] = False
-
     @abstractmethod
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         """Where the results lie."""
@@ -135,7 +132,7 @@ class OuterProduct(ABC):
         bases = self.inputs(k, tile, p)
         weight = f.variable(PTR)
         width = self.width(tile, lanes)
-        later = f.variable(PTR, p.later) if self.prefetches else None
+        later = f.variable(PTR, p.later) if tile.prefetches else None
         block_weights = f.mul(f.mul(p.full_channels, p.taps), width)
         blocks = f.add(p.full_blocks, f.word(f.compare("ne", p.rest_channels, 0)))
         with f.loop(0, blocks) as block:

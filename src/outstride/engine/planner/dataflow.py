@@ -32,11 +32,13 @@ class Tile:
     vectors: int
     #: Of vectors of outputs: whether the results are transposed, so that pixels lie side by side in them.
     transposed: bool = True
+    #: Whether it asks for the weights that are read next.
+    prefetches: bool = False
 
     @property
     def variant(self) -> str:
         """Its dataflow's name, or what tells it from the other tiles of its dataflow."""
-        return self.dataflow.name if self.transposed else "straight"
+        return (self.dataflow.name if self.transposed else "straight") + "_prefetch" * self.prefetches
 
     @property
     def name(self) -> str:

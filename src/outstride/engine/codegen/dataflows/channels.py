@@ -16,12 +16,11 @@ from outstride.engine.codegen.box import ColumnRange
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
-from outstride.engine.codegen.loops import TileLoop
+from outstride.engine.codegen.loops import Later, TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.dataflow import Tile
-from outstride.engine.planner.machine import CHANNEL_BLOCK
 
 
 class Channels(OuterProduct):
@@ -29,8 +28,6 @@ class Channels(OuterProduct):
 
     A weight serves the few pixels of a tile, so weights are read faster than they come unasked.
     """
-
-    prefetches = True
 
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         return _TransposedResults.of(k, tile, p) if tile.transposed else PixelResults(k, tile, p)
@@ -161,8 +158,7 @@ def over_pixels(loop: TileLoop) -> None:
         end: Operand = box.count[3]
         for count, pitch in zip(box.count, columns.pitches(f), strict=False):
             end = f.add(end, f.mul(f.sub(count, 1), pitch))
-        step, share = _of_later(loop, f.ceil_div(end, a["tile_rows"]))
-        later = f.variable(PTR, f.at(loop.w, loop.g["w_tile_stride"], e.accumulator))
+        later = Later.of(loop, f.ceil_div(end, a["tile_rows"]))
         with f.loop(0, end, a["tile_rows"]) as i:
             q = f.add(place, i)
             listed = f.at(a["pixel_at"], q, "i32")
@@ -171,18 +167,6 @@ def over_pixels(loop: TileLoop) -> None:
             loop.prefetch()
             loop.call(
                 loop.strip, listed, loop.w, out, a["temp_pitch"], *loop.blocks, loop.g["taps"], *runs,
-                *loop.rest, epilogue.NOTHING, f.get(later, PTR), step,
+                *loop.rest, epilogue.NOTHING, *later.arguments(),
             )  # fmt: skip
-            f.set(later, f.at(f.get(later, PTR), share, "i8"))
-
-
-def _of_later(loop: TileLoop, tiles: Operand) -> tuple[Operand, Operand]:
-    """Bytes of the next outputs' weights that each of these tiles prefetches: with a term, and in all.
-
-    The last one alone would ask for more in its time than memory delivers.
-    """
-    f, run = loop.k.f, loop.run
-    bytes_of_term = f.mul(loop.k.a["tile_outputs"], loop.k.e.accumulator_bytes)
-    step = f.ceil_div(bytes_of_term, f.maximum(tiles, 1))
-    channels = f.add(f.mul(run.full_blocks, CHANNEL_BLOCK), run.rest_channels)
-    return step, f.mul(step, f.mul(channels, loop.g["taps"]))
+            later.go_on()

@@ -13,8 +13,6 @@ from outstride.engine.planner.dataflow import Tile
 class Lanes(Channels):
     """Each pixel reads a vector, whose lanes are the input channels of the outputs."""
 
-    prefetches = False
-
     def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
         return PixelResults(k, tile, p)
 

@@ -6,7 +6,7 @@ from outstride.engine.codegen import epilogue
 from outstride.engine.codegen.box import ColumnRange
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import Operand, Value
-from outstride.engine.codegen.loops import TileLoop
+from outstride.engine.codegen.loops import NO_LATER, Later, TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.results import write_finished, write_part
@@ -55,13 +55,14 @@ def results_in_scratch(k: Context) -> Value:
 
 
 def _call(
-    loop: TileLoop, x: Value, out: Value, pitch: Operand, runs: tuple[Value, Value], operands: Value
+    loop: TileLoop, x: Value, out: Value, pitch: Operand, runs: tuple[Value, Value], operands: Value,
+    later: tuple[Operand, ...],
 ) -> None:  # fmt: skip
-    """A tile: its first input, where its results go and how far apart, its taps, its epilogue."""
+    """A tile: its first input, where its results go and how far apart, taps, epilogue, weights asked for."""
     loop.prefetch()
     loop.call(
         x, epilogue.NOTHING, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands,
-        epilogue.NOTHING, 0,
+        *later,
     )  # fmt: skip
 
 
@@ -80,11 +81,13 @@ def over_rows(loop: TileLoop) -> None:
     spans = loop.times("pixels", f.select(nested, box.count[1], 1))
     length = f.select(nested, plane, whole)
     columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    later = Later.of(loop, f.mul(spans, f.ceil_div(length, a["tile_pixels"])))
     with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         x, out = (f.at(base, place, k.e.accumulator) for base in (loop.strip, loop.row))
         own = loop.own_taps(columns, box, q, a["tile_pixels"], runs)
-        _call(loop, x, out, a["temp_pitch"], own, epilogue.NOTHING)
+        _call(loop, x, out, a["temp_pitch"], own, epilogue.NOTHING, later.arguments())
+        later.go_on()
 
 
 def direct(loop: TileLoop) -> None:
@@ -135,7 +138,7 @@ def _stored_tile(
     every = f.compare("eq", outputs.count, a["tile_outputs"])
     whole = f.both(every, f.compare("eq", exist, a["tile_pixels"]))
     to, pitch = f.select(whole, out, loop.room), f.select(whole, a["y_stride_m"], a["temp_pitch"])
-    _call(loop, x, to, pitch, runs, operands)
+    _call(loop, x, to, pitch, runs, operands, NO_LATER)
     with f.when(f.negate(whole)), f.loop(0, outputs.count) as i:
         source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
         target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)
@@ -152,7 +155,7 @@ def _finished_tile(
         with f.loop(0, outputs.count) as i, f.loop(0, exist, k.lanes) as j:
             there = f.at(out, f.add(f.mul(i, a["y_stride_m"]), j), e.storage)
             epilogue.prefetch_operands(k, there)
-    _call(loop, x, loop.room, a["temp_pitch"], runs, epilogue.NOTHING)
+    _call(loop, x, loop.room, a["temp_pitch"], runs, epilogue.NOTHING, NO_LATER)
     with f.loop(0, outputs.count) as i:
         source = f.at(loop.room, f.mul(i, a["temp_pitch"]), e.accumulator)
         target = f.at(out, f.mul(i, a["y_stride_m"]), e.storage)

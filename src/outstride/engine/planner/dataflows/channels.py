@@ -38,7 +38,7 @@ CHANNELS = Channels()
 
 
 def _tiles(*shapes: tuple[int, int], transposed: bool) -> tuple[Tile, ...]:
-    return tuple(Tile(CHANNELS, *shape, transposed=transposed) for shape in shapes)
+    return tuple(Tile(CHANNELS, *shape, transposed=transposed, prefetches=True) for shape in shapes)
 
 
 _OF_32_REGISTERS = _tiles((8, 2), (7, 2), transposed=True)

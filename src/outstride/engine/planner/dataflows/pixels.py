@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import ceil
 
 from outstride.engine.planner.blocking import Blocking
-from outstride.engine.planner.cost import FAR_WEIGHTS_BYTES
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.gather_form import GatherAxis
@@ -14,6 +14,10 @@ from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
 from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import shared_border
+
+#: Weights of products of so many bytes are asked for before they are read: a pass takes a piece of those of
+#: each tile, and no prefetcher of the machine foresees the next one.
+LEAST_PREFETCHED_BYTES = 2 << 20
 
 
 class Pixels(Packed):
@@ -28,9 +32,10 @@ class Pixels(Packed):
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         if problem.short and problem.out_unit == "channel":
             return ()  # sums of products are vectors of what is contiguous in the output
-        if problem.short and problem.weight_bytes >= FAR_WEIGHTS_BYTES:
-            return ()  # which read each weight once a tile, and wait for it
-        return TILES[machine.instruction_set.name]
+        tiles = TILES[machine.instruction_set.name]
+        if problem.short and problem.weight_bytes >= LEAST_PREFETCHED_BYTES:
+            return tuple(replace(tile, prefetches=True) for tile in tiles)
+        return tiles
 
     def outputs(self, tile: Tile, lanes: int) -> int:
         del lanes

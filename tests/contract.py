@@ -362,7 +362,9 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
         "stored by tiles, the next input prefetched": {
             "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
         },
-        "stored later": {"cuts.LEAST_STORED": sys.maxsize},
+        "stored later, the next weights prefetched": {
+            "cuts.LEAST_STORED": sys.maxsize, "dataflows.pixels.LEAST_PREFETCHED_BYTES": 0,
+        },
     }  # fmt: skip
     for how, changed in ways.items():
         with pytest.MonkeyPatch.context() as patch:

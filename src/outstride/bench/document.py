@@ -47,8 +47,8 @@ fastest counts. *torch as called* is torch on contiguous tensors, eager.
 - **residual**: the largest distance from the float64 result, as a share of the largest value.
 - **direct**: the residual of the direct chain in the same layout, on rows that outstride computes by
   [short algorithms](guides/short.md).
-- **w**: MNN computes square kernels at stride 1 by Winograd's method, with fewer multiplications and
-  another residual, which stands beside it; there it is outside the comparison.
+- **w**: MNN computes square kernels at stride 1 by Winograd's method with large tiles: fewer multiplications
+  than anybody else needs, and a larger residual, which stands beside its time.
 - **~**: fewer rounds than the others had, for it was hopelessly behind or the row's time was over.
 """
 
@@ -272,7 +272,7 @@ def _ratio(row: Row, name: str) -> str:
         return ""
     timing, most = row.timings[name], max(len(timing.rounds_ms) for timing in row.timings.values())
     ratio = ("~" if len(timing.rounds_ms) < most else "") + number(theirs / base, ".2f")
-    if not row.other_work(name):
+    if not row.by_winograd(name):
         return ratio
     return ratio + (f" w ({timing.residual:.0e})" if timing.residual is not None else " w")
 

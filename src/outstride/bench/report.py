@@ -65,7 +65,7 @@ def _ratio(row: Row, name: str) -> str:
     theirs, ours = row.median_ms(name), row.median_ms(row.ours) if row.ours else None
     if theirs is None or ours is None:
         return "-"
-    return number(theirs / ours, ".2f") + ("w" if row.other_work(name) else "")
+    return number(theirs / ours, ".2f") + ("w" if row.by_winograd(name) else "")
 
 
 def _reasons(row: Row) -> list[str]:
@@ -127,7 +127,7 @@ def comparison(row: Row) -> str:
             number(timing.direct_residual, ".1e", absent=""),
             number(timing.first_ms, ".0f"),
         ]
-        note = [row.other_work(contender) or ""]
+        note = ["Winograd"] if row.by_winograd(contender) else []
         lines.append("  ".join([f"{contender:23}", *(part.rjust(11) for part in parts), *note]).rstrip())
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from outstride.bench.cases import Case
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, percent
-from outstride.bench.table import Row, geometric_mean
+from outstride.bench.table import Row, geometric_mean, over
 
 THIN_CHANNELS = 3
 # Below so many milliseconds most of a call is what every call costs; above such a share nobody is far ahead.
@@ -32,7 +32,7 @@ def kind(case: Case) -> str:
 
 
 def of_libraries(rows: Sequence[Row]) -> Iterator[str]:
-    """How many times as long each library takes, over the rows that it did the same work on."""
+    """How many times as long each library takes, over the rows that it computed."""
     yield from head("library", "threads", "rows", "times as long", "least", "faster than outstride on")
     for threads in sorted({row.threads for row in rows}):
         mine = [row for row in rows if row.threads == threads]
@@ -51,7 +51,7 @@ def _times(row: Row, name: str | None) -> float | None:
     if name is None:
         return row.lead
     theirs, ours = row.median_ms(name), row.median_ms(row.ours) if row.ours else None
-    return None if row.other_work(name) or theirs is None or ours is None else theirs / ours
+    return over(theirs, ours)
 
 
 def of_kinds(rows: Sequence[Row]) -> Iterator[str]:
@@ -116,6 +116,9 @@ def reason(row: Row) -> str:
         return f"no more than rounds lie apart ({spread:.0%})"
     if ours_ms < SHORT_MS:
         return "what a call costs"
+    if row.by_winograd(row.best_peer):
+        residual = row.timings[row.best_peer].residual
+        return f"Winograd's method with large tiles, residual {number(residual, '.0e')}"
     if (row.of_limit(row.ours) or 0) > NEAR_THE_LIMIT:
         return "both near the limit"
     plan = row.timings[row.ours].plan or {}

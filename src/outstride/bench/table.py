@@ -91,8 +91,8 @@ class Row:
 
     @property
     def best_peer(self) -> str | None:
-        """The fastest of all others that does the same work: see `other_work`."""
-        return self._fastest(name for name in self.timings if not _ours(name) and not self.other_work(name))
+        """The fastest of all others."""
+        return self._fastest(name for name in self.timings if not _ours(name))
 
     @property
     def lead(self) -> float | None:
@@ -101,13 +101,13 @@ class Row:
             return None
         return over(self.median_ms(self.best_peer), self.median_ms(self.ours))
 
-    def other_work(self, name: str) -> str | None:
-        """Why this contender's time does not compare, or None."""
+    def by_winograd(self, name: str) -> bool:
+        """Whether this is MNN's method of large tiles, whose residual must be seen beside its time."""
         case = self.job.case
         if name != "mnn" or case is None or case.transposed or case.groups == case.in_channels > 1:
-            return None
+            return False
         square = len(set(case.kernel_size)) == 1 and case.kernel_size[0] > 1
-        return "Winograd" if square and {*case.stride, *case.dilation} == {1} else None
+        return square and {*case.stride, *case.dilation} == {1}
 
     @property
     def of_direct(self) -> float | None:

@@ -440,6 +440,7 @@ def _raced(contest: Contest, monkeypatch: pytest.MonkeyPatch, taken: Callable[[s
         del limit
         seconds = taken(process.contender) if do == "round" else 0
         answers = {"first_ms": 1, "form": "", "plan": None, "flops": 1, "bytes": 1, "residual": 0}
+        answers |= {"memory_bytes": 1, "input_shape": [1], "weight_bytes": 1}
         return {**answers, "disturbed": False, "seconds": seconds}
 
     monkeypatch.setattr(Process, "ask", ask)

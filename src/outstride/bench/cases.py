@@ -181,13 +181,17 @@ def read_cases(path: Path) -> list[Case]:
 def select(cases: Iterable[Case], patterns: list[str]) -> list[Case]:
     """Keep the cases whose id or model holds one of the patterns, or all where none is given."""
     cases = list(cases)
-    words = [pattern.lower() for pattern in patterns]
-    chosen = [
-        case for case in cases if not words or any(w in f"{case.id} {case.model}".lower() for w in words)
-    ]
+    chosen = named({case.id: f"{case.id} {case.model}" for case in cases}, patterns)
+    return [case for case in cases if case.id in chosen]
+
+
+def named(words: Mapping[str, str], patterns: list[str]) -> list[str]:
+    """Keep the ids whose words hold one of the patterns, or all where none is given."""
+    lowered = [pattern.lower() for pattern in patterns]
+    chosen = [name for name, text in words.items() if not lowered or any(w in text.lower() for w in lowered)]
     if not chosen:
         raise ArgumentError(
             f"'filter' must be part of the id or the model of at least one case: got "
-            f"{', '.join(patterns)}; legal: {', '.join(case.id for case in cases[:4])}, ..."
+            f"{', '.join(patterns)}; legal: {', '.join(list(words)[:4])}, ..."
         )
     return chosen

@@ -24,6 +24,11 @@ NEVER_GIVES_UP = "torch"
 # Rounds that somebody else disturbed are made up for, up to so many times the rounds.
 EXTRA_ROUNDS = 2
 EXACT_SECONDS = 120.0
+# Who keeps on disk what was compiled once, and where it is told to.
+CACHES = {
+    "outstride": "OUTSTRIDE_CACHE_DIR",
+    "torch_compile": "TORCHINDUCTOR_CACHE_DIR",
+}
 # How much of a row's time one contender may take for one request, such as getting ready.
 REQUEST_SHARE = 0.25
 
@@ -40,6 +45,7 @@ class Timing:
     direct_residual: float | None = None  # of the direct chain, where results come from short algorithms
     error: str | None = None
     plan: dict[str, Any] | None = None  # what the engine chose to run
+    memory_bytes: int | None = None  # of a model, in a call, its weights included
 
     def settle(self, rounds: int) -> None:
         """Fill up with the best of the disturbed rounds where too few were calm."""
@@ -77,6 +83,7 @@ class Timing:
             "disturbed_ms": _digits(self.disturbed_ms),
             "error": self.error,
             "plan": self.plan,
+            "memory_bytes": self.memory_bytes,
         }
         return {name: value for name, value in values.items() if value is not None and value != []}
 
@@ -84,6 +91,7 @@ class Timing:
     def from_dict(cls, values: Mapping[str, Any]) -> Timing:
         names = (
             "rounds_ms", "disturbed_ms", "first_ms", "form", "residual", "direct_residual", "error", "plan",
+            "memory_bytes",
         )  # fmt: skip
         return cls(**{name: values[name] for name in names if name in values})
 
@@ -108,18 +116,31 @@ class Outcome:
     bytes: int | None = None
     peak: float | None = None
     copy: float | None = None
+    input_shape: tuple[int, ...] | None = None
+    weight_bytes: int | None = None
 
 
 class Contest:
-    """The same contenders at one number of threads, over one piece of work after another."""
+    """The same contenders at one number of threads, over one piece of work after another.
+
+    With `afresh` they find no compiled code of earlier runs on disk.
+    """
 
     def __init__(
-        self, contenders: Sequence[str], threads: int, rules: Rules, algorithm: str = "auto"
+        self,
+        contenders: Sequence[str],
+        threads: int,
+        rules: Rules,
+        algorithm: str = "auto",
+        afresh: bool = False,
     ) -> None:
         self.rules, self.threads, self.algorithm = rules, threads, algorithm
-        cores, environment = idlest_cores(threads), {"OUTSTRIDE_ALGORITHM": algorithm}
-        self.processes = [Process(name, threads, cores, environment) for name in contenders]
-        self._folder = tempfile.TemporaryDirectory()  # the float64 results, and nothing that must last
+        # The float64 results, compiled code, and nothing that must last.
+        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        cores = idlest_cores(threads)
+        self.processes = [
+            Process(name, threads, cores, self._environment(name, afresh)) for name in contenders
+        ]
 
     def __enter__(self) -> Contest:
         try:
@@ -143,6 +164,12 @@ class Contest:
         for process in self.processes:
             process.stop()
         self._folder.cleanup()
+
+    def _environment(self, contender: str, afresh: bool) -> dict[str, str]:
+        # A folder for each: nobody finds what another has compiled a moment before.
+        folder = Path(self._folder.name) / contender
+        caches = {variable: str(folder / variable) for variable in CACHES.values()} if afresh else {}
+        return {"OUTSTRIDE_ALGORITHM": self.algorithm, **caches}
 
     def limits(self, dtype: str, moved_bytes: int | None, flops: bool = True) -> dict[str, float | None]:
         """FLOP/s of pure multiply-adds and bytes/s of pure copying here and now; None where unmeasured."""
@@ -183,7 +210,7 @@ class _Race:
             self.left -= process.waited_seconds - before
 
     def run(self) -> Outcome:
-        flops = moved = None
+        flops = moved = shape = weights = None
         for process in self.contest.processes:
             if self.left <= 0:
                 limit = self.rules.limit_seconds
@@ -192,7 +219,9 @@ class _Race:
             if reply is not None:
                 timing = self.timings[process.contender]
                 timing.first_ms, timing.form, timing.plan = (reply[k] for k in ("first_ms", "form", "plan"))
+                timing.memory_bytes = reply["memory_bytes"]
                 flops, moved = reply["flops"], reply["bytes"]
+                shape, weights = tuple(reply["input_shape"]), reply["weight_bytes"]
         wait_for_cores(self.contest.threads, self.rules.patience_seconds)
         peaks, copies = [], []
         for number in range(EXTRA_ROUNDS * self.rules.rounds):
@@ -207,7 +236,7 @@ class _Race:
             timing.settle(self.rules.rounds)
         if self.rules.residuals:
             self._compare()
-        return Outcome(self.timings, flops, moved, _middle(peaks), _most(copies))
+        return Outcome(self.timings, flops, moved, _middle(peaks), _most(copies), shape, weights)
 
     def _take_turns(self, number: int) -> None:
         # Who goes first changes: nobody always finds the caches as the same other left them.

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from outstride.bench.contenders import Contender
+from outstride.bench.contenders import Contender, Form
 from outstride.bench.work import Work
 from outstride.errors import UnsupportedError
 
@@ -49,22 +49,49 @@ def memory(contender: Contender, work: Work, threads: int) -> dict[str, Any]:
     form = next(iter(contender.forms(warm, threads)))
     form.run()
     del warm, form
-    _settle()
+    settle()
     before = _resident("VmRSS")
     form = next(iter(contender.forms(work, threads)))
     output = form.run()
     results = form.read(output)
     output_bytes = sum(result.numel() * result.element_size() for result in results)
     del output, results
-    _settle()
+    settle()
     form.run()
     peak = _resident("VmHWM")
     weights = sum(p.numel() * p.element_size() for p in work.module.parameters())
     return {"extra_bytes": peak - before - output_bytes, "weight_bytes": weights}
 
 
-def _settle() -> None:
-    """Give freed memory back and start a new high-water mark."""
+def resident() -> int | None:
+    """The bytes that lie in memory now, freed ones given back; None where the system does not tell."""
+    try:
+        settle()
+    except UnsupportedError:
+        return None
+    return _resident("VmRSS")
+
+
+def highest(form: Form, work: Work, before: int | None) -> int | None:
+    """The highest resident memory during a repeated call, above `before`, that of the loaded library.
+
+    The model's own weights lay there before: they are counted, once, whoever computes with a copy of his own.
+    """
+    if before is None:
+        return None
+    weights = work.weight_bytes()
+    work.let_go()
+    settle()
+    form.run()
+    return _resident("VmHWM") - before + weights
+
+
+def settle() -> None:
+    """Give freed memory back and start a new high-water mark.
+
+    Raises:
+        UnsupportedError: the system keeps none, or one that nobody can reset.
+    """
     gc.collect()
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

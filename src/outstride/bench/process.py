@@ -39,7 +39,7 @@ class Process:
         self.contender, self.threads = contender, threads
         self._cores = ",".join(map(str, cores))
         self.waited_seconds = 0.0
-        self._environment = dict(environment or {})
+        self.environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this object
         self._pending = b""
@@ -82,7 +82,7 @@ class Process:
         """Start the process, which loads its library while nobody waits for it."""
         threads = str(self.threads)
         limits = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment = {**os.environ, **limits, **self._environment}
+        environment = {**os.environ, **limits, **self.environment}
         with _uninterrupted():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "outstride.bench.worker", self.contender, threads, self._cores],

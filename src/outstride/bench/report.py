@@ -32,6 +32,10 @@ def milliseconds(value: float | None) -> str:
     return number(value, ".4f" if value is not None and value < 1 else ".2f")
 
 
+def megabytes(value: float | None) -> str:
+    return number(None if value is None else value / 1e6, ".0f")
+
+
 def percent(share: float | None) -> str:
     return number(None if share is None else 100 * share, ".0f")
 
@@ -58,7 +62,7 @@ def line(row: Row, contenders: Sequence[str]) -> str:
     ratios = [_ratio(row, name) for name in peers(contenders)]
     best = CONTENDERS[row.best_peer].short if row.best_peer else "-"
     ending = [best, number(row.lead, ".2f")]
-    return "  ".join([_aligned([*cells, *ratios, *ending], contenders), *_reasons(row)])
+    return "  ".join([_aligned([*cells, *ratios, *ending], contenders), *failures(row)])
 
 
 def _ratio(row: Row, name: str) -> str:
@@ -68,13 +72,17 @@ def _ratio(row: Row, name: str) -> str:
     return number(theirs / ours, ".2f") + ("w" if row.by_winograd(name) else "")
 
 
-def _reasons(row: Row) -> list[str]:
-    """Why somebody has no time, where that is not simply what the library does not do."""
-    return [
-        f"{name}: {timing.error}"
-        for name, timing in row.timings.items()
-        if timing.error and not timing.error.startswith("UnsupportedError")
-    ]
+def failures(row: Row) -> list[str]:
+    """Why somebody has no time, where it is not what the library does not do; once where all say it."""
+    said = {name: timing.error for name, timing in row.timings.items() if timing.error}
+    if len(said) == len(row.timings) > 1 and len(set(said.values())) == 1:
+        return [f"nobody: {reasons(row)[0]}"]
+    return [f"{name}: {error}" for name, error in said.items() if not error.startswith("UnsupportedError")]
+
+
+def reasons(row: Row) -> list[str]:
+    """Every reason for having no time."""
+    return list(dict.fromkeys(timing.error for timing in row.timings.values() if timing.error))
 
 
 def heading(contenders: Sequence[str]) -> str:
@@ -109,6 +117,7 @@ def comparison(row: Row) -> str:
         "residual",
         "direct",
         "first ms",
+        *(["memory MB"] if row.is_model else []),
     )
     lines.append("  ".join(name.ljust(23) if not name else name.rjust(11) for name in names))
     reference = row.median_ms("torch")
@@ -126,6 +135,7 @@ def comparison(row: Row) -> str:
             number(timing.residual, ".1e"),
             number(timing.direct_residual, ".1e", absent=""),
             number(timing.first_ms, ".0f"),
+            *([megabytes(timing.memory_bytes)] if row.is_model else []),
         ]
         note = ["Winograd"] if row.by_winograd(contender) else []
         lines.append("  ".join([f"{contender:23}", *(part.rjust(11) for part in parts), *note]).rstrip())

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from outstride.bench import report, results, studies, table, trained
+from outstride.bench import model_report, report, results, studies, table, trained
 from outstride.bench.cases import select
 from outstride.bench.contenders import absentees
-from outstride.bench.contest import Contest, Rules
+from outstride.bench.contest import Contest, Rules, Timing
 from outstride.bench.machine import commit
 from outstride.bench.process import WorkerError
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
+from outstride.bench.work import Work
 from outstride.engine.runtime import resolved
+from outstride.errors import OutstrideError
 from outstride.layer.shortening import AlgorithmName
 from outstride.output.files import check_writable
 
@@ -70,23 +72,54 @@ class Session:
                 self._say(f"{left} rows are left: the same command with --resume goes on")
 
     def _contest(self, jobs: Sequence[Job], threads: int, as_table: bool) -> None:
-        with Contest(self.contenders, threads, self.rules, self.algorithm) as contest:
-            if as_table:
-                self._measure_limits(contest)
-            for job in jobs:
-                if self._over():
-                    break
-                outcome = contest.time(job.source, self.dtype, self.training)
-                row = table.row(job, contest, outcome, self.dtype, self.training, self._commit)
-                if not as_table and row.flops is None:
-                    reasons = dict.fromkeys(timing.error for timing in row.timings.values() if timing.error)
-                    raise WorkerError(f"nobody could time {job.id}: {'; '.join(reasons)}")
-                self.results.add(row)
-                self._say(report.line(row, self.contenders) if as_table else report.comparison(row))
-                self._save()
-            if as_table:
-                self._measure_limits(contest)
-                self._save()
+        # A model's first call is that of a fresh process, and its memory not what an earlier one left behind.
+        models = jobs[0].case is None
+        for portion in [[job] for job in jobs] if models else [jobs]:
+            if self._over():
+                break
+            if models and as_table and (reason := self._unbuildable(portion[0])) is not None:
+                self._keep(self._without_times(portion[0], threads, reason), as_table)
+                continue
+            with Contest(self.contenders, threads, self.rules, self.algorithm, afresh=models) as contest:
+                if as_table:
+                    self._measure_limits(contest)
+                for job in portion:
+                    if self._over():
+                        break
+                    self._race(job, contest, as_table)
+                if as_table:
+                    self._measure_limits(contest)
+                    self._save()
+
+    def _race(self, job: Job, contest: Contest, as_table: bool) -> None:
+        outcome = contest.time(job.source, self.dtype, self.training)
+        row = table.row(job, contest, outcome, self.dtype, self.training, self._commit)
+        if not as_table and row.flops is None:
+            raise WorkerError(f"nobody could time {job.id}: {'; '.join(report.reasons(row))}")
+        self._keep(row, as_table)
+
+    def _keep(self, row: Row, as_table: bool) -> None:
+        self.results.add(row)
+        if not as_table:
+            self._say(report.comparison(row))
+        elif row.is_model:
+            self._say(model_report.line(row, self.contenders))
+        else:
+            self._say(report.line(row, self.contenders))
+        self._save()
+
+    def _unbuildable(self, job: Job) -> str | None:
+        """Why a model is not there, such as a library that is not installed: found out once, for all."""
+        try:
+            Work(job.source, self.dtype, self.training)
+        except OutstrideError as error:
+            return str(error)
+        return None
+
+    def _without_times(self, job: Job, threads: int, reason: str) -> Row:
+        timings = {name: Timing(error=reason) for name in self.contenders}
+        kind = (self.dtype, self.training, timings)
+        return Row(job, threads, *kind, commit=self._commit, algorithm=self.algorithm)
 
     def observe(self, study: str, patterns: list[str]) -> None:
         """Make a study of every layer that is not in the results yet."""
@@ -128,13 +161,13 @@ class Session:
             for name in self.contenders
         )
         whole = rows * turns + len(self.threads) * START_SECONDS * len(self.contenders)
-        self._say(
-            f"{rows} rows, {len(self.contenders)} contenders: about {whole / 60:.0f} minutes where calls "
-            f"are short, at most {rows * self.rules.limit_seconds / 60:.0f}"
-        )
-        for name, reason in absentees().items():
+        models = jobs[0].case is None
+        begin = f"{rows} rows, {len(self.contenders)} contenders: "
+        about = "" if models else f"about {whole / 60:.0f} minutes where calls are short, "
+        self._say(f"{begin}{about}at most {rows * self.rules.limit_seconds / 60:.0f} minutes")
+        for name, reason in absentees("models" if models else "layers").items():
             self._say(f"without {name}: {reason}")
-        self._say(report.heading(self.contenders))
+        self._say((model_report if models else report).heading(self.contenders))
 
     def _measure_limits(self, contest: Contest) -> None:
         """The two rates at this number of threads, in memory and in a cache, for the head of a report."""

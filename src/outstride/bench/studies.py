@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from outstride.bench.cases import Case
+from outstride.bench.contest import CACHES
 from outstride.bench.machine import idlest_cores
 from outstride.bench.process import Process, WorkerError
 from outstride.layer.spec import ConvSpec
@@ -19,8 +20,6 @@ SECONDS = 120.0
 REPEATS = 3
 LENGTH_ROUNDS, LENGTHS_A_ROUND = 7, 8
 KEY = ("id", "threads", "contender", "cache")
-# Who keeps on disk what was compiled once, and has two kinds of first call.
-CACHES = {"outstride": "OUTSTRIDE_CACHE_DIR", "torch_compile": "TORCHINDUCTOR_CACHE_DIR"}
 
 FIRST = (
     ("Conv2d(64, 64, 3, padding=1)", (56, 56)),

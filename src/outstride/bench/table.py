@@ -28,6 +28,8 @@ TRAINING = (
 
 # The tables of real layers, whose rows a report compares by library and by kind of layer.
 REAL = ("layers", "more_layers")
+# The file of whole models that a page leads with.
+WHOLE = "models"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Job:
         return cls(case.id, {"case": case.to_dict()}, suite)
 
     @classmethod
-    def of_model(cls, name: str, shape: Sequence[int]) -> Job:
-        return cls(name, {"model": name, "shape": list(shape)})
+    def of_model(cls, target: str, shape: Sequence[int] = (), name: str = "", suite: str = "") -> Job:
+        """A model on a random input of this shape, or on the one that comes with it."""
+        return cls(name or target, {"model": target, **({"shape": list(shape)} if shape else {})}, suite)
 
     @property
     def case(self) -> Case | None:
@@ -66,6 +69,12 @@ class Row:
     copy: float | None = None
     commit: str | None = None
     algorithm: str = "auto"
+    input_shape: tuple[int, ...] | None = None
+    weight_bytes: int | None = None
+
+    @property
+    def is_model(self) -> bool:
+        return "model" in self.job.source
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -81,12 +90,16 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        """How many times faster than torch, both as most call them; below 1 is slower."""
-        return over(self.median_ms("torch"), self.median_ms("outstride"))
+        """How many times faster than torch as most call it; below 1 is slower.
+
+        A layer is called as most call it, too, a whole model in the fastest way that there is.
+        """
+        ours = self.ours if self.is_model else "outstride"
+        return over(self.median_ms("torch"), self.median_ms(ours) if ours else None)
 
     @property
     def ours(self) -> str | None:
-        """The layout in which outstride is faster."""
+        """The fastest way to outstride: its layout, or compiled."""
         return self._fastest(name for name in self.timings if _ours(name))
 
     @property
@@ -148,6 +161,7 @@ class Row:
             "commit": self.commit,
             "flops": self.flops,
             "bytes": self.bytes,
+            **({"input_shape": self.input_shape, "weight_bytes": self.weight_bytes} if self.is_model else {}),
             "peak_flops": self.peak,
             "copy_bytes_per_second": self.copy,
             "limit_ms": self.limit_ms,
@@ -175,6 +189,8 @@ class Row:
             values["copy_bytes_per_second"],
             values["commit"],
             values.get("algorithm", "auto"),
+            tuple(values["input_shape"]) if values.get("input_shape") else None,
+            values.get("weight_bytes"),
         )
 
     def _fastest(self, names: Iterator[str]) -> str | None:
@@ -220,13 +236,23 @@ def row(job: Job, contest: Contest, outcome: Outcome, dtype: str, training: bool
         outcome.copy,
         commit,
         contest.algorithm,
+        outcome.input_shape,
+        outcome.weight_bytes,
     )
 
 
 def is_real(row: Row) -> bool:
     """Whether this is the plain work on a layer of a real model: float32, inference, as it comes."""
-    plain = row.dtype == "float32" and not row.training and row.algorithm == "auto"
-    return row.job.suite in REAL and plain
+    return row.job.suite in REAL and not row.is_model and _is_plain(row)
+
+
+def is_whole(row: Row) -> bool:
+    """Whether this is the plain work on one of the models that a page leads with."""
+    return row.job.suite == WHOLE and row.is_model and _is_plain(row)
+
+
+def _is_plain(row: Row) -> bool:
+    return row.dtype == "float32" and not row.training and row.algorithm == "auto"
 
 
 def geometric_mean(values: Sequence[float]) -> float | None:
@@ -237,8 +263,13 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """For each table, kind of work and number of threads: geometric means, and the rows that lag."""
     found = []
     parts = {row.part for row in rows}
-    # Inference in float32 comes first, and the real layers before the others.
-    for part in sorted(parts, key=lambda part: (part[1], part[2] != "float32", part[0] not in REAL, part)):
+    models = {row.job.suite for row in rows if row.is_model}
+
+    def order(part: tuple[str, bool, str, int, str]) -> tuple[Any, ...]:
+        # Inference in float32 comes first, whole models before layers, the real layers before the others.
+        return part[1], part[2] != "float32", part[0] not in models, part[0] not in REAL, part
+
+    for part in sorted(parts, key=order):
         mine = [row for row in rows if row.part == part]
         ratios = {row.job.id: row.ratio for row in mine if row.ratio is not None}
         leads = {row.job.id: row.lead for row in mine if row.lead is not None}

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import importlib.util
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
+from outstride.bench import targets
 from outstride.bench.cases import Case
 from outstride.bench.flops import least_elements, useful_flops
 from outstride.engine.runtime import resolved
@@ -55,29 +51,15 @@ def build_layer(case: Case) -> nn.Module:
 
 
 def build_model(name: str) -> nn.Module:
-    """The model that "package.module:name" or "file.py:name" names, or that the factory there makes.
-
-    Raises:
-        ArgumentError: there is none, or its code fails.
-    """
-    where, _, attribute = name.rpartition(":")
-    try:
-        found = getattr(_load(where), attribute)
-        model = found if isinstance(found, nn.Module) else found()
-    except Exception as error:
-        raise ArgumentError(
-            f"'MODEL' must name a model or a callable that makes one: {name!r} raised {_said(error)}."
-        ) from error
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"'MODEL' must return a torch module: {name!r} returned {type(model).__name__}.")
-    return model
+    """The model that a target names: see `targets.build`."""
+    return targets.build(name)[0]
 
 
 def check(source: dict[str, Any], dtype: str, training: bool) -> None:
     """Refuse what nobody could time, before processes are started that find out each for itself.
 
     Raises:
-        ArgumentError: a model cannot be built.
+        ArgumentError: a model cannot be built, or is given no input.
         ShapeError: it does not take the shape.
         MemoryError, RuntimeError: a layer's input or output is beyond this machine's memory; the second is
             torch's.
@@ -96,42 +78,64 @@ def check(source: dict[str, Any], dtype: str, training: bool) -> None:
             work.module(work.input)
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
         raise ShapeError(
-            f"'MODEL' must run at '--size': got {tuple(source['shape'])}, for which {source['model']!r} "
-            f"raises {_said(error)}; legal: a shape that the model accepts"
+            f"'MODEL' must run at '--size': got {tuple(work.input.shape)}, for which {source['model']!r} "
+            f"raises {targets.said(error)}; legal: a shape that the model accepts"
         ) from error
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _load(where: str) -> ModuleType:
-    if not where.endswith(".py"):
-        sys.path.insert(0, str(Path.cwd()))
-        return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location(Path(where).stem, where)
-    if spec is None or spec.loader is None or not Path(where).is_file():
-        raise FileNotFoundError(where)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 class Work:
-    """A module in inference mode or in training, with the input it is run on."""
+    """A module in inference mode or in training, with the input it is run on.
+
+    `source` names a case, or a model and the shape of its input where none comes with it.
+    """
 
     def __init__(self, source: dict[str, Any], dtype: str, training: bool) -> None:
         self.case = Case.from_dict(source["case"]) if "case" in source else None
         self.dtype = cast(torch.dtype, getattr(torch, dtype))
         self.training = training
+        self._source, self._module = source, cast("nn.Module | None", None)
+        self._module, example = self._built()
+        shape = source.get("shape")
         if self.case is not None:
-            self.module = build_layer(self.case)
-            shape: tuple[int, ...] = (self.case.batch, self.case.in_channels, *self.case.input_size)
-        else:
-            torch.manual_seed(0)
-            self.module, shape = build_model(source["model"]), tuple(source["shape"])
-        self.module = self.module.train(training).to(self.dtype)
-        self.input = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(self.dtype)
+            shape = (self.case.batch, self.case.in_channels, *self.case.input_size)
+        if shape is not None:
+            example = torch.randn(tuple(shape), generator=torch.Generator().manual_seed(1))
+        if example is None:
+            raise ArgumentError(
+                f"'--size' must be given for a model that comes without an input: got {source['model']!r} "
+                "alone; legal: 1x3x224x224."
+            )
+        self.input = example.detach().to(self.dtype)
+
+    @property
+    def module(self) -> nn.Module:
+        """The module, built again from the same seed where it was let go."""
+        if self._module is None:
+            self._module, _ = self._built()
+        return self._module
+
+    def let_go(self) -> None:
+        """Keep the module no longer: who runs it holds it, and who has copied its weights need not."""
+        self._module = None
+
+    def weight_bytes(self) -> int:
+        """What the module's parameters and buffers take."""
+        held = [*self.module.parameters(), *self.module.buffers()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+    def _built(self) -> targets.Built:
+        if self.case is not None:
+            return build_layer(self.case).train(self.training).to(self.dtype), None
+        torch.manual_seed(0)
+        module, example = targets.build(self._source["model"])
+        if not self._source["model"].endswith(targets.PROGRAM):
+            module.train(self.training)
+        elif self.training:
+            raise ArgumentError(
+                f"'--training' must be left out for a saved program, whose mode is fixed: got "
+                f"{self._source['model']!r}."
+            )
+        return module.to(self.dtype), example
 
     def flops(self) -> int:
         """Useful floating-point operations of one call: of a model, those of its convolutions."""
@@ -182,11 +186,25 @@ class Work:
         exact, x = copy.deepcopy(self.module).double(), self.input.double()
         if not self.training:
             with torch.no_grad():
-                return (cast(Tensor, exact(x)),)
+                return tensors(exact(x))
         x.requires_grad_()
         output = cast(Tensor, exact(x))
         output.backward(self.grad_output(output.shape).double())
         return self.gradients(output, x, exact)
+
+
+def tensors(output: Any) -> tuple[Tensor, ...]:
+    """All tensors of what a model returns, in order.
+
+    Raises:
+        ArgumentError: there is something else among them, or nothing.
+    """
+    if isinstance(output, Tensor):
+        return (output,)
+    values = output.values() if isinstance(output, Mapping) else output
+    if isinstance(output, (Mapping, tuple, list)) and len(output) > 0:
+        return tuple(tensor for value in values for tensor in tensors(value))
+    raise ArgumentError(f"'MODEL' must return tensors: got {type(output).__name__}.")
 
 
 def takes_short(spec: ConvSpec, dtype: torch.dtype, training: bool = False) -> bool:

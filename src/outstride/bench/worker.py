@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+from torch import nn
 
 from outstride.bench import limits, observations
 from outstride.bench.cases import Case
@@ -22,6 +23,19 @@ LONGEST_ROUND = 1.0
 # A round in which somebody else took the core is taken again; the kernel itself takes it now and then.
 RETAKES, SWITCHES_A_SECOND, PAGE_WEIGHT, BUSY_SHARE = 2, 10, 1000, 0.8
 
+# What loads a library: the smallest layer, and the smallest model, on which exporters are loaded, too.
+TINY: dict[str, dict[str, Any]] = {
+    "layer": {
+        "case": Case("tiny", "conv", 1, 1, 1, (1, 1), (1, 1), (1, 1), (0, 0), (0, 0), (1, 1)).to_dict()
+    },
+    "model": {"model": "outstride.bench.worker:tiny", "shape": [1, 1, 1, 1]},
+}
+
+
+def tiny() -> nn.Module:
+    """The smallest model."""
+    return nn.Sequential(nn.Conv2d(1, 1, 1))
+
 
 class Worker:
     """Hold one prepared piece of work and time it when asked."""
@@ -31,7 +45,7 @@ class Worker:
         self.work: Work | None = None
         self.form: Form | None = None
         self.repetitions = 1
-        self.warm = False
+        self.warm: set[str] = set()
 
     def ready(self, request: dict[str, Any]) -> dict[str, Any]:
         """Answer as soon as everything is loaded."""
@@ -42,30 +56,38 @@ class Worker:
         """Build every form, run each a first time, keep the fastest; choose how many calls fill a round."""
         self.form = self.work = None
         self.work = work = Work(request["source"], request["dtype"], request["training"])
-        self._warm_up(request["dtype"])
-        begin, first, best = time.perf_counter(), None, float("inf")
-        for form in self.contender.forms(work, self.threads):
+        self._warm_up(work, request["dtype"])
+        first, best, memory = None, float("inf"), None
+        forms = self.contender.forms(work, self.threads)
+        while True:
+            # Only a model has much between its input and its output.
+            before = observations.resident() if work.case is None else None
+            begin = time.perf_counter()
+            if (form := next(forms, None)) is None:
+                break
             form.run()
             first = time.perf_counter() - begin if first is None else first
+            held = observations.highest(form, work, before)
             once = _seconds(form, 1)
             if once < LONGEST_ROUND:
                 once = min(once, _seconds(form, max(1, round(request["round_seconds"] / 4 / once))))
             if once < best:
-                best, self.form = once, form
+                best, self.form, memory = once, form, held
         assert first is not None
         least = request["round_seconds"]
         self.repetitions = max(1, round(least * 1.2 / best)) if best < LONGEST_ROUND else 1
         assert self.form is not None
         facts = {"form": self.form.name, "plan": self.form.plan, "flops": work.flops(), "bytes": work.bytes()}
-        return {"first_ms": first * 1e3, **facts}
+        sizes = {"input_shape": tuple(work.input.shape), "weight_bytes": work.weight_bytes()}
+        return {"first_ms": first * 1e3, "memory_bytes": memory, **facts, **sizes}
 
-    def _warm_up(self, dtype: str) -> None:
-        """Load the library once, so that the first layer's first call is not charged with it."""
-        if not self.warm:
-            tiny = Case("tiny", "conv", 1, 1, 1, (1, 1), (1, 1), (1, 1), (0, 0), (0, 0), (1, 1))
-            for form in self.contender.forms(Work({"case": tiny.to_dict()}, dtype, False), self.threads):
+    def _warm_up(self, work: Work, dtype: str) -> None:
+        """Load the library once, so that the first piece of work's first call is not charged with it."""
+        kind = "layer" if work.case is not None else "model"
+        if kind not in self.warm:
+            for form in self.contender.forms(Work(TINY[kind], dtype, False), self.threads):
                 form.run()
-            self.warm = True
+            self.warm.add(kind)
 
     def round(self, request: dict[str, Any]) -> dict[str, Any]:
         """Seconds a call, over as many calls as fill the round, of the least disturbed of a few tries."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outstride.bench.table import Job
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+LIMIT_SECONDS = {"layers": 60.0, "models": 900.0}
 STUDIES = ("first", "lengths", "memory", "growth", "trained")
 
 
@@ -25,12 +26,16 @@ def bench(
         str | None,
         typer.Argument(
             metavar="[LAYER|MODEL]",
-            help="A layer as torch writes it, or a factory: package.module:callable or file.py:callable.",
+            help="A layer as torch writes it, or a model: package.module:callable, file.py:callable, "
+            "timm:NAME or PROGRAM.pt2.",
         ),
     ] = None,
     size: Annotated[
         str,
-        typer.Option(help="Input size: 64x64 for a layer, batch and channels too for a model: 1x3x224x224."),
+        typer.Option(
+            help="Input size: 64x64 for a layer, batch and channels too for a model, 1x3x224x224, "
+            "unless it comes with an input."
+        ),
     ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Batch of a layer.")] = 1,
     threads: Annotated[
@@ -42,6 +47,9 @@ def bench(
     ] = "auto",
     training: Annotated[bool, typer.Option("--training", help="Time forward and both gradients.")] = False,
     cases: Annotated[Path | None, typer.Option(help="A table of layers to time instead (CSV).")] = None,
+    models: Annotated[
+        str, typer.Option(help="A Python file or module of functions that return models and their inputs.")
+    ] = "",
     study: Annotated[
         str, typer.Option(help=f"Look at something else than medians: one of {', '.join(STUDIES)}.")
     ] = "",
@@ -62,7 +70,10 @@ def bench(
     ] = "",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds in which the contenders take turns.")] = 5,
     round_ms: Annotated[float, typer.Option(min=0.1, help="Least time of a contender in a round.")] = 20.0,
-    limit: Annotated[float, typer.Option(min=0.1, help="Seconds that one row may take.")] = 60.0,
+    limit: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds that one row may take: 60 for a layer, 900 for a model."),
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Begin no row after so many seconds; 0: no end.")] = 0,
     patience: Annotated[
         float, typer.Option(min=0, help="Seconds that a row waits for others to leave the cores alone.")
@@ -90,6 +101,10 @@ def bench(
     outstride bench --cases bench/layers.csv --filter ResNet --threads 1,2 --out results.json
 
     outstride bench --cases bench/layers.csv --out docs/performance --seconds 200 --resume
+
+    outstride bench --models bench/models.py --threads 1,2 --out results.json --resume
+
+    outstride bench timm:resnet18
 
     outstride bench --study memory --out results.json --resume
 
@@ -121,19 +136,30 @@ def bench(
         refuse(context, others, "'--report'")
         _report(report, out, readme)
         return
-    if sum(map(bool, (target, cases, study))) != 1:
+    if sum(map(bool, (target, cases, models, study))) != 1:
         raise ArgumentError(
             "'LAYER|MODEL' or '--cases' must be given, and not both: see outstride bench --help "
-            "(--study and --report stand alone too)."
+            "(--models, --study and --report stand alone too)."
         )
-    _refuse_idle(context, target, cases, study, out)
+    _refuse_idle(context, target, "'--cases'" if cases else "'--models'" if models else "", study, out)
+    kind = "models" if models or (target is not None and "(" not in target) else "layers"
+    limit = limit or LIMIT_SECONDS[kind]
     if study == "growth":
         # Each of its largest inputs takes a gigabyte in every process, and eight more in float64.
         contenders, residuals = contenders or _for_growth(), False
-    with typed(cases="--cases", filter="--filter", contenders="--contenders", results="--out", out="--out"):
+    with typed(
+        cases="--cases",
+        models="--models",
+        filter="--filter",
+        contenders="--contenders",
+        results="--out",
+        out="--out",
+    ):
         session = Session(
             threads=_threads(threads or ["1"]),
-            contenders=choose([one.strip() for one in contenders.split(",") if one.strip()], training, dtype),
+            contenders=choose(
+                [one.strip() for one in contenders.split(",") if one.strip()], training, dtype, kind
+            ),
             dtype=dtype,
             training=training,
             algorithm=algorithm,
@@ -146,7 +172,11 @@ def bench(
         if study and study != "growth":
             session.observe(study, only or [])
         else:
-            jobs = _jobs(target, cases, size, batch, only or [], session)
+            jobs = (
+                _models(models, only or [])
+                if models
+                else _jobs(target, cases, size, batch, only or [], session)
+            )
             session.time(jobs, as_table=target is None)
     if as_json:
         from outstride.cli.screen import print_json
@@ -155,7 +185,7 @@ def bench(
 
 
 def _refuse_idle(
-    context: typer.Context, target: str | None, cases: Path | None, study: str, out: Path | None
+    context: typer.Context, target: str | None, several: str, study: str, out: Path | None
 ) -> None:
     """Refuse what the target, the table or the study does not listen to."""
     if out is None:
@@ -165,7 +195,7 @@ def _refuse_idle(
         if "(" not in target:
             refuse(context, ["batch"], "a model, whose batch stands in '--size'")
         return
-    refuse(context, ["size", "batch"], "'--cases'" if cases else "'--study'")
+    refuse(context, ["size", "batch"], several or "'--study'")
     if study and study != "growth":
         rules = ["rounds", "round_ms", "limit", "patience", "residuals"]
         rules += ["contenders"] if study == "trained" else []
@@ -222,21 +252,34 @@ def _jobs(
     return [table.Job.of_case(case, path.stem) for case in select(cases, only)]
 
 
+def _models(where: str, only: list[str]) -> list[Job]:
+    """A job for each model of a file or a module, under its function's name."""
+    from outstride.bench import targets
+    from outstride.bench.cases import named
+    from outstride.bench.table import Job
+
+    found = targets.factories(where)
+    suite = Path(where).stem if where.endswith(".py") else where.rpartition(".")[2]
+    words = {name: f"{name} {about}" for name, about in found.items()}
+    return [Job.of_model(f"{where}:{name}", name=name, suite=suite) for name in named(words, only)]
+
+
 def _target(target: str, size: str, batch: int, session: Session) -> Job:
     from outstride.bench import table, work
     from outstride.bench.cases import Case, parse_size
     from outstride.cli.layer import read_built, read_size
     from outstride.errors import ArgumentError
 
-    if "(" not in target and ":" not in target:
+    if "(" not in target and ":" not in target and not target.endswith(".pt2"):
         raise ArgumentError(
-            f"'LAYER|MODEL' must be a layer as torch writes it or module:callable: got {target!r}; "
-            'legal: "Conv2d(3, 64, 3)" or torchvision.models:resnet18.'
+            f"'LAYER|MODEL' must be a layer as torch writes it, module:callable or a saved program: got "
+            f'{target!r}; legal: "Conv2d(3, 64, 3)", torchvision.models:resnet18, timm:resnet18 or model.pt2.'
         )
-    if not size:
-        raise ArgumentError("'--size' must be given: 64x64 for a layer, 1x3x224x224 for a model.")
     if "(" not in target:
-        job = table.Job.of_model(target, parse_size(size, "--size", minimum=1))
+        shape = parse_size(size, "--size", minimum=1) if size else ()
+        job = table.Job.of_model(target, shape, suite="single_models")
+    elif not size:
+        raise ArgumentError("'--size' must be given: 64x64 for a layer, 1x3x224x224 for a model.")
     else:
         spec = read_built(target, "LAYER|MODEL", ("dtype", "algorithm"))
         with typed(input_size="--size"):

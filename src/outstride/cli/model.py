@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ def read_model(text: str) -> Module:
     where, _, name = text.rpartition(":")
     if not where or not name:
         raise ArgumentError(f"'MODEL' must be a layer or name a model: got {text!r}; legal: {LEGAL}.")
-    if where in ("timm", "torchvision"):
-        return _registered(where, name)
     return build_model(text)
 
 
@@ -48,25 +45,4 @@ def _pooling(spec: ConvSpec) -> Module:
     else:
         options["count_include_pad"] = spec.count_include_pad
     made: Module = getattr(nn, f"{family}{spec.nd}d")(spec.kernel_size, spec.stride, padding, **options)
-    return made
-
-
-def _registered(where: str, name: str) -> Module:
-    from outstride.errors import ArgumentError, UnsupportedError
-
-    try:
-        library: Any = import_module("timm" if where == "timm" else "torchvision.models")
-    except (ImportError, RuntimeError) as error:
-        built = " (torchvision was built for another torch)" if "torchvision::" in str(error) else ""
-        raise UnsupportedError(
-            f"{where}:{name} needs {where}, which cannot be imported: {error}{built}."
-        ) from error
-    try:
-        made: Module = (
-            library.create_model(name, pretrained=False)
-            if where == "timm"
-            else library.get_model(name, weights=None)
-        )
-    except Exception as error:
-        raise ArgumentError(f"'MODEL' must be a name that {where} knows: got {name!r} ({error}).") from error
     return made

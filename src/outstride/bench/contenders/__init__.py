@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from shutil import which
@@ -36,7 +37,8 @@ class Form:
 class Contender:
     """A library and how it is called; `ours` marks this package's own rows.
 
-    `also` says what it is timed on beyond float32 inference: "training", "dtypes".
+    `also` says what it is timed on beyond float32 inference: "training", "dtypes"; `of` what is timed at all:
+    "layers", "models".
     """
 
     name: str
@@ -46,6 +48,7 @@ class Contender:
     packages: tuple[str, ...] = ()
     ours: bool = False
     also: tuple[str, ...] = ()
+    of: tuple[str, ...] = ("layers", "models")
 
     def missing(self) -> str | None:
         """Why it cannot run here, or None."""
@@ -54,7 +57,7 @@ class Contender:
             return f"{', '.join(absent)} not installed: pip install 'outstride[peers]'"
         if self.name == "torch_compile" and which("g++") is None and which("clang++") is None:
             return "no C++ compiler found, which torch.compile needs"
-        return None
+        return _no_backend("outstride") if self.name == "outstride_compile" else None
 
     def forms(self, work: Work, threads: int) -> Iterator[Form]:
         """The ways in which it can do this work; the fastest is timed."""
@@ -70,6 +73,19 @@ class Contender:
         return call
 
 
+@cache
+def _no_backend(name: str) -> str | None:
+    """Why torch.compile has no backend of this name, or None; asking loads the compiler."""
+    compiler = import_module("torch._dynamo")
+    if name not in compiler.list_backends(()):
+        return f"torch.compile knows no backend {name!r}"
+    try:
+        compiler.lookup_backend(name)
+    except ImportError as error:
+        return f"torch.compile cannot load the backend {name!r}: {error}"
+    return None
+
+
 _HERE, _OURS = "outstride.bench.contenders", ("outstride.nn",)
 _EAGER = f"{_HERE}.eager"
 _ALSO = ("training", "dtypes")
@@ -79,6 +95,16 @@ CONTENDERS = {
         Contender("outstride", "ours", "contiguous (NCHW)", _EAGER, _OURS, ours=True, also=_ALSO),
         Contender(
             "outstride_channels_last", "ours/last", "channels_last", _EAGER, _OURS, ours=True, also=_ALSO
+        ),
+        Contender(
+            "outstride_compile",
+            "ours/compiled",
+            'torch.compile(model, backend="outstride")',
+            f"{_HERE}.compiled",
+            _OURS,
+            ours=True,
+            also=_ALSO,
+            of=("models",),
         ),
         Contender("torch", "torch", "eager, contiguous (NCHW): as most call it", _EAGER, also=_ALSO),
         Contender("torch_channels_last", "torch/last", "eager, channels_last", _EAGER, also=_ALSO),
@@ -103,35 +129,55 @@ CONTENDERS = {
             f"{_HERE}.openvino_request",
             ("openvino", "onnx"),
         ),
-        Contender("jax", "jax", "jax.jit, input and weights on the device", f"{_HERE}.jax_program", ("jax",)),
         Contender(
-            "mnn", "mnn", "2-d, high precision; Winograd inside", f"{_HERE}.mnn_session", ("MNN", "onnx")
+            "jax",
+            "jax",
+            "jax.jit, input and weights on the device",
+            f"{_HERE}.jax_program",
+            ("jax",),
+            of=("layers",),
+        ),
+        Contender(
+            "mnn",
+            "mnn",
+            "2-d, high precision; Winograd inside",
+            f"{_HERE}.mnn_session",
+            ("MNN", "onnx"),
+            of=("layers",),
         ),
     )
 }
 
 
-def installed(training: bool = False, dtype: str = "float32") -> list[str]:
+def installed(training: bool = False, dtype: str = "float32", of: str = "layers") -> list[str]:
     """The contenders that can do this kind of work here, outstride first and torch next."""
     return [
         name
         for name, contender in CONTENDERS.items()
-        if contender.missing() is None
+        if of in contender.of
         and ("training" in contender.also or not training)
         and ("dtypes" in contender.also or dtype == "float32")
+        and contender.missing() is None
     ]
 
 
-def choose(names: Sequence[str], training: bool = False, dtype: str = "float32") -> list[str]:
+def choose(
+    names: Sequence[str], training: bool = False, dtype: str = "float32", of: str = "layers"
+) -> list[str]:
     """The named contenders in their own order, or all that can run here where none is named."""
     unknown = [name for name in names if name not in CONTENDERS]
     if unknown:
         raise ArgumentError(f"'contenders' must be of {', '.join(CONTENDERS)}: got {unknown[0]!r}.")
     for name in names:
+        if of not in CONTENDERS[name].of:
+            raise ArgumentError(
+                f"'contenders' must be timed on {of}: got {name!r}, which is timed on "
+                f"{' and '.join(CONTENDERS[name].of)} alone."
+            )
         reason = CONTENDERS[name].missing()
         if reason is not None:
             raise ArgumentError(f"'contenders' must be able to run here: got {name!r} ({reason}).")
-    able = installed(training, dtype)
+    able = installed(training, dtype, of)
     chosen = [name for name in able if not names or name in names]
     if not chosen:
         what = "train" if training else f"compute in {dtype}"
@@ -139,7 +185,7 @@ def choose(names: Sequence[str], training: bool = False, dtype: str = "float32")
     return chosen
 
 
-def absentees() -> dict[str, str]:
-    """The contenders that cannot run here, each with the reason."""
-    reasons = {name: contender.missing() for name, contender in CONTENDERS.items()}
+def absentees(of: str = "layers") -> dict[str, str]:
+    """The contenders for this kind of work that cannot run here, each with the reason."""
+    reasons = {name: contender.missing() for name, contender in CONTENDERS.items() if of in contender.of}
     return {name: reason for name, reason in reasons.items() if reason is not None}

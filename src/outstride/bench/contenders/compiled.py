@@ -1,4 +1,4 @@
-"""torch.compile with freezing: weights are constants, prepacked for the kernel that the compiler chose."""
+"""torch.compile with its own compiler, weights frozen and prepacked, and with this package as the backend."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from outstride.bench.contenders import Form
-from outstride.bench.contenders.eager import CHANNELS_LAST, in_layout
+from outstride.bench.contenders.eager import CHANNELS_LAST, calls, direct, in_layout
 from outstride.bench.work import Work
 from outstride.errors import UnsupportedError
+
+OURS = "outstride_compile"
 
 
 def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     """The compiled module on a contiguous input and, where torch has it, on a channels_last one."""
-    del name, threads
-    if work.training:
+    del threads
+    ours = name == OURS
+    if work.training and not ours:
         raise UnsupportedError("torch.compile is timed in inference, for freezing is for inference")
+    if work.case is not None and ours:
+        raise UnsupportedError("this backend is timed on whole models")
     # The switch has no public door, and the compiler reads it when it first compiles.
-    vars(import_module("torch._inductor.config"))["freezing"] = True
+    vars(import_module("torch._inductor.config"))["freezing"] = not ours
     # Without this it stops compiling after a few layers, all of which share the code of one `forward`.
     import_module("torch._dynamo").reset()
-    yield _form("NCHW", work.module, work.input)
+    yield _form("NCHW", work.module, work.input, work, ours)
     if work.input.dim() in CHANNELS_LAST:
         layout = CHANNELS_LAST[work.input.dim()]
         module = in_layout(copy.deepcopy(work.module), layout)
-        yield _form("NHWC", module, work.input.contiguous(memory_format=layout))
+        yield _form("NHWC", module, work.input.contiguous(memory_format=layout), work, ours)
 
 
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
@@ -38,11 +43,7 @@ def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
     return torch.inference_mode()(torch.compile(work.module))
 
 
-def _form(name: str, module: nn.Module, x: Tensor) -> Form:
-    compiled = torch.compile(module, dynamic=False)
-
-    @torch.inference_mode()
-    def infer() -> Tensor:
-        return cast(Tensor, compiled(x))
-
-    return Form(name, infer, lambda output: (output,))
+def _form(name: str, module: nn.Module, x: Tensor, work: Work, ours: bool) -> Form:
+    compiled = torch.compile(module, dynamic=False, backend="outstride" if ours else "inductor")
+    run, read = calls(cast(nn.Module, compiled), x, work)
+    return Form(name, run, read, direct=direct(work) if ours else None)

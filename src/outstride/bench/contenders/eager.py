@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride.bench.contenders import Form
-from outstride.bench.work import Work
+from outstride.bench.work import Work, tensors
 from outstride.errors import UnsupportedError
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -23,16 +23,25 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     chosen = None
     if name == "outstride" and work.case is not None and not work.training:
         chosen = _plan(work.module, x)
-    run, read = _step(module, x, work) if work.training else _inference(module, x)
-    short = name.startswith("outstride") and work.takes_short()
-    yield Form("eager", run, read, chosen, partial(_directly, name, work) if short else None)
+    run, read = calls(module, x, work)
+    yield Form("eager", run, read, chosen, direct(work, name) if name.startswith("outstride") else None)
+
+
+def direct(work: Work, name: str = "outstride") -> Callable[[], tuple[Tensor, ...]] | None:
+    """What gives the same results by the direct chain, where this package takes short algorithms."""
+    return partial(_directly, name, work) if work.takes_short() else None
 
 
 def _directly(name: str, work: Work) -> tuple[Tensor, ...]:
-    """What the same work gives by the direct chain."""
-    module, x = _module(name, work, "direct")
-    run, read = _step(module, x, work) if work.training else _inference(module, x)
+    run, read = calls(*_module(name, work, "direct"), work)
     return read(run())
+
+
+def calls(
+    module: nn.Module, x: Tensor, work: Work
+) -> tuple[Callable[[], Any], Callable[[Any], tuple[Tensor, ...]]]:
+    """A call of the module, or a training step, and how its results are read."""
+    return _step(module, x, work) if work.training else _inference(module, x)
 
 
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
@@ -74,14 +83,8 @@ def _plan(layer: nn.Module, x: Tensor) -> dict[str, Any] | None:
     return {"tile": found.detail.tile.name, "lanes_lost": lost, "algorithm": found.algorithm}
 
 
-def _inference(
-    module: nn.Module, x: Tensor
-) -> tuple[Callable[[], Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
-    @torch.inference_mode()
-    def infer() -> Tensor:
-        return cast(Tensor, module(x))
-
-    return infer, lambda output: (output,)
+def _inference(module: nn.Module, x: Tensor) -> tuple[Callable[[], Any], Callable[[Any], tuple[Tensor, ...]]]:
+    return partial(torch.inference_mode()(module), x), tensors
 
 
 def _step(

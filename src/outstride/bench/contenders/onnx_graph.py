@@ -1,10 +1,16 @@
-"""One layer as an ONNX model, for the libraries that read those."""
+"""One layer, or a whole model, as an ONNX model, for the libraries that read those."""
 
 from __future__ import annotations
 
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
+from torch import Tensor, nn
 
 from outstride.bench.work import Work
 from outstride.errors import UnsupportedError
@@ -49,3 +55,50 @@ def onnx_bytes(work: Work, any_length: bool = False) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return cast(bytes, model.SerializeToString())
+
+
+def exported(work: Work) -> Iterator[tuple[str, bytes]]:
+    """A whole model by each of torch's two exporters that is able to: a name for the way, and the ONNX model.
+
+    Raises:
+        Exception: neither is, and this is what the second said.
+    """
+    if work.training or work.dtype != torch.float32:
+        raise UnsupportedError("ONNX models are made in float32, inference")
+    ways: dict[str, Callable[[nn.Module, Tensor], bytes]] = {"traced": _by_tracing, "exported": _by_export}
+    made = 0
+    for number, (name, write) in enumerate(ways.items()):
+        try:
+            with _quietly():
+                model = write(work.module, work.input)
+        except Exception:
+            if made == 0 and number == len(ways) - 1:
+                raise
+            continue
+        made += 1
+        yield name, model
+
+
+def _by_tracing(module: nn.Module, x: Tensor) -> bytes:
+    file = io.BytesIO()
+    torch.onnx.export(module, (x,), cast(Any, file), dynamo=False, opset_version=17)
+    return file.getvalue()
+
+
+def _by_export(module: nn.Module, x: Tensor) -> bytes:
+    program = torch.onnx.export(module, (x,), dynamo=True, verbose=False)
+    assert program is not None
+    return cast(bytes, program.model_proto.SerializeToString())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Exporters warn at length of what is no concern here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -19,7 +19,7 @@ LAYOUTS = {4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC")}
 
 
 def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
-    """The model with contiguous doors and, in two and three dimensions, with the channels last."""
+    """The graph with contiguous doors and, for layers in two and three dimensions, with the channels last."""
     del name
     if work.training or work.dtype != torch.float32:
         raise UnsupportedError("OpenVINO is timed in float32, inference")
@@ -68,15 +68,16 @@ def _form(name: str, graph: Any, x: Tensor, threads: int, layouts: tuple[str, st
             door.tensor().set_layout(last)
         graph, x = doors.build(), x.movedim(1, -1).contiguous()
     compiled = _compiled(graph, threads)
-    output = torch.empty(tuple(compiled.output(0).shape))
+    outputs = [torch.empty(tuple(port.shape)) for port in compiled.outputs]
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(x.numpy(), shared_memory=True))
-    request.set_output_tensor(openvino.Tensor(output.numpy(), shared_memory=True))
-    result = output if layouts is None else output.movedim(-1, 1)
+    for number, output in enumerate(outputs):
+        request.set_output_tensor(number, openvino.Tensor(output.numpy(), shared_memory=True))
+    results = tuple(output if layouts is None else output.movedim(-1, 1) for output in outputs)
 
     def read(_: Any, bound: Tensor = x) -> tuple[Tensor, ...]:
         # The request does not own what it is bound to: this form keeps the input alive.
         assert bound.numel() >= 0
-        return (result,)
+        return results
 
     return Form(name, request.infer, read)

@@ -7,20 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outstride.bench import plots, results, standings, study_tables
+from outstride.bench import model_tables, plots, results, standings, study_tables
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, of_direct, percent
 from outstride.bench.results import Results
-from outstride.bench.table import Row, geometric_mean, is_real, summary
+from outstride.bench.table import WHOLE, Row, geometric_mean, is_real, is_whole, summary
 from outstride.output.files import write_whole
 
 PAGE, PICTURES = "performance.md", "pictures"
 TITLES = {
+    "models": "Whole models",
     "layers": "Layers of real models",
     "more_layers": "Other real layers, which nothing was tuned on",
     "small_layers": "Small maps and tiny layers: what a call costs",
+    "single_models": "Single models",
     "": "Single layers",
 }
 INTRODUCTION = """\
@@ -28,7 +30,7 @@ INTRODUCTION = """\
 
 <!-- Written by `outstride bench --report`; change the results and the notes beside them, not this page. -->
 
-How fast outstride is on layers of real models, beside every other library that computes them on a
+How fast outstride is on {what}, beside every other library that computes them on a
 processor, and how far from what the machine can do at most. [How to measure](guides/bench.md) makes the
 same page of another machine.
 
@@ -55,9 +57,11 @@ fastest counts. *torch as called* is torch on contiguous tensors, eager.
 
 def write(files: Sequence[Path], folder: Path) -> list[Path]:
     """Write the page and its pictures into a folder, a section for each file; returns what was written."""
-    parts = [INTRODUCTION]
-    written: list[Path] = []
     read = [results.read(path) for path in files]
+    whole = any(row.is_model for found in read for row in found.rows)
+    what = "whole models and on their layers" if whole else "layers of real models"
+    parts = [INTRODUCTION.replace("{what}", what)]
+    written: list[Path] = []
     (folder / PICTURES).mkdir(exist_ok=True)
     for position, (path, found) in enumerate(zip(files, read, strict=True)):
         prefix = "performance" if len(files) == 1 else f"performance-{position + 1}"
@@ -82,14 +86,16 @@ def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[
     yield f"## {processor(machine)}, {machine['cores']} cores"
     yield ""
     yield from _conditions(found, source)
+    yield from _models([row for row in found.rows if row.is_model], pictures)
     yield from _overview(found.rows)
     real = [row for row in found.rows if is_real(row)]
     if real:
         yield from _standings(real, pictures)
     floats = _float32(found.rows)
-    for part in summary(found.rows):
+    layers = [row for row in found.rows if not row.is_model]
+    for part in summary(layers):
         if part["suite"] != "growth":
-            yield from _table([row for row in found.rows if _is_of(row, part)], part, floats)
+            yield from _table([row for row in layers if _is_of(row, part)], part, floats)
     for study, write_study in (
         ("first", study_tables.first),
         ("lengths", study_tables.lengths),
@@ -99,6 +105,27 @@ def _machine(found: Results, source: str, pictures: dict[str, str]) -> Iterator[
         if found.studies.get(study):
             yield from write_study(found.studies[study])
     yield from study_tables.growth([row for row in found.rows if row.job.suite == "growth"], pictures)
+
+
+def _models(rows: Sequence[Row], pictures: Mapping[str, str]) -> Iterator[str]:
+    """A section for each file of models and kind of work: those that a page leads with come first."""
+
+    def kind(row: Row) -> tuple[Any, ...]:
+        return (
+            row.job.suite != WHOLE,
+            row.job.suite,
+            row.training,
+            row.dtype != "float32",
+            row.dtype,
+            row.algorithm,
+        )
+
+    for group in sorted({kind(row) for row in rows}):
+        mine = [row for row in rows if kind(row) == group]
+        picture = pictures.get("models") if is_whole(mine[0]) else None
+        _, suite, training, _, dtype, algorithm = group
+        part = {"suite": suite, "training": training, "dtype": dtype, "algorithm": algorithm}
+        yield from model_tables.section(mine, _title(part), picture)
 
 
 def _conditions(found: Results, source: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Put the table of a few layers and what all of them say together into a page, between two marks."""
+"""Put tables of models and of a few layers, and what all of them say, into a page, between two marks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from outstride.bench import results
+from outstride.bench import model_tables, results
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
-from outstride.bench.report import milliseconds, number, percent
+from outstride.bench.model_report import seconds
+from outstride.bench.report import megabytes, milliseconds, number, percent
 from outstride.bench.results import Results
-from outstride.bench.table import Row, is_real, over, summary
+from outstride.bench.table import Row, is_real, is_whole, over, summary
 from outstride.errors import ArgumentError
 from outstride.output.files import write_whole
 
@@ -74,18 +75,51 @@ def filled(source: Path, page: Path) -> str:
 
 
 def excerpt(found: Results) -> Iterator[str]:
-    """The lines that stand between the marks."""
-    rows = [row for row in found.rows if row.job.suite == SUITE and is_real(row) and row.ratio is not None]
-    parts = {part["threads"]: part for part in summary(rows)}
-    if not parts:
+    """The lines that stand between the marks: whole models, where there are some, then layers."""
+    models = [row for row in found.rows if is_whole(row) and row.ratio is not None]
+    layers = [row for row in found.rows if row.job.suite == SUITE and is_real(row) and row.ratio is not None]
+    if not layers:
         raise ArgumentError("'report' must hold rows of bench/layers.csv to tell a page of them: got none.")
-    threads = min(parts)
-    yield from _table([row for row in rows if row.threads == threads])
+    if models:
+        yield from _models(_of_fewest(models))
+        yield ""
+        yield from _together(models, "models", "bench/models.py")
+        yield ""
+    yield from _layers(_of_fewest(layers))
     yield ""
-    yield from _together(found, rows, parts)
+    yield from _together(layers, "layers", "bench/layers.csv")
+    yield ""
+    yield from _conditions(found, [*models, *layers])
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _of_fewest(rows: Sequence[Row]) -> list[Row]:
+    least = min(row.threads for row in rows)
+    return [row for row in rows if row.threads == least]
+
+
+def _models(rows: Sequence[Row]) -> Iterator[str]:
+    yield from head(
+        "model", ":input", "outstride ms", "torch ms", "times torch", "best of all others ms", "times that",
+        "largest error", "first call s", "memory MB", "torch's MB",
+    )  # fmt: skip
+    for row in rows:
+        ours, best = row.timings[row.ours or ""], row.best_peer
+        yield cells(
+            row.job.id,
+            model_tables.size(row),
+            milliseconds(ours.median_ms),
+            milliseconds(row.median_ms("torch")),
+            number(row.ratio, ".2f"),
+            f"{milliseconds(row.median_ms(best))} {CONTENDERS[best].short}" if best else "",
+            number(row.lead, ".2f"),
+            number(ours.residual, ".1e"),
+            seconds(ours.first_ms),
+            megabytes(ours.memory_bytes),
+            megabytes(row.timings["torch"].memory_bytes),
+        )
+
+
+def _layers(rows: Sequence[Row]) -> Iterator[str]:
     yield from head(
         "layer, from", ":input", "outstride ms", "torch ms", "times torch", "best of all others ms",
         "times that", "largest error",
@@ -124,10 +158,10 @@ def _layer(row: Row) -> str:
     return f"{name}({', '.join(words)})"
 
 
-def _together(found: Results, rows: Sequence[Row], parts: dict[int, dict[str, Any]]) -> Iterator[str]:
+def _together(rows: Sequence[Row], noun: str, source: str) -> Iterator[str]:
     """What all rows say together, at every number of threads."""
+    parts = {part["threads"]: part for part in summary(rows)}
     numbers = sorted(parts)
-    layers, machine = parts[numbers[0]]["layers"], found.machine
 
     def behind(part: dict[str, Any]) -> str:
         late = part["behind"]
@@ -135,20 +169,31 @@ def _together(found: Results, rows: Sequence[Row], parts: dict[int, dict[str, An
 
     lines: dict[str, Callable[[dict[str, Any]], str]] = {
         "times torch as called": lambda part: number(part["geometric_mean"], ".2f"),
-        "times the fastest of all others on each layer": lambda part: number(part["lead"], ".2f"),
+        f"times the fastest of all others on each {noun[:-1]}": lambda part: number(part["lead"], ".2f"),
         "% of what the machine can do at most": lambda part: percent(part["of_limit"]),
-        "layers on which another is ahead": behind,
+        f"{noun} on which another is ahead": behind,
     }
-    title = f"all {layers} layers of [bench/layers.csv](bench/layers.csv), geometric means"
+    count = parts[numbers[0]]["layers"]
+    title = f"all {count} {noun} of [{source}]({source}), geometric means"
     yield from head(title, *(counted(threads, "thread") for threads in numbers))
     for name, figure in lines.items():
-        yield cells(name, *(figure(parts[threads]) for threads in numbers))
-    yield ""
+        # What a whole model must move at least nobody knows.
+        if any(parts[threads]["of_limit"] for threads in numbers) or not name.startswith("%"):
+            yield cells(name, *(figure(parts[threads]) for threads in numbers))
+
+
+def _conditions(found: Results, rows: Sequence[Row]) -> Iterator[str]:
+    machine, least = found.machine, min(row.threads for row in rows)
     rivals = [name for key, name in NAMES.items() if any(row.median_ms(key) for row in rows)]
+    whole = any(row.is_model for row in rows)
+    of_models = (
+        " Models are in their fastest form, first calls with nothing compiled before." if whole else ""
+    )
+    tables = "Tables of rows are" if whole else "The first table is"
     words = (
         f"float32 inference, medians in alternating processes, on {processor(machine)} with "
         f"{counted(machine['cores'], 'core')}; the others are {', '.join(rivals)}, prepacked where they can. "
-        f"The first table is of {counted(numbers[0], 'thread')} and contiguous tensors. The error is the "
+        f"{tables} of {counted(least, 'thread')} and contiguous tensors.{of_models} The error is the "
         "distance from float64, relative to the largest value. All that was measured, and how: "
         "[docs/performance.md](docs/performance.md)."
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outstride.bench import studies
+from outstride.bench.contenders import CONTENDERS
 from outstride.bench.results import Results
-from outstride.bench.table import Row, geometric_mean, is_real
+from outstride.bench.table import Row, geometric_mean, is_real, is_whole, over
 from outstride.output.files import write_whole
 
 if TYPE_CHECKING:
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 OURS, PEER, TORCH = "#c8452c", "#2f5d8a", "#9a9a9a"
 DOTS_PER_INCH = 110
+# Bars of whole models: ours warm, the others cold; torch as called is the line that they are measured by.
+BARS = {
+    "outstride_compile": OURS, "outstride": "#e08a76", "outstride_channels_last": "#efbfb3",
+    "torch_channels_last": "#c9c9c9", "torch_compile": "#7d97b3", "onnxruntime": PEER, "openvino": "#5f9e6e",
+}  # fmt: skip
+LONGEST_BAR = 2.0
 LEADS = (0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 
 
@@ -42,6 +49,7 @@ def draw(results: Results, folder: Path, prefix: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     growth = [row for row in results.rows if row.job.suite == "growth"]
     for name, figure in (
+        ("models", models([row for row in results.rows if is_whole(row)])),
         ("roofline", roofline(rows, limits)),
         ("leads", leads(rows)),
         ("families", families(rows)),
@@ -69,6 +77,42 @@ def _panels(numbers: Sequence[int], width: float, height: float) -> tuple[Figure
         axis.set_title(f"{number} thread" + ("s" if number > 1 else ""))
         axis.spines[["top", "right"]].set_visible(False)
     return figure, list(axes[0])
+
+
+def models(rows: Sequence[Row]) -> Figure | None:
+    """For each model the time of everybody as a share of torch's as called: a bar each, short is fast."""
+    rows = [row for row in rows if row.median_ms("torch") is not None]
+    numbers = sorted({row.threads for row in rows})
+    if not numbers:
+        return None
+    names = list(dict.fromkeys(row.job.id for row in rows))
+    who = [name for name in BARS if any(row.median_ms(name) is not None for row in rows)]
+    figure, axes = _panels(numbers, 5.6, 1.2 + len(names) * (0.12 * len(who) + 0.12))
+    width = 0.86 / max(1, len(who))
+    for axis, number in zip(axes, numbers, strict=True):
+        for row in (row for row in rows if row.threads == number):
+            middle = names.index(row.job.id)
+            for position, name in enumerate(who):
+                share = over(row.median_ms(name), row.median_ms("torch"))
+                if share is None:
+                    continue
+                y = middle + (position - (len(who) - 1) / 2) * width
+                axis.barh(y, min(share, LONGEST_BAR), height=0.9 * width, color=BARS[name])
+                if share > LONGEST_BAR:
+                    axis.text(LONGEST_BAR, y, f" {share:.1f}", fontsize=6, va="center")
+        axis.axvline(1, color="black", lw=0.8)
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names), fontsize=8)
+        axis.set(xlim=(0, LONGEST_BAR * 1.06), ylim=(len(names) - 0.4, -0.6))
+        axis.set_xlabel("time as a share of torch's, as most call it")
+    marks = [_patch(name) for name in who]
+    figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _patch(name: str) -> Any:
+    from matplotlib.patches import Patch
+
+    return Patch(color=BARS[name], label=CONTENDERS[name].short)
 
 
 def roofline(rows: Sequence[Row], limits: Sequence[dict[str, Any]]) -> Figure | None:

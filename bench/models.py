@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -146,17 +147,14 @@ def twice(wide: int, narrow: int) -> nn.Sequential:
     return nn.Sequential(*once(wide), *once(narrow))
 
 
-class UNet(nn.Module):
-    """Down by max pooling, up by layers of kernel = stride, joined to what came down."""
+class Joined(nn.Module):
+    """What comes down is kept, and joined to what comes up again."""
 
-    def __init__(self, widths: Sequence[int], channels: int, classes: int) -> None:
-        super().__init__()
-        pairs = list(pairwise(widths))
-        self.first = twice(channels, widths[0])
-        self.down = nn.ModuleList(nn.Sequential(nn.MaxPool2d(2), twice(*pair)) for pair in pairs)
-        self.up = nn.ModuleList(nn.ConvTranspose2d(wide, narrow, 2, 2) for narrow, wide in reversed(pairs))
-        self.join = nn.ModuleList(twice(wide, narrow) for narrow, wide in reversed(pairs))
-        self.last = nn.Conv2d(widths[0], classes, 1)
+    first: nn.Module
+    down: nn.ModuleList
+    up: nn.ModuleList
+    join: nn.ModuleList
+    last: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -166,7 +164,21 @@ class UNet(nn.Module):
             x = down(x)
         for up, join in zip(self.up, self.join, strict=True):
             x = join(torch.cat([seen.pop(), up(x)], 1))
-        return self.last(x)
+        y: Tensor = self.last(x)
+        return y
+
+
+class UNet(Joined):
+    """Down by max pooling, up by layers of kernel = stride."""
+
+    def __init__(self, widths: Sequence[int], channels: int, classes: int) -> None:
+        super().__init__()
+        pairs = list(pairwise(widths))
+        self.first = twice(channels, widths[0])
+        self.down = nn.ModuleList(nn.Sequential(nn.MaxPool2d(2), twice(*pair)) for pair in pairs)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(wide, narrow, 2, 2) for narrow, wide in reversed(pairs))
+        self.join = nn.ModuleList(twice(wide, narrow) for narrow, wide in reversed(pairs))
+        self.last = nn.Conv2d(widths[0], classes, 1)
 
 
 class ReflectedBlock(nn.Module):
@@ -181,7 +193,8 @@ class ReflectedBlock(nn.Module):
         self.block = nn.Sequential(*once(), nn.ReLU(inplace=True), *once())
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.block(x)
+        y: Tensor = x + self.block(x)
+        return y
 
 
 class Vocoder(nn.Module):
@@ -214,10 +227,11 @@ class Vocoder(nn.Module):
         x = self.first(x)
         for up, branches in zip(self.up, self.branches, strict=True):
             x = up(self.between(x))
-            total = branches[0](x)
-            for branch in branches[1:]:
+            first, *others = cast(nn.ModuleList, branches)
+            total = first(x)
+            for branch in others:
                 total = total + branch(x)
-            x = total / len(branches)
+            x = total / (1 + len(others))
         return torch.tanh(self.last(self.before_last(x)))
 
 
@@ -260,6 +274,7 @@ class Snake(nn.Module):
     """x + sin(ax)^2 / a at twice the rate: up by a filter, the function, down by the filter, each channel."""
 
     TAPS = 12
+    filter: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -280,8 +295,8 @@ class Snake(nn.Module):
         return F.conv1d(x, self.filter, stride=2, groups=channels)
 
 
-class UNet3d(nn.Module):
-    """The same shape in three dimensions: down by strides, instance norms, leaky ReLUs."""
+class UNet3d(Joined):
+    """Down by strides in three dimensions, with instance norms and leaky ReLUs."""
 
     def __init__(self, widths: Sequence[int], channels: int, classes: int) -> None:
         super().__init__()
@@ -303,8 +318,6 @@ class UNet3d(nn.Module):
             layers += [nn.LeakyReLU(0.01, inplace=True)]
         return nn.Sequential(*layers)
 
-    forward = UNet.forward
-
 
 class AtrousHead(nn.Module):
     """One point, three dilations and the mean of all places beside each other; then the classes."""
@@ -324,7 +337,8 @@ class AtrousHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mean = self.mean(x).expand(-1, -1, *x.shape[2:])
-        return self.last(self.join(torch.cat([*(layer(x) for layer in self.beside), mean], 1)))
+        y: Tensor = self.last(self.join(torch.cat([*(layer(x) for layer in self.beside), mean], 1)))
+        return y
 
 
 class NormedBlock(nn.Module):
@@ -341,7 +355,8 @@ class NormedBlock(nn.Module):
         self.around = conv(wide, narrow, 1) if wide != narrow else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.around(x) + self.block(x)
+        y: Tensor = self.around(x) + self.block(x)
+        return y
 
 
 class SegResNet(nn.Module):
@@ -374,7 +389,8 @@ class SegResNet(nn.Module):
             x = down(x)
         for up, after in zip(self.up, self.after, strict=True):
             x = after(up(x) + seen.pop())
-        return self.last(x)
+        y: Tensor = self.last(x)
+        return y
 
 
 class Attention(nn.Module):
@@ -386,10 +402,11 @@ class Attention(nn.Module):
         self.asked, self.known, self.told, self.out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(x)
-        asked, known, told = (layer(y).flatten(2) for layer in (self.asked, self.known, self.told))
+        normed = self.norm(x)
+        asked, known, told = (layer(normed).flatten(2) for layer in (self.asked, self.known, self.told))
         weights = torch.softmax(asked.transpose(1, 2) @ known / math.sqrt(x.shape[1]), -1)
-        return x + self.out((told @ weights.transpose(1, 2)).reshape(x.shape))
+        y: Tensor = x + self.out((told @ weights.transpose(1, 2)).reshape(x.shape))
+        return y
 
 
 class LatentDecoder(nn.Module):
@@ -414,4 +431,5 @@ class LatentDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+        y: Tensor = self.layers(x)
+        return y

@@ -63,8 +63,9 @@ def memory(contender: Contender, work: Work, threads: int) -> dict[str, Any]:
     return {"extra_bytes": peak - before - output_bytes, "weight_bytes": weights}
 
 
-def resident() -> int | None:
-    """The bytes that lie in memory now, freed ones given back; None where the system does not tell."""
+def resident(work: Work) -> int | None:
+    """The bytes that lie in memory with this work's module; None where the system does not tell."""
+    assert isinstance(work.module, torch.nn.Module)  # built again where it was let go
     try:
         settle()
     except UnsupportedError:

@@ -61,7 +61,7 @@ class Worker:
         forms = self.contender.forms(work, self.threads)
         while True:
             # Only a model has much between its input and its output.
-            before = observations.resident() if work.case is None else None
+            before = observations.resident(work) if work.case is None else None
             begin = time.perf_counter()
             if (form := next(forms, None)) is None:
                 break

@@ -78,17 +78,19 @@ def excerpt(found: Results) -> Iterator[str]:
     """The lines that stand between the marks: whole models, where there are some, then layers."""
     models = [row for row in found.rows if is_whole(row) and row.ratio is not None]
     layers = [row for row in found.rows if row.job.suite == SUITE and is_real(row) and row.ratio is not None]
-    if not layers:
-        raise ArgumentError("'report' must hold rows of bench/layers.csv to tell a page of them: got none.")
-    if models:
-        yield from _models(_of_fewest(models))
-        yield ""
-        yield from _together(models, "models", "bench/models.py")
-        yield ""
-    yield from _layers(_of_fewest(layers))
-    yield ""
-    yield from _together(layers, "layers", "bench/layers.csv")
-    yield ""
+    if not models and not layers:
+        raise ArgumentError(
+            "'report' must hold rows of bench/layers.csv or bench/models.py to tell a page of them: got none."
+        )
+    for rows, table, noun, source in (
+        (models, _models, "models", "bench/models.py"),
+        (layers, _layers, "layers", "bench/layers.csv"),
+    ):
+        if rows:
+            yield from table(_of_fewest(rows))
+            yield ""
+            yield from _together(rows, noun, source)
+            yield ""
     yield from _conditions(found, [*models, *layers])
 
 

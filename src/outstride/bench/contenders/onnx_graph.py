@@ -57,26 +57,16 @@ def onnx_bytes(work: Work, any_length: bool = False) -> bytes:
     return cast(bytes, model.SerializeToString())
 
 
-def exported(work: Work) -> Iterator[tuple[str, bytes]]:
-    """A whole model by each of torch's two exporters that is able to: a name for the way, and the ONNX model.
-
-    Raises:
-        Exception: neither is, and this is what the second said.
-    """
+def exporters(work: Work) -> dict[str, Callable[[], bytes]]:
+    """Torch's two ways to an ONNX model of a whole model, of which neither is always the faster one."""
     if work.training or work.dtype != torch.float32:
         raise UnsupportedError("ONNX models are made in float32, inference")
-    ways: dict[str, Callable[[nn.Module, Tensor], bytes]] = {"traced": _by_tracing, "exported": _by_export}
-    made = 0
-    for number, (name, write) in enumerate(ways.items()):
-        try:
-            with _quietly():
-                model = write(work.module, work.input)
-        except Exception:
-            if made == 0 and number == len(ways) - 1:
-                raise
-            continue
-        made += 1
-        yield name, model
+    return {"traced": lambda: _quiet(_by_tracing, work), "exported": lambda: _quiet(_by_export, work)}
+
+
+def _quiet(write: Callable[[nn.Module, Tensor], bytes], work: Work) -> bytes:
+    with _quietly():
+        return write(work.module, work.input)
 
 
 def _by_tracing(module: nn.Module, x: Tensor) -> bytes:

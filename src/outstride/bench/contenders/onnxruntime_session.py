@@ -11,28 +11,38 @@ import torch
 from torch import Tensor
 
 from outstride.bench.contenders import Form
-from outstride.bench.contenders.onnx_graph import exported, onnx_bytes
+from outstride.bench.contenders.onnx_graph import exporters, onnx_bytes
 from outstride.bench.work import Work
 
 
 def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     """One form for each way to the model: it knows no layout but NCHW at its doors, and reorders inside."""
     del name
-    ways = [("bound", onnx_bytes(work))] if work.case is not None else exported(work)
-    for way, model in ways:
-        session = _session(model, threads)
-        outputs = [torch.empty(node.shape) for node in session.get_outputs()]
-        doors = [(session.get_inputs()[0], work.input)]
-        binding = session.io_binding()
-        for bind, pairs in (
-            (binding.bind_input, doors),
-            (binding.bind_output, zip(session.get_outputs(), outputs, strict=True)),
-        ):
-            for node, tensor in pairs:
-                bind(node.name, "cpu", 0, tensor.numpy().dtype.type, list(tensor.shape), tensor.data_ptr())
-        yield Form(
-            way, partial(session.run_with_iobinding, binding), partial(_kept, tuple(outputs), work.input)
-        )
+    ways = exporters(work) if work.case is None else {"bound": partial(onnx_bytes, work)}
+    failed: Exception | None = None
+    made = 0
+    for way, write in ways.items():
+        try:
+            session = _session(write(), threads)
+        except Exception as error:  # noqa: BLE001 - the other way may do; where none does the last is raised
+            failed = error
+            continue
+        made += 1
+        yield _form(way, session, work.input)
+    if made == 0 and failed is not None:
+        raise failed
+
+
+def _form(way: str, session: Any, x: Tensor) -> Form:
+    outputs = tuple(torch.empty(node.shape) for node in session.get_outputs())
+    binding = session.io_binding()
+    for bind, nodes, tensors in (
+        (binding.bind_input, session.get_inputs(), (x,)),
+        (binding.bind_output, session.get_outputs(), outputs),
+    ):
+        for node, tensor in zip(nodes, tensors, strict=True):
+            bind(node.name, "cpu", 0, tensor.numpy().dtype.type, list(tensor.shape), tensor.data_ptr())
+    return Form(way, partial(session.run_with_iobinding, binding), partial(_kept, outputs, x))
 
 
 def _kept(outputs: tuple[Tensor, ...], bound: Tensor, _: Any) -> tuple[Tensor, ...]:

@@ -23,10 +23,9 @@ def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
     del name
     if work.training or work.dtype != torch.float32:
         raise UnsupportedError("OpenVINO is timed in float32, inference")
-    graph = _graph(work)
     if work.case is not None and work.input.dim() in LAYOUTS:
-        yield _form("NHWC", graph.clone(), work.input, threads, LAYOUTS[work.input.dim()])
-    yield _form("NCHW", graph, work.input, threads, None)
+        yield _form("NHWC", _graph(work), work.input, threads, LAYOUTS[work.input.dim()])
+    yield _form("NCHW", _graph(work), work.input, threads, None)
 
 
 def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from outstride.bench.cases import read_cases
 from outstride.bench.contenders import CONTENDERS, absentees, choose, installed
@@ -152,6 +154,32 @@ def test_who_compiles_says_what_it_is_not_for() -> None:
     layer = {"case": read_cases(ROOT / "bench" / "small_layers.csv")[0].to_dict()}
     with pytest.raises(UnsupportedError, match="whole models"):
         next(CONTENDERS["outstride_compile"].forms(Work(layer, "float32", False), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "backend"), [("outstride_compile", "outstride"), ("torch_compile", "inductor")]
+)
+def test_models_are_compiled_in_both_layouts(
+    name: str, backend: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def compile_nothing(module: nn.Module, **options: object) -> nn.Module:
+        weight = module.get_parameter("0.weight")
+        asked.append((options["backend"], weight.is_contiguous(), _frozen()))
+        return module
+
+    monkeypatch.setattr("torch.compile", compile_nothing)
+    monkeypatch.setattr("torch._inductor.config.freezing", False)
+    work = Work({"model": f"{file}:small"}, "float32", False)
+    for form in CONTENDERS[name].forms(work, 1):
+        assert residual(form.read(form.run()), work.reference()) < 1e-5
+    frozen = backend == "inductor"
+    assert asked == [(backend, True, frozen), (backend, False, frozen)]
+
+
+def _frozen() -> bool:
+    return bool(vars(import_module("torch._inductor.config"))["freezing"])
 
 
 def test_models_begin_with_nothing_compiled() -> None:

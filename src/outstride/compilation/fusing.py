@@ -12,6 +12,7 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from outstride.compilation.simplifying import simplify
 from outstride.compilation.stages import Stage
 from outstride.compilation.starts import start
 
@@ -34,6 +35,7 @@ def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
         graph: what ``aot_autograd`` hands to compilers.
         fuse: whether a stage may be of more than one operator.
     """
+    simplify(graph)
     inputs, outputs = [], None
     placed = dict[Node, Stage]()
     taken = set[Node]()
@@ -48,4 +50,15 @@ def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
             placed[stage.output] = stage
     order = {node: place for place, node in enumerate(graph.graph.nodes)}
     stages = sorted(placed.values(), key=lambda stage: order[stage.output])
-    return Fusion(graph, tuple(inputs), tuple(stages), outputs)
+    return Fusion(graph, tuple(inputs), tuple(_needed(stages, graph)), outputs)
+
+
+def _needed(stages: list[Stage], graph: GraphModule) -> list[Stage]:
+    """The stages without those that made values for others which do without: views, vectors repeated."""
+    needed = set[Node](graph.graph.output_node().all_input_nodes)
+    kept = list[Stage]()
+    for stage in reversed(stages):
+        if stage.output in needed or not stage.output.users:
+            needed.update(stage.inputs)
+            kept.append(stage)
+    return kept[::-1]

@@ -132,7 +132,7 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         _launch(stage, f"graph {number}" if len(found) > 1 else "")
         for number, fusion in enumerate(found, 1)
         for stage in fusion.stages
-        if not stage.is_view and stage.label != "constant"
+        if not stage.is_view and stage.label != "constant" and not _is_number(stage.output)
     )
     name = type(original).__name__ if isinstance(original, torch.nn.Module) else getattr(
         original, "__name__", type(original).__name__
@@ -149,6 +149,11 @@ def _launch(stage: Stage, graph: str) -> Launch:
     return Launch(
         graph, stage.label, operators, _layer(stage.nodes[0]), sizes, predicted_ms(stage), stage.reason
     )
+
+
+def _is_number(node: Node) -> bool:
+    """Whether a node is a size, or made of sizes."""
+    return isinstance(node.meta.get("val"), (int, torch.SymInt))
 
 
 def _name(node: Node) -> str:

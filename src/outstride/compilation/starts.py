@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
+from outstride.compilation import maps
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.chains import Chain, chain
 from outstride.compilation.stages import Stage
@@ -43,7 +44,7 @@ def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) ->
         return _contraction(node, name, chain(node, taken) if fuse else _NOTHING)
     if name == "aten.cat":
         return _join(node)
-    return by_torch(node)
+    return maps.start(node, fuse, taken) or by_torch(node)
 
 
 def _join(node: Node) -> Stage:

@@ -1,0 +1,257 @@
+"""Stages beside convolutions: pooling, norms, chains of steps, resizing and shuffling, with torch's own bits.
+
+A kernel of these may decline a tensor, by its layout or its size, which may be known only when it comes. Then
+torch's operators run, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from functools import partial
+from operator import getitem
+from typing import Any
+
+from torch import Tensor
+from torch.fx import Node
+
+from outstride.compilation.chains import Chain, chain
+from outstride.compilation.stages import Stage
+from outstride.compilation.steps import readings
+from outstride.compilation.values import Operator, is_tensor, same_sizes, shape
+from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
+from outstride.engine.launch.steps_by_torch import by_torch
+
+_MOST_SEEN = 64
+_NOTHING = Chain((), (), "")
+Kernel = Callable[..., Tensor]
+
+
+def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """The stage that begins with an operator, if a kernel does it."""
+    operator = Operator.of(node)
+    found = _STARTS.get(operator.name)
+    if found is not None and node.target is not getitem:
+        return found(operator, fuse, taken)
+    return _steps(node, fuse, taken)
+
+
+class _Tried:
+    """A kernel that is asked for each kind of tensor whether it takes it, and torch's operators where not."""
+
+    def __init__(self, kernel: Kernel, declines: Callable[..., str | None], torchs: Kernel) -> None:
+        self._kernel, self._declines, self._torchs = kernel, declines, torchs
+        self._seen = dict[Any, bool]()
+
+    def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
+        """The result, in `out` if there is one."""
+        key = tuple((value.shape, value.stride()) for value in values if isinstance(value, Tensor))
+        takes = self._seen.get(key)
+        if takes is None:
+            if len(self._seen) >= _MOST_SEEN:
+                self._seen.clear()
+            takes = self._seen[key] = self._declines(*values) is None
+        if takes:
+            return self._kernel(*values, out=out)
+        result = self._torchs(*values)
+        return result if out is None else out.copy_(result)
+
+    def reason(self, nodes: tuple[Node | None, ...]) -> str:
+        """Why the kernel declines values like these, if it is known before they come."""
+        values = [None if node is None else node.meta["val"] for node in nodes]
+        if any(not isinstance(n, int) for v in values if isinstance(v, Tensor) for n in v.shape):
+            return ""
+        return self._declines(*values) or ""
+
+
+def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    del fuse, taken
+    node = operator.node
+    results = list(node.users)
+    if len(results) != 1 or results[0].target is not getitem or results[0].args[1] != 0:
+        return None
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    numbers = [_fixed(operator.argument(name)) for name in names]
+    numbers[1] = numbers[1] or None
+    source = operator.argument("self")
+    target: Any = node.target
+    tried = _Tried(
+        partial(_max_pooled, numbers),
+        lambda x: pooling.max_pool_declines(x, *numbers),
+        lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:])[0],
+    )
+    return _ours((node, results[0]), (source,), tried, "pool", "")
+
+
+def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    del fuse, taken
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+    numbers = [_fixed(operator.argument(name)) for name in names]
+    numbers[1] = numbers[1] or None
+    target: Any = operator.target
+    tried = _Tried(
+        partial(_avg_pooled, numbers),
+        lambda x: pooling.avg_pool_declines(x, *numbers),
+        lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:]),
+    )
+    return _ours((operator.node,), (operator.argument("self"),), tried, "pool", "")
+
+
+def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    del fuse, taken
+    source, factor = operator.args
+    if not isinstance(factor, int):
+        return None
+    target: Any = operator.target
+    kernel: Kernel = (
+        rearrangement.pixel_shuffle
+        if operator.name == "aten.pixel_shuffle"
+        else rearrangement.pixel_unshuffle
+    )
+    tried = _Tried(
+        lambda x, out: kernel(x, factor, out=out),
+        rearrangement.rearrangement_declines,
+        lambda x: target(x, factor),
+    )
+    return _ours((operator.node,), (source,), tried, "shuffle", "")
+
+
+def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """The channels of all images as those of one, normalised, and apart again."""
+    node = operator.node
+    joined, weight, bias, trains, _, eps = operator.args
+    results = list(node.users)
+    if not trains or len(results) != 1 or results[0].target is not getitem or results[0].args[1] != 0:
+        return None
+    found = _apart(joined, results[0], taken)
+    if found is None:
+        return None
+    source, nodes = found
+    vectors = [_repeated(vector, shape(source)[0]) for vector in (weight, bias)]
+    if any(
+        vector is None and given is not None for vector, given in zip(vectors, (weight, bias), strict=True)
+    ):
+        return None
+    behind = chain(nodes[-1], taken) if fuse else _NOTHING
+    steps, has = behind.steps, [vector is not None for vector in vectors]
+
+    def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, left = values[0], list(values[1:])
+        w, b = (left.pop(0) if given else None for given in has)
+        return x, w, b, eps, steps, left
+
+    def torchs(*values: Any) -> Tensor:
+        x, w, b, _, _, operands = told(values)
+        flat = x.reshape(1, -1, *x.shape[2:])
+        many = [None if v is None else v.repeat(x.shape[0]) for v in (w, b)]
+        target: Any = node.target
+        return by_torch(target(flat, *many, *operator.args[3:])[0].view(x.shape), steps, operands)
+
+    tried = _Tried(
+        lambda *values, out: _normalised(told(values), out),
+        lambda *values: normalisation.instance_norm_declines(*told(values)),
+        torchs,
+    )
+    given = (source, *(vector for vector in vectors if vector is not None), *behind.operands)
+    return _ours((node, *nodes, *behind.nodes), given, tried, "norm", behind.reason)
+
+
+def _apart(joined: Node, result: Node, taken: Container[Node]) -> tuple[Node, tuple[Node, ...]] | None:
+    """The images whose channels were joined, and what takes the result apart again.
+
+    A single image is what it was before.
+    """
+    source, back = _viewed(joined), list(result.users)
+    if source is None:
+        alone = len(shape(joined)) >= 3 and same_sizes(shape(joined)[:1], (1,))
+        return (joined, (result,)) if alone else None
+    if len(back) != 1 or not _is_view(back[0]) or back[0] in taken:
+        return None
+    sizes = shape(source)
+    if len(sizes) < 3 or not same_sizes(shape(back[0]), sizes):
+        return None
+    whole = (1, sizes[0] * sizes[1], *sizes[2:])
+    return (source, (result, back[0])) if same_sizes(shape(joined), whole) else None
+
+
+def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """Steps on a tensor that something else made."""
+    nodes: tuple[Node, ...] = (node,)
+    if not is_tensor(node):  # a batch norm, with its first result
+        if len(node.users) != 1:
+            return None
+        nodes = (node, *node.users)
+    reading = None if nodes[0].target is getitem else next(readings(nodes[-1]), None)
+    if reading is None or len(shape(nodes[-1])) < 3:
+        return None
+    behind = chain(nodes[-1], taken) if fuse else _NOTHING
+    steps = (reading.step, *behind.steps)
+    tried = _Tried(
+        lambda x, *operands, out: pointwise.pointwise(steps, x, operands, out=out),
+        lambda x, *operands: pointwise.pointwise_declines(steps, x, operands),
+        lambda x, *operands: by_torch(x, steps, operands),
+    )
+    given = (reading.value, *reading.operands, *behind.operands)
+    return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason)
+
+
+def _ours(nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, label: str, behind: str) -> Stage:
+    """A stage whose kernel is called with these values, some of which may be the same."""
+    inputs = tuple(dict.fromkeys(values))
+    reason = tried.reason(values)
+    places = tuple(inputs.index(value) for value in values)
+    run: Callable[..., Any] = tried
+    if len(inputs) < len(values):
+
+        def run(*given: Any, out: Tensor | None = None) -> Tensor:
+            return tried(*[given[place] for place in places], out=out)
+
+    return Stage(nodes, inputs, run, "torch" if reason else label, reason or behind, takes_out=True)
+
+
+def _max_pooled(numbers: list[Any], x: Tensor, out: Tensor | None) -> Tensor:
+    kernel_size, stride, padding, dilation, ceil_mode = numbers
+    return pooling.max_pool(x, kernel_size, stride, padding, dilation, ceil_mode, out)
+
+
+def _avg_pooled(numbers: list[Any], x: Tensor, out: Tensor | None) -> Tensor:
+    kernel_size, stride, padding, ceil_mode, counted, divisor = numbers
+    return pooling.avg_pool(x, kernel_size, stride, padding, ceil_mode, counted, divisor, out)
+
+
+def _normalised(told: tuple[Any, ...], out: Tensor | None) -> Tensor:
+    x, weight, bias, eps, steps, operands = told
+    return normalisation.instance_norm(x, weight, bias, eps, steps, operands, out)
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "call_function" and Operator.of(node).name in ("aten.view", "aten._unsafe_view")
+
+
+def _viewed(node: Any) -> Node | None:
+    """What a node is a view of, in other sizes."""
+    source = node.args[0] if isinstance(node, Node) and _is_view(node) else None
+    return source if isinstance(source, Node) and is_tensor(source) else None
+
+
+def _repeated(node: Any, images: Any) -> Node | None:
+    """The vector that a node repeats for so many images."""
+    if not isinstance(node, Node) or node.op != "call_function" or Operator.of(node).name != "aten.repeat":
+        return None
+    source, times = node.args[0], Operator.of(node).argument("repeats")
+    numbers = [time.meta["val"] if isinstance(time, Node) else time for time in times]
+    return source if isinstance(source, Node) and same_sizes(numbers, (images,)) else None
+
+
+def _fixed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+_STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {
+    "aten.max_pool2d_with_indices": _max_pool,
+    "aten.max_pool3d_with_indices": _max_pool,
+    "aten.avg_pool2d": _avg_pool,
+    "aten.avg_pool3d": _avg_pool,
+    "aten.pixel_shuffle": _pixel_shuffle,
+    "aten.pixel_unshuffle": _pixel_shuffle,
+    "aten._native_batch_norm_legit": _instance_norm,
+}

@@ -1,0 +1,33 @@
+"""A graph without views of views that are what they began with: traces of writing in place leave many."""
+
+from __future__ import annotations
+
+from torch.fx import GraphModule, Node
+
+from outstride.compilation.values import Operator, is_tensor, same_sizes
+
+_VIEWS = ("aten.view", "aten._unsafe_view", "aten.reshape")
+
+
+def simplify(graph: GraphModule) -> None:
+    """Let everyone who uses such a view use the tensor itself."""
+    for node in list(graph.graph.nodes):
+        if not _is_view(node):
+            continue
+        source = node
+        while _is_view(source):
+            source = source.args[0]
+            if _is_same(source, node):
+                node.replace_all_uses_with(source, lambda user: user.op != "output")
+                break
+    graph.graph.eliminate_dead_code(lambda node: not _is_view(node))
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "call_function" and is_tensor(node) and Operator.of(node).name in _VIEWS
+
+
+def _is_same(a: Node, b: Node) -> bool:
+    """Whether two tensors of the same elements have the same sizes and strides."""
+    first, second = a.meta["val"], b.meta["val"]
+    return same_sizes(first.shape, second.shape) and same_sizes(first.stride(), second.stride())

@@ -91,7 +91,7 @@ class Costs:
     transposed_result: float = 4.0
     straight_result: float = 2.0
     #: The part of that where a tile's sums are short and the next one reads the same planes.
-    short_around: float = 0.5
+    short_around: float = 0.7
     #: Finding out whether a tile lies at the border: divisions by the pitches of results.
     tile_search: float = 100.0
     #: Writing an element of the results one at a time: a load, a store and an address each; in vectors, row

@@ -38,7 +38,10 @@ class Tile:
     @property
     def variant(self) -> str:
         """Its dataflow's name, or what tells it from the other tiles of its dataflow."""
-        return (self.dataflow.name if self.transposed else "straight") + "_prefetch" * self.prefetches
+        if not self.transposed:
+            return "straight"
+        # Where vectors hold outputs, all tiles of a dataflow prefetch or none does.
+        return self.dataflow.name + "_prefetch" * (self.prefetches and not self.dataflow.lists_pixels)
 
     @property
     def name(self) -> str:

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from outstride.engine.launch.agreement import disagreement, trial
+from outstride.engine.launch import step_check
+from outstride.engine.launch.agreement import _found, disagreement, trial
+from outstride.engine.launch.normalisation import instance_norm_declines
+from outstride.engine.launch.pointwise import pointwise_declines
+from outstride.engine.launch.pooling import avg_pool_declines, max_pool_declines
+from outstride.engine.launch.rearrangement import rearrangement_declines
+from outstride.engine.planner.steps import Step
 
 _ONE, _NAN = torch.tensor([1.0]), torch.tensor([float("nan")])
 
@@ -36,6 +42,18 @@ def test_modes_do_not_reach_the_numbers() -> None:
         assert (
             disagreement("a kind under a mode", lambda: [(torch.ones(3) * 2, torch.full((3,), 2.0))]) is None
         )
+
+
+def test_what_is_served_is_known_of_tensors_without_numbers() -> None:
+    """Of none of them a kind was used before: each is tried in a thread, with tensors that have numbers."""
+    _found.clear()
+    step_check._declined.cache_clear()
+    with FakeTensorMode():
+        x, vector = torch.empty(1, 3, 8, 8), torch.empty(3)
+        assert max_pool_declines(x, 2) is avg_pool_declines(x, 2) is None
+        assert pointwise_declines((Step("prelu", (), ("channel",)),), x, (vector,)) is None
+        assert instance_norm_declines(x, vector, None, 1e-5, (Step("add", (), ("tensor",)),), (x,)) is None
+        assert rearrangement_declines(x) is None
 
 
 def test_trials_hold_what_is_special() -> None:

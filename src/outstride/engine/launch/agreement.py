@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Lock
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from outstride.engine.torch_internals import is_intercepted
 
 #: Makes pairs of results: torch's and ours.
 Pairs = Callable[[], list[tuple[Tensor, Tensor]]]
+_Result = TypeVar("_Result")
 
 _lock = Lock()
 _found: dict[str, str | None] = {}
@@ -27,16 +30,24 @@ def disagreement(kind: str, pairs: Pairs) -> str | None:
     """Why a kind of kernel is not used with this torch, or nothing; ``pairs`` runs once in a process."""
     with _lock:
         if kind not in _found:
-            _found[kind] = None if _agree(pairs) else f"this build of torch rounds {kind} in another way"
+            _found[kind] = (
+                None
+                if plainly(partial(_compared, pairs))
+                else f"this build of torch rounds {kind} in another way"
+            )
         return _found[kind]
 
 
-def _agree(pairs: Pairs) -> bool:
+def plainly(compute: Callable[[], _Result]) -> _Result:
+    """What a function computes where nothing intercepts operators: in a thread of its own if something does.
+
+    A compiler asks what is served while it traces with tensors that have no numbers; modes and tracers belong
+    to a thread.
+    """
     if not is_intercepted():
-        return _compared(pairs)
-    # Modes and tracers belong to a thread: one of its own computes with plain tensors.
+        return compute()
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_compared, pairs).result()
+        return pool.submit(compute).result()
 
 
 def _compared(pairs: Pairs) -> bool:

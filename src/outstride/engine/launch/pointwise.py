@@ -15,6 +15,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.chains import kept_rows
 from outstride.engine.codegen.pointwise import POINTWISE_INDEX, pointwise_source
 from outstride.engine.launch import step_check
+from outstride.engine.launch.agreement import plainly
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
@@ -73,7 +74,11 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
         return "inputs with operands over channels are contiguous or channels_last"
     if x.dtype.itemsize == 2 and any(step.kind == "batch_norm" for step in steps):
         return "torch rounds batch norms of 16-bit types in an order of its own"
-    return misfit(steps, x, x.stride(), operands) or decline() or step_check.declined(steps, x.dtype)
+    return (
+        misfit(steps, x, x.stride(), operands)
+        or decline()
+        or plainly(partial(step_check.declined, steps, x.dtype))
+    )
 
 
 def _is_dense(x: Tensor) -> bool:

@@ -22,6 +22,8 @@ from tests.tolerance import assert_same_bits
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 #: Layers that results of the transposed operator are spread out of, which torch's operators finish.
 BY_TORCH = {"spread"}
+#: What is done to an input first.
+STARTS = (RELU, Step("leaky_relu", (0.1,)), Step("hardswish"))
 
 
 def _unless(usual: bool) -> list[pytest.MarkDecorator]:
@@ -100,7 +102,41 @@ def test_every_case_has_the_bits_of_the_operators_one_by_one(case: Case, algorit
         assert_same_bits(call(operands), call.expected(operands), chain_name(call.steps))
 
 
-@pytest.mark.parametrize(("layer", "algorithm"), _ways(4, "in place"))
+@pytest.mark.parametrize(("layer", "algorithm"), _ways(8, "before"))
+def test_steps_before_a_layer_have_the_bits_of_the_operators(layer: Layer, algorithm: str) -> None:
+    """They are done to what is read, where it lies and however it is packed; padding stays zero."""
+    for number, name in enumerate(FORMATS):
+        about = (layer.id, algorithm, name)
+        before = (STARTS[number], *one_of(((), (Step("leaky_relu", (-0.3,)),), (RELU,)), about))
+        steps = one_of(((), (RELU,), (BATCH_NORM, RESIDUAL)), about)
+        call = replace(Call.of(layer, steps, one_of(DTYPES, about), name), before=before)
+        call.x[..., ::7] = -0.0
+        with _somewhere(*about).entered(), computed_by(algorithm), poison():
+            operands = call.operands(call.plain())
+            assert_same_bits(call(operands), call.expected(operands), chain_name((*before, *steps)))
+            kernel = layer.id not in BY_TORCH or not steps
+            strided = len(layer.input_shape) == 3 and BATCH_NORM in steps
+            assert call.run().declined is None or not kernel or strided, call.run().declined
+
+
+def test_what_is_not_finite_before_a_layer_comes_out_as_from_the_operators() -> None:
+    for layer, algorithm in (("3x3", "direct"), ("3x3", "short"), ("depthwise", "direct"), ("1d", "short")):
+        for target in ("x", "w"):
+            call = replace(Call.of(BY_NAME[layer], (RELU,)), before=(Step("hardtanh", (-1.0, None)),))
+            for place, special in enumerate((float("nan"), float("inf"), float("-inf"), 3e38)):
+                getattr(call, target).view(-1)[place * 20] = special
+            with computed_by(algorithm):
+                assert_same_bits(call(()), call.expected(()), f"{layer}, {algorithm}, {target}")
+
+
+def test_a_step_that_makes_something_of_padding_is_torchs() -> None:
+    for step in (Step("hardsigmoid"), Step("add", (1.0,)), Step("hardtanh", (0.5, 1.0))):
+        call = replace(Call.of(BY_NAME["3x3"], (RELU,)), before=(step,))
+        assert_same_bits(call(()), call.expected(()))
+        assert call.run().declined == "a step before a layer must give 0 for 0, as padding is"
+
+
+@pytest.mark.parametrize(("layer", "algorithm"), _ways(6, "in place"))
 def test_a_result_may_take_the_place_of_an_operand(layer: Layer, algorithm: str) -> None:
     about = (layer.id, algorithm, "in place")
     call = Call.of(layer, (BATCH_NORM, RESIDUAL, RELU), torch.float32, one_of(FORMATS, about))

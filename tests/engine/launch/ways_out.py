@@ -87,6 +87,7 @@ class Call:
     w: Tensor
     bias: Tensor | None
     steps: tuple[Step, ...]
+    before: tuple[Step, ...] = ()
 
     @classmethod
     def of(
@@ -112,8 +113,9 @@ class Call:
         return cls(layer, x, drawn.weight, drawn.bias, tuple(steps))
 
     def plain(self) -> Tensor:
-        run = gather_run(self.layer.operator, self.x, self.w, *self.layer.numbers)  # type: ignore[arg-type]
-        return run(self.x, self.w, self.bias)
+        x = by_torch(self.x, self.before, ())
+        run = gather_run(self.layer.operator, x, self.w, *self.layer.numbers)  # type: ignore[arg-type]
+        return run(x, self.w, self.bias)
 
     def operands(self, plain: Tensor) -> list[Tensor]:
         """Operands that lie as the result does."""
@@ -125,9 +127,10 @@ class Call:
 
     def run(self, out: Tensor | None = None) -> FusedRun:
         layer = self.layer
-        return fused_run(layer.operator, self.x, self.w, *layer.numbers, self.steps, out)  # type: ignore[arg-type]
+        numbers = (*layer.numbers, self.steps, out, self.before)
+        return fused_run(layer.operator, self.x, self.w, *numbers)  # type: ignore[arg-type]
 
     def __call__(self, operands: Sequence[Tensor], out: Tensor | None = None) -> Tensor:
         layer = self.layer
-        numbers = (*layer.numbers, self.steps, operands, out)
+        numbers = (*layer.numbers, self.steps, operands, out, self.before)
         return fused(layer.operator, self.x, self.w, self.bias, *numbers)  # type: ignore[arg-type]

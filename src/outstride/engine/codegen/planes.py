@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outstride.engine.codegen import elements
+from outstride.engine.codegen import elements, prologue
 from outstride.engine.codegen.arguments import RAW_STRIP
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
@@ -182,7 +182,7 @@ class _Rows:
             self._load_what_exists(along)
         found: dict[Index, Value] = {}
         for index, room in self.room.items():
-            vectors = [f.get(place, k.vector) for place in room]
+            vectors = [prologue.taken(k, f.get(place, k.vector), lanes) for place in room]
             for number, offset in enumerate(axis.offsets):
                 group, residue = divmod(offset - axis.offsets[0], step)
                 parts = vectors[group * step : (group + 1) * step]

@@ -7,10 +7,12 @@ pixel-major strip the channels come last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from outstride.engine.codegen import elements
+from outstride.engine.codegen import elements, prologue
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
@@ -227,7 +229,7 @@ def _copy_elements(k: Context, rows: _Rows, *, together: bool) -> None:
             if together:
                 target = f.at(rows.target, f.mul(f.add(place, i), a["pixel_pitch"]), e.accumulator)
                 with f.when(inside):
-                    copy_row(k, pixel, target, rows.channels)
+                    copy_row(k, pixel, target, rows.channels, partial(prologue.taken, k, lanes=k.lanes))
                 with f.when(f.negate(inside)):
                     zeros(k, target, 0, rows.channels)
             else:
@@ -235,7 +237,8 @@ def _copy_elements(k: Context, rows: _Rows, *, together: bool) -> None:
                 target = f.at(rows.target, own, e.accumulator)
                 f.store(elements.zero(e, 1), target, e.accumulator_bytes)
                 with f.when(inside):
-                    f.store(elements.load(f, e, pixel, 1), target, e.accumulator_bytes)
+                    value = prologue.taken(k, elements.load(f, e, pixel, 1), 1)
+                    f.store(value, target, e.accumulator_bytes)
 
 
 def _copy_vectors(k: Context, rows: _Rows) -> None:
@@ -298,24 +301,32 @@ def _copy_vector(
     for part in parts:
         f.prefetch(f.at(part, a["x_stride_c"], e.storage))
     if masks is None:
-        loaded = [elements.load(f, e, part, lanes) for part in parts]
+        read = [elements.load(f, e, part, lanes) for part in parts]
     else:
         pairs = zip(parts, masks, strict=True)
-        loaded = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
+        read = [elements.load_masked(f, e, part, lanes, inside) for part, inside in pairs]
+    loaded = [prologue.taken(k, value, lanes) for value in read]
     for residue, plane in enumerate(_planes(k, rows, c, h)):
         value = elements.deal(f, loaded, lanes, residue)
         f.store(value, f.at(plane, i, e.accumulator), e.accumulator_bytes)
 
 
-def copy_row(k: Vectors, source: Value, target: Value, count: Operand) -> None:
-    """Copy `count` contiguous elements, widened; the last store may put zeros into the lanes behind."""
+def copy_row(
+    k: Vectors, source: Value, target: Value, count: Operand, change: Callable[[Value], Value] | None = None
+) -> None:  # fmt: skip
+    """Copy `count` contiguous elements, widened, and changed; the last store may put zeros into lanes behind.
+
+    Where they are changed, 0 stays 0.
+    """
     f, e, lanes = k.f, k.e, k.lanes
     whole = f.mul(f.div(count, lanes), lanes)
     with f.loop(0, whole, lanes) as i:
         value = elements.load(f, e, f.at(source, i, e.storage), lanes)
+        value = value if change is None else change(value)
         f.store(value, f.at(target, i, e.accumulator), e.accumulator_bytes)
     with f.when(f.compare("slt", whole, count)):
         value = elements.load_first(f, e, f.at(source, whole, e.storage), lanes, f.sub(count, whole))
+        value = value if change is None else change(value)
         f.store(value, f.at(target, whole, e.accumulator), e.accumulator_bytes)
 
 

@@ -27,6 +27,7 @@ from outstride.engine.launch.nonfinite_parts import (
 )
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.epilogue import BIAS, Epilogue
+from outstride.engine.planner.steps import Step
 from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large, resolved
 from outstride.engine.torch_internals import empty_strided
 from outstride.layer.shortening import AlgorithmName, choose
@@ -167,6 +168,7 @@ def gather_run(
 def bound(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
     geometry: Geometry, out: Tensor | None, threads: int, epilogue: Epilogue = BIAS,
+    before: tuple[Step, ...] = (),
 ) -> GatherRun:  # fmt: skip
     """A kernel bound to operands like these; none where there is nothing to sum.
 
@@ -184,7 +186,7 @@ def bound(
         spread = how is not None and operator == "conv_transpose" and bool(epilogue.steps)
         # Else none of the used positions is there.
         if operands.x.numel() and operands.y.numel() and not spread:
-            call = gather_call(operands, threads, epilogue)
+            call = gather_call(operands, threads, epilogue, before)
             call = call if how is None else CompactedCall(operator, call, how)
     return GatherRun(call, operator, geometry, tuple(target.shape), target.stride(), x.dtype, target.nbytes)
 

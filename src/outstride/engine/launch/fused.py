@@ -33,9 +33,9 @@ def fused(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, bias: Tensor | None,
     stride: Sequence[int], padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int],
     groups: int, algorithm: AlgorithmName, steps: Sequence[Step], operands: Sequence[Tensor],
-    out: Tensor | None = None,
+    out: Tensor | None = None, before: Sequence[Step] = (),
 ) -> Tensor:  # fmt: skip
-    """A contraction followed by steps, with the bits of `execute.conv` and torch's operators after it.
+    """A contraction among steps, with the bits of torch's operators, `execute.conv` and torch's operators.
 
     Nothing is recorded for backward.
 
@@ -49,11 +49,14 @@ def fused(
             elements in the same places: every way out reads an element of it where it then writes that
             element, once. Short algorithms then write beside it and copy, for sums that are not finite are
             computed anew. It must not share memory with x, w, bias or a vector.
+        before: what is done to x, in its order: steps without operands that give 0 for 0.
 
     Returns:
         (N, C, *output_size), `out` if it is given.
     """
-    run = fused_run(operator, x, w, stride, padding, output_size, dilation, groups, algorithm, steps, out)
+    run = fused_run(
+        operator, x, w, stride, padding, output_size, dilation, groups, algorithm, steps, out, before
+    )
     return run(x, w, bias, operands, out)
 
 
@@ -62,12 +65,13 @@ class FusedRun:
 
     def __init__(
         self, run: GatherRun | None, steps: tuple[Step, ...], plain: Callable[[Tensor, Tensor], GatherRun],
-        reason: str | None,
+        reason: str | None, before: tuple[Step, ...] = (),
     ) -> None:  # fmt: skip
         call = None if run is None else run.call
         self._run = run
         self._call = call
         self._steps = steps
+        self._before = before
         self._plain = plain
         self._forms = operand_forms(steps)
         #: Why torch's own operators do the steps; None: the kernel does.
@@ -121,6 +125,7 @@ class FusedRun:
     ) -> Tensor:
         """The plain contraction, and torch's operators after it."""
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            x = by_torch(x, self._before, ())
             result = by_torch(self._plain(x, w)(x, w, bias), self._steps, operands)
             return result if out is None else out.copy_(result)
 
@@ -128,41 +133,47 @@ class FusedRun:
 def fused_run(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
-    algorithm: AlgorithmName, steps: Sequence[Step], out: Tensor | None = None,
+    algorithm: AlgorithmName, steps: Sequence[Step], out: Tensor | None = None, before: Sequence[Step] = (),
 ) -> FusedRun:  # fmt: skip
     """What computes `operator` and the steps for operands like these, on as many threads as torch has now."""
     threads, algorithm = torch.get_num_threads(), resolved(algorithm)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
-        groups, algorithm, None if out is None else out.stride(), threads, chosen(), steps,
+        groups, algorithm, None if out is None else out.stride(), threads, chosen(), steps, before,
     )  # fmt: skip
     try:
         run = FUSED.get(key)
     except TypeError:  # sizes or steps came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
-        return fused_run(operator, x, w, *sizes, groups, algorithm, tuple(steps), out)
+        return fused_run(operator, x, w, *sizes, groups, algorithm, tuple(steps), out, tuple(before))
     if run is None:
         geometry: Geometry = (stride, padding, dilation, groups, algorithm)
-        run = _made(operator, x, w, tuple(output_size), geometry, tuple(steps), out, threads)
-        FUSED.keep((operator, x.dtype, w.shape, geometry, steps), key, run)
+        run = _made(operator, x, w, tuple(output_size), geometry, tuple(steps), tuple(before), out, threads)
+        FUSED.keep((operator, x.dtype, w.shape, geometry, steps, before), key, run)
     return run
 
 
 def _made(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
-    geometry: Geometry, steps: tuple[Step, ...], out: Tensor | None, threads: int,
+    geometry: Geometry, steps: tuple[Step, ...], before: tuple[Step, ...], out: Tensor | None, threads: int,
 ) -> FusedRun:  # fmt: skip
     stride, padding, dilation, groups, algorithm = geometry
 
     def plain(x: Tensor, w: Tensor) -> GatherRun:
         return gather_run(operator, x, w, stride, padding, output_size, dilation, groups, algorithm)
 
-    reason = declined(steps, x.dtype)
-    if x.dim() == 3 and result_format(x, w) != torch.contiguous_format and _has_batch_norm(steps):
-        reason = "torch computes a batch norm of such strides in another way"
+    reason = declined((*before, *steps), x.dtype)
+    if x.dim() == 3 and _has_batch_norm(steps):
+        like = torch.empty_like(x) if before else x  # what torch's operators make of it
+        if result_format(like, w) != torch.contiguous_format:
+            reason = "torch computes a batch norm of such strides in another way"
+    if not all(step.keeps_zero for step in before):
+        reason = "a step before a layer must give 0 for 0, as padding is"
     epilogue = Epilogue(steps=steps)
-    run = bound(operator, x, w, output_size, geometry, out, threads, epilogue) if reason is None else None
-    return FusedRun(run, steps, plain, reason)
+    run = None
+    if reason is None:
+        run = bound(operator, x, w, output_size, geometry, out, threads, epilogue, before)
+    return FusedRun(run, steps, plain, reason, before)
 
 
 def _taken(run: GatherRun, step: Step, form: OperandForm, operand: Tensor) -> Tensor | None:

@@ -21,6 +21,7 @@ from outstride.engine.planner.arguments import KernelArguments, kernel_arguments
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.steps import Step
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
 
 _X, _W, _BIAS, _Y, _SCRATCH, _FOUND, _OPERANDS = (
@@ -99,7 +100,7 @@ class GatherCall:
         shared = self.size_class
         packed = PACKED.get(w, shared.packer, self.workers)
         if not (packed.finite or inside):
-            if self.problem.short and not self.problem.epilogue.steps:
+            if self.problem.short and not (self.problem.epilogue.steps or self.problem.before):
                 y.fill_(nan)
             return False
         block = self.block.fresh()
@@ -125,11 +126,13 @@ class GatherCall:
         return not block[_FOUND]
 
 
-def gather_call(operands: Operands, threads: int, epilogue: Epilogue = BIAS) -> GatherCall:
+def gather_call(
+    operands: Operands, threads: int, epilogue: Epilogue = BIAS, before: tuple[Step, ...] = ()
+) -> GatherCall:  # fmt: skip
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
     operands, problem = posed(operands)
-    if epilogue != problem.epilogue:
-        problem = replace(problem, epilogue=epilogue)
+    if epilogue.steps or before:
+        problem = replace(problem, epilogue=epilogue, before=before)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())

@@ -12,6 +12,7 @@ from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Un
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.gather_form import GatherAxis, conv_axis, transposed_axis, useful_terms
 from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products
+from outstride.engine.planner.steps import Step
 from outstride.layer.shortening import ShortAxis, short_axis
 
 #: Results of so many bytes leave the last-level cache before anybody reads them. With nontemporal stores,
@@ -47,6 +48,8 @@ class Problem:
     depthwise: bool = False
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
+    #: What is done to elements of the input when they are read: each step gives 0 for 0.
+    before: tuple[Step, ...] = ()
     #: Whether its outputs come from fewer products than one for each tap.
     short: bool = False
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
+from outstride.engine.planner.steps import Step, steps_name
 from outstride.engine.planner.unrolled import Unrolled
 from outstride.layer.shortening import ShortAxis
 
@@ -30,6 +31,8 @@ class Recipe:
     epilogue: Epilogue = BIAS
     #: The axes whose outputs come from sums of products of sums; none where a product has one input.
     short: tuple[ShortAxis, ...] = ()
+    #: What is done to elements of the input when they are read.
+    before: tuple[Step, ...] = ()
 
     @property
     def name(self) -> str:
@@ -39,4 +42,5 @@ class Recipe:
         if self.unrolled is not None:
             loops += "_".join(map(str, ("", *self.unrolled.numbers)))
         short = "".join(f"_{axis.name}" for axis in self.short)
-        return f"{self.dtype}_{units}_{loops}{short}{self.epilogue.name}_{self.instruction_set}"
+        before = f"_of{steps_name(self.before)}" if self.before else ""
+        return f"{self.dtype}_{units}_{loops}{short}{before}{self.epilogue.name}_{self.instruction_set}"

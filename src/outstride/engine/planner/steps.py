@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isnan
+from math import isfinite, isnan
 from typing import Literal
 
 #: How an operand lies: a number for each output channel, or one for each element of the result. None: it is
@@ -99,6 +99,17 @@ class Step:
         numbers = f"{kind.numbers or 'no'} number{'' if kind.numbers == 1 else 's'}, never NaN"
         forms = ["/".join(str(form) for form in forms) for forms in kind.operands]
         return f"{numbers}, operands ({', '.join(forms)})"
+
+    @property
+    def keeps_zero(self) -> bool:
+        """Whether it gives 0 for 0, of either sign, and has no operand: then it may be done to an input."""
+        number = self.numbers[0] if self.numbers else None
+        if self.kind == "hardtanh":
+            low, high = self.numbers
+            return (low is None or low <= 0.0) and (high is None or high >= 0.0)
+        if self.kind == "leaky_relu":
+            return number is not None and isfinite(number)
+        return self.kind in ("relu", "abs", "neg", "square", "hardswish")
 
     @property
     def given(self) -> tuple[OperandForm, ...]:

@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements, epilogue, prologue
 from outstride.engine.codegen.arguments import GROUP_INDEX
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
@@ -211,10 +211,11 @@ def _read(k: Context, place: Value, inside: Sequence[Value | None]) -> list[Valu
     """Vectors one behind the other, of each the lanes that are inside, or all."""
     f, e, lanes = k.f, k.e, k.lanes
     places = [f.at(place, number * lanes, e.storage) for number in range(len(inside))]
-    return [
+    read = [
         elements.load(f, e, at, lanes) if mask is None else elements.load_masked(f, e, at, lanes, mask)
         for at, mask in zip(places, inside, strict=True)
     ]
+    return [prologue.taken(k, value, lanes) for value in read]
 
 
 def _of_tap(k: Context, unrolled: UnrolledTaps, read: list[Value], vectors: int, tap: int) -> list[Value]:

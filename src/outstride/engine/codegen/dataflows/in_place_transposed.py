@@ -15,7 +15,7 @@ of law 4. In the end the phases of a vector of cells are interleaved in register
 
 from __future__ import annotations
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements, epilogue, prologue
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.dataflows.in_place_tasks import (
@@ -127,7 +127,7 @@ def _line(
         for j in range(vectors):
             inside = elements.kept_mask(f, masks, i * vectors + j, lanes)
             place = f.at(line, offset + j * lanes, e.storage)
-            read.append(elements.load_masked(f, e, place, lanes, inside))
+            read.append(prologue.taken(k, elements.load_masked(f, e, place, lanes, inside), lanes))
             if i == 0:
                 f.prefetch(f.at(place, further, "i8"))
         for r, kh in reached:

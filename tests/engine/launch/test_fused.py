@@ -194,6 +194,12 @@ def test_operands_that_no_kernel_takes_are_torchs() -> None:
     assert_same_bits(slopes([torch.tensor([0.2])]), slopes.expected([torch.tensor([0.2])]))
 
 
+def test_operands_come_one_for_each_that_a_step_is_given() -> None:
+    call = Call.of(BY_NAME["3x3"], (BATCH_NORM, RELU))
+    with pytest.raises(ValueError, match=r"'operands' must be one tensor for each .*: got 2; legal: 4"):
+        call([numbers((24,), torch.float32, 1)] * 2)
+
+
 def test_a_kernel_serves_all_sizes_and_all_operands() -> None:
     """Law 6: what a step is given comes with each call, and a new size compiles nothing."""
     steps = (BATCH_NORM, RESIDUAL, Step("leaky_relu", (0.17,)))

@@ -53,6 +53,9 @@ def fused(
 
     Returns:
         (N, C, *output_size), `out` if it is given.
+
+    Raises:
+        ValueError: if there are not as many operands as the steps are given.
     """
     run = fused_run(
         operator, x, w, stride, padding, output_size, dilation, groups, algorithm, steps, out, before
@@ -87,6 +90,11 @@ class FusedRun:
         self, x: Tensor, w: Tensor, bias: Tensor | None, operands: Sequence[Tensor], out: Tensor | None = None
     ) -> Tensor:
         """The result, in `out` if there is one."""
+        if len(operands) != len(self._forms):
+            raise ValueError(
+                "'operands' must be one tensor for each operand that the steps are given: "
+                f"got {len(operands)}; legal: {len(self._forms)}"
+            )
         run, call = self._run, self._call
         given = None if run is None or call is None else self._as_taken(run, operands)
         if run is None or call is None or given is None:

@@ -15,9 +15,9 @@ DTYPES = ("float32", "float64")
 
 def map_sources(isa: str) -> dict[str, str]:
     """The text of every kind of kernel; the names of those that divide, as torch does, begin with `steps`."""
-    found = {f"pooled rows {n}": pooling_rows_source("max", "float32", isa, n) for n in (0, 3)}
+    found = {f"pooled rows {n}": pooling_rows_source("max", "float32", isa, n, n) for n in (0, 2)}
     found |= {f"pooled channels {d}": pooling_channels_source("max", d, isa) for d in DTYPES}
-    found |= {f"steps of means of rows {d}": pooling_rows_source("average", d, isa, 2) for d in DTYPES}
+    found |= {f"steps of means of rows {d}": pooling_rows_source("average", d, isa, 2, 0) for d in DTYPES}
     every = INSTRUCTION_SETS[isa]
     found |= {
         f"steps on {'channels' if together else 'rows'} {n}": pointwise_source(

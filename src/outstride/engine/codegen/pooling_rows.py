@@ -21,21 +21,25 @@ from outstride.engine.planner.pooling import Kind
 
 #: Strides along the width whose rows are dealt out in vectors; of others one element at a time (0).
 STEPS = (1, 2, 3, 4)
-#: Vectors of outputs at a time, in a long row.
-VECTORS = 4
+#: Kernel sizes along the width, without dilation, whose taps are written out; those of others are a loop (0).
+COLUMNS = (2, 3)
+#: Vectors of outputs at a time, as long as a row has so many.
+VECTORS = (4, 2, 1)
 
 
-def pooling_rows_source(kind: Kind, dtype: str, isa: str, step: int) -> str:
-    """The LLVM IR of the kernel for windows that lie `step` apart along the width; 0 is any."""
+def pooling_rows_source(kind: Kind, dtype: str, isa: str, step: int, columns: int) -> str:
+    """The LLVM IR of the kernel for windows that lie `step` apart along the width and have so many columns.
+
+    Either may be 0: any. Columns that are given have no dilation.
+    """
     f = Function("task", [("block", PTR), ("scratch", PTR), ("task", I64)], internal=True)
     e = ELEMENTS[dtype]
     lanes = INSTRUCTION_SETS[isa].lanes(e.accumulator_bytes)
     block, scratch, task = f.parameters
-    rows = _Rows(
-        f, e, lanes, kind, step, INSTRUCTION_SETS[isa].masks, read_arguments(f, block, POOLING_INDEX)
-    )
-    rows.task(scratch, task)
-    return module([f, take_tasks(POOLING_INDEX)], f"outstride pooling_rows_{kind}_{dtype}_{isa}_{step}")
+    a = read_arguments(f, block, POOLING_INDEX)
+    _Rows(f, e, lanes, kind, step, columns, INSTRUCTION_SETS[isa].masks, a).task(scratch, task)
+    heading = f"outstride pooling_rows_{kind}_{dtype}_{isa}_{step}_{columns}"
+    return module([f, take_tasks(POOLING_INDEX)], heading)
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class _Rows(Vectors):
 
     kind: Kind
     step: int
+    columns: int
     masks: bool
     a: dict[str, Value]
 
@@ -64,11 +69,11 @@ class _Rows(Vectors):
             plane = f.add(f.mul(image, a["input_d"]), planes.position(tap))
             source = f.at(a["x_at"], f.mul(f.add(f.mul(plane, a["input_h"]), row), a["input_w"]), e.storage)
             line = self._line(scratch, tap, f.sub(row, origin))
-            if self.kind == "max":
+            if self.kind == "average" or self._is_apart:
+                self._pack(source, line)
+            else:
                 self._pack(source, room)
                 self._along_row(room, line)
-            else:
-                self._pack(source, line)
         plane = f.add(f.mul(image, a["output_d"]), depth)
         target = f.at(a["y_at"], f.mul(f.add(f.mul(plane, a["output_h"]), first), a["output_w"]), e.storage)
         with f.loop(0, count) as row:
@@ -85,6 +90,16 @@ class _Rows(Vectors):
         """Which of the positions from one on lie inside a row."""
         within = elements.lanes_within if self.masks else elements.lanes_between
         return within(self.f, first, self.a["input_w"], self.lanes)
+
+    @property
+    def _joins(self) -> bool:
+        """Whether the largest of neighbouring columns are found while a row is dealt out."""
+        return self.kind == "max" and self.step > 0 and self.columns > 0
+
+    @property
+    def _is_apart(self) -> bool:
+        """Whether nothing more is to be done along the row then: windows share no column."""
+        return self._joins and self.columns <= self.step
 
     # -- packing ---------------------------------------------------------------------------------------------
     def _pack(self, source: Value, line: Value) -> None:
@@ -110,14 +125,25 @@ class _Rows(Vectors):
                     else:
                         inside = self._inside(place)
                         parts.append(elements.load_masked(f, e, pointer, lanes, inside, fill))
-                for residue in range(self.step):
-                    place = f.add(f.mul(a["residue_pitch"], residue), f.mul(number, lanes))
-                    dealt = elements.deal(f, parts, lanes, residue)
-                    elements.store(f, e, dealt, f.at(line, place, e.storage), lanes)
+                dealt = [elements.deal(f, parts, lanes, residue) for residue in range(self.step)]
+                for row, vector in enumerate(self._joined(dealt) if self._joins else dealt):
+                    place = f.add(f.mul(a["residue_pitch"], row), f.mul(number, lanes))
+                    elements.store(f, e, vector, f.at(line, place, e.storage), lanes)
 
         write(0, first, whole=False)
         write(first, last, whole=True)
         write(last, turns, whole=False)
+
+    def _joined(self, dealt: list[Value]) -> list[Value]:
+        """The largest of a whole step of columns, and of the columns that a window has behind whole steps.
+
+        Only those that windows have.
+        """
+        joined = dealt[:1]
+        for value in dealt[1:]:
+            joined.append(pooling.joined(self, self.kind, joined[-1], value))
+        counts = [self.step] * (self.columns >= self.step) + [self.columns % self.step]
+        return [joined[count - 1] for count in counts if count]
 
     def _pack_elements(self, source: Value, line: Value) -> None:
         f, e, a = self.f, self.e, self.a
@@ -133,10 +159,15 @@ class _Rows(Vectors):
 
     # -- pooling ---------------------------------------------------------------------------------------------
     def _over_outputs(self, stop: Operand) -> list[tuple[int, Operand, Operand]]:
-        """Ranges of outputs of a row: vectors at a time, from, to."""
-        f, many = self.f, VECTORS * self.lanes
-        whole = f.mul(f.div(stop, many), many)
-        return [(VECTORS, 0, whole), (1, whole, stop)]
+        """Ranges of outputs of a row: vectors at a time, from, to; the last vector may reach beyond it."""
+        f = self.f
+        ranges: list[tuple[int, Operand, Operand]] = []
+        total, begin = f.mul(f.ceil_div(stop, self.lanes), self.lanes), f.mul(0, 0)
+        for vectors in VECTORS:
+            end = f.mul(f.div(total, vectors * self.lanes), vectors * self.lanes)
+            ranges.append((vectors, begin, end))
+            begin = end
+        return ranges
 
     def _along_row(self, room: Value, line: Value) -> None:
         """The largest element of each window's part of a row."""
@@ -146,11 +177,32 @@ class _Rows(Vectors):
             with f.loop(begin, end, vectors * lanes) as i:
                 for each in found:
                     f.set(each, pooling.start(self.kind, e, lanes))
-                with f.loop(0, a["kernel_w"]) as tap:
-                    self._join(found, f.at(room, f.add(i, f.load_i64(a["taps_at"], tap)), e.storage))
+                if self._joins:
+                    whole, rest = divmod(self.columns, self.step)
+                    for tap in range(whole):
+                        self._join(found, f.at(room, f.add(i, tap), e.storage))
+                    if rest:
+                        shifted = f.add(f.add(i, a["residue_pitch"]), whole)
+                        self._join(found, f.at(room, shifted, e.storage))
+                else:
+                    self._join_columns(found, room, i)
                 for v, each in enumerate(found):
                     place = f.at(line, f.add(i, v * lanes), e.storage)
                     elements.store(f, e, f.get(each, self.vector), place, lanes)
+
+    def _join_columns(self, found: list[Value], line: Value, first: Operand) -> None:
+        """Join the columns of a packed row to what was found."""
+        f, a = self.f, self.a
+
+        def join(tap: Operand) -> None:
+            offset = f.add(first, f.load_i64(a["taps_at"], tap))
+            self._join(found, f.at(line, offset, self.e.storage))
+
+        for tap in range(self.columns):
+            join(tap)
+        if not self.columns:
+            with f.loop(0, a["kernel_w"]) as number:
+                join(number)
 
     def _join(self, found: list[Value], pointer: Value) -> None:
         """Join neighbouring vectors to what was found."""
@@ -179,9 +231,7 @@ class _Rows(Vectors):
                     if self.kind == "max":
                         self._join(found, f.at(line, i, e.storage))
                     else:
-                        with f.loop(0, a["kernel_w"]) as column:
-                            offset = f.add(i, f.load_i64(a["taps_at"], column))
-                            self._join(found, f.at(line, offset, e.storage))
+                        self._join_columns(found, line, i)
                 for v, each in enumerate(found):
                     here = f.add(i, v * lanes)
                     value = f.get(each, self.vector)
@@ -192,7 +242,9 @@ class _Rows(Vectors):
                         value = pooling.divided(self, value, divisor)
                         # Torch adds the mean to a zero: a mean that is rounded to -0 becomes +0.
                         value = elements.plus(f, value, elements.zero(e, lanes))
-                    self._store(value, f.at(target, here, e.storage), f.sub(a["output_w"], here), vectors > 1)
+                    self._store(
+                        value, f.at(target, here, e.storage), f.sub(a["output_w"], here), v + 1 < vectors
+                    )
 
     def _store(self, value: Value, target: Value, room: Operand, whole: bool) -> None:
         """Store a vector, or as much of it as the row has room for."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.pooling import AXES, POOLING_INDEX
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
-from outstride.engine.codegen.pooling_rows import STEPS, VECTORS, pooling_rows_source
+from outstride.engine.codegen.pooling_rows import COLUMNS, STEPS, VECTORS, pooling_rows_source
 from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
@@ -182,7 +182,7 @@ class _Pool:
         else:
             strip = strip_of(pooling, output_size, isa, x.element_size())
             blocks = -(-scalars["output_h"] // strip.block_rows)
-            self._kernel = _rows_kernel(pooling.kind, dtype, pooling.stride[-1])
+            self._kernel = _rows_kernel(pooling, dtype)
             scalars |= {
                 "block_rows": strip.block_rows, "blocks": blocks, "line_rows": strip.line_rows,
                 "line_pitch": strip.line_pitch, "residue_pitch": strip.residue_pitch,
@@ -230,17 +230,20 @@ def _tables(
     if pooling.kind == "max":
         return {}
     counts = [[1]] * (3 - len(output_size)) + pooling.counts(input_size, output_size)
-    room = [1] * (VECTORS * machine().instruction_set.vector_bytes // dtype.itemsize)
+    room = [1] * (max(VECTORS) * machine().instruction_set.vector_bytes // dtype.itemsize)
     return {
         "divisors_d_at": array("q", counts[0]), "divisors_h_at": array("q", counts[1]),
         "divisors_w_at": array("f" if dtype is torch.float32 else "d", counts[2] + room),
     }  # fmt: skip
 
 
-def _rows_kernel(kind: Kind, dtype: str, stride: int) -> Kernel:
-    isa, step = machine().instruction_set, stride if stride in STEPS else 0
-    source = partial(pooling_rows_source, kind, dtype, isa.name, step)
-    return kernel(f"pooling_rows_{kind}_{dtype}_{step}", source, isa, authorship())
+def _rows_kernel(pooling: Pooling, dtype: str) -> Kernel:
+    isa, kind = machine().instruction_set, pooling.kind
+    step = pooling.stride[-1] if pooling.stride[-1] in STEPS else 0
+    columns = pooling.kernel_size[-1] if pooling.dilation[-1] == 1 else 0
+    columns = columns if columns in COLUMNS else 0
+    source = partial(pooling_rows_source, kind, dtype, isa.name, step, columns)
+    return kernel(f"pooling_rows_{kind}_{dtype}_{step}_{columns}", source, isa, authorship())
 
 
 def _channels_kernel(kind: Kind, dtype: str) -> Kernel:

@@ -20,10 +20,10 @@ from outstride.engine.launch.agreement import disagreement, plainly, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
+from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.planner.steps import Step, steps_name
-from outstride.engine.runtime import chosen, decline, kernel, machine, prefer_large, scratch
-from outstride.engine.torch_internals import empty_strided
+from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
 
 _X, _Y, _WEIGHT, _BIAS, _OPERANDS, _SCRATCH = (
     INSTANCE_NORM_INDEX[n] for n in ("x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at")
@@ -120,8 +120,7 @@ class _InstanceNorm:
         self._workers = min(workers, tasks)
         source = partial(instance_norm_source, steps, isa)
         self._kernel = kernel(f"instance_norm{steps_name(steps)}", source, isa, authorship())
-        self._shape, self._strides = tuple(x.shape), contiguous_strides(x.shape)
-        self._bytes = x.numel() * x.element_size()
+        self._empty = fresh_result(x.shape, contiguous_strides(x.shape), x.dtype)
         self._copies = not x.is_contiguous()
         room = lanes * isa.vector_bytes
         self._scratch_bytes = room * self._workers
@@ -137,8 +136,7 @@ class _InstanceNorm:
         out: Tensor | None,
     ) -> Tensor:  # fmt: skip
         if out is None:
-            out = empty_strided(self._shape, self._strides, torch.float32)
-            prefer_large(out.data_ptr(), self._bytes)
+            out = self._empty()
         if self._copies:
             x = x.contiguous()
         block: array[int] = self._block.fresh()
@@ -147,8 +145,9 @@ class _InstanceNorm:
             block[_WEIGHT] = weight.data_ptr()
         if bias is not None:
             block[_BIAS] = bias.data_ptr()
-        table = addresses(operands)
-        block[_OPERANDS] = address(table)
+        if operands:
+            table = addresses(operands)
+            block[_OPERANDS] = address(table)
         self._kernel.launch(address(block), self._workers)
         return out
 

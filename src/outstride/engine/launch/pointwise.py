@@ -19,11 +19,11 @@ from outstride.engine.launch.agreement import plainly
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
+from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.steps import Step, operand_forms, steps_name
-from outstride.engine.runtime import chosen, decline, kernel, machine, prefer_large, scratch
-from outstride.engine.torch_internals import empty_strided
+from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
 
 _X, _Y, _OPERANDS, _SCRATCH = (
     POINTWISE_INDEX[n] for n in ("x_at", "y_at", "operands_at", "scratch_at")
@@ -121,8 +121,8 @@ class _Pointwise:
         name = f"pointwise_{dtype}{steps_name(steps)}{'_together' if together else ''}"
         source = partial(pointwise_source, steps, dtype, isa, together)
         self._kernel = kernel(name, source, isa, authorship())
-        self._shape, self._strides, self._dtype = tuple(x.shape), x.stride(), x.dtype
-        self._bytes = x.numel() * x.element_size()
+        self._empty = fresh_result(x.shape, x.stride(), x.dtype)
+        self._is_nothing = not x.numel()
         tasks = -(-x.numel() // part)
         self._workers = min(torch.get_num_threads(), tasks) if x.numel() > _PARALLEL else 1
         scalars = {
@@ -134,16 +134,16 @@ class _Pointwise:
 
     def __call__(self, x: Tensor, operands: Sequence[Tensor], out: Tensor | None) -> Tensor:
         if out is None:
-            out = empty_strided(self._shape, self._strides, self._dtype)
-            prefer_large(out.data_ptr(), self._bytes)
-        if not self._bytes:
+            out = self._empty()
+        if self._is_nothing:
             return out
         block: array[int] = self._block.fresh()
         block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
         if self._scratch_bytes:
             block[_SCRATCH] = scratch(self._scratch_bytes)
-        table = addresses(operands)
-        block[_OPERANDS] = address(table)
+        if operands:
+            table = addresses(operands)
+            block[_OPERANDS] = address(table)
         self._kernel.launch(address(block), self._workers)
         return out
 

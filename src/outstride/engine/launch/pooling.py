@@ -20,11 +20,11 @@ from outstride.engine.codegen.pooling_rows import COLUMNS, STEPS, VECTORS, pooli
 from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.pooling import Ints, Kind, Pooling, strip_of
-from outstride.engine.runtime import Kernel, chosen, decline, kernel, machine, prefer_large, scratch
-from outstride.engine.torch_internals import empty_strided
+from outstride.engine.runtime import Kernel, chosen, decline, kernel, machine, scratch
 
 _X, _Y, _SCRATCH = (POOLING_INDEX[n] for n in ("x_at", "y_at", "scratch_at"))
 #: Elements of the input from which more than one thread is worth waking.
@@ -168,9 +168,9 @@ class _Pool:
     def __init__(self, pooling: Pooling, x: Tensor) -> None:
         input_size, output_size = x.shape[2:], pooling.output_size(x.shape[2:])
         together = _format(pooling.kind, x) is not torch.contiguous_format
-        self._shape, self._dtype = (*x.shape[:2], *output_size), x.dtype
-        self._strides = _strides(self._shape, together)
-        self._bytes = prod(self._shape) * x.element_size()
+        shape = (*x.shape[:2], *output_size)
+        self._empty = fresh_result(shape, _strides(shape, together), x.dtype)
+        self._is_nothing = not x.numel()
         self._copies = not together and not x.is_contiguous()
         dtype, isa = DTYPES[x.dtype], machine().instruction_set
         scalars = _sizes(pooling, input_size, output_size) | {"channels": x.shape[1] if together else 1}
@@ -195,9 +195,8 @@ class _Pool:
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
-            out = empty_strided(self._shape, self._strides, self._dtype)
-            prefer_large(out.data_ptr(), self._bytes)
-        if not self._bytes:
+            out = self._empty()
+        if self._is_nothing:
             return out
         if self._copies:
             x = x.contiguous()

@@ -17,10 +17,10 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.rearrangement import REARRANGEMENT_INDEX, SOURCES, rearrangement_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES
-from outstride.engine.runtime import chosen, decline, kernel, machine, prefer_large
-from outstride.engine.torch_internals import empty_strided
+from outstride.engine.runtime import chosen, decline, kernel, machine
 
 Nearest = Literal["nearest", "nearest-exact"]
 Numbers = float | Sequence[float] | None
@@ -172,10 +172,8 @@ class _Rearrangement:
     """The kernel for one shape."""
 
     def __init__(self, layout: _Layout, x: Tensor) -> None:
-        self._shape, self._dtype = layout.shape, x.dtype
-        self._strides = contiguous_strides(layout.shape)
+        self._empty = fresh_result(layout.shape, contiguous_strides(layout.shape), x.dtype)
         elements = prod(layout.shape)
-        self._bytes = elements * x.element_size()
         isa = machine().instruction_set
         source = partial(rearrangement_source, x.element_size(), isa, layout.sources)
         name = f"rearrangement_{x.element_size()}_{layout.sources}"
@@ -198,8 +196,7 @@ class _Rearrangement:
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
-            out = empty_strided(self._shape, self._strides, self._dtype)
-            prefer_large(out.data_ptr(), self._bytes)
+            out = self._empty()
         block: array[int] = self._block.fresh()
         block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
         self._kernel.launch(address(block), self._workers)

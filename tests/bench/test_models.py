@@ -52,7 +52,7 @@ def test_a_file_of_models_is_a_table(file: Path, tmp_path: Path, capsys: pytest.
     out = tmp_path / "results.json"
     arguments = ("--models", str(file), "--filter", "small", "--filter", "library", "--out", str(out), *QUICK)
     text, _ = run(capsys, *arguments)
-    assert text.startswith("2 rows, 1 contenders: at most 30 minutes")
+    assert text.startswith("2 rows, 1 contenders: at most 40 minutes")
     assert "torch: 'MODEL' must name a model or a callable" in text
     assert "mine, float32, 1 thread, 2 rows" in text
     assert "without a ratio: small, lacking" in text

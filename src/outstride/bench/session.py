@@ -72,24 +72,33 @@ class Session:
                 self._say(f"{left} rows are left: the same command with --resume goes on")
 
     def _contest(self, jobs: Sequence[Job], threads: int, as_table: bool) -> None:
+        if jobs[0].case is not None:
+            self._hold(jobs, threads, as_table, as_table)
+            return
         # A model's first call is that of a fresh process, and its memory not what an earlier one left behind.
-        models = jobs[0].case is None
-        for portion in [[job] for job in jobs] if models else [jobs]:
+        measured = not as_table
+        for job in jobs:
             if self._over():
                 break
-            if models and as_table and (reason := self._unbuildable(portion[0])) is not None:
-                self._keep(self._without_times(portion[0], threads, reason), as_table)
+            if as_table and (reason := self._unbuildable(job)) is not None:
+                self._keep(self._without_times(job, threads, reason), as_table)
                 continue
-            with Contest(self.contenders, threads, self.rules, self.algorithm, afresh=models) as contest:
-                if as_table:
-                    self._measure_limits(contest)
-                for job in portion:
-                    if self._over():
-                        break
-                    self._race(job, contest, as_table)
-                if as_table:
-                    self._measure_limits(contest)
-                    self._save()
+            self._hold([job], threads, as_table, not measured)
+            measured = True
+
+    def _hold(self, jobs: Sequence[Job], threads: int, as_table: bool, with_limits: bool) -> None:
+        """Race over these jobs with processes of their own; measure the machine before and after."""
+        models = jobs[0].case is None
+        with Contest(self.contenders, threads, self.rules, self.algorithm, afresh=models) as contest:
+            if with_limits:
+                self._measure_limits(contest)
+            for job in jobs:
+                if self._over():
+                    break
+                self._race(job, contest, as_table)
+            if with_limits:
+                self._measure_limits(contest)
+                self._save()
 
     def _race(self, job: Job, contest: Contest, as_table: bool) -> None:
         outcome = contest.time(job.source, self.dtype, self.training)

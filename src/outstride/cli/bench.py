@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from outstride.bench.table import Job
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-LIMIT_SECONDS = {"layers": 60.0, "models": 900.0}
+LIMIT_SECONDS = {"layers": 60.0, "models": 1200.0}
 STUDIES = ("first", "lengths", "memory", "growth", "trained")
 
 
@@ -72,7 +72,7 @@ def bench(
     round_ms: Annotated[float, typer.Option(min=0.1, help="Least time of a contender in a round.")] = 20.0,
     limit: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds that one row may take: 60 for a layer, 900 for a model."),
+        typer.Option(min=0.1, help="Seconds that one row may take: 60 for a layer, 1200 for a model."),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Begin no row after so many seconds; 0: no end.")] = 0,
     patience: Annotated[

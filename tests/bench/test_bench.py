@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise, product
 from pathlib import Path
@@ -267,24 +265,6 @@ EVERY_OPTION = (
     ("ConvTranspose1d(4, 6, 3, stride=2, padding=2, dilation=2, bias=False)", (9,)),
     ("ConvTranspose3d(2, 3, 2, stride=2)", (3, 2, 4)),
 )
-
-
-class _SignalStack(ctypes.Structure):
-    """stack_t of Linux: where handlers of signals run."""
-
-    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-@pytest.fixture
-def _own_signal_stack() -> Iterator[None]:
-    """OpenVINO leaves a stack for handlers behind that it has freed: a later signal would end the process."""
-    if not sys.platform.startswith("linux"):
-        yield
-        return
-    before, libc = _SignalStack(), ctypes.CDLL(None)
-    assert libc.sigaltstack(None, ctypes.byref(before)) == 0
-    yield
-    assert libc.sigaltstack(ctypes.byref(before), None) == 0
 
 
 @pytest.mark.usefixtures("_own_signal_stack")

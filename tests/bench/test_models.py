@@ -125,6 +125,7 @@ def _asked_anew() -> object:
 SLOW = ("torch_compile", "outstride_compile")
 
 
+@pytest.mark.usefixtures("_own_signal_stack")
 @pytest.mark.parametrize(
     "name",
     [

@@ -103,7 +103,7 @@ class Session:
     def _race(self, job: Job, contest: Contest, as_table: bool) -> None:
         outcome = contest.time(job.source, self.dtype, self.training)
         row = table.row(job, contest, outcome, self.dtype, self.training, self._commit)
-        if not as_table and row.flops is None:
+        if not as_table and all(timing.median_ms is None for timing in row.timings.values()):
             raise WorkerError(f"nobody could time {job.id}: {'; '.join(report.reasons(row))}")
         self._keep(row, as_table)
 

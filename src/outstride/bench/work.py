@@ -114,6 +114,11 @@ class Work:
             self._module, _ = self._built()
         return self._module
 
+    @property
+    def is_program(self) -> bool:
+        """Whether this is a saved program, which calls operators and has no layers."""
+        return self.case is None and str(self._source["model"]).endswith(targets.PROGRAM)
+
     def let_go(self) -> None:
         """Keep the module no longer: who runs it holds it, and who has copied its weights need not."""
         self._module = None
@@ -128,7 +133,7 @@ class Work:
             return build_layer(self.case).train(self.training).to(self.dtype), None
         torch.manual_seed(0)
         module, example = targets.build(self._source["model"])
-        if not self._source["model"].endswith(targets.PROGRAM):
+        if not self.is_program:
             module.train(self.training)
         elif self.training:
             raise ArgumentError(
@@ -137,8 +142,14 @@ class Work:
             )
         return module.to(self.dtype), example
 
-    def flops(self) -> int:
-        """Useful floating-point operations of one call: of a model, those of its convolutions."""
+    def program(self) -> torch.export.ExportedProgram:
+        """The saved program itself, for who reads that."""
+        return torch.export.load(self._source["model"])
+
+    def flops(self) -> int | None:
+        """Useful floating-point operations of one call: of a model, those of its layers, if it has any."""
+        if self.is_program:
+            return None
         # A training step is three contractions of the same size: forward, grad_input, grad_weight.
         return self._forward_flops() * (3 if self.training else 1)
 

@@ -58,6 +58,10 @@ def _module(name: str, work: Work, algorithm: str = "auto") -> tuple[nn.Module, 
     if name.startswith("outstride"):
         from outstride import accelerate
 
+        if work.is_program:
+            raise UnsupportedError(
+                "accelerate serves layers, and a saved program has none: it calls operators"
+            )
         module = accelerate(module, algorithm=algorithm)
     if name.endswith("channels_last"):
         if x.dim() not in CHANNELS_LAST:

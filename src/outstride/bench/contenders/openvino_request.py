@@ -46,7 +46,10 @@ def _graph(work: Work) -> Any:
     """The model at its sizes; a layer comes as ONNX, for tracing one with a large kernel takes a minute."""
     if work.case is not None:
         return _openvino().Core().read_model(onnx_bytes(work))
-    graph = _openvino().convert_model(work.module, example_input=work.input)
+    if work.is_program:
+        graph = _openvino().convert_model(work.program())
+    else:
+        graph = _openvino().convert_model(work.module, example_input=work.input)
     graph.reshape(list(work.input.shape))
     return graph
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from outstride.compilation.steps import Reading, readings
-from outstride.compilation.values import Operator, is_tensor
+from outstride.compilation.values import Operator, dtype_of, is_tensor
 from outstride.engine.launch.fused import Step
 from outstride.engine.launch.step_check import declined
 
@@ -73,7 +73,7 @@ def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:
 def _refusal(operator: Node, reading: Reading | None) -> str:
     if reading is None:
         return f"{_name(operator)} is no step of a kernel"
-    return declined((reading.step,), reading.value.meta["val"].dtype) or ""
+    return declined((reading.step,), dtype_of(reading.value)) or ""
 
 
 def _name(node: Node) -> str:

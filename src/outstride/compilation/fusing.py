@@ -2,7 +2,7 @@
 
 A stage begins with an operator and takes in those behind it, as long as the next is the only one that uses
 the value so far and is a step (`steps.py`) on it. It stands where its last operator stood, when all operands
-of its steps are made.
+of its steps are made. A step that is there for a contraction alone is done where that reads its input.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 
 from outstride.compilation.simplifying import simplify
 from outstride.compilation.stages import Stage
-from outstride.compilation.starts import start
+from outstride.compilation.starts import is_read_through, start
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
             inputs.append(node)
         elif node.op == "output":
             outputs = node.args[0]
-        elif node not in taken:
+        elif node not in taken and not (fuse and is_read_through(node)):
             stage = start(graph, node, fuse, taken)
             taken.update(stage.nodes)
             placed[stage.output] = stage

@@ -27,7 +27,7 @@ def predicted_ms(stage: Stage) -> float | None:
     if stated is None or not all(isinstance(n, int) for t in tensors for n in t.shape):
         return None
     if stage.label in ("conv", "conv_transpose") and all(tensor.numel() for tensor in tensors):
-        cycles = _contraction_cycles(stage.nodes[0])
+        cycles = _contraction_cycles(stage.head)
     else:
         moved = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         cycles = moved / (machine().costs.memory_bytes_per_cycle * torch.get_num_threads())

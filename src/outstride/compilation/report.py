@@ -146,9 +146,7 @@ def _launch(stage: Stage, graph: str) -> Launch:
     shape: tuple[Any, ...] = tuple(made.shape) if isinstance(made, Tensor) else ()
     sizes = tuple(size if type(size) is int else str(size) for size in shape)
     operators = tuple(name for name in map(_name, stage.nodes) if name)
-    return Launch(
-        graph, stage.label, operators, _layer(stage.nodes[0]), sizes, predicted_ms(stage), stage.reason
-    )
+    return Launch(graph, stage.label, operators, _layer(stage.head), sizes, predicted_ms(stage), stage.reason)
 
 
 def _is_number(node: Node) -> bool:

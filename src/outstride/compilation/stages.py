@@ -26,11 +26,18 @@ class Stage:
     """Why it is torch that computes it, or why the next operator is not part of it."""
     weight: Node | None = None
     """The weight that is packed for it."""
+    before: int = 0
+    """Operators that are steps on what goes in; the next one names the stage."""
     takes_out: bool = False
     joins: bool = False
     """Whether its value is its inputs one behind the other, which may be made in their places in it."""
     is_view: bool = False
     """Whether its value may lie in the memory of its first input."""
+
+    @property
+    def head(self) -> Node:
+        """The operator that it is named after."""
+        return self.nodes[self.before]
 
     @property
     def output(self) -> Node:

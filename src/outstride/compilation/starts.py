@@ -14,14 +14,17 @@ from outstride.compilation import maps
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.chains import Chain, chain
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator
+from outstride.compilation.steps import readings
+from outstride.compilation.values import Operator, dtype_of
 from outstride.engine.launch import execute
-from outstride.engine.launch.fused import fused
+from outstride.engine.launch.fused import Step, fused
+from outstride.engine.launch.step_check import declined
 
 _CONTRACTIONS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
     "outstride.conv_transpose": "conv_transpose",
 }
+_INPUTS = {"conv": "x", "conv_transpose": "y"}
 _NOTHING = Chain((), (), "")
 _VIEWS = frozenset(
     f"aten.{name}"
@@ -41,7 +44,7 @@ def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) ->
         return Stage((node,), (), lambda: value, "constant")
     name = Operator.of(node).name
     if name in _CONTRACTIONS:
-        return _contraction(node, name, chain(node, taken) if fuse else _NOTHING)
+        return _contraction(node, name, taken if fuse else None)
     if name == "aten.cat":
         return _join(node)
     return maps.start(node, fuse, taken) or by_torch(node)
@@ -69,26 +72,43 @@ def _join(node: Node) -> Stage:
     return Stage((node,), tuple(parts), run, "join", takes_out=True, joins=True)
 
 
-def _contraction(node: Node, name: str, behind: Chain) -> Stage:
-    """A convolution or its adjoint, with the steps behind it."""
+def is_read_through(node: Any) -> bool:
+    """Whether an operator is a step that a contraction, which alone uses it, does to its input."""
+    if not isinstance(node, Node) or len(node.users) != 1:
+        return False
+    (user,) = node.users
+    operator = _CONTRACTIONS.get(Operator.of(user).name) if user.op == "call_function" else None
+    if operator is None or Operator.of(user).argument(_INPUTS[operator]) is not node:
+        return False
+    reading = next(readings(node), None)
+    return reading is not None and reading.step.keeps_zero and not declined((reading.step,), dtype_of(node))
+
+
+def _contraction(node: Node, name: str, taken: Container[Node] | None) -> Stage:
+    """A convolution or its adjoint, with the steps before and behind it that are free, if any may be."""
+    behind = _NOTHING if taken is None else chain(node, taken)
     operator: Literal["conv", "conv_transpose"] = _CONTRACTIONS[name]
     own = Operator.of(node).arguments()
-    tensors = [own.pop(key) for key in ("x" if operator == "conv" else "y", "w", "bias")]
+    tensors = [own.pop(key) for key in (_INPUTS[operator], "w", "bias")]
+    before, nodes = tuple[Step, ...](), (node, *behind.nodes)
+    if taken is not None and tensors[0] not in taken and is_read_through(tensors[0]):
+        reading = next(readings(tensors[0]))
+        before, nodes, tensors[0] = (reading.step,), (tensors[0], *nodes), reading.value
     geometry = [own[key] for key in ("stride", "padding", "output_size", "dilation", "groups")]
     geometry.append(own.get("algorithm", "auto"))
     arguments = Arguments((*tensors, *map(_fixed, geometry), *behind.operands))
     steps, fixed = behind.steps, 3 + len(geometry)
-    with_steps: Callable[..., Tensor] = partial(fused, operator, steps=steps)
+    with_steps: Callable[..., Tensor] = partial(fused, operator, steps=steps, before=before)
     plain: Callable[..., Tensor] = getattr(execute, operator)
 
     def run(*values: Any, out: Tensor | None = None) -> Tensor:
         given = arguments.filled(values)
-        if steps:
+        if steps or before:
             return with_steps(*given[:fixed], operands=given[fixed:], out=out)
         return plain(*given, out=out)
 
     return Stage(
-        (node, *behind.nodes), arguments.inputs, run, operator, behind.reason, tensors[1], takes_out=True
+        nodes, arguments.inputs, run, operator, behind.reason, tensors[1], len(before), takes_out=True
     )
 
 

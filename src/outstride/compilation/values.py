@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from outstride.engine.launch.plans import DTYPES
 from outstride.models.operation import Operation
 
 
@@ -45,6 +46,12 @@ def shape(node: Node) -> tuple[Any, ...]:
     return tuple(node.meta["val"].shape)
 
 
+def dtype_of(node: Node) -> torch.dtype:
+    """The type of a tensor's elements."""
+    dtype: torch.dtype = node.meta["val"].dtype
+    return dtype
+
+
 def same_sizes(first: Sequence[Any], second: Sequence[Any]) -> bool:
     """Whether sizes are equal, whatever their symbols are."""
     return len(first) == len(second) and all(
@@ -55,8 +62,7 @@ def same_sizes(first: Sequence[Any], second: Sequence[Any]) -> bool:
 def is_served(node: Node) -> bool:
     """Whether a tensor is of a kind that kernels of ours read: on the CPU, plain, of floating point."""
     value = node.meta["val"]
-    dtypes = (torch.float32, torch.float64)
-    return value.device.type == "cpu" and value.layout is torch.strided and value.dtype in dtypes
+    return value.device.type == "cpu" and value.layout is torch.strided and value.dtype in DTYPES
 
 
 def is_dense(node: Node) -> bool:

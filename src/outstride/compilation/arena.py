@@ -7,8 +7,9 @@ noted; the places are given by size, the largest first, each as low as those tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,6 +103,8 @@ class Arena:
             address = self._buffer.data_ptr()
             prefer_large(address, plan.size_bytes)
             first = -address % _ALIGNMENT
+            #: What computes a line for tensors of this size, once it has been looked up.
+            self.runs: dict[int, Callable[..., Any]] = {}
             #: By the line that makes a value.
             self.tensors: dict[int, Tensor] = {}
             for value, at in plan.places:

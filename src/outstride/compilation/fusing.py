@@ -12,9 +12,10 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
+from outstride.compilation.contractions import is_read_through
 from outstride.compilation.simplifying import simplify
 from outstride.compilation.stages import Stage
-from outstride.compilation.starts import is_read_through, start
+from outstride.compilation.starts import start
 
 
 @dataclass(frozen=True)

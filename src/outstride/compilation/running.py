@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, get_num_threads
 from torch.fx import Node
 
 from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
 from outstride.compilation.fusing import Fusion
 from outstride.engine.launch.packing import PACKED
+from outstride.engine.runtime import chosen
 from outstride.models.operation import mapped
 
 _SIZES = 8
@@ -31,6 +32,7 @@ class _Line:
     takes_out: bool
     joins: bool
     weight: int | None
+    bind: Callable[..., Callable[..., Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,11 @@ class Program:
             _Line(
                 stage.run, tuple(places[node] for node in stage.inputs), places[stage.output],
                 tuple(last[number]), stage.takes_out, stage.joins,
-                None if stage.weight is None else places[stage.weight],
+                None if stage.weight is None else places[stage.weight], stage.bind,
             )
             for number, stage in enumerate(fusion.stages)
         )  # fmt: skip
+        self._changing = tuple(place for place, node in enumerate(fusion.inputs) if _changes(node))
         self._memory = _Arenas()
 
     @property
@@ -86,7 +89,10 @@ class Program:
 
     def __call__(self, values: list[Any]) -> Any:
         """The values of the graph's outputs; `values` are those of its inputs, and are let go of."""
-        key = tuple(value for value in values if type(value) is int)
+        key: tuple[Any, ...] = (
+            get_num_threads(), chosen(), *(value for value in values if type(value) is int),
+            *(values[place].stride() for place in self._changing),
+        )  # fmt: skip
         held: list[Any] = [*values, *[None] * (self._size - len(values))]
         values.clear()
         for place in self._unused:
@@ -96,21 +102,25 @@ class Program:
             self._note(key, held)
         else:
             try:
-                self._run(held, arena.tensors)
+                self._run(held, arena)
             finally:
                 self._memory.give(key, arena)
         return mapped(lambda v: held[v.number] if isinstance(v, _Place) else v, self._outputs)
 
-    def _run(self, held: list[Any], tensors: dict[int, Tensor]) -> None:
+    def _run(self, held: list[Any], arena: Arena) -> None:
         """Every line in its turn, into its place in the arena where it has one."""
+        runs, tensors = arena.runs, arena.tensors
         for number, line in enumerate(self._lines):
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]
-            held[line.place] = line.run(*given) if out is None else line.run(*given, out=out)
+            run = runs.get(number)
+            if run is None:
+                run = runs[number] = line.run if line.bind is None else line.bind(given, out)
+            held[line.place] = run(*given) if out is None else run(*given, out=out)
             for place in line.last:
                 held[place] = None
 
-    def _note(self, key: tuple[int, ...], held: list[Any]) -> None:
+    def _note(self, key: tuple[Any, ...], held: list[Any]) -> None:
         """Every line in its turn, each into memory of its own; then a plan is made of what was noted."""
         owners, made = dict[int, int](), dict[int, Lifetime]()
         for number, line in enumerate(self._lines):
@@ -143,20 +153,20 @@ class _Arenas:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._plans: OrderedDict[tuple[int, ...], tuple[MemoryPlan, list[Arena]]] = OrderedDict()
+        self._plans: OrderedDict[tuple[Any, ...], tuple[MemoryPlan, list[Arena]]] = OrderedDict()
 
     @property
     def plans(self) -> tuple[MemoryPlan, ...]:
         with self._lock:
             return tuple(plan for plan, _ in self._plans.values())
 
-    def add(self, key: tuple[int, ...], plan: MemoryPlan) -> None:
+    def add(self, key: tuple[Any, ...], plan: MemoryPlan) -> None:
         with self._lock:
             self._plans[key] = (plan, [])
             while len(self._plans) > _SIZES:
                 self._plans.popitem(last=False)
 
-    def take(self, key: tuple[int, ...]) -> Arena | None:
+    def take(self, key: tuple[Any, ...]) -> Arena | None:
         """An arena for inputs of that size; None where none has been seen yet."""
         with self._lock:
             found = self._plans.get(key)
@@ -171,12 +181,20 @@ class _Arenas:
                     idle.clear()  # one size at a time holds memory
         return Arena(plan)
 
-    def give(self, key: tuple[int, ...], arena: Arena) -> None:
+    def give(self, key: tuple[Any, ...], arena: Arena) -> None:
         """Take an arena back."""
         with self._lock:
             found = self._plans.get(key)
             if found is not None:
                 found[1].append(arena)
+
+
+def _changes(node: Node) -> bool:
+    """Whether a tensor may come in other sizes or strides."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor):
+        return False
+    return not all(isinstance(number, int) for number in (*value.shape, *value.stride()))
 
 
 def _joined(

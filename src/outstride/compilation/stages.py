@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Stage:
     takes_out: bool = False
     joins: bool = False
     """Whether its value is its inputs one behind the other, which may be made in their places in it."""
+    bind: Callable[[Sequence[Any], Any], Callable[..., Any]] | None = None
+    """Looks up what ``run`` does for values like these and such an ``out``; called as ``run`` is."""
     is_view: bool = False
     """Whether its value may lie in the memory of its first input."""
 

@@ -1,0 +1,105 @@
+"""Stages of contractions: a convolution or its adjoint, with the steps before and behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.fx import Node
+
+from outstride.compilation.arguments import Arguments
+from outstride.compilation.chains import Chain, chain
+from outstride.compilation.stages import Stage
+from outstride.compilation.steps import readings
+from outstride.compilation.values import Operator, dtype_of
+from outstride.engine.launch.execute import gather_run
+from outstride.engine.launch.fused import Step, fused_run
+from outstride.engine.launch.step_check import declined
+
+OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
+    "outstride.conv": "conv",
+    "outstride.conv_transpose": "conv_transpose",
+}
+_INPUTS = {"conv": "x", "conv_transpose": "y"}
+_GEOMETRY = ("stride", "padding", "output_size", "dilation", "groups")
+
+
+def start(node: Node, taken: Container[Node] | None) -> Stage:
+    """The stage of a contraction; None is `taken` where it is to be by itself."""
+    behind = Chain((), (), "") if taken is None else chain(node, taken)
+    operator = OPERATORS[Operator.of(node).name]
+    own = Operator.of(node).arguments()
+    source, weight, bias = (own[key] for key in (_INPUTS[operator], "w", "bias"))
+    before, nodes = tuple[Step, ...](), (node, *behind.nodes)
+    if taken is not None and source not in taken and is_read_through(source):
+        reading = next(readings(source))
+        before, nodes, source = (reading.step,), (source, *nodes), reading.value
+    geometry = [_fixed(own[key]) for key in _GEOMETRY]
+    run = _Contraction(
+        operator, [source, weight, bias, *behind.operands], [*geometry, own.get("algorithm", "auto")],
+        behind.steps, before,
+    )  # fmt: skip
+    return Stage(
+        nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind
+    )
+
+
+def is_read_through(node: Any) -> bool:
+    """Whether an operator is a step that a contraction, which alone uses it, does to its input."""
+    if not isinstance(node, Node) or len(node.users) != 1:
+        return False
+    (user,) = node.users
+    operator = OPERATORS.get(Operator.of(user).name) if user.op == "call_function" else None
+    if operator is None or Operator.of(user).argument(_INPUTS[operator]) is not node:
+        return False
+    reading = next(readings(node), None)
+    return reading is not None and reading.step.keeps_zero and not declined((reading.step,), dtype_of(node))
+
+
+class _Contraction:
+    """Computes a contraction among steps; of one kind of tensors, `bind` has looked up what runs."""
+
+    def __init__(
+        self, operator: Literal["conv", "conv_transpose"], tensors: Sequence[Node | None],
+        geometry: Sequence[Any], steps: tuple[Step, ...], before: tuple[Step, ...],
+    ) -> None:  # fmt: skip
+        self._operator, self._steps, self._before = operator, steps, before
+        self._geometry = Arguments((*tensors, *geometry))
+        self._count = len(tensors)
+        self.inputs = self._geometry.inputs
+        places = [None if node is None else self.inputs.index(node) for node in tensors]
+        x, w, self._bias, *operands = places
+        assert x is not None, "a contraction has an input"
+        assert w is not None, "a contraction has a weight"
+        self._x, self._w = x, w
+        self._operands = [place for place in operands if place is not None]
+
+    def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
+        """The result, in `out` if there is one."""
+        return self.bind(values, out)(*values, out=out)
+
+    def bind(self, values: Sequence[Any], out: Tensor | None) -> Callable[..., Tensor]:
+        """What computes it for values like these."""
+        x, w, b, operands = self._x, self._w, self._bias, self._operands
+        stride, padding, size, dilation, groups, algorithm = self._geometry.filled(values)[self._count :]
+        layer = (self._operator, values[x], values[w], stride, padding, size, dilation, groups, algorithm)
+        if not self._steps and not self._before:
+            plain = gather_run(*layer, out)
+
+            def alone(*given: Any, out: Tensor | None = None) -> Tensor:
+                return plain(given[x], given[w], None if b is None else given[b], out)
+
+            return alone
+        run = fused_run(*layer, self._steps, out, self._before)
+
+        def among(*given: Any, out: Tensor | None = None) -> Tensor:
+            bias = None if b is None else given[b]
+            return run(given[x], given[w], bias, [given[place] for place in operands], out)
+
+        return among
+
+
+def _fixed(value: Any) -> Any:
+    """An argument that a cache can be asked for."""
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

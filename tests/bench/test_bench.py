@@ -8,6 +8,7 @@ from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -303,6 +304,13 @@ def test_a_residual_sees_what_is_wrong() -> None:
     assert (
         residual(exact[:3], exact) == residual([exact[0] * float("nan"), *exact[1:]], exact) == float("inf")
     )
+
+
+def test_what_vanishes_is_measured_by_the_largest_result() -> None:
+    exact = [torch.tensor([4.0, -2.0]).double(), torch.tensor([1e-16]).double()]
+    near = [torch.tensor([4.0, -2.0]), torch.tensor([4e-7])]
+    assert_within(residual(near, exact), 1e-7, 1e-13, "a number of float32 over another")
+    assert residual([exact[0] * 0], [exact[0] * 0]) == 0
 
 
 def test_growing_layers_double_up_to_a_gigabyte() -> None:

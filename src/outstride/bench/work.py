@@ -20,6 +20,8 @@ from outstride.layer.shortening import choose
 from outstride.layer.spec import ConvSpec
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+# A result that is so much smaller than another is what rounding left of zero.
+VANISHING = 1e-9
 _MOST_ELEMENTS = (1 << 60) - 1
 LAYERS: dict[tuple[str, int], type[nn.Module]] = {
     ("conv", 1): nn.Conv1d,
@@ -233,16 +235,21 @@ def takes_short(spec: ConvSpec, dtype: torch.dtype, training: bool = False) -> b
 
 
 def residual(results: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
-    """Largest difference to the float64 results, each in units of that result's largest magnitude."""
+    """Largest difference to the float64 results, each in units of that result's largest magnitude.
+
+    A gradient that vanishes, as that of a bias before a batch norm does, is measured by the largest of all.
+    """
     if len(results) != len(exact):
         return float("inf")
-    return max(_distance(result, true) for result, true in zip(results, exact, strict=True))
+    magnitudes = [float(true.abs().max()) if true.numel() else 0.0 for true in exact]
+    largest = max(magnitudes, default=0.0)
+    scales = [own if own > VANISHING * largest else largest for own in magnitudes]
+    return max(_distance(*triple) for triple in zip(results, exact, scales, strict=True))
 
 
-def _distance(result: Tensor, exact: Tensor) -> float:
+def _distance(result: Tensor, exact: Tensor, scale: float) -> float:
     if result.shape != exact.shape or not bool(torch.isfinite(result).all()):
         return float("inf")
     if exact.numel() == 0:
         return 0.0
-    scale = exact.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    return float((result.double() - exact).abs().max() / scale)
+    return float((result.double() - exact).abs().max()) / max(scale, torch.finfo(torch.float64).tiny)

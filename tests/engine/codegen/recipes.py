@@ -110,7 +110,7 @@ def recipes_of(isa: str) -> list[Recipe]:
 def stepped_recipes(isa: str) -> list[Recipe]:
     """Kernels whose sums go through steps, on every way to the output."""
     along = Recipe("float32", isa, "width", "width", 1, 1, ("pixels", "direct", "channels"))
-    plain = [along, *recipes_of(isa)[::4], *in_place_recipes(isa)[::7]]
+    plain = [along, *recipes_of(isa)[2::11], *in_place_recipes(isa)[::12]]
     return [
         replace(recipe, epilogue=Epilogue(steps=CHAINS[1 if number % 2 else 5]))
         for number, recipe in enumerate(plain)
@@ -128,8 +128,6 @@ def sources_of(isa: str) -> dict[str, str]:
     found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], tiles_of(isa)) for d in ITEM_BYTES}
-    every = INSTRUCTION_SETS[isa]
-    found |= {
-        f"steps {d}": steps_source(STEPS, d, every) for d in ("float32", "float64", "bfloat16", "float16")
-    }
+    for dtype in ("float64", "bfloat16"):
+        found[f"steps {dtype}"] = steps_source(STEPS, dtype, INSTRUCTION_SETS[isa])
     return found | map_sources(isa) | {"fingerprint": fingerprint_source()}

@@ -37,8 +37,10 @@ def prepare(k: Vectors, step: Step, vectors: Sequence[Value | None]) -> tuple[Va
     root = k.f.call(k.vector, f"llvm.sqrt.{'v' + str(k.lanes) if k.lanes > 1 else ''}{k.e.mangled}", total)
     inverse = _binary(k, "fdiv", constant(k, 1.0), root)
     scale = _binary(k, "fmul", inverse, constant(k, 1.0) if weight is None else weight)
-    shift = fused(k, _negated(k, mean), scale, constant(k, 0.0) if bias is None else bias)
-    return scale, shift
+    start = constant(k, 0.0) if bias is None else bias
+    if k.e.dtype == "float16":  # there this torch rounds the product
+        return scale, _binary(k, "fsub", start, _binary(k, "fmul", mean, scale))
+    return scale, fused(k, _negated(k, mean), scale, start)
 
 
 def prepared_count(step: Step) -> int:

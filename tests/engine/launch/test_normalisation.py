@@ -19,6 +19,7 @@ from tests.environments import threads
 from tests.guard import Edge, GuardedPages
 from tests.tolerance import assert_same_bits
 
+SEEDS = (range(100), pytest.param(range(100, 1500), marks=pytest.mark.slow))
 SIZES = (1, 2, 3, 5, 8, 15, 16, 17, 33, 70)
 SPECIAL = (float("nan"), float("inf"), float("-inf"), -0.0, 1e38)
 CHAIN = (Step("prelu", (), ("channel",)), RESIDUAL)
@@ -45,10 +46,11 @@ def by_torch_alone(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: f
     return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
-def test_drawn_norms_have_the_bits_of_torch(isa: str) -> None:
+def test_drawn_norms_have_the_bits_of_torch(isa: str, seeds: range) -> None:
     with runtime.instruction_set(isa):
-        for seed in range(100):
+        for seed in seeds:
             with threads(1 + seed % 3):
                 arguments = drawn(seed)
                 assert instance_norm_declines(*arguments) is None

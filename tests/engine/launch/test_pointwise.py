@@ -18,6 +18,7 @@ from tests.environments import threads
 from tests.guard import Edge, GuardedPages
 from tests.tolerance import assert_same_bits
 
+SEEDS = (range(30), pytest.param(range(30, 300), marks=pytest.mark.slow))
 DTYPES = (torch.float32, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SIZES = (1, 2, 3, 5, 8, 15, 16, 17, 33)
 
@@ -38,10 +39,11 @@ def drawn(seed: int) -> Drawn:
     return chain, x, operands_of(chain, x, seed, channels_last)
 
 
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
-def test_drawn_chains_have_the_bits_of_torch(isa: str) -> None:
+def test_drawn_chains_have_the_bits_of_torch(isa: str, seeds: range) -> None:
     with runtime.instruction_set(isa):
-        for seed in range(30):
+        for seed in seeds:
             with threads(1 + seed % 3):
                 chain, x, operands = drawn(seed)
                 assert pointwise_declines(chain, x, operands) is None

@@ -24,6 +24,7 @@ from tests.environments import threads
 from tests.guard import Edge, GuardedPages
 from tests.tolerance import assert_same_bits
 
+SEEDS = (range(120), pytest.param(range(120, 1500), marks=pytest.mark.slow))
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SIZES = (1, 2, 3, 5, 8, 15, 16, 17, 33, 70)
 FACTORS = (1, 2, 2.0, 3, 4, 1.5, 2.7, 0.5, 0.3)
@@ -60,10 +61,11 @@ def drawn(seed: int) -> tuple[Tensor, Pair]:
     return x, (partial(F.interpolate, **given), partial(resize_nearest, **given))
 
 
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
-def test_drawn_copies_are_those_of_torch(isa: str) -> None:
+def test_drawn_copies_are_those_of_torch(isa: str, seeds: range) -> None:
     with runtime.instruction_set(isa):
-        for seed in range(120):
+        for seed in seeds:
             with threads(1 + seed % 3):
                 x, (theirs, ours) = drawn(seed)
                 assert rearrangement_declines(x) is None

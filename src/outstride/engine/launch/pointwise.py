@@ -72,8 +72,6 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
         return "the elements of inputs lie without gaps"
     if "channel" in operand_forms(steps) and _channel_rows(x) is None:
         return "inputs with operands over channels are contiguous or channels_last"
-    if x.dtype is torch.float16 and any(step.kind == "batch_norm" for step in steps):
-        return "torch takes the roots of float16 batch norms by another routine"
     return (
         misfit(steps, x, x.stride(), operands)
         or decline()

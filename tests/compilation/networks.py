@@ -92,6 +92,28 @@ def mobile() -> nn.Module:
     )  # fmt: skip
 
 
+class Gate(nn.Module):
+    """Channels scaled by what their means say."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            nn.Conv2d(channels, 4, 1), nn.SiLU(), nn.Conv2d(4, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = x * self.inner(x.mean((2, 3), keepdim=True))
+        return made
+
+
+def gates() -> nn.Module:
+    """Activations that torch computes in vectors, where they fill them and where not."""
+    return nn.Sequential(
+        nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU(), Gate(16),
+        nn.Conv2d(16, 8, 1), nn.SiLU(), nn.Conv2d(8, 3, (2, 3)), nn.SiLU(), nn.Conv2d(3, 16, 1), nn.Sigmoid(),
+    )  # fmt: skip
+
+
 def borders() -> nn.Module:
     """Padding that layers apply themselves."""
     return nn.Sequential(
@@ -154,6 +176,7 @@ NETWORKS = {
     "shared": Network(Shared, ((1, 4, 8, 8), (1, 4, 8, 8))),
     "instance norms": Network(instance_norms, ((2, 3, 14, 12),)),
     "mobile": Network(mobile, ((2, 3, 24, 32),)),
+    "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
     "shuffle": Network(shuffle, ((1, 3, 10, 9),)),

@@ -6,7 +6,7 @@ torch's operators run, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from operator import getitem
 from typing import Any
@@ -19,6 +19,7 @@ from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, is_tensor, same_sizes, shape
 from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
+from outstride.engine.launch.fused import OperandForm, operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
 
 _MOST_SEEN = 64
@@ -133,11 +134,12 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
         return None
     behind = chain(nodes[-1], taken) if fuse else _NOTHING
     steps, has = behind.steps, [vector is not None for vector in vectors]
+    forms = operand_forms(steps)
 
     def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
         x, left = values[0], list(values[1:])
         w, b = (left.pop(0) if given else None for given in has)
-        return x, w, b, eps, steps, left
+        return x, w, b, eps, steps, _flat(forms, left)
 
     def torchs(*values: Any) -> Tensor:
         x, w, b, _, _, operands = told(values)
@@ -185,10 +187,11 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
         return None
     behind = chain(nodes[-1], taken) if fuse else _NOTHING
     steps = (reading.step, *behind.steps)
+    forms = operand_forms(steps)
     tried = _Tried(
-        lambda x, *operands, out: pointwise.pointwise(steps, x, operands, out=out),
-        lambda x, *operands: pointwise.pointwise_declines(steps, x, operands),
-        lambda x, *operands: by_torch(x, steps, operands),
+        lambda x, *operands, out: pointwise.pointwise(steps, x, _flat(forms, operands), out=out),
+        lambda x, *operands: pointwise.pointwise_declines(steps, x, _flat(forms, operands)),
+        lambda x, *operands: by_torch(x, steps, _flat(forms, operands)),
     )
     given = (reading.value, *reading.operands, *behind.operands)
     return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason)
@@ -221,6 +224,14 @@ def _avg_pooled(numbers: list[Any], x: Tensor, out: Tensor | None) -> Tensor:
 def _normalised(told: tuple[Any, ...], out: Tensor | None) -> Tensor:
     x, weight, bias, eps, steps, operands = told
     return normalisation.instance_norm(x, weight, bias, eps, steps, operands, out)
+
+
+def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:
+    """Operands, those over channels as vectors."""
+    return [
+        operand.view(-1) if form == "channel" and operand.dim() != 1 else operand
+        for form, operand in zip(forms, operands, strict=True)
+    ]
 
 
 def _is_view(node: Node) -> bool:

@@ -136,6 +136,8 @@ _READ: dict[str, Callable[[Operator], Iterator[Reading]]] = {
     "aten.clamp_min": _clamp(low=True, high=False),
     "aten.clamp_max": _clamp(low=False, high=True),
     "aten.hardswish": _unary("hardswish"),
+    "aten.silu": _unary("silu"),
+    "aten.sigmoid": _unary("sigmoid"),
     "aten.hardsigmoid": _unary("hardsigmoid"),
     "aten._prelu_kernel": _prelu,
     "aten.add": _binary("add", commutes=True),

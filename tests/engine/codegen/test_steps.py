@@ -9,7 +9,7 @@ from outstride.engine import runtime
 from outstride.engine.launch.step_check import declined, run_alone, steps_kernel
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.steps import Step
-from tests.engine.planner.chains import CHAINS, STEPS, chain_name, operands_for
+from tests.engine.planner.chains import CHAINS, IN_VECTORS, STEPS, chain_name, operands_for
 from tests.environments import one_of
 from tests.tolerance import assert_same_bits
 
@@ -75,6 +75,35 @@ def test_this_torch_computes_every_step_as_written() -> None:
     """A torch that computes one in another way is served by its own operators: then this test says so."""
     for dtype in DTYPES:
         assert [declined((step,), dtype) for step in STEPS] == [None] * len(STEPS)
+
+
+@pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: step.kind)
+@pytest.mark.parametrize("instruction_set", runtime.available())
+def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> None:
+    """Over all exponents, where elements fill vectors; other numbers of elements and types are declined."""
+    with runtime.instruction_set(instruction_set):
+        code = steps_kernel((step,), torch.float32)
+        for seed, shape in enumerate(((2, 3, 160), (1, 32, 16, 22), (1, 8, 4, 4, 14))):
+            x = _numbers(shape, torch.float32, seed)
+            assert_same_bits(run_alone(code, (step,), x, ()), by_torch(x, (step,), ()))
+        assert declined((step,), torch.float32, 1 << 20) is None
+    assert "fill no vector" in (declined((step,), torch.float32, (1 << 20) + 16) or "")
+    for dtype in DTYPES[1:]:
+        assert "a routine of its own" in (declined((step,), dtype) or "")
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_shares_of_threads_fill_vectors_or_are_declined(threads: int) -> None:
+    """Torch's threads take shares of a tensor, whose last elements may fill no vector."""
+    torch.set_num_threads(threads)
+    served = 0
+    for count in (32, 1 << 15, 3 << 14, (1 << 17) + 32, 96 * 1024, 5 << 15):
+        x = torch.linspace(-90.0, 90.0, count).view(1, 1, -1)
+        if declined((Step("silu"),), torch.float32, count) is None:
+            served += 1
+            code = steps_kernel((Step("silu"),), torch.float32)
+            assert_same_bits(run_alone(code, (Step("silu"),), x, ()), torch.nn.functional.silu(x))
+    assert served >= 3
 
 
 def test_a_step_that_torch_computes_in_another_way_is_declined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ STEPS = (
     *(Step(kind, (), ("channel",)) for kind in _OF_TWO),
     *(Step(kind, (), ("tensor",)) for kind in _OF_TWO),
 )
+#: Those that have torch's bits only where all elements fill torch's vectors.
+IN_VECTORS = (Step("silu"), Step("sigmoid"))
 CHAINS = (
     (BATCH_NORM, RELU),
     (BATCH_NORM, RESIDUAL, RELU),

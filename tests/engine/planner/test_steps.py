@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from outstride.engine.planner.steps import KINDS, Step, operand_forms, steps_name
-from tests.engine.planner.chains import CHAINS, STEPS
+from tests.engine.planner.chains import CHAINS, IN_VECTORS, STEPS
 
 
 def test_every_kind_is_tried() -> None:
-    assert {step.kind for step in STEPS} == set(KINDS)
+    assert {step.kind for step in (*STEPS, *IN_VECTORS)} == set(KINDS)
 
 
 def test_steps_of_other_bits_are_other_steps() -> None:

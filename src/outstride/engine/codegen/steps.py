@@ -194,6 +194,55 @@ def _square(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value
     return _binary(k, "fmul", value, value)
 
 
+def _exp(k: Vectors, value: Value) -> Value:
+    """The exponential as SLEEF's ``expf_u10`` computes it, which torch's vectors call.
+
+    2**q times a polynomial of what is left, whose terms and constants are SLEEF's (Shibata and Petrogalli,
+    "SLEEF: A portable vectorized library of C standard mathematical functions", 2020).
+    """
+    f, whole = k.f, vector_type(k.lanes, "i32")
+    vector = f"v{k.lanes}" if k.lanes > 1 else ""
+    halved = _binary(k, "fmul", value, constant(k, 1.442695040888963407359924681))
+    nearest = f.call(k.vector, f"llvm.rint.{vector}f32", halved)
+    # Beyond these the result is 0 or infinite, and NaN has no whole number.
+    limit, least = constant(k, 256.0), constant(k, -256.0)
+    inside = _at_least(k, _where_less(k, nearest, limit, nearest, limit), least)
+    q = f.emit(whole, f"fptosi {inside.type} {inside.name} to {whole}")
+    rest = fused(k, nearest, constant(k, -0.693145751953125), value)
+    rest = fused(k, nearest, constant(k, -1.428606765330187045e-06), rest)
+    total = constant(k, 0.000198527617612853646278381)
+    for term in (0.00139304355252534151077271, 0.00833336077630519866943359, 0.0416664853692054748535156):
+        total = fused(k, total, rest, constant(k, term))
+    for term in (0.166666671633720397949219, 0.5):
+        total = fused(k, total, rest, constant(k, term))
+    total = fused(k, _binary(k, "fmul", rest, rest), total, rest)
+    total = _binary(k, "fadd", constant(k, 1.0), total)
+    half = _whole(k, "ashr", q, 1)
+    for exponent in (half, f.emit(whole, f"sub {whole} {q.name}, {half.name}")):
+        bits = _whole(k, "shl", _whole(k, "add", exponent, 0x7F), 23)
+        power = f.emit(k.vector, f"bitcast {whole} {bits.name} to {k.vector}")
+        total = _binary(k, "fmul", total, power)
+    total = _where_less(k, value, constant(k, -104.0), constant(k, 0.0), total)
+    return _where_less(k, constant(k, 100.0), value, constant(k, float("inf")), total)
+
+
+def _whole(k: Vectors, opcode: str, value: Value, number: int) -> Value:
+    """An operation on whole numbers of 32 bits and a number."""
+    other = elements.splat_constant("i32", k.lanes, str(number))
+    return k.f.emit(value.type, f"{opcode} {value.type} {value.name}, {other}")
+
+
+def _silu(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
+    del step, own
+    return _binary(k, "fdiv", value, _binary(k, "fadd", constant(k, 1.0), _exp(k, _negated(k, value))))
+
+
+def _sigmoid(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
+    del step, own
+    one = constant(k, 1.0)
+    return _binary(k, "fdiv", one, _binary(k, "fadd", one, _exp(k, _negated(k, value))))
+
+
 def _of_two(opcode: str) -> _Arithmetic:
     def compute(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
         return _binary(k, opcode, value, own[0] if own else _number(k, step, 0))
@@ -212,6 +261,8 @@ _ARITHMETIC: Mapping[str, _Arithmetic] = {
     "abs": _abs,
     "neg": _neg,
     "square": _square,
+    "silu": _silu,
+    "sigmoid": _sigmoid,
     "add": _of_two("fadd"),
     "subtract": _of_two("fsub"),
     "multiply": _of_two("fmul"),

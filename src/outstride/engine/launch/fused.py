@@ -8,6 +8,7 @@ out, and where an operand is not of the result's type or has to be stretched.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Literal
 
 import torch
@@ -24,7 +25,7 @@ from outstride.engine.runtime import chosen, resolved
 from outstride.engine.torch_internals import tensor_guard
 from outstride.layer.shortening import AlgorithmName
 
-__all__ = ["FUSED", "FusedRun", "OperandForm", "Step", "fused", "fused_run"]
+__all__ = ["FUSED", "FusedRun", "OperandForm", "Step", "fused", "fused_run", "operand_forms"]
 
 FUSED: CallCache[object, FusedRun] = CallCache("fused calls")
 
@@ -170,7 +171,9 @@ def _made(
     def plain(x: Tensor, w: Tensor) -> GatherRun:
         return gather_run(operator, x, w, stride, padding, output_size, dilation, groups, algorithm)
 
-    reason = declined((*before, *steps), x.dtype)
+    channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
+    count = x.shape[0] * channels * prod(output_size)
+    reason = declined(before, x.dtype, x.numel()) or declined(steps, x.dtype, count)
     if x.dim() == 3 and _has_batch_norm(steps):
         like = torch.empty_like(x) if before else x  # what torch's operators make of it
         if result_format(like, w) != torch.contiguous_format:

@@ -89,7 +89,7 @@ def instance_norm_declines(
     return (
         misfit(steps, x, contiguous_strides(x.shape), operands)
         or decline()
-        or plainly(partial(step_check.declined, steps, x.dtype))
+        or plainly(partial(step_check.declined, steps, x.dtype, x.numel()))
         or disagreement("instance norms of float32", _pairs)
     )
 

@@ -75,7 +75,7 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
     return (
         misfit(steps, x, x.stride(), operands)
         or decline()
-        or plainly(partial(step_check.declined, steps, x.dtype))
+        or plainly(partial(step_check.declined, steps, x.dtype, x.numel()))
     )
 
 

@@ -20,21 +20,38 @@ from outstride.engine.codegen.steps_alone import steps_source
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps_by_torch import by_torch
-from outstride.engine.planner.steps import Step, operand_forms, steps_name
+from outstride.engine.planner.steps import IN_VECTORS, Step, operand_forms, steps_name
 from outstride.engine.runtime import Kernel, chosen, kernel, machine
 
 #: Shapes of the numbers tried, each in each memory format: vectors over the channels and along the width
 #: that are full and that are not.
 _SHAPES = ((2, 3, 53), (1, 37, 3, 5), (1, 5, 7, 13), (1, 2, 2, 3, 11))
+#: Shapes of numbers that fill torch's vectors.
+_FULL = ((2, 4, 64), (1, 32, 2, 8), (1, 2, 7, 32), (1, 2, 2, 4, 16))
+#: Elements that torch's loops take at once, in two vectors of 64 bytes, and those worth another thread.
+_AT_ONCE, _GRAIN = 32, 1 << 15
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
-def declined(steps: Sequence[Step], dtype: torch.dtype) -> str | None:
-    """Why steps cannot be computed here with torch's own bits, or nothing."""
+def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None) -> str | None:
+    """Why steps on so many elements, if that is known, have not torch's own bits here, or nothing."""
+    in_vectors = next((step.kind for step in steps if step.kind in IN_VECTORS), None)
+    if in_vectors is not None:
+        if dtype is not torch.float32:
+            return f"torch computes {in_vectors!r} of {dtype} by a routine of its own"
+        if count is not None and not _fills_vectors(count):
+            return f"torch computes {in_vectors!r} of elements that fill no vector by another routine"
     # What is rounded to 16 bits hides most of what float32 shows.
     dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
     reasons = (_declined(step, each, chosen()) for step in steps for each in dtypes)
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _fills_vectors(count: int) -> bool:
+    """Whether each thread's share of so many float32 fills torch's vectors."""
+    shares = 1 if count < _GRAIN else min(torch.get_num_threads(), -(-count // _GRAIN))
+    share = -(-count // shares)
+    return count % _AT_ONCE == 0 and (shares == 1 or share % _AT_ONCE == 0)
 
 
 @lru_cache(maxsize=1024)
@@ -43,7 +60,7 @@ def _declined(step: Step, dtype: torch.dtype, instruction_set: str) -> str | Non
     code = steps_kernel((step,), dtype)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for shape in _SHAPES:
+        for shape in _FULL if step.kind in IN_VECTORS else _SHAPES:
             for memory_format in (torch.contiguous_format, _FORMATS.get(len(shape))):
                 if memory_format is None:
                     continue

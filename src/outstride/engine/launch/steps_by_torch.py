@@ -85,6 +85,8 @@ _OPERATORS: Mapping[str, _Operator] = {
     "abs": _alone(torch.abs),
     "neg": _alone(torch.neg),
     "square": _alone(torch.square),
+    "silu": _alone(functional.silu),
+    "sigmoid": _alone(torch.sigmoid),
     "add": _of_two(torch.add),
     "subtract": _of_two(torch.sub),
     "multiply": _of_two(torch.mul),

@@ -34,9 +34,14 @@ _KINDS = {
     "abs": _Kind(),
     "neg": _Kind(),
     "square": _Kind(),
+    "silu": _Kind(),
+    "sigmoid": _Kind(),
 }
-#: The kinds of steps. What torch computes by one routine in vectors and by another at their ends is no step.
+#: The kinds of steps. What torch computes by one routine in vectors and by another at their ends is one only
+#: where all of a tensor lies in vectors.
 KINDS = (*_KINDS, *_OF_TWO)
+#: Kinds that torch computes by a routine for vectors, and by another for elements that fill none.
+IN_VECTORS = frozenset(("silu", "sigmoid"))
 #: Kinds whose result is one of the values that it came from, so that there is nothing to round.
 EXACT = frozenset(("relu", "hardtanh", "abs", "neg"))
 
@@ -109,7 +114,7 @@ class Step:
             return (low is None or low <= 0.0) and (high is None or high >= 0.0)
         if self.kind == "leaky_relu":
             return number is not None and isfinite(number)
-        return self.kind in ("relu", "abs", "neg", "square", "hardswish")
+        return self.kind in ("relu", "abs", "neg", "square", "hardswish", "silu")
 
     @property
     def given(self) -> tuple[OperandForm, ...]:

@@ -140,6 +140,21 @@ def shuffle() -> nn.Module:
     )  # fmt: skip
 
 
+class Resizing(nn.Module):
+    """The ways in which torch resizes, between layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (2 * x.shape[2] + 1, x.shape[3])
+        x = F.interpolate(self.layers[0](x), scale_factor=1.5, mode="nearest")
+        x = F.interpolate(F.relu(self.layers[1](x)), size=size, mode="bilinear")
+        x = F.interpolate(self.layers[2](x), scale_factor=(2.0, 0.6), mode="bicubic", align_corners=True)
+        return F.interpolate(self.layers[3](x), size=size, mode="nearest-exact")
+
+
 @dataclass(frozen=True)
 class Network:
     """What makes a model, and the shapes of its inputs."""
@@ -176,6 +191,7 @@ NETWORKS = {
     "shared": Network(Shared, ((1, 4, 8, 8), (1, 4, 8, 8))),
     "instance norms": Network(instance_norms, ((2, 3, 14, 12),)),
     "mobile": Network(mobile, ((2, 3, 24, 32),)),
+    "resizing": Network(Resizing, ((2, 3, 12, 14),)),
     "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),

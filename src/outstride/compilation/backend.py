@@ -11,6 +11,7 @@ from torch._dynamo.backends.common import aot_autograd  # what every backend of 
 from torch.fx import GraphModule
 
 from outstride.compilation.fusing import Fusion, fused
+from outstride.compilation.resizing import whole_resizing
 from outstride.compilation.running import Program
 from outstride.compilation.serving import served
 from outstride.errors import ArgumentError
@@ -93,7 +94,8 @@ def compiled(
     """Compile a graph, and say of what it and its derivative consist."""
     compile_part = partial(_part, options=options, report=report)
     compiler = aot_autograd(fw_compiler=compile_part, bw_compiler=compile_part)
-    run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
+    with whole_resizing():
+        run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from operator import getitem
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
@@ -114,6 +115,24 @@ def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> St
         lambda x: target(x, factor),
     )
     return _ours((operator.node,), (source,), tried, "shuffle", "")
+
+
+def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """Resizing by factors, or to sizes that are numbers."""
+    del fuse, taken
+    source, sizes, *factors = operator.args
+    exact = operator.name.startswith("aten._upsample_nearest_exact")
+    mode: rearrangement.Nearest = "nearest-exact" if exact else "nearest"
+    by_factors = len(factors) == len(sizes) and None not in factors
+    given: tuple[Any, Any] = (None, tuple(factors)) if by_factors else (tuple(sizes), None)
+    if given[0] is not None and not all(isinstance(size, int) for size in given[0]):
+        return None
+    tried = _Tried(
+        lambda x, out: rearrangement.resize_nearest(x, *given, mode, out=out),
+        rearrangement.rearrangement_declines,
+        lambda x: F.interpolate(x, *given, mode=mode),
+    )
+    return _ours((operator.node,), (source,), tried, "resize", "")
 
 
 def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
@@ -266,3 +285,6 @@ _STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = 
     "aten.pixel_unshuffle": _pixel_shuffle,
     "aten._native_batch_norm_legit": _instance_norm,
 }
+for _axes in (1, 2, 3):
+    for _name in ("upsample_nearest", "_upsample_nearest_exact"):
+        _STARTS[f"aten.{_name}{_axes}d"] = _nearest

@@ -107,14 +107,17 @@ class Step:
 
     @property
     def keeps_zero(self) -> bool:
-        """Whether it gives 0 for 0, of either sign, and has no operand: then it may be done to an input."""
+        """Whether it gives 0 for 0, of either sign, and has no operand: then it may be done to an input.
+
+        An element is read several times, so what takes long, as an exponential does, is none of them.
+        """
         number = self.numbers[0] if self.numbers else None
         if self.kind == "hardtanh":
             low, high = self.numbers
             return (low is None or low <= 0.0) and (high is None or high >= 0.0)
         if self.kind == "leaky_relu":
             return number is not None and isfinite(number)
-        return self.kind in ("relu", "abs", "neg", "square", "hardswish", "silu")
+        return self.kind in ("relu", "abs", "neg", "square", "hardswish")
 
     @property
     def given(self) -> tuple[OperandForm, ...]:

@@ -10,16 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from outstride.engine import runtime
-from tests.fuzz.campaign import Campaign, Failure, Report, play, play_here
+from tests.fuzz.campaign import Campaign, Failure, Report, judge_case, play, play_here
 from tests.fuzz.drawn import ALGORITHMS, parse
-from tests.fuzz.judging import judge
+from tests.fuzz.graphs.drawing import parse as parse_graph
 
 _FAILURES = Path(".pytest_cache") / "fuzz"
 
 
 def main(arguments: list[str]) -> int:
     """Play what the command line asks for; 1 where a case went wrong."""
-    parser = argparse.ArgumentParser("python -m tests.fuzz", description="Drawn layers, judged by the laws.")
+    parser = argparse.ArgumentParser(
+        "python -m tests.fuzz", description="Drawn layers and models, judged by the laws."
+    )
     parser.add_argument("--case", help="play this one case, the line that a failure printed")
     parser.add_argument("--seed", type=int, help="of all cases; a new one unless it is given")
     parser.add_argument("--first", type=int, default=0, help="the number to begin with")
@@ -34,15 +36,18 @@ def main(arguments: list[str]) -> int:
         "--algorithm", action="append", default=[], choices=sorted(set(ALGORITHMS)),
         help="what layers are computed by; may be given more than once; all unless it is given",
     )  # fmt: skip
+    parser.add_argument("--graphs", action="store_true", help="compiled models of several operators")
     parser.add_argument("--segment", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.case is not None:
-        judge(parse(given.case))
+        is_graph = "number" in json.loads(given.case)
+        judge_case(parse_graph(given.case) if is_graph else parse(given.case))
         print("nothing is wrong with this case")
         return 0
     campaign = Campaign(
         secrets.randbelow(1 << 32) if given.seed is None else given.seed, given.first, given.cases,
         given.seconds, tuple(given.instruction_set), given.jobs, tuple(given.algorithm),
+        given.graphs,
     )  # fmt: skip
     if given.segment is not None:
         play_here(campaign, range(*map(int, given.segment.split(":"))))

@@ -19,6 +19,10 @@ from typing import Any
 from tests import ROOT
 from tests.fuzz.drawing import TOGETHER, draw
 from tests.fuzz.drawn import Drawn
+from tests.fuzz.graphs.drawing import Graph
+from tests.fuzz.graphs.drawing import draw as draw_graph
+from tests.fuzz.graphs.judging import judge as judge_graph
+from tests.fuzz.graphs.shrinking import shrunk
 from tests.fuzz.judging import judge
 
 _KERNELS = ROOT / ".pytest_cache" / "kernels"
@@ -72,9 +76,13 @@ class Campaign:
     instruction_sets: tuple[str, ...] = ()
     jobs: int = 1
     algorithms: tuple[str, ...] = ()
+    graphs: bool = False
+    """Models of several operators instead of layers."""
 
-    def draw(self, number: int) -> Drawn:
+    def draw(self, number: int) -> Drawn | Graph:
         """The case of a number."""
+        if self.graphs:
+            return draw_graph(self.seed, number, self.instruction_sets)
         return draw(self.seed, number, self.instruction_sets, self.algorithms)
 
     def numbers(self) -> Iterator[range]:
@@ -90,6 +98,7 @@ class Campaign:
         how = [f"--seed={self.seed}", f"--segment={numbers.start}:{numbers.stop}"]
         how += [f"--instruction-set={name}" for name in self.instruction_sets]
         how += [f"--algorithm={name}" for name in self.algorithms]
+        how += ["--graphs"] * self.graphs
         return [sys.executable, "-m", "tests.fuzz", *how]
 
 
@@ -208,16 +217,26 @@ class _Process:
         return f"ended with exit code {self._process.returncode}: {words.strip()[-1500:]}"
 
 
+def judge_case(drawn: Drawn | Graph) -> None:
+    """Play a case and raise AssertionError where a law is broken."""
+    if isinstance(drawn, Graph):
+        judge_graph(drawn)
+    else:
+        judge(drawn)
+
+
 def play_here(campaign: Campaign, numbers: range) -> None:
     """What the process of a segment does: every case is announced, played and reported on, a line each."""
     for number in numbers:
         _say({"begin": number})
         drawn = campaign.draw(number)
         try:
-            judge(drawn)
+            judge_case(drawn)
             reason = ""
         except AssertionError as wrong:
             reason = str(wrong) or repr(wrong)
+            if isinstance(drawn, Graph):
+                drawn, reason = shrunk(drawn, reason)
         except Exception as raised:  # noqa: BLE001 - a legal layer raises nothing, so whatever it was is a failure
             reason = f"raised {type(raised).__name__}: {raised}"
         _say({"end": number, "reason": reason, "line": drawn.line() if reason else ""})

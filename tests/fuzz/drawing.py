@@ -6,15 +6,16 @@ Neighbours share a layer and its dtype, so that they share its kernels: another 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from outstride.engine import runtime
 from tests.cases import Case
 from tests.environments import THREADS
+from tests.fuzz.dice import Dice
 from tests.fuzz.drawn import ALGORITHMS, DTYPES, Drawn, Setting
 from tests.guard import Edge
 from tests.layouts import FAITHFUL, REPEATING
@@ -37,23 +38,6 @@ _DEPTHS = (1, 2, 3, 4, 5, 6, 8, 9)
 #: results are stored by nontemporal stores.
 _SMALL, _LARGE = 3e6, 1e8
 _MOST_ELEMENTS, _MOST_WEIGHTS = 6e6, 1 << 18
-_Item = TypeVar("_Item")
-
-
-@dataclass(frozen=True)
-class _Dice:
-    """Draws from sequences."""
-
-    rng: np.random.Generator
-
-    def one(self, choices: Sequence[_Item]) -> _Item:
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def chance(self, share: float) -> bool:
-        return bool(self.rng.random() < share)
-
-    def upto(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
 
 
 def draw(
@@ -61,12 +45,12 @@ def draw(
     algorithms: Sequence[str] | None = None,
 ) -> Drawn:  # fmt: skip
     """The case of a number; `instruction_sets` are those whose plans it may run under."""
-    layer = _Dice(np.random.default_rng([seed, number // TOGETHER]))
+    layer = Dice(np.random.default_rng([seed, number // TOGETHER]))
     case, dtype = _layer(layer), layer.one((*DTYPES, "float32", "float32"))
     sets = tuple(instruction_sets or runtime.available())
     own_set = layer.one(sets)
     case = replace(case, algorithm=layer.one(algorithms or ALGORITHMS))
-    dice = _Dice(np.random.default_rng([seed, number // TOGETHER, number]))
+    dice = Dice(np.random.default_rng([seed, number // TOGETHER, number]))
     values = dice.one(("reals", "reals", "reals", "integers", "integers", "special"))
     most = _LARGE if dice.chance(1 / 30) else _SMALL
     # To judge places takes some thirty contractions, and those in three dimensions are torch's slowest.
@@ -82,7 +66,7 @@ def draw(
     return Drawn(case, dtype, values, int(dice.rng.integers(2**31)), here, there, special, edge)
 
 
-def _layer(dice: _Dice) -> Case:
+def _layer(dice: Dice) -> Case:
     """A layer, its size still to come, that is not too much work on the smallest."""
     while True:
         layer = _any_layer(dice)
@@ -94,7 +78,7 @@ def _layer(dice: _Dice) -> Case:
             return layer
 
 
-def _any_layer(dice: _Dice) -> Case:
+def _any_layer(dice: Dice) -> Case:
     nd = dice.one((1, 1, 2, 2, 2, 3))
     transposed = dice.chance(0.45)
     groups, inputs, outputs = _channels(dice, nd)
@@ -111,7 +95,7 @@ def _any_layer(dice: _Dice) -> Case:
     )  # fmt: skip
 
 
-def _channels(dice: _Dice, nd: int) -> tuple[int, int, int]:
+def _channels(dice: Dice, nd: int) -> tuple[int, int, int]:
     """Groups, and inputs and outputs of each."""
     many = (*_FEW, *_MANY) if nd < 3 else (*_FEW, 16, 17, 33)
     if dice.chance(0.5):
@@ -123,7 +107,7 @@ def _channels(dice: _Dice, nd: int) -> tuple[int, int, int]:
     return groups, inputs, outputs
 
 
-def _axis(dice: _Dice, own_channel: bool) -> tuple[int, int, int]:
+def _axis(dice: Dice, own_channel: bool) -> tuple[int, int, int]:
     """Kernel size, stride and dilation; layers of one channel a group have kernels for each of their own."""
     if own_channel and dice.chance(0.8):
         return dice.one((1, 3, 3, 5, 7)), dice.one((1, 1, 2)), 1
@@ -134,7 +118,7 @@ def _axis(dice: _Dice, own_channel: bool) -> tuple[int, int, int]:
 
 
 def _padding(
-    dice: _Dice, axes: Sequence[tuple[int, int, int]], *, transposed: bool, mode: str
+    dice: Dice, axes: Sequence[tuple[int, int, int]], *, transposed: bool, mode: str
 ) -> tuple[Any, tuple[int, ...]]:
     """Padding in every form, and the output padding of a transposed layer."""
     none = (0,) * len(axes)
@@ -151,7 +135,7 @@ def _padding(
     return tuple(pads), tuple(dice.upto(0, max(s, d) - 1) for _, s, d in axes)
 
 
-def _sized(layer: Case, dice: _Dice, most: float) -> Case:
+def _sized(layer: Case, dice: Dice, most: float) -> Case:
     """The layer on a size that is legal and not too much work."""
     batched = dice.chance(0.9)
     batch = dice.one((1, 1, 1, 1, 2, 2, 3, 5)) if batched else 1
@@ -179,7 +163,7 @@ def _is_torchs(case: Case) -> bool:
     return same_sides and case.padding_mode == "zeros"
 
 
-def _emptied(case: Case, dice: _Dice) -> Case:
+def _emptied(case: Case, dice: Dice) -> Case:
     """The layer on an input that has no element along an axis, or so few that nothing may be left."""
     size = list(case.input_size)
     size[dice.upto(0, case.nd - 1)] = dice.one((0, 0, 1))
@@ -210,7 +194,7 @@ def _takes(case: Case, size: Sequence[int], axis: int) -> bool:
     return output >= 1 and padded <= limit[case.padding_mode]
 
 
-def _setting(dice: _Dice, instruction_set: str, case: Case, *, repeats: bool) -> Setting:
+def _setting(dice: Dice, instruction_set: str, case: Case, *, repeats: bool) -> Setting:
     """An instruction set, threads and layouts; unbatched operands are views without their first axis."""
 
     def layout(plain: float) -> str:

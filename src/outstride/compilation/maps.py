@@ -18,7 +18,7 @@ from torch.fx import Node
 from outstride.compilation.chains import Chain, chain
 from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, is_tensor, same_sizes, shape
+from outstride.compilation.values import Operator, dtype_of, is_tensor, same_sizes, shape
 from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
@@ -254,7 +254,9 @@ def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tens
 
 
 def _is_view(node: Node) -> bool:
-    return node.op == "call_function" and Operator.of(node).name in ("aten.view", "aten._unsafe_view")
+    if node.op != "call_function" or Operator.of(node).name not in ("aten.view", "aten._unsafe_view"):
+        return False
+    return dtype_of(node) == dtype_of(node.args[0])  # type: ignore[arg-type]  # it is of a tensor
 
 
 def _viewed(node: Any) -> Node | None:

@@ -28,6 +28,8 @@ def _is_view(node: Node) -> bool:
 
 
 def _is_same(a: Node, b: Node) -> bool:
-    """Whether two tensors of the same elements have the same sizes and strides."""
+    """Whether two tensors of the same memory have the same type, sizes and strides."""
     first, second = a.meta["val"], b.meta["val"]
+    if first.dtype != second.dtype:  # a view may read the bits of numbers as those of others
+        return False
     return same_sizes(first.shape, second.shape) and same_sizes(first.stride(), second.stride())

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from outstride.compilation.values import Operator, is_served, is_tensor, same_sizes, shape
+from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, same_sizes, shape
 from outstride.engine.launch.fused import OperandForm, Step
 
 
@@ -122,6 +122,8 @@ def _unviewed(vector: Node) -> Node:
     while vector.op == "call_function" and Operator.of(vector).name in _RESHAPES:
         source = vector.args[0]
         if not isinstance(source, Node) or not source.meta["val"].is_contiguous():
+            break
+        if dtype_of(source) != dtype_of(vector):
             break
         vector = source
     return vector

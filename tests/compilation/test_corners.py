@@ -67,3 +67,9 @@ def test_bits_read_as_those_of_another_type() -> None:
     assert_as_accelerated(
         Function(lambda c, x: c(x.view(torch.int32).bitwise_and(-65536).view(torch.float32)), conv()), X
     )
+
+
+@pytest.mark.parametrize("layer", [nn.PixelShuffle(2), nn.PixelUnshuffle(2)])
+@pytest.mark.parametrize("shape", [(4, 6, 4), (2, 3, 4, 6, 4)])
+def test_pixels_of_other_batches_than_one_axis(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    assert_as_accelerated(Function(lambda shuffle, x: torch.relu(shuffle(x)), layer), torch.randn(shape))

@@ -101,7 +101,7 @@ def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
 def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
     del fuse, taken
     source, factor = operator.args
-    if not isinstance(factor, int):
+    if not isinstance(factor, int) or len(shape(source)) != 4:
         return None
     target: Any = operator.target
     kernel: Kernel = (

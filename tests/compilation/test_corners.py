@@ -73,3 +73,8 @@ def test_bits_read_as_those_of_another_type() -> None:
 @pytest.mark.parametrize("shape", [(4, 6, 4), (2, 3, 4, 6, 4)])
 def test_pixels_of_other_batches_than_one_axis(layer: nn.Module, shape: tuple[int, ...]) -> None:
     assert_as_accelerated(Function(lambda shuffle, x: torch.relu(shuffle(x)), layer), torch.randn(shape))
+
+
+def test_a_batch_norm_of_what_lies_neither_in_order_nor_channels_last() -> None:
+    assert_as_accelerated(Function(lambda b, x: b(x.permute(0, 2, 1)), norm(9, 1)), torch.randn(2, 5, 9))
+    assert_as_accelerated(Function(lambda b, x: b(x.permute(0, 3, 2, 1)), norm(5)), X)

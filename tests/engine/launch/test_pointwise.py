@@ -113,6 +113,10 @@ _X = torch.ones(2, 3, 4, 4)
          "operands that are tensors have the shape and the strides of the result"),
         ((Step("prelu", (), ("channel",)),), _X, (torch.ones(1),),
          "operands over channels are contiguous vectors"),
+        ((RELU, BATCH_NORM), torch.ones(2, 5, 3).mT, [torch.ones(3)] * 4,
+         "torch computes a batch norm of such strides in another way"),
+        ((BATCH_NORM,), _X.permute(0, 3, 2, 1), [torch.ones(4)] * 4,
+         "torch computes a batch norm of such strides in another way"),
     ],
 )  # fmt: skip
 def test_what_is_declined_has_a_reason(

@@ -72,6 +72,8 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
         return "the elements of inputs lie without gaps"
     if "channel" in operand_forms(steps) and _channel_rows(x) is None:
         return "inputs with operands over channels are contiguous or channels_last"
+    if any(step.kind == "batch_norm" for step in steps) and not _has_format(x):
+        return "torch computes a batch norm of such strides in another way"
     return (
         misfit(steps, x, x.stride(), operands)
         or decline()
@@ -89,6 +91,12 @@ def _is_dense(x: Tensor) -> bool:
             return False
         expected *= size
     return True
+
+
+def _has_format(x: Tensor) -> bool:
+    """Whether a tensor is contiguous or channels_last, which torch knows of two and three axes alone."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    return x.is_contiguous() or (last is not None and x.is_contiguous(memory_format=last))
 
 
 def _channel_rows(x: Tensor) -> tuple[int, bool] | None:

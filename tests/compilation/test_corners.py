@@ -78,3 +78,11 @@ def test_pixels_of_other_batches_than_one_axis(layer: nn.Module, shape: tuple[in
 def test_a_batch_norm_of_what_lies_neither_in_order_nor_channels_last() -> None:
     assert_as_accelerated(Function(lambda b, x: b(x.permute(0, 2, 1)), norm(9, 1)), torch.randn(2, 5, 9))
     assert_as_accelerated(Function(lambda b, x: b(x.permute(0, 3, 2, 1)), norm(5)), X)
+
+
+def test_a_sum_lies_as_the_first_of_its_tensors() -> None:
+    """A step on the second one would leave it as that lies."""
+    last = X.contiguous(memory_format=torch.channels_last)
+    assert_as_accelerated(Function(lambda c, x, y: x + c(y), conv()), last, X)
+    assert_as_accelerated(Function(lambda c, x, y: c(y) + x, conv()), last, X)
+    assert_as_accelerated(Function(lambda n, x: x + n(x), nn.InstanceNorm2d(4)), last)

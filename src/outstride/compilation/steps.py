@@ -78,6 +78,8 @@ def _binary(kind: str, commutes: bool) -> Callable[[Operator], Iterator[Reading]
                 yield Reading(Step(kind, (float(other),)), value)
             elif is_tensor(other) and value.meta["val"].dtype == other.meta["val"].dtype:
                 operand = _operand(other, value)
+                if operand == "tensor" and value is not first and not _lie_alike(value, operator.node):
+                    continue
                 if operand is not None and value is not other:
                     read_as = _unviewed(other) if operand == "channel" else other
                     yield Reading(Step(kind, (), (operand,)), value, (read_as,))
@@ -115,6 +117,18 @@ def _operand(other: Node, value: Node) -> OperandForm | None:
     wide = (*[1] * (len(whole) - len(sizes)), *sizes)
     channels = (1, whole[1], *[1] * (len(whole) - 2))
     return "channel" if same_sizes(wide, channels) and other.meta["val"].is_contiguous() else None
+
+
+def _lie_alike(value: Node, result: Node) -> bool:
+    """Whether a result lies as one of the tensors that it is made of, which may be another one's way.
+
+    The stride of a single element says nothing.
+    """
+    a, b = value.meta["val"], result.meta["val"]
+    return all(
+        same_sizes((size,), (1,)) or same_sizes((s,), (t,))
+        for size, s, t in zip(a.shape, a.stride(), b.stride(), strict=True)
+    )
 
 
 def _unviewed(vector: Node) -> Node:

@@ -105,7 +105,7 @@ class _Written(TorchFunctionMode):
         given = (args, kwargs or {})
         made = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in pytree.tree_leaves(made) if isinstance(leaf, Tensor)]
-        if not tensors:
+        if not tensors and func is not Tensor.__setitem__:
             return made
         args, kwargs = pytree.tree_map(lambda v: self.node(v) if isinstance(v, Tensor) else v, given)
         node = self.graph.call_function(func, args, kwargs)
@@ -113,7 +113,7 @@ class _Written(TorchFunctionMode):
             node.meta["nn_module_stack"] = {"layer": ("layer", self.layers[-1])}
         if isinstance(made, Tensor):
             self._is(made, node)
-        else:
+        elif tensors:
             for number, tensor in enumerate(made):
                 self._is(tensor, self.graph.call_function(getitem, (node, number)))
         return made

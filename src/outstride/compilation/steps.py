@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isnan
 from operator import getitem
 from typing import Any
 
@@ -40,17 +41,22 @@ def _unary(kind: str, *numbers: tuple[str, Any]) -> Callable[[Operator], Iterato
 
     def read(operator: Operator) -> Iterator[Reading]:
         given = [operator.argument(name, default) for name, default in numbers]
-        if all(isinstance(number, (int, float, type(None))) for number in given):
+        if all(number is None or _is_number(number) for number in given):
             found = tuple(None if number is None else float(number) for number in given)
             yield Reading(Step(kind, found), operator.args[0])
 
     return read
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a kernel may have it as a constant: no symbol, and not NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
+
+
 def _clamp(low: bool, high: bool) -> Callable[[Operator], Iterator[Reading]]:
     def read(operator: Operator) -> Iterator[Reading]:
         ends = (operator.argument("min") if low else None, operator.argument("max") if high else None)
-        if all(isinstance(end, (int, float, type(None))) for end in ends) and ends != (None, None):
+        if all(end is None or _is_number(end) for end in ends) and ends != (None, None):
             numbers = tuple(None if end is None else float(end) for end in ends)
             yield Reading(Step("hardtanh", numbers), operator.args[0])
 
@@ -74,7 +80,7 @@ def _binary(kind: str, commutes: bool) -> Callable[[Operator], Iterator[Reading]
         for value, other in ((first, second), (second, first))[: 2 if commutes else 1]:
             if not is_tensor(value) or not same_sizes(shape(value), shape(operator.node)):
                 continue
-            if isinstance(other, (int, float)) and not isinstance(other, bool):
+            if _is_number(other):
                 yield Reading(Step(kind, (float(other),)), value)
             elif is_tensor(other) and value.meta["val"].dtype == other.meta["val"].dtype:
                 operand = _operand(other, value)

@@ -86,3 +86,75 @@ def test_a_sum_lies_as_the_first_of_its_tensors() -> None:
     assert_as_accelerated(Function(lambda c, x, y: x + c(y), conv()), last, X)
     assert_as_accelerated(Function(lambda c, x, y: c(y) + x, conv()), last, X)
     assert_as_accelerated(Function(lambda n, x: x + n(x), nn.InstanceNorm2d(4)), last)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_batch_norms_of_narrow_types(dtype: torch.dtype) -> None:
+    model = Function(lambda c, n, x: n(c(x)), nn.Conv2d(16, 16, 1, groups=16), norm(16)).to(dtype)
+    assert_as_accelerated(model, torch.randn(1, 16, 64, 64).to(dtype))
+
+
+def test_joined_tensors_of_two_types() -> None:
+    """One that is narrower than the result cannot be made in its place."""
+    narrow = conv().to(torch.bfloat16)
+    for order in (1, -1):
+        parts = Function(
+            lambda c, d, x, order=order: (
+                torch.cat([torch.relu(c(x.to(torch.bfloat16))), torch.relu(d(x))][::order], 1) * 2
+            ),
+            narrow, conv(),
+        )  # fmt: skip
+        assert_as_accelerated(parts, X)
+
+
+def test_a_layer_whose_weight_is_its_input() -> None:
+    """The step before it is not done where it reads its input alone."""
+
+    def own(x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        return outstride.functional.conv2d(y, y, padding=1)
+
+    assert_as_accelerated(Function(own), torch.randn(4, 4, 3, 3))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.0, 1e30])
+def test_numbers_of_every_kind(number: float) -> None:
+    assert_as_accelerated(Function(lambda c, x: torch.clamp(c(x) * number + 1, number, 3.0), conv()), X)
+    assert_as_accelerated(Function(lambda c, x: nn.functional.leaky_relu(c(x) / number, number), conv()), X)
+
+
+def test_results_that_are_inputs_constants_and_parts_of_each_other() -> None:
+    def several(layer: nn.Module, x: Tensor) -> Any:
+        a = torch.relu(layer(x))
+        return a, x, a[:, 1:], x.view(-1), torch.ones(3), a, torch.cat([a, a], 1), a.unbind(1)
+
+    assert_as_accelerated(Function(several, conv()), X)
+
+
+def test_joined_tensors_that_are_read_again() -> None:
+    def dense(c: nn.Module, d: nn.Module, x: Tensor) -> Any:
+        a, b = c(x), torch.relu(d(x))
+        whole = torch.cat([b, torch.cat([a, b], 1), a[:, :2], a], 1)
+        return whole.sum(1, keepdim=True) + a * b
+
+    assert_as_accelerated(Function(dense, conv(), conv()), X)
+    assert_as_accelerated(Function(dense, conv(), conv()), X.contiguous(memory_format=torch.channels_last))
+
+
+def test_what_writes_to_parts_of_a_value() -> None:
+    def written(c: nn.Module, x: Tensor) -> Any:
+        a = torch.relu(c(x))
+        part = a[:, 1:3]
+        part.mul_(2)
+        a[:, 0] = 7
+        a.view(1, 2, 2, 6, 5).add_(1)
+        return a + c(a), part
+
+    assert_as_accelerated(Function(written, conv()), X)
+
+
+def test_pictures_of_bytes() -> None:
+    """Numbers that are whole before a division."""
+    assert_as_accelerated(
+        Function(lambda c, x: torch.relu(c((x.abs() * 99).to(torch.uint8) / 255)), conv()), X
+    )

@@ -53,6 +53,8 @@ def is_read_through(node: Any) -> bool:
     operator = OPERATORS.get(Operator.of(user).name) if user.op == "call_function" else None
     if operator is None or Operator.of(user).argument(_INPUTS[operator]) is not node:
         return False
+    if sum(argument is node for argument in (*user.args, *user.kwargs.values())) != 1:
+        return False  # the weight, too
     reading = next(readings(node), None)
     return reading is not None and reading.step.keeps_zero and not declined((reading.step,), dtype_of(node))
 

@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 from outstride.compilation import contractions, maps
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator
+from outstride.compilation.values import Operator, dtype_of
 
 _VIEWS = frozenset(
     f"aten.{name}"
@@ -44,6 +44,8 @@ def _join(node: Node) -> Stage:
     parts, axis = own.args[0], own.argument("dim", 0)
     rank = len(own.result_shape())
     if len(set(parts)) < len(parts) or axis % rank != 1 or any(len(own.shape_of(p)) != rank for p in parts):
+        return by_torch(node)
+    if any(dtype_of(part) != dtype_of(node) for part in parts):
         return by_torch(node)
 
     def run(*values: Tensor, out: Tensor | None = None) -> Tensor:

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import outstride
-from outstride.compilation.report import fusions
-from outstride.errors import ArgumentError
 from tests.compilation.networks import NETWORKS
 from tests.tolerance import assert_same_bits
 
@@ -185,33 +183,3 @@ def test_results_of_zero_batches() -> None:
     fast = torch.compile(model, backend="outstride")
     with torch.no_grad():
         assert fast(torch.zeros(0, 3, 8, 8)).shape == (0, 2, 16, 16)
-
-
-def test_the_report_says_what_became_of_every_operator() -> None:
-    network = NETWORKS["skips"]
-    with torch.no_grad():
-        report = fusions(network.build(), *network.inputs())
-    first = report.launches[0]
-    assert first.operators == ("conv", "batch_norm", "relu")
-    assert first.layer == "down.0"
-    assert first.predicted_ms is None or first.predicted_ms > 0
-    assert [launch.computed_by for launch in report.launches if "cat" in launch.operators] == ["join"]
-    told = report.to_dict()
-    assert told["operators"] == sum(len(launch["operators"]) for launch in told["launches"])
-    assert str(report).splitlines()[0].startswith("Skips: ")
-    assert "<table>" in report._repr_html_()
-
-
-def test_the_report_of_a_compiled_model_is_that_of_the_model() -> None:
-    network = NETWORKS["residual"]
-    model = network.build()
-    with torch.no_grad():
-        whole = fusions(torch.compile(model, backend="outstride"), *network.inputs())
-        assert whole == fusions(model, *network.inputs())
-        apart = fusions(model, *network.inputs(), options={"fuse": False})
-    assert apart.fused < whole.fused
-
-
-def test_only_models_have_a_report() -> None:
-    with pytest.raises(ArgumentError, match="'model' must be a module or a function: got int"):
-        fusions(3)  # type: ignore[arg-type]  # on purpose

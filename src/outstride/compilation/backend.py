@@ -89,7 +89,7 @@ def outstride(
 
 def compiled(
     graph: GraphModule, example_inputs: Sequence[Any], options: Options,
-    report: Callable[[Fusion], None] | None = None,
+    report: Callable[[Fusion, Program], None] | None = None,
 ) -> Callable[..., Any]:  # fmt: skip
     """Compile a graph, and say of what it and its derivative consist."""
     compile_part = partial(_part, options=options, report=report)
@@ -100,14 +100,18 @@ def compiled(
 
 
 def _part(
-    graph: GraphModule, _: Sequence[Any], *, options: Options, report: Callable[[Fusion], None] | None
+    graph: GraphModule,
+    _: Sequence[Any],
+    *,
+    options: Options,
+    report: Callable[[Fusion, Program], None] | None,
 ) -> Callable[..., Any]:
     """What computes a graph of operators, forward or backward, which writes to no tensor of others."""
     with undisturbed():  # the tracer's modes are on, and kernels are tried
         fusion = fused(graph, options.fuse)
-    if report is not None:
-        report(fusion)
     program = Program(fusion, options.frozen)
+    if report is not None:
+        report(fusion, program)
 
     def run(values: list[Any]) -> Any:
         return program(values)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from outstride.compilation.steps import Reading, readings
-from outstride.compilation.values import Operator, dtype_of, is_tensor
+from outstride.compilation.values import dtype_of, is_tensor
+from outstride.compilation.wording import why_next, word
 from outstride.engine.launch.fused import Step
 from outstride.engine.launch.step_check import declined
 
@@ -61,20 +62,16 @@ def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:
         return f"its value has {len(users)} uses" if users else "nothing uses its value"
     (user,) = users
     if user in taken:
-        return f"{_name(user)} is part of another"
+        return f"{word(user)} is part of another launch"
     if user.op == "output":
         return "its value is a result"
     if not is_tensor(user):
         taken = list(user.users)
-        return (user, taken[0]) if len(taken) == 1 else f"{_name(user)} has several results"
+        return (user, taken[0]) if len(taken) == 1 else f"{word(user)} has several results"
     return (user,)
 
 
 def _refusal(operator: Node, reading: Reading | None) -> str:
     if reading is None:
-        return f"{_name(operator)} is no step of a kernel"
+        return why_next(operator)
     return declined((reading.step,), dtype_of(reading.value)) or ""
-
-
-def _name(node: Node) -> str:
-    return Operator.of(node).name.removeprefix("aten.")

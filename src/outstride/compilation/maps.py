@@ -81,7 +81,7 @@ def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
         lambda x: pooling.max_pool_declines(x, *numbers),
         lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:])[0],
     )
-    return _ours((node, results[0]), (source,), tried, "pool", "")
+    return _ours((node, results[0]), (source,), tried, "pool", "a pool does no steps")
 
 
 def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
@@ -95,7 +95,7 @@ def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
         lambda x: pooling.avg_pool_declines(x, *numbers),
         lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:]),
     )
-    return _ours((operator.node,), (operator.argument("self"),), tried, "pool", "")
+    return _ours((operator.node,), (operator.argument("self"),), tried, "pool", "a pool does no steps")
 
 
 def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
@@ -114,7 +114,7 @@ def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> St
         rearrangement.rearrangement_declines,
         lambda x: target(x, factor),
     )
-    return _ours((operator.node,), (source,), tried, "shuffle", "")
+    return _ours((operator.node,), (source,), tried, "shuffle", "a shuffle does no steps")
 
 
 def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:

@@ -19,12 +19,16 @@ from outstride.engine.runtime.host import clock
 def predicted_ms(stage: Stage) -> float | None:
     """What a stage takes: its plan's cycles, or moving what it reads and makes once.
 
-    None where sizes are symbols, or the system states no clock rate.
+    None where sizes are symbols, of gradients of weights, or where the system states no clock rate.
     """
     stated = clock()
     values = [node.meta.get("val") for node in (*stage.inputs, stage.output)]
     tensors = [value for value in values if isinstance(value, Tensor)]
-    if stated is None or not all(isinstance(n, int) for t in tensors for n in t.shape):
+    if (
+        stage.label == "conv_weight"
+        or stated is None
+        or not all(isinstance(n, int) for t in tensors for n in t.shape)
+    ):
         return None
     if stage.label in ("conv", "conv_transpose") and all(tensor.numel() for tensor in tensors):
         cycles = _contraction_cycles(stage.head)

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.fx import Node
+from torch.utils._pytree import tree_leaves
 
 from outstride.compilation.backend import Options, compiled
 from outstride.compilation.fusing import Fusion
 from outstride.compilation.prediction import predicted_ms
+from outstride.compilation.running import Program
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator
+from outstride.compilation.wording import is_view, word
 from outstride.errors import ArgumentError
 from outstride.output.tables import html_table, text_table
 
-_WORDS = {
-    "_native_batch_norm_legit_no_training": "batch_norm",
-    "_native_batch_norm_legit": "batch_norm of the input",
-    "native_batch_norm": "batch_norm of the input",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-    "_prelu_kernel": "prelu",
-}
-"""What users call torch's operators."""
-_HEAD = ("computed by", "operators", "layer", "result", "predicted ms", "why no more")
+_HEAD = ("computed by", "operators", "layer", "result", "ms", "why no more")
+_WIDEST = (18, 38, 26, 20)
+"""Characters of the columns in text; the last one has what is left of a line."""
+_LINE = 140
+_OFTEN = 2**30
+"""How often torch's tracer may see parts of a model that breaks, which are codes of their own."""
 
 
 @dataclass(frozen=True)
@@ -54,17 +53,38 @@ class Fusions:
 
     model: str
     launches: tuple[Launch, ...]
+    values_bytes: int = 0
+    """What the values between launches take, each by itself."""
+    arena_bytes: int = 0
+    """What they take as they lie, those that are never needed at the same time in the same place."""
 
     @property
     def fused(self) -> int:
         """Operators that are part of another one's launch."""
         return sum(len(launch.operators) - 1 for launch in self.launches)
 
+    @property
+    def operators(self) -> int:
+        """Operators of all launches."""
+        return sum(len(launch.operators) for launch in self.launches)
+
+    @property
+    def by_torch(self) -> int:
+        """Launches that are calls of torch's."""
+        return sum(not launch.is_ours for launch in self.launches)
+
+    @property
+    def predicted_ms(self) -> float | None:
+        """What all launches take, where each is known."""
+        known = [launch.predicted_ms for launch in self.launches if launch.predicted_ms is not None]
+        return sum(known) if len(known) == len(self.launches) else None
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values."""
         return {
-            "model": self.model, "operators": sum(len(launch.operators) for launch in self.launches),
-            "fused": self.fused, "by_torch": sum(not launch.is_ours for launch in self.launches),
+            "model": self.model, "operators": self.operators, "fused": self.fused, "by_torch": self.by_torch,
+            "predicted_ms": self.predicted_ms, "values_bytes": self.values_bytes,
+            "arena_bytes": self.arena_bytes,
             "launches": [
                 vars(launch) | {"operators": list(launch.operators), "shape": list(launch.shape)}
                 for launch in self.launches
@@ -72,24 +92,31 @@ class Fusions:
         }  # fmt: skip
 
     def __str__(self) -> str:
-        return "\n".join([self._summary(), *text_table([_HEAD, *self._rows()], right=(4,))])
+        rows = [_narrow(row) for row in self._rows()]
+        left = _LINE - sum(max(map(len, column)) + 2 for column in zip(_HEAD, *rows, strict=True)) + 2
+        left += max(map(len, [_HEAD[-1], *(row[-1] for row in rows)]))
+        rows = [(*row[:-1], _begin(row[-1], left)) for row in rows]
+        return "\n".join([*self._summary(), *text_table([_HEAD, *rows], right=(4,))])
 
     def _repr_html_(self) -> str:
-        return html_table(self._summary(), _HEAD, self._rows())
+        return html_table("; ".join(self._summary()), _HEAD, self._rows())
 
-    def _summary(self) -> str:
-        operators = sum(len(launch.operators) for launch in self.launches)
-        torchs = sum(not launch.is_ours for launch in self.launches)
-        return (
-            f"{self.model}: {operators} operators in {len(self.launches)} launches, {self.fused} of them "
-            f"fused into another; {torchs} by torch"
-        )
+    def _summary(self) -> list[str]:
+        predicted, threads = self.predicted_ms, torch.get_num_threads()
+        first = f"{self.model}: {self.operators} operators in {len(self.launches)} launches"
+        lines = [f"{first}, {self.fused} of them fused into another; {self.by_torch} by torch"]
+        if predicted is not None:
+            lines.append(f"predicted {predicted:.3g} ms on {threads} thread{'s' if threads > 1 else ''}")
+        if self.values_bytes:
+            values, arena = (f"{size / 1e6:.3g} MB" for size in (self.values_bytes, self.arena_bytes))
+            lines.append(f"values between launches: {values} apart, {arena} as they lie")
+        return lines
 
     def _rows(self) -> list[tuple[str, ...]]:
         several = len({launch.graph for launch in self.launches}) > 1
         return [
             (
-                f"{launch.graph}: {launch.computed_by}" if several else launch.computed_by,
+                f"{launch.graph.split()[-1]}: {launch.computed_by}" if several else launch.computed_by,
                 " + ".join(launch.operators), launch.layer, " x ".join(map(str, launch.shape)),
                 "" if launch.predicted_ms is None else f"{launch.predicted_ms:.3f}", launch.reason,
             )
@@ -102,7 +129,7 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
 
     Args:
         model: a module or function, compiled or not. It is run once on the inputs, as it is: in training
-            mode, and with gradients, if these are on.
+            mode if it is in that, and its derivative, too, if gradients are on.
         inputs: its arguments.
         options: those of the backend, such as ``{"algorithm": "direct"}``.
 
@@ -122,22 +149,60 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
     original = getattr(model, "_orig_mod", model)
     if not callable(original):
         raise ArgumentError(f"'model' must be a module or a function: got {type(original).__name__}.")
-    found = list[Fusion]()
-
-    def backend(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-        return compiled(graph, example_inputs, Options.read(None, options), found.append)
-
-    torch.compile(original, backend=backend)(*inputs)
+    found = _compiled_once(original, inputs, Options.read(None, options))
     launches = (
         _launch(stage, f"graph {number}" if len(found) > 1 else "")
-        for number, fusion in enumerate(found, 1)
+        for number, (fusion, _) in enumerate(found, 1)
         for stage in fusion.stages
         if not stage.is_view and stage.label != "constant" and not _is_number(stage.output)
     )
+    plans = [plan for _, program in found for plan in program.plans]
     name = type(original).__name__ if isinstance(original, torch.nn.Module) else getattr(
         original, "__name__", type(original).__name__
     )  # fmt: skip
-    return Fusions(name, tuple(launches))
+    return Fusions(
+        name, tuple(launch for launch in launches if launch.operators),
+        sum(plan.apart_bytes for plan in plans), sum(plan.size_bytes for plan in plans),
+    )  # fmt: skip
+
+
+def _compiled_once(
+    model: Callable[..., Any], inputs: Sequence[Any], options: Options
+) -> list[tuple[Fusion, Program]]:
+    """What becomes of each graph of a model, which is run once for it."""
+    found = list[tuple[Fusion, Program]]()
+
+    def backend(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        return compiled(graph, example_inputs, options, lambda *made: found.append(made))
+
+    limits = {"cache_size_limit": _OFTEN, "accumulated_cache_size_limit": _OFTEN}
+    with torch._dynamo.config.patch(limits):  # noqa: SLF001 - torch's tracer has no other door
+        result = torch.compile(_anew(_call), backend=backend, dynamic=False)(model, *inputs)
+        _differentiate(result, [model, inputs])
+    return found
+
+
+def _call(model: Callable[..., Any], *inputs: Any) -> Any:
+    return model(*inputs)
+
+
+def _anew(function: Any) -> Callable[..., Any]:
+    """A function like this one, of a code of its own.
+
+    Torch's tracer counts how often it compiles a code, and gives up; reports do not use that up.
+    """
+    return FunctionType(function.__code__.replace(), function.__globals__)
+
+
+def _differentiate(result: Any, of: Any) -> None:
+    """Have the derivative compiled, too, which torch does when it is asked for; nothing is kept of it."""
+    made = [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.requires_grad]
+    leaves = [t for t in tree_leaves(of) if isinstance(t, Tensor)]
+    for module in (m for m in tree_leaves(of) if isinstance(m, torch.nn.Module)):
+        leaves += module.parameters()
+    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    if made and wanted:
+        torch.autograd.grad(made, wanted, [torch.zeros_like(t) for t in made], allow_unused=True)
 
 
 def _launch(stage: Stage, graph: str) -> Launch:
@@ -145,7 +210,8 @@ def _launch(stage: Stage, graph: str) -> Launch:
     made: Any = next(iter(value), None) if isinstance(value, (tuple, list)) else value
     shape: tuple[Any, ...] = tuple(made.shape) if isinstance(made, Tensor) else ()
     sizes = tuple(size if type(size) is int else str(size) for size in shape)
-    operators = tuple(name for name in map(_name, stage.nodes) if name)
+    nodes = [node for node in stage.nodes if len(stage.nodes) == 1 or not is_view(node)]
+    operators = tuple(name for name in map(word, nodes) if name)
     return Launch(graph, stage.label, operators, _layer(stage.head), sizes, predicted_ms(stage), stage.reason)
 
 
@@ -154,18 +220,25 @@ def _is_number(node: Node) -> bool:
     return isinstance(node.meta.get("val"), (int, torch.SymInt))
 
 
-def _name(node: Node) -> str:
-    """What an operator is called; the taking of a result has no name."""
-    if node.op != "call_function":
-        return str(node.target)
-    if not hasattr(node.target, "_schema"):
-        return ""
-    name = Operator.of(node).name.split(".", 1)[-1]
-    return _WORDS.get(name, name)
-
-
 def _layer(node: Node) -> str:
     """The layer that an operator belongs to, by its name in the model."""
     modules = list((node.meta.get("nn_module_stack") or {}).values())
     path: str = modules[-1][0] if modules else ""
     return path.rsplit("']", 1)[-1].lstrip(".") if "']" in path else path
+
+
+def _narrow(row: tuple[str, ...]) -> tuple[str, ...]:
+    """A row whose cells fit into their columns: of many operators the first ones, of a long name its end."""
+    by, operators, layer, result, ms, why = row
+    names = operators.split(" + ")
+    shown = len(names)
+    while len(operators) > _WIDEST[1] and shown > 1:
+        shown -= 1
+        operators = " + ".join([*names[:shown], f"{len(names) - shown} more"])
+    if len(layer) > _WIDEST[2]:
+        layer = "..." + layer[3 - _WIDEST[2] :]
+    return by, _begin(operators, _WIDEST[1]), layer, _begin(result, _WIDEST[3]), ms, why
+
+
+def _begin(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3].rstrip() + "..."

@@ -13,6 +13,7 @@ from outstride.compilation import contractions, maps
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of
+from outstride.compilation.wording import why_torch
 
 _VIEWS = frozenset(
     f"aten.{name}"
@@ -59,22 +60,26 @@ def _join(node: Node) -> Stage:
             begin += value.shape[1]
         return out
 
-    return Stage((node,), tuple(parts), run, "join", takes_out=True, joins=True)
+    return Stage((node,), tuple(parts), run, "join", "a join does no steps", takes_out=True, joins=True)
 
 
 def by_torch(node: Node, reason: str = "") -> Stage:
-    """One call of what the graph says."""
+    """One call of what the graph says; without a reason, for the one that its operator has."""
+    reason = reason or why_torch(node)
     arguments = Arguments((list(node.args), dict(node.kwargs)))
     target: Any = node.target
-    is_view = node.op == "call_function" and Operator.of(node).name in _VIEWS
+    name = Operator.of(node).name if node.op == "call_function" else ""
+    is_view, label = name in _VIEWS, "torch"
+    if name.startswith("outstride."):
+        label, reason = name.removeprefix("outstride."), "a gradient does no steps"
     if len(arguments.inputs) == len(node.args) and arguments.inputs == node.args and not node.kwargs:
-        return Stage((node,), arguments.inputs, target, "torch", reason, is_view=is_view)
+        return Stage((node,), arguments.inputs, target, label, reason, is_view=is_view)
 
     def run(*values: Any) -> Any:
         args, kwargs = arguments.filled(values)
         return target(*args, **kwargs)
 
-    return Stage((node,), arguments.inputs, run, "torch", reason, is_view=is_view)
+    return Stage((node,), arguments.inputs, run, label, reason, is_view=is_view)
 
 
 def _attribute(graph: GraphModule, name: str) -> Any:

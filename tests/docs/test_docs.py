@@ -85,11 +85,18 @@ def test_modules_that_a_page_names_exist(page: Path) -> None:
     assert not absent, f"{page.name} names {sorted(absent)}"
 
 
+def page_names(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names of a page: those of a module, which torch's tracer imports to look them up."""
+    module = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    return vars(module)
+
+
 @pytest.mark.parametrize("page", to_run(), ids=page_name)
 def test_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page is read from top to bottom, so its blocks share their names."""
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "page"}
+    names = page_names(monkeypatch)
     for block in blocks(page):
         if block.language not in ("python", "pycon"):
             continue

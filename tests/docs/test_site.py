@@ -78,8 +78,9 @@ def test_quick_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
         assert_alike(made, PICTURES / made.name)
 
 
-def test_the_picture_of_short_algorithms_is_what_the_code_draws(tmp_path: Path) -> None:
-    script = ROOT / "docs" / "pictures" / "short.py"
+@pytest.mark.parametrize("name", ["short", pytest.param("compiled", marks=pytest.mark.slow, id="compiled")])
+def test_the_picture_of_a_guide_is_what_the_code_draws(name: str, tmp_path: Path) -> None:
+    script = ROOT / "docs" / "pictures" / f"{name}.py"
     done = subprocess.run(
         [sys.executable, str(script), "--out", str(tmp_path)], capture_output=True, text=True, check=False
     )

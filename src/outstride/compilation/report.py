@@ -162,7 +162,8 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
     )  # fmt: skip
     return Fusions(
         name, tuple(launch for launch in launches if launch.operators),
-        sum(plan.apart_bytes for plan in plans), sum(plan.size_bytes for plan in plans),
+        sum(value.size_bytes for plan in plans for value, _ in plan.places),
+        sum(plan.size_bytes for plan in plans),
     )  # fmt: skip
 
 

@@ -91,6 +91,7 @@ REASONS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "mean": (lambda y: y.mean((2, 3)), "no kernel here does mean"),
     "linear": (lambda y: F.linear(y.flatten(1), ONES, ONES[:, 0]), "no kernel here does linear"),
     "group norm": (lambda y: F.group_norm(y, 2), "no kernel here does group_norm"),
+    "slice": (lambda y: y[..., 1:] * 2, "slice is next"),
     "slope": (lambda y: F.prelu(y, SLOPE), "prelu of other sizes or types than steps"),
     "indices": (lambda y: F.max_pool2d(y, 2, return_indices=True), "max_pool2d has several results"),
 }  # fmt: skip
@@ -109,6 +110,13 @@ def test_why_a_launch_ends(name: str) -> None:
 def test_an_operator_of_torch_has_its_reason() -> None:
     (silu,) = [launch for launch in report_of("mobile").launches if "silu" in launch.operators]
     assert (silu.computed_by, silu.reason) == ("torch", "torch has two routines for silu")
+
+
+def test_what_a_kernel_would_need_is_said() -> None:
+    with torch.no_grad():
+        report = fusions(After(lambda y: F.relu(y[..., 1:])).eval(), torch.randn(1, 2, 4, 4))
+    (relu,) = [launch for launch in report.launches if launch.operators == ("relu",)]
+    assert (relu.computed_by, relu.reason) == ("torch", "only if the elements of inputs lie without gaps")
 
 
 def test_graphs_of_a_model_that_breaks_are_counted() -> None:

@@ -19,6 +19,7 @@ from outstride.compilation.chains import Chain, chain
 from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, dtype_of, is_tensor, same_sizes, shape
+from outstride.compilation.wording import why_declined
 from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
@@ -62,7 +63,7 @@ class _Tried:
         values = [None if node is None else node.meta["val"] for node in nodes]
         if any(not isinstance(n, int) for v in values if isinstance(v, Tensor) for n in v.shape):
             return ""
-        return self._declines(*values) or ""
+        return why_declined(self._declines(*values) or "")
 
 
 def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:

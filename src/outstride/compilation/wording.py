@@ -47,6 +47,20 @@ _STARTS = frozenset(
 )
 """What launches begin with."""
 _VIEWS = frozenset(("view", "_unsafe_view", "reshape", "permute", "transpose", "squeeze", "unsqueeze"))
+_PARTS = frozenset(
+    ("slice", "select", "split", "split_with_sizes", "chunk", "unbind", "narrow", "expand", "as_strided")
+)
+_CONDITIONS = (
+    "inputs are",
+    "inputs have",
+    "inputs with ",
+    "channels ",
+    "the elements",
+    "weight and",
+    "operands",
+    "'eps'",
+)
+"""How a launch function begins that says when it does something; others say why it does not."""
 
 
 def word(node: Node) -> str:
@@ -75,7 +89,7 @@ def why_next(node: Node) -> str:
     if node.op == "output":
         return "its value is a result"
     name = word(node)
-    return f"{name} is next" if name in _STARTS or is_view(node) else why_torch(node)
+    return f"{name} is next" if name in _STARTS | _PARTS or is_view(node) else why_torch(node)
 
 
 def why_torch(node: Node) -> str:
@@ -88,3 +102,8 @@ def why_torch(node: Node) -> str:
     if name in _STEPS:
         return f"{name} of other sizes or types than steps"
     return f"no kernel here does {'this ' if name in _STARTS else ''}{name}" if name else ""
+
+
+def why_declined(reason: str) -> str:
+    """Why a kernel does not do an operator, of the launch function's own words."""
+    return f"only if {reason}" if reason.startswith(_CONDITIONS) else reason

@@ -64,6 +64,20 @@ def test_only_models_have_a_report() -> None:
         fusions(3)  # type: ignore[arg-type]  # on purpose
 
 
+def test_programs_without_python_have_no_report() -> None:
+    traced = torch.jit.trace(nn.Conv1d(1, 1, 1), torch.zeros(1, 1, 3))
+    with pytest.raises(ArgumentError, match=r"must be Python that torch\.compile traces: got TopLevel"):
+        fusions(traced, torch.zeros(1, 1, 3))
+
+
+def test_a_method_has_the_layers_of_its_model() -> None:
+    model = nn.Sequential(nn.Conv1d(1, 1, 1))
+    with torch.no_grad():
+        report = fusions(model.forward, torch.zeros(1, 1, 3))
+    assert [launch.layer for launch in report.launches] == ["0"]
+    assert str(report).startswith("forward: 1 operator in 1 launch, 0 of them")
+
+
 class After(nn.Module):
     """A layer, and what is done to its result."""
 

@@ -103,10 +103,11 @@ class Fusions:
 
     def _summary(self) -> list[str]:
         predicted, threads = self.predicted_ms, torch.get_num_threads()
-        first = f"{self.model}: {self.operators} operators in {len(self.launches)} launches"
+        operators, launches = _count(self.operators, "operator"), _count(len(self.launches), "launch")
+        first = f"{self.model}: {operators} in {launches}"
         lines = [f"{first}, {self.fused} of them fused into another; {self.by_torch} by torch"]
         if predicted is not None:
-            lines.append(f"predicted {predicted:.3g} ms on {threads} thread{'s' if threads > 1 else ''}")
+            lines.append(f"predicted {predicted:.3g} ms on {_count(threads, 'thread')}")
         if self.values_bytes:
             values, arena = (f"{size / 1e6:.3g} MB" for size in (self.values_bytes, self.arena_bytes))
             lines.append(f"values between launches: {values} apart, {arena} as they lie")
@@ -138,7 +139,7 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         its ``launches``.
 
     Raises:
-        ArgumentError: `model` cannot be called, or an option is unknown.
+        ArgumentError: `model` cannot be called, or is TorchScript, or an option is unknown.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU()).eval()
@@ -149,6 +150,10 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
     original = getattr(model, "_orig_mod", model)
     if not callable(original):
         raise ArgumentError(f"'model' must be a module or a function: got {type(original).__name__}.")
+    if isinstance(original, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise ArgumentError(
+            f"'model' must be Python that torch.compile traces: got {type(original).__name__} of TorchScript."
+        )
     found = _compiled_once(original, inputs, Options.read(None, options))
     launches = (
         _launch(stage, f"graph {number}" if len(found) > 1 else "")
@@ -225,7 +230,8 @@ def _layer(node: Node) -> str:
     """The layer that an operator belongs to, by its name in the model."""
     modules = list((node.meta.get("nn_module_stack") or {}).values())
     path: str = modules[-1][0] if modules else ""
-    return path.rsplit("']", 1)[-1].lstrip(".") if "']" in path else path
+    inside = path.rsplit("']", 1)[-1].lstrip(".") if "']" in path else path
+    return inside.removeprefix("__self__.")
 
 
 def _narrow(row: tuple[str, ...]) -> tuple[str, ...]:
@@ -243,3 +249,8 @@ def _narrow(row: tuple[str, ...]) -> tuple[str, ...]:
 
 def _begin(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."
+
+
+def _count(number: int, what: str) -> str:
+    plural = "es" if what.endswith("ch") else "s"
+    return f"{number} {what}{'' if number == 1 else plural}"

@@ -12,6 +12,7 @@ _WORDS = {
     "_native_batch_norm_legit_no_training": "batch_norm",
     "_native_batch_norm_legit_functional": "batch_norm of the input",
     "native_batch_norm": "batch_norm of the input",
+    "native_dropout": "dropout",
     "native_group_norm": "group_norm",
     "native_layer_norm": "layer_norm",
     "max_pool2d_with_indices": "max_pool2d",

@@ -28,22 +28,21 @@ _WORDS = {
     "_unsafe_index": "indexing",
 }
 """What users call torch's operators."""
-_TWO_ROUTINES = frozenset(
-    ("gelu", "silu", "sigmoid", "elu", "mish", "softplus", "glu", "softmax", "log_softmax")
-)
+_TWO_ROUTINES = frozenset(("gelu", "elu", "mish", "softplus", "glu", "softmax", "log_softmax"))
 """What torch computes by one routine in vectors and by another at their ends: bits depend on the place."""
 _OF_A_LIBRARY = frozenset(("tanh", "exp", "expm1", "log", "log1p", "sin", "cos", "erf"))
 """What torch calls libraries for, whose roundings nobody states."""
 _STEPS = frozenset(
     (
         *("relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "hardswish", "hardsigmoid"),
-        *("prelu", "batch_norm", "add", "sub", "mul", "div"),
+        *("prelu", "batch_norm", "silu", "sigmoid", "add", "sub", "mul", "div"),
     )
 )
 _STARTS = frozenset(
     (
         *("conv", "conv_transpose", "conv_weight", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d"),
         *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "cat"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
     )
 )
 """What launches begin with."""

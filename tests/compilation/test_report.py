@@ -122,8 +122,18 @@ def test_why_a_launch_ends(name: str) -> None:
 
 
 def test_an_operator_of_torch_has_its_reason() -> None:
-    (silu,) = [launch for launch in report_of("mobile").launches if "silu" in launch.operators]
-    assert (silu.computed_by, silu.reason) == ("torch", "torch has two routines for silu")
+    (gelu,) = [launch for launch in report_of("borders").launches if "gelu" in launch.operators]
+    assert (gelu.computed_by, gelu.reason) == ("torch", "torch has two routines for gelu")
+
+
+@pytest.mark.parametrize(("width", "is_step"), [(8, True), (7, False)])
+def test_silu_is_a_step_where_its_elements_fill_vectors(width: int, is_step: bool) -> None:
+    with torch.no_grad():
+        report = fusions(After(lambda y: F.silu(y + 1)).eval(), torch.randn(1, 2, 4, width))
+    first = report.launches[0]
+    assert first.operators == (("conv", "add", "silu") if is_step else ("conv", "add"))
+    why = "its value is a result" if is_step else "torch computes 'silu' of elements that fill no vector"
+    assert first.reason.startswith(why)
 
 
 def test_what_a_kernel_would_need_is_said() -> None:

@@ -19,6 +19,7 @@ OF_THE_WHOLE = {
     "cases",  # the table that every law runs over
     "docs",  # pages, examples and the site
     "fuzz",  # drawn layers
+    "fuzz/graphs",  # drawn models
     "laws",  # what holds for every case
     "outside",  # the suites of other libraries
     "package",  # the wheel, the imports, the tests

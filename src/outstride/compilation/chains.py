@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from outstride.compilation.steps import Reading, readings
-from outstride.compilation.values import dtype_of, is_tensor
+from outstride.compilation.values import count_of, dtype_of, is_tensor
 from outstride.compilation.wording import why_next, word
 from outstride.engine.launch.fused import Step
 from outstride.engine.launch.step_check import declined
@@ -74,4 +74,4 @@ def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:
 def _refusal(operator: Node, reading: Reading | None) -> str:
     if reading is None:
         return why_next(operator)
-    return declined((reading.step,), dtype_of(reading.value)) or ""
+    return declined((reading.step,), dtype_of(reading.value), count_of(reading.value)) or ""

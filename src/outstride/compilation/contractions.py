@@ -12,7 +12,7 @@ from outstride.compilation.arguments import Arguments
 from outstride.compilation.chains import Chain, chain
 from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, dtype_of
+from outstride.compilation.values import Operator, count_of, dtype_of
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import Step, fused_run
 from outstride.engine.launch.step_check import declined
@@ -56,7 +56,9 @@ def is_read_through(node: Any) -> bool:
     if sum(argument is node for argument in (*user.args, *user.kwargs.values())) != 1:
         return False  # the weight, too
     reading = next(readings(node), None)
-    return reading is not None and reading.step.keeps_zero and not declined((reading.step,), dtype_of(node))
+    if reading is None or not reading.step.keeps_zero:
+        return False
+    return not declined((reading.step,), dtype_of(node), count_of(node))
 
 
 class _Contraction:

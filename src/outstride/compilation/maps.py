@@ -133,7 +133,7 @@ def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | 
         rearrangement.rearrangement_declines,
         lambda x: F.interpolate(x, *given, mode=mode),
     )
-    return _ours((operator.node,), (source,), tried, "resize", "")
+    return _ours((operator.node,), (source,), tried, "resize", "a resize does no steps")
 
 
 def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -44,6 +45,12 @@ def is_tensor(value: Any) -> bool:
 def shape(node: Node) -> tuple[Any, ...]:
     """The sizes of a tensor: numbers, or symbols."""
     return tuple(node.meta["val"].shape)
+
+
+def count_of(node: Node) -> int | None:
+    """The elements of a tensor, where its sizes are numbers."""
+    sizes = shape(node)
+    return prod(sizes) if all(isinstance(size, int) for size in sizes) else None
 
 
 def dtype_of(node: Node) -> torch.dtype:

@@ -26,6 +26,9 @@ _WORDS = {
     "_log_softmax": "log_softmax",
     "_to_copy": "copy",
     "_unsafe_index": "indexing",
+    "_upsample_nearest_exact1d": "upsample_nearest_exact1d",
+    "_upsample_nearest_exact2d": "upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d": "upsample_nearest_exact3d",
 }
 """What users call torch's operators."""
 _TWO_ROUTINES = frozenset(("gelu", "elu", "mish", "softplus", "glu", "softmax", "log_softmax"))
@@ -35,14 +38,14 @@ _OF_A_LIBRARY = frozenset(("tanh", "exp", "expm1", "log", "log1p", "sin", "cos",
 _STEPS = frozenset(
     (
         *("relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "hardswish", "hardsigmoid"),
-        *("prelu", "batch_norm", "silu", "sigmoid", "add", "sub", "mul", "div"),
+        *("silu", "sigmoid", "prelu", "batch_norm", "add", "sub", "mul", "div"),
     )
 )
 _STARTS = frozenset(
     (
         *("conv", "conv_transpose", "conv_weight", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d"),
         *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "cat"),
-        *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
+        *(f"{name}{axes}d" for name in ("upsample_nearest", "upsample_nearest_exact") for axes in (1, 2, 3)),
     )
 )
 """What launches begin with."""

@@ -16,6 +16,7 @@ def test_info_says_what_there_is(empty_cache: Path) -> None:
     facts = runtime.info()
     assert set(facts) == {
         "python", "platform", "compiler", "cpu", "cpu_count", "instruction_sets", "instruction_set",
+        "algorithm",
         "declines", "l2_bytes", "openmp", "dtypes", "cache_path", "cache_bytes", "cache_entries",
     }  # fmt: skip
     assert json.loads(json.dumps(facts)) == facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from outstride.engine.runtime import cache, compiler, host, threads
+from outstride.engine.runtime import algorithm, cache, compiler, host, threads
 
 
 def info() -> dict[str, object]:
@@ -20,6 +20,7 @@ def info() -> dict[str, object]:
         "instruction_sets": list(host.available()),
         "instruction_set": None if reason else host.machine().instruction_set.name,
         "declines": reason,
+        "algorithm": algorithm.resolved("auto"),
         "l2_bytes": None if reason else host.machine().l2_bytes,
         "openmp": threads.openmp_library() or "none: one thread",
         "dtypes": ["float32", "float64", "bfloat16", "float16"],

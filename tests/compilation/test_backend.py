@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 import outstride
 from tests.compilation.networks import NETWORKS
@@ -183,3 +185,72 @@ def test_results_of_zero_batches() -> None:
     fast = torch.compile(model, backend="outstride")
     with torch.no_grad():
         assert fast(torch.zeros(0, 3, 8, 8)).shape == (0, 2, 16, 16)
+
+
+def test_branches_of_a_condition_are_served() -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.relu(self.first(x))
+            made: Tensor = torch.cond(y.sum() > 0, lambda y: F.relu(self.second(y)) + y, torch.neg, (y,))
+            return made + 1
+
+    torch.manual_seed(0)
+    model = Branches().eval()
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    with torch.no_grad():
+        for x in (torch.randn(1, 4, 8, 8), torch.full((1, 4, 8, 8), -1e9), torch.randn(1, 4, 8, 8)):
+            assert_same_bits(fast(x), served(x))
+
+
+def test_parts_that_are_computed_anew_for_their_derivative() -> None:
+    """Among them a norm, whose statistics both computations write."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Sequential(
+                nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = checkpoint(self.part, x, use_reentrant=False)
+            return made
+
+    torch.manual_seed(0)
+    model = Checkpointed()
+    served = outstride.accelerate(copy.deepcopy(model))
+    fast = torch.compile(model, backend="outstride")
+    for seed in range(3):
+        gradients = list[Any]()
+        for run in (fast, served):
+            x = torch.ones(2, 4, 8, 8).cumsum(3).requires_grad_()
+            torch.manual_seed(seed)
+            run(x).square().sum().backward()
+            gradients.append(x.grad)
+        assert_same_bits(gradients[0], gradients[1])
+    for a, b in zip(model.parameters(), served.parameters(), strict=True):
+        assert_same_bits(a.grad, b.grad)  # type: ignore[arg-type]  # they have one
+
+
+def test_a_call_that_raises_leaves_its_memory_to_the_next() -> None:
+    class Picks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(4, 4, 3, padding=1)
+
+        def forward(self, x: Tensor, which: Tensor) -> Tensor:
+            y = F.relu(self.layer(x)).index_select(1, which)
+            return F.relu(self.layer(y))
+
+    torch.manual_seed(0)
+    model, x, which = Picks().eval(), torch.randn(1, 4, 8, 8), torch.arange(4)
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    with torch.no_grad():
+        for _ in range(3):
+            assert_same_bits(fast(x, which), served(x, which))
+            with pytest.raises((IndexError, RuntimeError)):
+                fast(x, which + 1)

@@ -22,11 +22,19 @@ _MODES = ("reflect", "replicate", "circular")
 
 
 def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
-    """The graph with every convolution computed here, in place.
+    """The graph with every convolution computed here, in place, and so are those of the graphs that it calls.
 
+    These are branches of a condition, and what is computed anew for a derivative.
     A padding mode of a layer, which torch's applies by itself before, is given to the convolution, as
     ``accelerate`` does, so that its derivative is the same, too.
     """
+    for part in list(graph.modules()):
+        if isinstance(part, GraphModule):
+            _serve(part, algorithm)
+    return graph
+
+
+def _serve(graph: GraphModule, algorithm: AlgorithmName) -> None:
     asked = {} if algorithm == "auto" else {"algorithm": algorithm}
     for node in list(graph.graph.nodes):
         ours = _OURS.get(node.target) if node.op == "call_function" else None
@@ -44,7 +52,6 @@ def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
                 if unused.op == "call_function" and not unused.users:
                     graph.graph.erase_node(unused)  # the padding before it
     graph.recompile()
-    return graph
 
 
 def _bordered(given: dict[str, Any]) -> dict[str, Any]:

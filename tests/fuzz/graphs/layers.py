@@ -35,6 +35,8 @@ def contraction(b: Builder) -> Call | None:
     transposed = dice.chance(0.3)
     keeps = dice.chance(0.5)
     groups, outputs = 1, channels if keeps else dice.one(_WIDTHS)
+    if not channels:
+        return None
     if dice.chance(0.3):
         groups = (
             channels if dice.chance(0.6) else dice.one([g for g in (2, 3, 4, 8) if channels % g == 0] or [1])

@@ -59,7 +59,9 @@ def traced(
 
 def by_torch(graph: GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
     """A backend that does what torch does with graphs, and computes each operator by itself."""
-    run: Callable[..., Any] = aot_autograd(fw_compiler=_unchanged)(served(graph, "auto"), inputs)
+    run: Callable[..., Any] = aot_autograd(fw_compiler=_unchanged, keep_inference_input_mutations=True)(
+        served(graph, "auto"), inputs
+    )
     return run
 
 

@@ -93,7 +93,10 @@ def compiled(
 ) -> Callable[..., Any]:  # fmt: skip
     """Compile a graph, and say of what it and its derivative consist."""
     compile_part = partial(_part, options=options, report=report)
-    compiler = aot_autograd(fw_compiler=compile_part, bw_compiler=compile_part)
+    # Statistics that a checkpointed part writes in its graph are what its derivative finds them to be.
+    compiler = aot_autograd(
+        fw_compiler=compile_part, bw_compiler=compile_part, keep_inference_input_mutations=True
+    )
     with whole_resizing():
         run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
@@ -106,7 +109,7 @@ def _part(
     options: Options,
     report: Callable[[Fusion, Program], None] | None,
 ) -> Callable[..., Any]:
-    """What computes a graph of operators, forward or backward, which writes to no tensor of others."""
+    """What computes a graph of operators, forward or backward."""
     with undisturbed():  # the tracer's modes are on, and kernels are tried
         fusion = fused(graph, options.fuse)
     program = Program(fusion, options.frozen)

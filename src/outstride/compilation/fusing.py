@@ -30,10 +30,10 @@ class Fusion:
 
 
 def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
-    """The stages of a graph of operators that write to nothing but their results.
+    """The stages of a graph of operators that make new values.
 
     Args:
-        graph: what ``aot_autograd`` hands to compilers.
+        graph: what ``aot_autograd`` hands to compilers. It may write to its inputs at its very end.
         fuse: whether a stage may be of more than one operator.
     """
     simplify(graph)

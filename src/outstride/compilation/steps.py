@@ -53,6 +53,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
 
 
+def _power(operator: Operator) -> Iterator[Reading]:
+    """A square, which torch computes as a product."""
+    value, exponent = operator.args
+    if isinstance(exponent, (int, float)) and exponent == 2:
+        yield Reading(Step("square"), value)
+
+
 def _clamp(low: bool, high: bool) -> Callable[[Operator], Iterator[Reading]]:
     def read(operator: Operator) -> Iterator[Reading]:
         ends = (operator.argument("min") if low else None, operator.argument("max") if high else None)
@@ -159,6 +166,9 @@ _READ: dict[str, Callable[[Operator], Iterator[Reading]]] = {
     "aten.clamp_max": _clamp(low=False, high=True),
     "aten.hardswish": _unary("hardswish"),
     "aten.silu": _unary("silu"),
+    "aten.abs": _unary("abs"),
+    "aten.neg": _unary("neg"),
+    "aten.pow": _power,
     "aten.sigmoid": _unary("sigmoid"),
     "aten.hardsigmoid": _unary("hardsigmoid"),
     "aten._prelu_kernel": _prelu,

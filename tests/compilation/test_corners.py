@@ -158,3 +158,15 @@ def test_pictures_of_bytes() -> None:
     assert_as_accelerated(
         Function(lambda c, x: torch.relu(c((x.abs() * 99).to(torch.uint8) / 255)), conv()), X
     )
+
+
+def test_a_norm_of_one_image_that_lies_across() -> None:
+    """It is a batch norm of the input, which torch does not make contiguous first."""
+    torch.manual_seed(0)
+    assert_as_accelerated(
+        Function(lambda n, x: n(x.transpose(1, 2)), nn.BatchNorm1d(12, track_running_stats=False)),
+        torch.randn(1, 33, 12),
+    )
+    last = torch.randn(1, 4, 33, 17).contiguous(memory_format=torch.channels_last)
+    assert_as_accelerated(Function(lambda n, x: n(x), nn.BatchNorm2d(4, track_running_stats=False)), last)
+    assert_as_accelerated(Function(lambda n, x: torch.relu(n(x)), nn.InstanceNorm2d(4)), last)

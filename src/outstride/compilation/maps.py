@@ -170,7 +170,7 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
 
     tried = _Tried(
         lambda *values, out: _normalised(told(values), out),
-        lambda *values: normalisation.instance_norm_declines(*told(values)),
+        lambda *values: _norm_declines(*told(values)),
         torchs,
     )
     given = (source, *(vector for vector in vectors if vector is not None), *behind.operands)
@@ -252,6 +252,13 @@ def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tens
         operand.view(-1) if form == "channel" and operand.dim() != 1 else operand
         for form, operand in zip(forms, operands, strict=True)
     ]
+
+
+def _norm_declines(x: Tensor, *others: Any) -> str | None:
+    """Why torch normalises: its batch norm takes as it is what its instance norm makes contiguous."""
+    if not x.is_contiguous():
+        return "torch sums a batch norm of such strides in another order"
+    return normalisation.instance_norm_declines(x, *others)
 
 
 def _is_view(node: Node) -> bool:

@@ -22,18 +22,20 @@ class Builder:
         self.model = Program()
         self.values: list[Tensor] = [x.clone() if x.numel() else x for x in inputs]
         self.given = len(self.values)
+        self.goes_on = False
+        """Whether the next call is on the last value, as those of a block are."""
 
     def pick(self, suits: Callable[[Tensor], bool] = lambda _: True) -> int | None:
         """The number of a value that suits: more often than not the last."""
         found = [n for n, value in enumerate(self.values) if suits(value)]
         if not found:
             return None
-        return found[-1] if self.dice.chance(0.65) else self.dice.one(found)
+        return found[-1] if self.goes_on or self.dice.chance(0.6) else self.dice.one(found)
 
     def image(self, *dims: int) -> int | None:
         """The number of a value of batch, channels and that many axes, or of any number of them."""
         wanted = tuple(d + 2 for d in dims or (1, 2, 3))
-        return self.pick(lambda v: v.dim() in wanted and v.is_floating_point())
+        return self.pick(lambda v: v.dim() in wanted and v.is_floating_point() and v.shape[1] > 0)
 
     def add(self, call: Call) -> bool:
         """Add a call, if torch makes something of it that is not too large."""

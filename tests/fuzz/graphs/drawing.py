@@ -29,12 +29,12 @@ _SIZES = {
     3: ((2, 3, 6), (3, 4, 6), (4, 8, 9)),
 }
 _DRAWS: tuple[tuple[int, Callable[[Builder], Call | None]], ...] = (
-    (8, layers.contraction), (4, layers.norm), (6, layers.activation), (2, layers.pool), (2, layers.resize),
+    (8, layers.contraction), (3, layers.norm), (5, layers.activation), (2, layers.pool), (2, layers.resize),
     (1, layers.repeat), (1, layers.linear), (6, functions.of_two), (2, functions.with_number),
     (2, functions.with_parameter), (3, functions.alone), (4, functions.join), (3, functions.cut),
     (3, functions.view),
 )  # fmt: skip
-_MOST_CALLS = 12
+_MOST_DRAWS = 9
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,8 @@ def build(graph: Graph) -> Played:
     )  # fmt: skip
     builder = Builder(dice, played.inputs(0), is_trained=is_trained)
     draws = [drawn for weight, drawn in _DRAWS for _ in range(weight)]
-    for _ in range(dice.upto(1, _MOST_CALLS)):
-        call = dice.one(draws)(builder)
-        if call is not None:
-            builder.add(call)
+    for _ in range(dice.upto(1, _MOST_DRAWS)):
+        _block(builder, dice.one(draws))
     played.model = model = builder.model
     count = len(builder.values)
     used = {n for call in model.calls for n in call.operands}
@@ -134,6 +132,24 @@ def build(graph: Graph) -> Played:
         model.results = graph.results
     model.train(is_trained)
     return played
+
+
+def _block(builder: Builder, drawn: Callable[[Builder], Call | None]) -> None:
+    """Add a call; behind a layer often a norm, an activation, a sum."""
+    dice = builder.dice
+    behind = [drawn]
+    if drawn is layers.contraction:
+        usual = (
+            (layers.norm, 0.4),
+            (layers.activation, 0.5),
+            (functions.of_two, 0.3),
+            (layers.activation, 0.3),
+        )
+        behind += [each for each, share in usual if dice.chance(share)]
+    for each in behind:
+        call = each(builder)
+        builder.goes_on = call is not None and builder.add(call)
+    builder.goes_on = False
 
 
 def _shapes(dice: Dice, nd: int) -> tuple[tuple[int, ...], ...]:

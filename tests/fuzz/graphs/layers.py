@@ -35,8 +35,6 @@ def contraction(b: Builder) -> Call | None:
     transposed = dice.chance(0.3)
     keeps = dice.chance(0.5)
     groups, outputs = 1, channels if keeps else dice.one(_WIDTHS)
-    if not channels:
-        return None
     if dice.chance(0.3):
         groups = (
             channels if dice.chance(0.6) else dice.one([g for g in (2, 3, 4, 8) if channels % g == 0] or [1])
@@ -156,10 +154,10 @@ def activation(b: Builder) -> Call | None:
         return None
     value, inplace = b.values[place], dice.chance(0.3) and may_write(b, place)
     channels = value.shape[1] if value.dim() > 1 else 1
+    if dice.chance(0.4):
+        return b.model.layer(nn.ReLU(inplace), place)
     layer: nn.Module = dice.one(
         (
-            nn.ReLU(inplace),
-            nn.ReLU(inplace),
             nn.ReLU6(inplace),
             nn.LeakyReLU(dice.one((0.1, 0.01, 0.0, -0.2)), inplace),
             nn.LeakyReLU(0.2, inplace),

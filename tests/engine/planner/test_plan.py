@@ -77,7 +77,7 @@ def test_a_size_between_coarse_ones_is_planned_nearly_as_well(
         assert isinstance(plan.dataflow, PackingDataflow)
         task = task_cycles(plan, plan.dataflow, plan.blocking)
         assert task * tasks_in_turn(plan, plan.blocking) <= 1.2 * best
-        assert 0.9 * best <= plan.predicted_cycles <= 1.2 * best
+        assert 0.85 * best <= plan.predicted_cycles <= 1.2 * best
         # Sizes that are coarse themselves, as most in use are, get the best plan.
         coarse = problem.coarse()
         assert plan_for(coarse, machine, threads) == _best(coarse, machine, threads)

@@ -108,7 +108,7 @@ class Call:
         operator: Literal["conv", "conv_transpose"] = "conv_transpose" if case.transposed else "conv"
         layer = Layer(
             case.id, operator, tuple(x.shape), tuple(drawn.weight.shape), case.stride, low, case.out_spatial,
-            case.dilation, case.groups, asked(case),  # type: ignore[arg-type]
+            case.dilation, case.groups, asked(case),
         )  # fmt: skip
         return cls(layer, x, drawn.weight, drawn.bias, tuple(steps))
 

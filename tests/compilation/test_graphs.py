@@ -12,8 +12,7 @@ from outstride.compilation import steps
 from outstride.engine import runtime
 from tests.fuzz.campaign import Campaign, Failure, play
 from tests.fuzz.graphs import shrinking
-from tests.fuzz.graphs.drawing import Graph, build, draw, parse
-from tests.fuzz.graphs.judging import judge
+from tests.fuzz.graphs.drawing import build, draw, parse
 
 
 def test_a_few_graphs_of_a_new_seed() -> None:
@@ -21,7 +20,7 @@ def test_a_few_graphs_of_a_new_seed() -> None:
     seed, until = secrets.randbelow(1 << 32), time.monotonic() + 12
     for number in range(40):
         graph = draw(seed, number)
-        reason = _reason(graph)
+        reason = shrinking.failure(graph)
         assert not reason, f"{reason}\n    python -m tests.fuzz --case '{graph.line()}'"
         if time.monotonic() > until:
             break
@@ -52,16 +51,10 @@ def test_a_wrong_step_is_found_and_told_by_fewer_calls(monkeypatch: pytest.Monke
     wrong = steps._unary("abs")
     monkeypatch.setitem(steps._READ, "aten.relu", wrong)
     monkeypatch.setattr(shrinking, "_SECONDS", 5.0)
-    found = next(g for g in (draw(4, number, runtime.available()[-1:]) for number in range(60)) if _reason(g))
-    graph, reason = shrinking.shrunk(found, _reason(found))
+    found = next(
+        g for g in (draw(4, number, runtime.available()[-1:]) for number in range(60)) if shrinking.failure(g)
+    )
+    graph, reason = shrinking.shrunk(found, shrinking.failure(found))
     assert "differ in their bits" in reason
     calls = build(graph).model.calls
     assert any(call.is_skipped for call in calls), build(graph).model.text()
-
-
-def _reason(graph: Graph) -> str:
-    try:
-        judge(graph)
-    except AssertionError as wrong:
-        return str(wrong)
-    return ""

@@ -33,6 +33,10 @@ class Chain:
         return tuple(operand for reading in self.readings for operand in reading.operands)
 
 
+NOTHING = Chain((), (), "")
+"""No steps, where there are to be none."""
+
+
 def chain(value: Node, taken: Container[Node] = ()) -> Chain:
     """The steps behind a value, as long as each is the only use of what was before it.
 
@@ -66,8 +70,8 @@ def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:
     if user.op == "output":
         return "its value is a result"
     if not is_tensor(user):
-        taken = list(user.users)
-        return (user, taken[0]) if len(taken) == 1 else f"{word(user)} has several results"
+        results = list(user.users)
+        return (user, results[0]) if len(results) == 1 else f"{word(user)} has several results"
     return (user,)
 
 

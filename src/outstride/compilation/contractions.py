@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
-from outstride.compilation.chains import Chain, chain
+from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, count_of, dtype_of
+from outstride.compilation.values import Operator, count_of, dtype_of, fixed
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import Step, fused_run
 from outstride.engine.launch.step_check import declined
@@ -21,21 +21,21 @@ OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
     "outstride.conv_transpose": "conv_transpose",
 }
-_INPUTS = {"conv": "x", "conv_transpose": "y"}
+INPUTS = {"conv": "x", "conv_transpose": "y"}
 _GEOMETRY = ("stride", "padding", "output_size", "dilation", "groups")
 
 
 def start(node: Node, taken: Container[Node] | None) -> Stage:
     """The stage of a contraction; None is `taken` where it is to be by itself."""
-    behind = Chain((), (), "") if taken is None else chain(node, taken)
+    behind = NOTHING if taken is None else chain(node, taken)
     operator = OPERATORS[Operator.of(node).name]
     own = Operator.of(node).arguments()
-    source, weight, bias = (own[key] for key in (_INPUTS[operator], "w", "bias"))
+    source, weight, bias = (own[key] for key in (INPUTS[operator], "w", "bias"))
     before, nodes = tuple[Step, ...](), (node, *behind.nodes)
     if taken is not None and source not in taken and is_read_through(source):
         reading = next(readings(source))
         before, nodes, source = (reading.step,), (source, *nodes), reading.value
-    geometry = [_fixed(own[key]) for key in _GEOMETRY]
+    geometry = [fixed(own[key]) for key in _GEOMETRY]
     run = _Contraction(
         operator, [source, weight, bias, *behind.operands], [*geometry, own.get("algorithm", "auto")],
         behind.steps, before,
@@ -51,7 +51,7 @@ def is_read_through(node: Any) -> bool:
         return False
     (user,) = node.users
     operator = OPERATORS.get(Operator.of(user).name) if user.op == "call_function" else None
-    if operator is None or Operator.of(user).argument(_INPUTS[operator]) is not node:
+    if operator is None or Operator.of(user).argument(INPUTS[operator]) is not node:
         return False
     if sum(argument is node for argument in (*user.args, *user.kwargs.values())) != 1:
         return False  # the weight, too
@@ -102,8 +102,3 @@ class _Contraction:
             return run(given[x], given[w], bias, [given[place] for place in operands], out)
 
         return among
-
-
-def _fixed(value: Any) -> Any:
-    """An argument that a cache can be asked for."""
-    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -15,17 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import Node
 
-from outstride.compilation.chains import Chain, chain
+from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.stages import Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, dtype_of, is_tensor, same_sizes, shape
+from outstride.compilation.values import Operator, dtype_of, fixed, is_tensor, only_first, same_sizes, shape
 from outstride.compilation.wording import why_declined
 from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
 
 _MOST_SEEN = 64
-_NOTHING = Chain((), (), "")
 Kernel = Callable[..., Tensor]
 
 
@@ -69,32 +68,32 @@ class _Tried:
 def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
     del fuse, taken
     node = operator.node
-    results = list(node.users)
-    if len(results) != 1 or results[0].target is not getitem or results[0].args[1] != 0:
+    result = only_first(node)
+    if result is None:
         return None
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    numbers = [_fixed(operator.argument(name)) for name in names]
-    numbers[1] = numbers[1] or None
+    numbers = [fixed(operator.argument(name)) for name in names]
+    numbers[1] = numbers[1] or numbers[0]
     source = operator.argument("self")
     target: Any = node.target
     tried = _Tried(
         partial(_max_pooled, numbers),
         lambda x: pooling.max_pool_declines(x, *numbers),
-        lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:])[0],
+        lambda x: target(x, *numbers)[0],
     )
-    return _ours((node, results[0]), (source,), tried, "pool", "a pool does no steps")
+    return _ours((node, result), (source,), tried, "pool", "a pool does no steps")
 
 
 def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
     del fuse, taken
     names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-    numbers = [_fixed(operator.argument(name)) for name in names]
-    numbers[1] = numbers[1] or None
+    numbers = [fixed(operator.argument(name)) for name in names]
+    numbers[1] = numbers[1] or numbers[0]
     target: Any = operator.target
     tried = _Tried(
         partial(_avg_pooled, numbers),
         lambda x: pooling.avg_pool_declines(x, *numbers),
-        lambda x: target(x, numbers[0], numbers[1] or numbers[0], *numbers[2:]),
+        lambda x: target(x, *numbers),
     )
     return _ours((operator.node,), (operator.argument("self"),), tried, "pool", "a pool does no steps")
 
@@ -140,10 +139,10 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
     """The channels of all images as those of one, normalised, and apart again."""
     node = operator.node
     joined, weight, bias, trains, _, eps = operator.args
-    results = list(node.users)
-    if not trains or len(results) != 1 or results[0].target is not getitem or results[0].args[1] != 0:
+    result = only_first(node)
+    if not trains or result is None:
         return None
-    found = _apart(joined, results[0], taken)
+    found = _apart(joined, result, taken)
     if found is None:
         return None
     source, nodes = found
@@ -152,7 +151,7 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
         vector is None and given is not None for vector, given in zip(vectors, (weight, bias), strict=True)
     ):
         return None
-    behind = chain(nodes[-1], taken) if fuse else _NOTHING
+    behind = chain(nodes[-1], taken) if fuse else NOTHING
     steps, has = behind.steps, [vector is not None for vector in vectors]
     forms = operand_forms(steps)
 
@@ -205,7 +204,7 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     reading = None if nodes[0].target is getitem else next(readings(nodes[-1]), None)
     if reading is None or len(shape(nodes[-1])) < 3:
         return None
-    behind = chain(nodes[-1], taken) if fuse else _NOTHING
+    behind = chain(nodes[-1], taken) if fuse else NOTHING
     steps = (reading.step, *behind.steps)
     forms = operand_forms(steps)
     tried = _Tried(
@@ -280,10 +279,6 @@ def _repeated(node: Any, images: Any) -> Node | None:
     source, times = node.args[0], Operator.of(node).argument("repeats")
     numbers = [time.meta["val"] if isinstance(time, Node) else time for time in times]
     return source if isinstance(source, Node) and same_sizes(numbers, (images,)) else None
-
-
-def _fixed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value
 
 
 _STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.fx import Node
 
+from outstride.compilation.contractions import INPUTS, OPERATORS
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator
 from outstride.engine.launch.matrix_product import Operands
@@ -40,11 +39,8 @@ def predicted_ms(stage: Stage) -> float | None:
 
 def _contraction_cycles(node: Node) -> float:
     operator = Operator.of(node)
-    name: Literal["conv", "conv_transpose"] = (
-        "conv" if operator.name == "outstride.conv" else "conv_transpose"
-    )
-    own = operator.arguments()
-    x, w = (_like(own[key]) for key in ("x" if name == "conv" else "y", "w"))
+    name, own = OPERATORS[operator.name], operator.arguments()
+    x, w = (_like(own[key]) for key in (INPUTS[name], "w"))
     stride, padding, dilation = (tuple(own[key]) for key in ("stride", "padding", "dilation"))
     algorithm = resolved(own.get("algorithm", "auto"))
     operands = Operands(name, x, w, _like(node), stride, padding, dilation, own["groups"], 1, algorithm)

@@ -17,6 +17,7 @@ from outstride.compilation.fusing import Fusion
 from outstride.compilation.prediction import predicted_ms
 from outstride.compilation.running import Program
 from outstride.compilation.stages import Stage
+from outstride.compilation.values import is_number
 from outstride.compilation.wording import is_view, word
 from outstride.errors import ArgumentError
 from outstride.output.tables import html_table, text_table
@@ -159,7 +160,7 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         _launch(stage, f"graph {number}" if len(found) > 1 else "")
         for number, (fusion, _) in enumerate(found, 1)
         for stage in fusion.stages
-        if not stage.is_view and stage.label != "constant" and not _is_number(stage.output)
+        if not stage.is_view and stage.label != "constant" and not is_number(stage.output)
     )
     plans = [plan for _, program in found for plan in program.plans]
     name = type(original).__name__ if isinstance(original, torch.nn.Module) else getattr(
@@ -219,11 +220,6 @@ def _launch(stage: Stage, graph: str) -> Launch:
     nodes = [node for node in stage.nodes if len(stage.nodes) == 1 or not is_view(node)]
     operators = tuple(name for name in map(word, nodes) if name)
     return Launch(graph, stage.label, operators, _layer(stage.head), sizes, predicted_ms(stage), stage.reason)
-
-
-def _is_number(node: Node) -> bool:
-    """Whether a node is a size, or made of sizes."""
-    return isinstance(node.meta.get("val"), (int, torch.SymInt))
 
 
 def _layer(node: Node) -> str:

@@ -13,6 +13,7 @@ from torch.fx import Node
 
 from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
 from outstride.compilation.fusing import Fusion
+from outstride.compilation.values import is_number
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.runtime import chosen
 from outstride.models.operation import mapped
@@ -79,6 +80,7 @@ class Program:
             )
             for number, stage in enumerate(fusion.stages)
         )  # fmt: skip
+        self._numbers = tuple(place for place, node in enumerate(fusion.inputs) if is_number(node))
         self._changing = tuple(place for place, node in enumerate(fusion.inputs) if _changes(node))
         self._memory = _Arenas()
 
@@ -90,7 +92,7 @@ class Program:
     def __call__(self, values: list[Any]) -> Any:
         """The values of the graph's outputs; `values` are those of its inputs, and are let go of."""
         key: tuple[Any, ...] = (
-            get_num_threads(), chosen(), *(value for value in values if type(value) is int),
+            get_num_threads(), chosen(), *(values[place] for place in self._numbers),
             *(values[place].stride() for place in self._changing),
         )  # fmt: skip
         held: list[Any] = [*values, *[None] * (self._size - len(values))]

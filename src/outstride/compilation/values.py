@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from operator import getitem
 from typing import Any
 
 import torch
@@ -42,6 +43,11 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), Tensor)
 
 
+def is_number(node: Node) -> bool:
+    """Whether a node is a size, or made of sizes."""
+    return isinstance(node.meta.get("val"), (int, torch.SymInt))
+
+
 def shape(node: Node) -> tuple[Any, ...]:
     """The sizes of a tensor: numbers, or symbols."""
     return tuple(node.meta["val"].shape)
@@ -72,10 +78,13 @@ def is_served(node: Node) -> bool:
     return value.device.type == "cpu" and value.layout is torch.strided and value.dtype in DTYPES
 
 
-def is_dense(node: Node) -> bool:
-    """Whether a tensor's elements fill its memory, axes in order or channels last."""
-    value = node.meta["val"]
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    if value.is_contiguous():
-        return True
-    return value.dim() in formats and value.is_contiguous(memory_format=formats[value.dim()])
+def only_first(node: Node) -> Node | None:
+    """The first result of an operator that has several, where nothing else of it is used."""
+    users = list(node.users)
+    alone = len(users) == 1 and users[0].target is getitem and users[0].args[1] == 0
+    return users[0] if alone else None
+
+
+def fixed(value: Any) -> Any:
+    """An argument that a cache can be asked for."""
+    return tuple(value) if isinstance(value, (list, tuple)) else value

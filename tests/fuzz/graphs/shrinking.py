@@ -17,7 +17,7 @@ def shrunk(graph: Graph, reason: str) -> tuple[Graph, str]:
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:
         for simpler in _simpler(graph):
-            found = _failure(simpler)
+            found = failure(simpler)
             if found:
                 graph, reason = simpler, found
                 break
@@ -26,7 +26,7 @@ def shrunk(graph: Graph, reason: str) -> tuple[Graph, str]:
     return graph, reason
 
 
-def _failure(graph: Graph) -> str:
+def failure(graph: Graph) -> str:
     try:
         judge(graph)
     except AssertionError as wrong:

@@ -15,7 +15,6 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.chains import kept_rows
 from outstride.engine.codegen.pointwise import POINTWISE_INDEX, pointwise_source
 from outstride.engine.launch import step_check
-from outstride.engine.launch.agreement import plainly
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
@@ -75,9 +74,7 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
     if any(step.kind == "batch_norm" for step in steps) and not _has_format(x):
         return "torch computes a batch norm of such strides in another way"
     return (
-        misfit(steps, x, x.stride(), operands)
-        or decline()
-        or plainly(partial(step_check.declined, steps, x.dtype, x.numel()))
+        misfit(steps, x, x.stride(), operands) or decline() or step_check.declined(steps, x.dtype, x.numel())
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.steps_alone import steps_source
+from outstride.engine.launch.agreement import plainly
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps_by_torch import by_torch
@@ -43,7 +44,7 @@ def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None
             return f"torch computes {in_vectors!r} of elements that fill no vector by another routine"
     # What is rounded to 16 bits hides most of what float32 shows.
     dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
-    reasons = (_declined(step, each, chosen()) for step in steps for each in dtypes)
+    reasons = (plainly(partial(_declined, step, each, chosen())) for step in steps for each in dtypes)
     return next((reason for reason in reasons if reason is not None), None)
 
 

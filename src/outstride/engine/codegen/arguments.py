@@ -102,6 +102,20 @@ FINGERPRINT_ARGUMENTS = (
 )  # fmt: skip
 FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}
 
+#: The argument block of the kernel that compares memory with a copy.
+COMPARISON_ARGUMENTS = ("data_at", "copy_at", "size_bytes", "changed")
+COMPARISON_INDEX = {name: i for i, name in enumerate(COMPARISON_ARGUMENTS)}
+
+#: The argument block of a list of launches: where it goes on from, and after the call where it stopped;
+#: what runs a function on several threads; a word for counters that nobody reads, and one that stays 0.
+LIST_ARGUMENTS = ("entries_at", "next", "count", "fork_at", "spare", "nothing")
+LIST_INDEX = {name: i for i, name in enumerate(LIST_ARGUMENTS)}
+
+#: An entry of it: a kernel, its argument block, the counters there that begin at 0 and the word that stops
+#: the list where the kernel leaves another number than 0 in it. No workers leave the entry out.
+ENTRY_FIELDS = ("kernel_at", "block_at", "workers", "task_at", "worker_at", "flag_at")
+ENTRY_INDEX = {name: i for i, name in enumerate(ENTRY_FIELDS)}
+
 #: The argument block of the kernel that looks for numbers that are not finite.
 NONFINITE_ARGUMENTS = ("data_at", "count", "found")
 NONFINITE_INDEX = {name: i for i, name in enumerate(NONFINITE_ARGUMENTS)}

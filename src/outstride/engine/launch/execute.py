@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
@@ -16,6 +16,7 @@ from outstride.engine.launch.far_padding import is_far, near
 from outstride.engine.launch.gather import GatherCall, gather_call
 from outstride.engine.launch.gradient import gradient_call
 from outstride.engine.launch.guarded import Run
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import contiguous_strides, empty_result
 from outstride.engine.launch.nonfinite_parts import (
@@ -117,6 +118,15 @@ class GatherRun:
             else:
                 self._by_parts(x, w, bias, out)
         return out
+
+    def launch(
+        self, x: At, w: At, bias: At | None, y: At, operands: Sequence[At] = ()
+    ) -> Launch | None:  # fmt: skip
+        """What a call launches; None where it does more than that."""
+        if not isinstance(self.call, GatherCall):
+            return None
+        launch = self.call.launch(x, w, bias, y, operands)
+        return None if launch is None else replace(launch, empty=self.empty)
 
     def _directly(self, x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor) -> None:
         """Compute by the direct chain what is not finite: sums in another order have other infinities."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.execute import GatherRun, Geometry, bound, gather_run
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.memory_format import result_format
 from outstride.engine.launch.step_check import declined
 from outstride.engine.launch.steps_by_torch import by_torch
@@ -105,6 +106,14 @@ class FusedRun:
         if not call(x, w, bias, result, given):
             return self._by_torch(x, w, bias, operands, out)
         return result if out is None or not apart else out.copy_(result)
+
+    def launch(self, x: At, w: At, bias: At | None, operands: Sequence[At], y: At) -> Launch | None:
+        """What a call launches, for a result apart from its operands; None where it does more than that."""
+        given = [operand.tensor for operand in operands]
+        taken = None if self._run is None or self._call is None else self._as_taken(self._run, given)
+        if self._run is None or taken is None or any(a is not b for a, b in zip(taken, given, strict=True)):
+            return None
+        return self._run.launch(x, w, bias, y, operands)
 
     def _as_taken(self, run: GatherRun, operands: Sequence[Tensor]) -> Sequence[Tensor] | None:
         """The operands as the kernel takes them; None where it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import nan
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, RANGE_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache, Memo
+from outstride.engine.launch.launches import At, Launch, Operand, Weight
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
@@ -124,6 +126,23 @@ class GatherCall:
             block[_OPERANDS] = address(table)
         shared.kernel.launch(block.buffer_info()[0], self.workers)
         return not block[_FOUND]
+
+    def launch(self, x: At, w: At, bias: At | None, y: At, operands: Sequence[At] = ()) -> Launch | None:
+        """What such a call launches, with operands as they are; None where they are to be made anew."""
+        shared, addresses = self.size_class, {"x_at": x, "y_at": y}
+        if bias is not None:
+            addresses["bias_at"] = bias
+            if not bias.tensor.is_contiguous():
+                return None
+        if shared.positions > 1:
+            return None
+        forms = zip(operands, self.problem.epilogue.forms, strict=True)
+        return Launch(
+            shared.kernel, self.block, self.workers, addresses,
+            [Operand(operand, form == "tensor") for operand, form in forms],
+            Weight(w, partial(PACKED.entry, packer=shared.packer, threads=self.workers), self.workers),
+            shared.scratch_bytes * self.workers, "found",
+        )  # fmt: skip
 
 
 def gather_call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -21,6 +21,7 @@ from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.launches import At, Launch, Operand
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.planner.steps import Step, steps_name
 from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
@@ -28,9 +29,6 @@ from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
 _X, _Y, _WEIGHT, _BIAS, _OPERANDS, _SCRATCH = (
     INSTANCE_NORM_INDEX[n] for n in ("x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at")
 )
-InstanceNormRun = Callable[
-    [Tensor, Tensor | None, Tensor | None, Sequence[Tensor], Tensor | None], Tensor
-]  # fmt: skip
 #: Elements from which more than one thread is worth waking.
 _PARALLEL = 1 << 15
 
@@ -53,17 +51,14 @@ def instance_norm(
             tensors of the shape of `x`.
         out: where the result goes, a contiguous tensor: it may be a contiguous `x`, or one of the operands.
     """
-    steps = tuple(steps)
-    key = (steps, eps, x.shape, x.stride(), torch.get_num_threads(), chosen())
-    run = _calls.get(key)
-    if run is None:
-        run = _calls.keep((steps, x.shape[1]), key, instance_norm_run(x, eps, steps))
-    return run(x, weight, bias, operands, out)
+    return instance_norm_run(x, eps, tuple(steps))(x, weight, bias, operands, out)
 
 
 def instance_norm_run(x: Tensor, eps: float, steps: tuple[Step, ...]) -> InstanceNormRun:
-    """What normalises plain CPU tensors like this one: `(x, weight, bias, operands, out)`."""
-    return _InstanceNorm(x, eps, steps)
+    """What normalises plain CPU tensors like this one, on as many threads as torch has now."""
+    key = (steps, eps, x.shape, x.stride(), torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    return run or _calls.keep((steps, x.shape[1]), key, InstanceNormRun(x, eps, steps))
 
 
 def instance_norm_declines(
@@ -103,12 +98,12 @@ def _pairs() -> list[tuple[Tensor, Tensor]]:
         weight = trial(shape[1], dtype=torch.float32, seed=2).nan_to_num(0.5, 1.0, -2.0)
         for w, b in ((None, None), (weight, weight.flip(0))):
             theirs = F.instance_norm(numbers, weight=w, bias=b, eps=1e-5)
-            found.append((theirs, _InstanceNorm(numbers, 1e-5, ())(numbers, w, b, (), None)))
+            found.append((theirs, InstanceNormRun(numbers, 1e-5, ())(numbers, w, b, (), None)))
     return found
 
 
-class _InstanceNorm:
-    """The kernel for one shape."""
+class InstanceNormRun:
+    """The kernel for one shape: `(x, weight, bias, operands, out)`."""
 
     def __init__(self, x: Tensor, eps: float, steps: tuple[Step, ...]) -> None:
         isa = machine().instruction_set
@@ -150,6 +145,20 @@ class _InstanceNorm:
             block[_OPERANDS] = address(table)
         self._kernel.launch(address(block), self._workers)
         return out
+
+    def launch(
+        self, x: At, weight: At | None, bias: At | None, operands: Sequence[At], y: At
+    ) -> Launch | None:  # fmt: skip
+        """What a call launches; None where it does more than that."""
+        if self._copies:
+            return None
+        given = {"x_at": x, "y_at": y, "weight_at": weight, "bias_at": bias}
+        return Launch(
+            self._kernel, self._block, self._workers,
+            {name: at for name, at in given.items() if at is not None},
+            [Operand(operand, apart=False) for operand in operands],
+            scratch_bytes=self._scratch_bytes, empty=self._empty,
+        )  # fmt: skip
 
 
 _calls: CallCache[tuple[Any, ...], InstanceNormRun] = CallCache("maps")

@@ -27,6 +27,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.weights import weights_source
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
+from outstride.engine.launch.launches import Kept, Launch
 from outstride.engine.launch.weight_snapshots import Snapshot, take_snapshot
 from outstride.engine.planner.arguments import GroupArguments, KernelArguments
 from outstride.engine.planner.gather_form import AxisPhases, PhaseGroup
@@ -158,6 +159,21 @@ class _Entry(NamedTuple):
     snapshot: Snapshot
     storage: weakref.ref[torch.UntypedStorage]
 
+    @property
+    def pointer(self) -> int:
+        """Where the packed weight is."""
+        return self.packed.pointer
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is."""
+        return self.packed.finite
+
+    @property
+    def look(self) -> Launch | None:
+        """What flags a change of the weight."""
+        return self.snapshot.look
+
 
 class _Memory:
     """A storage that weights lie in."""
@@ -172,6 +188,8 @@ class _Memory:
 
 class _Frozen:
     """The snapshot of a frozen weight: nobody looks."""
+
+    look: Launch | None = None
 
     def is_current(self, _: int) -> bool:
         return True
@@ -191,6 +209,8 @@ class PackedWeights:
     def __init__(self) -> None:
         self._entries: dict[tuple[int, str], _Entry] = {}
         self._memories: dict[int, _Memory] = {}
+        #: Another object whenever who keeps an entry has to ask for it again.
+        self.promises = object()
 
     def get(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         """The packed weight, made anew if the weight has changed."""
@@ -208,12 +228,21 @@ class PackedWeights:
         del entry  # so that what nobody else uses is seen to be free
         return self._renew(weight, packer, threads)
 
+    def entry(self, weight: Tensor, packer: Packer, threads: int) -> Kept:
+        """The same with what finds out whether it is still current, for those who look themselves."""
+        while True:
+            packed = self.get(weight, packer, threads)
+            entry = self._entries.get((weight.data_ptr(), packer.key))
+            if entry is not None and entry.packed is packed:
+                return entry  # else another thread packed it anew
+
     def __len__(self) -> int:
         return len(self._entries)
 
     def clear(self) -> None:
         """Drop all packed weights; a call that reads some keeps them until it ends, and promises stay."""
         self._entries.clear()
+        self.promises = object()
 
     def forms(self, weight: Tensor) -> list[tuple[int, str]]:
         """Under what the packed forms of a weight are kept: its address and the form."""
@@ -236,6 +265,7 @@ class PackedWeights:
     def _forget(self, weight: Tensor) -> None:
         for name in self.forms(weight):
             self._entries.pop(name, None)
+        self.promises = object()
 
     def _renew(self, weight: Tensor, packer: Packer, threads: int) -> Packed:
         storage, pointer, version = weight.untyped_storage(), weight.data_ptr(), _version(weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.launches import At, Launch, Operand
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.steps import Step, operand_forms, steps_name
@@ -27,7 +28,6 @@ from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
 _X, _Y, _OPERANDS, _SCRATCH = (
     POINTWISE_INDEX[n] for n in ("x_at", "y_at", "operands_at", "scratch_at")
 )  # fmt: skip
-PointwiseRun = Callable[[Tensor, Sequence[Tensor], Tensor | None], Tensor]
 #: Elements from which more than one thread is worth waking, and those of a task: what it reads of a few
 #: tensors and writes stays in the first-level cache.
 _PARALLEL = 1 << 15
@@ -48,17 +48,14 @@ def pointwise(
             the shape and strides of `x`.
         out: where the result goes, of the shape and strides of `x`: it may be `x` or one of the operands.
     """
-    steps = tuple(steps)
-    key = (steps, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
-    run = _calls.get(key)
-    if run is None:
-        run = _calls.keep(steps, key, pointwise_run(steps, x))
-    return run(x, operands, out)
+    return pointwise_run(tuple(steps), x)(x, operands, out)
 
 
 def pointwise_run(steps: tuple[Step, ...], x: Tensor) -> PointwiseRun:
-    """What does steps to plain CPU tensors like this one: `(x, operands, out)`."""
-    return _Pointwise(steps, x)
+    """What does steps to plain CPU tensors like this one, on as many threads as torch has now."""
+    key = (steps, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    return run or _calls.keep(steps, key, PointwiseRun(steps, x))
 
 
 def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tensor] = ()) -> str | None:
@@ -108,8 +105,8 @@ def _channel_rows(x: Tensor) -> tuple[int, bool] | None:
     return (1, True) if x.stride(1) == 1 else None
 
 
-class _Pointwise:
-    """The kernel for steps on tensors of one shape, strides and dtype."""
+class PointwiseRun:
+    """The kernel for steps on tensors of one shape, strides and dtype: `(x, operands, out)`."""
 
     def __init__(self, steps: tuple[Step, ...], x: Tensor) -> None:
         rows = _channel_rows(x) if "channel" in operand_forms(steps) else None
@@ -149,6 +146,16 @@ class _Pointwise:
             block[_OPERANDS] = address(table)
         self._kernel.launch(address(block), self._workers)
         return out
+
+    def launch(self, x: At, operands: Sequence[At], y: At) -> Launch | None:
+        """What a call launches; None where it does not."""
+        if self._is_nothing:
+            return None
+        return Launch(
+            self._kernel, self._block, self._workers, {"x_at": x, "y_at": y},
+            [Operand(operand, apart=False) for operand in operands],
+            scratch_bytes=self._scratch_bytes, empty=self._empty,
+        )  # fmt: skip
 
 
 _calls: CallCache[tuple[Any, ...], PointwiseRun] = CallCache("maps")

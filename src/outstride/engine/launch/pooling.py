@@ -21,6 +21,7 @@ from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.pooling import Ints, Kind, Pooling, strip_of
@@ -31,10 +32,6 @@ _X, _Y, _SCRATCH = (POOLING_INDEX[n] for n in ("x_at", "y_at", "scratch_at"))
 _PARALLEL = 1 << 15
 #: Numbers below which counts, and their products, are exact in every type.
 _EXACT = 1 << 24
-
-PoolingRun = Callable[..., Tensor]
-"""Pools plain CPU tensors of one shape, dtype and memory format, perhaps into a second tensor."""
-_calls: CallCache[tuple[Any, ...], PoolingRun] = CallCache("maps")
 
 
 def max_pool(
@@ -48,7 +45,7 @@ def max_pool(
         kernel_size, stride, padding, dilation, ceil_mode: as torch takes them.
         out: where the result goes: of the shape and strides of torch's result, apart from `x`.
     """
-    return _call("max", x, (kernel_size, stride, padding, dilation, ceil_mode), out)
+    return pooling_run("max", x, kernel_size, stride, padding, dilation, ceil_mode)(x, out)
 
 
 def max_pool_declines(
@@ -71,7 +68,7 @@ def avg_pool(
         out: where the result goes: of the shape and strides of torch's result, apart from `x`.
     """
     further = (kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override)
-    return _call("average", x, further, out)
+    return pooling_run("average", x, *further)(x, out)
 
 
 def avg_pool_declines(
@@ -94,18 +91,12 @@ def by_torch(pooling: Pooling, x: Tensor) -> Tensor:
     return mean(x, *pooling.axes[:3], pooling.ceil_mode, pooling.count_include_pad, *divisor)
 
 
-def pooling_run(pooling: Pooling, x: Tensor) -> PoolingRun:
-    """What pools plain CPU tensors of this shape, dtype and memory format."""
-    return _Pool(pooling, x)
-
-
-def _call(kind: Kind, x: Tensor, further: tuple[Any, ...], out: Tensor | None) -> Tensor:
+def pooling_run(kind: Kind, x: Tensor, *further: Any) -> PoolingRun:
+    """What pools tensors like this one, on as many threads as torch has now."""
     layer = (kind, *(tuple(each) if isinstance(each, list) else each for each in further))
     key = (layer, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
     run = _calls.get(key)
-    if run is None:
-        run = _calls.keep(layer, key, _Pool(Pooling.of(kind, x.dim() - 2, *further), x))
-    return run(x, out)
+    return run or _calls.keep(layer, key, PoolingRun(Pooling.of(kind, x.dim() - 2, *further), x))
 
 
 def _declines(x: Tensor, pooling: Pooling) -> str | None:
@@ -141,7 +132,7 @@ def _is_legal(pooling: Pooling, sizes: Sequence[int]) -> bool:
 def _pairs(kind: Kind, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
     """A few numbers pooled by torch and by the kernels."""
     return [
-        (by_torch(pooling, x), _Pool(pooling, x)(x))
+        (by_torch(pooling, x), PoolingRun(pooling, x)(x))
         for axes, channels, size in ((1, 2, (37,)), (2, 3, (6, 39)), (2, 17, (6, 5)), (3, 2, (3, 4, 21)))
         for padding, stride in ((0, 2), (1, 1))
         for pooling in (Pooling.of(kind, axes, 3, stride, padding, 1),)
@@ -162,8 +153,8 @@ def _format(kind: Kind, x: Tensor) -> torch.memory_format | None:
     return wanted if x.is_contiguous(memory_format=wanted) else None
 
 
-class _Pool:
-    """The kernel for one shape."""
+class PoolingRun:
+    """The kernel for one shape, dtype and memory format: `(x, out)`."""
 
     def __init__(self, pooling: Pooling, x: Tensor) -> None:
         input_size, output_size = x.shape[2:], pooling.output_size(x.shape[2:])
@@ -206,6 +197,18 @@ class _Pool:
             block[_SCRATCH] = scratch(self._scratch_bytes)
         self._kernel.launch(address(block), self._workers)
         return out
+
+    def launch(self, x: At, y: At) -> Launch | None:
+        """What a call launches; None where it does more than that, or nothing."""
+        if self._is_nothing or self._copies:
+            return None
+        return Launch(
+            self._kernel, self._block, self._workers, {"x_at": x, "y_at": y},
+            scratch_bytes=self._scratch_bytes, empty=self._empty,
+        )  # fmt: skip
+
+
+_calls: CallCache[tuple[Any, ...], PoolingRun] = CallCache("maps")
 
 
 def _sizes(pooling: Pooling, input_size: Sequence[int], output_size: Sequence[int]) -> dict[str, int]:

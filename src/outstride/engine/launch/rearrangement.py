@@ -18,6 +18,7 @@ from outstride.engine.codegen.rearrangement import REARRANGEMENT_INDEX, SOURCES,
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.runtime import chosen, decline, kernel, machine
@@ -29,10 +30,6 @@ _X, _Y = (REARRANGEMENT_INDEX[n] for n in ("x_at", "y_at"))
 #: Elements of the result from which more than one thread is worth waking, and those of a task.
 _PARALLEL = 1 << 15
 _TASK = 1 << 12
-
-RearrangementRun = Callable[..., Tensor]
-"""Rearranges plain CPU tensors of one shape and dtype, perhaps into a second tensor."""
-_calls: CallCache[tuple[Any, ...], RearrangementRun] = CallCache("maps")
 
 
 def resize_nearest(
@@ -46,8 +43,15 @@ def resize_nearest(
         size, scale_factor, mode, recompute_scale_factor: as torch takes them.
         out: where the result goes: contiguous, apart from `x`.
     """
+    return nearest_run(x, size, scale_factor, mode, recompute_scale_factor)(x, out)
+
+
+def nearest_run(
+    x: Tensor, size: Numbers, scale_factor: Numbers, mode: Nearest, recompute_scale_factor: bool | None = None
+) -> RearrangementRun:  # fmt: skip
+    """What resizes tensors like this one."""
     given = (_hashable(size), _hashable(scale_factor), mode, recompute_scale_factor)
-    return _call(x, ("resize", *given), partial(_resized, *given), out)
+    return _run(x, ("resize", *given), partial(_resized, *given))
 
 
 def pixel_shuffle(x: Tensor, factor: int, out: Tensor | None = None) -> Tensor:
@@ -58,7 +62,12 @@ def pixel_shuffle(x: Tensor, factor: int, out: Tensor | None = None) -> Tensor:
         factor: how many times as high and wide the result is.
         out: where the result goes: contiguous, apart from `x`.
     """
-    return _call(x, ("shuffle", factor), partial(_shuffled, factor), out)
+    return shuffle_run(x, factor)(x, out)
+
+
+def shuffle_run(x: Tensor, factor: int) -> RearrangementRun:
+    """What shuffles tensors like this one."""
+    return _run(x, ("shuffle", factor), partial(_shuffled, factor))
 
 
 def pixel_unshuffle(x: Tensor, factor: int, out: Tensor | None = None) -> Tensor:
@@ -69,7 +78,12 @@ def pixel_unshuffle(x: Tensor, factor: int, out: Tensor | None = None) -> Tensor
         factor: how many times as low and narrow the result is.
         out: where the result goes: contiguous, apart from `x`.
     """
-    return _call(x, ("unshuffle", factor), partial(_unshuffled, factor), out)
+    return unshuffle_run(x, factor)(x, out)
+
+
+def unshuffle_run(x: Tensor, factor: int) -> RearrangementRun:
+    """What does so to tensors like this one."""
+    return _run(x, ("unshuffle", factor), partial(_unshuffled, factor))
 
 
 def rearrangement_declines(x: Tensor) -> str | None:
@@ -158,18 +172,16 @@ def _unshuffled(factor: int, x: Tensor) -> _Layout:
     return _Layout(shape, height * width, depths, rows, columns=columns)
 
 
-def _call(
-    x: Tensor, layer: tuple[Any, ...], layout: Callable[[Tensor], _Layout], out: Tensor | None
-) -> Tensor:  # fmt: skip
+def _run(
+    x: Tensor, layer: tuple[Any, ...], layout: Callable[[Tensor], _Layout]
+) -> RearrangementRun:  # fmt: skip
     key = (layer, x.shape, x.dtype, torch.get_num_threads(), chosen())
     run = _calls.get(key)
-    if run is None:
-        run = _calls.keep((layer, x.shape[1]), key, _Rearrangement(layout(x), x))
-    return run(x, out)
+    return run or _calls.keep((layer, x.shape[1]), key, RearrangementRun(layout(x), x))
 
 
-class _Rearrangement:
-    """The kernel for one shape."""
+class RearrangementRun:
+    """The kernel for one shape: `(x, out)`."""
 
     def __init__(self, layout: _Layout, x: Tensor) -> None:
         self._empty = fresh_result(layout.shape, contiguous_strides(layout.shape), x.dtype)
@@ -201,6 +213,14 @@ class _Rearrangement:
         block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
         self._kernel.launch(address(block), self._workers)
         return out
+
+    def launch(self, x: At, y: At) -> Launch:
+        """What a call launches."""
+        words = {"x_at": x, "y_at": y}
+        return Launch(self._kernel, self._block, self._workers, words, empty=self._empty)
+
+
+_calls: CallCache[tuple[Any, ...], RearrangementRun] = CallCache("maps")
 
 
 def _hashable(value: Numbers) -> Any:

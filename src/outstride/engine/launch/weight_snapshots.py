@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from array import array
 from ctypes import c_char
+from functools import cached_property
 from typing import Protocol
 
 from torch import Tensor
 
-from outstride.engine.codegen.arguments import FINGERPRINT_INDEX
+from outstride.engine.codegen.arguments import COMPARISON_INDEX, FINGERPRINT_INDEX
 from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.comparison import comparison_source
 from outstride.engine.codegen.fingerprint import (
     BLOCK_BYTES,
     BLOCKS_OF_TASK,
@@ -23,6 +25,7 @@ from outstride.engine.codegen.fingerprint import (
     fingerprint_source,
 )
 from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.launches import Launch
 from outstride.engine.runtime import kernel, machine
 
 _COPIED_BYTES = 1 << 12
@@ -42,6 +45,10 @@ def take_snapshot(weight: Tensor, pointer: int, threads: int) -> Snapshot:
 class Snapshot(Protocol):
     """A weight's memory as it was."""
 
+    @property
+    def look(self) -> Launch | None:
+        """What a list of launches finds out the same by."""
+
     def is_current(self, threads: int) -> bool:
         """Whether the memory still holds the same."""
 
@@ -52,6 +59,17 @@ class _Copy:
     def __init__(self, pointer: int, size_bytes: int) -> None:
         self._memory = (c_char * size_bytes).from_address(pointer)
         self._copy = self._memory.raw
+        self._pointer = pointer
+
+    @cached_property
+    def look(self) -> Launch:
+        """A comparison by native code."""
+        isa = machine().instruction_set
+        scalars = {"data_at": self._pointer, "size_bytes": len(self._copy)}
+        tables = {"copy_at": array("B", self._copy)}
+        block = ArgumentBlock.of(COMPARISON_INDEX, scalars, tables)
+        looks = kernel("comparison", comparison_source, isa, authorship())
+        return Launch(looks, block, 1, {}, flag="changed")
 
     def is_current(self, _: int) -> bool:
         return self._memory.raw == self._copy
@@ -73,6 +91,7 @@ class _Fingerprint:
         block = template.fresh()
         self._kernel.launch(address(block), min(threads, self._tasks))
         self._block = template.changed({"renew": 0})
+        self.look = Launch(self._kernel, self._block, self._tasks, {}, flag="changed")
 
     def is_current(self, threads: int) -> bool:
         block = self._block.fresh()

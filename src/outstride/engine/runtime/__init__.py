@@ -8,9 +8,10 @@ from outstride.engine.runtime.host import available, chosen, decline, instructio
 from outstride.engine.runtime.kernels import Kernel, Module, compilations, kernel, prepare
 from outstride.engine.runtime.pages import LARGE, prefer_large
 from outstride.engine.runtime.scratch import scratch
+from outstride.engine.runtime.threads import fork_address, run_forking
 
 __all__ = [
     "LARGE", "Kernel", "Module",
-    "assembly", "available", "cache", "chosen", "compilations", "decline", "info",
-    "instruction_set", "kernel", "machine", "prefer_large", "prepare", "resolved", "scratch",
+    "assembly", "available", "cache", "chosen", "compilations", "decline", "fork_address", "info",
+    "instruction_set", "kernel", "machine", "prefer_large", "prepare", "resolved", "run_forking", "scratch",
 ]  # fmt: skip

@@ -66,7 +66,22 @@ def fork() -> Fork | None:
 
 
 @lru_cache(maxsize=1)
-def _gomp_parallel() -> Fork | None:
+def fork_address() -> int:
+    """Where GOMP_parallel is, for code that calls it itself; 0 where there is no pool to share."""
+    parallel = _gomp_parallel()
+    return 0 if parallel is None else ctypes.cast(parallel, ctypes.c_void_p).value or 0
+
+
+def run_forking(run: Callable[[int], object], argument: int) -> None:
+    """Run a function that calls GOMP_parallel itself, in a thread that may have a pool."""
+    if _Process.forked:
+        _helper().submit(run, argument).result()
+    else:
+        run(argument)
+
+
+@lru_cache(maxsize=1)
+def _gomp_parallel() -> ctypes._NamedFuncPointer | None:
     library = openmp_library()
     if library is None:
         return None

@@ -1,0 +1,287 @@
+"""Lists of launches: one call into native code runs them all, and comes back where one needs Python.
+
+Each launch has an argument block of its own, which stays filled in from call to call; what has moved since is
+written anew. Before a launch with weights stands one that looks whether they are what was packed. A list may
+run in one thread at a time.
+"""
+
+from __future__ import annotations
+
+import weakref
+from array import array
+from collections.abc import Callable, Container, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from outstride.engine.codegen.arguments import ENTRY_FIELDS, ENTRY_INDEX, LIST_ARGUMENTS, LIST_INDEX
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.launch_list import launch_list_source
+from outstride.engine.launch.argument_block import address
+from outstride.engine.launch.launches import At, Kept, Launch, Weight
+from outstride.engine.launch.packing import PACKED
+from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
+
+_NEXT = LIST_INDEX["next"]
+
+
+class LaunchList:
+    """Launches one behind the other, for values that are handed over as a list."""
+
+    def __init__(self, launches: Sequence[Launch], fixed: Container[int]) -> None:
+        """Values at `fixed` places are the same tensors in every call; no others are kept."""
+        self._head = array("q", [0] * len(LIST_ARGUMENTS))
+        self._parts = [_Part(launch) for launch in launches]
+        self._weights = list[_Weighed]()
+        #: Of each entry the number of its launch, and what it looks at if it does not launch that.
+        self._of = list[tuple[int, _Weighed | None]]()
+        entries = list[int]()
+        for number, (launch, part) in enumerate(zip(launches, self._parts, strict=True)):
+            if launch.weight is not None:
+                weighed = _Weighed(launch.weight, part, len(self._of))
+                self._weights.append(weighed)
+                self._of.append((number, weighed))
+                entries += self._no_entry()
+            self._of.append((number, None))
+            entries += self._entry(launch, part.block, launch.workers)
+        self._entries = array("q", entries)
+        self._head[LIST_INDEX["entries_at"]] = address(self._entries)
+        self._head[LIST_INDEX["count"]] = len(self._of)
+        self._head[LIST_INDEX["fork_at"]] = fork_address()
+        self._kernel = _kernel()
+        self._scratch_bytes = max((launch.scratch_bytes for launch in launches), default=0)
+        self._scratch = 0
+        self._addresses = dict[int, int]()
+        self._words = dict[int, list[_Word]]()
+        for launch, part in zip(launches, self._parts, strict=True):
+            part.note(launch, self._addresses, self._words)
+        for word in {word for words in self._words.values() for word in words}:
+            word.write(self._addresses)
+        #: Places of values that have moved before, such as results, and of the others, such as weights.
+        self._restless = list[int]()
+        self._steady = [place for place in self._addresses if place not in fixed]
+        #: Of the steady ones where they lie, and in what, if it is still there; none before the first call.
+        self._pointers = list[int]()
+        self._storages = list[weakref.ref[torch.UntypedStorage]]()
+        #: Weights that are to be looked up, under which promises others were, and those without an entry.
+        self._due = list[_Weighed]()
+        self._promises: object = None
+        self._unseen = list[_Weighed]()
+
+    def __call__(self, values: Sequence[Any], carefully: Callable[[Sequence[Any], int], object]) -> None:
+        """Run all launches on the values at their places; `carefully` does one, by number, that did not do.
+
+        Results have their places, too, before the call.
+        """
+        # While this thread computes, another may give a tensor other memory: these references keep the old.
+        storages = [storage() for storage in self._storages]
+        pointers = [values[place].data_ptr() for place in self._steady]
+        if pointers != self._pointers or None in storages:
+            storages = self._settle(values)
+        storages += [self._found(values[place], place) for place in self._restless]
+        self._look_up(values)
+        head, count = self._head, len(self._of)
+        head[_NEXT] = 0
+        while True:
+            self._take_scratch()
+            run_forking(self._kernel.alone, address(head))
+            stopped = head[_NEXT]
+            if stopped == count:
+                return
+            number, weighed = self._of[stopped]
+            if weighed is not None:
+                self._due.append(weighed)
+                self._look_up(values)
+            else:
+                carefully(values, number)
+                self._parts[number].excuse()
+            head[_NEXT] = stopped + 1
+
+    @property
+    def workers(self) -> tuple[int, ...]:
+        """The threads that each entry runs on, 0 where there is nothing to look at."""
+        return tuple(self._entries[ENTRY_INDEX["workers"] :: len(ENTRY_FIELDS)])
+
+    def _settle(self, values: Sequence[Any]) -> list[torch.UntypedStorage | None]:
+        """Find out which values have moved, and hold what the others lie in."""
+        held, kept = list[torch.UntypedStorage | None](), list[int]()
+        weights = {weighed.place for weighed in self._weights}
+        lay = dict(zip(self._steady, zip(self._pointers, self._storages, strict=True), strict=False))
+        for place in self._steady:
+            storage = self._found(values[place], place)
+            pointer, before = lay.get(place, (self._addresses[place], lambda there=storage: there))
+            has_moved = pointer != self._addresses[place] or before() is not storage
+            if has_moved and place in weights:
+                self._due += [weighed for weighed in self._weights if weighed.place == place]
+            elif has_moved:
+                self._restless.append(place)
+                continue
+            held.append(storage)
+            kept.append(place)
+        self._steady, self._pointers = kept, [self._addresses[place] for place in kept]
+        self._storages = [weakref.ref(storage) for storage in held if storage is not None]
+        return held
+
+    def _found(self, tensor: Tensor, place: int) -> torch.UntypedStorage:
+        """What a value lies in; its address is written anew if it is another one."""
+        storage, pointer = _memory(tensor)
+        if pointer != self._addresses[place]:
+            self._addresses[place] = pointer
+            for word in self._words.get(place, ()):
+                word.write(self._addresses)
+        return storage
+
+    def _take_scratch(self) -> None:
+        """The memory of this thread, which may be another one than last time."""
+        if self._scratch_bytes:
+            there = scratch(self._scratch_bytes)
+            if there != self._scratch:
+                self._scratch = there
+                for part in self._parts:
+                    part.set_scratch(there)
+
+    def _look_up(self, values: Sequence[Any]) -> None:
+        """Have weights packed as they are now, where that is due."""
+        promises = PACKED.promises
+        if promises is not self._promises:
+            self._due, self._promises = list(self._weights), promises
+        self._due += [weighed for weighed in self._unseen if weighed.is_outdated(values)]
+        if self._due:
+            while self._due:  # should an interrupt come, the rest stays due
+                self._keep(self._due[-1], values)
+                self._due.pop()
+            self._unseen = [weighed for weighed in self._weights if not weighed.is_seen]
+
+    def _keep(self, weighed: _Weighed, values: Sequence[Any]) -> None:
+        """Have a weight packed as it is now, and let the entry before its launch look at that."""
+        weighed.kept = None  # so that what nobody else uses is seen to be free
+        kept = weighed.kept = weighed.keep(values[weighed.place])
+        weighed.part.set_weight(kept)
+        block, entry, look = None, self._no_entry(), kept.look
+        if look is not None:
+            block = look.block.fresh()
+            entry = self._entry(look, block, min(look.workers, weighed.threads))
+        begin = weighed.entry * len(ENTRY_FIELDS)
+        self._entries[begin : begin + len(entry)] = array("q", entry)
+        weighed.block = block
+
+    def _entry(self, launch: Launch, block: array[int], workers: int) -> list[int]:
+        """The words of an entry that launches on a block."""
+        index, begin = launch.block.index, address(block)
+
+        def at(name: str | None, otherwise: str) -> int:
+            return begin + 8 * index[name] if name is not None and name in index else self._own(otherwise)
+
+        words = {
+            "kernel_at": launch.kernel.address, "block_at": begin,
+            "workers": workers if fork_address() else 1,
+            "task_at": at("next_task", "spare"), "worker_at": at("next_worker", "spare"),
+            "flag_at": at(launch.flag, "nothing"),
+        }  # fmt: skip
+        return [words[name] for name in ENTRY_FIELDS]
+
+    def _no_entry(self) -> list[int]:
+        """The words of an entry that is left out: of no workers."""
+        spare, nothing = self._own("spare"), self._own("nothing")
+        words = {"task_at": spare, "worker_at": spare, "flag_at": nothing}
+        return [words.get(name, 0) for name in ENTRY_FIELDS]
+
+    def _own(self, name: str) -> int:
+        """Where a word of the list's own block is."""
+        return address(self._head) + 8 * LIST_INDEX[name]
+
+
+class _Word:
+    """A word that holds an address, or the bytes from another address to it."""
+
+    def __init__(self, words: array[int], index: int, place: int, base: int | None = None) -> None:
+        self._words, self._index, self._place, self._base = words, index, place, base
+
+    def write(self, addresses: dict[int, int]) -> None:
+        """Fill it in."""
+        begin = 0 if self._base is None else addresses[self._base]
+        self._words[self._index] = addresses[self._place] - begin
+
+
+class _Part:
+    """The argument block of a launch, and its table of operands."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._template, self._flag, self._has_scratch = launch.block, launch.flag, launch.scratch_bytes > 0
+        self.block = launch.block.fresh()
+        self._index = launch.block.index
+        self._table = array("q", [0] * len(launch.operands))
+        self._spoiled = 0
+        if launch.operands:
+            self.block[self._index["operands_at"]] = address(self._table)
+
+    def note(self, launch: Launch, addresses: dict[int, int], words: dict[int, list[_Word]]) -> None:
+        """Tell by place which words hold what, and where that is now."""
+
+        def hold(word: _Word, *places: At) -> None:
+            for place, tensor in places:
+                addresses[place] = tensor.data_ptr()
+                words.setdefault(place, []).append(word)
+
+        result = launch.addresses["y_at"]
+        for name, at in launch.addresses.items():
+            hold(_Word(self.block, self._index[name], at.place), at)
+        for number, (at, apart) in enumerate(launch.operands):
+            word = _Word(self._table, number, at.place, result.place if apart else None)
+            hold(word, at, *([result] if apart else []))
+        if launch.weight is not None:
+            addresses[launch.weight.at.place] = launch.weight.at.tensor.data_ptr()
+
+    def set_scratch(self, there: int) -> None:
+        """Where its threads may write."""
+        if self._has_scratch:
+            self.block[self._index["scratch_at"]] = there
+
+    def set_weight(self, kept: Kept) -> None:
+        """The packed weight; what is not finite is for Python, after every launch."""
+        self.block[self._index["w_at"]] = kept.pointer
+        self._spoiled = int(not kept.finite)
+        self.excuse()
+
+    def excuse(self) -> None:
+        """Let the list go on after this launch next time."""
+        if self._flag is not None:
+            self.block[self._index[self._flag]] = self._spoiled
+
+
+class _Weighed:
+    """The weight of a launch, what is kept of it, and the entry that looks at it."""
+
+    def __init__(self, weight: Weight, part: _Part, entry: int) -> None:
+        self.place, self.keep, self.threads = weight.at.place, weight.keep, weight.threads
+        self.part, self.entry = part, entry
+        self.kept: Kept | None = None
+        self.block: array[int] | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the entry looks whether it has changed."""
+        return self.kept is not None and self.kept.look is not None
+
+    def is_outdated(self, values: Sequence[Any]) -> bool:
+        """Whether torch has counted a change."""
+        kept = self.kept
+        if kept is None or kept.version is None:
+            return False
+        return bool(values[self.place]._version != kept.version)
+
+
+def _memory(tensor: Tensor) -> tuple[torch.UntypedStorage, int]:
+    """What a tensor lies in, and where."""
+    while True:
+        storage, pointer = tensor.untyped_storage(), tensor.data_ptr()
+        if 0 <= pointer - storage.data_ptr() <= storage.nbytes():
+            return storage, pointer  # else another thread gave it other memory between the two
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Kernel:
+    isa = machine().instruction_set
+    return kernel("launch_list", launch_list_source, isa, authorship())

@@ -1,0 +1,73 @@
+"""Launches as data: what a bound call would launch, and which of its words are addresses of what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from outstride.engine.launch.argument_block import ArgumentBlock
+from outstride.engine.runtime import Kernel
+
+
+class At(NamedTuple):
+    """A tensor, and the number of the place among its owner's values that it came from."""
+
+    place: int
+    tensor: Tensor
+
+
+class Operand(NamedTuple):
+    """An operand of a step; `apart` from the result, its entry is the bytes from there."""
+
+    at: At
+    apart: bool
+
+
+class Kept(Protocol):
+    """A packed weight, and what finds out whether it is that of the weight as it is now."""
+
+    @property
+    def pointer(self) -> int:
+        """Where it lies."""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is; else a launch cannot have the right bits."""
+
+    @property
+    def version(self) -> int | None:
+        """The weight's when it was packed; an inference tensor has none."""
+
+    @property
+    def look(self) -> Launch | None:
+        """Flags a change of the weight; None where nobody looks."""
+
+
+class Weight(NamedTuple):
+    """A weight, and what packs it where that has to be done."""
+
+    at: At
+    keep: Callable[[Tensor], Kept]
+    threads: int
+    """The most that may look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One launch of a kernel, on a copy of an argument block of which some words are filled in."""
+
+    kernel: Kernel
+    block: ArgumentBlock
+    workers: int
+    addresses: Mapping[str, At]
+    """By the names of words, `y_at` for the result among them."""
+    operands: Sequence[Operand] = ()
+    weight: Weight | None = None
+    scratch_bytes: int = 0
+    flag: str | None = None
+    """The word that is not 0 afterwards where the launch did not do."""
+    empty: Callable[[], Tensor] | None = None
+    """Makes a new tensor for the result."""

@@ -7,13 +7,14 @@ noted; the places are given by size, the largest first, each as low as those tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from outstride.compilation.scripts import Script
 from outstride.engine.runtime import prefer_large
 
 _ALIGNMENT = 4096
@@ -103,8 +104,10 @@ class Arena:
             address = self._buffer.data_ptr()
             prefer_large(address, plan.size_bytes)
             first = -address % _ALIGNMENT
-            #: What computes a line for tensors of this size, once it has been looked up.
-            self.runs: dict[int, Callable[..., Any]] = {}
+            #: What calls with tensors of this size do, once one has shown it.
+            self.script: Script | None = None
+            #: The values behind its inputs when it begins: those that are the same in every call.
+            self.made: list[Any] = []
             #: By the line that makes a value.
             self.tensors: dict[int, Tensor] = {}
             for value, at in plan.places:

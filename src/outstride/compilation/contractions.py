@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Literal
 
 from torch import Tensor
@@ -10,11 +10,12 @@ from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.stages import Stage
+from outstride.compilation.stages import Bound, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, count_of, dtype_of, fixed
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import Step, fused_run
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.step_check import declined
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
@@ -81,9 +82,10 @@ class _Contraction:
 
     def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
-        return self.bind(values, out)(*values, out=out)
+        result: Tensor = self.bind(values, out).run(*values, out=out)
+        return result
 
-    def bind(self, values: Sequence[Any], out: Tensor | None) -> Callable[..., Tensor]:
+    def bind(self, values: Sequence[Any], out: Tensor | None) -> Bound:
         """What computes it for values like these."""
         x, w, b, operands = self._x, self._w, self._bias, self._operands
         stride, padding, size, dilation, groups, algorithm = self._geometry.filled(values)[self._count :]
@@ -94,11 +96,15 @@ class _Contraction:
             def alone(*given: Any, out: Tensor | None = None) -> Tensor:
                 return plain(given[x], given[w], None if b is None else given[b], out)
 
-            return alone
+            return Bound(alone, lambda at, y: plain.launch(at[x], at[w], None if b is None else at[b], y))
         run = fused_run(*layer, self._steps, out, self._before)
 
         def among(*given: Any, out: Tensor | None = None) -> Tensor:
             bias = None if b is None else given[b]
             return run(given[x], given[w], bias, [given[place] for place in operands], out)
 
-        return among
+        def launch(at: Sequence[At], y: At) -> Launch | None:
+            bias = None if b is None else at[b]
+            return run.launch(at[x], at[w], bias, [at[place] for place in operands], y)
+
+        return Bound(among, launch)

@@ -7,7 +7,6 @@ torch's operators run, one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
-from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.stages import Stage
+from outstride.compilation.stages import Bound, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, dtype_of, fixed, is_tensor, only_first, same_sizes, shape
 from outstride.compilation.wording import why_declined
@@ -40,20 +39,23 @@ def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
 class _Tried:
     """A kernel that is asked for each kind of tensor whether it takes it, and torch's operators where not."""
 
-    def __init__(self, kernel: Kernel, declines: Callable[..., str | None], torchs: Kernel) -> None:
-        self._kernel, self._declines, self._torchs = kernel, declines, torchs
+    def __init__(
+        self, find: Callable[..., Bound], declines: Callable[..., str | None], torchs: Kernel
+    ) -> None:  # fmt: skip
+        self._find, self._declines, self._torchs = find, declines, torchs
         self._seen = dict[Any, bool]()
 
-    def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
-        """The result, in `out` if there is one."""
+    def bind(self, values: Sequence[Any], _: Tensor | None) -> Bound:
+        """What computes values like these."""
         key = tuple((value.shape, value.stride()) for value in values if isinstance(value, Tensor))
         takes = self._seen.get(key)
         if takes is None:
             if len(self._seen) >= _MOST_SEEN:
                 self._seen.clear()
             takes = self._seen[key] = self._declines(*values) is None
-        if takes:
-            return self._kernel(*values, out=out)
+        return self._find(*values) if takes else Bound(self._by_torch)
+
+    def _by_torch(self, *values: Any, out: Tensor | None = None) -> Tensor:
         result = self._torchs(*values)
         return result if out is None else out.copy_(result)
 
@@ -77,7 +79,7 @@ def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
     source = operator.argument("self")
     target: Any = node.target
     tried = _Tried(
-        partial(_max_pooled, numbers),
+        lambda x: _of_one(pooling.pooling_run("max", x, *numbers)),
         lambda x: pooling.max_pool_declines(x, *numbers),
         lambda x: target(x, *numbers)[0],
     )
@@ -91,7 +93,7 @@ def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
     numbers[1] = numbers[1] or numbers[0]
     target: Any = operator.target
     tried = _Tried(
-        partial(_avg_pooled, numbers),
+        lambda x: _of_one(pooling.pooling_run("average", x, *numbers[:3], 1, *numbers[3:])),
         lambda x: pooling.avg_pool_declines(x, *numbers),
         lambda x: target(x, *numbers),
     )
@@ -104,13 +106,10 @@ def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> St
     if not isinstance(factor, int) or len(shape(source)) != 4:
         return None
     target: Any = operator.target
-    kernel: Kernel = (
-        rearrangement.pixel_shuffle
-        if operator.name == "aten.pixel_shuffle"
-        else rearrangement.pixel_unshuffle
-    )
+    shuffles = operator.name == "aten.pixel_shuffle"
+    find = rearrangement.shuffle_run if shuffles else rearrangement.unshuffle_run
     tried = _Tried(
-        lambda x, out: kernel(x, factor, out=out),
+        lambda x: _of_one(find(x, factor)),
         rearrangement.rearrangement_declines,
         lambda x: target(x, factor),
     )
@@ -128,7 +127,7 @@ def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | 
     if given[0] is not None and not all(isinstance(size, int) for size in given[0]):
         return None
     tried = _Tried(
-        lambda x, out: rearrangement.resize_nearest(x, *given, mode, out=out),
+        lambda x: _of_one(rearrangement.nearest_run(x, *given, mode)),
         rearrangement.rearrangement_declines,
         lambda x: F.interpolate(x, *given, mode=mode),
     )
@@ -155,23 +154,33 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
     steps, has = behind.steps, [vector is not None for vector in vectors]
     forms = operand_forms(steps)
 
-    def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def told(values: Sequence[Any]) -> tuple[Any, Any, Any, list[Any]]:
         x, left = values[0], list(values[1:])
         w, b = (left.pop(0) if given else None for given in has)
-        return x, w, b, eps, steps, _flat(forms, left)
+        return x, w, b, left
+
+    def find(x: Tensor, *_: Tensor) -> Bound:
+        run = normalisation.instance_norm_run(x, eps, steps)
+
+        def normalised(*values: Tensor, out: Tensor | None = None) -> Tensor:
+            x, w, b, operands = told(values)
+            return run(x, w, b, _flat(forms, operands), out)
+
+        return Bound(normalised, lambda at, y: run.launch(*told(at), y))
+
+    def declines(*values: Tensor) -> str | None:
+        x, w, b, operands = told(values)
+        return _norm_declines(x, w, b, eps, steps, _flat(forms, operands))
 
     def torchs(*values: Any) -> Tensor:
-        x, w, b, _, _, operands = told(values)
+        x, w, b, operands = told(values)
         flat = x.reshape(1, -1, *x.shape[2:])
         many = [None if v is None else v.repeat(x.shape[0]) for v in (w, b)]
         target: Any = node.target
-        return by_torch(target(flat, *many, *operator.args[3:])[0].view(x.shape), steps, operands)
+        normalised = target(flat, *many, *operator.args[3:])[0].view(x.shape)
+        return by_torch(normalised, steps, _flat(forms, operands))
 
-    tried = _Tried(
-        lambda *values, out: _normalised(told(values), out),
-        lambda *values: _norm_declines(*told(values)),
-        torchs,
-    )
+    tried = _Tried(find, declines, torchs)
     given = (source, *(vector for vector in vectors if vector is not None), *behind.operands)
     return _ours((node, *nodes, *behind.nodes), given, tried, "norm", behind.reason)
 
@@ -207,8 +216,17 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     behind = chain(nodes[-1], taken) if fuse else NOTHING
     steps = (reading.step, *behind.steps)
     forms = operand_forms(steps)
+
+    def find(x: Tensor, *_: Tensor) -> Bound:
+        run = pointwise.pointwise_run(steps, x)
+
+        def done(x: Tensor, *operands: Tensor, out: Tensor | None = None) -> Tensor:
+            return run(x, _flat(forms, operands), out)
+
+        return Bound(done, lambda at, y: run.launch(at[0], at[1:], y))
+
     tried = _Tried(
-        lambda x, *operands, out: pointwise.pointwise(steps, x, _flat(forms, operands), out=out),
+        find,
         lambda x, *operands: pointwise.pointwise_declines(steps, x, _flat(forms, operands)),
         lambda x, *operands: by_torch(x, steps, _flat(forms, operands)),
     )
@@ -221,28 +239,26 @@ def _ours(nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, labe
     inputs = tuple(dict.fromkeys(values))
     reason = tried.reason(values)
     places = tuple(inputs.index(value) for value in values)
-    run: Callable[..., Any] = tried
-    if len(inputs) < len(values):
 
-        def run(*given: Any, out: Tensor | None = None) -> Tensor:
-            return tried(*[given[place] for place in places], out=out)
+    def bind(given: Sequence[Any], out: Tensor | None) -> Bound:
+        bound = tried.bind([given[place] for place in places], out)
+        if len(inputs) == len(values):
+            return bound
+        return Bound(
+            lambda *given, out=None: bound.run(*[given[place] for place in places], out=out),
+            lambda at, y: bound.launch([at[place] for place in places], y),
+        )
 
-    return Stage(nodes, inputs, run, "torch" if reason else label, reason or behind, takes_out=True)
+    def run(*given: Any, out: Tensor | None = None) -> Any:
+        return bind(given, out).run(*given, out=out)
 
-
-def _max_pooled(numbers: list[Any], x: Tensor, out: Tensor | None) -> Tensor:
-    kernel_size, stride, padding, dilation, ceil_mode = numbers
-    return pooling.max_pool(x, kernel_size, stride, padding, dilation, ceil_mode, out)
-
-
-def _avg_pooled(numbers: list[Any], x: Tensor, out: Tensor | None) -> Tensor:
-    kernel_size, stride, padding, ceil_mode, counted, divisor = numbers
-    return pooling.avg_pool(x, kernel_size, stride, padding, ceil_mode, counted, divisor, out)
+    label = "torch" if reason else label
+    return Stage(nodes, inputs, run, label, reason or behind, takes_out=True, bind=bind)
 
 
-def _normalised(told: tuple[Any, ...], out: Tensor | None) -> Tensor:
-    x, weight, bias, eps, steps, operands = told
-    return normalisation.instance_norm(x, weight, bias, eps, steps, operands, out)
+def _of_one(run: Any) -> Bound:
+    """What computes a stage of one value: what runs, and tells what it launches, takes it and a result."""
+    return Bound(run, lambda at, y: run.launch(at[0], y))
 
 
 def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
+from time import perf_counter
 from typing import Any
 
 from torch import Tensor, get_num_threads
@@ -13,6 +13,8 @@ from torch.fx import Node
 
 from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
 from outstride.compilation.fusing import Fusion
+from outstride.compilation.scripts import Line, Script
+from outstride.compilation.stages import Bound
 from outstride.compilation.values import is_number
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.runtime import chosen
@@ -20,20 +22,6 @@ from outstride.models.operation import mapped
 
 _SIZES = 8
 """Sizes of inputs whose memory plans are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A stage among places: where its inputs lie, where its value goes, whose values end with it."""
-
-    run: Callable[..., Any]
-    inputs: tuple[int, ...]
-    place: int
-    last: tuple[int, ...]
-    takes_out: bool
-    joins: bool
-    weight: int | None
-    bind: Callable[..., Callable[..., Any]] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +61,17 @@ class Program:
         unneeded = range(len(fusion.inputs))
         self._unused = tuple(place for place in unneeded if place not in ends and place not in self._kept)
         self._lines = tuple(
-            _Line(
+            Line(
                 stage.run, tuple(places[node] for node in stage.inputs), places[stage.output],
                 tuple(last[number]), stage.takes_out, stage.joins,
                 None if stage.weight is None else places[stage.weight], stage.bind,
+                stage.is_view and places[stage.output] not in self._kept, stage.output.op == "get_attr",
             )
             for number, stage in enumerate(fusion.stages)
         )  # fmt: skip
         self._numbers = tuple(place for place, node in enumerate(fusion.inputs) if is_number(node))
         self._changing = tuple(place for place, node in enumerate(fusion.inputs) if _changes(node))
+        self._blank = [None] * (self._size - self._count)
         self._memory = _Arenas()
 
     @property
@@ -95,32 +85,41 @@ class Program:
             get_num_threads(), chosen(), *(values[place] for place in self._numbers),
             *(values[place].stride() for place in self._changing),
         )  # fmt: skip
-        held: list[Any] = [*values, *[None] * (self._size - len(values))]
+        arena = self._memory.take(key)
+        script = None if arena is None else arena.script
+        held: list[Any] = [*values, *(self._blank if arena is None else arena.made or self._blank)]
         values.clear()
         for place in self._unused:
             held[place] = None
-        arena = self._memory.take(key)
         if arena is None:
             self._note(key, held)
         else:
             try:
-                self._run(held, arena)
+                if script is None:
+                    arena.script = self._write(held, arena)
+                else:
+                    script(held)
             finally:
                 self._memory.give(key, arena)
         return mapped(lambda v: held[v.number] if isinstance(v, _Place) else v, self._outputs)
 
-    def _run(self, held: list[Any], arena: Arena) -> None:
-        """Every line in its turn, into its place in the arena where it has one."""
-        runs, tensors = arena.runs, arena.tensors
+    def _write(self, held: list[Any], arena: Arena) -> Script:
+        """Every line in its turn, into its place in the arena where it has one; and that as a script."""
+        tensors = arena.tensors
+        fixed = {self._lines[number].place: tensor for number, tensor in tensors.items()}
+        script = Script(fixed | {place: held[place] for place in self._numbers})
         for number, line in enumerate(self._lines):
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]
-            run = runs.get(number)
-            if run is None:
-                run = runs[number] = line.run if line.bind is None else line.bind(given, out)
-            held[line.place] = run(*given) if out is None else run(*given, out=out)
+            bound = Bound(line.run) if line.bind is None else line.bind(given, out)
+            begin = perf_counter()
+            value = held[line.place] = bound.run(*given) if out is None else bound.run(*given, out=out)
+            script.add(line, bound, given, value, perf_counter() - begin)
             for place in line.last:
                 held[place] = None
+        script.finish()
+        arena.made = [script.fixed.get(place) for place in range(self._count, self._size)]
+        return script
 
     def _note(self, key: tuple[Any, ...], held: list[Any]) -> None:
         """Every line in its turn, each into memory of its own; then a plan is made of what was noted."""

@@ -8,6 +8,22 @@ from typing import Any
 
 from torch.fx import Node
 
+from outstride.engine.launch.launches import At, Launch
+
+
+def _nothing(_: Sequence[At], __: At) -> None:
+    """What is no launch."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What computes a stage for values of one kind."""
+
+    run: Callable[..., Any]
+    """Called as that of the stage is."""
+    launch: Callable[[Sequence[At], At], Launch | None] = _nothing
+    """What it launches, and nothing else, to make that value of these; None where there is more to it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -31,8 +47,8 @@ class Stage:
     takes_out: bool = False
     joins: bool = False
     """Whether its value is its inputs one behind the other, which may be made in their places in it."""
-    bind: Callable[[Sequence[Any], Any], Callable[..., Any]] | None = None
-    """Looks up what ``run`` does for values like these and such an ``out``; called as ``run`` is."""
+    bind: Callable[[Sequence[Any], Any], Bound] | None = None
+    """Looks up what ``run`` does for values like these and such an ``out``."""
     is_view: bool = False
     """Whether its value may lie in the memory of its first input."""
 

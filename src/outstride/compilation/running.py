@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from threading import Lock
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 from torch import Tensor, get_num_threads
@@ -112,9 +112,9 @@ class Program:
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]
             bound = Bound(line.run) if line.bind is None else line.bind(given, out)
-            begin = perf_counter()
+            begin = thread_time()
             value = held[line.place] = bound.run(*given) if out is None else bound.run(*given, out=out)
-            script.add(line, bound, given, value, perf_counter() - begin)
+            script.add(line, bound, given, value, thread_time() - begin)
             for place in line.last:
                 held[place] = None
         script.finish()

@@ -170,6 +170,7 @@ def test_promises_are_kept_and_taken_back() -> None:
     made = chain["made"].clone()
     PACKED.freeze(chain["w"])
     chain.assert_agrees("frozen")
+    assert list(chain._list.workers).count(0) == 1
     chain["w"].data.mul_(2)
     chain._list(chain.values, chain._carefully)
     assert_same_bits(chain["made"], made, "nobody looks")
@@ -180,6 +181,7 @@ def test_promises_are_kept_and_taken_back() -> None:
     PACKED.thaw(chain["w"])
     chain["w"].data.mul_(2)
     chain.assert_agrees("looked at again")
+    assert 0 not in chain._list.workers
 
 
 def test_cleared_caches_leave_a_list_whole() -> None:

@@ -65,10 +65,10 @@ class LaunchList:
         #: Of the steady ones where they lie, and in what, if it is still there; none before the first call.
         self._pointers = list[int]()
         self._storages = list[weakref.ref[torch.UntypedStorage]]()
-        #: Weights that are to be looked up, under which promises others were, and those without an entry.
-        self._due = list[_Weighed]()
-        self._promises: object = None
+        #: Weights that no entry looks at, whether some may be outdated, and when all were looked up last.
         self._unseen = list[_Weighed]()
+        self._is_due = False
+        self._promises: object = None
 
     def __call__(self, values: Sequence[Any], carefully: Callable[[Sequence[Any], int], object]) -> None:
         """Run all launches on the values at their places; `carefully` does one, by number, that did not do.
@@ -92,7 +92,7 @@ class LaunchList:
                 return
             number, weighed = self._of[stopped]
             if weighed is not None:
-                self._due.append(weighed)
+                self._drop([weighed])
                 self._look_up(values)
             else:
                 carefully(values, number)
@@ -114,7 +114,7 @@ class LaunchList:
             pointer, before = lay.get(place, (self._addresses[place], lambda there=storage: there))
             has_moved = pointer != self._addresses[place] or before() is not storage
             if has_moved and place in weights:
-                self._due += [weighed for weighed in self._weights if weighed.place == place]
+                self._drop([weighed for weighed in self._weights if weighed.place == place])
             elif has_moved:
                 self._restless.append(place)
                 continue
@@ -142,17 +142,24 @@ class LaunchList:
                 for part in self._parts:
                     part.set_scratch(there)
 
+    def _drop(self, weights: Sequence[_Weighed]) -> None:
+        """Keep weights no longer: they are packed before the next launch."""
+        for weighed in weights:
+            weighed.kept = None
+        self._is_due = True
+
     def _look_up(self, values: Sequence[Any]) -> None:
-        """Have weights packed as they are now, where that is due."""
+        """Have weights packed that are not kept, or have been written to: seldom is it one alone."""
         promises = PACKED.promises
         if promises is not self._promises:
-            self._due, self._promises = list(self._weights), promises
-        self._due += [weighed for weighed in self._unseen if weighed.is_outdated(values)]
-        if self._due:
-            while self._due:  # should an interrupt come, the rest stays due
-                self._keep(self._due[-1], values)
-                self._due.pop()
+            self._promises = promises
+            self._drop(self._weights)
+        if self._is_due or any(weighed.is_outdated(values) for weighed in self._unseen):
+            outdated = [weighed for weighed in self._weights if weighed.is_outdated(values)]
+            for weighed in outdated:
+                self._keep(weighed, values)
             self._unseen = [weighed for weighed in self._weights if not weighed.is_seen]
+            self._is_due = bool(outdated)  # who is trained is written to again
 
     def _keep(self, weighed: _Weighed, values: Sequence[Any]) -> None:
         """Have a weight packed as it is now, and let the entry before its launch look at that."""
@@ -266,18 +273,18 @@ class _Weighed:
         return self.kept is not None and self.kept.look is not None
 
     def is_outdated(self, values: Sequence[Any]) -> bool:
-        """Whether torch has counted a change."""
+        """Whether it is not kept, or torch has counted a change."""
         kept = self.kept
-        if kept is None or kept.version is None:
-            return False
-        return bool(values[self.place]._version != kept.version)
+        if kept is None:
+            return True
+        return kept.version is not None and bool(values[self.place]._version != kept.version)
 
 
 def _memory(tensor: Tensor) -> tuple[torch.UntypedStorage, int]:
     """What a tensor lies in, and where."""
     while True:
         storage, pointer = tensor.untyped_storage(), tensor.data_ptr()
-        if 0 <= pointer - storage.data_ptr() <= storage.nbytes():
+        if not pointer or 0 <= pointer - storage.data_ptr() <= storage.nbytes():
             return storage, pointer  # else another thread gave it other memory between the two
 
 

@@ -360,10 +360,10 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     ways: dict[str, dict[str, float]] = {
         "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "arguments.NONTEMPORAL_ROW": 16},
         "stored by tiles, the next input prefetched": {
-            "cuts.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
+            "dataflows.pixels.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
         },
         "stored later, the next weights prefetched": {
-            "cuts.LEAST_STORED": sys.maxsize, "dataflows.pixels.LEAST_PREFETCHED_BYTES": 0,
+            "dataflows.pixels.LEAST_STORED": sys.maxsize, "dataflows.pixels.LEAST_PREFETCHED_BYTES": 0,
         },
     }  # fmt: skip
     for how, changed in ways.items():

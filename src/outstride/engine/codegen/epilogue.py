@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from outstride.engine.codegen import elements, steps
 from outstride.engine.codegen.context import Context, Vectors
-from outstride.engine.codegen.ir import I64, PTR, Operand, Value
+from outstride.engine.codegen.ir import I64, PTR, Operand, Value, vector_type
 from outstride.engine.planner.steps import Step
 
 #: The parameter of functions that are told of which group their outputs are: its first output channel.
@@ -132,27 +132,34 @@ def staged_count(k: Context) -> int:
     return 1 + sum(steps.prepared_count(step) for step in k.recipe.epilogue.steps)
 
 
-def stage(k: Context, of_group: Operand, first: Operand, count: Operand, room: Value) -> None:
-    """Write what `count` channels from `first` on take to a room: for `apply_to_rows` or `staged`."""
+def stage(
+    k: Context, of_group: Operand, first: Operand, count: Operand, room: Value, together: int = 1
+) -> None:  # fmt: skip
+    """Write what `count` channels from `first` on take to a room, `together` channels at a time.
+
+    It is for `apply_to_rows`, `apply_to_lanes` or `staged`.
+    """
     f, e = k.f, k.e
-    with f.loop(0, count) as i:
-        own = load(k, of_group, f.add(first, i), 1, 1)
+    with f.loop(0, count, together) as i:
+        own = load(k, of_group, f.add(first, i), f.minimum(together, f.sub(count, i)), together)
         vectors = (v for step, v in zip(own.steps, own.own, strict=True) if not _has_tensor(step))
         at = f.mul(i, staged_count(k))
         for number, value in enumerate((own.bias, *chain.from_iterable(vectors))):
-            f.store(value, f.at(room, f.add(at, number), e.accumulator), e.accumulator_bytes)
+            place = f.at(room, f.add(at, number * together), e.accumulator)
+            f.store(value, place, e.accumulator_bytes)
 
 
-def staged(k: Context, room: Value, number: Operand) -> Loaded:
-    """What the channel of a number takes, from the room that it was written to."""
+def staged(k: Context, room: Value, number: Operand, together: int = 1) -> Loaded:
+    """What the channel of a number takes, or so many from it on, from the room that it was written to."""
     f, e = k.f, k.e
     at = f.mul(number, staged_count(k))
     place = 0
+    form = vector_type(together, e.accumulator)
 
     def following() -> Value:
         nonlocal place
-        place += 1
-        return f.load(e.accumulator, f.at(room, f.add(at, place - 1), e.accumulator), e.accumulator_bytes)
+        place += together
+        return f.load(form, f.at(room, f.add(at, place - together), e.accumulator), e.accumulator_bytes)
 
     bias = following()
     own: list[tuple[Value, ...]] = []
@@ -185,6 +192,17 @@ def apply_to_rows(k: Vectors, staged: Value, sums: list[list[Value]]) -> None:
             own = Loaded(scalar).broadcast(k)
             for total in row:
                 f.set(total, own.sum(k, f.get(total, k.vector)))
+
+
+def apply_to_lanes(k: Vectors, staged: Value, sums: list[list[Value]]) -> None:
+    """Add the bias to the finished sums of a tile, whose rows are pixels; null: there is none to add."""
+    f, e = k.f, k.e
+    with f.when(_present(k, staged)):
+        for j in range(len(sums[0])):
+            place = f.at(staged, j * k.lanes, e.accumulator)
+            own = Loaded(f.load(k.vector, place, e.accumulator_bytes))
+            for row in sums:
+                f.set(row[j], own.sum(k, f.get(row[j], k.vector)))
 
 
 def _present(k: Vectors, operands: Value) -> Value:

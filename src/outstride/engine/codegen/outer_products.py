@@ -117,9 +117,9 @@ class OuterProduct(ABC):
     ) -> None:  # fmt: skip
         """Add a term to every sum: inputs at an offset, and weights."""
 
-    def finish(self, k: Vectors, p: Parameters, sums: Sums) -> None:
+    def finish(self, k: Vectors, tile: Tile, p: Parameters, sums: Sums) -> None:
         """What is done to the sums before they are written: nothing, where results wait in scratch."""
-        del k, p, sums
+        del k, tile, p, sums
 
     def microkernel(self, tile: Tile, e: Element, lanes: int) -> Function:
         """The function that computes a tile."""
@@ -157,7 +157,7 @@ class OuterProduct(ABC):
                     now = f.get(weight, PTR)
                     self.term(k, tile, sums, now, here, offset)
                     f.set(weight, f.at(now, width, e.accumulator))
-        self.finish(k, p, sums)
+        self.finish(k, tile, p, sums)
         results.write(sums)
         return f
 

@@ -49,11 +49,11 @@ def write_function(kernel: Kernel) -> Function:
         ):
             phase = f.mul(f.add(f.mul(pd, a["out_step_h"]), ph), a["out_step_w"])
             sources = _phase_rows(k, temp, o, phase)
-            od = _position(k, "d", f.add(box.start[1], d), pd)
+            od = position(k, "d", f.add(box.start[1], d), pd)
             sheet = f.at(plane, f.add(f.mul(n, a["y_stride_n"]), f.mul(od, a["y_stride_d"])), e.storage)
             first = f.add(place, f.add(f.mul(n, image_pitch), f.mul(d, depth_pitch)))
             with f.when(f.compare("ult", od, a["out_size_d"])), f.loop(0, box.count[2]) as h:
-                oh = _position(k, "h", f.add(box.start[2], h), ph)
+                oh = position(k, "h", f.add(box.start[2], h), ph)
                 with f.when(f.compare("ult", oh, a["out_size_h"])):
                     row = f.at(sheet, f.mul(oh, a["y_stride_h"]), e.storage)
                     q = f.add(first, f.mul(h, row_pitch))
@@ -116,20 +116,20 @@ def _phase_rows(k: Context, temp: Value, o: Operand, phase: Operand) -> PhaseRow
     f, recipe = k.f, k.recipe
 
     def start(pw: Operand) -> Value:
-        base, scale = _phase_entry(k, f.add(phase, pw))
+        base, scale = phase_entry(k, f.add(phase, pw))
         return f.at(temp, f.mul(f.add(base, f.mul(o, scale)), k.a["temp_pitch"]), k.e.accumulator)
 
     known = [start(i) for i in range(recipe.out_step if recipe.out_unit != "channel" else 0)]
     return lambda pw: known[pw] if isinstance(pw, int) else start(pw)
 
 
-def _phase_entry(k: Context, phase: Operand) -> list[Value]:
+def phase_entry(k: Context, phase: Operand) -> list[Value]:
     """The row of results of a phase's output 0, and the rows to its next output."""
     f = k.f
     return [f.load_i64(k.a["phase_rows_at"], f.add(f.mul(phase, 2), i)) for i in range(2)]
 
 
-def _position(k: Context, axis: str, cell: Operand, phase: Operand) -> Operand:
+def position(k: Context, axis: str, cell: Operand, phase: Operand) -> Operand:
     """The output position of a phase of a cell."""
     f, a = k.f, k.a
     return f.add(f.add(f.mul(cell, a[f"out_step_{axis}"]), phase), a[f"out_shift_{axis}"])
@@ -160,10 +160,10 @@ def _vectors(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
     every = f.compare("eq", channels.present, lanes)
     own = f.rem(channels.first, a["tile_outputs"])
     with f.loop(0, a["out_step_w"]) as pw:
-        base, _ = _phase_entry(k, f.add(channels.phase, pw))
+        base, _ = phase_entry(k, f.add(channels.phase, pw))
         tile = f.add(base, f.sub(channels.first, own))
         source = f.at(temp, f.add(f.mul(tile, a["temp_pitch"]), own), e.accumulator)
-        start = _position(k, "w", box.start[3], pw)
+        start = position(k, "w", box.start[3], pw)
         step = a["out_step_w"]
         low = f.ceil_div(f.maximum(0, f.sub(0, start)), step)
         high = f.minimum(box.count[3], f.ceil_div(f.maximum(0, f.sub(a["out_size_w"], start)), step))
@@ -188,7 +188,7 @@ def _squares(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
     f, e, a, lanes = k.f, k.e, k.a, k.lanes
     every = f.compare("eq", channels.present, lanes)
     with f.loop(0, a["out_step_w"]) as pw:
-        base, scale = _phase_entry(k, f.add(channels.phase, pw))
+        base, scale = phase_entry(k, f.add(channels.phase, pw))
         sources = []
         for j in range(lanes):
             o = f.add(channels.first, f.minimum(j, f.sub(channels.present, 1)))
@@ -197,7 +197,7 @@ def _squares(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
         with f.loop(0, box.count[3], lanes) as i:
             held = [f.load(k.vector, f.at(s, i, e.accumulator), e.accumulator_bytes) for s in sources]
             sums = [channels.epilogue.sum(k, v) for v in transpose(f, held, lanes)]
-            ow = _position(k, "w", f.add(box.start[3], i), pw)
+            ow = position(k, "w", f.add(box.start[3], i), pw)
             last = f.add(ow, f.mul(lanes - 1, a["out_step_w"]))
             pitch = f.mul(a["out_step_w"], a["y_stride_w"])
             pixel = f.at(row, f.mul(ow, a["y_stride_w"]), e.storage)

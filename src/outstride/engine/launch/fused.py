@@ -70,13 +70,14 @@ class FusedRun:
 
     def __init__(
         self, run: GatherRun | None, steps: tuple[Step, ...], plain: Callable[[Tensor, Tensor], GatherRun],
-        reason: str | None, before: tuple[Step, ...] = (),
+        reason: str | None, before: tuple[Step, ...] = (), strides: tuple[int, ...] | None = None,
     ) -> None:  # fmt: skip
         call = None if run is None else run.call
         self._run = run
         self._call = call
         self._steps = steps
         self._before = before
+        self._strides = strides
         self._plain = plain
         self._forms = operand_forms(steps)
         #: Why torch's own operators do the steps; None: the kernel does.
@@ -145,6 +146,8 @@ class FusedRun:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             x = by_torch(x, self._before, ())
             result = by_torch(self._plain(x, w)(x, w, bias), self._steps, operands)
+            if out is None and self._strides not in (None, result.stride()):
+                out = torch.empty_strided(result.shape, self._strides, dtype=result.dtype)
             return result if out is None else out.copy_(result)
 
 
@@ -193,7 +196,7 @@ def _made(
     run = None
     if reason is None:
         run = bound(operator, x, w, output_size, geometry, out, threads, epilogue, before)
-    return FusedRun(run, steps, plain, reason, before)
+    return FusedRun(run, steps, plain, reason, before, None if out is None else out.stride())
 
 
 def _taken(run: GatherRun, step: Step, form: OperandForm, operand: Tensor) -> Tensor | None:

@@ -20,6 +20,7 @@ from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
 from outstride.engine.launch.plans import GatherPlan, loop_nest, posed, three, tile_address, tile_modules
 from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
+from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.plan import memoized, plan_for
 from outstride.engine.planner.problem import Problem
@@ -201,8 +202,16 @@ def _sized(shared: SizeClass, problem: Problem, xs: Sequence[int], ys: Sequence[
         "x_stride_d": xd, "x_stride_h": xh, "x_stride_w": xw,
         "y_stride_d": yd, "y_stride_h": yh, "y_stride_w": yw,
     }  # fmt: skip
+    if problem.stores_pixels and not _in_order(problem.output_size, (yd, yh, yw)):
+        scalars["loop"] = LOOPS.index(shared.plan.later_loop)
     workers = min(shared.plan.threads, scalars["tasks"])
     return GatherCall(shared, problem, workers, shared.block.changed(scalars))
+
+
+def _in_order(size: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether pixels follow each other at one distance, row by row and plane by plane."""
+    (d, h, w), (sd, sh, sw) = size, strides
+    return (h == 1 or sh == w * sw) and (d == 1 or sd == h * w * sw)
 
 
 def _tables(plan: GatherPlan, made: KernelArguments) -> dict[str, array[int]]:

@@ -13,9 +13,6 @@ from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.strip import Strip, planes_strip, strip_of
 
-#: So many times as many tiles are worth it where results need no moving, and so many results of an output
-#: are enough. Of 80 each store waited for memory (docs/decisions/0023).
-MORE_TILES, LEAST_STORED = 1.05, 512
 #: The fewest rows from which a range of one column is worth a tile.
 LEAST_RANGE = 4
 #: Outputs of a chunk, about, of short algorithms.
@@ -94,19 +91,6 @@ def fitted(candidate: Candidate, flow: PackingDataflow, model: Blocking) -> Bloc
     return task.blocking(
         box, strip, channels, model.chunks_per_task, together, by_range=len(model.columns) > 1
     )  # fmt: skip
-
-
-def _worth_storing(box: tuple[int, ...], strip: Strip, tile: int) -> bool:
-    """Whether tiles should store their results where they belong.
-
-    A box has enough of an output for memory to foresee what is next, and rows lose few lanes to their ends.
-    Where results are stored later, tiles run on from row to row and lose lanes to the gaps alone.
-    """
-    if box[2] * box[3] < LEAST_STORED:
-        return False
-    rows, length = strip.rows_together(box)
-    later = (rows - 1) * max(length, strip.extent[2]) + length
-    return rows * ceil(length / tile) <= MORE_TILES * ceil(later / tile)
 
 
 def _groups_together(strip_bytes: int, groups: int, boxes: int, tasks: int) -> int:
@@ -199,7 +183,7 @@ class _Task:
         plane = (box[2] - 1) * strip.extent[2] + box[3]
         nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * self.tile
         may_store = self.flow.may_store(problem) and channels == problem.channels
-        direct = may_store and _worth_storing(box, strip, self.tile)
+        direct = may_store and not by_range and self.flow.worth_storing(self.candidate, box, strip)
         columns = self.candidate.axes[2].ranges if by_range else ((0, box[3]),)
         raw = self.raw(box, channels) if problem.short and problem.in_unit != "width" else None
         return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns, raw)

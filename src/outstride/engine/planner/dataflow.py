@@ -20,6 +20,7 @@ from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import Costs, Machine
 from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.unrolled import Unrolled
 
 
@@ -113,7 +114,7 @@ class Candidate:
 
 
 #: The loops over tiles. Their order is the number by which kernels know them.
-LOOPS = ("channels", "pixels", "rows", "in_place", "direct")
+LOOPS = ("channels", "pixels", "rows", "in_place", "direct", "stored", "lanes")
 
 #: Where taps that read nothing but padding are left out: nowhere, in whole boxes and ranges of columns, in
 #: rows too.
@@ -255,6 +256,11 @@ class PackingDataflow(Dataflow):
     def may_store(self, problem: Problem) -> bool:
         """Whether tiles may store their results where they belong in the output."""
         del problem
+        return False
+
+    def worth_storing(self, candidate: Candidate, box: tuple[int, ...], strip: Strip) -> bool:
+        """Whether those of a box should, if they may."""
+        del candidate, box, strip
         return False
 
     @abstractmethod

@@ -52,6 +52,11 @@ class GatherPlan(Candidate):
         return self.dataflow.loop(self.blocking)
 
     @property
+    def later_loop(self) -> str:
+        """The loop that leaves results in scratch, for outputs that do not lie as tiles would store them."""
+        return self.dataflow.loop(replace(self.blocking, direct=False))
+
+    @property
     def tile_work(self) -> int:
         """Multiply-adds of all register tiles for one channel, lost lanes included."""
         rows = self.result_rows(self.blocking)

@@ -119,10 +119,17 @@ class Problem:
     @property
     def stores_directly(self) -> bool:
         """Whether vectors of a tile may go straight to their places along the width: one phase, one type."""
-        if self.short:
-            return False
+        return self.out_unit == "width" and self._stores
+
+    @property
+    def stores_pixels(self) -> bool:
+        """Whether the results of a pixel may go straight to their places along the channels."""
+        return self.out_unit == "channel" and self._stores
+
+    @property
+    def _stores(self) -> bool:
         same = STORAGE_BYTES[self.dtype] == ACCUMULATOR_BYTES[self.dtype]
-        return same and self.out_unit == "width" and (self.operator == "conv" or set(self.stride) == {1})
+        return same and not self.short and (self.operator == "conv" or set(self.stride) == {1})
 
     @property
     def nontemporal(self) -> bool:

@@ -21,7 +21,6 @@ __all__ = ["KERNELS", "LOOPS", "MICROKERNELS", "results_in_scratch"]
 MICROKERNELS: Mapping[str, Callable[[Tile, Element, int], Function]] = {
     "pixels": pixels.Pixels().microkernel,
     "channels": channels.Channels().microkernel,
-    "lanes": lanes.Lanes().microkernel,
     "rows": rows.microkernel,
 }
 #: What writes a loop over tiles.
@@ -29,7 +28,11 @@ LOOPS: Mapping[str, Callable[[TileLoop], None]] = {
     "pixels": pixels.over_rows,
     "direct": pixels.direct,
     "channels": channels.over_pixels,
+    "stored": channels.stored,
     "rows": rows.over_row_groups,
 }
 #: What writes the functions of kernels that have a loop nest of their own.
-KERNELS: Mapping[str, Callable[[Kernel], list[Function]]] = {"in_place": in_place.functions}
+KERNELS: Mapping[str, Callable[[Kernel], list[Function]]] = {
+    "in_place": in_place.functions,
+    "lanes": lanes.functions,
+}

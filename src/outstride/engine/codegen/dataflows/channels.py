@@ -15,12 +15,16 @@ from outstride.engine.codegen import elements, epilogue
 from outstride.engine.codegen.box import ColumnRange
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
+from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.loops import Later, TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
+from outstride.engine.codegen.results import write_part
 from outstride.engine.codegen.transpose import transpose
 from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows.channels import MOST_VECTORS
+from outstride.engine.planner.machine import LINE_BYTES
 
 
 class Channels(OuterProduct):
@@ -38,6 +42,11 @@ class Channels(OuterProduct):
     def width(self, tile: Tile, lanes: int) -> int:
         return tile.vectors * lanes
 
+    def finish(self, k: Vectors, tile: Tile, p: Parameters, sums: Sums) -> None:
+        """Tiles that store their results where they belong apply the epilogue themselves."""
+        if tile.dataflow.outputs_together(tile):
+            epilogue.apply_to_lanes(k, p.bias, sums)
+
     def term(
         self, k: Vectors, tile: Tile, sums: Sums, weights: Value, inputs: list[Value], offset: Value
     ) -> None:  # fmt: skip
@@ -51,8 +60,8 @@ class PixelResults(ResultRows):
     """The results of a pixel lie side by side, pixel by pixel."""
 
     def start(self, row: int) -> Value:
-        k = self.k
-        return k.f.at(self.p.results, row * self.tile.vectors * k.lanes, k.e.accumulator)
+        pitch = self.k.f.mul(row, self.p.results_pitch)
+        return self.k.f.at(self.p.results, pitch, self.k.e.accumulator)
 
 
 @dataclass(frozen=True)
@@ -164,9 +173,90 @@ def over_pixels(loop: TileLoop) -> None:
             listed = f.at(a["pixel_at"], q, "i32")
             out = f.at(loop.row, f.mul(q, a["result_pixel"]), e.accumulator)
             runs = loop.own_taps(columns, box, i, a["tile_rows"], of_range)
-            loop.prefetch()
-            loop.call(
-                loop.strip, listed, loop.w, out, a["temp_pitch"], *loop.blocks, loop.g["taps"], *runs,
-                *loop.rest, epilogue.NOTHING, *later.arguments(),
-            )  # fmt: skip
-            later.go_on()
+            beside = f.compare("ne", a["result_pixel"], 1)
+            pitch = f.select(beside, a["result_pixel"], a["temp_pitch"])
+            _call(loop, listed, out, pitch, runs, epilogue.NOTHING, later)
+
+
+def _call(
+    loop: TileLoop, listed: Value, out: Value, pitch: Operand, runs: tuple[Value, Value], operands: Value,
+    later: Later,
+) -> None:  # fmt: skip
+    """A tile: its pixels, where its results go and how far apart, taps, epilogue, weights asked for."""
+    loop.prefetch()
+    loop.call(
+        loop.strip, listed, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands,
+        *later.arguments(),
+    )  # fmt: skip
+    later.go_on()
+
+
+def stored(loop: TileLoop) -> None:
+    """Pixels in the order of the output's memory, whose results go straight to where they belong.
+
+    A tile stores its results itself, with their bias. Tiles that reach beyond the last pixel or the last
+    output go to the room, and what exists of them on from there; so do all where steps follow, which are done
+    on the way.
+    """
+    k, box, outputs = loop.k, loop.box, loop.outputs
+    f, a, e, lanes = k.f, k.a, k.e, k.lanes
+    operands = f.variable(f"[{MOST_VECTORS * lanes * epilogue.staged_count(k)} x {e.accumulator}]")
+    epilogue.stage(
+        k, outputs.first_channel, outputs.first, loop.times("stored", outputs.count), operands, lanes
+    )  # fmt: skip
+    start = outputs.first
+    for axis, first in zip("dhw", box.start[1:], strict=True):
+        start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
+    pixels = f.mul(f.mul(box.count[1], box.count[2]), box.count[3])
+    end = loop.times("stored", pixels)
+    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    later = Later.of(loop, f.ceil_div(end, a["tile_rows"]))
+    every = f.compare("eq", outputs.count, a["tile_outputs"])
+    with f.loop(0, end, a["tile_rows"]) as i:
+        listed = f.at(a["pixel_at"], i, "i32")
+        own = loop.own_taps(columns, box, i, a["tile_rows"], runs)
+        exist = f.minimum(a["tile_rows"], f.sub(end, i))
+        out = f.at(outputs.target, f.add(start, f.mul(i, a["y_stride_w"])), e.storage)
+        _prefetch(loop, out, exist)
+        if k.recipe.epilogue.steps:
+            _call(loop, listed, loop.room, a["tile_outputs"], own, epilogue.NOTHING, later)
+            _finish(loop, out, operands, exist)
+        else:
+            whole = f.both(every, f.compare("eq", exist, a["tile_rows"]))
+            to = f.select(whole, out, loop.room)
+            pitch = f.select(whole, a["y_stride_w"], a["tile_outputs"])
+            _call(loop, listed, to, pitch, own, operands, later)
+            with f.when(f.negate(whole)), f.loop(0, exist) as p:
+                source = f.at(loop.room, f.mul(p, a["tile_outputs"]), e.accumulator)
+                target = f.at(out, f.mul(p, a["y_stride_w"]), e.storage)
+                write_part(k, source, target, outputs.count)
+
+
+def _prefetch(loop: TileLoop, out: Value, pixels: Operand) -> None:
+    """Prefetch where a tile's results belong, and what its steps read there: they come while it is summed."""
+    k = loop.k
+    f, a, e = k.f, k.a, k.e
+    with f.loop(0, pixels) as p, f.loop(0, loop.outputs.count, LINE_BYTES // e.storage_bytes) as c:
+        place = f.at(out, f.add(f.mul(p, a["y_stride_w"]), c), e.storage)
+        f.prefetch(place, write=True)
+        epilogue.prefetch_operands(k, place)
+
+
+def _finish(loop: TileLoop, out: Value, operands: Value, pixels: Operand) -> None:
+    """The results of a tile, from the room through the steps to the output."""
+    k, outputs = loop.k, loop.outputs
+    f, a, e, lanes = k.f, k.a, k.e, k.lanes
+    with f.loop(0, outputs.count, lanes) as c:
+        own = epilogue.staged(k, operands, c, lanes)
+        present = f.minimum(lanes, f.sub(outputs.count, c))
+        every = f.compare("eq", present, lanes)
+        for whole in (True, False):
+            with f.loop(0, f.select(every, *((pixels, 0) if whole else (0, pixels)))) as p:
+                source = f.at(loop.room, f.add(f.mul(p, a["tile_outputs"]), c), e.accumulator)
+                target = f.at(out, f.add(f.mul(p, a["y_stride_w"]), c), e.storage)
+                total = f.load(k.vector, source, e.accumulator_bytes)
+                if whole:
+                    elements.store(f, e, own.apply(k, total, Place(target)), target, lanes)
+                else:
+                    value = own.apply(k, total, Place.first(k, target, present))
+                    elements.store_first(f, e, value, target, lanes, present)

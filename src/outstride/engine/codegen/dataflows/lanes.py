@@ -1,27 +1,198 @@
-"""The dataflow "lanes" in code: vectors of inputs times vectors of weights, channel by channel."""
+"""The dataflow "lanes" in code: channels side by side, read where they lie and written where they belong.
+
+A register tile is neighbouring pixels of an output row by a few vectors of channels:
+
+    for tap in taps:                           # whose row the input has
+        w = weights of the tap
+        for pixel in tile:
+            x = input of the pixel at the tap  # or zeros, beyond the ends of the row
+            acc[pixel] = fma(x, w, acc[pixel])
+
+That is the order of law 4. A vector is loaded for every product: as many loads as products are made in a
+cycle. The channels are cut into whole vectors, as many at a time as a tile has, then fewer; what is left of
+one is loaded and stored as so many elements.
+"""
 
 from __future__ import annotations
 
-from outstride.engine.codegen.context import Vectors
-from outstride.engine.codegen.dataflows.channels import Channels, PixelResults
-from outstride.engine.codegen.ir import Value
-from outstride.engine.codegen.outer_products import Parameters, TileResults
-from outstride.engine.codegen.registers import Sums, fused, vectors_at
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from outstride.engine.codegen import elements, epilogue, prologue
+from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
+from outstride.engine.codegen.box import BOX, Box, decode_box
+from outstride.engine.codegen.context import Context, Kernel
+from outstride.engine.codegen.epilogue import Place
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.registers import Sums, fused, vectors_at, zero_sums
+from outstride.engine.codegen.results import phase_entry, position
+from outstride.engine.codegen.tasks import read_arguments
 from outstride.engine.planner.dataflow import Tile
+from outstride.engine.planner.dataflows.lanes import TILES
 
 
-class Lanes(Channels):
-    """Each pixel reads a vector, whose lanes are the input channels of the outputs."""
+def functions(kernel: Kernel) -> list[Function]:
+    """What a kernel is made of whose channels lie side by side."""
+    tile = TILES[kernel.recipe.instruction_set]
+    return [*(_tile(kernel, tile, vectors) for vectors in range(tile.vectors + 1)), _task(kernel, tile)]
 
-    def results(self, k: Vectors, tile: Tile, p: Parameters) -> TileResults:
-        return PixelResults(k, tile, p)
 
-    def term(
-        self, k: Vectors, tile: Tile, sums: Sums, weights: Value, inputs: list[Value], offset: Value
-    ) -> None:  # fmt: skip
-        f = k.f
-        of_weights = vectors_at(k, tile.vectors, weights)
-        pixels = [f.at(base, offset, k.e.accumulator) for base in inputs]
-        for row, pixel in zip(sums, pixels, strict=True):
-            for total, x, w in zip(row, vectors_at(k, tile.vectors, pixel), of_weights, strict=True):
-                f.set(total, fused(k, x, w, f.get(total, k.vector)))
+#: What a tile's function is told: the phase, with its group of taps; tensors at the image and the first
+#: channel; operands of the epilogue; zeros; the channels that there are; the box.
+_TILE = (
+    *((f"phase_{axis}", I64) for axis in "dhw"), ("group", PTR), ("x", PTR), ("w", PTR), ("y", PTR),
+    ("operands", PTR), ("zeros", PTR), ("count", I64), *BOX,
+)  # fmt: skip
+
+
+def _task(kernel: Kernel, tile: Tile) -> Function:
+    """Bands of rows of some groups: channels by tiles, and for each all images and phases."""
+    k = kernel.function("task", ("scratch", PTR), ("number", I64))
+    f, e, a, lanes = k.f, k.e, k.a, k.lanes
+    zeros, number = k.parameters
+    for j in range(tile.vectors):
+        f.store(elements.zero(e, lanes), f.at(zeros, j * lanes, e.accumulator), e.accumulator_bytes)
+    box, group = decode_box(f, a, number)
+    width = tile.vectors * lanes
+    operands = f.variable(f"[{width * epilogue.staged_count(k)} x {e.accumulator}]")
+    steps = [a[f"out_step_{axis}"] for axis in "dhw"]
+    panels = f.at(a["w_at"], f.mul(group, a["w_stride_g"]), e.accumulator)
+    with f.loop(0, a["outputs"], width) as c:
+        count = f.minimum(width, f.sub(a["outputs"], c))
+        epilogue.stage(k, epilogue.first_channel(k, group), c, count, operands, lanes)
+        with (
+            f.loop(0, box.count[0]) as image,
+            f.loop(0, steps[0]) as pd,
+            f.loop(0, steps[1]) as ph,
+            f.loop(0, steps[2]) as pw,
+        ):
+            n = f.add(box.start[0], image)
+            x, y = (_channel(k, tensor, n, group, c) for tensor in "xy")
+            phase = f.add(f.mul(f.add(f.mul(pd, steps[1]), ph), steps[2]), pw)
+            entry, g = _group_of(k, phase)
+            start = f.add(g["w_offset"], f.mul(f.div(c, width), g["w_tile_stride"]))
+            w = f.at(panels, start, e.accumulator)
+            for first, vectors, there in _cut(k, tile, count):
+                with f.when(there):
+                    staged = f.at(operands, f.mul(first, epilogue.staged_count(k)), e.accumulator)
+                    f.run(
+                        f"tile_{vectors}", k.block, pd, ph, pw, entry, f.at(x, first, e.storage),
+                        f.at(w, first, e.accumulator), f.at(y, first, e.storage), staged, zeros,
+                        f.sub(count, first), *box.numbers,
+                    )  # fmt: skip
+    return f
+
+
+def _channel(k: Context, tensor: str, image: Operand, group: Operand, channel: Operand) -> Value:
+    """Where a channel of a group begins in an image of a tensor, "x" or "y"."""
+    f, a = k.f, k.a
+    place = f.add(f.mul(image, a[f"{tensor}_stride_n"]), f.mul(group, a[f"{tensor}_stride_g"]))
+    return f.at(a[f"{tensor}_at"], f.add(place, channel), k.e.storage)
+
+
+def _group_of(k: Context, phase: Operand) -> tuple[Value, dict[str, Value]]:
+    """The group of taps of a phase, and its numbers: each phase has one, of as many rows of results."""
+    f, a = k.f, k.a
+    row, _ = phase_entry(k, phase)
+    first = read_arguments(f, a["phase_groups_at"], GROUP_INDEX)
+    number = f.div(row, f.mul(first["tiles"], a["tile_outputs"]))
+    entry = f.at(a["phase_groups_at"], f.mul(number, len(GROUP_FIELDS)), I64)
+    return entry, read_arguments(f, entry, GROUP_INDEX)
+
+
+def _cut(k: Context, tile: Tile, count: Operand) -> Iterator[tuple[Operand, int, Value]]:
+    """So many channels as whole vectors, and 0 for the rest: where they begin, and whether there are such."""
+    f = k.f
+    whole = f.div(count, k.lanes)
+    for vectors in range(1, tile.vectors + 1):
+        yield 0, vectors, f.compare("eq", whole, vectors)
+    yield f.mul(whole, k.lanes), 0, f.compare("ne", f.rem(count, k.lanes), 0)
+
+
+@dataclass(frozen=True)
+class _Channels:
+    """The channels of a tile: whole vectors, or so many elements of one."""
+
+    k: Context
+    vectors: int
+    inside: Value | None
+
+    def load(self, place: Value) -> list[Value]:
+        """The inputs of a pixel."""
+        k = self.k
+        if self.inside is not None:
+            read = [elements.load_masked(k.f, k.e, place, k.lanes, self.inside)]
+        else:
+            places = (k.f.at(place, j * k.lanes, k.e.storage) for j in range(self.vectors))
+            read = [elements.load(k.f, k.e, at, k.lanes) for at in places]
+        return [prologue.taken(k, value, k.lanes) for value in read]
+
+    def store(self, sums: list[Value], loaded: list[epilogue.Loaded], place: Value) -> None:
+        """The outputs of a pixel."""
+        k = self.k
+        for j, (total, own) in enumerate(zip(sums, loaded, strict=True)):
+            there = k.f.at(place, j * k.lanes, k.e.storage)
+            value = own.apply(k, total, Place(there, self.inside))
+            if self.inside is None:
+                elements.store(k.f, k.e, value, there, k.lanes)
+            else:
+                elements.store_masked(k.f, k.e, value, there, k.lanes, self.inside)
+
+
+def _tile(kernel: Kernel, tile: Tile, vectors: int) -> Function:
+    """`tile_<vectors>(block, ...)`: all rows of a box for some channels; `tile_0` for a part of a vector."""
+    k = kernel.function(f"tile_{vectors}", *_TILE)
+    f, e, a, lanes = k.f, k.e, k.a, k.lanes
+    *phases, entry, x, w, y, operands, zeros, count = k.parameters[: len(_TILE) - len(BOX)]
+    box = Box.of(k.parameters[len(_TILE) - len(BOX) :])
+    inside = None if vectors else elements.first_lanes(f, count, lanes)
+    channels = _Channels(k, vectors or 1, inside)
+    g = read_arguments(f, entry, GROUP_INDEX)
+    with f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
+        cells = [f.add(box.start[1], d), f.add(box.start[2], h)]
+        made = [position(k, axis, cell, p) for axis, cell, p in zip("dh", cells, phases, strict=False)]
+        exist = (f.compare("ult", out, a[f"out_size_{axis}"]) for out, axis in zip(made, "dh", strict=True))
+        target = y
+        for axis, out in zip("dh", made, strict=True):
+            target = f.at(target, f.mul(out, a[f"y_stride_{axis}"]), e.storage)
+        first = [f.mul(cell, a[f"in_step_{axis}"]) for axis, cell in zip("dh", cells, strict=True)]
+        with f.when(f.both(*exist)), f.loop(0, box.count[3], tile.rows) as q:
+            column = f.add(box.start[3], q)
+            sums = zero_sums(k, tile.rows, channels.vectors)
+            _add_taps(channels, g, (x, w, zeros), first, column, sums)
+            loaded = [epilogue.staged(k, operands, j * lanes, lanes) for j in range(channels.vectors)]
+            for i, row in enumerate(sums):
+                out = position(k, "w", f.add(column, i), phases[2])
+                within = f.compare("slt", f.add(q, i), box.count[3])
+                with f.when(f.both(within, f.compare("ult", out, a["out_size_w"]))):
+                    place = f.at(target, f.mul(out, a["y_stride_w"]), e.storage)
+                    channels.store([f.get(total, k.vector) for total in row], loaded, place)
+    return f
+
+
+def _add_taps(
+    channels: _Channels, g: dict[str, Value], tensors: tuple[Value, Value, Value], first: Sequence[Operand],
+    column: Operand, sums: Sums,
+) -> None:  # fmt: skip
+    """Every tap of a tile whose first pixel reads from a row on, and a column."""
+    k = channels.k
+    f, e, a = k.f, k.e, k.a
+    x, w, zeros = tensors
+    begin = f.mul(column, a["in_step_w"])
+    with f.loop(0, g["taps"]) as tap:
+        offsets = [f.load_i32(g["tap_offsets_at"], f.add(f.mul(tap, 3), i)) for i in range(3)]
+        line, inside = x, []
+        for axis, start, offset in zip("dh", first, offsets, strict=False):
+            u = f.add(start, offset)
+            inside.append(f.compare("ult", u, a[f"in_size_{axis}"]))
+            line = f.at(line, f.mul(u, a[f"x_stride_{axis}"]), e.storage)
+        with f.when(f.both(*inside)):
+            panel = f.at(w, f.mul(tap, a["tile_outputs"]), e.accumulator)
+            weights = vectors_at(k, channels.vectors, panel)
+            left = f.add(begin, offsets[2])
+            for i, row in enumerate(sums):
+                u = f.add(left, f.mul(a["in_step_w"], i))
+                pixel = f.at(line, f.mul(u, a["x_stride_w"]), e.storage)
+                place = f.select(f.compare("ult", u, a["in_size_w"]), pixel, zeros)
+                for total, value, weight in zip(row, channels.load(place), weights, strict=True):
+                    f.set(total, fused(k, value, weight, f.get(total, k.vector)))

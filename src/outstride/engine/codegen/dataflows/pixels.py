@@ -44,14 +44,16 @@ class Pixels(OuterProduct):
         for i, row in enumerate(sums):
             add_products(k, row, f.at(weights, i, e.accumulator), vectors)
 
-    def finish(self, k: Vectors, p: Parameters, sums: Sums) -> None:
+    def finish(self, k: Vectors, tile: Tile, p: Parameters, sums: Sums) -> None:
         """Tiles that store their results where they belong apply the epilogue themselves."""
+        del tile
         epilogue.apply_to_rows(k, p.bias, sums)
 
 
 def results_in_scratch(k: Context) -> Value:
     """Whether results wait in scratch to be written: tiles have not stored them."""
-    return k.f.compare("ne", k.a["loop"], LOOPS.index("direct"))
+    own = (k.f.compare("ne", k.a["loop"], LOOPS.index(loop)) for loop in ("direct", "stored"))
+    return k.f.both(*own)
 
 
 def _call(

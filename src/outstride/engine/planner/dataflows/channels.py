@@ -51,7 +51,7 @@ TILES: dict[str, tuple[Tile, ...]] = {
     "neon": _OF_32_REGISTERS,
 }
 
-_STRAIGHT_OF_32_REGISTERS = _tiles((8, 2), (7, 2), (8, 1), transposed=False)
+_STRAIGHT_OF_32_REGISTERS = _tiles((8, 3), (7, 3), (8, 2), (7, 2), (8, 1), transposed=False)
 _STRAIGHT_OF_16_REGISTERS = _tiles((6, 2), (8, 1), transposed=False)
 #: Those whose results stay vectors of outputs.
 STRAIGHT_TILES: dict[str, tuple[Tile, ...]] = {
@@ -60,3 +60,5 @@ STRAIGHT_TILES: dict[str, tuple[Tile, ...]] = {
     "generic": _STRAIGHT_OF_16_REGISTERS,
     "neon": _STRAIGHT_OF_32_REGISTERS,
 }
+#: The most vectors of outputs of a tile.
+MOST_VECTORS = max(tile.vectors for tiles in STRAIGHT_TILES.values() for tile in tiles)

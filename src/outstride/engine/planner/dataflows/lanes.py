@@ -1,43 +1,116 @@
 """The dataflow of depthwise layers that are contiguous along the channels: vectors hold inputs and weights.
 
-Each output has an input channel of its own, so a term is a product of vectors, lane by lane.
+Each output has an input channel of its own, so a term is a product of vectors, lane by lane, and there is
+nothing to share between outputs: tiles read the input where it lies and write the output. Tasks are bands of
+rows of some channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from math import ceil, prod
 
-from outstride.engine.planner.dataflow import Candidate, Tile
-from outstride.engine.planner.dataflows.listed import Listed
+from outstride.engine.planner.blocking import Blocking, boxes_over
+from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.outer_products import outer_product_cycles
+from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.strip import Strip
+from outstride.engine.planner.tables import round_up_line
 
 
-class Lanes(Listed):
+class Lanes(Dataflow):
     """Vectors hold neighbouring channels of inputs, and their weights."""
 
     name = "lanes"
+    tile_module = None
+    packs = False
+    serves_other_sizes = False
     operands = "inputs and weights in lanes"
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
-        return TILES[machine.instruction_set.name] if problem.depthwise else ()
+        return (TILES[machine.instruction_set.name],) if problem.depthwise else ()
+
+    def outputs(self, tile: Tile, lanes: int) -> int:
+        return tile.vectors * lanes
+
+    def pixels(self, tile: Tile, lanes: int) -> int:
+        del lanes
+        return tile.rows
 
     def outputs_together(self, tile: Tile) -> bool:
         del tile
         return True
 
-    def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:
-        del row_tiles
-        tile = candidate.tile
-        return outer_product_cycles(candidate, loads=tile.vectors + tile.rows * tile.vectors, broadcasts=0)
+    def loops(self, problem: Problem) -> tuple[str, ...]:
+        del problem
+        return ("lanes",)
+
+    def estimates(self, candidate: Candidate) -> Iterator[tuple[Blocking, float]]:
+        blocking = _bands(candidate)
+        yield blocking, _cycles(candidate, blocking)
+
+    def fitted(self, candidate: Candidate, model: Blocking) -> Blocking:
+        del model
+        return _bands(candidate)
+
+    def pixels_over(self, candidate: Candidate, blocking: Blocking) -> int:
+        tile = candidate.tile.rows
+        return blocking.rows * ceil(blocking.box[3] / tile) * tile
+
+    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
+        """It looks at every input row, whether it exists."""
+        del candidate, blocking
+        return NO_SKIPS
+
+    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
+        del candidate, blocking
+        return NO_PREFETCH
+
+    def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
+        """Zeros, which stand for the elements of a pixel beyond the input."""
+        del blocking, runs
+        absent = (
+            "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "range_runs", "tile_runs_offset",
+            "chunk_temp", "temp_pitch", "prefetch_bytes_offset",
+        )  # fmt: skip
+        return dict.fromkeys(absent, 0) | {
+            "scratch_bytes": round_up_line(candidate.tile_rows * candidate.item_bytes)
+        }
 
 
 LANES = Lanes()
-#: The tiles of each instruction set.
-TILES: dict[str, tuple[Tile, ...]] = {
-    "avx512": (Tile(LANES, 8, 2),),
-    "avx2": (Tile(LANES, 6, 2),),
-    "generic": (Tile(LANES, 6, 2),),
-    "neon": (Tile(LANES, 8, 2),),
+#: The tile of each instruction set; of channels that fill fewer of its vectors there are narrower ones.
+TILES: dict[str, Tile] = {
+    "avx512": Tile(LANES, 7, 3),
+    "avx2": Tile(LANES, 6, 2),
+    "generic": Tile(LANES, 6, 2),
+    "neon": Tile(LANES, 7, 3),
 }
+
+
+def _bands(candidate: Candidate) -> Blocking:
+    """Whole planes of the channels of a group, or bands of rows where threads would have nothing to do."""
+    problem, threads = candidate.problem, candidate.threads
+    images, depth, height, width = (max(1, n) for n in candidate.cells)
+    enough = 4 * threads if threads > 1 else 1
+    rows = ceil(height / ceil(enough / (images * depth * problem.groups)))
+    strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
+    box, ranges = (1, 1, rows, width), ((0, width),)
+    return Blocking(1, box, 1, problem.outputs, 1, strip, nested=False, direct=True, columns=ranges)
+
+
+def _cycles(candidate: Candidate, blocking: Blocking) -> float:
+    """Cycles of the busiest thread, if its tasks are of full size."""
+    problem, tile, costs = candidate.problem, candidate.tile, candidate.machine.costs
+    rate = candidate.machine.instruction_set.fma_per_cycle
+    vectors = ceil(problem.outputs / candidate.lanes)
+    across = blocking.rows * ceil(blocking.box[3] / tile.rows)
+    products = tile.rows * vectors / rate  # and as many loads
+    tiles = ceil(vectors / tile.vectors)
+    each = sum(g.taps * (products + tiles) + tiles * costs.in_place_tile for g in candidate.groups)
+    out = blocking.rows * blocking.box[3] * prod(a.out_step for a in candidate.axes)
+    moved = out * problem.outputs * costs.direct_move
+    tasks = boxes_over(candidate.cells, blocking.box) * problem.groups
+    streamed = problem.bytes / tasks / costs.stream_bytes_per_cycle
+    return (across * each + moved + streamed) * ceil(tasks / candidate.threads)

@@ -13,6 +13,7 @@ from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.machine import Costs
 from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.strip import Strip
 
 #: The most ranges of columns of a box: an input of one column makes one for each tap, of which it has one.
 MOST_RANGES = 17
@@ -32,12 +33,10 @@ class Listed(Packed):
         return tile.rows
 
     def loops(self, problem: Problem) -> tuple[str, ...]:
-        del problem
-        return ("channels",)
+        return ("channels", "stored") if problem.stores_pixels else ("channels",)
 
     def loop(self, blocking: Blocking) -> str:
-        del blocking
-        return "channels"
+        return "stored" if blocking.direct else "channels"
 
     def tiles_over(self, tile: Tile, blocking: Blocking, lanes: int) -> int:
         del lanes
@@ -74,6 +73,14 @@ class Listed(Packed):
         border = max(length for _, length in (axis.ranges[0], axis.ranges[-1]))
         if candidate.tile.rows <= border < columns:
             yield ceil(columns / ceil(columns / border)), False
+
+    def may_store(self, problem: Problem) -> bool:
+        return problem.stores_pixels
+
+    def worth_storing(self, candidate: Candidate, box: tuple[int, ...], strip: Strip) -> bool:
+        """Of boxes whose pixels come in the order of memory: whole rows of one image."""
+        del strip
+        return box[0] == 1 and box[3] == candidate.cells[3]
 
     def tile_cycles(self, costs: Costs) -> float:
         return costs.output_tile

@@ -13,11 +13,14 @@ from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Costs, Machine
 from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.strip import shared_border
+from outstride.engine.planner.strip import Strip, shared_border
 
 #: Weights of products of so many bytes are asked for before they are read: a pass takes a piece of those of
 #: each tile, and no prefetcher of the machine foresees the next one.
 LEAST_PREFETCHED_BYTES = 2 << 20
+#: So many times as many tiles are worth it where results need no moving, and so many results of an output
+#: are enough. Of 80 each store waited for memory (docs/decisions/0023).
+MORE_TILES, LEAST_STORED = 1.05, 512
 
 
 class Pixels(Packed):
@@ -65,6 +68,18 @@ class Pixels(Packed):
 
     def may_store(self, problem: Problem) -> bool:
         return problem.stores_directly and not problem.nontemporal
+
+    def worth_storing(self, candidate: Candidate, box: tuple[int, ...], strip: Strip) -> bool:
+        """Of boxes with enough of an output for memory to foresee what is next, whose rows lose few lanes.
+
+        Where results are stored later, tiles run on from row to row and lose lanes to the gaps alone.
+        """
+        if box[2] * box[3] < LEAST_STORED:
+            return False
+        tile = candidate.tile.pixels(candidate.lanes)
+        rows, length = strip.rows_together(box)
+        later = (rows - 1) * max(length, strip.extent[2]) + length
+        return rows * ceil(length / tile) <= MORE_TILES * ceil(later / tile)
 
     def widths(self, candidate: Candidate) -> Iterator[tuple[int, bool]]:
         return whole_or_two_tiles(candidate)

@@ -45,6 +45,8 @@ class MemoryPlan:
 
     places: tuple[tuple[Lifetime, int], ...]
     size_bytes: int
+    results: tuple[Lifetime, ...] = ()
+    """Values that are needed after the end: each call makes new ones, which are to lie so."""
 
     @property
     def apart_bytes(self) -> int:
@@ -110,6 +112,11 @@ class Arena:
             self.made: list[Any] = []
             #: By the line that makes a value.
             self.tensors: dict[int, Tensor] = {}
+            #: What results are like, by the line that makes them.
+            self.likes: dict[int, Tensor] = {
+                value.line: torch.empty_strided(value.shape, value.strides, dtype=value.dtype, device="meta")
+                for value in plan.results
+            }
             for value, at in plan.places:
                 row = self._buffer[first + at : first + at + value.size_bytes].view(value.dtype)
                 self.tensors[value.line] = row.as_strided(value.shape, value.strides, row.storage_offset())

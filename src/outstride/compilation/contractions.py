@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, get_num_threads
 from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.stages import Bound, Stage
+from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, count_of, dtype_of, fixed
 from outstride.engine.launch.execute import gather_run
-from outstride.engine.launch.fused import Step, fused_run
+from outstride.engine.launch.fused import Step, fused_run, operand_forms
 from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.matrix_product import Operands
+from outstride.engine.launch.plans import plan_of
 from outstride.engine.launch.step_check import declined
+from outstride.engine.runtime import resolved
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
@@ -42,8 +45,9 @@ def start(node: Node, taken: Container[Node] | None) -> Stage:
         behind.steps, before,
     )  # fmt: skip
     return Stage(
-        nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind
-    )
+        nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind,
+        formats=run.formats(),
+    )  # fmt: skip
 
 
 def is_read_through(node: Any) -> bool:
@@ -84,6 +88,19 @@ class _Contraction:
         """The result, in `out` if there is one."""
         result: Tensor = self.bind(values, out).run(*values, out=out)
         return result
+
+    def formats(self) -> Reads:
+        """Its tensors of the result's size lie as that does; its input as it likes."""
+        forms = operand_forms(self._steps)
+        alike = (place for place, form in zip(self._operands, forms, strict=True) if form == "tensor")
+        return Reads(tuple(dict.fromkeys(alike)), self._x, self._cycles)
+
+    def _cycles(self, values: Sequence[Any], x: Tensor, out: Tensor) -> float:
+        """What it is predicted to cost with this input and result."""
+        stride, padding, _, dilation, groups, algorithm = self._geometry.filled(values)[self._count :]
+        geometry = (stride, padding, dilation, groups, 1, resolved(algorithm))
+        operands = Operands(self._operator, x, values[self._w], out, *geometry)
+        return plan_of(operands, get_num_threads()).predicted_cycles
 
     def bind(self, values: Sequence[Any], out: Tensor | None) -> Bound:
         """What computes it for values like these."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.stages import Bound, Stage
+from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, dtype_of, fixed, is_tensor, only_first, same_sizes, shape
 from outstride.compilation.wording import why_declined
@@ -83,7 +83,7 @@ def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
         lambda x: pooling.max_pool_declines(x, *numbers),
         lambda x: target(x, *numbers)[0],
     )
-    return _ours((node, result), (source,), tried, "pool", "a pool does no steps")
+    return _ours((node, result), (source,), tried, "pool", "a pool does no steps", alike=(0,))
 
 
 def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
@@ -231,11 +231,18 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
         lambda x, *operands: by_torch(x, steps, _flat(forms, operands)),
     )
     given = (reading.value, *reading.operands, *behind.operands)
-    return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason)
+    elements = [number for number, form in enumerate((None, *forms)) if form != "channel"]
+    return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason, alike=elements)
 
 
-def _ours(nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, label: str, behind: str) -> Stage:
-    """A stage whose kernel is called with these values, some of which may be the same."""
+def _ours(
+    nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, label: str, behind: str,
+    alike: Sequence[int] = (),
+) -> Stage:  # fmt: skip
+    """A stage whose kernel is called with these values, some of which may be the same.
+
+    Its bits do not depend on the format of those that must lie `alike`, and as its result.
+    """
     inputs = tuple(dict.fromkeys(values))
     reason = tried.reason(values)
     places = tuple(inputs.index(value) for value in values)
@@ -253,7 +260,9 @@ def _ours(nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, labe
         return bind(given, out).run(*given, out=out)
 
     label = "torch" if reason else label
-    return Stage(nodes, inputs, run, label, reason or behind, takes_out=True, bind=bind)
+    together = tuple(dict.fromkeys(places[number] for number in alike))
+    formats = Reads(together) if together and not reason else None
+    return Stage(nodes, inputs, run, label, reason or behind, takes_out=True, bind=bind, formats=formats)
 
 
 def _of_one(run: Any) -> Bound:

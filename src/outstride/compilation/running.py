@@ -12,6 +12,7 @@ from torch import Tensor, get_num_threads
 from torch.fx import Node
 
 from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
+from outstride.compilation.formats import Formats
 from outstride.compilation.fusing import Fusion
 from outstride.compilation.scripts import Line, Script
 from outstride.compilation.stages import Bound
@@ -66,6 +67,7 @@ class Program:
                 tuple(last[number]), stage.takes_out, stage.joins,
                 None if stage.weight is None else places[stage.weight], stage.bind,
                 stage.is_view and places[stage.output] not in self._kept, stage.output.op == "get_attr",
+                stage.formats,
             )
             for number, stage in enumerate(fusion.stages)
         )  # fmt: skip
@@ -73,6 +75,7 @@ class Program:
         self._changing = tuple(place for place, node in enumerate(fusion.inputs) if _changes(node))
         self._blank = [None] * (self._size - self._count)
         self._memory = _Arenas()
+        self._formats = Formats(self._lines, self._kept)
 
     @property
     def plans(self) -> tuple[MemoryPlan, ...]:
@@ -111,7 +114,8 @@ class Program:
         for number, line in enumerate(self._lines):
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]
-            bound = Bound(line.run) if line.bind is None else line.bind(given, out)
+            like = arena.likes.get(number) if out is None else out
+            bound = Bound(line.run) if line.bind is None else line.bind(given, like)
             begin = thread_time()
             value = held[line.place] = bound.run(*given) if out is None else bound.run(*given, out=out)
             script.add(line, bound, given, value, thread_time() - begin)
@@ -129,6 +133,7 @@ class Program:
             if self._frozen and line.weight is not None and line.weight < self._count:
                 PACKED.freeze(held[line.weight])
             result = held[line.place] = line.run(*given)
+            self._formats.note(number, given, result)
             memory = _memory_of(result)
             owner = next(
                 (owners[p] for p in line.inputs if p in owners and _memory_of(held[p]) & memory), None
@@ -146,7 +151,10 @@ class Program:
                     made.update(_joined(number, parts, made))
             for place in line.last:
                 held[place] = None
-        self._memory.add(key, memory_plan(_inner(made, len(self._lines))))
+        made = self._formats.applied(made)
+        inner = _inner(made, len(self._lines))
+        results = (value for number, value in made.items() if number not in {v.line for v in inner})
+        self._memory.add(key, replace(memory_plan(inner), results=tuple(results)))
 
 
 class _Arenas:

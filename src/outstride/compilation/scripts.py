@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from outstride.compilation.stages import Bound
+from outstride.compilation.stages import Bound, Reads
 from outstride.engine.launch.launch_list import LaunchList
 from outstride.engine.launch.launches import At, Launch
 
@@ -36,6 +36,7 @@ class Line:
     bind: Callable[..., Bound] | None
     is_view: bool
     is_constant: bool
+    formats: Reads | None = None
 
 
 class Script:

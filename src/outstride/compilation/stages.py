@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
 from torch.fx import Node
 
 from outstride.engine.launch.launches import At, Launch
@@ -23,6 +24,18 @@ class Bound:
     """Called as that of the stage is."""
     launch: Callable[[Sequence[At], At], Launch | None] = _nothing
     """What it launches, and nothing else, to make that value of these; None where there is more to it."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """How a stage depends on the memory formats of its inputs and of its value."""
+
+    alike: tuple[int, ...] = ()
+    """Inputs that must lie as its value does."""
+    free: int | None = None
+    """An input that may lie in another format."""
+    cycles: Callable[[Sequence[Any], Tensor, Tensor], float] | None = None
+    """What it costs with its inputs, of which the free one and the value are like these meta tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +62,8 @@ class Stage:
     """Whether its value is its inputs one behind the other, which may be made in their places in it."""
     bind: Callable[[Sequence[Any], Any], Bound] | None = None
     """Looks up what ``run`` does for values like these and such an ``out``."""
+    formats: Reads | None = None
+    """How it depends on the memory formats of its tensors; None: it takes and makes what torch would."""
     is_view: bool = False
     """Whether its value may lie in the memory of its first input."""
 

@@ -86,18 +86,18 @@ def module(name: str, value: object) -> None:
 
 def shape(name: str, value: object, least: int) -> tuple[int, ...]:
     """Return a shape, every size at least ``least``; it may be empty where sizes may be 0."""
-    row = tuple(value) if isinstance(value, Iterable) and not isinstance(value, (str, bytes)) else value
-    try:
-        if not isinstance(row, tuple) or any(isinstance(size, bool) for size in row):
-            raise TypeError
-        sizes = tuple(operator.index(cast(SupportsIndex, size)) for size in row)
-        if min(sizes, default=0) >= least:
-            return sizes
-    except TypeError:
-        pass
-    raise ArgumentError(
-        f"{name!r} must be whole numbers of at least {least}: got {row}; legal: (1, 3, 256, 256)"
-    )
+    shown, legal, own = value, "(1, 3, 256, 256)", getattr(value, "shape", ())
+    if len(own) > 1:  # of a tensor or an array: its numbers are no sizes
+        shown, legal = f"a {type(value).__name__}", f"its shape, {tuple(own)}"
+    elif not isinstance(value, (str, bytes)):
+        try:
+            row = tuple(cast("Iterable[SupportsIndex]", value))
+            sizes = tuple(map(operator.index, row))
+            if min(sizes, default=0) >= least and not any(isinstance(size, bool) for size in row):
+                return sizes
+        except TypeError:
+            pass
+    raise ArgumentError(f"{name!r} must be whole numbers of at least {least}: got {shown}; legal: {legal}")
 
 
 def optional_whole(name: str, value: object, least: int) -> int | None:

@@ -99,7 +99,7 @@ CONTENDERS = {
         Contender(
             "outstride_compile",
             "ours/compiled",
-            'torch.compile(model, backend="outstride")',
+            'torch.compile(model, backend="outstride"), frozen',
             f"{_HERE}.compiled",
             _OURS,
             ours=True,

@@ -1,4 +1,4 @@
-"""torch.compile with its own compiler, weights frozen and prepacked, and with this package as the backend."""
+"""torch.compile, weights frozen, with its own compiler and with this package as the backend."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
 
 
 def _form(name: str, module: nn.Module, x: Tensor, work: Work, ours: bool) -> Form:
-    compiled = torch.compile(module, dynamic=False, backend="outstride" if ours else "inductor")
+    how: dict[str, Any] = {"backend": "inductor"}
+    if ours:
+        how = {"backend": "outstride", "options": {"frozen": not work.training}}
+    compiled = torch.compile(module, dynamic=False, **how)
     run, read = calls(cast(nn.Module, compiled), x, work)
     return Form(name, run, read, direct=direct(work) if ours else None)

@@ -375,4 +375,4 @@ def test_it_says_which_algorithm_was_asked_for() -> None:
 
 def test_a_tensor_is_no_shape() -> None:
     with pytest.raises(ArgumentError, match=r"got a Tensor; legal: its shape, \(1, 3, 8, 8\)$"):
-        plan(torch.nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 8, 8))  # type: ignore[arg-type]  # that is the case
+        outstride.plan(torch.nn.Conv2d(3, 8, 3), torch.zeros(1, 3, 8, 8))  # type: ignore[arg-type]  # that is the case

@@ -237,11 +237,11 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
 
 def _ours(
     nodes: tuple[Node, ...], values: tuple[Node, ...], tried: _Tried, label: str, behind: str,
-    alike: Sequence[int] = (),
+    alike: Sequence[int] = (), free: int | None = None,
 ) -> Stage:  # fmt: skip
     """A stage whose kernel is called with these values, some of which may be the same.
 
-    Its bits do not depend on the format of those that must lie `alike`, and as its result.
+    Its bits do not depend on the formats of those that must lie `alike`, and as its result, or are `free`.
     """
     inputs = tuple(dict.fromkeys(values))
     reason = tried.reason(values)
@@ -261,13 +261,29 @@ def _ours(
 
     label = "torch" if reason else label
     together = tuple(dict.fromkeys(places[number] for number in alike))
-    formats = Reads(together) if together and not reason else None
+    depends = (together or free is not None) and not reason
+    formats = Reads(together, None if free is None else places[free]) if depends else None
     return Stage(nodes, inputs, run, label, reason or behind, takes_out=True, bind=bind, formats=formats)
 
 
 def _of_one(run: Any) -> Bound:
     """What computes a stage of one value: what runs, and tells what it launches, takes it and a result."""
     return Bound(run, lambda at, y: run.launch(at[0], y))
+
+
+def tried_stage(
+    nodes: tuple[Node, ...], values: tuple[Node, ...], kernel: Kernel, declines: Callable[..., str | None],
+    torchs: Kernel, label: str, behind: str, *, free: int | None = None,
+) -> Stage:  # fmt: skip
+    """A stage whose kernel is called with these values, or torch's operators where it declines them.
+
+    The bits of its result do not depend on the format of a `free` value.
+    """
+
+    def find(*_: Any) -> Bound:
+        return Bound(lambda *given, out=None: kernel(*given, out=out))
+
+    return _ours(nodes, values, _Tried(find, declines, torchs), label, behind, free=free)
 
 
 def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from outstride.compilation import contractions, maps
+from outstride.compilation import contractions, maps, reductions
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of
@@ -36,7 +36,8 @@ def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) ->
         return contractions.start(node, taken if fuse else None)
     if name == "aten.cat":
         return _join(node)
-    return maps.start(node, fuse, taken) or by_torch(node)
+    found = reductions.start(node, fuse, taken) or maps.start(node, fuse, taken)
+    return found or by_torch(node)
 
 
 def _join(node: Node) -> Stage:

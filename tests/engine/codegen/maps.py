@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from outstride.engine.codegen.means import mean_channels_source, mean_rows_source
 from outstride.engine.codegen.normalisation import instance_norm_source
 from outstride.engine.codegen.pointwise import pointwise_source
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import pooling_rows_source
 from outstride.engine.codegen.rearrangement import SOURCES, rearrangement_source
 from outstride.engine.planner.machine import INSTRUCTION_SETS
+from outstride.engine.planner.means import FOUR, ONE, Order
 from tests.engine.planner.chains import CHAINS
 
 DTYPES = ("float32", "float64")
@@ -29,5 +31,11 @@ def map_sources(isa: str) -> dict[str, str]:
     found |= {
         f"steps of norms {n}": instance_norm_source(chain, every) for n, chain in enumerate(((), CHAINS[2]))
     }
+    for dtype in (*DTYPES, "bfloat16"):
+        for order in (Order(4, 8), FOUR):
+            found[f"steps of means of maps {order} {dtype}"] = mean_rows_source(dtype, every, order)
+        for orders in ((Order(4, 8),), (ONE, FOUR)):
+            name = f"steps of means of maps of channels {orders} {dtype}"
+            found[name] = mean_channels_source(dtype, every, orders)
     found |= {f"rearranged {n}": rearrangement_source(2 << n % 3, every, n) for n in (0, *SOURCES)}
     return found | {"steps of means of channels": pooling_channels_source("average", "float64", isa)}

@@ -23,7 +23,10 @@ _Result = TypeVar("_Result")
 
 _lock = Lock()
 _found: dict[str, str | None] = {}
-_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+_BITS = {
+    torch.float32: torch.int32, torch.float64: torch.int64, torch.bfloat16: torch.int16,
+    torch.float16: torch.int16,
+}  # fmt: skip
 
 
 def disagreement(kind: str, pairs: Pairs) -> str | None:

@@ -18,7 +18,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-import outstride.engine.launch.execute  # noqa: F401 - it loads the modules whose rooms are poisoned
+import outstride.engine.launch.execute
+import outstride.engine.launch.launch_list  # noqa: F401 - as the last one does
 from outstride.engine import runtime, torch_internals
 
 _ONES = 0xFF

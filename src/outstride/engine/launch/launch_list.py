@@ -81,7 +81,7 @@ class LaunchList:
         if pointers != self._pointers or None in storages:
             storages = self._settle(values)
         storages += [self._found(values[place], place) for place in self._restless]
-        self._look_up(values)
+        storages += self._look_up(values)
         head, count = self._head, len(self._of)
         head[_NEXT] = 0
         while True:
@@ -93,7 +93,7 @@ class LaunchList:
             number, weighed = self._of[stopped]
             if weighed is not None:
                 self._drop([weighed])
-                self._look_up(values)
+                storages += self._look_up(values)
             else:
                 carefully(values, number)
                 self._parts[number].excuse()
@@ -148,23 +148,30 @@ class LaunchList:
             weighed.kept = None
         self._is_due = True
 
-    def _look_up(self, values: Sequence[Any]) -> None:
-        """Have weights packed that are not kept, or have been written to: seldom is it one alone."""
-        promises = PACKED.promises
+    def _look_up(self, values: Sequence[Any]) -> list[torch.UntypedStorage]:
+        """Have weights packed that are not kept, or have been written to: seldom is it one alone.
+
+        Returns:
+            What these lie in, for entries are going to look at them.
+        """
+        promises, held = PACKED.promises, list[torch.UntypedStorage]()
         if promises is not self._promises:
             self._promises = promises
             self._drop(self._weights)
         if self._is_due or any(weighed.is_outdated(values) for weighed in self._unseen):
             outdated = [weighed for weighed in self._weights if weighed.is_outdated(values)]
-            for weighed in outdated:
-                self._keep(weighed, values)
+            held += [self._keep(weighed, values) for weighed in outdated]
             self._unseen = [weighed for weighed in self._weights if not weighed.is_seen]
             self._is_due = bool(outdated)  # who is trained is written to again
+        return held
 
-    def _keep(self, weighed: _Weighed, values: Sequence[Any]) -> None:
+    def _keep(self, weighed: _Weighed, values: Sequence[Any]) -> torch.UntypedStorage:
         """Have a weight packed as it is now, and let the entry before its launch look at that."""
-        weighed.kept = None  # so that what nobody else uses is seen to be free
-        kept = weighed.kept = weighed.keep(values[weighed.place])
+        weighed.kept = None  # until all is done, should an interrupt come; what nobody else uses is free
+        kept = weighed.keep(values[weighed.place])
+        storage = kept.storage()
+        if storage is None:
+            return self._keep(weighed, values)  # another thread gave it other memory meanwhile
         weighed.part.set_weight(kept)
         block, entry, look = None, self._no_entry(), kept.look
         if look is not None:
@@ -172,7 +179,8 @@ class LaunchList:
             entry = self._entry(look, block, min(look.workers, weighed.threads))
         begin = weighed.entry * len(ENTRY_FIELDS)
         self._entries[begin : begin + len(entry)] = array("q", entry)
-        weighed.block = block
+        weighed.block, weighed.kept = block, kept
+        return storage
 
     def _entry(self, launch: Launch, block: array[int], workers: int) -> list[int]:
         """The words of an entry that launches on a block."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 
 from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.runtime import Kernel
@@ -40,6 +40,10 @@ class Kept(Protocol):
     @property
     def version(self) -> int | None:
         """The weight's when it was packed; an inference tensor has none."""
+
+    @property
+    def storage(self) -> Callable[[], UntypedStorage | None]:
+        """What the weight lay in, while somebody has it."""
 
     @property
     def look(self) -> Launch | None:

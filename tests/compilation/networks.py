@@ -155,6 +155,20 @@ class Resizing(nn.Module):
         return F.interpolate(self.layers[3](x), size=size, mode="nearest-exact")
 
 
+class Groups(nn.Module):
+    """A block of a segmentation network of volumes: group norms behind layers, a sum, means of maps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=1) for _ in range(2))
+        self.norms = nn.ModuleList([nn.GroupNorm(4, channels), nn.GroupNorm(2, channels, affine=False)])
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        made = F.relu(self.norms[0](self.layers[0](x)))
+        made = self.norms[1](self.layers[1](made)) + x
+        return made, F.adaptive_avg_pool3d(made, 1)
+
+
 @dataclass(frozen=True)
 class Network:
     """What makes a model, and the shapes of its inputs."""
@@ -195,5 +209,6 @@ NETWORKS = {
     "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
+    "groups": Network(lambda: Groups(8), ((2, 8, 5, 6, 7),)),
     "shuffle": Network(shuffle, ((1, 3, 10, 9),)),
 }

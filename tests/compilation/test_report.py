@@ -104,7 +104,7 @@ REASONS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "tanh": (torch.tanh, "torch calls a library for tanh"),
     "mean": (lambda y: y.mean((2, 3)), "mean is next"),
     "linear": (lambda y: F.linear(y.flatten(1), ONES, ONES[:, 0]), "no kernel here does linear"),
-    "group norm": (lambda y: F.group_norm(y, 2), "no kernel here does group_norm"),
+    "group norm": (lambda y: F.group_norm(y, 2), "group_norm is next"),
     "slice": (lambda y: y[..., 1:] * 2, "slice is next"),
     "slope": (lambda y: F.prelu(y, SLOPE), "prelu of other sizes or types than steps"),
     "indices": (lambda y: F.max_pool2d(y, 2, return_indices=True), "max_pool2d has several results"),

@@ -1,4 +1,4 @@
-"""Stages of what adds up whole maps: means over all axes behind the channels, with torch's own bits.
+"""Stages of what adds up whole maps: means over all axes behind the channels, group norms, with torch's bits.
 
 In which order torch adds up is decided by how its tensor lies. A value between launches may lie in another
 way here, so the order is that of the graph's tensor and not of the one that comes.
@@ -7,14 +7,18 @@ way here, so the order is that of the graph's tensor and not of the one that com
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from typing import Any
 
 from torch import Tensor
 from torch.fx import Node
 
-from outstride.compilation.maps import tried_stage
+from outstride.compilation.chains import NOTHING, chain
+from outstride.compilation.maps import _flat, tried_stage
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor
-from outstride.engine.launch import means
+from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
+from outstride.engine.launch import group_norms, means
+from outstride.engine.launch.fused import operand_forms
+from outstride.engine.launch.steps_by_torch import by_torch
 
 
 def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
@@ -43,6 +47,41 @@ def _mean(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | Non
     )  # fmt: skip
 
 
+def _group_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """The norm of groups of channels, with the steps behind it."""
+    node, result, target = operator.node, only_first(operator.node), operator.target
+    source, weight, bias, _, _, _, groups, eps = operator.args
+    if result is None or not is_served(source) or not isinstance(groups, int):
+        return None
+    behind = chain(result, taken) if fuse else NOTHING
+    steps, forms = behind.steps, operand_forms(behind.steps)
+    has = [vector is not None for vector in (weight, bias)]
+
+    def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, left = values[0], list(values[1:])
+        w, b = (left.pop(0) if given else None for given in has)
+        return x, groups, w, b, eps, steps, _flat(forms, left)
+
+    def ours(*values: Any, out: Tensor | None) -> Tensor:
+        x, _, w, b, _, _, operands = told(values)
+        return group_norms.group_norm(x, groups, w, b, eps, steps, operands, out)
+
+    def torchs(*values: Any) -> Tensor:
+        x, _, w, b, _, _, operands = told(values)
+        x = x.contiguous() if order == "contiguous" else x
+        counts = (x.shape[0], x.shape[1], x[0, 0].numel())
+        return by_torch(target(x, w, b, *counts, groups, eps)[0], steps, operands)
+
+    order = _order(source.meta["val"])
+    given = (source, *(vector for vector in (weight, bias) if vector is not None), *behind.operands)
+    return tried_stage(
+        (node, result, *behind.nodes), given,
+        ours,
+        lambda *values: group_norms.group_norm_declines(*told(values)),
+        torchs, "norm", behind.reason,
+    )  # fmt: skip
+
+
 def _order(value: Tensor) -> means.Layout | None:
     """How torch's tensor lies, where that is known; None is as it comes."""
     if not all(isinstance(number, int) for number in (*value.shape, *value.stride())):
@@ -59,4 +98,7 @@ def _lying(x: Tensor, order: means.Layout | None) -> Tensor:
     return x.movedim(1, -1).contiguous().movedim(-1, 1) if order == "channels_last" else x
 
 
-_STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {"aten.mean": _mean}
+_STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {
+    "aten.mean": _mean,
+    "aten.native_group_norm": _group_norm,
+}

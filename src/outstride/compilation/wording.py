@@ -44,7 +44,7 @@ _STEPS = frozenset(
 _STARTS = frozenset(
     (
         *("conv", "conv_transpose", "conv_weight", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d"),
-        *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "mean", "cat"),
+        *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "group_norm", "mean", "cat"),
         *(f"{name}{axes}d" for name in ("upsample_nearest", "upsample_nearest_exact") for axes in (1, 2, 3)),
     )
 )

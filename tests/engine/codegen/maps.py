@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from outstride.engine.codegen.group_norms import group_norm_source
 from outstride.engine.codegen.means import mean_channels_source, mean_rows_source
 from outstride.engine.codegen.normalisation import instance_norm_source
 from outstride.engine.codegen.pointwise import pointwise_source
@@ -30,6 +31,11 @@ def map_sources(isa: str) -> dict[str, str]:
     }
     found |= {
         f"steps of norms {n}": instance_norm_source(chain, every) for n, chain in enumerate(((), CHAINS[2]))
+    }
+    found |= {
+        f"steps of group norms {n} {is_plain}": group_norm_source(chain, every, is_plain)
+        for n, chain in enumerate(((), CHAINS[2]))
+        for is_plain in (False, True)
     }
     for dtype in (*DTYPES, "bfloat16"):
         for order in (Order(4, 8), FOUR):

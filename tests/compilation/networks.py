@@ -156,7 +156,7 @@ class Resizing(nn.Module):
 
 
 class Groups(nn.Module):
-    """A block of a segmentation network of volumes: group norms behind layers, a sum, means of maps."""
+    """A block of a segmentation network of volumes: group norms behind layers, a sum, resizing, means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Groups(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         made = F.relu(self.norms[0](self.layers[0](x)))
         made = self.norms[1](self.layers[1](made)) + x
-        return made, F.adaptive_avg_pool3d(made, 1)
+        return F.interpolate(made, scale_factor=2.0, mode="trilinear"), F.adaptive_avg_pool3d(made, 1)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from outstride.engine.codegen.group_norms import group_norm_source
+from outstride.engine.codegen.linear_pixels import linear_pixels_source
+from outstride.engine.codegen.linear_rows import linear_rows_source
 from outstride.engine.codegen.means import mean_channels_source, mean_rows_source
 from outstride.engine.codegen.normalisation import instance_norm_source
 from outstride.engine.codegen.pointwise import pointwise_source
@@ -37,6 +39,10 @@ def map_sources(isa: str) -> dict[str, str]:
         for n, chain in enumerate(((), CHAINS[2]))
         for is_plain in (False, True)
     }
+    found |= {f"linear rows {axes}": linear_rows_source(axes, "nested", every) for axes in (1, 2, 3)}
+    found["linear rows of corners"] = linear_rows_source(2, "corners", every)
+    found["linear pixels"] = linear_pixels_source(2, "nested", every)
+    found["linear pixels of corners"] = linear_pixels_source(3, "corners", every)
     for dtype in (*DTYPES, "bfloat16"):
         for order in (Order(4, 8), FOUR):
             found[f"steps of means of maps {order} {dtype}"] = mean_rows_source(dtype, every, order)

@@ -1,0 +1,262 @@
+"""Linear, bilinear and trilinear resizing as torch does it, bit for bit, on torch's own threads."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from outstride.engine.codegen.authorship import authorship
+from outstride.engine.codegen.linear import AXES, LINEAR_INDEX, Way
+from outstride.engine.codegen.linear_pixels import linear_pixels_source
+from outstride.engine.codegen.linear_rows import HEAD_BYTES, linear_rows_source
+from outstride.engine.launch.agreement import disagreement, trial
+from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.call_cache import CallCache
+from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.means import Layout
+from outstride.engine.launch.memory_format import contiguous_strides, result_format
+from outstride.engine.launch.plans import three
+from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
+
+_X, _Y, _SCRATCH = (LINEAR_INDEX[name] for name in ("x_at", "y_at", "scratch_at"))
+#: Elements of the result from which more than one thread is worth waking, and those of a task.
+_PARALLEL, _TASK = 1 << 15, 1 << 14
+#: Lanes of torch's vectors, and how high and wide a result is together that torch makes of pixels.
+_LANES, _SMALL = 8, 128
+#: Bytes of the slices that a thread keeps of three axes.
+_MOST_SCRATCH_BYTES = 1 << 24
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+LinearRun = Callable[[Tensor, Tensor | None], Tensor]
+Factors = Sequence[float | None]
+
+
+def resize_linear(
+    x: Tensor, size: Sequence[int], align_corners: bool = False, factors: Factors | None = None,
+    order: Layout | None = None, out: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Resize each channel, with the bits of torch's ``upsample_linear1d`` to ``upsample_trilinear3d``.
+
+    Args:
+        x: (N, C, *size); ``linear_declines`` must say nothing about it.
+        size: of the result, along each axis.
+        align_corners: whether the first and the last elements stay where they are.
+        factors: which torch was given, or None for the quotients of the sizes; by axis.
+        order: the layout of the tensor whose roundings torch's result has. By default as `x` lies.
+        out: where the result goes: it lies as `x`, apart from it.
+    """
+    layer = (tuple(size), align_corners, None if factors is None else tuple(factors), order)
+    key = (layer, x.shape, x.stride(), torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    if run is None:
+        run = _calls.keep(layer, key, linear_run(x, size, align_corners, factors, order))
+    return run(x, out)
+
+
+def linear_run(
+    x: Tensor, size: Sequence[int], align_corners: bool, factors: Factors | None, order: Layout | None
+) -> LinearRun:  # fmt: skip
+    """What resizes plain CPU tensors like this one: `(x, out)`."""
+    return _Linear(x, tuple(size), align_corners, factors, order)
+
+
+def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None) -> str | None:
+    """Why ``resize_linear`` does not take these arguments, or nothing."""
+    if x.dim() not in (3, 4, 5) or len(size) != x.dim() - 2:
+        return "inputs have a batch, channels and one to three axes"
+    if x.dtype is not torch.float32:
+        return "inputs are float32"
+    if x.device.type != "cpu" or x.layout is not torch.strided:
+        return "inputs are dense and on the CPU"
+    if not x.numel() or min(size) < 1:
+        return "inputs and results have elements"
+    if _layout(x) is None:
+        return "inputs are contiguous or channels_last"
+    if order == "channels_last" and x.dim() == 3:
+        return "torch knows of no channels_last with one axis"
+    if len(size) == 3 and _layout(x) == "contiguous" and _way(x, size, order) == "corners":
+        return "torch adds up the corners of contiguous volumes in another way"
+    if len(size) == 3 and 8 * size[1] * size[2] > _MOST_SCRATCH_BYTES:
+        return "so large slices are not kept for a moment"
+    return decline() or disagreement("linear resizing of float32", _pairs)
+
+
+def _layout(x: Tensor) -> Layout | None:
+    """How a tensor lies, and so its result."""
+    wanted = result_format(x, x) if x.dim() > 3 else torch.contiguous_format
+    if not x.is_contiguous(memory_format=wanted):
+        return None
+    return "contiguous" if wanted is torch.contiguous_format else "channels_last"
+
+
+def linear_order(x: Tensor) -> Layout:
+    """The layout by which torch chooses a way: a tensor that has both is channels_last."""
+    last = _FORMATS.get(x.dim())
+    return "channels_last" if last and x.is_contiguous(memory_format=last) else "contiguous"
+
+
+def _way(x: Tensor, size: Sequence[int], order: Layout | None) -> Way:
+    """Which way torch goes; with three channels that depends on its threads."""
+    channels = x.shape[1]
+    corners = (order or linear_order(x)) == "channels_last" and channels > 3
+    if len(size) == 2:
+        alone = channels == 3 and torch.get_num_threads() == 1
+        corners = corners or sum(size) <= _SMALL or alone
+    return "corners" if corners and len(size) > 1 else "nested"
+
+
+def _pairs() -> list[tuple[Tensor, Tensor]]:
+    """A few numbers resized by torch and by the kernels."""
+    found = []
+    for shape, size, factors in (
+        ((2, 3, 13), (37,), None), ((1, 13, 6, 7), (11, 15), None), ((1, 3, 9, 5), (4, 160), None),
+        ((2, 13, 9, 31), (18, 124), (2.0, 4.0)), ((1, 13, 3, 4, 5), (7, 4, 10), None),
+    ):  # fmt: skip
+        axes = len(size)
+        mode = ("linear", "bilinear", "trilinear")[axes - 1]
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(axes))
+        x[:, :1] = trial(*x[:, :1].shape, dtype=torch.float32)
+        for align in (False, True):
+            given: dict[str, Any] = {"size": size} if factors is None or align else {"scale_factor": factors}
+            for each in _laid_out(x):
+                theirs = F.interpolate(each, mode=mode, align_corners=align, **given)
+                ours = _Linear(each, size, align, None if align else factors, None)
+                found.append((theirs, ours(each, None)))
+    return found
+
+
+def _laid_out(x: Tensor) -> list[Tensor]:
+    last = _FORMATS.get(x.dim())
+    return [x] if last is None else [x, x.contiguous(memory_format=last)]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Of each output of an axis the two inputs and their weights."""
+
+    low: array[int]
+    high: array[int]
+    near: array[float]
+    far: array[float]
+
+    @classmethod
+    def of(cls, inputs: int, outputs: int, align_corners: bool, factor: float | None, room: int) -> _Axis:
+        """As torch computes them in float32, with room for a vector behind the weights.
+
+        A product that is fused with a subtraction is exact in float64, as is the difference where it counts.
+        """
+        places = torch.arange(outputs)
+        if inputs == outputs:
+            low = high = places
+            near, far = torch.ones(outputs), torch.zeros(outputs)
+        else:
+            if align_corners:
+                scale = torch.tensor(float(inputs - 1)) / max(outputs - 1, 1)
+                found = places.float() * (scale if outputs > 1 else 0.0)
+            else:
+                scale = torch.tensor(1.0 / factor) if factor else torch.tensor(float(inputs)) / outputs
+                found = ((places.float() + 0.5).double() * scale.double() - 0.5).float().clamp(min=0.0)
+            low = found.floor().long().clamp(max=inputs - 1)
+            far = (found - low.float()).clamp(0.0, 1.0)
+            near = 1.0 - far
+            high = torch.where(low < inputs - 1, low + 1, low)
+        behind = [0.0] * room
+        return cls(
+            array("q", low.tolist()), array("q", high.tolist()),
+            array("f", near.tolist() + behind), array("f", far.tolist() + behind),
+        )  # fmt: skip
+
+    def tables(self, axis: str) -> dict[str, array[Any]]:
+        """By their names in the argument block."""
+        named: dict[str, array[Any]] = {
+            "low": self.low,
+            "high": self.high,
+            "near": self.near,
+            "far": self.far,
+        }
+        return {f"{name}_{axis}_at": table for name, table in named.items()}
+
+
+class _Linear:
+    """The kernel for one shape."""
+
+    def __init__(
+        self, x: Tensor, size: tuple[int, ...], align_corners: bool, factors: Factors | None,
+        order: Layout | None,
+    ) -> None:  # fmt: skip
+        isa, threads = machine().instruction_set, torch.get_num_threads()
+        lies, axes = _layout(x), len(size)
+        assert lies is not None, "other strides are declined"
+        way = _way(x, size, order)
+        together = lies == "channels_last"
+        images, channels = x.shape[:2]
+        shape = (images, channels, *size)
+        self._empty = fresh_result(shape, _strides(shape, together), x.dtype)
+        scalars = {"channels": channels, "whole": channels // _LANES * _LANES}
+        tables: dict[str, array[Any]] = {}
+        given: Factors = factors or (None,) * axes
+        for axis, n, m, factor in zip(AXES[3 - axes :], x.shape[2:], size, given, strict=True):
+            made = _Axis.of(n, m, align_corners, factor, isa.lanes(4))
+            tables |= made.tables(axis)
+            scalars["paired"] = sum(high > low for low, high in zip(made.low, made.high, strict=True))
+        for name, sizes in (("input", x.shape[2:]), ("output", size)):
+            scalars |= {f"{name}_{axis}": n for axis, n in zip(AXES, three(sizes, 1), strict=True)}
+        room = 0
+        if together:
+            scalars["tasks"] = images * prod(size[:-1])
+            source = partial(linear_pixels_source, axes, way, isa)
+        else:
+            scalars |= _blocks(images * channels, size)
+            pitch = -(-size[-1] // isa.lanes(4)) * isa.lanes(4)
+            scalars["line_pitch"] = pitch
+            slices = 2 * (prod(size[1:]) + isa.lanes(4)) if axes == 3 else 0
+            room = HEAD_BYTES + 4 * ((4 if way == "corners" else 2) * pitch + slices)
+            source = partial(linear_rows_source, axes, way, isa)
+        room = -(-room // 64) * 64
+        name = f"linear_{'pixels' if together else 'rows'}_{axes}_{way}"
+        self._kernel = kernel(name, source, isa, authorship())
+        self._workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
+        self._scratch_bytes = room * self._workers
+        scalars |= {"threads": self._workers, "scratch_bytes": room}
+        self._block = ArgumentBlock.of(LINEAR_INDEX, scalars, tables)
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        if out is None:
+            out = self._empty()
+        block: array[int] = self._block.fresh()
+        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
+        if self._scratch_bytes:
+            block[_SCRATCH] = scratch(self._scratch_bytes)
+        self._kernel.launch(address(block), self._workers)
+        return out
+
+
+def _blocks(planes: int, size: tuple[int, ...]) -> dict[str, int]:
+    """What a task has: planes of one axis, rows of two, slices of three; rows are made anew for each task."""
+    if len(size) == 1:
+        block = max(1, _TASK // size[0])
+        return {"planes": planes, "block": block, "blocks": 1, "tasks": -(-planes // block)}
+    enough = planes >= 4 * torch.get_num_threads()
+    block = size[0] if enough else max(4, _TASK // prod(size[1:]))
+    blocks = -(-size[0] // block)
+    return {"planes": planes, "block": block, "blocks": blocks, "tasks": planes * blocks}
+
+
+def _strides(shape: tuple[int, ...], together: bool) -> tuple[int, ...]:
+    """The strides of a result whose channels lie together in memory, or whose rows do."""
+    if not together:
+        return contiguous_strides(shape)
+    batch, *spatial, channel = contiguous_strides([shape[0], *shape[2:], shape[1]])
+    return (batch, channel, *spatial)
+
+
+_calls: CallCache[tuple[Any, ...], LinearRun] = CallCache("maps")

@@ -12,7 +12,7 @@ from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import pooling_rows_source
 from outstride.engine.codegen.rearrangement import SOURCES, rearrangement_source
 from outstride.engine.planner.machine import INSTRUCTION_SETS
-from outstride.engine.planner.means import FOUR, ONE, Order
+from outstride.engine.planner.means import FOUR, ONE, SumOrder
 from tests.engine.planner.chains import CHAINS
 
 DTYPES = ("float32", "float64")
@@ -44,9 +44,9 @@ def map_sources(isa: str) -> dict[str, str]:
     found["linear pixels"] = linear_pixels_source(2, "nested", every)
     found["linear pixels of corners"] = linear_pixels_source(3, "corners", every)
     for dtype in (*DTYPES, "bfloat16"):
-        for order in (Order(4, 8), FOUR):
+        for order in (SumOrder(4, 8), FOUR):
             found[f"steps of means of maps {order} {dtype}"] = mean_rows_source(dtype, every, order)
-        for orders in ((Order(4, 8),), (ONE, FOUR)):
+        for orders in ((SumOrder(4, 8),), (ONE, FOUR)):
             name = f"steps of means of maps of channels {orders} {dtype}"
             found[name] = mean_channels_source(dtype, every, orders)
     found |= {f"rearranged {n}": rearrangement_source(2 << n % 3, every, n) for n in (0, *SOURCES)}

@@ -20,8 +20,8 @@ AXES = "dhw"
 
 #: The argument block: x (images, *input) to y (images, *output), with `channels` side by side, or in planes
 #: of their own; those from `whole` on fill no vector of torch's. Tables have an entry for each output of an
-#: axis; along a row the first `paired` have inputs that are neighbours. A task has `block` rows of a plane, or
-#: slices of three axes, or planes of one; where channels are together a row.
+#: axis; along a row the first `paired` have inputs that are neighbours. A task has `block` rows of a plane,
+#: or slices of three axes, or planes of one; where channels are together a row.
 LINEAR_ARGUMENTS = (
     "x_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads", "channels",
     "whole", "blocks", "block", "planes", "line_pitch", "paired",

@@ -14,7 +14,7 @@ from outstride.engine.codegen.elements import ELEMENTS
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import InstructionSet
-from outstride.engine.planner.means import LEVELS, Order
+from outstride.engine.planner.means import LEVELS, SumOrder
 
 #: The argument block: x, of which `rows` or `channels` at a time are of `positions` elements; y has their
 #: means. A task has `part` rows, whose levels have `level_steps`; or one of `pieces` of channels of an image.
@@ -30,7 +30,7 @@ PIECE_FIELDS = ("first", "count", "order", "level_steps")
 Read = Callable[[Operand], Sequence[Value]]
 
 
-def mean_rows_source(dtype: str, isa: InstructionSet, order: Order) -> str:
+def mean_rows_source(dtype: str, isa: InstructionSet, order: SumOrder) -> str:
     """The LLVM IR of the kernel for maps whose elements are neighbours."""
     k, a, task = _begun(dtype, isa)
     f, e = k.f, k.e
@@ -44,7 +44,7 @@ def mean_rows_source(dtype: str, isa: InstructionSet, order: Order) -> str:
     return module([f, take_tasks(MEAN_INDEX)], f"outstride mean_rows_{dtype}_{order.fold}_{order.width}")
 
 
-def mean_channels_source(dtype: str, isa: InstructionSet, orders: Sequence[Order]) -> str:
+def mean_channels_source(dtype: str, isa: InstructionSet, orders: Sequence[SumOrder]) -> str:
     """The LLVM IR of the kernel for maps whose channels are neighbours."""
     k, a, task = _begun(dtype, isa)
     f, e, lanes = k.f, k.e, k.lanes
@@ -58,7 +58,7 @@ def mean_channels_source(dtype: str, isa: InstructionSet, orders: Sequence[Order
     whole = f.mul(f.div(count, lanes), lanes)
     rest = f.sub(count, whole)
 
-    def sums(order: Order, channel: Operand, inside: Value | None) -> None:
+    def sums(order: SumOrder, channel: Operand, inside: Value | None) -> None:
         def read(position: Operand) -> Value:
             at = f.at(source, f.add(f.mul(position, a["channels"]), channel), e.storage)
             if inside is None:
@@ -89,7 +89,7 @@ def _begun(dtype: str, isa: InstructionSet) -> tuple[Vectors, dict[str, Value], 
     return Vectors(f, e, isa.lanes(e.accumulator_bytes)), read_arguments(f, block, MEAN_INDEX), task
 
 
-def _row_sum(k: Vectors, source: Value, positions: Operand, level_steps: Operand, order: Order) -> Value:
+def _row_sum(k: Vectors, source: Value, positions: Operand, level_steps: Operand, order: SumOrder) -> Value:
     """The sum of neighbours: a vector has an element for each chain."""
     f, e, width = k.f, k.e, order.width
     steps = f.div(positions, order.chains)
@@ -122,7 +122,7 @@ def _row_sum(k: Vectors, source: Value, positions: Operand, level_steps: Operand
 
 
 def _column_sums(
-    k: Vectors, read: Callable[[Operand], Value], positions: Operand, level_steps: Operand, order: Order
+    k: Vectors, read: Callable[[Operand], Value], positions: Operand, level_steps: Operand, order: SumOrder
 ) -> Value:  # fmt: skip
     """The sums of a vector of channels, whose elements are read by position."""
     f, width = k.f, order.width

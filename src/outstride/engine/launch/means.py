@@ -28,8 +28,8 @@ from outstride.engine.planner.means import (
     FOUR,
     GRAIN,
     ONE,
-    Columns,
-    Order,
+    SumColumns,
+    SumOrder,
     depends_on_threads,
     order_of_rows,
     orders_of_columns,
@@ -148,7 +148,7 @@ class _Mean:
         scalars = {"positions": positions, "channels": channels, "rows": images * channels}
         tables: dict[str, array[int]] = {}
         rows = order_of_rows(positions, lanes)
-        orders: tuple[Order, ...] = (rows,)
+        orders: tuple[SumOrder, ...] = (rows,)
         if _layout(x) == "contiguous":
             part = max(1, _PART // positions)
             scalars |= {
@@ -158,7 +158,7 @@ class _Mean:
             source = partial(mean_rows_source, dtype, isa, rows)
             name = f"mean_rows_{dtype}"
         else:
-            columns = [Columns(0, channels, rows)]
+            columns = [SumColumns(0, channels, rows)]
             if order != "contiguous":
                 wide, orders = max(4, x.element_size()), (ONE, FOUR)
                 columns = orders_of_columns(images, channels, positions, wide, lanes, threads)
@@ -181,7 +181,7 @@ class _Mean:
         return out
 
 
-def _table(taken: list[Columns], orders: tuple[Order, ...], positions: int) -> array[int]:
+def _table(taken: list[SumColumns], orders: tuple[SumOrder, ...], positions: int) -> array[int]:
     """What the kernel is told of each piece."""
     return table(
         PIECE_FIELDS,

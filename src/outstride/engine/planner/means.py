@@ -20,7 +20,7 @@ _COLUMN_BYTES = 128
 
 
 @dataclass(frozen=True)
-class Order:
+class SumOrder:
     """How many chains there are: lanes of torch's vectors, and how many of those side by side."""
 
     fold: int
@@ -38,39 +38,39 @@ class Order:
 
 
 #: Those of the columns of channels_last maps: one chain for each, and four.
-ONE, FOUR = Order(1, 1), Order(4, 1)
+ONE, FOUR = SumOrder(1, 1), SumOrder(4, 1)
 
 
-def order_of_rows(positions: int, lanes: int) -> Order:
+def order_of_rows(positions: int, lanes: int) -> SumOrder:
     """That of maps whose elements are neighbours, where torch's vectors have so many lanes."""
-    return Order(4, lanes if positions >= lanes else 1)
+    return SumOrder(4, lanes if positions >= lanes else 1)
 
 
 @dataclass(frozen=True)
-class Columns:
+class SumColumns:
     """Neighbouring channels that are summed alike: [first, first + count)."""
 
     first: int
     count: int
-    order: Order
+    order: SumOrder
 
 
 def orders_of_columns(
     images: int, channels: int, positions: int, item_bytes: int, lanes: int, threads: int
-) -> list[Columns]:
+) -> list[SumColumns]:
     """Those of channels_last maps, on so many threads: four vectors at a time have a chain a channel."""
     bounds = [(0, channels)]
     if images * channels * positions >= GRAIN and threads > 1:
         split_images = images > 1 and (images >= threads or (channels < threads and images >= channels))
         if not split_images:
             bounds = list(_shares(channels, threads, _COLUMN_BYTES // item_bytes))
-    found = list[Columns]()
+    found = list[SumColumns]()
     for begin, end in bounds:
         count = end - begin
         many = 4 * lanes if count >= lanes else 4
         single = count // many * many
         parts = ((begin, single, ONE), (begin + single, count - single, FOUR))
-        found += [Columns(*part) for part in parts if part[1]]
+        found += [SumColumns(*part) for part in parts if part[1]]
     return found
 
 
@@ -84,10 +84,10 @@ def _shares(count: int, threads: int, multiple: int) -> Iterator[tuple[int, int]
             yield low, high
 
 
-def pieces(columns: list[Columns], most: int) -> list[Columns]:
+def pieces(columns: list[SumColumns], most: int) -> list[SumColumns]:
     """The same with at most so many channels each."""
     return [
-        Columns(first, min(most, each.first + each.count - first), each.order)
+        SumColumns(first, min(most, each.first + each.count - first), each.order)
         for each in columns
         for first in range(each.first, each.first + each.count, most)
     ]

@@ -124,6 +124,14 @@ def borders() -> nn.Module:
     )  # fmt: skip
 
 
+def paddings() -> nn.Module:
+    """Padding layers between layers of one axis, as vocoders have them."""
+    return nn.Sequential(
+        nn.ReflectionPad1d(3), nn.Conv1d(3, 4, 7), nn.LeakyReLU(0.2), nn.ReplicationPad1d((2, 1)),
+        nn.Conv1d(4, 4, 3), nn.ConstantPad1d(2, 0.5), nn.ConvTranspose1d(4, 3, 4, 2, 1),
+    )  # fmt: skip
+
+
 def volumes() -> nn.Module:
     """Three axes."""
     return nn.Sequential(
@@ -208,6 +216,7 @@ NETWORKS = {
     "resizing": Network(Resizing, ((2, 3, 12, 14),)),
     "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
+    "paddings": Network(paddings, ((2, 3, 21),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
     "groups": Network(lambda: Groups(8), ((2, 8, 5, 6, 7),)),
     "shuffle": Network(shuffle, ((1, 3, 10, 9),)),

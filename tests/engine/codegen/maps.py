@@ -7,6 +7,7 @@ from outstride.engine.codegen.linear_pixels import linear_pixels_source
 from outstride.engine.codegen.linear_rows import linear_rows_source
 from outstride.engine.codegen.means import mean_channels_source, mean_rows_source
 from outstride.engine.codegen.normalisation import instance_norm_source
+from outstride.engine.codegen.padding import padding_source
 from outstride.engine.codegen.pointwise import pointwise_source
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import pooling_rows_source
@@ -39,6 +40,7 @@ def map_sources(isa: str) -> dict[str, str]:
         for n, chain in enumerate(((), CHAINS[2]))
         for is_plain in (False, True)
     }
+    found |= {f"padded {n}": padding_source(2 << n, every, n == 1) for n in range(3)}
     found |= {f"linear rows {axes}": linear_rows_source(axes, "nested", every) for axes in (1, 2, 3)}
     found["linear rows of corners"] = linear_rows_source(2, "corners", every)
     found["linear pixels"] = linear_pixels_source(2, "nested", every)

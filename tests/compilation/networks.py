@@ -177,6 +177,20 @@ class Groups(nn.Module):
         return F.interpolate(made, scale_factor=2.0, mode="trilinear"), F.adaptive_avg_pool3d(made, 1)
 
 
+class Permuted(nn.Module):
+    """A layer of many channels, whose norm and matrix want channels last."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.matrix = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.matrix(self.norm(self.layer(x).permute(0, 2, 3, 1)))
+        return x + made.permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True)
 class Network:
     """What makes a model, and the shapes of its inputs."""
@@ -216,6 +230,7 @@ NETWORKS = {
     "resizing": Network(Resizing, ((2, 3, 12, 14),)),
     "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
+    "permuted": Network(lambda: Permuted(12), ((2, 12, 9, 7),)),
     "paddings": Network(paddings, ((2, 3, 21),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
     "groups": Network(lambda: Groups(8), ((2, 8, 5, 6, 7),)),

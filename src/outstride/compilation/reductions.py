@@ -1,4 +1,4 @@
-"""Stages of what adds up whole maps: means over all axes behind the channels, group norms, with torch's bits.
+"""Stages of what adds up many elements: means of maps, group and layer norms, with torch's own bits.
 
 In which order torch adds up is decided by how its tensor lies. A value between launches may lie in another
 way here, so the order is that of the graph's tensor and not of the one that comes.
@@ -16,7 +16,7 @@ from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.maps import _flat, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
-from outstride.engine.launch import group_norms, means
+from outstride.engine.launch import group_norms, layer_norms, means
 from outstride.engine.launch.fused import operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
 
@@ -82,6 +82,40 @@ def _group_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
     )  # fmt: skip
 
 
+def _layer_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
+    """The norm of the last axes."""
+    del fuse, taken
+    node, result, target = operator.node, only_first(operator.node), operator.target
+    source, shape, weight, bias, eps = operator.args
+    if result is None or not is_served(source) or not all(isinstance(size, int) for size in shape):
+        return None
+    sizes = tuple(shape)
+    has = [vector is not None for vector in (weight, bias)]
+
+    def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        x, left = values[0], list(values[1:])
+        w, b = (left.pop(0) if given else None for given in has)
+        return x, w, b
+
+    def ours(*values: Any, out: Tensor | None) -> Tensor:
+        x, w, b = told(values)
+        return layer_norms.layer_norm(x, sizes, w, b, eps, out)
+
+    def declines(*values: Any) -> str | None:
+        x, w, b = told(values)
+        return layer_norms.layer_norm_declines(x, sizes, w, b, eps)
+
+    def torchs(*values: Any) -> Tensor:
+        x, w, b = told(values)
+        normalised: Tensor = target(x, shape, w, b, eps)[0]
+        return normalised
+
+    given = (source, *(vector for vector in (weight, bias) if vector is not None))
+    return tried_stage(
+        (node, result), given, ours, declines, torchs, "norm", "a layer norm does no steps"
+    )  # fmt: skip
+
+
 def _order(value: Tensor) -> means.Layout | None:
     """How torch's tensor lies, where that is known; None is as it comes."""
     if not all(isinstance(number, int) for number in (*value.shape, *value.stride())):
@@ -101,4 +135,5 @@ def _lying(x: Tensor, order: means.Layout | None) -> Tensor:
 _STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {
     "aten.mean": _mean,
     "aten.native_group_norm": _group_norm,
+    "aten.native_layer_norm": _layer_norm,
 }

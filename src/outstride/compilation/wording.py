@@ -44,7 +44,7 @@ _STEPS = frozenset(
 _STARTS = frozenset(
     (
         *("conv", "conv_transpose", "conv_weight", "max_pool2d", "max_pool3d", "avg_pool2d", "avg_pool3d"),
-        *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "group_norm", "mean", "cat"),
+        *("pixel_shuffle", "pixel_unshuffle", "instance_norm", "group_norm", "layer_norm", "mean", "cat"),
         *("pad", *(f"{name}_pad{axes}d" for name in ("reflection", "replication") for axes in (1, 2, 3))),
         *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"),
         *(f"{name}{axes}d" for name in ("upsample_nearest", "upsample_nearest_exact") for axes in (1, 2, 3)),

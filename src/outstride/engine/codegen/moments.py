@@ -17,6 +17,7 @@ from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.ir import I64, Operand, Value
 from outstride.engine.codegen.registers import fused
+from outstride.engine.codegen.transpose import transpose
 
 #: Chains side by side, which are the lanes of torch's vectors, steps of a chunk and levels of the counter.
 WIDTH, STEPS, LEVELS = 8, 16, 40
@@ -60,6 +61,59 @@ def row_moments(
     _, means, squares = counter.read(0)
     mean, total = _alone(k, source, f.mul(steps, WIDTH), count, steps, means, squares)
     return mean, f.emit("float", f"fdiv float {total.name}, {_number(k, count).name}")
+
+
+def moments_of_rows(
+    k: Vectors, rows: Sequence[Value], count: Operand, levels: Operand, room: Value
+) -> tuple[Value, Value]:  # fmt: skip
+    """The mean and the variance of `WIDTH` rows of elements, a lane for each row.
+
+    Squares of vectors are transposed, so that the vectors are chains of all rows. `room` has `ROOM_BYTES` for
+    each chain, and a square.
+    """
+    f, e = k.f, k.e
+    counters = [_Counter(k, f.at(room, chain * ROOM_BYTES, "i8"), levels) for chain in range(WIDTH)]
+    for counter in counters:
+        counter.clear(0, levels)
+    chains = [(f.variable(k.vector), f.variable(k.vector)) for _ in range(WIDTH)]
+    steps = f.div(count, WIDTH)
+    with f.loop(0, f.ceil_div(steps, STEPS)) as chunk:
+        for variable in (variable for chain in chains for variable in chain):
+            f.set(variable, elements.zero(e, WIDTH))
+        first = f.mul(chunk, STEPS)
+        own = f.minimum(STEPS, f.sub(steps, first))
+        with f.loop(0, own) as step:
+            share = f.emit("float", f"fdiv float 1.0, {_number(k, f.add(step, 1)).name}")
+            begin = f.mul(f.add(first, step), WIDTH)
+            square = [elements.load(f, e, f.at(row, begin, e.storage), WIDTH) for row in rows]
+            for x, chain in zip(transpose(f, square, WIDTH), chains, strict=True):
+                before = [f.get(variable, k.vector) for variable in chain]
+                made = _step(k, x, elements.broadcast(f, share, WIDTH), *before)
+                for variable, value in zip(chain, made, strict=True):
+                    f.set(variable, value)
+        for counter, chain in zip(counters, chains, strict=True):
+            counter.take(chunk, own, *(f.get(variable, k.vector) for variable in chain))
+    with f.loop(1, levels) as level:
+        for counter in counters:
+            counter.join(level, 0)
+    begin = f.mul(steps, WIDTH)
+    rest = f.sub(count, begin)
+    mean, total = (f.variable(k.vector) for _ in range(2))
+    for variable in (mean, total):
+        f.set(variable, elements.zero(e, WIDTH))
+    columns = f.at(room, WIDTH * ROOM_BYTES, "i8")
+    with f.when(f.compare("sgt", rest, 0)):
+        inside = elements.first_lanes(f, rest, WIDTH)
+        square = [elements.load_masked(f, e, f.at(row, begin, e.storage), WIDTH, inside) for row in rows]
+        for lane, column in enumerate(transpose(f, square, WIDTH)):
+            f.store(column, f.at(columns, lane * WIDTH, e.storage), e.storage_bytes)
+        with f.loop(0, rest) as number:
+            x = f.load(k.vector, f.at(columns, f.mul(number, WIDTH), e.storage), e.storage_bytes)
+            _take_alone(k, x, f.add(number, 1), mean, total)
+    found = [counter.read(0)[1:] for counter in counters]
+    m, s = _join_alone(k, found, rest, steps, (f.get(mean, k.vector), f.get(total, k.vector)))
+    divisor = elements.broadcast(f, _number(k, count), WIDTH)
+    return m, f.emit(k.vector, f"fdiv {k.vector} {s.name}, {divisor.name}")
 
 
 def _chunks(k: Vectors, starts: Sequence[Value]) -> list[tuple[Value, Value]]:
@@ -165,26 +219,41 @@ def _alone(
     for variable in (mean, total):
         f.set(variable, Value("0.0", "float"))
     with f.loop(begin, count) as place:
-        x, old = elements.load(f, k.e, f.at(source, place, k.e.storage), 1), f.get(mean, "float")
-        before = _minus(one, x, old)
-        number = _number(k, f.add(f.sub(place, begin), 1))
-        new = elements.plus(f, old, f.emit("float", f"fdiv float {before.name}, {number.name}"))
-        f.set(mean, new)
-        f.set(total, elements.plus(f, f.get(total, "float"), _times(one, before, _minus(one, x, new))))
-    there: Operand = f.sub(count, begin)
-    m, s = f.get(mean, "float"), f.get(total, "float")
-    for lane in range(WIDTH):
-        own_mean, own_squares = (
-            f.emit("float", f"extractelement {v.type} {v.name}, i32 {lane}") for v in (means, squares)
-        )
+        x = elements.load(f, k.e, f.at(source, place, k.e.storage), 1)
+        _take_alone(one, x, f.add(f.sub(place, begin), 1), mean, total)
+    lanes = [
+        tuple(f.emit("float", f"extractelement {v.type} {v.name}, i32 {lane}") for v in (means, squares))
+        for lane in range(WIDTH)
+    ]
+    first = f.get(mean, "float"), f.get(total, "float")
+    return _join_alone(one, lanes, f.sub(count, begin), steps, first)
+
+
+def _take_alone(k: Vectors, x: Value, number: Operand, mean: Value, total: Value) -> None:
+    """Take an element, the so manyth, to a mean and a sum of squares in variables: nothing is fused."""
+    f, old = k.f, k.f.get(mean, x.type)
+    before = _minus(k, x, old)
+    divisor = elements.broadcast(f, _number(k, number), k.lanes)
+    new = elements.plus(f, old, f.emit(x.type, f"fdiv {x.type} {before.name}, {divisor.name}"))
+    f.set(mean, new)
+    f.set(total, elements.plus(f, f.get(total, x.type), _times(k, before, _minus(k, x, new))))
+
+
+def _join_alone(
+    k: Vectors, chains: Sequence[Sequence[Value]], there: Operand, steps: Operand, first: tuple[Value, Value]
+) -> tuple[Value, Value]:  # fmt: skip
+    """Join chains of so many steps, one after the other, to what there is of so many elements."""
+    f, (mean, total) = k.f, first
+    for own_mean, own_squares in chains:
         following = f.add(there, steps)
-        share = _share(k, steps, following)
-        apart = _minus(one, own_mean, m)
-        m = fused(one, share, apart, m)
-        weighed = _times(one, _times(one, apart, apart), share)
-        s = elements.plus(f, s, fused(one, weighed, _number(k, there), own_squares))
+        share = elements.broadcast(f, _share(k, steps, following), k.lanes)
+        apart = _minus(k, own_mean, mean)
+        mean = fused(k, share, apart, mean)
+        weighed = _times(k, _times(k, apart, apart), share)
+        number = elements.broadcast(f, _number(k, there), k.lanes)
+        total = elements.plus(f, total, fused(k, weighed, number, own_squares))
         there = following
-    return m, s
+    return mean, total
 
 
 def _share(k: Vectors, part: Operand, whole: Operand) -> Value:

@@ -2,7 +2,7 @@
 
 By short algorithms are played those cases alone of which a contraction is short where all are that can be. A
 law that costs much for what it finds is played under one instruction set for each case, always the same, and
-under the others in the long run; so are all by short algorithms.
+under the others in the long run; so are all by short algorithms, and in all dtypes but the law's first.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def played(
     Args:
         dtypes, slow: those that are always played, and those that wait for the long run.
         cases, algorithms: what is played.
-        spread: whether the direct chain, too, is played under one instruction set for each case.
+        spread: whether the direct chain of the first dtype, too, is played under one set for each case.
         compares_sets: whether the law itself goes over the instruction sets.
         short_share: of so many cases one is always played by short algorithms: each has kernels to compile.
     """
@@ -60,7 +60,7 @@ def played(
             for case in cases_of(algorithm, dtype, tuple(cases)):
                 for name in (None,) if compares_sets else runtime.available():
                     waits = dtype in slow
-                    if name is not None and (algorithm == "short" or spread):
+                    if name is not None and (spread or algorithm == "short" or dtype != dtypes[0]):
                         waits |= not is_usual(case, name)
                     if algorithm == "short":
                         waits |= one_of(range(short_share), case.id, "share") > 0

@@ -30,7 +30,7 @@ from tests.roundings import is_short
 from tests.tolerance import assert_same_bits
 
 #: Long enough for some thousand cases, or for as many hundred where their kernels are still to be compiled.
-_SECONDS = 100.0
+_SECONDS = 60.0
 
 
 @pytest.mark.timeout(600)

@@ -15,10 +15,12 @@ from outstride.engine.codegen.row_map import map_row
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import InstructionSet
 
-#: The argument block: x and y of `rows` of `positions` float32 elements; `eps` is the bits of a float32.
+#: The argument block: x and y of `rows` of `positions` float32 elements; `eps` is the bits of a float32. A
+#: chain's counter takes `room_pitch` bytes of scratch.
 LAYER_NORM_ARGUMENTS = (
     "x_at", "y_at", "weight_at", "bias_at", "scratch_at", "next_task", "next_worker", "scratch_bytes",
     "tasks", "threads", "rows", "positions", "levels", "eps",
+    "room_pitch",
 )  # fmt: skip
 LAYER_NORM_INDEX = {name: i for i, name in enumerate(LAYER_NORM_ARGUMENTS)}
 #: Bytes of scratch: the chains' counters, and a square of vectors.
@@ -36,7 +38,7 @@ def layer_norm_source(isa: InstructionSet, weight: bool, bias: bool) -> str:
     last = f.sub(f.minimum(f.add(first, WIDTH), a["rows"]), 1)
     numbers = [f.minimum(f.add(first, i), last) for i in range(WIDTH)]
     rows = [f.at(a["x_at"], f.mul(number, a["positions"]), e.storage) for number in numbers]
-    mean, variance = moments_of_rows(eight, rows, a["positions"], a["levels"], scratch)
+    mean, variance = moments_of_rows(eight, rows, a["positions"], a["levels"], scratch, a["room_pitch"])
     inverse = _inverse_root(eight, variance, a["eps"])
     places = [f.at(scratch, part * WIDTH, e.storage) for part in range(2)]
     for value, place in zip((mean, inverse), places, strict=True):

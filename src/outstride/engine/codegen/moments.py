@@ -64,15 +64,15 @@ def row_moments(
 
 
 def moments_of_rows(
-    k: Vectors, rows: Sequence[Value], count: Operand, levels: Operand, room: Value
+    k: Vectors, rows: Sequence[Value], count: Operand, levels: Operand, room: Value, pitch: Operand
 ) -> tuple[Value, Value]:  # fmt: skip
     """The mean and the variance of `WIDTH` rows of elements, a lane for each row.
 
-    Squares of vectors are transposed, so that the vectors are chains of all rows. `room` has `ROOM_BYTES` for
-    each chain, and a square.
+    Squares of vectors are transposed, so that the vectors are chains of all rows. `room` has `pitch`
+    bytes, `ROOM_BYTES`, for each chain, and a square.
     """
     f, e = k.f, k.e
-    counters = [_Counter(k, f.at(room, chain * ROOM_BYTES, "i8"), levels) for chain in range(WIDTH)]
+    counters = [_Counter(k, f.at(room, f.mul(pitch, chain), "i8"), levels) for chain in range(WIDTH)]
     for counter in counters:
         counter.clear(0, levels)
     chains = [(f.variable(k.vector), f.variable(k.vector)) for _ in range(WIDTH)]
@@ -101,7 +101,7 @@ def moments_of_rows(
     mean, total = (f.variable(k.vector) for _ in range(2))
     for variable in (mean, total):
         f.set(variable, elements.zero(e, WIDTH))
-    columns = f.at(room, WIDTH * ROOM_BYTES, "i8")
+    columns = f.at(room, f.mul(pitch, WIDTH), "i8")
     with f.when(f.compare("sgt", rest, 0)):
         inside = elements.first_lanes(f, rest, WIDTH)
         square = [elements.load_masked(f, e, f.at(row, begin, e.storage), WIDTH, inside) for row in rows]

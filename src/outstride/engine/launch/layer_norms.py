@@ -19,7 +19,7 @@ from outstride.engine.codegen.layer_norms import (
     LAYER_NORM_ROOM_BYTES,
     layer_norm_source,
 )
-from outstride.engine.codegen.moments import WIDTH, levels_of
+from outstride.engine.codegen.moments import ROOM_BYTES, WIDTH, levels_of
 from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
@@ -120,6 +120,7 @@ class _LayerNorm:
         scalars = {
             "tasks": tasks, "threads": self._workers, "rows": rows, "positions": positions,
             "levels": levels_of(positions), "eps": bits, "scratch_bytes": room,
+            "room_pitch": ROOM_BYTES,
         }  # fmt: skip
         self._block = ArgumentBlock.of(LAYER_NORM_INDEX, scalars, {})
 

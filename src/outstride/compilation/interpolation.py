@@ -11,7 +11,7 @@ from outstride.compilation.maps import tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_tensor
 from outstride.engine.launch import linear_resizing
-from outstride.engine.launch.means import Layout
+from outstride.engine.launch.memory_format import Layout
 
 _NAMES = ("aten.upsample_linear1d", "aten.upsample_bilinear2d", "aten.upsample_trilinear3d")
 

@@ -18,6 +18,7 @@ from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
 from outstride.engine.launch import group_norms, layer_norms, means
 from outstride.engine.launch.fused import operand_forms
+from outstride.engine.launch.memory_format import Layout
 from outstride.engine.launch.steps_by_torch import by_torch
 
 
@@ -116,7 +117,7 @@ def _layer_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
     )  # fmt: skip
 
 
-def _order(value: Tensor) -> means.Layout | None:
+def _order(value: Tensor) -> Layout | None:
     """How torch's tensor lies, where that is known; None is as it comes."""
     if not all(isinstance(number, int) for number in (*value.shape, *value.stride())):
         return None
@@ -125,7 +126,7 @@ def _order(value: Tensor) -> means.Layout | None:
     return "channels_last" if value.movedim(1, -1).is_contiguous() else None
 
 
-def _lying(x: Tensor, order: means.Layout | None) -> Tensor:
+def _lying(x: Tensor, order: Layout | None) -> Tensor:
     """A tensor as torch's lies."""
     if order == "contiguous":
         return x.contiguous()

@@ -21,8 +21,7 @@ from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.means import Layout
-from outstride.engine.launch.memory_format import contiguous_strides, result_format
+from outstride.engine.launch.memory_format import Layout, layout_of_result, strides_of
 from outstride.engine.launch.plans import three
 from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
 
@@ -79,23 +78,15 @@ def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None)
         return "inputs are dense and on the CPU"
     if not x.numel() or min(size) < 1:
         return "inputs and results have elements"
-    if _layout(x) is None:
+    if layout_of_result(x) is None:
         return "inputs are contiguous or channels_last"
     if order == "channels_last" and x.dim() == 3:
         return "torch knows of no channels_last with one axis"
-    if len(size) == 3 and _layout(x) == "contiguous" and _way(x, size, order) == "corners":
+    if len(size) == 3 and layout_of_result(x) == "contiguous" and _way(x, size, order) == "corners":
         return "torch adds up the corners of contiguous volumes in another way"
     if len(size) == 3 and 8 * size[1] * size[2] > _MOST_SCRATCH_BYTES:
         return "so large slices are not kept for a moment"
     return decline() or disagreement("linear resizing of float32", _pairs)
-
-
-def _layout(x: Tensor) -> Layout | None:
-    """How a tensor lies, and so its result."""
-    wanted = result_format(x, x) if x.dim() > 3 else torch.contiguous_format
-    if not x.is_contiguous(memory_format=wanted):
-        return None
-    return "contiguous" if wanted is torch.contiguous_format else "channels_last"
 
 
 def linear_order(x: Tensor) -> Layout:
@@ -194,13 +185,13 @@ class _Linear:
         order: Layout | None,
     ) -> None:  # fmt: skip
         isa, threads = machine().instruction_set, torch.get_num_threads()
-        lies, axes = _layout(x), len(size)
+        lies, axes = layout_of_result(x), len(size)
         assert lies is not None, "other strides are declined"
         way = _way(x, size, order)
         together = lies == "channels_last"
         images, channels = x.shape[:2]
         shape = (images, channels, *size)
-        self._empty = fresh_result(shape, _strides(shape, together), x.dtype)
+        self._empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         scalars = {"channels": channels, "whole": channels // _LANES * _LANES}
         tables: dict[str, array[Any]] = {}
         given: Factors = factors or (None,) * axes
@@ -249,14 +240,6 @@ def _blocks(planes: int, size: tuple[int, ...]) -> dict[str, int]:
     block = size[0] if enough else max(4, _TASK // prod(size[1:]))
     blocks = -(-size[0] // block)
     return {"planes": planes, "block": block, "blocks": blocks, "tasks": planes * blocks}
-
-
-def _strides(shape: tuple[int, ...], together: bool) -> tuple[int, ...]:
-    """The strides of a result whose channels lie together in memory, or whose rows do."""
-    if not together:
-        return contiguous_strides(shape)
-    batch, *spatial, channel = contiguous_strides([shape[0], *shape[2:], shape[1]])
-    return (batch, channel, *spatial)
 
 
 _calls: CallCache[tuple[Any, ...], LinearRun] = CallCache("maps")

@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.memory_format import contiguous_strides
+from outstride.engine.launch.memory_format import Layout, contiguous_strides
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.means import (
     FOUR,
@@ -43,8 +43,6 @@ _VECTOR_BYTES = (32, 64, 16)
 #: Elements and channels of a task, and numbers that are exact in float32.
 _PART, _MOST_CHANNELS, _EXACT = 1 << 13, 64, 1 << 24
 
-Layout = Literal["contiguous", "channels_last"]
-"""Of which tensors torch's order of summation is taken."""
 MeanRun = Callable[[Tensor, Tensor | None], Tensor]
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+Layout = Literal["contiguous", "channels_last"]
+"""How a tensor lies, whatever its number of axes."""
 
 
 def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
@@ -40,6 +44,22 @@ def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     for size in reversed(shape[1:]):
         strides.append(strides[-1] * size)
     return tuple(reversed(strides))
+
+
+def strides_of(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
+    """The strides of a tensor (N, C, *size) with at least one element."""
+    if layout == "contiguous":
+        return contiguous_strides(shape)
+    batch, *spatial, channel = contiguous_strides([shape[0], *shape[2:], shape[1]])
+    return (batch, channel, *spatial)
+
+
+def layout_of_result(x: Tensor) -> Layout | None:
+    """How the result of a map of a tensor lies, as torch decides; None where the tensor does not lie so."""
+    wanted = result_format(x, x) if x.dim() > 3 else torch.contiguous_format
+    if not x.is_contiguous(memory_format=wanted):
+        return None
+    return "contiguous" if wanted is torch.contiguous_format else "channels_last"
 
 
 def empty_result(shape: Sequence[int], first: Tensor, second: Tensor) -> Tensor:

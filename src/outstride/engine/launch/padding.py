@@ -17,7 +17,7 @@ from outstride.engine.codegen.padding import PADDING_INDEX, padding_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.memory_format import contiguous_strides, result_format
+from outstride.engine.launch.memory_format import layout_of_result, strides_of
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.runtime import chosen, decline, kernel, machine
 
@@ -69,15 +69,9 @@ def padding_declines(x: Tensor, padding: Sequence[int], border: Border) -> str |
     pads = _by_axis(padding, x.dim() - 2)
     if border == "reflect" and any(max(pad) >= n for pad, n in zip(pads, x.shape[2:], strict=True)):
         return "torch refuses to reflect so much"
-    if _layout(x) is None:
+    if layout_of_result(x) is None:
         return "inputs are contiguous or channels_last"
     return decline()
-
-
-def _layout(x: Tensor) -> torch.memory_format | None:
-    """How a tensor lies, and so its result."""
-    wanted = result_format(x, x) if x.dim() > 3 else torch.contiguous_format
-    return wanted if x.is_contiguous(memory_format=wanted) else None
 
 
 def _by_axis(padding: Sequence[int], axes: int) -> list[tuple[int, int]]:
@@ -102,11 +96,13 @@ class _Padding:
 
     def __init__(self, x: Tensor, padding: tuple[int, ...], border: Border, value: float) -> None:
         isa, threads, axes = machine().instruction_set, torch.get_num_threads(), x.dim() - 2
-        together = _layout(x) is not torch.contiguous_format
+        lies = layout_of_result(x)
+        assert lies is not None, "other strides are declined"
+        together = lies == "channels_last"
         pads, size = _by_axis(padding, axes), x.shape[2:]
         places = [_places(n, pad, border) for n, pad in zip(size, pads, strict=True)]
         shape = (*x.shape[:2], *map(len, places))
-        self._empty = fresh_result(shape, _strides(shape, together), x.dtype)
+        self._empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         images, unit = (x.shape[0], x.shape[1]) if together else (x.shape[0] * x.shape[1], 1)
         left, right = pads[-1]
         pitch, rows = unit * size[-1], list[int]()
@@ -139,14 +135,6 @@ class _Padding:
         block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
         self._kernel.launch(address(block), self._workers)
         return out
-
-
-def _strides(shape: tuple[int, ...], together: bool) -> tuple[int, ...]:
-    """The strides of a result whose channels lie together in memory, or whose rows do."""
-    if not together:
-        return contiguous_strides(shape)
-    batch, *spatial, channel = contiguous_strides([shape[0], *shape[2:], shape[1]])
-    return (batch, channel, *spatial)
 
 
 _calls: CallCache[tuple[Any, ...], PaddingRun] = CallCache("maps")

@@ -54,7 +54,9 @@ def test_drawn_sizes_have_the_bits_of_torch(isa: str, seeds: range) -> None:
         for seed in seeds:
             with threads(1 + seed % 3):
                 x, size, align, factors = drawn(seed)
-                assert linear_declines(x, size) is None
+                if linear_declines(x, size) is not None:
+                    assert x.shape[2:] == (1, 1, 1), "a volume of one element is channels_last to torch, too"
+                    continue
                 expected = by_torch(x, size, align, factors)
                 result = resize_linear(x, size, align, factors)
                 what = f"seed {seed}: {tuple(x.shape)} {x.stride()} to {size}"

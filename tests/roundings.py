@@ -58,7 +58,7 @@ def longest_chain(case: Case, result: str, dtype: torch.dtype) -> int:
     if result == "grad_weight":
         problem = _gradient_problem(case)
         count = SPLITS
-        cells = [-(-n // a.out_step) for a, n in zip(problem.short_axes, problem.output_size, strict=True)]
+        cells = [a.cells(n) for a, n in zip(problem.short_axes, problem.output_size, strict=True)]
         for axis in problem.short_axes:
             elements = Counter(k for p in axis.products for k, _ in p.weights)
             count += max(len(p.inputs) + len(p.outputs) for p in axis.products) + max(elements.values())

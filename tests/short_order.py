@@ -12,6 +12,7 @@ then the splits are added in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain, product
 from math import ceil
 
@@ -177,12 +178,14 @@ def gradient_in_the_short_order(plan: GradientPlan, x: np.ndarray, y: np.ndarray
 def gradient_magnitude(problem: GradientProblem, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What the algorithm makes of absolute values by absolute rows: its rounding errors are a share of it."""
     axes = tuple(
-        ShortAxis(
-            a.out_step, a.in_step,
-            tuple(CellProduct(*map(_absolute, (p.inputs, p.weights, p.outputs))) for p in a.products), a.name,
+        replace(
+            a,
+            products=tuple(
+                CellProduct(*map(_absolute, (p.inputs, p.weights, p.outputs))) for p in a.products
+            ),
         )
         for a in problem.short_axes
-    )  # fmt: skip
+    )
     data, gradients = _factors(problem, np.abs(x).astype(np.float64), np.abs(y).astype(np.float64), axes)
     return _kernel(problem, axes, np.einsum("pgcndhw,pgondhw->pgco", data, gradients))
 
@@ -197,13 +200,15 @@ def _factors(
     """Of every product both factors: (product, group, channel or output, image, *cells)."""
     xs = x.reshape(p.batch, p.groups, p.channels, *p.input_size)
     ys = y.reshape(p.batch, p.groups, p.outputs, *p.output_size)
-    cells = [np.arange(ceil(n / a.out_step)) for a, n in zip(axes, p.output_size, strict=True)]
+    cells = [range(a.cells(n)) for a, n in zip(axes, p.output_size, strict=True)]
 
     def inputs(index: _Index) -> np.ndarray:
-        return _elements(xs, [a.in_step * at + i for a, at, i in zip(axes, cells, index, strict=True)])
+        places = zip(axes, cells, index, strict=True)
+        return _elements(xs, [np.array([a.first_input(c) + i for c in along]) for a, along, i in places])
 
     def outputs(index: _Index) -> np.ndarray:
-        return _elements(ys, [a.out_step * at + i for a, at, i in zip(axes, cells, index, strict=True)])
+        places = zip(axes, cells, index, strict=True)
+        return _elements(ys, [np.array([a.output(c, i) for c in along]) for a, along, i in places])
 
     chosen = list(product(*(a.products for a in axes)))
     data = np.stack([_nested([p.inputs for p in each], range(3), inputs) for each in chosen])

@@ -61,6 +61,7 @@ TRANSPOSED_CONVOLUTIONS = [
         output_padding=4,
     ),
     case("transpose1d-holes-in-padding-only", TRANSPOSED, (3,), 1, (3, 2), stride=4, output_padding=3),
+    case("transpose1d-dilation-5", TRANSPOSED, (37,), 7, (6, 5), dilation=5, padding=8),
     case("transpose2d-dilation-4-columns-apart", TRANSPOSED, (5, 12), 5, (32, 32), dilation=4, padding=6),
     case("transpose2d-dilation-2", TRANSPOSED, (5, 9), 3, (4, 3), dilation=2, padding=2),
     case("transpose2d-dilation-3-stride-2", TRANSPOSED, (4, 7), 3, (4, 3), stride=2, dilation=3, padding=2),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import lcm, prod
+from math import ceil, lcm, prod
 from typing import Literal
 
 from outstride.layer.algorithms import Terms, shortened
@@ -32,8 +32,11 @@ LEAST_SAVING = 1.42
 LEAST_SAVING_OF_STEPS = 2.2
 #: The most rounding error, as a share of the direct chain's.
 MOST_ERROR = 0.9
-#: How far apart taps may be: outputs that share products lie as far apart, and cells grow with it.
-MOST_DILATION = 1
+#: How far apart taps may be where one, two and three axes have several: outputs that share products lie as
+#: far apart, and the more of a map's last run lies beyond it.
+MOST_DILATION = (1, 1, 1)
+#: The same of layers that take steps: their cells grow with it.
+MOST_DILATION_OF_STEPS = 1
 #: The most products of a cell, and the most inputs or outputs of one along an axis.
 MOST_PRODUCTS = 64
 MOST_STEP = 16
@@ -50,7 +53,11 @@ class CellProduct:
 
 @dataclass(frozen=True)
 class ShortAxis:
-    """An axis in cells: `out_step` outputs from the inputs counted from `in_step` times the cell's number."""
+    """An axis in cells: `out_step` outputs from the inputs counted from `in_step` times the cell's number.
+
+    Of a dilated axis neighbours share nothing, but outputs that lie as far apart as taps do. So many cells
+    are a `run`: their first outputs, and first inputs, are neighbours; behind those lie the second of all.
+    """
 
     out_step: int
     in_step: int
@@ -59,6 +66,20 @@ class ShortAxis:
     name: str
     #: The algorithms of each phase in words; none where each product is a tap of its own.
     algorithms: tuple[str, ...] = ()
+    #: Neighbouring cells that lie in each other; the outputs of each are so far apart.
+    run: int = 1
+
+    def cells(self, outputs: int) -> int:
+        """How many cells make so many outputs: whole runs."""
+        return ceil(outputs / (self.out_step * self.run)) * self.run
+
+    def first_input(self, cell: int) -> int:
+        """Where the inputs of a cell are counted from."""
+        return cell + (self.in_step - 1) * self.run * (cell // self.run)
+
+    def output(self, cell: int, member: int) -> int:
+        """Where an output of a cell lies."""
+        return cell + (self.out_step - 1) * self.run * (cell // self.run) + member * self.run
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -103,8 +124,15 @@ def short_axis(transposed: bool, kernel: int, stride: int, padding: int, dilatio
     """
     phases = _phases(transposed, kernel, stride, padding, dilation)
     short = [each for phase in phases for each in shortened(phase)]
+    name = f"{'t' if transposed else 'c'}{kernel}s{stride}d{dilation}"
+    if transposed:
+        name += f"p{padding % stride}"
+    pieces = tuple(dict.fromkeys("+".join(map(str, s.algorithms)) for s in short if s.algorithms))
+    if stride == 1 and len(short) > 1:  # one phase dealt out by the dilation: all parts are alike
+        products = [CellProduct(*p) for p in short[0].products]
+        return ShortAxis(short[0].outputs, short[0].outputs, tuple(products), name, pieces, len(short))
     out_step = lcm(*(s.out_step * s.outputs for s in short))
-    products: list[CellProduct] = []
+    products = []
     in_step = 1
     for s in short:
         groups = out_step // (s.out_step * s.outputs)
@@ -117,11 +145,7 @@ def short_axis(transposed: bool, kernel: int, stride: int, padding: int, dilatio
             for q in range(groups)
             for p in s.products
         ]  # fmt: skip
-    name = f"{'t' if transposed else 'c'}{kernel}s{stride}d{dilation}"
-    if transposed:
-        name += f"p{padding % stride}"
-    pieces = dict.fromkeys("+".join(map(str, s.algorithms)) for s in short if s.algorithms)
-    return ShortAxis(out_step, in_step, tuple(products), name, tuple(pieces))
+    return ShortAxis(out_step, in_step, tuple(products), name, pieces)
 
 
 def _phases(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> list[Phase]:
@@ -138,7 +162,8 @@ def _phases(transposed: bool, kernel: int, stride: int, padding: int, dilation: 
 
 def period(transposed: bool, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """Outputs after which the cells of an axis repeat: a part that begins at a multiple is as the whole."""
-    return short_axis(transposed, kernel, stride, padding, dilation).out_step
+    axis = short_axis(transposed, kernel, stride, padding, dilation)
+    return axis.out_step * axis.run
 
 
 @lru_cache(maxsize=1024)
@@ -214,8 +239,10 @@ def choose(
         return Choice(False, "some outputs have no tap")
     if transposed and any(s == 1 and k % 2 == 0 for k, s in zip(kernel_size, stride, strict=True)):
         return Choice(False, "an even kernel of stride 1 unfolds maps of one position")
-    if any(d > MOST_DILATION and k > 1 for k, d in zip(kernel_size, dilation, strict=True)):
-        return Choice(False, "outputs that share products lie as far apart as its taps")
+    apart = MOST_DILATION[max(0, sum(k > 1 for k in kernel_size) - 1)]
+    for k, s, d in zip(kernel_size, stride, dilation, strict=True):
+        if k > 1 and d > (apart if s == 1 else MOST_DILATION_OF_STEPS):
+            return Choice(False, "outputs that share products lie as far apart as its taps")
     axes = [short_axis(transposed, k, s, 0, d) for k, s, d in zip(kernel_size, stride, dilation, strict=True)]
     for number, (axis, k, s) in enumerate(zip(axes, kernel_size, stride, strict=True)):
         taps = k * axis.out_step // (s if transposed else 1)

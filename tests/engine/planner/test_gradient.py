@@ -108,7 +108,7 @@ def test_boxes_and_tasks_of_a_short_weight_gradient_cover_cells_channels_and_out
     p = plan.problem
     cells = [cell for box in boxes_of(plan, plan.box) for cell in product(*box)]
     sizes = zip(p.output_size, p.short_axes, strict=True)
-    covered = (p.batch, *(ceil(n / axis.out_step) for n, axis in sizes))
+    covered = (p.batch, *(axis.cells(n) for n, axis in sizes))
     assert sorted(cells) == list(product(*map(range, covered)))
     assert (plan.channel_blocks - 1) * plan.channels_per_block < p.channels
     assert plan.channel_blocks * plan.channels_per_block >= p.channels

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements, epilogue, runs
 from outstride.engine.codegen.arguments import INDEX
 from outstride.engine.codegen.box import BOX, Box, ColumnRange
 from outstride.engine.codegen.context import Context, Kernel
@@ -36,7 +37,7 @@ def cells_function(kernel: Kernel) -> Function:
         ("count", I64), epilogue.PARAMETER, lanes=1 if unit == "any" else None,
     )  # fmt: skip
     f, e, a = k.f, k.e, k.a
-    temp, target, _, entry, *numbers, first_output, count, of_group = k.parameters
+    temp, target, line, entry, *numbers, first_output, count, of_group = k.parameters
     box, columns = Box.of(numbers), ColumnRange(entry)
     together = k.lanes if unit == "channel" else 1
     made = indices([len(axis.products) for axis in k.recipe.short])
@@ -54,6 +55,8 @@ def cells_function(kernel: Kernel) -> Function:
         cells = _Cells(k, made, sources, box, columns, plane, look)
         if together > 1:
             _write_pixels(cells, loaded, present)
+        elif k.recipe.short[2].run > 1 and k.lanes > 1:
+            _write_runs(cells, line, loaded.broadcast(k))
         else:
             _write_rows(cells, loaded.broadcast(k))
     return f
@@ -123,7 +126,7 @@ class _Cells:
         """What is done to the row of some phases of the depth and the height, where it exists."""
         f, k, a = self.k.f, self.k, self.k.a
         positions = [
-            f.add(f.mul(cell, axis.out_step), phase)
+            runs.output(f, axis, cell, phase)
             for cell, axis, phase in zip((d, h), k.recipe.short, phases, strict=False)
         ]
         exists = [f.compare("slt", at, a[f"out_size_{x}"]) for at, x in zip(positions, "dh", strict=True)]
@@ -165,6 +168,9 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
                 in_order = interleave(f, of_phases, lanes) if lanes > 1 else of_phases
                 values = [cells.value(v, loaded) for v in in_order]
                 starts = [f.add(begin, j * lanes) for j in range(steps[2])]
+                if lanes == 1:
+                    axis = k.recipe.short[2]
+                    starts = [f.add(first, runs.output(f, axis, w, j)) for j in range(steps[2])]
                 places = [f.at(row, f.mul(s, a["y_stride_w"]), e.storage) for s in starts]
                 if k.recipe.out_unit == "any":
                     for value, at, place in zip(values, starts, places, strict=True):
@@ -192,6 +198,81 @@ def _write_rows(cells: _Cells, loaded: epilogue.Loaded) -> None:
                         elements.store_masked(f, e, result, place, lanes, inside)
 
 
+def _write_runs(cells: _Cells, line: Value, loaded: epilogue.Loaded) -> None:
+    """Vectors of neighbouring outputs, from a line of each phase of the depth and the height in scratch."""
+    k = cells.k
+    f, e, a, lanes, axis = k.f, k.e, k.a, k.lanes, k.recipe.short[2]
+    phases = indices([axis.out_step for axis in k.recipe.short[:2]])
+    first = runs.output(f, axis, cells.box.start[3], 0)
+    limit = f.minimum(a["out_size_w"], f.add(first, f.mul(cells.box.count[3], axis.out_step)))
+    size = f.sub(limit, first)
+    whole = f.mul(f.div(size, lanes), lanes)
+    inside = elements.lanes_between(f, whole, size, lanes)
+    streams = _streams(cells, first, limit)
+    pitch = f.mul(f.add(cells.box.count[3], lanes), axis.out_step)
+    lines = [f.at(line, f.mul(pitch, i), e.accumulator) for i in range(len(phases))]
+    with cells.rows() as (n, d, h, start):
+        _fill_lines(cells, dict(zip(phases, lines, strict=True)), start)
+        for own, of_phases in zip(lines, phases, strict=True):
+            with cells.row(n, d, h, of_phases) as row:
+                begin = f.at(row, first, e.storage)
+
+                def value(i: Operand, own: Value = own) -> Value:
+                    total = f.load(k.vector, f.at(own, i, e.accumulator), e.accumulator_bytes)
+                    return cells.value(total, loaded)
+
+                for flow in (True, False):
+                    stop = f.select(streams, whole, 0) if flow else f.select(streams, 0, whole)
+                    with f.loop(0, stop, lanes) as i:
+                        total, place = value(i), f.at(begin, i, e.storage)
+                        cells.look.at(total)
+                        if flow:
+                            result = loaded.finish(k, total, Place(place))
+                            elements.store_nontemporal(f, e, result, place, lanes)
+                        else:
+                            # The same row of the next output is the next but far away: see pack.
+                            f.prefetch(f.at(place, a["y_stride_m"], e.storage), write=True)
+                            elements.store(f, e, loaded.finish(k, total, Place(place)), place, lanes)
+                with f.when(f.compare("slt", whole, size)):
+                    total, place = value(whole), f.at(begin, whole, e.storage)
+                    cells.look.at(total, inside)
+                    result = loaded.finish(k, total, Place(place, inside))
+                    elements.store_masked(f, e, result, place, lanes, inside)
+
+
+def _fill_lines(cells: _Cells, lines: dict[Index, Value], start: Operand) -> None:
+    """The sums of a row of cells as they lie in the output, a line for each phase of the other axes.
+
+    Where a run is longer than a vector the last of its first outputs is written over its second ones.
+    """
+    k = cells.k
+    f, e, lanes, axis = k.f, k.e, k.lanes, k.recipe.short[2]
+    kept = {(*phases, p): f.variable(k.vector) for phases in lines for p in range(1, axis.out_step)}
+
+    def keep(line: Value, value: Value, place: Operand) -> None:
+        f.store(value, f.at(line, place, e.accumulator), e.accumulator_bytes)
+
+    def of_vector(w: Operand) -> Values:
+        made, place = cells.outputs(f.add(start, w)), runs.output(f, axis, w, 0)
+        for phases, line in lines.items():
+            parts = [made[_with(phases, p)] for p in range(axis.out_step)]
+            runs.keep_in_order(f, axis, lanes, parts, partial(keep, f.at(line, place, e.accumulator)))
+        return made
+
+    if axis.run <= lanes:
+        with runs.vectors(f, axis, cells.box.count[3], lanes) as w:
+            of_vector(w)
+        return
+    with f.loop(0, cells.box.count[3], axis.run) as w:
+        with f.loop(0, axis.run, lanes) as r:
+            made, at_first = of_vector(f.add(w, r)), f.compare("eq", r, 0)
+            for index, room in kept.items():
+                f.set(room, f.select(at_first, made[index], f.get(room, k.vector)))
+        for index, room in kept.items():
+            place = runs.output(f, axis, w, index[2])
+            keep(lines[index[:2]], f.get(room, k.vector), place)
+
+
 def _streams(cells: _Cells, first: Operand, limit: Operand) -> Value:
     """Whether rows are long enough for nontemporal stores, and all vectors as aligned as those must be."""
     k = cells.k
@@ -215,11 +296,10 @@ def _write_pixels(cells: _Cells, loaded: epilogue.Loaded, present: Operand) -> N
     every = f.compare("eq", present, lanes)
     with cells.rows() as (n, d, h, start), f.loop(0, cells.box.count[3]) as w:
         made = cells.outputs(f.mul(f.add(start, w), a["result_pixel"]))
-        begin = f.mul(f.add(cells.box.start[3], w), steps[2])
         for phases in indices(steps[:2]):
             with cells.row(n, d, h, phases) as row:
                 for phase in range(steps[2]):
-                    at = f.add(begin, phase)
+                    at = runs.output(f, k.recipe.short[2], f.add(cells.box.start[3], w), phase)
                     with f.when(f.compare("slt", at, a["out_size_w"])):
                         value = cells.value(made[_with(phases, phase)], loaded)
                         cells.look.at(value)

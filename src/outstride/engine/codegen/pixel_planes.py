@@ -5,10 +5,11 @@ Nothing is transposed: cells of the planes hold their channels as the input's pi
 
 from __future__ import annotations
 
+from outstride.engine.codegen import runs
 from outstride.engine.codegen.arguments import RAW_STRIP
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Kernel
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand
+from outstride.engine.codegen.ir import I64, PTR, Function
 from outstride.engine.codegen.short import indices, planes_of
 from outstride.engine.codegen.strip import pack_functions
 
@@ -26,7 +27,7 @@ def _pack(kernel: Kernel) -> Function:
     source, strip, *numbers, channels = k.parameters
     box = Box.of(numbers)
     raw = f.at(strip, k.a["raw_bytes_offset"], "i8")
-    f.run("pack", k.block, source, raw, *box.numbers, channels)
+    f.run("pack", k.block, source, raw, *runs.of_inputs(f, k.recipe.short, box).numbers, channels)
     f.run("sum_inputs", k.block, raw, strip, *box.count, channels)
     return f
 
@@ -54,8 +55,10 @@ def _sum(kernel: Kernel) -> Function:
     ):
         rows = []
         for prefix, base in (("raw_", raw), ("", strip)):
-            pixel: Operand = w
-            for number, pitch in zip((n, d, h), ("image_pitch", "depth_pitch", "strip_w"), strict=True):
+            cells = zip(axes, (d, h, w), strict=True)
+            at = [runs.place(f, axis, cell) if prefix else cell for axis, cell in cells]
+            pixel = at[2]
+            for number, pitch in zip((n, *at[:2]), ("image_pitch", "depth_pitch", "strip_w"), strict=True):
                 pixel = f.add(pixel, f.mul(number, a[prefix + pitch]))
             rows.append(f.at(base, f.add(f.mul(pixel, a[f"{prefix}pixel_pitch"]), c), e.accumulator))
         source, target = rows

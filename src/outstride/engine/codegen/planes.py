@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
-from outstride.engine.codegen import elements, prologue
+from outstride.engine.codegen import elements, prologue, runs
 from outstride.engine.codegen.arguments import RAW_STRIP
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
@@ -18,7 +19,7 @@ from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.short import Index, Values, indices, planes_of
 from outstride.engine.codegen.strip import pack_functions
 from outstride.engine.planner.cuts import CHANNELS_SUMMED
-from outstride.engine.planner.short_form import loads_of_row
+from outstride.engine.planner.short_form import loads_of_row, loads_of_runs
 
 
 def planes_functions(kernel: Kernel) -> list[Function]:
@@ -42,7 +43,7 @@ def _pack(kernel: Kernel) -> Function:
     with f.loop(0, channels, CHANNELS_SUMMED) as c:
         few = f.minimum(CHANNELS_SUMMED, f.sub(channels, c))
         own = f.at(source, f.mul(c, a["x_stride_c"]), e.storage)
-        f.run("pack", k.block, own, raw, *box.numbers, few)
+        f.run("pack", k.block, own, raw, *runs.of_inputs(f, k.recipe.short, box).numbers, few)
         planes = f.at(strip, f.mul(c, a["channel_pitch"]), e.accumulator)
         f.run("sum_inputs", k.block, raw, planes, *box.count, few)
     return f
@@ -54,16 +55,26 @@ def _sum(kernel: Kernel) -> Function:
     k = kernel.function("sum_inputs", ("raw", PTR), ("strip", PTR), *count, ("channels", I64))
     f, e, a = k.f, k.e, k.a
     raw, strip, *counts, channels = k.parameters
-    read = indices([len(axis.offsets) for axis in k.recipe.short])
+    axes = k.recipe.short
+    read = indices([len(axis.offsets) for axis in axes])
     places = [f.load_i64(a["input_places_at"], i) for i in range(len(read))]
 
     def of_row(c: Operand, n: Operand, d: Operand, h: Operand) -> Callable[[Operand], Values]:
-        row = f.at(raw, _place(k, (c, n, d, h), "raw_"), e.accumulator)
+        inputs = (runs.place(f, axis, cell) for axis, cell in zip(axes, (d, h), strict=False))
+        row = f.at(raw, _place(k, (c, n, *inputs), "raw_"), e.accumulator)
 
         def at(w: Operand) -> Values:
-            source = f.at(row, w, e.accumulator)
-            vectors = (f.load(k.vector, f.at(source, p, e.accumulator), e.accumulator_bytes) for p in places)
-            return dict(zip(read, vectors, strict=True))
+            source = f.at(row, runs.place(f, axes[2], w), e.accumulator)
+
+            def load(place: Operand) -> Value:
+                return f.load(k.vector, f.at(source, place, e.accumulator), e.accumulator_bytes)
+
+            def taken(place: Operand) -> Value:
+                if axes[2].run == 1:
+                    return load(place)
+                return runs.taken(f, axes[2], k.lanes, lambda behind: load(f.add(place, behind)))
+
+            return {index: taken(place) for index, place in zip(read, places, strict=True)}
 
         return at
 
@@ -94,7 +105,7 @@ def _fill(
     ):
         inputs = of_row(c, n, d, h)
         row = f.at(strip, _place(k, (c, n, d, h), ""), e.accumulator)
-        with f.loop(0, width, k.lanes) as w:
+        with runs.vectors(f, axes[2], width, k.lanes) as w:
             planes = planes_of(k, axes, inputs(w))
             target = f.at(row, w, e.accumulator)
             for index, start in zip(made, starts, strict=True):
@@ -130,12 +141,13 @@ class _Rows:
     k: Context
     #: By their numbers along depth and height: its input that cell 0 of the box begins with; does it exist?
     rows: dict[Index, tuple[Value, Value]]
-    #: The cells [low, high) for which all of every vector that is loaded exists; none if a row does not.
+    #: Inputs behind that one, [low, high): where a cell begins with one of them all of every vector that is
+    #: loaded exists; none if a row does not.
     low: Operand
     high: Operand
     #: The number of that input along the width.
     first: Operand
-    #: A variable for each vector of each row.
+    #: A variable for each vector of each row: those that are loaded, or of cells in runs those of each input.
     room: dict[Index, list[Value]]
 
     @classmethod
@@ -146,11 +158,10 @@ class _Rows:
         image = f.add(f.mul(c, a["x_stride_c"]), f.mul(n, a["x_stride_n"]))
         along: list[list[tuple[Operand, Value]]] = []
         for x, axis, start, cell in zip("dh", axes, box.start[1:], cells, strict=False):
-            begin = f.add(f.mul(f.add(start, cell), axis.in_step), a[f"first_input_{x}"])
+            begin = f.add(runs.first_input(f, axis, f.add(start, cell)), a[f"first_input_{x}"])
             places = [f.add(begin, offset - axis.offsets[0]) for offset in axis.offsets]
             along.append([(u, f.compare("ult", u, a[f"in_size_{x}"])) for u in places])
-        step, loads = axes[2].in_step, loads_of_row(axes[2])
-        first = f.add(f.mul(box.start[3], step), a["first_input_w"])
+        first = f.add(runs.first_input(f, axes[2], box.start[3]), a["first_input_w"])
         rows: dict[Index, tuple[Value, Value]] = {}
         every: Value | None = None
         for i, (u, deep) in enumerate(along[0]):
@@ -160,22 +171,22 @@ class _Rows:
                 rows[i, j] = f.at(source, f.add(place, first), e.storage), exists
                 every = exists if every is None else f.both(every, exists)
         assert every is not None
-        reach = loads - step + lanes * step
-        left = f.sub(f.sub(a["in_size_w"], first), reach)
-        low = f.ceil_div(f.maximum(0, f.sub(0, first)), step)
-        end = f.add(f.div(f.maximum(0, left), step), f.word(f.compare("sge", left, 0)))
+        loads = loads_of_row(axes[2], lanes)
+        reach = max(loads) + lanes
+        end = f.add(f.sub(f.sub(a["in_size_w"], first), reach), 1)
+        vectors = len(axes[2].offsets if axes[2].run > 1 else loads)
         room: dict[Index, list[Value]] = {
-            index: [f.variable(k.vector) for _ in range(loads)] for index in rows
+            index: [f.variable(k.vector) for _ in range(vectors)] for index in rows
         }
-        return cls(k, rows, low, f.select(every, end, 0), first, room)
+        return cls(k, rows, f.sub(0, first), f.select(every, end, 0), first, room)
 
     def inputs(self, w: Operand) -> Values:
         """What a vector of cells reads, by its numbers along each axis."""
         k = self.k
         f, lanes, axis = k.f, k.lanes, k.recipe.short[2]
         step = axis.in_step
-        along = f.mul(w, step)
-        inside = f.both(f.compare("sge", w, self.low), f.compare("slt", w, self.high))
+        along = runs.first_input(f, axis, w)
+        inside = f.both(f.compare("sge", along, self.low), f.compare("slt", along, self.high))
         with f.when(inside):
             self._load(along)
         with f.when(f.negate(inside)):
@@ -183,6 +194,9 @@ class _Rows:
         found: dict[Index, Value] = {}
         for index, room in self.room.items():
             vectors = [prologue.taken(k, f.get(place, k.vector), lanes) for place in room]
+            if axis.run > 1:
+                found |= {(*index, number): vector for number, vector in enumerate(vectors)}
+                continue
             for number, offset in enumerate(axis.offsets):
                 group, residue = divmod(offset - axis.offsets[0], step)
                 parts = vectors[group * step : (group + 1) * step]
@@ -190,33 +204,55 @@ class _Rows:
                 found[whole] = elements.deal(f, parts, lanes, residue)
         return found
 
-    def _places(self) -> list[int]:
-        """Where each vector that is loaded of a row begins."""
-        step, lanes = self.k.recipe.short[2].in_step, self.k.lanes
-        return [(i // step) * step + (i % step) * lanes for i in range(loads_of_row(self.k.recipe.short[2]))]
-
     def _load(self, along: Operand) -> None:
         k = self.k
-        f, e, step = k.f, k.e, k.recipe.short[2].in_step
+        f, e, axis = k.f, k.e, k.recipe.short[2]
+        first = (
+            loads_of_runs(axis.run, k.lanes) if axis.run > 1 else loads_of_row(axis, k.lanes)[: axis.in_step]
+        )
         for index, (row, _) in self.rows.items():
             pointer = f.at(row, along, e.storage)
-            for i, (at, room) in enumerate(zip(self._places(), self.room[index], strict=True)):
+
+            def load(at: int, pointer: Value = pointer) -> Value:
                 place = f.at(pointer, at, e.storage)
                 # The same row of the next channel begins far away, where no prefetcher expects it.
-                if i < step:
+                if at in first:
                     f.prefetch(f.at(place, k.a["x_stride_c"], e.storage))
-                f.set(room, elements.load(f, e, place, k.lanes))
+                return elements.load(f, e, place, k.lanes)
+
+            self._keep(index, load)
 
     def _load_what_exists(self, along: Operand) -> None:
         """Zeros beyond the input."""
         k = self.k
-        f, e, size = k.f, k.e, k.a["in_size_w"]
+        f, e, size, axis = k.f, k.e, k.a["in_size_w"], k.recipe.short[2]
         begin = f.add(self.first, along)
-        masks = [elements.lanes_between(f, f.add(begin, at), size, k.lanes) for at in self._places()]
+        masks = {
+            at: elements.lanes_between(f, f.add(begin, at), size, k.lanes)
+            for at in loads_of_row(axis, k.lanes)
+        }
         for index, (row, exists) in self.rows.items():
             pointer = f.at(row, along, e.storage)
             for room in self.room[index]:
                 f.set(room, elements.zero(e, k.lanes))
+
+            def load(at: int, pointer: Value = pointer) -> Value:
+                return elements.load_masked(f, e, f.at(pointer, at, e.storage), k.lanes, masks[at])
+
             with f.when(exists):
-                for at, room, mask in zip(self._places(), self.room[index], masks, strict=True):
-                    f.set(room, elements.load_masked(f, e, f.at(pointer, at, e.storage), k.lanes, mask))
+                self._keep(index, load)
+
+    def _keep(self, index: Index, load: Callable[[int], Value]) -> None:
+        """Load the vectors of a row, each once; of cells in runs take those of each input from them."""
+        k = self.k
+        f, axis, loaded = k.f, k.recipe.short[2], cache(load)
+        if axis.run == 1:
+            for room, at in zip(self.room[index], loads_of_row(axis, k.lanes), strict=True):
+                f.set(room, loaded(at))
+            return
+        for room, offset in zip(self.room[index], axis.offsets, strict=True):
+
+            def behind(at: int, first: int = offset - axis.offsets[0]) -> Value:
+                return loaded(first + at)
+
+            f.set(room, runs.taken(f, axis, k.lanes, behind))

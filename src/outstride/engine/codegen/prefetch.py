@@ -9,6 +9,7 @@ from __future__ import annotations
 from outstride.engine.codegen.box import Box, decode_box
 from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.runs import first_input
 from outstride.engine.planner.machine import LINE_BYTES
 from outstride.engine.planner.tables import PREFETCH_TABLE_BYTES
 
@@ -51,8 +52,13 @@ def expect_next(k: Context, table: Value, number: Operand, box: Box, group: Oper
         )
         starts = (f.select(same, s, t) for s, t in zip(box.start, following.start, strict=True))
         place = f.add(place, f.mul(next(starts), a["x_stride_n"]))
-        for axis, start in zip("dhw", starts, strict=True):
-            position = f.maximum(0, f.add(f.mul(start, a[f"in_step_{axis}"]), a[f"low_{axis}"]))
+        short = k.recipe.short or (None, None, None)
+        for axis, start, cells in zip("dhw", starts, short, strict=True):
+            if cells is not None and cells.run > 1:
+                first = first_input(f, cells, start)
+            else:
+                first = f.mul(start, a[f"in_step_{axis}"])
+            position = f.maximum(0, f.add(first, a[f"low_{axis}"]))
             place = f.add(place, f.mul(position, a[f"x_stride_{axis}"]))
         left = f.minimum(a["channels_per_pass"], f.sub(a["channels"], channel))
         _put(f, table, "row_at", f.at(a["x_at"], place, e.storage))

@@ -8,6 +8,7 @@ boxes these are the gradient, and it writes it.
 
 from __future__ import annotations
 
+from outstride.engine.codegen import runs
 from outstride.engine.codegen.box import BOX, Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.gradient_rows import pack_row
@@ -113,16 +114,19 @@ def _pack_gradients(kernel: Kernel, tile: Tile) -> Function:
     pixels = f.mul(box.count[3], steps[2])
     with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         with f.loop(0, steps[0]) as pd, f.loop(0, steps[1]) as ph:
-            od = f.add(f.mul(f.add(box.start[1], d), steps[0]), pd)
-            oh = f.add(f.mul(f.add(box.start[2], h), steps[1]), ph)
+            od, oh = (
+                f.add(runs.output(f, axis, f.add(start, cell), 0), f.mul(phase, axis.run))
+                for axis, start, cell, phase in zip(axes, box.start[1:3], (d, h), (pd, ph), strict=False)
+            )
             row = f.mul(f.add(f.mul(pd, steps[1]), ph), f.mul(pixels, width))
             _pack_line(k, y, f.at(line, row, e.accumulator), (width, pixels, outputs), (n, od, oh), box)
         row = f.mul(f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h), box.count[3])
         with f.loop(0, box.count[3]) as w, f.loop(0, width, k.lanes) as o:
             values = {}
             for index in indices(steps):
-                pixel = f.add(f.mul(pixels, index[0] * steps[1] + index[1]), f.mul(w, steps[2]))
-                place = f.add(f.mul(f.add(pixel, index[2]), width), o)
+                row_of_cell = f.mul(pixels, index[0] * steps[1] + index[1])
+                pixel = f.add(row_of_cell, runs.output(f, axes[2], w, index[2]))
+                place = f.add(f.mul(pixel, width), o)
                 values[index] = f.load(k.vector, f.at(line, place, e.accumulator), e.accumulator_bytes)
             factors = gradients_of(k, axes, values)
             target = f.at(panels, f.add(f.mul(f.add(row, w), width), o), e.accumulator)

@@ -123,7 +123,12 @@ def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
 
     Everything else stays as it is: to plan anew and to fill tables takes as long as a small layer runs.
     """
-    cells = [cells_of(o, a.out_step, a.shift) for o, a in zip(problem.output_size, plan.axes, strict=True)]
+    if problem.short:
+        cells = [a.cells(o) for o, a in zip(problem.output_size, plan.recipe.short, strict=True)]
+    else:
+        cells = [
+            cells_of(o, a.out_step, a.shift) for o, a in zip(problem.output_size, plan.axes, strict=True)
+        ]
     if problem != plan.problem and not plan.serves(cells, nontemporal=problem.nontemporal):
         return None
     d, h, w = problem.output_size

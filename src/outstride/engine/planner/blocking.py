@@ -71,6 +71,12 @@ def boxes_over(cells: tuple[int, ...], box: tuple[int, ...]) -> int:
     return prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
 
 
+def shared_out(cells: int, most: int, run: int = 1) -> int:
+    """Cells of a part: whole runs, no more than `most` but for one run, in parts of about one size."""
+    runs = ceil(cells / run)
+    return ceil(runs / ceil(runs / max(1, most // run))) * run
+
+
 def chunk_outputs(groups: tuple[PhaseGroup, ...], outputs: int, tile_rows: int) -> int:
     """Outputs of a chunk: the fewest whose rows fill whole tiles in every phase group."""
     least = 1

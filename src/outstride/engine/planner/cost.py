@@ -14,7 +14,7 @@ from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.dtypes import STORAGE_BYTES
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import CHANNEL_BLOCK
-from outstride.engine.planner.short_form import loads_of_row
+from outstride.engine.planner.short_form import loads_of_row, vectors_of_row
 from outstride.layer.algorithms import Terms
 
 #: Weights of so many bytes come from memory for every box.
@@ -157,10 +157,10 @@ def _read_cycles(c: Candidate, blocking: Blocking) -> float:
     """Cycles in which rows of the input come, from beyond the caches too, and are loaded in vectors."""
     axes, costs, problem = c.problem.short_axes, c.machine.costs, c.problem
     rows = prod(len(axis.offsets) for axis in axes[:2])
-    each = 2 * rows * loads_of_row(axes[2]) - prod(len(axis.offsets) for axis in axes)
-    vectors = problem.channels * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    each = 2 * rows * len(loads_of_row(axes[2], c.lanes)) - prod(len(axis.offsets) for axis in axes)
+    vectors = problem.channels * blocking.rows * vectors_of_row(axes[2], blocking.box[3], c.lanes)
     box = zip(axes, blocking.box[1:], problem.input_size, strict=True)
-    read = prod(min(n, (b - 1) * a.in_step + a.offsets[-1] - a.offsets[0] + 1) for a, b, n in box)
+    read = prod(min(n, a.first_input(b - 1) + a.offsets[-1] - a.offsets[0] + 1) for a, b, n in box)
     item = STORAGE_BYTES[problem.dtype]
     size = problem.batch * problem.groups * problem.channels * prod(problem.input_size) * item
     beyond = size > c.machine.l2_bytes
@@ -172,7 +172,7 @@ def _transform_cycles(c: Candidate, blocking: Blocking) -> float:
     """Cycles in which the input of all channels is summed into planes."""
     axes = c.problem.short_axes
     each = _operations(tuple(a.data for a in axes), tuple(len(a.offsets) for a in axes), (2, 1, 0))
-    vectors = c.problem.channels * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    vectors = c.problem.channels * blocking.rows * vectors_of_row(axes[2], blocking.box[3], c.lanes)
     return c.machine.costs.sum_vector * vectors * each
 
 
@@ -180,7 +180,7 @@ def _result_cycles(c: Candidate, blocking: Blocking) -> float:
     """Cycles in which the products of a chunk are summed and written."""
     axes = c.problem.short_axes
     each = _operations(tuple(a.results for a in axes), tuple(len(a.products) for a in axes), (0, 1, 2))
-    vectors = blocking.chunk_outputs * blocking.rows * ceil(blocking.box[3] / c.lanes)
+    vectors = blocking.chunk_outputs * blocking.rows * vectors_of_row(axes[2], blocking.box[3], c.lanes)
     return c.machine.costs.sum_vector * vectors * each
 
 

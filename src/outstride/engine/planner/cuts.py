@@ -8,9 +8,10 @@ from functools import partial
 from itertools import product
 from math import ceil, prod
 
-from outstride.engine.planner.blocking import Blocking, boxes_over, chunk_outputs, rows_of
+from outstride.engine.planner.blocking import Blocking, boxes_over, chunk_outputs, rows_of, shared_out
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.engine.planner.short_form import box_of_inputs
 from outstride.engine.planner.strip import Strip, planes_strip, strip_of
 
 #: The fewest rows from which a range of one column is worth a tile.
@@ -42,6 +43,7 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
     enough = 4 * threads if threads > 1 else 1
     gap = flow.gap(candidate.axes[2])
     least_rows = min(flow.rows_together(candidate.tile), max(1, cells[2]))
+    runs = tuple(axis.run for axis in problem.short_axes) if problem.short else (1, 1, 1)
     tried: set[tuple[object, ...]] = set()
     channels, passes = problem.channels, 0
     most_passes = MOST_HALVINGS_SHORT if problem.short else MOST_HALVINGS
@@ -51,7 +53,7 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
         for choice in product(_heights(cells), flow.widths(candidate), sharing):
             rows, (columns, by_range), shared_outputs = choice
             tasks = 1 if shared_outputs else enough
-            wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads)
+            wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads, runs)
             packed = task.packed(channels)
             box = _box(wish, partial(task.fits, packed), rows, columns)
             strip = task.strip(box, packed)
@@ -191,12 +193,17 @@ class _Task:
     def raw(self, box: tuple[int, ...], channels: int) -> Strip:
         """The input of a few channels as it lies, which the strip of a short problem is summed from."""
         few, lanes = min(channels, CHANNELS_SUMMED), self.candidate.lanes
-        return strip_of(self.candidate.input_axes, box, few, pixel_major=False, slack=lanes)
+        box = box_of_inputs(self.candidate.problem.short_axes, box)
+        # A vector of cells in runs is taken from two.
+        return strip_of(self.candidate.input_axes, box, few, pixel_major=False, slack=2 * lanes)
 
 
 @dataclass(frozen=True)
 class _Wish:
-    """What a box should be like: cells, a tile's pixels and rows, enough tasks, gap between rows, threads."""
+    """What a box should be like: cells, a tile's pixels and rows, enough tasks, gap between rows, threads.
+
+    And of how many cells it has whole `runs` along each axis.
+    """
 
     cells: tuple[int, ...]
     tile: int
@@ -206,34 +213,35 @@ class _Wish:
     chunks: int
     gap: int
     threads: int
+    runs: tuple[int, ...]
 
 
 def _box(
     wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int, most_columns: int
 ) -> tuple[int, int, int, int]:
     """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
-    cells, tile = wish.cells, wish.tile
+    cells, tile, runs = wish.cells, wish.tile, (1, *wish.runs)
     width = max(1, min(most_columns, max(4 * tile, 1024)))
-    while width > 2 * tile and not fits((1, 1, wish.least_rows, width)):
+    while width > 2 * tile and not fits((1, runs[1], max(runs[2], wish.least_rows), width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
     # Where there is nothing else to share, threads share the columns.
     others = wish.groups * wish.chunks * prod(max(1, c) for c in cells[:3])
     if others * ceil(cells[3] / width) < wish.threads:
         width = min(width, max(tile, ceil(cells[3] * others / wish.threads)))
-    width = ceil(cells[3] / ceil(cells[3] / width)) if cells[3] else 1
-    box = [1, 1, 1, width]
+    width = shared_out(cells[3], width, runs[3]) if cells[3] else 1
+    box = [1, runs[1], runs[2], width]
     boxes = wish.groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
-        limit = max(1, cells[axis])
+        run, limit = runs[axis], max(1, cells[axis])
         if axis < 2 and box[axis + 1] < (most_rows if axis == 1 else cells[axis + 1]):
             break
         outer = boxes * prod(max(1, c) for c in cells[:axis])
-        low, high = 1, min(limit, most_rows) if axis == 2 else limit
+        low, high = 1, max(1, (min(limit, most_rows) if axis == 2 else limit) // run)
         while low < high:
             middle = (low + high + 1) // 2
             trial = [*box]
-            trial[axis] = middle
-            tasks = outer * ceil(limit / middle)
+            trial[axis] = middle * run
+            tasks = outer * ceil(limit / trial[axis])
             # Splitting outputs among threads packs the same input twice: only boxes
             # that are small anyway may do it.
             scarce = tasks < wish.enough and (tasks * wish.chunks < wish.enough or prod(trial) >= 4 * tile)
@@ -241,7 +249,8 @@ def _box(
                 high = middle - 1
             else:
                 low = middle
-        box[axis] = _rows(limit, low, width, wish) if axis == 2 else ceil(limit / ceil(limit / low))
+        by_tiles = axis == 2 and run == 1
+        box[axis] = _rows(limit, low, width, wish) if by_tiles else shared_out(limit, low * run, run)
         boxes *= ceil(limit / box[axis])
     return box[0], box[1], box[2], box[3]
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from outstride.engine.planner import tables
+from outstride.engine.planner.blocking import shared_out
 from outstride.engine.planner.cuts import CHANNELS_SUMMED
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.channels import CHANNELS
@@ -18,7 +19,7 @@ from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
 from outstride.engine.planner.gather_form import GatherAxis, conv_axis, product_groups
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.recipe import Recipe
-from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products
+from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products, box_of_inputs
 from outstride.engine.planner.strip import Strip, odd_lines, planes_strip, strip_of
 from outstride.engine.planner.tables import box_scalars, round_up_line, size_scalars, strip_scalars
 from outstride.layer.shortening import MOST_STEP, ShortAxis, short_axis
@@ -77,6 +78,13 @@ class GradientProblem:
         """The cells of every axis, by short algorithms."""
         numbers = zip(self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         return tuple(short_axis(False, *n) for n in numbers)
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Pixels, or cells, that are summed over along each axis."""
+        if not self.short:
+            return self.output_size
+        return tuple(axis.cells(n) for axis, n in zip(self.short_axes, self.output_size, strict=True))
 
     @property
     def products(self) -> int:
@@ -151,14 +159,19 @@ class GradientPlan:
         return odd_lines(self.channels_per_block * self.width)
 
 
-def pixel_box(cells: tuple[int, ...], most: int = BOX_PIXELS) -> tuple[int, int, int, int]:
-    """About `most` neighbouring pixels or cells: whole rows, then whole planes, then whole images."""
-    box = [1, 1, 1, 1]
-    left = most
+def pixel_box(
+    cells: tuple[int, ...], most: int = BOX_PIXELS, runs: tuple[int, ...] = (1, 1, 1)
+) -> tuple[int, int, int, int]:
+    """About `most` neighbouring pixels or cells: whole rows, then whole planes, then whole images.
+
+    Along the axes whole runs of them.
+    """
+    box = [1, *runs]
+    left = max(1, most // prod(runs))
     for axis in (3, 2, 1, 0):
-        take = max(1, min(cells[axis], left))
-        box[axis] = ceil(cells[axis] / ceil(cells[axis] / take))
-        left //= box[axis]
+        run = box[axis]
+        box[axis] = shared_out(cells[axis], max(1, left) * run, run)
+        left //= box[axis] // run
         if box[axis] < cells[axis]:
             break
     return box[0], box[1], box[2], box[3]
@@ -169,8 +182,9 @@ def plan_gradient(problem: GradientProblem, machine: Machine, threads: int) -> G
     axes = problem.axes()
     isa, item = machine.instruction_set, ACCUMULATOR_BYTES[problem.dtype]
     most = max(LEAST_CELLS, BOX_PRODUCTS // problem.products) if problem.short else BOX_PIXELS
-    cells = (problem.batch, *(a.cells for a in axes))
-    box = pixel_box(cells, most)
+    cells = (problem.batch, *problem.cells)
+    runs = tuple(axis.run for axis in problem.short_axes) if problem.short else (1, 1, 1)
+    box = pixel_box(cells, most, runs)
     boxes = prod(ceil(c / b) for c, b in zip(cells, box, strict=True))
     weights = problem.groups * problem.channels * problem.outputs * prod(problem.kernel_size)
     splits = max(1, min(SPLITS, boxes, SPLIT_ELEMENTS // max(1, weights)))
@@ -244,7 +258,8 @@ def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
         slab += rows
     slab = min(slab, channels)
     packed = slab if pixel_major else min(slab, CHANNELS_SUMMED)
-    raw = strip_of(plan.axes, plan.box, packed, pixel_major=pixel_major, slack=plan.lanes)
+    box = box_of_inputs(problem.short_axes, plan.box)
+    raw = strip_of(plan.axes, box, packed, pixel_major=pixel_major, slack=2 * plan.lanes)
     return replace(
         plan, channels_per_block=channels, strip=strip(slab), channels_per_slab=slab,
         blocks_per_chunk=blocks, raw=raw,
@@ -264,7 +279,7 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     """The argument block's scalars, where a pixel's taps or a cell's inputs lie, and the bytes of scratch."""
     p, s, item = plan.problem, plan.strip, ACCUMULATOR_BYTES[plan.problem.dtype]
     rooms, scratch = (_short_rooms if p.short else _rooms)(plan, item)
-    size = size_scalars(plan.box, [a.input_size for a in plan.axes], [a.cells for a in plan.axes])
+    size = size_scalars(plan.box, p.input_size, p.cells)
     packed = strip_scalars(plan.axes, s)
     raw = dict.fromkeys(packed, 0) if plan.raw is None else strip_scalars(plan.axes, plan.raw)
     scalars = box_scalars(plan.axes, plan.box, s, p.batch) | size | rooms | {

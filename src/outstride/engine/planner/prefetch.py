@@ -10,6 +10,7 @@ from outstride.engine.planner.dtypes import STORAGE_BYTES
 from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import LINE_BYTES, Machine
 from outstride.engine.planner.problem import Problem
+from outstride.engine.planner.short_form import box_of_inputs
 
 #: Inputs that are larger than so many second-level caches come from beyond them; others are at hand, and
 #: prefetching costs 2 to 4 % of a layer of few terms.
@@ -37,7 +38,8 @@ def prefetch_of(
     item = STORAGE_BYTES[problem.dtype]
     size = item * problem.batch * problem.groups * problem.channels * prod(problem.input_size)
     beyond = size >= CACHES_AT_HAND * machine.l2_bytes
-    elements = _together(axes, blocking.box)
+    box = box_of_inputs(problem.short_axes, blocking.box) if problem.short else blocking.box
+    elements = _together(axes, box)
     if not (beyond and elements and tiles) or problem.depthwise or problem.in_unit != "width":
         return NO_PREFETCH
     row = ceil(elements * item / LINE_BYTES)

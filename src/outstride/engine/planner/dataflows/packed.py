@@ -58,6 +58,8 @@ class Packed(PackingDataflow):
         temp_at = round_up_line(item * (blocking.strip.elements + reach + 64))
         line_at = temp_at + round_up_line(item * kept + 64)
         width = c.axes[2].out_step * (blocking.box[3] + c.lanes)
+        if c.problem.short:  # a line for each of the rows of outputs that a row of cells makes
+            width *= c.axes[0].out_step * c.axes[1].out_step
         runs_at = line_at + round_up_line(item * (width + 64))
         of_tile = 2 * max(g.taps for g in c.groups) + 1
         found = runs * len(blocking.columns)

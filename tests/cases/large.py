@@ -13,6 +13,8 @@ LARGE_CASES: tuple[Case, ...] = (
     case("large-batch", CONV, (9, 9), 3, (16, 24), padding=1, batch=33),
     case("large-groups", CONV, (27, 27), 5, (48, 64), padding=2, groups=2, batch=1),
     case("large-dilated", CONV, (33, 33), 3, (64, 32), padding=12, dilation=12, batch=1),
+    case("large-dilated-runs", CONV, (700,), 3, (128, 136), padding=3, dilation=3, batch=1),
+    case("large-dilated-in-two-axes", CONV, (33, 30), 3, (64, 72), padding=2, dilation=2, batch=1),
     case("large-hifigan-residual", CONV, (1811,), 11, (64, 64), padding=25, dilation=5, batch=1),
     case("large-thin-output", CONV, (7244,), 7, (32, 1), padding=3, batch=1),
     case("large-unet3d", CONV, (12, 12, 12), 3, (32, 32), padding=1, batch=1),

@@ -24,6 +24,8 @@ AlgorithmName = Literal["auto", "direct"]
 #: save: where products are so many times fewer than multiply-adds, and else.
 FEWEST_OF_MUCH, FEWEST = 16, 64
 MUCH_SAVING = 2.2
+#: The same of dilated layers, which sum in vectors that are not full.
+FEWEST_DILATED_OF_MUCH, FEWEST_DILATED = 64, 128
 #: The fewest pairs of a channel and an output, which are what products are summed for.
 LEAST_PAIRS = 512
 #: Multiply-adds of the direct chain for each product, from which a short algorithm pays; of a convolution
@@ -32,10 +34,10 @@ LEAST_SAVING = 1.42
 LEAST_SAVING_OF_STEPS = 2.2
 #: The most rounding error, as a share of the direct chain's.
 MOST_ERROR = 0.9
-#: How far apart taps may be where one, two and three axes have several: outputs that share products lie as
-#: far apart, and the more of a map's last run lies beyond it.
-MOST_DILATION = (1, 1, 1)
-#: The same of layers that take steps: their cells grow with it.
+#: How far the taps of a dilated axis may reach where one, two and three axes have several: outputs that share
+#: products lie as far apart as taps, and the fewer of them a map has the more are computed in vain.
+MOST_REACH = (64, 4, 0)
+#: How far apart taps of a layer that takes steps may be: its cells grow with it.
 MOST_DILATION_OF_STEPS = 1
 #: The most products of a cell, and the most inputs or outputs of one along an axis.
 MOST_PRODUCTS = 64
@@ -239,10 +241,13 @@ def choose(
         return Choice(False, "some outputs have no tap")
     if transposed and any(s == 1 and k % 2 == 0 for k, s in zip(kernel_size, stride, strict=True)):
         return Choice(False, "an even kernel of stride 1 unfolds maps of one position")
-    apart = MOST_DILATION[max(0, sum(k > 1 for k in kernel_size) - 1)]
-    for k, s, d in zip(kernel_size, stride, dilation, strict=True):
-        if k > 1 and d > (apart if s == 1 else MOST_DILATION_OF_STEPS):
+    dilated = [(k, s, d) for k, s, d in zip(kernel_size, stride, dilation, strict=True) if k > 1 and d > 1]
+    most_reach = MOST_REACH[max(0, sum(k > 1 for k in kernel_size) - 1)]
+    for k, s, d in dilated:
+        if s > 1 and d > MOST_DILATION_OF_STEPS:
             return Choice(False, "outputs that share products lie as far apart as its taps")
+        if (k - 1) * d > most_reach:
+            return Choice(False, f"its taps reach {(k - 1) * d} inputs far, more than {most_reach}")
     axes = [short_axis(transposed, k, s, 0, d) for k, s, d in zip(kernel_size, stride, dilation, strict=True)]
     for number, (axis, k, s) in enumerate(zip(axes, kernel_size, stride, strict=True)):
         taps = k * axis.out_step // (s if transposed else 1)
@@ -262,7 +267,8 @@ def choose(
     steps = not transposed and any(s > 1 for s in stride)
     if saving < (LEAST_SAVING_OF_STEPS if steps else LEAST_SAVING):
         return Choice(False, f"{counted} save too little")
-    fewest = FEWEST_OF_MUCH if saving >= MUCH_SAVING else FEWEST
+    of_much, of_less = (FEWEST_DILATED_OF_MUCH, FEWEST_DILATED) if dilated else (FEWEST_OF_MUCH, FEWEST)
+    fewest = of_much if saving >= MUCH_SAVING else of_less
     for name, number in (("channels", channels), ("outputs", outputs)):
         if number < fewest:
             return Choice(False, f"its sums cost more than they save below {fewest} {name}: it has {number}")

@@ -15,11 +15,13 @@ from outstride.engine.runtime import compiler
 _every_set = pytest.mark.parametrize("name", INSTRUCTION_SETS)
 
 
-def _planned(name: str, dtype: str, unit: Unit, kernel: int = 3) -> GatherPlan:
-    ones, pad = (1, 1, 1), kernel // 2
+def _planned(
+    name: str, dtype: str, unit: Unit, kernel: int = 3, dilation: tuple[int, int, int] = (1, 1, 1)
+) -> GatherPlan:
+    ones, (_, high, wide) = (1, 1, 1), (kernel // 2 * d for d in dilation)
     problem = Problem(
-        "conv", dtype, 1, 1, 64, 64, (1, 30, 30), (1, 30, 30), (1, kernel, kernel), ones, (0, pad, pad), ones,
-        unit, unit, short=True,
+        "conv", dtype, 1, 1, 64, 64, (1, 30, 30), (1, 30, 30), (1, kernel, kernel), ones, (0, high, wide),
+        dilation, unit, unit, short=True,
     )  # fmt: skip
     return plan_for(problem, Machine(INSTRUCTION_SETS[name]), 2)
 
@@ -39,6 +41,16 @@ def test_a_kernel_and_its_weights_compile(name: str, dtype: str, unit: Unit) -> 
     plan = _planned(name, dtype, unit)
     for source in (gather_source(plan.recipe), weights_source(dtype, plan.recipe.short)):
         assert compiler.compile_object(source, INSTRUCTION_SETS[name])
+
+
+@_every_set
+@pytest.mark.parametrize("unit", ["width", "channel", "any"])
+@pytest.mark.parametrize("dilation", [(1, 2, 3), (1, 1, 6), (1, 3, 20)])
+def test_a_kernel_of_cells_in_runs_compiles(name: str, dilation: tuple[int, int, int], unit: Unit) -> None:
+    plan = _planned(name, "float32", unit, dilation=dilation)
+    assert len(plan.groups) == 16
+    assert all(block % d == 0 for block, d in zip(plan.blocking.box[1:], dilation, strict=True))
+    assert compiler.compile_object(gather_source(plan.recipe), INSTRUCTION_SETS[name])
 
 
 @_every_set

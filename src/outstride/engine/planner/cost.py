@@ -165,7 +165,9 @@ def _read_cycles(c: Candidate, blocking: Blocking) -> float:
     size = problem.batch * problem.groups * problem.channels * prod(problem.input_size) * item
     beyond = size > c.machine.l2_bytes
     waited = blocking.box[0] * problem.channels * read * item / costs.memory_bytes_per_cycle
-    return costs.sum_vector * vectors * each + (costs.stream_share * waited if beyond else 0.0)
+    rows_of_runs = problem.channels * blocking.rows if axes[2].run > 1 else 0
+    around = costs.pack_row * rows_of_runs
+    return costs.sum_vector * vectors * each + around + (costs.stream_share * waited if beyond else 0.0)
 
 
 def _transform_cycles(c: Candidate, blocking: Blocking) -> float:
@@ -180,8 +182,10 @@ def _result_cycles(c: Candidate, blocking: Blocking) -> float:
     """Cycles in which the products of a chunk are summed and written."""
     axes = c.problem.short_axes
     each = _operations(tuple(a.results for a in axes), tuple(len(a.products) for a in axes), (0, 1, 2))
-    vectors = blocking.chunk_outputs * blocking.rows * vectors_of_row(axes[2], blocking.box[3], c.lanes)
-    return c.machine.costs.sum_vector * vectors * each
+    rows, costs = blocking.chunk_outputs * blocking.rows, c.machine.costs
+    vectors = rows * vectors_of_row(axes[2], blocking.box[3], c.lanes)
+    around = costs.pack_row * rows if axes[2].run > 1 else 0.0
+    return costs.sum_vector * vectors * each + around
 
 
 @lru_cache(maxsize=256)

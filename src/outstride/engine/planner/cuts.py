@@ -14,6 +14,8 @@ from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.short_form import box_of_inputs
 from outstride.engine.planner.strip import Strip, planes_strip, strip_of
 
+#: The fewest tiles of a box whose width is made to fit them.
+LEAST_TILES = 4
 #: The fewest rows from which a range of one column is worth a tile.
 LEAST_RANGE = 4
 #: Outputs of a chunk, about, of short algorithms.
@@ -228,7 +230,7 @@ def _box(
     others = wish.groups * wish.chunks * prod(max(1, c) for c in cells[:3])
     if others * ceil(cells[3] / width) < wish.threads:
         width = min(width, max(tile, ceil(cells[3] * others / wish.threads)))
-    width = shared_out(cells[3], width, runs[3]) if cells[3] else 1
+    width = _columns(cells[3], width, runs[3], tile) if cells[3] else 1
     box = [1, runs[1], runs[2], width]
     boxes = wish.groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
@@ -253,6 +255,22 @@ def _box(
         box[axis] = _rows(limit, low, width, wish) if by_tiles else shared_out(limit, low * run, run)
         boxes *= ceil(limit / box[axis])
     return box[0], box[1], box[2], box[3]
+
+
+def _columns(cells: int, most: int, run: int, tile: int) -> int:
+    """The width of a box, at most `most`; of whole runs that which covers the cells in the fewest tiles.
+
+    Narrow boxes have few tiles for each panel of weights: none should look good for being as wide as one.
+    """
+    if run == 1 or not LEAST_TILES * tile <= most < cells:
+        return shared_out(cells, most, run)
+
+    def total(width: int) -> int:
+        return cells // width * ceil(width / tile) + ceil(cells % width / tile)
+
+    even, most = shared_out(cells, most, run), max(run, most // run * run)
+    widths: list[int] = [even, *range(most, max(1, most * 2 // 3) - 1, -run)[:64]]
+    return min(widths, key=total)
 
 
 def _rows(limit: int, most: int, width: int, wish: _Wish) -> int:

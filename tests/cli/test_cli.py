@@ -37,6 +37,7 @@ VERBS = (
     "explain",
     "kernels",
     "tile",
+    "studio",
     "cache",
     "info",
 )

@@ -1,0 +1,72 @@
+// The page's words in two languages; formulas, names of parameters and errors stay as Python writes them.
+
+const EN = {
+  skip: 'To the picture', layer: 'Layer, as PyTorch writes it', examples: 'Examples', parameters: 'Parameters', picture: 'The layer at work', answers: 'Answers',
+  views: 'views', 'view window': 'Window', 'view stamps': 'Stamps', 'view zeros': 'Zeros between', 'view matrix': 'Matrix', 'view short': 'Shared products', 'view phases': 'Phases', 'view gradient': 'Gradient',
+  first: 'To the start (Home)', back: 'One step back (←)', play: 'Play (space)', pause: 'Pause (space)', on: 'One step on (→)', last: 'To the end', step: 'Step', speed: 'Speed', slow: 'slow', normal: 'normal', fast: 'fast',
+  hint: '← → step · space plays · point at a cell to see its formula · click a number of the input or kernel to change it',
+  'sizes only': 'Sizes only', conv: 'Convolution', conv_transpose: 'Transposed', max_pool: 'Max pool', avg_pool: 'Average pool', kind: 'Kind', axes: 'Axes', '1d': '1-d', '2d': '2-d', '3d': '3-d',
+  input: 'Input', 'layer group': 'Layer', channels: 'Channels', 'input size': 'input size', 'padding low': 'padding, low side', 'padding high': 'padding, high side', 'per side': 'per side', together: 'both sides',
+  'field hint': 'one number, or one for each axis: 3, 5',
+  'tab sizes': 'Sizes', 'tab solver': 'Solver', 'tab pattern': 'Pattern', 'tab speed': 'Speed', 'tab code': 'Code',
+  'output size': 'Output size', height: 'height', width: 'width', depth: 'depth', length: 'length',
+  letters: 'i input, k kernel, s stride, d dilation, p₀ and p₁ the padding of the two sides', 'letters transposed': 'i input, k kernel, s stride, d dilation, e output_padding, p₀ and p₁ the padding of the two sides',
+  merits: 'What this layer does well, and what not', 'merit sizes': 'Sizes', 'merit centre': 'Centre', 'merit overlap': 'Overlap', 'merit seams': 'Seams', 'merit cost': 'Cost', 'merit holes': 'Holes', 'merit borders': 'Borders',
+  good: 'good', bad: 'bad', from: 'from size', to: 'to size', 'or scale': 'or scale', solve: 'Solve', any: 'any', 'solver says': 'Every layer that gives these sizes, the best first. Click one to see it.',
+  'layers found': 'layers, the best first', 'no layer': 'No layer within the usual bounds.', 'every size': 'every size', centred: 'centred', even: 'even', uneven: 'uneven', overlap: 'overlap', holes: 'holes', 'multiply-adds': 'multiply-adds',
+  wait: 'A moment …', 'overlap output': 'Kernel elements that meet each output', 'overlap gradient': 'Gradients that meet each input', 'overlap says': 'Where this is uneven, equal weights leave a checkerboard.',
+  ripple: 'Ripple of these weights', 'ripple says': 'of what a constant becomes is pattern', 'ripple example': 'A constant 1 after this kernel, one period. Type other weights in the picture to see it change.',
+  'phases and fields': 'Phases and what they read', 'outputs at': 'outputs', taps: 'taps', 'inputs read': 'read inputs', cures: 'Ways out',
+  race: 'Race against torch here', racing: 'Racing …', predicted: 'predicted on this machine', 'no plan': 'The engine plans convolutions; pooling is torch\'s.', copy: 'Copy', copied: 'Copied',
+  share: 'Copy link', light: 'Light or dark', language: '中文', save: 'Save', 'save svg': 'Moving SVG', 'save gif': 'Moving GIF', 'save png': 'PNG of the last steps', 'save html': 'Page for slides (HTML)', 'save pdf': 'Print or PDF', 'link copied': 'Link copied', nearest: 'nearest legal:',
+  'example': 'Examples',
+}
+
+const ZH = {
+  skip: '跳到图示', layer: '层（PyTorch 写法）', examples: '示例', parameters: '参数', picture: '层的工作过程', answers: '解答',
+  views: '视图', 'view window': '滑动窗口', 'view stamps': '盖印', 'view zeros': '插零', 'view matrix': '矩阵', 'view short': '共享乘积', 'view phases': '相位', 'view gradient': '梯度',
+  first: '回到开头 (Home)', back: '上一步 (←)', play: '播放 (空格)', pause: '暂停 (空格)', on: '下一步 (→)', last: '到末尾', step: '步', speed: '速度', slow: '慢', normal: '正常', fast: '快',
+  hint: '← → 单步 · 空格播放 · 指向单元格查看公式 · 点击输入或卷积核中的数字可修改',
+  'sizes only': '仅尺寸', conv: '卷积', conv_transpose: '转置卷积', max_pool: '最大池化', avg_pool: '平均池化', kind: '类型', axes: '维数', '1d': '一维', '2d': '二维', '3d': '三维',
+  input: '输入', 'layer group': '层', channels: '通道', 'input size': '输入尺寸', 'padding low': 'padding 低侧', 'padding high': 'padding 高侧', 'per side': '分侧', together: '两侧相同',
+  'field hint': '一个数，或每个轴一个：3, 5',
+  'tab sizes': '尺寸', 'tab solver': '求解', 'tab pattern': '棋盘纹', 'tab speed': '速度', 'tab code': '代码',
+  'output size': '输出尺寸', height: '高', width: '宽', depth: '深', length: '长',
+  letters: 'i 输入，k 卷积核，s 步幅，d 膨胀，p₀ 与 p₁ 为两侧填充', 'letters transposed': 'i 输入，k 卷积核，s 步幅，d 膨胀，e 为 output_padding，p₀ 与 p₁ 为两侧填充',
+  merits: '该层的优点与不足', 'merit sizes': '尺寸', 'merit centre': '中心', 'merit overlap': '重叠', 'merit seams': '接缝', 'merit cost': '代价', 'merit holes': '空洞', 'merit borders': '边界',
+  good: '好', bad: '不好', from: '输入尺寸', to: '输出尺寸', 'or scale': '或倍数', solve: '求解', any: '任意', 'solver says': '所有给出这些尺寸的层，最好的在前。点击即可查看。',
+  'layers found': '个层，最好的在前', 'no layer': '常用范围内没有这样的层。', 'every size': '任意尺寸', centred: '居中', even: '均匀', uneven: '不均匀', overlap: '重叠', holes: '空洞', 'multiply-adds': '次乘加',
+  wait: '请稍候……', 'overlap output': '每个输出遇到的核元素数', 'overlap gradient': '每个输入收到的梯度数', 'overlap says': '不均匀处，相同的权重会留下棋盘纹。',
+  ripple: '这些权重的波纹', 'ripple says': '：常数输入的响应中图案所占比例', 'ripple example': '常数 1 经过该卷积核后的一个周期。在图中修改权重即可看到变化。',
+  'phases and fields': '相位及其读取范围', 'outputs at': '输出', taps: '核元素', 'inputs read': '读取的输入', cures: '解决办法',
+  race: '在本机与 torch 比速度', racing: '比赛中……', predicted: '本机预测', 'no plan': '引擎只规划卷积；池化由 torch 计算。', copy: '复制', copied: '已复制',
+  share: '复制链接', light: '明暗', language: 'English', save: '保存', 'save svg': '动态 SVG', 'save gif': '动态 GIF', 'save png': '末步 PNG', 'save html': '幻灯片用网页 (HTML)', 'save pdf': '打印或 PDF', 'link copied': '链接已复制', nearest: '最近的合法值：',
+  'example': '示例',
+  'title The kernel slides over the input': '卷积核在输入上滑动', 'title Each input stamps the kernel': '每个输入盖印一次卷积核', 'title A convolution over zeros in between': '在插零的输入上做卷积',
+  'title A sparse matrix': '稀疏矩阵', 'title A sparse matrix, that of the convolution turned over': '稀疏矩阵：卷积矩阵的转置', 'title Neighbouring outputs share products': '相邻输出共享乘积',
+  'title Phases: outputs that read through the same taps': '相位：通过相同核元素读取的输出', 'title The gradient: each output stamps the kernel back': '梯度：每个输出把卷积核盖回去', 'title The gradient: a window gathers it back': '梯度：窗口把它收集回来',
+}
+
+const GRIDS = [
+  ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
+  ['sums of inputs', '输入之和'], ['sums of the kernel', '卷积核之和'], ['products', '乘积'], [/^(.+) times the kernel$/, '$1 乘卷积核'], ['matrix', '矩阵'], ['kernel', '卷积核'], ['output', '输出'], ['input', '输入'],
+]
+const CAPTIONS = [
+  [/^outputs? /, '输出 '], [/^input (.+) = (.+) stamps at (.+)$/, '输入 $1 = $2，印在 $3'], [/^row (\d+): /, '第 $1 行：'], ['the stamps added up', '所有的印相加'], ['the padding crops what lies outside of the output', '填充裁去输出之外的部分'],
+  [/the bias (\S+) is added/, '加上偏置 $1'], [/(\d+) products instead of (\d+)/, '用 $1 次乘法代替 $2 次'], [/(\d+) products/, '$1 次乘法'], [/(\d+) taps each/, '每相 $1 个核元素'], [/(\d+) to (\d+) taps/, '$1 到 $2 个核元素'],
+  ['; no zero is multiplied', '；不乘任何零'], [/ phases, /, ' 个相位，'], [/^phase \((.+)\): (\d+) outputs, each a sum over (.+) taps$/, '相位 ($1)：$2 个输出，各为 $3 个核元素之和'], [/^phase \((.+)\): no tap reaches its (\d+) outputs, which hold the bias alone$/, '相位 ($1)：没有核元素到达这 $2 个输出，只有偏置'],
+]
+
+let now = EN
+export function speak(language) {
+  now = language === 'zh' ? ZH : EN
+  document.documentElement.lang = language === 'zh' ? 'zh' : 'en'
+  document.querySelectorAll('[data-word]').forEach(one => { one.textContent = word(one.dataset.word) })
+}
+export const word = (name, otherwise) => now[name] ?? (otherwise !== undefined ? otherwise.replace(/^title /, '') : EN[name]) ?? name
+const through = (text, table) => now === EN ? text : table.reduce((said, [from, to]) => said.replace(from, to), text)
+export const caption = text => through(text, CAPTIONS)
+export const titled = text => {
+  const found = now === ZH && GRIDS.find(([from]) => from instanceof RegExp ? from.test(text) : from === text)
+  return found ? text.replace(...found) : text
+}

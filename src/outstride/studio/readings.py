@@ -1,0 +1,140 @@
+"""What each output reads: its phase, its taps with the inputs they meet, and the sum in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from outstride.explanation.scene import number
+from outstride.geometry import Phase, axis_phases, output_size, source_index
+from outstride.layer.spec import ConvSpec
+
+#: Products that a formula writes out.
+_MOST_TERMS = 12
+
+Term = tuple[int, int]
+"""A kernel element and the input that it meets, both counted row by row; -1 is padding."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One output: the number of its phase, its terms, and its formula in numbers."""
+
+    phase: int
+    terms: tuple[Term, ...]
+    formula: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {"phase": self.phase, "terms": [list(term) for term in self.terms], "formula": self.formula}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is summed: input, kernel and output, each row by row, and the bias."""
+
+    input: Sequence[float]
+    kernel: Sequence[float]
+    output: Sequence[float]
+    bias: float
+
+
+def readings(spec: ConvSpec, size: tuple[int, ...], numbers: Numbers) -> list[Reading]:
+    """Every output, row by row."""
+    out = output_size(spec, size)
+    axes = [list(_axis(spec, axis, size, out)) for axis in range(spec.nd)]
+    counts = [len(phases) for phases in axis_phases(spec, size)]
+    found = []
+    for place, along in zip(product(*map(range, out)), product(*axes), strict=True):
+        terms = tuple(
+            (_flat([k for k, _ in pair], spec.kernel_size), _flat([i for _, i in pair], size))
+            for pair in product(*(taps for _, taps in along))
+        )
+        phase = _flat([number for number, _ in along], counts)
+        made = numbers.output[_flat(place, out)]
+        found.append(Reading(phase, terms, f"{_name(place)} = {_sum(spec, terms, numbers)} = {number(made)}"))
+    return found
+
+
+def tap_phases(spec: ConvSpec, size: tuple[int, ...]) -> list[int]:
+    """For every kernel element the phase whose outputs read through it; -1 where that is none, or several."""
+    axes = axis_phases(spec, size)
+    found = []
+    for taps in product(*map(range, spec.kernel_size)):
+        owners = [_owner(phases, tap) for phases, tap in zip(axes, taps, strict=True)]
+        found.append(_flat(owners, [len(phases) for phases in axes]))
+    return found
+
+
+def _owner(phases: Sequence[Phase], tap: int) -> int:
+    return next((n for n, phase in enumerate(phases) if any(k == tap for k, _ in phase.taps)), -1)
+
+
+def _axis(
+    spec: ConvSpec, axis: int, size: tuple[int, ...], out: tuple[int, ...]
+) -> Iterator[tuple[int, list[Term]]]:
+    """For every output of an axis the number of its phase and its taps."""
+    phases = axis_phases(spec, size)[axis]
+    for at in range(out[axis]):
+        number = at % phases[0].out_step
+        phase = phases[number]
+        step = at // phase.out_step
+        taps = ((k, phase.in_step * step + offset) for k, offset in phase.taps)
+        yield number, [(k, _source(spec, i, size[axis])) for k, i in taps]
+
+
+def _source(spec: ConvSpec, position: int, size: int) -> int:
+    mode = "zeros" if spec.kind == "conv_transpose" else spec.padding_mode
+    found = source_index(position, size, mode)
+    return -1 if found is None else found
+
+
+def _flat(place: Sequence[int], shape: Sequence[int]) -> int:
+    """The place counted row by row; -1 where some axis has none."""
+    if min(place) < 0:
+        return -1
+    flat = 0
+    for at, size in zip(place, shape, strict=True):
+        flat = flat * size + at
+    return flat
+
+
+def _name(place: tuple[int, ...]) -> str:
+    return f"y[{', '.join(map(str, place))}]"
+
+
+def _sum(spec: ConvSpec, terms: tuple[Term, ...], numbers: Numbers) -> str:
+    if spec.is_pool:
+        inside = [number(numbers.input[i]) for _, i in terms if i >= 0]
+        shown = ", ".join(_shortened(inside))
+        return f"max({shown})" if spec.kind == "max_pool" else f"mean({shown})"
+    # What meets padding adds nothing; a transposed layer has no such terms to show at all.
+    products = [f"{_factor(numbers.kernel[k])}·{_factor(numbers.input[i])}" for k, i in terms if i >= 0]
+    parts = _shortened(products) + ([_factor(numbers.bias)] if numbers.bias else [])
+    return " + ".join(parts) or "0"
+
+
+def _shortened(parts: list[str]) -> list[str]:
+    return parts if len(parts) <= _MOST_TERMS else [*parts[: _MOST_TERMS - 2], "…", parts[-1]]
+
+
+def _factor(value: float) -> str:
+    text = number(value)
+    return f"({text})" if text.startswith("-") else text
+
+
+def phase_counts(spec: ConvSpec, size: tuple[int, ...]) -> dict[str, Any]:
+    """The phases in a row: for each its place in the period and how many taps it has."""
+    axes = axis_phases(spec, size)
+    rows = [
+        {
+            "at": [phase.out_start for phase in along],
+            "taps": [len(phase.taps) for phase in along],
+            "count": prod(len(phase.taps) for phase in along),
+        }
+        for along in product(*axes)
+    ]
+    return {"period": [len(phases) for phases in axes], "rows": rows}

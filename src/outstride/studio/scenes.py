@@ -1,0 +1,89 @@
+"""Scenes as JSON: frames whose grids point into tables, for most grids of a scene never change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from outstride.explanation.scene import Frame, Grid, Role, Scene, in_cell
+
+LETTERS: dict[Role, str] = {
+    "input": "i", "kernel": "k", "output": "o", "border": "b", "active": "a", "result": "r",
+}  # fmt: skip
+"""A letter for what a cell stands for; a grid's cells are one word."""
+_TURNED = "kernel, turned round"
+_KERNELS = ("kernel", _TURNED)
+
+
+class _Table:
+    """Rows, each kept once and named by its place."""
+
+    def __init__(self) -> None:
+        self._places: dict[Any, int] = {}
+
+    def place(self, row: Any) -> int:
+        return self._places.setdefault(row, len(self._places))
+
+    @property
+    def rows(self) -> list[Any]:
+        return list(self._places)
+
+
+def scene_json(scene: Scene, counts: Mapping[str, int]) -> dict[str, Any]:
+    """A scene with its numbers as they are shown, row by row.
+
+    ``numbering`` says for a grid, by its title, what its cells are: the numbers of the input, the kernel or
+    the output, of which there are so many ``counts``; -1 is none of them. A grid is left out where its cells
+    are not as many.
+    """
+    texts, marks = _Table(), _Table()
+    frames = [
+        {"caption": frame.caption, "grids": [_grid(grid, texts, marks) for grid in frame.grids]}
+        for frame in scene.frames
+    ]
+    return {
+        "name": scene.name,
+        "title": scene.title,
+        "notes": list(scene.notes),
+        "frames": frames,
+        "texts": texts.rows,
+        "marks": marks.rows,
+        "numbering": _numbering(scene.frames, counts),
+    }
+
+
+def _grid(grid: Grid, texts: _Table, marks: _Table) -> dict[str, Any]:
+    rows, columns = grid.values.shape
+    return {
+        "title": grid.title,
+        "role": LETTERS[grid.role],
+        "rows": rows,
+        "columns": columns,
+        "text": texts.place(tuple(in_cell(float(value)) for value in grid.values.flat)),
+        "mark": marks.place(_word(grid)),
+    }
+
+
+def _word(grid: Grid) -> str:
+    return "".join(LETTERS[grid.role_of((int(i), int(j)))] for i, j in np.ndindex(*grid.values.shape))
+
+
+def _numbering(frames: tuple[Frame, ...], counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Row by row the cells that are never border are the numbers that a grid's role and title say."""
+    words: dict[tuple[str, Role], list[str]] = {}
+    for frame in frames:
+        for grid in frame.grids:
+            words.setdefault((grid.title, grid.role), []).append(_word(grid))
+    found: dict[str, dict[str, Any]] = {}
+    for (title, role), seen in words.items():
+        if role not in counts or len({len(word) for word in seen}) > 1:
+            continue
+        inside = [all(letter != "b" for letter in letters) for letters in zip(*seen, strict=True)]
+        if sum(inside) != counts[role] or (role == "kernel" and title not in _KERNELS):
+            continue
+        order = range(counts[role]) if title != _TURNED else reversed(range(counts[role]))
+        places = iter(order)
+        found[title] = {"of": role, "cells": [next(places) if one else -1 for one in inside]}
+    return found

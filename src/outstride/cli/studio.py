@@ -15,14 +15,15 @@ def studio(
         typer.Argument(metavar="[LAYER]", help="What to show first: 'ConvTranspose2d(1, 1, 3, stride=2)'."),
     ] = "",
     size: Annotated[
-        str, typer.Argument(metavar="[SIZE]", help="Input size such as 3x3; by default one that shows it all.")
+        str,
+        typer.Argument(metavar="[SIZE]", help="Input size such as 3x3; by default one that shows it all."),
     ] = "",
     port: Annotated[int, typer.Option(min=0, max=65535, help="By default any that is free.")] = 0,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the link and open nothing.")
     ] = False,
 ) -> None:
-    """Open a page in the browser: a layer in pictures that move, its sizes, plan, patterns and other spellings.
+    """Open a page in the browser: a layer in pictures that move, its sizes, plan, patterns and spellings.
 
     It is served from this machine to this machine alone, and asks nobody else for anything. Ctrl-C ends it.
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import islice
+from math import prod
 from typing import Any
 
 from outstride.errors import ArgumentError, OutstrideError
 from outstride.geometry import output_size, solve
 from outstride.layer.spec import ConvSpec
 from outstride.studio.offers import offers, respelt
-from outstride.studio.questions import edited_of, fields_in, fields_of, layer_text, size_of, text_of
+from outstride.studio.patterns import pattern_of
+from outstride.studio.questions import edited_of, fields_in, fields_of, fitting, layer_text, size_of, text_of
 from outstride.studio.sizes import size_rows
+from outstride.studio.speed import plan_of, race
 from outstride.studio.views import Shown, input_size, shown, views_json
 from outstride.studio.writing import as_solution, writings
 
@@ -115,5 +118,25 @@ def solutions(question: Mapping[str, Any]) -> Answer:
     }
 
 
-ANSWERS: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {"layer": layer, "solve": solutions}
+def pattern(question: Mapping[str, Any]) -> Answer:
+    """Overlap, ripple, phases and ways out."""
+    spec = ConvSpec.parse(layer_text(question), "layer")
+    size = size_of(question, "size", spec.nd) or (_USUAL_SIZE,) * spec.nd
+    weight = fitting(edited_of(question).kernel, prod(spec.kernel_size))
+    return pattern_of(spec, size, weight)
+
+
+def plan(question: Mapping[str, Any]) -> Answer:
+    """What the engine would run."""
+    return plan_of(ConvSpec.parse(layer_text(question), "layer"), question)
+
+
+def raced(question: Mapping[str, Any]) -> Answer:
+    """A race against torch."""
+    return race(ConvSpec.parse(layer_text(question), "layer"), question)
+
+
+ANSWERS: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+    "layer": layer, "solve": solutions, "pattern": pattern, "plan": plan, "race": raced,
+}  # fmt: skip
 """The questions that a page may ask, by the last word of their address."""

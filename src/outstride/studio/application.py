@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from outstride.errors import OutstrideError
 from outstride.studio.answers import ANSWERS
+from outstride.studio.saving import Picture, picture
 from outstride.studio.security import Guard
 
 _LOG = logging.getLogger("outstride.studio")
@@ -60,13 +61,18 @@ def application(token: str, port: int, start: Mapping[str, Any]) -> Guard:
         Route("/", serve),
         Route("/start", begin),
         *(Route(f"/ask/{name}", _answering(answer), methods=["POST"]) for name, answer in ANSWERS.items()),
+        Route("/save", _answering(picture, _file), methods=["POST"]),
         Route("/{name}", serve),
     ]
     return Guard(Starlette(routes=routes), token, port)
 
 
+def _file(made: Picture) -> Response:
+    return Response(made.content, media_type=made.media_type)
+
+
 def _answering(
-    answer: Callable[[Mapping[str, Any]], dict[str, Any]],
+    answer: Callable[[Mapping[str, Any]], Any], told: Callable[[Any], Response] = JSONResponse
 ) -> Callable[[Request], Awaitable[Response]]:
     """A question's address: whatever becomes of one request, the page lives on."""
 
@@ -78,7 +84,7 @@ def _answering(
         except (ValueError, RecursionError):
             return JSONResponse({"error": "a question must be one JSON object"}, 400)
         try:
-            return JSONResponse(await run_in_threadpool(answer, question))
+            return told(await run_in_threadpool(answer, question))
         except OutstrideError as error:
             return JSONResponse({"error": str(error)}, 422)
         except MemoryError:

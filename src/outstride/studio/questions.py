@@ -13,6 +13,7 @@ from outstride.layer.spec import ConvSpec
 
 #: Letters of a field, numbers of an array, digits of a size.
 _LONGEST_TEXT, _MOST_NUMBERS, _MOST_DIGITS = 2000, 1024, 6
+_LARGEST = 1e9
 _FAMILIES = {"conv": "Conv", "conv_transpose": "ConvTranspose", "max_pool": "MaxPool", "avg_pool": "AvgPool"}
 #: What a page can set of each kind of layer, in the order in which it is written.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +56,9 @@ def layer_text(question: Mapping[str, Any]) -> str:
 def call_of(fields: Mapping[str, Any]) -> str:
     """The call that fields spell."""
     kind = fields["kind"]
-    words = [f"{name}={_argument(name, fields)}" for name in FIELDS[kind] if str(fields.get(name, "")).strip()]
+    words = [
+        f"{name}={_argument(name, fields)}" for name in FIELDS[kind] if str(fields.get(name, "")).strip()
+    ]
     if fields.get("bias") == "False" and kind.startswith("conv"):
         words.append("bias=False")
     return f"{_FAMILIES[kind]}{fields['nd']}d({', '.join(words)})"
@@ -110,7 +113,9 @@ def size_of(question: Mapping[str, Any], name: str, nd: int) -> tuple[int, ...] 
     if not text:
         return None
     parts = [part.strip() for part in text.split("x") if part.strip()]
-    if not parts or not all(part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in parts):
+    if not parts or not all(
+        part.isascii() and part.isdigit() and len(part) <= _MOST_DIGITS for part in parts
+    ):
         raise ArgumentError(f"{name!r} must be whole numbers joined by x: got {text[:40]!r}; legal: 5 or 5x6")
     numbers = tuple(map(int, parts))
     if len(numbers) == 1:
@@ -149,14 +154,16 @@ def _row(values: object, name: str) -> tuple[float, ...] | None:
     row = values if isinstance(values, list) else [values]
     if len(row) > _MOST_NUMBERS or not all(map(_is_number, row)):
         raise ArgumentError(
-            f"{name!r} must hold finite numbers: got {str(values)[:40]}; legal: at most {_MOST_NUMBERS} of them"
+            f"{name!r} must hold finite numbers: got {str(values)[:40]}; "
+            f"legal: at most {_MOST_NUMBERS} of them"
         )
     return tuple(map(float, row))
 
 
 def _is_number(value: object) -> bool:
-    whole = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return whole and abs(value) < 1e9 and math.isfinite(value)  # type: ignore[arg-type, operator]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and abs(value) < _LARGEST
 
 
 def fitting(row: Sequence[float] | None, count: int) -> Sequence[float] | None:

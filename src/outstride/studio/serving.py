@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 import webbrowser
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from outstride.errors import ArgumentError, UnsupportedError
@@ -56,6 +58,7 @@ class Studio:
             ready: called when the link can be followed.
         """
         # The socket listens already: who comes before the server runs waits for a moment.
+        threading.Thread(target=_warm, daemon=True).start()
         if ready is not None:
             ready()
         if browser:
@@ -66,6 +69,12 @@ class Studio:
     def stop(self) -> None:
         """Let ``run`` return, from another thread."""
         self._server.should_exit = True
+
+
+def _warm() -> None:
+    """Load torch while the reader looks at the first picture, which needs none of it."""
+    import_module("outstride.planning")
+    import_module("outstride.artifacts")
 
 
 def _bound(port: int) -> socket.socket:

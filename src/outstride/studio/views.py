@@ -12,8 +12,8 @@ import numpy as np
 from outstride.errors import OutstrideError
 from outstride.explanation.example import Example, example
 from outstride.explanation.explaining import Explanation
-from outstride.explanation.scene import in_cell
-from outstride.geometry import output_size, resolve, resolved_padding
+from outstride.explanation.scene import Scene, in_cell
+from outstride.geometry import output_size, resolve
 from outstride.layer.spec import ConvSpec
 from outstride.studio.questions import Edited, fitting
 from outstride.studio.readings import Numbers, Reading, phase_counts, readings, tap_phases
@@ -63,24 +63,30 @@ def _readings(spec: ConvSpec, made: Example, explained: Explanation) -> list[Rea
 
 def views_json(found: Shown) -> list[dict[str, Any]]:
     """Every scene of the layer, with its gradient and its phases where it has them."""
-    spec, numbers = found.example.spec, found.example
+    numbers = found.example
     counts = {"input": numbers.x.size, "kernel": numbers.weight.size, "output": found.explanation.output.size}
     made = [scene_json(scene, counts) for scene in found.explanation.views.values()]
-    phased = phases_json(found)
+    phased, back = phases_json(found), gradient(found)
     made += [phased] if phased else []
-    back = gradient_json(found)
-    return [*made, back] if back and not spec.is_pool else made
+    return [*made, scene_json(back, {})] if back else made
 
 
-def gradient_json(found: Shown) -> dict[str, Any] | None:
+def scene_of(found: Shown, view: str) -> Scene:
+    """The scene of that name; the layer's first where it has none, such as for its phases."""
+    back = gradient(found) if view == "gradient" else None
+    return back or found.explanation.views.get(view) or next(iter(found.explanation.views.values()))
+
+
+def gradient(found: Shown) -> Scene | None:
     """What comes back to the input: the adjoint layer at work on ones, one for each output.
 
     None where it has no scene of its own, such as beside padding modes.
     """
     spec, made = found.example.spec, found.example
+    if spec.is_pool:
+        return None
     size = input_size(made)
-    out = output_size(spec, size)
-    ones = np.ones(out)
+    ones = np.ones(output_size(spec, size))
     try:
         adjoint = example(_adjoint(spec, size), made.weight, 0.0, ones)
         explained = Explanation(adjoint, ())
@@ -90,7 +96,7 @@ def gradient_json(found: Shown) -> dict[str, Any] | None:
     title = "The gradient: each output stamps the kernel back"
     if spec.kind == "conv_transpose":
         title = "The gradient: a window gathers it back"
-    return scene_json(replace(scene, name="gradient", title=title), {})
+    return replace(scene, name="gradient", title=title)
 
 
 def _adjoint(spec: ConvSpec, size: tuple[int, ...]) -> ConvSpec:
@@ -119,6 +125,7 @@ def phases_json(found: Shown) -> dict[str, Any] | None:
     taps = tap_phases(spec, size)
     of_output = [reading.phase for reading in found.readings]
     grids = [
+        _coloured("input", "i", made.x, [-1] * made.x.size),
         _coloured("kernel", "k", made.weight, taps),
         _coloured("output", "o", found.explanation.output, of_output),
     ]
@@ -154,8 +161,3 @@ def _of_one(row: dict[str, Any], outputs: int) -> str:
         return f"phase ({where}): no tap reaches its {outputs} outputs, which hold the bias alone"
     taps = " × ".join(map(str, row["taps"]))
     return f"phase ({where}): {outputs} outputs, each a sum over {taps} taps"
-
-
-def padded_by(spec: ConvSpec, size: tuple[int, ...]) -> list[list[int]]:
-    """The padding in numbers."""
-    return [list(pair) for pair in resolved_padding(spec, size)]

@@ -38,7 +38,9 @@ def writings(spec: ConvSpec, size: tuple[int, ...]) -> list[Writing]:
     asymmetric = not torch.layers
     made = f"outstride.nn.{spec!r}" if asymmetric else f"torch.nn.{spec!r}"
     return [
-        Writing("PyTorch", made if len(torch.layers) < 2 else _chained("torch.nn.", torch.layers), torch.reason),
+        Writing(
+            "PyTorch", made if len(torch.layers) < 2 else _chained("torch.nn.", torch.layers), torch.reason
+        ),
         Writing("Keras", _chained("keras.layers.", keras.layers), keras.reason),
         Writing("NumPy", loops(spec, size), "the definition in plain loops, one channel"),
         Writing("ONNX", "\n".join(onnx.layers), onnx.reason),

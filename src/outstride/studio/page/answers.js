@@ -73,7 +73,7 @@ export class Answers {
     const kind = h('select', { id: 'solve-kind' }, ['', 'conv', 'conv_transpose', 'max_pool', 'avg_pool'].map(name => h('option', { value: name, selected: name === fields.kind }, name ? word(name) : word('any'))))
     const list = h('div')
     const find = () => this.fill('solve', { input_size: input.value, output_size: goal.value, scale: scale.value.trim(), kind: kind.value, nd: fields.nd, in_channels: Number(fields.in_channels) || null, out_channels: Number(fields.out_channels) || null }, (found, failed) => {
-      list.replaceChildren(failed ? h('p', { className: 'quiet' }, failed) : this.solutions(found))
+      list.replaceChildren(...(failed ? [h('p', { className: 'quiet' }, failed)] : this.solutions(found)))
     })
     const form = h('form', { className: 'asked', onsubmit: event => { event.preventDefault(); find() } },
       h('label', {}, word('from'), input), h('label', {}, word('to'), goal), h('label', {}, word('or scale'), scale), h('label', {}, word('kind'), kind), h('button', { className: 'main' }, word('solve')))
@@ -97,18 +97,21 @@ export class Answers {
 
   _pattern() {
     this.panel.replaceChildren(h('p', { className: 'quiet' }, word('wait')))
-    this.fill('pattern', { layer: this.answer.layer, size: this.answer.size, numbers: { kernel: this.answer.numbers?.kernel } }, (found, failed) => {
+    this.fill('pattern', { layer: this.answer.layer, size: this.answer.size, numbers: { kernel: this.answer.numbers?.kernel ?? null } }, (found, failed) => {
       if (failed) { this.panel.replaceChildren(h('p', { className: 'quiet' }, failed)); return }
-      this.panel.replaceChildren(
+      const columns = [[
         h('h3', {}, word(found.of === 'output' ? 'overlap output' : 'overlap gradient')),
         h('p', {}, h('span', { className: `badge ${found.even ? 'yes' : 'no'}` }, word(found.even ? 'even' : 'uneven')), ' ', found.holes ? h('span', { className: 'badge no' }, `${word('holes')} ${found.holes_said}`) : null),
         overlapMap(found.map),
         h('p', { className: 'quiet' }, word('overlap says')),
+      ], [
         ...(found.ripple ? [h('h3', {}, word('ripple')), h('p', {}, h('span', { className: 'big' }, found.ripple.said), ' ', h('span', { className: 'quiet' }, word('ripple says'))), overlapMap(found.ripple.map), found.ripple.of_example && h('p', { className: 'quiet' }, word('ripple example'))] : []),
+      ], [
         h('h3', {}, word('phases and fields')),
         h('table', { className: 'table' }, h('tbody', {}, h('tr', {}, h('th', {}, word('outputs at')), h('th', {}, word('taps')), h('th', {}, word('inputs read'))), found.phases.map(one => h('tr', {}, h('td', { className: 'code' }, one.outputs), h('td', { className: 'code' }, one.taps), h('td', { className: 'code' }, one.reads))))),
         ...(found.suggestions.length ? [h('h3', {}, word('cures')), h('ul', { className: 'found' }, found.suggestions.map(one => h('li', {}, one.layer ? h('button', { type: 'button', onclick: () => this.tell.onapply(one.layer) }, h('code', {}, one.layer), h('span', { className: 'tags' }, one.text)) : h('p', {}, one.text))))] : []),
-      )
+      ]]
+      this.panel.replaceChildren(h('div', { className: 'spread' }, columns.filter(column => column.length).map(column => h('div', {}, column.filter(Boolean)))))
     })
   }
 
@@ -121,7 +124,7 @@ export class Answers {
       in_channels: h('input', { type: 'text', value: Number(fields.in_channels) > 1 ? fields.in_channels : 64 }), out_channels: h('input', { type: 'text', value: Number(fields.out_channels) > 1 ? fields.out_channels : 64 }) }
     const lines = h('div'), bars = h('div')
     const question = () => ({ layer, size: given.size.value, in_channels: Number(given.in_channels.value) || 0, out_channels: Number(given.out_channels.value) || 0 })
-    const plan = () => { this.speedSize = given.size.value; bars.replaceChildren(); this.fill('plan', question(), (found, failed) => lines.replaceChildren(failed ? h('p', { className: 'quiet' }, failed) : planned(found))) }
+    const plan = () => { this.speedSize = given.size.value; bars.replaceChildren(); this.fill('plan', question(), (found, failed) => lines.replaceChildren(...(failed ? [h('p', { className: 'quiet' }, failed)] : planned(found).filter(Boolean)))) }
     const race = h('button', { className: 'main', type: 'button', onclick: () => {
       race.disabled = true; race.textContent = word('racing')
       this.fill('race', question(), (found, failed) => { race.disabled = false; race.textContent = word('race'); bars.replaceChildren(failed ? h('p', {}, failed) : raced(found)) })

@@ -19,4 +19,19 @@ export async function ask(name, question) {
   return read(response)
 }
 
+// A file that Python made, kept by the browser under the name that Python gave it.
+export async function save(question) {
+  const response = await fetch('save', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(question) })
+  if (!response.ok) return read(response)
+  keep(await response.blob(), `outstride-${question.view}.${question.format}`)
+}
+
+export function keep(blob, name) {
+  const link = Object.assign(document.createElement('a'), { href: URL.createObjectURL(blob), download: name })
+  document.body.append(link)
+  link.click()
+  link.remove()
+  setTimeout(() => URL.revokeObjectURL(link.href), 5000)
+}
+
 export const begin = async () => read(await fetch('start'))

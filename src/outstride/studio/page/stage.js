@@ -129,8 +129,8 @@ export class Stage {
     if (grid.phases) {
       const phase = grid.phases[i]
       kinds.push(`of-${grid.role}`)
-      if (phase >= 0) kinds.push(`p${phase % 9}`)
-      if (frame.only !== null && phase !== frame.only) kinds.push('dim')
+      if (phase >= 0) kinds.push('phased', `p${phase % 9}`)
+      if (frame.only !== null && phase !== frame.only && grid.role !== 'i') kinds.push('dim')
     } else if (letter === 'a') {
       kinds.push('on', `of-${grid.role}`)
       if (grid.inside && !grid.inside[i]) kinds.push('zero')
@@ -152,7 +152,7 @@ export class Stage {
   build(step) {
     const frame = this.scene.frames[step]
     const width = Math.max(this.picture.clientWidth - 2 * parseFloat(getComputedStyle(this.picture).paddingLeft), 200)
-    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(Math.min(innerHeight * .5, 560), 300))
+    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(Math.min(innerHeight * (this.scene.name === 'matrix' ? .62 : .5), 600), 300))
     this.cell = found.cell
     this.canvas.setAttribute('viewBox', `0 0 ${width} ${found.height}`)
     this.canvas.style.setProperty('height', `${found.height}px`)
@@ -353,7 +353,8 @@ export class Stage {
 function prepared(scene) {
   const frames = scene.grids ? scene.frames.map(frame => ({ ...frame, grids: scene.grids.map(phased) })) : scene.frames.map(frame => {
     const grids = frame.grids.map((grid, slot) => ({
-      ...grid, slot, text: scene.texts[grid.text], mark: scene.marks[grid.mark], numbering: scene.numbering[grid.title],
+      ...grid, slot, text: scene.texts[grid.text], numbering: scene.numbering[grid.title],
+      ...(grid.role === 'a' ? { role: 'i', mark: 'i'.repeat(grid.rows * grid.columns) } : { mark: scene.marks[grid.mark] }),
     }))
     grids.forEach(grid => { if (grid.role === 'i' && grid.numbering) grid.inside = grid.numbering.cells.map(cell => cell >= 0) })
     return { ...frame, grids, weights: ['window', 'zeros'].includes(scene.name) ? weighed(grids) : undefined }
@@ -382,7 +383,7 @@ function prepared(scene) {
   }
 }
 
-const phased = grid => ({ ...grid, numbering: { of: grid.role === 'k' ? 'kernel' : 'output', cells: grid.text.map((_, i) => i) } })
+const phased = grid => ({ ...grid, numbering: { of: { i: 'input', k: 'kernel', o: 'output' }[grid.role], cells: grid.text.map((_, i) => i) } })
 
 // The weight that each cell under the window is multiplied by: both are in the order of rows.
 function weighed(grids) {

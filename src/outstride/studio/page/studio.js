@@ -25,13 +25,14 @@ const typed = document.getElementById('layer')
 const refusal = document.getElementById('refusal')
 const numbers = text => text ? text.split(',').map(Number) : undefined
 
+const edited = () => ({ input: numbers(state.x), kernel: numbers(state.w), bias: state.b === '' ? undefined : Number(state.b) })
+
 // Ask for a layer and show it; an answer that was overtaken is dropped.
 async function show(question, { step = stage.step, fill = true } = {}) {
   const mine = ++asked
-  const edited = { input: numbers(state.x), kernel: numbers(state.w), bias: state.b === '' ? undefined : Number(state.b) }
   let answer
   try {
-    answer = await ask('layer', { ...question, size: question.size ?? state.size, numbers: edited })
+    answer = await ask('layer', { ...question, size: question.size ?? state.size, numbers: edited() })
   } catch (error) { if (mine === asked) refuse(error.message, []); return }
   if (mine !== asked) return
   if (answer.refused) { refuse(answer.refused, answer.offers); return }
@@ -103,7 +104,7 @@ async function start() {
   if (given.layer && !link.layer) Object.assign(state, { layer: given.layer, size: given.size ?? '' })
   build()
   new Tools(document.querySelector('.tools'), {
-    state: () => state, stage: () => stage,
+    state: () => state, stage: () => stage, numbers: edited,
     onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
     onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, state.view, step); answers.show(known); save() } },
   })

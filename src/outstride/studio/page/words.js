@@ -5,7 +5,7 @@ const EN = {
   views: 'views', 'view window': 'Window', 'view stamps': 'Stamps', 'view zeros': 'Zeros between', 'view matrix': 'Matrix', 'view short': 'Shared products', 'view phases': 'Phases', 'view gradient': 'Gradient',
   first: 'To the start (Home)', back: 'One step back (←)', play: 'Play (space)', pause: 'Pause (space)', on: 'One step on (→)', last: 'To the end', step: 'Step', speed: 'Speed', slow: 'slow', normal: 'normal', fast: 'fast',
   hint: '← → step · space plays · point at a cell to see its formula · click a number of the input or kernel to change it',
-  'sizes only': 'Sizes only', conv: 'Convolution', conv_transpose: 'Transposed', max_pool: 'Max pool', avg_pool: 'Average pool', kind: 'Kind', axes: 'Axes', '1d': '1-d', '2d': '2-d', '3d': '3-d',
+  'sizes only': 'Sizes only', conv: 'Convolution', conv_transpose: 'Transposed', max_pool: 'Max pool', avg_pool: 'Average pool', kind: 'kind', axes: 'Axes', '1d': '1-d', '2d': '2-d', '3d': '3-d',
   input: 'Input', 'layer group': 'Layer', channels: 'Channels', 'input size': 'input size', 'padding low': 'padding, low side', 'padding high': 'padding, high side', 'per side': 'per side', together: 'both sides',
   'field hint': 'one number, or one for each axis: 3, 5',
   'tab sizes': 'Sizes', 'tab solver': 'Solver', 'tab pattern': 'Pattern', 'tab speed': 'Speed', 'tab code': 'Code',
@@ -18,7 +18,7 @@ const EN = {
   ripple: 'Ripple of these weights', 'ripple says': 'of what a constant becomes is pattern', 'ripple example': 'A constant 1 after this kernel, one period. Type other weights in the picture to see it change.',
   'phases and fields': 'Phases and what they read', 'outputs at': 'outputs', taps: 'taps', 'inputs read': 'read inputs', cures: 'Ways out',
   race: 'Race against torch here', racing: 'Racing …', predicted: 'predicted on this machine', 'no plan': 'The engine plans convolutions; pooling is torch\'s.', copy: 'Copy', copied: 'Copied',
-  share: 'Copy link', light: 'Light or dark', language: '中文', save: 'Save', 'save svg': 'Moving SVG', 'save gif': 'Moving GIF', 'save png': 'PNG of the last steps', 'save html': 'Page for slides (HTML)', 'save pdf': 'Print or PDF', 'link copied': 'Link copied', nearest: 'nearest legal:',
+  share: 'Copy link', light: 'Light or dark', language: '中文', save: 'Save', 'save svg': 'Moving SVG', 'save gif': 'Moving GIF', 'save png': 'PNG of the last steps', 'save html': 'Page for slides (HTML)', 'save frame': 'SVG of this frame', 'save pdf': 'Print or PDF', 'link copied': 'Link copied', nearest: 'nearest legal:',
   'example': 'Examples',
 }
 
@@ -40,7 +40,7 @@ const ZH = {
   ripple: '这些权重的波纹', 'ripple says': '：常数输入的响应中图案所占比例', 'ripple example': '常数 1 经过该卷积核后的一个周期。在图中修改权重即可看到变化。',
   'phases and fields': '相位及其读取范围', 'outputs at': '输出', taps: '核元素', 'inputs read': '读取的输入', cures: '解决办法',
   race: '在本机与 torch 比速度', racing: '比赛中……', predicted: '本机预测', 'no plan': '引擎只规划卷积；池化由 torch 计算。', copy: '复制', copied: '已复制',
-  share: '复制链接', light: '明暗', language: 'English', save: '保存', 'save svg': '动态 SVG', 'save gif': '动态 GIF', 'save png': '末步 PNG', 'save html': '幻灯片用网页 (HTML)', 'save pdf': '打印或 PDF', 'link copied': '链接已复制', nearest: '最近的合法值：',
+  share: '复制链接', light: '明暗', language: 'English', save: '保存', 'save svg': '动态 SVG', 'save gif': '动态 GIF', 'save png': '末步 PNG', 'save html': '幻灯片用网页 (HTML)', 'save frame': '当前帧 SVG', 'save pdf': '打印或 PDF', 'link copied': '链接已复制', nearest: '最近的合法值：',
   'example': '示例',
   'title The kernel slides over the input': '卷积核在输入上滑动', 'title Each input stamps the kernel': '每个输入盖印一次卷积核', 'title A convolution over zeros in between': '在插零的输入上做卷积',
   'title A sparse matrix': '稀疏矩阵', 'title A sparse matrix, that of the convolution turned over': '稀疏矩阵：卷积矩阵的转置', 'title Neighbouring outputs share products': '相邻输出共享乘积',

@@ -12,7 +12,16 @@ from outstride.geometry import output_size, solve
 from outstride.layer.spec import ConvSpec
 from outstride.studio.offers import offers, respelt
 from outstride.studio.patterns import pattern_of
-from outstride.studio.questions import edited_of, fields_in, fields_of, fitting, layer_text, size_of, text_of
+from outstride.studio.questions import (
+    Edited,
+    edited_of,
+    fields_in,
+    fields_of,
+    fitting,
+    layer_text,
+    size_of,
+    text_of,
+)
 from outstride.studio.sizes import size_rows
 from outstride.studio.speed import plan_of, race
 from outstride.studio.views import Shown, input_size, shown, views_json
@@ -37,7 +46,7 @@ def layer(question: Mapping[str, Any]) -> Answer:
             output_size(spec, size)
     except OutstrideError as error:
         return refusal(str(error), question, text, fields_of(spec))
-    found, why_not = _followed(spec, size, question)
+    found, why_not = _followed(spec, size, edited_of(question))
     if found is not None:
         size = input_size(found.example)
     size = size or (_USUAL_SIZE,) * spec.nd
@@ -57,12 +66,10 @@ def layer(question: Mapping[str, Any]) -> Answer:
     }
 
 
-def _followed(
-    spec: ConvSpec, size: tuple[int, ...] | None, question: Mapping[str, Any]
-) -> tuple[Shown | None, str]:
+def _followed(spec: ConvSpec, size: tuple[int, ...] | None, edited: Edited) -> tuple[Shown | None, str]:
     """What explains the layer, or the sentence that says why nothing does."""
     try:
-        return shown(spec, size, edited_of(question)), ""
+        return shown(spec, size, edited), ""
     except OutstrideError as error:
         return None, str(error)
 

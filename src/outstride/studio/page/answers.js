@@ -143,7 +143,7 @@ export class Answers {
   }
 }
 
-const merit = ({ topic, good, text }) => h('li', {}, h('span', { className: good === null ? 'so' : good ? 'yes' : 'no', 'aria-label': good === null ? '' : word(good ? 'good' : 'bad'), role: 'img' }, good === null ? '·' : good ? '✓' : '✗'), h('div', {}, h('b', {}, word(`merit ${topic}`, topic)), ' ', h('span', {}, text)))
+const merit = ({ topic, good, text }) => h('li', {}, h('span', { className: good === null ? 'so' : good ? 'yes' : 'no', 'aria-label': word(good === null ? 'so' : good ? 'good' : 'bad'), role: 'img' }, good === null ? '·' : good ? '✓' : '✗'), h('div', {}, h('b', {}, word(`merit ${topic}`, topic)), ' ', h('span', {}, text)))
 
 const planned = found => [
   found.predicted && h('p', {}, h('span', { className: 'big' }, found.predicted), ' ', h('span', { className: 'quiet' }, word('predicted'))),

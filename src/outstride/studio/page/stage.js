@@ -62,6 +62,18 @@ export class Stage {
     this.canvas.classList.toggle('matrix', scene.name === 'matrix')
     this.shapes = ''
     this.go(Math.min(step ?? 0, scene.frames.length - 1), false)
+    if (this.refocus) this.hold(...this.refocus)
+    this.refocus = null
+  }
+
+  // The keyboard stays where it was, without a word on the cell: the caption says what became of it.
+  hold(g, i) {
+    const slot = this.slots[g]
+    if (!slot) return
+    slot.cursor = i
+    this.quiet = true
+    slot.group.focus({ preventScroll: true })
+    this.quiet = false
   }
 
   stale() { this.stop(); this.root.classList.add('stale') }
@@ -106,7 +118,7 @@ export class Stage {
     this.said.replaceChildren(...(wanted ? [shown.slice(0, cut + 2), h('b', {}, shown.slice(cut + 2))] : [shown]))
   }
 
-  redraw() { if (this.scene) { this.shapes = ''; this.draw(this.step, false) } }
+  redraw() { if (this.scene && this.picture.isConnected) { this.shapes = ''; this.draw(this.step, false) } }
 
   // One frame: cells are kept from frame to frame, so that only what changes is touched.
   draw(step, glide) {
@@ -227,7 +239,7 @@ export class Stage {
     this.canvas.addEventListener('pointerover', event => { const place = at(event); if (place) this.peek(...place) })
     this.canvas.addEventListener('pointerleave', () => this.unpeek())
     this.canvas.addEventListener('click', event => { const place = at(event); if (place) this.choose(...place) })
-    this.canvas.addEventListener('focusin', event => { const g = event.target.dataset?.grid; if (g !== undefined && event.target.matches(':focus-visible')) this.point(+g, this.slots[g].cursor ?? 0) })
+    this.canvas.addEventListener('focusin', event => { const g = event.target.dataset?.grid; if (g !== undefined && !this.quiet && event.target.matches(':focus-visible')) this.point(+g, this.slots[g].cursor ?? 0) })
     this.canvas.addEventListener('focusout', () => this.unpeek())
     this.canvas.addEventListener('keydown', event => {
       const g = event.target.dataset?.grid
@@ -338,9 +350,12 @@ export class Stage {
       if (over) return
       over = true
       const typed = Number(field.value.trim().replace(',', '.').replace('−', '-'))
+      const text = field.value.trim(), byKey = document.activeElement === field
       field.remove()
-      if (keep && field.value.trim() !== '' && Number.isFinite(typed) && typed !== this.answer.numbers[of][number]) this.tell.onedit(of, number, typed)
-      this.slots[g]?.group.focus({ preventScroll: true })
+      if (keep && text !== '' && Number.isFinite(typed) && typed !== this.answer.numbers[of][number]) {
+        this.refocus = byKey ? [g, i] : null
+        this.tell.onedit(of, number, typed)
+      } else if (byKey) this.hold(g, i)
     }
     field.addEventListener('keydown', event => { event.stopPropagation(); if (event.key === 'Enter') close(true); if (event.key === 'Escape') close(false) })
     field.addEventListener('blur', () => close(true))

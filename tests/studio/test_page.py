@@ -1,0 +1,295 @@
+"""The page in a real browser: controls, play, hover, keyboard, solver, files, language, narrow screens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from outstride import explain
+from tests.studio.browser import launched, served
+
+UP = "ConvTranspose2d(1, 1, 3, stride=2, padding=1)"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def link(browser: Any) -> Iterator[str]:
+    del browser  # where there is none nothing need be served
+    with served() as made:
+        yield made
+
+
+class Visit:
+    """A page of the browser's, and what its console and its network said."""
+
+    def __init__(self, browser: Any, link: str, state: str = "step=0", **context: Any) -> None:
+        options = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", "locale": "en-US"}
+        self.context = browser.new_context(**{**options, **context})
+        self.page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(f"{link}#{state}")
+        self.page.wait_for_selector("html[data-ready=yes]")
+
+    def layer(self, text: str) -> None:
+        """Wait until this layer is shown."""
+        self.page.wait_for_function("text => document.querySelector('#layer').value === text", arg=text)
+
+    def spoken(self) -> str:
+        return str(self.page.inner_text(".said"))
+
+    def cells(self, grid: int) -> list[str]:
+        found: list[str] = self.page.locator(
+            f"[data-grid='{grid}'] .cell > text:first-of-type"
+        ).all_text_contents()
+        return found
+
+    def field(self, name: str) -> Any:
+        return self.page.locator(f"[data-name='{name}']")
+
+
+@pytest.fixture
+def visit(browser: Any, link: str) -> Iterator[Any]:
+    opened: list[Visit] = []
+
+    def go(state: str = "step=0", **context: Any) -> Visit:
+        opened.append(Visit(browser, link, state, **context))
+        return opened[-1]
+
+    yield go
+    for one in opened:
+        one.context.close()
+        assert one.said == []
+        assert [url for url in one.asked if not url.startswith((link, "blob:", "data:"))] == []
+
+
+def test_the_page_shows_a_layer_at_work(visit: Any) -> None:
+    shown = visit()
+    assert shown.page.title() == "outstride studio"
+    shown.layer(UP)
+    assert shown.cells(0) == list("123456789")
+    assert shown.spoken() == "input (0, 0) = 1 stamps at (-1, -1)"
+    assert "(3 − 1)·2 − 1 − 1 + 1·(3 − 1) + 0 + 1 = 5" in shown.page.inner_text("#panel")
+
+
+def test_every_field_changes_the_layer(visit: Any) -> None:
+    shown = visit()
+    for name, value, text in [
+        ("kernel_size", "4", "ConvTranspose2d(1, 1, 4, stride=2, padding=1)"),
+        ("stride", "3, 1", "ConvTranspose2d(1, 1, 4, stride=(3, 1), padding=1)"),
+        ("padding", "0", "ConvTranspose2d(1, 1, 4, stride=(3, 1))"),
+        ("dilation", "2", "ConvTranspose2d(1, 1, 4, stride=(3, 1), dilation=2)"),
+        ("output_padding", "1", "ConvTranspose2d(1, 1, 4, stride=(3, 1), output_padding=1, dilation=2)"),
+        ("in_channels", "8", "ConvTranspose2d(8, 1, 4, stride=(3, 1), output_padding=1, dilation=2)"),
+    ]:
+        shown.field(name).fill(value)
+        shown.layer(text)
+
+
+def test_sliders_kinds_axes_sides_and_bias_change_the_layer(visit: Any) -> None:
+    shown = visit()
+    shown.field("kernel_size-slider").fill("5")
+    shown.layer("ConvTranspose2d(1, 1, 5, stride=2, padding=1)")
+    shown.page.get_by_role("button", name="Convolution").click()
+    shown.layer("Conv2d(1, 1, 5, stride=2, padding=1)")
+    shown.page.get_by_role("button", name="1-d").click()
+    shown.layer("Conv1d(1, 1, 5, stride=2, padding=1)")
+    shown.page.get_by_role("button", name="per side").click()
+    shown.field("low").fill("2")
+    shown.layer("Conv1d(1, 1, 5, stride=2, padding=((2, 1),))")
+    shown.field("padding_mode").select_option("circular")
+    shown.layer("Conv1d(1, 1, 5, stride=2, padding=((2, 1),), padding_mode='circular')")
+    shown.page.get_by_text("bias", exact=True).click()
+    shown.layer("Conv1d(1, 1, 5, stride=2, padding=((2, 1),), bias=False, padding_mode='circular')")
+    shown.field("size").fill("9")
+    shown.page.wait_for_function("() => document.querySelector('.flow .in').textContent === '9'")
+
+
+def test_what_is_illegal_is_said_and_cured_by_a_click(visit: Any) -> None:
+    shown = visit()
+    shown.field("output_padding").fill("3")
+    refusal = shown.page.locator("#refusal")
+    refusal.get_by_role("button", name="output_padding=1").wait_for()
+    assert "must be smaller than 'stride'" in refusal.inner_text()
+    refusal.get_by_role("button", name="output_padding=1").click()
+    shown.layer("ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)")
+    assert not refusal.is_visible()
+    shown.page.fill("#layer", "Conv2D(1, 1, 3)")
+    refusal.get_by_role("button", name="Conv2d").click()
+    shown.layer("Conv2d(1, 1, 3)")
+
+
+def test_every_view_steps_to_the_result(visit: Any) -> None:
+    shown = visit()
+    expected = [str(int(value)) for value in explain(UP, (3, 3)).output.ravel()]
+    tabs = shown.page.locator(".views button")
+    assert tabs.all_inner_texts() == [
+        "Stamps",
+        "Zeros between",
+        "Matrix",
+        "Shared products",
+        "Phases",
+        "Gradient",
+    ]
+    for place in range(5):
+        tabs.nth(place).click()
+        shown.page.keyboard.press("End")
+        last = shown.page.locator(".grid").count() - 1
+        assert shown.cells(last) == expected
+
+
+def test_play_moves_and_stops_at_the_end(visit: Any) -> None:
+    shown = visit("layer=Conv1d(1, 1, 3)&size=5&step=0", reduced_motion="no-preference")
+    shown.page.select_option(".transport select", "fast")
+    shown.page.get_by_role("button", name="Play").click()
+    shown.page.wait_for_function("() => document.querySelector('.count').textContent === '3 / 3'")
+    shown.page.get_by_role("button", name="Pause").click()
+    assert shown.page.get_by_role("button", name="Play").is_visible()
+
+
+def test_a_cell_says_its_formula_and_lights_what_it_reads(visit: Any) -> None:
+    shown = visit("view=stamps&step=9")
+    output = shown.page.locator(".grid").last.locator(".cell")
+    output.nth(6).hover()
+    assert shown.spoken() == "y[1, 1] = 1·5 + 3·4 + 7·2 + 9·1 = 40"
+    lit = shown.page.locator("[data-grid='0'] .cell.lit text:first-of-type").all_text_contents()
+    assert lit == ["1", "2", "4", "5"]
+    shown.page.mouse.move(5, 5)
+    assert shown.page.locator(".cell.lit").count() == 0
+    shown.page.goto(shown.page.url.replace("view=stamps", "view=zeros"))
+    shown.page.wait_for_function(
+        "() => document.querySelector('.title').textContent.startsWith('A convolution')"
+    )
+    shown.page.locator(".grid").last.locator(".cell").nth(6).hover()
+    assert shown.spoken().endswith("= 40")
+
+
+def test_numbers_are_typed_into_the_picture(visit: Any) -> None:
+    shown = visit("layer=Conv1d(1, 1, 3)&size=5&step=2")
+    shown.page.locator("[data-grid='0'] .cell").nth(4).click()
+    shown.page.locator(".edit").fill("-7")
+    shown.page.keyboard.press("Enter")
+    shown.page.wait_for_function("() => document.querySelector('.said').textContent.endsWith('= -10')")
+    assert "x=1%2C2%2C3%2C4%2C-7" in shown.page.url
+
+
+def test_the_keyboard_reaches_everything(visit: Any) -> None:
+    shown = visit()
+    keys = shown.page.keyboard
+    keys.press("ArrowRight")
+    assert shown.page.inner_text(".count") == "2 / 10"
+    keys.press("End")
+    assert shown.page.inner_text(".count") == "10 / 10"
+    keys.press("Home")
+    reached = set()
+    for _ in range(60):
+        keys.press("Tab")
+        reached.add(
+            shown.page.evaluate(
+                "() => { const e = document.activeElement; return e.dataset.name || e.dataset.grid || e.id"
+                " || e.getAttribute('aria-label') || e.textContent.trim() }"
+            )
+        )
+        if shown.page.evaluate("document.activeElement.dataset.grid") == "0":
+            keys.press("ArrowRight")
+            assert shown.spoken().endswith("x[0, 1] = 2")
+    wanted = {
+        "layer", "examples", "tool-share", "tool-save", "Convolution", "2-d", "size", "kernel_size-slider",
+        "padding", "Stamps", "Gradient", "0", "2", "Play (space)", "Step", "Speed", "tab-sizes",
+    }  # fmt: skip
+    assert wanted <= reached, wanted - reached
+
+
+def test_the_solver_is_one_click_away(visit: Any) -> None:
+    shown = visit("tab=solver&step=0")
+    shown.page.fill("#from", "7")
+    shown.page.fill("#to", "14")
+    shown.page.get_by_role("button", name="Solve").click()
+    shown.page.get_by_role("button", name="ConvTranspose2d(1, 1, 4, stride=2, padding=1)").click()
+    shown.layer("ConvTranspose2d(1, 1, 4, stride=2, padding=1)")
+    assert shown.page.inner_text(".flow .out") == "14 × 14"
+
+
+def test_the_other_answers_are_filled(visit: Any) -> None:
+    shown = visit("tab=pattern&step=0")
+    shown.page.get_by_text("43.6%").wait_for()
+    shown.page.get_by_role("tab", name="Speed").click()
+    shown.page.get_by_text("register tile").wait_for()
+    shown.page.get_by_role("tab", name="Code").click()
+    assert "torch.nn." + UP in shown.page.inner_text("#panel")
+    assert shown.page.locator("#panel .copy").count() == 4
+
+
+@pytest.mark.parametrize("form", ["Moving SVG", "Page for slides (HTML)", "SVG of this frame"])
+def test_what_is_shown_is_saved(visit: Any, form: str) -> None:
+    shown = visit("view=zeros&step=3")
+    shown.page.click("#tool-save")
+    with shown.page.expect_download() as download:
+        shown.page.get_by_role("button", name=form).click()
+    content = download.value.path().read_text("utf-8")
+    assert "<svg" in content
+    assert re.search(r"\.(svg|html)$", download.value.suggested_filename)
+
+
+def test_the_page_speaks_chinese_and_keeps_its_state(visit: Any) -> None:
+    shown = visit("view=zeros&step=3")
+    shown.page.click("#tool-language")
+    assert shown.page.inner_text(".title") == "在插零的输入上做卷积"
+    assert shown.page.inner_text(".count") == "4 / 25"
+    assert shown.page.locator("html").get_attribute("lang") == "zh"
+    shown.page.reload()
+    shown.page.wait_for_selector("html[data-ready=yes]")
+    assert shown.page.inner_text(".count") == "4 / 25"
+    assert "输出" in shown.spoken()
+
+
+def test_light_and_dark_follow_the_system_and_the_button(visit: Any) -> None:
+    shown = visit(color_scheme="dark")
+    paper = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = shown.page.evaluate(paper)
+    shown.page.click("#tool-light")
+    assert shown.page.evaluate(paper) != dark
+
+
+def test_narrow_screens_need_no_sideways_scroll(visit: Any) -> None:
+    shown = visit("step=4", viewport={"width": 400, "height": 850})
+    stage, controls = (shown.page.locator(f"#{name}").bounding_box()["y"] for name in ("stage", "controls"))
+    assert stage < controls
+    for name in ("Solver", "Pattern", "Speed", "Code"):
+        shown.page.get_by_role("tab", name=name).click()
+        shown.page.wait_for_timeout(300)
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
+    for name in ("Matrix", "Phases", "Shared products"):
+        shown.page.get_by_role("tab", name=name).click()
+        assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(visit: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    shown = visit("step=4", color_scheme=scheme)
+    for tab in ("Sizes", "Solver", "Pattern", "Code"):
+        shown.page.get_by_role("tab", name=tab).click()
+        shown.page.wait_for_timeout(500)
+        found = axe.Axe().run(shown.page)
+        assert found.violations_count == 0, found.generate_report()
+
+
+def test_nothing_is_asked_of_anybody_else_and_a_lost_server_is_said(browser: Any) -> None:
+    with served() as own:
+        shown = Visit(browser, own)
+        assert all(url.startswith(own) for url in shown.asked)
+    shown.field("kernel_size").fill("4")
+    shown.page.get_by_text("the studio does not answer").wait_for()
+    shown.context.close()

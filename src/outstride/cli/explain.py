@@ -31,7 +31,7 @@ def explain(
     ] = "",
     view: Annotated[
         str | None,
-        typer.Option(help="window, stamps, zeros, matrix or short; by default the first of them."),
+        typer.Option(help="window, stamps, zeros, matrix, short, phases, channels, gradient, pair or unpool."),
     ] = None,
     out: Annotated[
         Path | None,

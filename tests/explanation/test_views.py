@@ -217,7 +217,7 @@ def test_holes_are_phases_without_taps() -> None:
     captions = [
         f.caption for f in explain("ConvTranspose1d(1, 1, 2, stride=2, dilation=2)").views["phases"].frames
     ]
-    assert "phase 1 of 2: output 1 = no tap reaches it = 0" in captions
+    assert "phase 1 of 2: no tap reaches output 1: 0" in captions
 
 
 def test_grids_below_each_other_make_columns() -> None:

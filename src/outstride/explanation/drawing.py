@@ -18,11 +18,11 @@ COLOURS: dict[Role, str] = {
 }  # fmt: skip
 INK, FAINT, PAPER = "#222222", "#707070", "#ffffff"
 #: Pixels of a cell's height and of the narrowest, between grids, of a line of text, and of a letter at most.
-CELL, GAP, LINE, LETTER = 40, 36, 24, 8
-#: What punctuation takes of it.
-_NARROW, _NARROW_LETTERS = 5, frozenset(" .,·:;|!'()il")
+CELL, GAP, LINE, LETTER = 40, 36, 24, 9
+#: Letters that take less, or more.
+_OTHER = {**dict.fromkeys(" .,·:;|!'il", 5), **dict.fromkeys("()-/ftjr", 6), **dict.fromkeys("+=…mwM", 12)}
 #: Pixels of a line below the grids where these are narrower.
-_LEAST_LINE = 480
+_LEAST_LINE = 640
 #: Pixels from a row of grids to the titles of the next.
 _BELOW = 12
 
@@ -118,4 +118,4 @@ def _wrapped(text: str, width: int) -> Iterator[str]:
 
 def text_width(text: str) -> int:
     """Pixels that a line takes at most, in the font that is asked for."""
-    return sum(_NARROW if letter in _NARROW_LETTERS else LETTER for letter in text)
+    return sum(_OTHER.get(letter, LETTER) for letter in text)

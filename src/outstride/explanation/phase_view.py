@@ -40,9 +40,10 @@ def in_phases(example: Example) -> Scene:
                 kernel.marked((t.tap for t in products), "active"),
                 Sheet("output", made.copy(), "output", of_outputs).marked([place], "result"),
             )
-            said = written(products, example.bias) if products or example.bias else "no tap reaches it"
-            caption = f"phase {number_of} of {len(every)}: output {at(place)} = {said} = {value}"
-            frames.append(Frame(grids, caption))
+            said = f"output {at(place)} = {written(products, example.bias)} = {value}"
+            if not products:
+                said = f"no tap reaches output {at(place)}: {value}"
+            frames.append(Frame(grids, f"phase {number_of} of {len(every)}: {said}"))
     return Scene("phases", "Each phase is a convolution by its own taps", tuple(frames))
 
 

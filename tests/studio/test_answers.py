@@ -13,7 +13,6 @@ from outstride import ConvSpec, explain
 from outstride.errors import ArgumentError, OutstrideError
 from outstride.studio.answers import ANSWERS
 from outstride.studio.questions import call_of, fields_of
-from outstride.studio.readings import tap_phases
 from outstride.studio.saving import picture
 from outstride.studio.sizes import size_rows
 from outstride.studio.writing import loops
@@ -52,19 +51,32 @@ def test_formulas_come_to_what_the_layer_gives(text: str, size: str) -> None:
 
 @pytest.mark.parametrize(("text", "size"), LAYERS)
 def test_every_view_ends_with_the_result(text: str, size: str) -> None:
-    answer = ask("layer", layer=text, size=size)
-    made = [int(reading["formula"].rpartition(" = ")[2]) for reading in answer["readings"]]
-    for scene in (view for view in answer["views"] if view["name"] not in ("gradient", "phases")):
+    views = ask("layer", layer=text, size=size)["views"]
+    for view in (name for name in views if name not in ("gradient", "pair", "unpool")):
+        answer = ask("layer", layer=text, size=size, view=view)
+        scene = answer["scene"]
+        assert scene["name"] == view
         last = scene["frames"][-1]["grids"][-1]
         shown = scene["texts"][last["text"]]
-        assert [int(text) for text in shown] == made, scene["name"]
+        made = [reading["formula"].rpartition(" = ")[2] for reading in answer["readings"]]
+        assert list(shown) == made, view
 
 
-def test_the_kernel_is_coloured_by_the_phase_that_reads_it() -> None:
-    spec = ConvSpec.parse(UP)
-    owners = tap_phases(spec, (3, 3))
-    for reading in ask("layer", layer=UP, size="3")["readings"]:
-        assert {owners[tap] for tap, _ in reading["terms"]} == {reading["phase"]}
+def test_every_number_of_a_scene_knows_which_it_is() -> None:
+    for text, size in LAYERS:
+        numbers = {"input": "i", "kernel": "k"}
+        answer = ask("layer", layer=text, size=size, view="zeros")
+        scene, values = answer["scene"], answer["numbers"]
+        for grid in scene["frames"][0]["grids"]:
+            known = scene["numbering"].get(grid["title"])
+            if known is None or known["of"] not in numbers:
+                continue
+            shown = [
+                (cell, shown)
+                for cell, shown in zip(known["cells"], scene["texts"][grid["text"]], strict=True)
+                if cell >= 0
+            ]
+            assert [float(shown) for _, shown in sorted(shown)] == values[known["of"]], (text, grid["title"])
 
 
 @pytest.mark.parametrize(("text", "size"), LAYERS)

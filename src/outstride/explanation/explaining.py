@@ -131,10 +131,10 @@ def explain(layer: Any, input: Any = None) -> Explanation:
         spec = ConvSpec.of(layer)
         weight, bias = (_numbers(getattr(layer, name, None)) for name in ("weight", "bias"))
     shown, every = example(spec, weight, bias, input)
-    return Explanation(shown, every, _notes(spec, input))
+    return Explanation(shown, every, notes_of(spec, input))
 
 
-def _notes(spec: ConvSpec, source: Any) -> list[str]:
+def notes_of(spec: ConvSpec, source: Any) -> list[str]:
     """Which of several channels and images are shown, and what is left out."""
     ins, outs = spec.in_channels or 1, spec.out_channels or 1
     notes = []

@@ -24,7 +24,7 @@ from outstride.studio.questions import (
 )
 from outstride.studio.sizes import size_rows
 from outstride.studio.speed import plan_of, race
-from outstride.studio.views import Shown, input_size, shown, views_json
+from outstride.studio.views import Shown, shown
 from outstride.studio.writing import as_solution, writings
 
 Answer = dict[str, Any]
@@ -48,7 +48,7 @@ def layer(question: Mapping[str, Any]) -> Answer:
         return refusal(str(error), question, text, fields_of(spec))
     found, why_not = _followed(spec, size, edited_of(question))
     if found is not None:
-        size = input_size(found.example)
+        size = found.example.x.shape
     size = size or (_USUAL_SIZE,) * spec.nd
     return {
         "layer": repr(spec),
@@ -62,7 +62,7 @@ def layer(question: Mapping[str, Any]) -> Answer:
             if reason.topic not in ("torch", "keras", "onnx")
         ],
         "writings": [writing.to_dict() for writing in writings(spec, size)],
-        **_stage(found, why_not),
+        **_stage(found, why_not, text_of(question, "view")),
     }
 
 
@@ -74,18 +74,16 @@ def _followed(spec: ConvSpec, size: tuple[int, ...] | None, edited: Edited) -> t
         return None, str(error)
 
 
-def _stage(found: Shown | None, why_not: str) -> Answer:
+def _stage(found: Shown | None, why_not: str, view: str) -> Answer:
     if found is None:
-        return {"views": [], "readings": [], "numbers": None, "why_not": why_not}
-    made = found.example
+        return {"views": [], "scene": None, "readings": [], "numbers": None, "why_not": why_not}
     return {
-        "views": views_json(found),
-        "readings": [reading.to_dict() for reading in found.readings],
-        "numbers": {
-            "input": made.x.ravel().tolist(), "kernel": made.weight.ravel().tolist(), "bias": made.bias,
-        },
+        "views": list(found.explanation.views),
+        "scene": found.scene_json(view),
+        "readings": [reading.to_dict() for reading in found.readings()],
+        "numbers": found.numbers(),
         "why_not": "",
-    }  # fmt: skip
+    }
 
 
 def refusal(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from math import prod
 from typing import Any
 
 from outstride.explanation.scene import number
-from outstride.geometry import Phase, axis_phases, output_size, source_index
+from outstride.geometry import axis_phases, output_size, source_index
 from outstride.layer.spec import ConvSpec
 
 #: Products that a formula writes out.
@@ -34,12 +33,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What is summed: input, kernel and output, each row by row, and the bias."""
+    """What is summed: input, kernel and output, each row by row, the bias, and what averages divide by."""
 
     input: Sequence[float]
     kernel: Sequence[float]
     output: Sequence[float]
     bias: float
+    divisors: Sequence[int]
 
 
 def readings(spec: ConvSpec, size: tuple[int, ...], numbers: Numbers) -> list[Reading]:
@@ -54,23 +54,11 @@ def readings(spec: ConvSpec, size: tuple[int, ...], numbers: Numbers) -> list[Re
             for pair in product(*(taps for _, taps in along))
         )
         phase = _flat([number for number, _ in along], counts)
-        made = numbers.output[_flat(place, out)]
-        found.append(Reading(phase, terms, f"{_name(place)} = {_sum(spec, terms, numbers)} = {number(made)}"))
+        flat = _flat(place, out)
+        divisor = numbers.divisors[flat] if numbers.divisors else 1
+        said = f"{_sum(spec, terms, numbers, divisor)} = {number(numbers.output[flat])}"
+        found.append(Reading(phase, terms, f"{_name(place)} = {said}"))
     return found
-
-
-def tap_phases(spec: ConvSpec, size: tuple[int, ...]) -> list[int]:
-    """For every kernel element the phase whose outputs read through it; -1 where that is none, or several."""
-    axes = axis_phases(spec, size)
-    found = []
-    for taps in product(*map(range, spec.kernel_size)):
-        owners = [_owner(phases, tap) for phases, tap in zip(axes, taps, strict=True)]
-        found.append(_flat(owners, [len(phases) for phases in axes]))
-    return found
-
-
-def _owner(phases: Sequence[Phase], tap: int) -> int:
-    return next((n for n, phase in enumerate(phases) if any(k == tap for k, _ in phase.taps)), -1)
 
 
 def _axis(
@@ -106,11 +94,12 @@ def _name(place: tuple[int, ...]) -> str:
     return f"y[{', '.join(map(str, place))}]"
 
 
-def _sum(spec: ConvSpec, terms: tuple[Term, ...], numbers: Numbers) -> str:
+def _sum(spec: ConvSpec, terms: tuple[Term, ...], numbers: Numbers, divisor: int) -> str:
     if spec.is_pool:
         inside = [number(numbers.input[i]) for _, i in terms if i >= 0]
-        shown = ", ".join(_shortened(inside))
-        return f"max({shown})" if spec.kind == "max_pool" else f"mean({shown})"
+        if spec.kind == "max_pool":
+            return f"max({', '.join(_shortened(inside))})"
+        return f"({' + '.join(_shortened(inside))}) / {divisor}"
     # What meets padding adds nothing; a transposed layer has no such terms to show at all.
     products = [f"{_factor(numbers.kernel[k])}·{_factor(numbers.input[i])}" for k, i in terms if i >= 0]
     parts = _shortened(products) + ([_factor(numbers.bias)] if numbers.bias else [])
@@ -124,17 +113,3 @@ def _shortened(parts: list[str]) -> list[str]:
 def _factor(value: float) -> str:
     text = number(value)
     return f"({text})" if text.startswith("-") else text
-
-
-def phase_counts(spec: ConvSpec, size: tuple[int, ...]) -> dict[str, Any]:
-    """The phases in a row: for each its place in the period and how many taps it has."""
-    axes = axis_phases(spec, size)
-    rows = [
-        {
-            "at": [phase.out_start for phase in along],
-            "taps": [len(phase.taps) for phase in along],
-            "count": prod(len(phase.taps) for phase in along),
-        }
-        for along in product(*axes)
-    ]
-    return {"period": [len(phases) for phases in axes], "rows": rows}

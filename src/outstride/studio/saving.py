@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from outstride.errors import ArgumentError
 from outstride.explanation import page, raster, svg
 from outstride.explanation.scene import Scene
 from outstride.layer.arguments import choice
 from outstride.layer.spec import ConvSpec
 from outstride.studio.questions import edited_of, layer_text, size_of, text_of
-from outstride.studio.views import scene_of, shown
+from outstride.studio.views import shown
 
 _SECONDS = 1.0
 
@@ -44,7 +43,5 @@ def picture(question: Mapping[str, Any]) -> Picture:
     wanted = text_of(question, "format")
     choice("format", wanted, tuple(_FORMATS))
     found = shown(spec, size_of(question, "size", spec.nd), edited_of(question))
-    if not found.explanation.views:
-        raise ArgumentError(f"'layer' must have a view: got {spec!r}; legal: 'Conv2d(1, 1, 3)'")
     media_type, make = _FORMATS[wanted]
-    return Picture(make(scene_of(found, text_of(question, "view")), repr(spec)), media_type)
+    return Picture(make(found.scene(text_of(question, "view")), repr(spec)), media_type)

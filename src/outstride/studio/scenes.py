@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from outstride.explanation.scene import Frame, Grid, Role, Scene, in_cell
+from outstride.explanation.scene import PHASES, Frame, Grid, Role, Scene, in_cell
 
 LETTERS: dict[Role, str] = {
     "input": "i", "kernel": "k", "output": "o", "border": "b", "active": "a", "result": "r",
+    **{phase: str(number) for number, phase in enumerate(PHASES)},
 }  # fmt: skip
 """A letter for what a cell stands for; a grid's cells are one word."""
-_TURNED = "kernel, turned round"
+_TURNED, _SLICE = "kernel, turned round", ", slice "
 _KERNELS = ("kernel", _TURNED)
 
 
@@ -61,6 +62,7 @@ def _grid(grid: Grid, texts: _Table, marks: _Table) -> dict[str, Any]:
         "role": LETTERS[grid.role],
         "rows": rows,
         "columns": columns,
+        "row": grid.row,
         "text": texts.place(tuple(in_cell(float(value)) for value in grid.values.flat)),
         "mark": marks.place(_word(grid)),
     }
@@ -71,19 +73,29 @@ def _word(grid: Grid) -> str:
 
 
 def _numbering(frames: tuple[Frame, ...], counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Row by row the cells that are never border are the numbers that a grid's role and title say."""
-    words: dict[tuple[str, Role], list[str]] = {}
+    """Row by row, slice by slice, the cells that are never border are the numbers that role and title say."""
+    words: dict[tuple[str, Role], dict[str, list[str]]] = {}
     for frame in frames:
         for grid in frame.grids:
-            words.setdefault((grid.title, grid.role), []).append(_word(grid))
+            whole = grid.title.partition(_SLICE)[0]
+            words.setdefault((whole, grid.role), {}).setdefault(grid.title, []).append(_word(grid))
     found: dict[str, dict[str, Any]] = {}
-    for (title, role), seen in words.items():
-        if role not in counts or len({len(word) for word in seen}) > 1:
+    for (whole, role), slices in words.items():
+        uneven = any(len(set(map(len, seen))) > 1 for seen in slices.values())
+        if role not in counts or uneven or (role == "kernel" and whole not in _KERNELS):
             continue
-        inside = [all(letter != "b" for letter in letters) for letters in zip(*seen, strict=True)]
-        if sum(inside) != counts[role] or (role == "kernel" and title not in _KERNELS):
+        inside = {
+            title: [_is_inside(letters) for letters in zip(*seen, strict=True)]
+            for title, seen in slices.items()
+        }
+        if sum(map(sum, inside.values())) != counts[role]:
             continue
-        order = range(counts[role]) if title != _TURNED else reversed(range(counts[role]))
-        places = iter(order)
-        found[title] = {"of": role, "cells": [next(places) if one else -1 for one in inside]}
+        order = range(counts[role])
+        places = iter(reversed(order) if whole == _TURNED else order)
+        for title, cells in inside.items():
+            found[title] = {"of": role, "cells": [next(places) if one else -1 for one in cells]}
     return found
+
+
+def _is_inside(letters: tuple[str, ...]) -> bool:
+    return "b" not in letters

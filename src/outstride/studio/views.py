@@ -1,46 +1,72 @@
-"""What the stage shows of a layer: its scenes, its phases in colours, its gradient."""
+"""What the stage shows of a layer: what explains it with the reader's numbers, and what each output reads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from outstride.errors import OutstrideError
+from outstride.explanation.arithmetic import pooled
 from outstride.explanation.example import Example, example
-from outstride.explanation.explaining import Explanation
-from outstride.explanation.scene import Scene, in_cell
-from outstride.geometry import output_size, resolve
+from outstride.explanation.explaining import Explanation, notes_of
+from outstride.explanation.scene import Scene
 from outstride.layer.spec import ConvSpec
 from outstride.studio.questions import Edited, fitting
-from outstride.studio.readings import Numbers, Reading, phase_counts, readings, tap_phases
+from outstride.studio.readings import Numbers, Reading, readings
 from outstride.studio.scenes import scene_json
+
+#: The views whose numbers are those of the layer's input, kernel and output, and not of a way back.
+_OF_THE_LAYER = ("window", "stamps", "zeros", "matrix", "short", "phases")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A layer small enough to be followed: what explains it, and what each output reads."""
+    """A layer small enough to be followed."""
 
     example: Example
     explanation: Explanation
-    readings: list[Reading]
+
+    def readings(self) -> list[Reading]:
+        """Every output with what it reads, row by row."""
+        made, output = self.example, self.explanation.output
+        x, weight, result = (array.ravel().tolist() for array in (made.x, made.weight, output))
+        averaged = made.spec.kind == "avg_pool"
+        divisors = [pooled(made, place).divisor for place in np.ndindex(*made.output)] if averaged else []
+        return readings(made.spec, made.x.shape, Numbers(x, weight, result, made.bias, divisors))
+
+    def scene(self, view: str) -> Scene:
+        """The scene of that name; the first where there is none."""
+        views = self.explanation.views
+        return views[view] if view in views else next(iter(views.values()))
+
+    def scene_json(self, view: str) -> dict[str, Any]:
+        """The same as plain values."""
+        scene, counts = self.scene(view), dict[str, int]()
+        if scene.name in _OF_THE_LAYER:
+            made = self.example
+            counts = {"input": made.x.size, "output": self.explanation.output.size}
+            counts |= {} if made.spec.is_pool else {"kernel": made.weight.size}
+        return scene_json(scene, counts)
+
+    def numbers(self) -> Mapping[str, Any]:
+        """What a reader may change."""
+        made = self.example
+        return {"input": made.x.ravel().tolist(), "kernel": made.weight.ravel().tolist(), "bias": made.bias}
 
 
 def shown(spec: ConvSpec, size: tuple[int, ...] | None, edited: Edited) -> Shown:
     """Explain a layer with these numbers.
 
     Raises:
-        OutstrideError: it has no such view, or is too large to be followed.
+        OutstrideError: it has no view, or is too large to be followed.
     """
-    taps = prod(spec.kernel_size)
-    weight = fitting(edited.kernel, taps)
-    bias = edited.bias if spec.bias else 0.0
-    made = example(spec, weight, bias, _source(size, edited))
-    explained = Explanation(made, ())
-    return Shown(made, explained, _readings(spec, made, explained))
+    source = _source(size, edited)
+    bias = np.full(spec.out_channels or 1, edited.bias) if spec.bias and edited.bias else None
+    made, every = example(spec, _weight(spec, edited), bias, source)
+    return Shown(made, Explanation(made, every, notes_of(spec, source)))
 
 
 def _source(size: tuple[int, ...] | None, edited: Edited) -> Any:
@@ -48,116 +74,20 @@ def _source(size: tuple[int, ...] | None, edited: Edited) -> Any:
     return size if row is None else np.asarray(row).reshape(size or -1)
 
 
-def input_size(made: Example) -> tuple[int, ...]:
-    """The size of what is shown, with the layer's own axes."""
-    shape: tuple[int, ...] = made.x.shape
-    return shape[2 - made.spec.nd :] if made.spec.nd < 3 else shape
-
-
-def _readings(spec: ConvSpec, made: Example, explained: Explanation) -> list[Reading]:
-    flat = Numbers(
-        made.x.ravel().tolist(), made.weight.ravel().tolist(), explained.output.ravel().tolist(), made.bias
-    )
-    return readings(spec, input_size(made), flat)
-
-
-def views_json(found: Shown) -> list[dict[str, Any]]:
-    """Every scene of the layer, with its gradient and its phases where it has them."""
-    numbers = found.example
-    counts = {"input": numbers.x.size, "kernel": numbers.weight.size, "output": found.explanation.output.size}
-    made = [scene_json(scene, counts) for scene in found.explanation.views.values()]
-    phased, back = phases_json(found), gradient(found)
-    made += [phased] if phased else []
-    return [*made, scene_json(back, {})] if back else made
-
-
-def scene_of(found: Shown, view: str) -> Scene:
-    """The scene of that name; the layer's first where it has none, such as for its phases."""
-    back = gradient(found) if view == "gradient" else None
-    return back or found.explanation.views.get(view) or next(iter(found.explanation.views.values()))
-
-
-def gradient(found: Shown) -> Scene | None:
-    """What comes back to the input: the adjoint layer at work on ones, one for each output.
-
-    None where it has no scene of its own, such as beside padding modes.
-    """
-    spec, made = found.example.spec, found.example
-    if spec.is_pool:
+def _weight(spec: ConvSpec, edited: Edited) -> Any:
+    """The typed kernel as that of the first pair of channels; the others count on."""
+    taps = prod(spec.kernel_size)
+    kernel = None if spec.is_pool else fitting(edited.kernel, taps)
+    if kernel is None:
         return None
-    size = input_size(made)
-    ones = np.ones(output_size(spec, size))
-    try:
-        adjoint = example(_adjoint(spec, size), made.weight, 0.0, ones)
-        explained = Explanation(adjoint, ())
-    except OutstrideError:
-        return None
-    scene = next(iter(explained.views.values()))
-    title = "The gradient: each output stamps the kernel back"
-    if spec.kind == "conv_transpose":
-        title = "The gradient: a window gathers it back"
-    return replace(scene, name="gradient", title=title)
+    ins, outs = spec.in_channels or 1, spec.out_channels or 1
+    rows, columns = (ins, outs) if spec.kind == "conv_transpose" else (outs, ins)
+    pairs = (rows, columns // spec.groups)
+    if prod(pairs) * taps > _MOST_WEIGHTS:
+        pairs = (1, 1)
+    whole = np.arange(1.0, prod(pairs) * taps + 1).reshape(*pairs, *spec.kernel_size)
+    whole[0, 0] = np.reshape(kernel, spec.kernel_size)
+    return whole
 
 
-def _adjoint(spec: ConvSpec, size: tuple[int, ...]) -> ConvSpec:
-    """The layer whose matrix is this one's, turned over."""
-    numbers, out = resolve(spec, size), output_size(spec, size)
-    turned: dict[str, Any] = {
-        "kernel_size": spec.kernel_size, "stride": spec.stride, "padding": numbers.padding,
-        "dilation": spec.dilation, "padding_mode": spec.padding_mode,
-    }  # fmt: skip
-    if spec.kind == "conv":
-        return resolve(ConvSpec("conv_transpose", **turned), out, size)
-    return ConvSpec("conv", **turned)
-
-
-def phases_json(found: Shown) -> dict[str, Any] | None:
-    """Kernel and output in the colours of their phases: first all of them, then one by one.
-
-    None where there is one phase alone.
-    """
-    spec, made = found.example.spec, found.example
-    size = input_size(made)
-    counted = phase_counts(spec, size)
-    rows = counted["rows"]
-    if len(rows) == 1 or spec.nd > 2:
-        return None
-    taps = tap_phases(spec, size)
-    of_output = [reading.phase for reading in found.readings]
-    grids = [
-        _coloured("input", "i", made.x, [-1] * made.x.size),
-        _coloured("kernel", "k", made.weight, taps),
-        _coloured("output", "o", found.explanation.output, of_output),
-    ]
-    frames: list[dict[str, Any]] = [{"caption": _of_all(counted["period"], rows), "only": None}]
-    for number, row in enumerate(rows):
-        frames.append({"caption": _of_one(row, of_output.count(number)), "only": number})
-    return {
-        "name": "phases",
-        "title": "Phases: outputs that read through the same taps",
-        "notes": [],
-        "grids": grids,
-        "frames": frames,
-    }
-
-
-def _coloured(title: str, role: str, values: Any, phases: Sequence[int]) -> dict[str, Any]:
-    grid = np.atleast_2d(values)
-    return {
-        "title": title, "role": role, "rows": grid.shape[0], "columns": grid.shape[1],
-        "text": [in_cell(float(value)) for value in grid.flat], "phases": list(phases),
-    }  # fmt: skip
-
-
-def _of_all(period: list[int], rows: list[dict[str, Any]]) -> str:
-    counts = [row["count"] for row in rows]
-    each = f"{counts[0]} taps each" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)} taps"
-    return f"{' × '.join(map(str, period))} phases, {each}; no zero is multiplied"
-
-
-def _of_one(row: dict[str, Any], outputs: int) -> str:
-    where = ", ".join(map(str, row["at"]))
-    if not row["count"]:
-        return f"phase ({where}): no tap reaches its {outputs} outputs, which hold the bias alone"
-    taps = " × ".join(map(str, row["taps"]))
-    return f"phase ({where}): {outputs} outputs, each a sum over {taps} taps"
+_MOST_WEIGHTS = 1 << 14

@@ -1,7 +1,7 @@
 // The picture: one scene of a layer, frame by frame; what moves, what lights up, what can be typed into.
 
 import { h, s, icon, ICONS, still } from './dom.js'
-import { arrange, boxAround, hull } from './places.js'
+import { arrange, boxAround, hull, shape } from './places.js'
 import { caption, titled, word } from './words.js'
 
 const SPEEDS = { slow: 1600, normal: 850, fast: 330 }
@@ -36,24 +36,22 @@ export class Stage {
   }
 
   // A new answer: the same view and step as before where they still exist.
-  show(answer, view, step) {
+  show(answer, step) {
     this.root.classList.remove('stale')
     this.answer = answer
-    const scenes = answer.views
-    this.views.replaceChildren(...scenes.map(scene => h('button', {
-      type: 'button', role: 'tab', 'aria-selected': String(scene.name === view), onclick: () => { this.stop(); this.tell.onview(scene.name) },
-    }, word(`view ${scene.name}`, scene.name))))
+    const scene = answer.scene
+    this.views.replaceChildren(...answer.views.map(name => h('button', {
+      type: 'button', role: 'tab', 'aria-selected': String(name === scene.name), onclick: () => { this.stop(); this.tell.onview(name) },
+    }, word(`view ${name}`, name))))
     this.sizes.replaceChildren(h('b', { className: 'in' }, answer.size.replaceAll('x', ' × ')), '→', h('b', { className: 'out' }, answer.output.replaceAll('x', ' × ')))
-    const none = !scenes.length
+    const none = !scene
     for (const part of [this.canvas, this.transport, this.said, this.views, this.hint]) part.toggleAttribute('hidden', none)
     this.why.hidden = !none
     this.why.textContent = answer.why_not
     this.title.textContent = none ? word('sizes only') : ''
-    if (none) { this.scene = null; this.stop(); return }
-    const scene = scenes.find(one => one.name === view) ?? scenes[0]
+    if (none) { this.scene = null; this.notes.hidden = true; this.stop(); return }
     if (this.scene?.name !== scene.name) this.stop()
     this.scene = prepared(scene)
-    this.views.querySelectorAll('button').forEach((tab, i) => tab.setAttribute('aria-selected', String(scenes[i] === scene)))
     this.title.textContent = word(`title ${scene.title}`, scene.title)
     this.canvas.setAttribute('aria-label', this.title.textContent)
     this.scrubber.max = scene.frames.length - 1
@@ -123,7 +121,7 @@ export class Stage {
   // One frame: cells are kept from frame to frame, so that only what changes is touched.
   draw(step, glide) {
     const frame = this.scene.frames[step]
-    const shapes = frame.grids.map(grid => `${grid.rows}x${grid.columns}`).join()
+    const shapes = shape(frame.grids)
     if (shapes !== this.shapes) { this.build(step); this.shapes = shapes; glide = false }
     const seen = this.drawn[step] ?? frame
     frame.grids.forEach((grid, g) => {
@@ -136,14 +134,11 @@ export class Stage {
   }
 
   paint(cell, grid, i, frame) {
-    const letter = grid.phases ? '' : grid.mark[i]
+    const letter = grid.mark[i], now = letter === 'a' || letter === 'r'
+    const phase = this.scene.phaseOf(grid, i)
     const kinds = ['cell']
-    if (grid.phases) {
-      const phase = grid.phases[i]
-      kinds.push(`of-${grid.role}`)
-      if (phase >= 0) kinds.push('phased', `p${phase % 9}`)
-      if (frame.only !== null && phase !== frame.only && grid.role !== 'i') kinds.push('dim')
-    } else if (letter === 'a') {
+    if (phase) kinds.push('phased', `p${phase}`, now || frame.final ? 'full' : 'pale')
+    else if (letter === 'a') {
       kinds.push('on', `of-${grid.role}`)
       if (grid.inside && !grid.inside[i]) kinds.push('zero')
     } else if (letter === 'r') kinds.push('made', `of-${grid.role}`)
@@ -155,16 +150,16 @@ export class Stage {
     if (cell.shown !== grid.text[i]) {
       cell.shown = grid.text[i]
       cell.text.textContent = grid.text[i]
-      cell.text.setAttribute('font-size', Math.max(7, Math.min(this.cell * .38, this.cell * 1.5 / Math.max(grid.text[i].length, 1))))
+      cell.text.setAttribute('font-size', Math.min(this.cell * .38, this.cell * grid.ratio * 1.5 / Math.max(grid.text[i].length, 1)))
     }
     const weight = frame.weights?.[grid.slot]?.[i] ?? ''
-    if (cell.weighed !== weight) { cell.weighed = weight; cell.weight.textContent = weight && this.cell > 30 ? `×${weight}` : '' }
+    if (cell.weighed !== weight) { cell.weighed = weight; cell.weight.textContent = weight && this.cell > 36 ? `×${weight}` : '' }
   }
 
   build(step) {
     const frame = this.scene.frames[step]
     const width = Math.max(this.picture.clientWidth - 2 * parseFloat(getComputedStyle(this.picture).paddingLeft), 200)
-    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(Math.min(innerHeight * (this.scene.name === 'matrix' ? .62 : .5), 600), 300))
+    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(Math.min(innerHeight * (frame.grids.some(grid => grid.row) ? .72 : .5), 700), 300))
     this.cell = found.cell
     this.canvas.setAttribute('viewBox', `0 0 ${width} ${found.height}`)
     this.canvas.style.setProperty('height', `${found.height}px`)
@@ -175,11 +170,11 @@ export class Stage {
     this.slots = frame.grids.map((grid, g) => {
       const at = found.places[g]
       const cells = grid.text.map((_, i) => {
-        const x = at.x + (i % grid.columns) * found.cell, y = at.y + Math.floor(i / grid.columns) * found.cell
-        const text = s('text', { x: x + found.cell / 2, y: y + found.cell / 2 })
-        const weight = s('text', { class: 'weight', x: x + found.cell * .74, y: y + found.cell * .82, 'font-size': found.cell * .23 })
+        const x = at.x + (i % grid.columns) * at.wide, y = at.y + Math.floor(i / grid.columns) * found.cell
+        const text = s('text', { x: x + at.wide / 2, y: y + found.cell / 2 })
+        const weight = s('text', { class: 'weight', x: x + at.wide - found.cell * .26, y: y + found.cell * .82, 'font-size': found.cell * .23 })
         const group = s('g', { class: 'cell', 'data-at': `${g},${i}` },
-          s('rect', { x: x + gap, y: y + gap, width: found.cell - 2 * gap, height: found.cell - 2 * gap, rx: edge }), text, weight)
+          s('rect', { x: x + gap, y: y + gap, width: at.wide - 2 * gap, height: found.cell - 2 * gap, rx: edge }), text, weight)
         if (found.cell < 17) text.setAttribute('display', 'none')
         return { group, text, weight, x, y }
       })
@@ -210,15 +205,12 @@ export class Stage {
   outlines(frame) {
     const boxes = []
     frame.grids.forEach((grid, g) => {
-      if (grid.phases) return
-      for (const letter of ['r', 'a']) {
-        const at = [...grid.mark].flatMap((one, i) => one === letter ? [i] : [])
-        if (!at.length) continue
-        boxes.push({ ...boxAround(at, this.slots[g], this.cell), made: letter === 'r', role: grid.role })
-        break
-      }
+      const at = [...grid.mark].flatMap((letter, i) => letter === 'a' || letter === 'r' ? [i] : [])
+      const made = [...grid.mark].flatMap((letter, i) => letter === 'r' ? [i] : [])
+      if (!at.length || at.length === grid.mark.length && grid.mark.length > 1 && frame.final) return
+      boxes.push({ ...boxAround(grid.role === 'o' && made.length ? made : at, this.slots[g], this.cell), made: made.length > 0, role: grid.role })
     })
-    const aim = boxes.find(box => box.made) ?? (boxes.length > 1 ? boxes.at(-1) : null)
+    const aim = boxes.findLast(box => box.made) ?? (boxes.length > 1 ? boxes.at(-1) : null)
     boxes.forEach(box => { box.aim = box === aim })
     return boxes
   }
@@ -278,7 +270,7 @@ export class Stage {
     this.slots[g].cells[i].group.classList.add('lit')
   }
 
-  sameShapes(step) { return this.scene.frames[step].grids.map(grid => `${grid.rows}x${grid.columns}`).join() === this.shapes }
+  sameShapes(step) { return shape(this.scene.frames[step].grids) === this.shapes }
 
   readOf(number) {
     const reading = this.answer.readings[number]
@@ -291,7 +283,7 @@ export class Stage {
         if (!term) return
         const shown = this.slots[g].cells[i]
         shown.group.classList.add('lit')
-        if (grid.numbering.of === 'input' && this.cell > 30) { shown.weighed = null; shown.weight.textContent = `×${this.scene.kernelText(term[0]) ?? ''}` }
+        if (grid.numbering.of === 'input' && this.cell > 36) { shown.weighed = null; shown.weight.textContent = `×${this.scene.kernelText(term[0]) ?? ''}` }
       })
     })
   }
@@ -317,8 +309,9 @@ export class Stage {
   }
 
   placeOf(known, grid) {
-    const columns = known.of === 'kernel' ? grid.columns : this.answer.sizes.at(-1).input
-    return this.answer.sizes.length === 1 ? known.number : `${Math.floor(known.number / columns)}, ${known.number % columns}`
+    const sizes = known.of === 'input' ? this.answer.sizes.map(one => one.input) : [grid.rows * 1e6, grid.rows, grid.columns].slice(3 - this.answer.sizes.length)
+    let rest = known.number
+    return sizes.reduceRight((place, size) => { place.unshift(rest % size); rest = Math.floor(rest / size); return place }, []).join(', ')
   }
 
   unpeek(back = true) {
@@ -366,45 +359,53 @@ export class Stage {
 
 // A scene's tables put back into its frames, with what a hover needs to know.
 function prepared(scene) {
-  const frames = scene.grids ? scene.frames.map(frame => ({ ...frame, grids: scene.grids.map(phased) })) : scene.frames.map(frame => {
+  const frames = scene.frames.map((frame, f) => {
     const grids = frame.grids.map((grid, slot) => ({
       ...grid, slot, text: scene.texts[grid.text], numbering: scene.numbering[grid.title],
       ...(grid.role === 'a' ? { role: 'i', mark: 'i'.repeat(grid.rows * grid.columns) } : { mark: scene.marks[grid.mark] }),
+      ...(grid.role === 'r' ? { role: grid.title.includes('kernel') ? 'k' : 'i', mark: scene.marks[grid.mark].replaceAll('r', 'o') } : {}),
     }))
     grids.forEach(grid => { if (grid.role === 'i' && grid.numbering) grid.inside = grid.numbering.cells.map(cell => cell >= 0) })
-    return { ...frame, grids, weights: ['window', 'zeros'].includes(scene.name) ? weighed(grids) : undefined }
+    return { ...frame, grids, final: f === scene.frames.length - 1, weights: ['window', 'zeros'].includes(scene.name) ? weighed(grids) : undefined }
   })
-  const key = grid => `${grid.title}|${grid.rows}x${grid.columns}`
-  const made = new Map(), active = new Map()
-  if (!scene.grids) frames.forEach((frame, f) => frame.grids.forEach((grid, g) => [...grid.mark].forEach((letter, i) => {
-    if (letter === 'r') made.set(`${g}|${key(grid)}|${i}`, f)
-    if (letter === 'a') (active.get(`${g}|${i}`) ?? active.set(`${g}|${i}`, []).get(`${g}|${i}`)).push(f)
-  })))
-  const kernel = frames.flatMap(frame => frame.grids).find(grid => grid.numbering?.of === 'kernel')
+  const ratios = new Map(), sized = grid => `${grid.slot} ${grid.rows}x${grid.columns}`
+  for (const grid of frames.flatMap(frame => frame.grids)) ratios.set(sized(grid), Math.max(ratios.get(sized(grid)) ?? 1, ...grid.text.map(text => text.length * .28)))
+  for (const grid of frames.flatMap(frame => frame.grids)) grid.ratio = ratios.get(sized(grid))
+  const key = grid => `${grid.slot}|${grid.title}|${grid.rows}x${grid.columns}`
+  const made = new Map(), active = new Map(), phases = new Map()
+  frames.forEach((frame, f) => frame.grids.forEach((grid, g) => {
+    const alone = [...grid.mark].filter(letter => letter === 'r').length === 1
+    ;[...grid.mark].forEach((letter, i) => {
+      if (letter === 'r' && alone && (grid.role === 'o' || scene.name === 'gradient')) made.set(`${key(grid)}|${i}`, f)
+      else if (letter === 'a') (active.get(`${g}|${i}`) ?? active.set(`${g}|${i}`, []).get(`${g}|${i}`)).push(f)
+      else if (letter >= '0' && letter <= '9') phases.set(`${g}|${i}`, letter)
+    })
+  }))
+  const kernels = frames.flatMap(frame => frame.grids).filter(grid => grid.numbering?.of === 'kernel')
   return {
     ...scene, frames,
-    madeIn: (g, i, grid) => made.get(`${g}|${key(grid)}|${i}`),
-    kernelText: tap => kernel?.text[kernel.numbering.cells.indexOf(tap)],
+    phaseOf: (grid, i) => phases.get(`${grid.slot}|${i}`),
+    madeIn: (g, i, grid) => made.get(`${key(grid)}|${i}`),
+    kernelText: tap => kernels.map(grid => grid.text[grid.numbering.cells.indexOf(tap)]).find(text => text !== undefined),
     // With an input or kernel cell the outputs of its frames, with an output the inputs of its frames.
     partnersOf(g, i) {
       const found = new Map()
       for (const f of active.get(`${g}|${i}`) ?? []) frames[f].grids.forEach((grid, slot) => {
         if (slot === g) return
-        const stamping = grid.role === 'i' && scene.name !== 'matrix'
-        ;[...grid.mark].forEach((letter, cell) => { if (letter === 'r' || (letter === 'a' && stamping && frames[f].grids[g].role === 'o')) found.set(`${slot},${cell}`, [slot, cell]) })
+        const stamping = grid.role === 'i' && scene.name !== 'matrix' && frames[f].grids[g].role === 'o'
+        ;[...grid.mark].forEach((letter, cell) => { if (letter === 'r' || (letter === 'a' && stamping)) found.set(`${slot},${cell}`, [slot, cell]) })
       })
       return [...found.values()]
     },
   }
 }
 
-const phased = grid => ({ ...grid, numbering: { of: { i: 'input', k: 'kernel', o: 'output' }[grid.role], cells: grid.text.map((_, i) => i) } })
-
 // The weight that each cell under the window is multiplied by: both are in the order of rows.
 function weighed(grids) {
-  const kernel = grids.find(grid => grid.role === 'k'), source = grids.find(grid => grid.role === 'i')
-  if (!kernel || !source) return undefined
-  const under = [...source.mark].flatMap((letter, i) => letter === 'a' ? [i] : [])
-  if (under.length !== kernel.text.length) return undefined
-  return { [source.slot]: Object.fromEntries(under.map((cell, n) => [cell, kernel.text[n]])) }
+  const kernels = grids.filter(grid => grid.role === 'k').flatMap(grid => grid.text)
+  const under = grids.filter(grid => grid.role === 'i').flatMap(grid => [...grid.mark].flatMap((letter, i) => letter === 'a' ? [[grid.slot, i]] : []))
+  if (!kernels.length || under.length !== kernels.length) return undefined
+  const found = {}
+  under.forEach(([slot, i], n) => { (found[slot] ??= {})[i] = kernels[n] })
+  return found
 }

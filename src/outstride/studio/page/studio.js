@@ -32,7 +32,7 @@ async function show(question, { step = stage.step, fill = true } = {}) {
   const mine = ++asked
   let answer
   try {
-    answer = await ask('layer', { ...question, size: question.size ?? state.size, numbers: edited() })
+    answer = await ask('layer', { ...question, size: question.size ?? state.size, view: state.view, numbers: edited() })
   } catch (error) { if (mine === asked) refuse(error.message, []); return }
   if (mine !== asked) return
   if (answer.refused) { refuse(answer.refused, answer.offers); return }
@@ -46,15 +46,11 @@ async function show(question, { step = stage.step, fill = true } = {}) {
   }
   if (fill || document.activeElement !== typed) typed.value = answer.layer
   controls.show(answer.fields, answer.size)
-  const names = answer.views.map(view => view.name)
-  if (!names.includes(state.view)) state.view = names.includes(wish(state.view)) ? wish(state.view) : names[0] ?? ''
-  stage.show(answer, state.view, step)
+  state.view = answer.scene?.name ?? state.view
+  stage.show(answer, step)
   answers.show(answer)
   save()
 }
-
-// The view that stands for one which this layer does not have.
-const wish = view => ({ window: 'stamps', stamps: 'window', zeros: 'window' })[view]
 
 let refused = null
 
@@ -81,7 +77,7 @@ function edit(of, number, value) {
 function build() {
   for (const id of ['controls', 'stage', 'answers']) document.querySelectorAll(`#${id} > :not(h2)`).forEach(one => one.remove())
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
-  stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; stage.show(known, view, 0); save(); if (!still()) stage.play(true) }, onstep: save, onedit: edit })
+  stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
   })
@@ -106,7 +102,7 @@ async function start() {
   new Tools(document.querySelector('.tools'), {
     state: () => state, stage: () => stage, numbers: edited,
     onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
-    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, state.view, step); answers.show(known); save() } },
+    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); answers.show(known); save() } },
   })
   const wanted = state.layer
   await show({ layer: wanted }, { step: Number(state.step) || 0 })

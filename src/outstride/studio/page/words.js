@@ -2,7 +2,7 @@
 
 const EN = {
   skip: 'To the picture', layer: 'Layer, as PyTorch writes it', examples: 'Examples', parameters: 'Parameters', picture: 'The layer at work', answers: 'Answers',
-  views: 'views', 'view window': 'Window', 'view stamps': 'Stamps', 'view zeros': 'Zeros between', 'view matrix': 'Matrix', 'view short': 'Shared products', 'view phases': 'Phases', 'view gradient': 'Gradient',
+  views: 'views', 'view window': 'Window', 'view stamps': 'Stamps', 'view zeros': 'Zeros between', 'view matrix': 'Matrix', 'view short': 'Shared products', 'view phases': 'Phases', 'view gradient': 'Gradient', 'view channels': 'Channels', 'view pair': 'Side by side', 'view unpool': 'Unpooling',
   first: 'To the start (Home)', back: 'One step back (←)', play: 'Play (space)', pause: 'Pause (space)', on: 'One step on (→)', last: 'To the end', step: 'Step', speed: 'Speed', slow: 'slow', normal: 'normal', fast: 'fast',
   hint: '← → step · space plays · point at a cell to see its formula · click a number of the input or kernel to change it',
   'sizes only': 'Sizes only', conv: 'Convolution', conv_transpose: 'Transposed', max_pool: 'Max pool', avg_pool: 'Average pool', kind: 'kind', axes: 'Axes', '1d': '1-d', '2d': '2-d', '3d': '3-d',
@@ -24,7 +24,7 @@ const EN = {
 
 const ZH = {
   skip: '跳到图示', layer: '层（PyTorch 写法）', examples: '示例', parameters: '参数', picture: '层的工作过程', answers: '解答',
-  views: '视图', 'view window': '滑动窗口', 'view stamps': '盖印', 'view zeros': '插零', 'view matrix': '矩阵', 'view short': '共享乘积', 'view phases': '相位', 'view gradient': '梯度',
+  views: '视图', 'view window': '滑动窗口', 'view stamps': '盖印', 'view zeros': '插零', 'view matrix': '矩阵', 'view short': '共享乘积', 'view phases': '相位', 'view gradient': '梯度', 'view channels': '通道', 'view pair': '并排', 'view unpool': '反池化',
   first: '回到开头 (Home)', back: '上一步 (←)', play: '播放 (空格)', pause: '暂停 (空格)', on: '下一步 (→)', last: '到末尾', step: '步', speed: '速度', slow: '慢', normal: '正常', fast: '快',
   hint: '← → 单步 · 空格播放 · 指向单元格查看公式 · 点击输入或卷积核中的数字可修改',
   'sizes only': '仅尺寸', conv: '卷积', conv_transpose: '转置卷积', max_pool: '最大池化', avg_pool: '平均池化', kind: '类型', axes: '维数', '1d': '一维', '2d': '二维', '3d': '三维',
@@ -44,10 +44,13 @@ const ZH = {
   'example': '示例',
   'title The kernel slides over the input': '卷积核在输入上滑动', 'title Each input stamps the kernel': '每个输入盖印一次卷积核', 'title A convolution over zeros in between': '在插零的输入上做卷积',
   'title A sparse matrix': '稀疏矩阵', 'title A sparse matrix, that of the convolution turned over': '稀疏矩阵：卷积矩阵的转置', 'title Neighbouring outputs share products': '相邻输出共享乘积',
-  'title Phases: outputs that read through the same taps': '相位：通过相同核元素读取的输出', 'title The gradient: each output stamps the kernel back': '梯度：每个输出把卷积核盖回去', 'title The gradient: a window gathers it back': '梯度：窗口把它收集回来',
+  'title Each phase is a convolution by its own taps': '每个相位是用自己的核元素做的卷积', 'title The way back: gradients of input and kernel': '反向：输入与卷积核的梯度', 'title A convolution and its transposed one, side by side': '卷积与其转置并排',
+  'title The largest number under the window': '窗口下的最大值', 'title The average of what is under the window': '窗口下的平均值', 'title Every channel at once': '所有通道一起', 'title Each group of channels by itself': '每组通道各自计算',
+  'title The way back: only the largest gets a gradient': '反向：只有最大者得到梯度', 'title The way back: equal parts': '反向：平均分配', 'title Unpooling puts each maximum back where it was': '反池化：把每个最大值放回原处', 'title A sparse matrix, which the input chooses': '由输入选择的稀疏矩阵',
 }
 
 const GRIDS = [
+  [/^(.+), slice (\d+)$/, '$1，切片 $2'], [/^(.+), channel (\d+)$/, '$1，通道 $2'], ['gradient of the output', '输出的梯度'], ['gradient of the input', '输入的梯度'], ['gradient of the kernel', '卷积核的梯度'],
   ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
   ['sums of inputs', '输入之和'], ['sums of the kernel', '卷积核之和'], ['products', '乘积'], [/^(.+) times the kernel$/, '$1 乘卷积核'], ['matrix', '矩阵'], ['kernel', '卷积核'], ['output', '输出'], ['input', '输入'],
 ]

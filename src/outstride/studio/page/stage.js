@@ -219,7 +219,7 @@ export class Stage {
     const round = Math.min(7, this.cell * .16)
     this.marks.replaceChildren(...boxes.map(box => s('rect', { class: 'frame-mark', x: box.x, y: box.y, width: box.w, height: box.h, rx: round })))
     const aim = boxes.find(box => box.aim)
-    const source = boxes.find(box => !box.aim && box.role === 'i') ?? boxes.find(box => !box.aim)
+    const source = boxes.find(box => !box.aim)
     if (!aim || !source) { this.beams.replaceChildren(); return }
     const points = hull(source, aim).map(point => point.join()).join(' ')
     this.beams.replaceChildren(s('polygon', { class: 'beam', points }), s('polygon', { class: 'beam-edge', points }))

@@ -17,6 +17,7 @@ SHOTS = {
     "studio": (f"layer={UP}&size=3x3&view=stamps&step=4&lang=en", 1440, 1120, "light"),
     "studio-dark": (f"layer={UP}&size=3x3&view=phases&step=11&tab=pattern&lang=en", 1440, 1180, "dark"),
     "studio-solver": (f"layer={UP}&size=3x3&view=zeros&step=7&tab=solver&lang=en", 1440, 1180, "light"),
+    "studio-picture": (f"layer={UP}&size=3x3&mode=picture&step=0&lang=en", 1440, 1080, "light"),
     "studio-narrow": (f"layer={DOWN}&size=5x5&view=window&step=7&lang=zh", 400, 850, "light"),
 }
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outstride import explain
 from tests.studio.browser import launched, served
+
+pytest.importorskip("PIL")
+
+from PIL import Image
 
 UP = "ConvTranspose2d(1, 1, 3, stride=2, padding=1)"
 
@@ -289,3 +294,24 @@ def test_nothing_is_asked_of_anybody_else_and_a_lost_server_is_said(browser: Any
     shown.field("kernel_size").fill("4")
     shown.page.get_by_text("the studio does not answer").wait_for()
     shown.context.close()
+
+
+def test_a_photograph_goes_through_the_layer(visit: Any, tmp_path: Path) -> None:
+    shown = visit("mode=picture&step=0")
+    shown.page.get_by_text("43.6%").wait_for()
+    assert shown.page.locator(".photos img").count() == 5
+    shown.page.locator(".photo").nth(1).focus()
+    shown.page.keyboard.press("ArrowRight")
+    shown.page.locator("svg.pixel text").last.wait_for()
+    shown.page.get_by_label("cure the pattern").check()
+    shown.page.get_by_text("Ripple of these weights: 0.0%").wait_for()
+    shown.page.get_by_role("button", name="blur").click()
+    shown.page.locator(".chip[aria-pressed=true]", has_text="blur").wait_for()
+    own = tmp_path / "own.png"
+    Image.new("L", (60, 40), 200).save(own)
+    shown.page.set_input_files("#upload", own)
+    shown.page.get_by_text("40 × 60").wait_for()
+    (tmp_path / "text.png").write_text("no picture")
+    shown.page.set_input_files("#upload", tmp_path / "text.png")
+    shown.page.get_by_text("must be a picture that can be read").wait_for()
+    shown.said.clear()  # the browser notes the refused request in its console

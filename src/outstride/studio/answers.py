@@ -141,7 +141,22 @@ def raced(question: Mapping[str, Any]) -> Answer:
     return race(ConvSpec.parse(layer_text(question), "layer"), question)
 
 
+def picture(question: Mapping[str, Any]) -> Answer:
+    """A photograph through the layer."""
+    from outstride.studio import developing
+
+    return developing.picture(question)
+
+
+def pixel(question: Mapping[str, Any]) -> Answer:
+    """One pixel of it in numbers."""
+    from outstride.studio import developing
+
+    return developing.pixel(question)
+
+
 ANSWERS: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
     "layer": layer, "solve": solutions, "pattern": pattern, "plan": plan, "race": raced,
+    "picture": picture, "pixel": pixel,
 }  # fmt: skip
 """The questions that a page may ask, by the last word of their address."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,20 +15,15 @@ from starlette.routing import Route
 
 from outstride.errors import OutstrideError
 from outstride.studio.answers import ANSWERS
+from outstride.studio.files import page_folder
 from outstride.studio.saving import Picture, picture
 from outstride.studio.security import Guard
 
 _LOG = logging.getLogger("outstride.studio")
 _KINDS = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
+    ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".jpg": "image/jpeg",
 }  # fmt: skip
-
-
-def page_folder() -> Path:
-    """Where the page's files lie in the package."""
-    with as_file(files("outstride.studio") / "page") as folder:
-        return folder
 
 
 def application(token: str, port: int, start: Mapping[str, Any]) -> Guard:

@@ -45,7 +45,7 @@ class Numbers:
 def readings(spec: ConvSpec, size: tuple[int, ...], numbers: Numbers) -> list[Reading]:
     """Every output, row by row."""
     out = output_size(spec, size)
-    axes = [list(_axis(spec, axis, size, out)) for axis in range(spec.nd)]
+    axes = [list(_axis(spec, axis, size, range(out[axis]))) for axis in range(spec.nd)]
     counts = [len(phases) for phases in axis_phases(spec, size)]
     found = []
     for place, along in zip(product(*map(range, out)), product(*axes), strict=True):
@@ -61,12 +61,21 @@ def readings(spec: ConvSpec, size: tuple[int, ...], numbers: Numbers) -> list[Re
     return found
 
 
+def reading_at(spec: ConvSpec, size: tuple[int, ...], at: tuple[int, ...]) -> list[Term]:
+    """The terms of one output of a layer of any size."""
+    along = [next(_axis(spec, axis, size, range(place, place + 1)))[1] for axis, place in enumerate(at)]
+    return [
+        (_flat([k for k, _ in pair], spec.kernel_size), _flat([i for _, i in pair], size))
+        for pair in product(*along)
+    ]
+
+
 def _axis(
-    spec: ConvSpec, axis: int, size: tuple[int, ...], out: tuple[int, ...]
+    spec: ConvSpec, axis: int, size: tuple[int, ...], places: range
 ) -> Iterator[tuple[int, list[Term]]]:
-    """For every output of an axis the number of its phase and its taps."""
+    """For some outputs of an axis the number of their phase and their taps."""
     phases = axis_phases(spec, size)[axis]
-    for at in range(out[axis]):
+    for at in places:
         number = at % phases[0].out_step
         phase = phases[number]
         step = at // phase.out_step

@@ -12,8 +12,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: Bytes of a question.
-MOST_BYTES = 256 * 1024
+#: Bytes of a question, and of one that brings a photograph.
+MOST_BYTES, MOST_BYTES_OF_PICTURES = 256 * 1024, 12 << 20
+_WITH_PICTURES = "/ask/picture"
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -36,8 +37,8 @@ class Guard:
     is needed, which other servers on the machine would see.
     """
 
-    def __init__(self, app: Any, token: str, port: int, most_bytes: int = MOST_BYTES) -> None:
-        self._app, self._token, self._most_bytes = app, token, most_bytes
+    def __init__(self, app: Any, token: str, port: int) -> None:
+        self._app, self._token = app, token
         self._hosts = {f"{host}:{port}" for host in HOSTS}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,9 +50,11 @@ class Guard:
         if refused:
             await _answer(*refused)(scope, receive, _with_headers(send))
             return
-        body = _Body(receive, self._most_bytes)
+        pictures = scope["path"] == f"/{self._token}{_WITH_PICTURES}"
+        most = MOST_BYTES_OF_PICTURES if pictures else MOST_BYTES
+        body = _Body(receive, most)
         if not await body.read():
-            sentence = f"a question must be short: got more than {self._most_bytes} bytes"
+            sentence = f"a question must be short: got more than {most} bytes"
             await _answer(413, sentence)(scope, receive, _with_headers(send))
             return
         path = scope["path"][len(self._token) + 1 :]

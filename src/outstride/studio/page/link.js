@@ -1,6 +1,6 @@
 // The whole state in the link, after the #, so that a copied address shows the same.
 
-const KEYS = ['layer', 'size', 'view', 'step', 'tab', 'x', 'w', 'b', 'lang', 'light']
+const KEYS = ['layer', 'size', 'view', 'step', 'tab', 'x', 'w', 'b', 'lang', 'light', 'mode']
 
 export function readLink() {
   const found = new URLSearchParams(location.hash.slice(1))

@@ -29,10 +29,21 @@ export class Stage {
       button('on', () => { this.stop(); this.move(1) }), this.scrubber, this.count, this.pace)
     this.picture = h('div', { className: 'picture' }, h('div', { className: 'flow' }, this.title, this.sizes), this.canvas, this.why, this.said, this.transport, this.notes)
     this.hint = h('p', { className: 'hint' }, word('hint'))
-    root.append(this.views, this.picture, this.hint)
+    this.modes = h('div', { className: 'choice modes', role: 'group', 'aria-label': word('modes') })
+    root.append(h('div', { className: 'heads' }, this.modes, this.views), this.picture, this.hint)
     this.root = root
     this.listen()
     new ResizeObserver(() => this.redraw()).observe(this.picture)
+  }
+
+  // Numbers are this stage's own; other ways of seeing the layer stand in its place.
+  turn(modes, now, onmode) {
+    this.modes.hidden = modes.length < 2
+    this.modes.replaceChildren(...modes.map(name => h('button', { type: 'button', 'aria-pressed': String(name === now), onclick: () => onmode(name) }, word(`mode ${name}`))))
+    const mine = now === 'numbers'
+    if (!mine) this.stop()
+    this.views.hidden = !mine || !this.scene
+    this.picture.hidden = this.hint.hidden = !mine
   }
 
   // A new answer: the same view and step as before where they still exist.

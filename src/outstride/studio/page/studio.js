@@ -8,6 +8,7 @@ import { Controls } from './controls.js'
 import { Stage } from './stage.js'
 import { Answers, TABS } from './answers.js'
 import { Tools } from './tools.js'
+import { Picture } from './picture.js'
 
 const FIRST = 'ConvTranspose2d(1, 1, 3, stride=2, padding=1)'
 const EXAMPLES = [
@@ -18,8 +19,8 @@ const EXAMPLES = [
   ['1-d, transposed (HiFi-GAN)', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['max pooling', 'MaxPool2d(2)', '4'], ['average pooling', 'AvgPool2d(3, stride=2, padding=1)', '5'],
 ]
 
-const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '' }
-let controls, stage, answers, asked = 0, known = null
+const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers' }
+let controls, stage, answers, photographs, asked = 0, known = null
 
 const typed = document.getElementById('layer')
 const refusal = document.getElementById('refusal')
@@ -48,6 +49,7 @@ async function show(question, { step = stage.step, fill = true } = {}) {
   controls.show(answer.fields, answer.size)
   state.view = answer.scene?.name ?? state.view
   stage.show(answer, step)
+  turn(state.mode)
   answers.show(answer)
   save()
 }
@@ -64,6 +66,14 @@ function refuse(sentence, ways) {
     h('button', { type: 'button', className: 'chip', onclick: () => show({ layer: way.layer, size: way.size ?? state.size }) }, way.label))) : '')
 }
 
+// Numbers or a photograph: the layer stays.
+function turn(mode) {
+  const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : [])]
+  state.mode = modes.includes(mode) ? mode : 'numbers'
+  stage.turn(modes, state.mode, name => { turn(name); save() })
+  photographs.show(state.mode === 'picture', known.layer, numbers(state.w))
+}
+
 function save() { state.step = stage.step || ''; writeLink(state) }
 
 function edit(of, number, value) {
@@ -78,6 +88,7 @@ function build() {
   for (const id of ['controls', 'stage', 'answers']) document.querySelectorAll(`#${id} > :not(h2)`).forEach(one => one.remove())
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
   stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
+  photographs = new Picture(document.getElementById('stage'), {})
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
   })
@@ -102,7 +113,7 @@ async function start() {
   new Tools(document.querySelector('.tools'), {
     state: () => state, stage: () => stage, numbers: edited,
     onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
-    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); answers.show(known); save() } },
+    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); turn(state.mode); answers.show(known); save() } },
   })
   const wanted = state.layer
   await show({ layer: wanted }, { step: Number(state.step) || 0 })
@@ -112,7 +123,7 @@ async function start() {
     typed.value = wanted
     refuse(message, ways)
   }
-  if (!link.step && !still() && stage.scene) stage.play(true)
+  if (!link.step && !still() && stage.scene && state.mode === 'numbers') stage.play(true)
   document.documentElement.dataset.ready = 'yes'
 }
 

@@ -19,6 +19,9 @@ const EN = {
   'phases and fields': 'Phases and what they read', 'outputs at': 'outputs', taps: 'taps', 'inputs read': 'read inputs', cures: 'Ways out',
   race: 'Race against torch here', racing: 'Racing …', predicted: 'predicted on this machine', 'no plan': 'The engine plans convolutions; pooling is torch\'s.', copy: 'Copy', copied: 'Copied',
   share: 'Copy link', light: 'Light or dark', language: '中文', save: 'Save', 'save svg': 'Moving SVG', 'save gif': 'Moving GIF', 'save png': 'PNG of the last steps', 'save html': 'Page for slides (HTML)', 'save frame': 'SVG of this frame', 'save pdf': 'Print or PDF', 'link copied': 'Link copied', nearest: 'nearest legal:',
+  modes: 'What to see', 'mode numbers': 'Numbers', 'mode picture': 'Picture', 'mode model': 'Model', 'picture title': 'A photograph through this layer', 'kernel of the picture': 'kernel', upload: 'Your own picture …', shipped: 'The shipped one', cure: 'cure the pattern (equalize_)',
+  'picture hint': 'Point at a picture: the lenses look at one place, and its output pixel is shown in numbers. Shift and arrows move far.', 'pixel keys': 'output: arrows move from pixel to pixel', 'grey is zero': 'grey is 0', 'pattern share': 'pattern in this picture', rows: 'rows', columns: 'columns', 'lines have': 'lines, times their neighbours:',
+  'photo input': 'input', 'photo output': 'output', 'photo nearest': 'nearest', 'photo bilinear': 'bilinear', 'photo spectrum': 'spectrum', 'kernel typed': 'as typed', 'kernel linear': 'linear', 'kernel equal': 'all equal', 'kernel blur': 'blur', 'kernel edges': 'edges', 'kernel outline': 'outline', 'kernel sharpen': 'sharpen', 'kernel emboss': 'emboss', 'kernel random': 'random',
   'example': 'Examples',
 }
 
@@ -41,6 +44,9 @@ const ZH = {
   'phases and fields': '相位及其读取范围', 'outputs at': '输出', taps: '核元素', 'inputs read': '读取的输入', cures: '解决办法',
   race: '在本机与 torch 比速度', racing: '比赛中……', predicted: '本机预测', 'no plan': '引擎只规划卷积；池化由 torch 计算。', copy: '复制', copied: '已复制',
   share: '复制链接', light: '明暗', language: 'English', save: '保存', 'save svg': '动态 SVG', 'save gif': '动态 GIF', 'save png': '末步 PNG', 'save html': '幻灯片用网页 (HTML)', 'save frame': '当前帧 SVG', 'save pdf': '打印或 PDF', 'link copied': '链接已复制', nearest: '最近的合法值：',
+  modes: '看什么', 'mode numbers': '数字', 'mode picture': '图片', 'mode model': '模型', 'picture title': '照片经过这一层', 'kernel of the picture': '卷积核', upload: '你的图片……', shipped: '自带照片', cure: '消除棋盘纹 (equalize_)',
+  'picture hint': '指向图片：所有放大镜看同一处，并以数字显示输出像素。Shift 加方向键移动更远。', 'pixel keys': '输出：方向键逐像素移动', 'grey is zero': '灰色为 0', 'pattern share': '图中的图案', rows: '行', columns: '列', 'lines have': '谱线为邻近的',
+  'photo input': '输入', 'photo output': '输出', 'photo nearest': '最近邻', 'photo bilinear': '双线性', 'photo spectrum': '频谱', 'kernel typed': '键入的', 'kernel linear': '线性', 'kernel equal': '全相等', 'kernel blur': '模糊', 'kernel edges': '边缘', 'kernel outline': '轮廓', 'kernel sharpen': '锐化', 'kernel emboss': '浮雕', 'kernel random': '随机',
   'example': '示例',
   'title The kernel slides over the input': '卷积核在输入上滑动', 'title Each input stamps the kernel': '每个输入盖印一次卷积核', 'title A convolution over zeros in between': '在插零的输入上做卷积',
   'title A sparse matrix': '稀疏矩阵', 'title A sparse matrix, that of the convolution turned over': '稀疏矩阵：卷积矩阵的转置', 'title Neighbouring outputs share products': '相邻输出共享乘积',

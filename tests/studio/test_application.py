@@ -23,7 +23,7 @@ HOME = f"http://127.0.0.1:{PORT}"
 
 @pytest.fixture
 def client() -> Iterator[Any]:
-    app = application.application(TOKEN, PORT, {"layer": "Conv2d(1, 1, 3)", "size": ""})
+    app = application.application(TOKEN, PORT, {"layer": "Conv2d(1, 1, 3)", "size": ""}, {})
     with TestClient(app, base_url=HOME) as made:
         yield made
 
@@ -153,7 +153,7 @@ def test_a_crash_of_one_request_leaves_the_page(client: Any, monkeypatch: pytest
         raise ZeroDivisionError("a secret of the inside")
 
     monkeypatch.setattr(application, "ANSWERS", {**answers.ANSWERS, "layer": broken})
-    with TestClient(application.application(TOKEN, PORT, {}), base_url=HOME) as other:
+    with TestClient(application.application(TOKEN, PORT, {}, {}), base_url=HOME) as other:
         answer = other.post(f"/{TOKEN}/ask/layer", json={})
         assert answer.status_code == 500
         assert "ZeroDivisionError" in answer.json()["error"]

@@ -31,7 +31,7 @@ def test_the_command_serves_its_link_until_it_is_interrupted() -> None:
         link = re.fullmatch(r"studio: (http://127\.0\.0\.1:\d+/[\w-]{20,}/)\n", process.stdout.readline())
         assert link is not None
         with urllib.request.urlopen(link[1] + "start", timeout=60) as answer:
-            assert answer.read() == b'{"layer":"Conv2d(1, 1, 3)","size":"5"}'
+            assert answer.read() == b'{"layer":"Conv2d(1, 1, 3)","size":"5","model":""}'
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(link[1].rpartition("/")[0][:-3] + "/", timeout=60)
         process.send_signal(signal.SIGINT)

@@ -26,13 +26,16 @@ _KINDS = {
 }  # fmt: skip
 
 
-def application(token: str, port: int, start: Mapping[str, Any]) -> Guard:
+def application(
+    token: str, port: int, start: Mapping[str, Any], more: Mapping[str, Callable[[Mapping[str, Any]], Any]]
+) -> Guard:
     """The page behind its guard.
 
     Args:
         token: the first part of every address.
         port: where it is served; requests for another are refused.
         start: what the page is to show first, as plain values.
+        more: answers besides those to what is asked of layers: to questions of a model.
 
     Returns:
         An ASGI application.
@@ -53,7 +56,10 @@ def application(token: str, port: int, start: Mapping[str, Any]) -> Guard:
     routes = [
         Route("/", serve),
         Route("/start", begin),
-        *(Route(f"/ask/{name}", _answering(answer), methods=["POST"]) for name, answer in ANSWERS.items()),
+        *(
+            Route(f"/ask/{name}", _answering(answer), methods=["POST"])
+            for name, answer in {**ANSWERS, **more}.items()
+        ),
         Route("/save", _answering(picture, _file), methods=["POST"]),
         Route("/{name}", serve),
     ]

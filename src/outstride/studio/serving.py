@@ -16,18 +16,21 @@ from outstride.errors import ArgumentError, UnsupportedError
 if TYPE_CHECKING:
     import uvicorn
 
+    from outstride.studio.networks import Network
+
 LOOPBACK = "127.0.0.1"
 
 
 class Studio:
     """A page that waits for its first visitor: ``link`` leads to it, ``run`` serves it."""
 
-    def __init__(self, start: Mapping[str, Any], port: int = 0) -> None:
+    def __init__(self, start: Mapping[str, Any], port: int = 0, model: Network | None = None) -> None:
         """Take a port and make a token.
 
         Args:
             start: what the page is to show first: a layer's text and a size.
             port: 0 takes any that is free.
+            model: whose picture the page is to show beside layers.
 
         Raises:
             ArgumentError: the port is taken, or not to be had.
@@ -46,7 +49,8 @@ class Studio:
         self.port: int = self._socket.getsockname()[1]
         self.token = secrets.token_urlsafe(18)
         self.link = f"http://{LOOPBACK}:{self.port}/{self.token}/"
-        app = application(self.token, self.port, start)
+        about = {**start, "model": "" if model is None else model.name}
+        app = application(self.token, self.port, about, {} if model is None else model.answers())
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", lifespan="off")
         self._server: uvicorn.Server = uvicorn.Server(config)
 

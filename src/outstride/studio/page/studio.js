@@ -9,6 +9,7 @@ import { Stage } from './stage.js'
 import { Answers, TABS } from './answers.js'
 import { Tools } from './tools.js'
 import { Picture } from './picture.js'
+import { Model } from './model.js'
 
 const FIRST = 'ConvTranspose2d(1, 1, 3, stride=2, padding=1)'
 const EXAMPLES = [
@@ -20,7 +21,7 @@ const EXAMPLES = [
 ]
 
 const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers' }
-let controls, stage, answers, photographs, asked = 0, known = null
+let controls, stage, answers, photographs, model, modelled = '', asked = 0, known = null
 
 const typed = document.getElementById('layer')
 const refusal = document.getElementById('refusal')
@@ -68,10 +69,12 @@ function refuse(sentence, ways) {
 
 // Numbers or a photograph: the layer stays.
 function turn(mode) {
-  const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : [])]
+  const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : []), ...(modelled ? ['model'] : [])]
   state.mode = modes.includes(mode) ? mode : 'numbers'
   stage.turn(modes, state.mode, name => { turn(name); save() })
   photographs.show(state.mode === 'picture', known.layer, numbers(state.w))
+  model.show(state.mode === 'model')
+  document.body.classList.toggle('whole', state.mode === 'model')
 }
 
 function save() { state.step = stage.step || ''; writeLink(state) }
@@ -89,6 +92,7 @@ function build() {
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
   stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
   photographs = new Picture(document.getElementById('stage'), {})
+  model = new Model(document.getElementById('stage'))
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
   })
@@ -108,6 +112,8 @@ async function start() {
   light(state.light)
   speak(state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en'))
   const given = await begin().catch(() => ({}))
+  modelled = given.model ?? ''
+  if (modelled && !link.mode) state.mode = 'model'
   if (given.layer && !link.layer) Object.assign(state, { layer: given.layer, size: given.size ?? '' })
   build()
   new Tools(document.querySelector('.tools'), {

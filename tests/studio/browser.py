@@ -25,11 +25,11 @@ def chromium() -> str:
 
 
 @contextmanager
-def served(start: dict[str, Any] | None = None) -> Iterator[str]:
+def served(start: dict[str, Any] | None = None, model: Any = None) -> Iterator[str]:
     """A studio in a thread, and its link."""
     from outstride.studio.serving import Studio
 
-    studio = Studio(start or {})
+    studio = Studio(start or {}, model=model)
     thread = threading.Thread(target=studio.run, daemon=True)
     thread.start()
     try:

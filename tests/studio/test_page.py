@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from outstride import explain
+from outstride.studio.networks import Network
 from tests.studio.browser import launched, served
 
 pytest.importorskip("PIL")
@@ -315,3 +317,29 @@ def test_a_photograph_goes_through_the_layer(visit: Any, tmp_path: Path) -> None
     shown.page.set_input_files("#upload", tmp_path / "text.png")
     shown.page.get_by_text("must be a picture that can be read").wait_for()
     shown.said.clear()  # the browser notes the refused request in its console
+
+
+def test_a_model_is_one_picture_whose_fields_light_up(browser: Any) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1)
+    )
+    with served(model=Network("small", model, (1, 3, 32, 32))) as own:
+        shown = Visit(browser, own, "step=0")
+        shown.page.locator(".plate").nth(2).wait_for()
+        assert shown.page.locator(".plate").count() == 3
+        shown.page.locator(".plate").nth(2).click()
+        shown.page.get_by_text("reads of the input: 5 (").wait_for()
+        assert shown.page.locator(".lit[visibility=visible]").count() == 3
+        shown.page.locator(".network").focus()
+        shown.page.keyboard.press("ArrowLeft")
+        shown.page.get_by_text("reads of the input: 3 (").wait_for()
+        shown.page.locator(".sizing input").fill("33")
+        shown.page.get_by_text("pad 1 at the high side or crop 1").first.wait_for()
+        before = shown.page.locator(".network").get_attribute("viewBox")
+        shown.page.get_by_role("button", name="Nearer").click()
+        shown.page.wait_for_timeout(100)
+        assert shown.page.locator(".network").get_attribute("viewBox") != before
+        shown.page.get_by_role("button", name="Numbers").click()
+        assert shown.page.locator(".canvas").is_visible()
+        assert shown.said == []
+        shown.context.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -46,9 +47,16 @@ class Network:
 
     @cached_property
     def graph(self) -> Graph:
-        """Its tensors and what makes them."""
-        dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
-        return capture(self.model, self.shape, dtype)
+        """Its tensors and what makes them.
+
+        Of doubles, whose sums are direct: what a place reads is then its window alone, and not the cell of a
+        short algorithm that it is made in. A model that knows its own type is taken as it is.
+        """
+        try:
+            return capture(deepcopy(self.model).double(), self.shape, torch.float64)
+        except OutstrideError:
+            dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
+            return capture(self.model, self.shape, dtype)
 
     @cached_property
     def program(self) -> Program:
@@ -142,7 +150,7 @@ def _position(shape: Sequence[int], at: object) -> Box:
         or not all(_inside(a, n) for a, n in zip(at, places, strict=True))
     ):
         raise ArgumentError(
-            f"'at' must be a place of the tensor: got {str(at)[:40]}; legal: below {list(places)} on each axis"
+            f"'at' must be a place of the tensor: got {str(at)[:40]}; legal: below {list(places)}"
         )
     return (*((0, n) for n in shape[:2]), *((a, a + 1) for a in at))
 

@@ -20,7 +20,7 @@ from outstride.studio.files import page_folder
 
 Floats = npt.NDArray[np.float32]
 #: Bytes of a file, pixels of what it holds, and the longest side that is worked on.
-MOST_BYTES, MOST_PIXELS, LONGEST_SIDE = 8 << 20, 50_000_000, 288
+MOST_BYTES, MOST_PIXELS, LONGEST_SIDE = 8 << 20, 24_000_000, 288
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _KEPT = 8
 SHIPPED = "photograph"

@@ -78,7 +78,7 @@ export class Model {
     this.home()
     this.size.value = shape.at(-1); this.size.max = Math.max(512, shape.at(-1) * 2)
     this.fit()
-    const last = order.findLast(plate => plate.places.length && Math.max(...plate.places) > 1) ?? order[0]
+    const seen = order.filter(plate => plate.places.length && Math.max(...plate.places) > 1), last = seen[Math.floor(seen.length * .55)] ?? order[0]
     this.cursor = last.index
     this.point(last.index, last.places.map(n => Math.floor(n / 2)))
   }

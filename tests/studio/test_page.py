@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
-from outstride import explain
+from outstride import ConvSpec, explain, reference
+from outstride.errors import ShapeError
 from outstride.studio.networks import Network
 from tests.studio.browser import launched, served
 
@@ -41,6 +44,7 @@ class Visit:
         options = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", "locale": "en-US"}
         self.context = browser.new_context(**{**options, **context})
         self.page = self.context.new_page()
+        self.link = link
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.said.append(message.text))
@@ -278,7 +282,7 @@ def test_narrow_screens_need_no_sideways_scroll(visit: Any) -> None:
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_axe_finds_no_violation(visit: Any, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     shown = visit("step=4", color_scheme=scheme)
@@ -296,6 +300,44 @@ def test_nothing_is_asked_of_anybody_else_and_a_lost_server_is_said(browser: Any
     shown.field("kernel_size").fill("4")
     shown.page.get_by_text("the studio does not answer").wait_for()
     shown.context.close()
+
+
+def drawn(draws: random.Random) -> tuple[ConvSpec, tuple[int, ...]]:
+    """Some layer of two axes that can be followed."""
+
+    def each(least: int, most: int) -> tuple[int, int]:
+        return draws.randint(least, most), draws.randint(least, most)
+
+    kind: Any = draws.choice(["conv", "conv_transpose"])
+    stride, dilation = each(1, 3), each(1, 2)
+    options: dict[str, Any] = {"stride": stride, "padding": each(0, 2), "dilation": dilation}
+    if kind == "conv_transpose":
+        bounds = zip(stride, dilation, strict=True)
+        options["output_padding"] = tuple(draws.randrange(max(s, d)) for s, d in bounds)
+    return ConvSpec(kind, each(1, 3), in_channels=1, out_channels=1, **options), each(4, 6)
+
+
+@pytest.mark.slow
+def test_drawn_layers_end_with_what_the_definition_gives(visit: Any) -> None:
+    draws, shown = random.Random(5), visit()
+    for _ in range(12):
+        spec, size = drawn(draws)
+        x = np.arange(1, np.prod(size) + 1).reshape(1, *size)
+        w = np.arange(1, np.prod(spec.kernel_size) + 1).reshape(1, 1, *spec.kernel_size)
+        options: dict[str, Any] = {"stride": spec.stride, "padding": spec.padding, "dilation": spec.dilation}
+        try:
+            if spec.kind == "conv":
+                expected = reference.conv(x, w, **options)
+            else:
+                expected = reference.conv_transpose(x, w, **options, output_padding=spec.output_padding)
+        except ShapeError:
+            continue
+        shown.page.goto(f"{shown.link}#layer={spec!r}&size={size[0]}x{size[1]}&step=999")
+        shown.layer(repr(spec))
+        wanted = " × ".join(map(str, expected.shape[1:]))
+        shown.page.locator(".flow .out", has_text=wanted).wait_for()
+        last = shown.page.locator(".grid").count() - 1
+        assert shown.cells(last) == [str(value) for value in expected.ravel()], repr(spec)
 
 
 def test_a_photograph_goes_through_the_layer(visit: Any, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import os
 import re
 import signal
 import socket
@@ -72,6 +71,8 @@ def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.Monke
         (["Conv2d(1)"], "'kernel_size' must be given"),
         (["Conv2d(1, 1, 3)", "x"], "'SIZE'"),
         (["--port", "99999"], "port"),
+        (["nosuch.module:model"], "nosuch"),
+        (["Conv2d(1, 1, 3)", "--input", "1x1x8x8"], "'--input' must be left out beside a layer"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_served(
@@ -81,4 +82,3 @@ def test_bad_input_is_refused_before_anything_is_served(
         main(["studio", *arguments, "--no-browser"])
     assert stop.value.code == 2
     assert said in capsys.readouterr().err
-    assert os.linesep not in said

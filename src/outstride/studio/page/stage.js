@@ -52,7 +52,7 @@ export class Stage {
     this.answer = answer
     const scene = answer.scene
     this.views.replaceChildren(...answer.views.map(name => h('button', {
-      type: 'button', role: 'tab', 'aria-selected': String(name === scene.name), onclick: () => { this.stop(); this.tell.onview(name) },
+      type: 'button', role: 'tab', 'aria-selected': String(name === scene.name), onclick: () => { if (name !== this.scene?.name) { this.stop(); this.tell.onview(name) } },
     }, word(`view ${name}`, name))))
     this.sizes.replaceChildren(h('b', { className: 'in' }, answer.size.replaceAll('x', ' × ')), '→', h('b', { className: 'out' }, answer.output.replaceAll('x', ' × ')))
     const none = !scene
@@ -272,7 +272,7 @@ export class Stage {
     const grid = this.scene.frames[this.step].grids[g]
     if (!grid || i >= grid.text.length) return
     const known = grid.numbering && grid.numbering.cells[i] >= 0 ? { of: grid.numbering.of, number: grid.numbering.cells[i] } : null
-    const made = this.scene.madeIn(g, i, grid)
+    const made = this.scene.madeIn(g, i, grid) ?? (grid.title === 'matrix' ? Math.floor(i / grid.columns) : undefined)
     if (made !== undefined && this.sameShapes(made)) {
       this.draw(made, false)
       this.speak(this.scene.frames[made].caption)

@@ -51,9 +51,12 @@ export class Stage {
     this.root.classList.remove('stale')
     this.answer = answer
     const scene = answer.scene
+    const held = this.views.contains(document.activeElement)
     this.views.replaceChildren(...answer.views.map(name => h('button', {
       type: 'button', role: 'tab', 'aria-selected': String(name === scene.name), onclick: () => { if (name !== this.scene?.name) { this.stop(); this.tell.onview(name) } },
+      onkeydown: event => this.along(event),
     }, word(`view ${name}`, name))))
+    if (held) this.views.querySelector('[aria-selected=true]')?.focus()
     this.sizes.replaceChildren(h('b', { className: 'in' }, answer.size.replaceAll('x', ' × ')), '→', h('b', { className: 'out' }, answer.output.replaceAll('x', ' × ')))
     const none = !scene
     for (const part of [this.canvas, this.transport, this.said, this.views, this.hint]) part.toggleAttribute('hidden', none)
@@ -73,6 +76,14 @@ export class Stage {
     this.go(Math.min(step ?? 0, scene.frames.length - 1), false)
     if (this.refocus) this.hold(...this.refocus)
     this.refocus = null
+  }
+
+  // From tab to tab by arrows, as in every list of tabs.
+  along(event) {
+    const by = { ArrowLeft: 'previousSibling', ArrowRight: 'nextSibling' }[event.key]
+    if (!by) return
+    event.preventDefault()
+    event.target[by]?.focus()
   }
 
   // The keyboard stays where it was, without a word on the cell: the caption says what became of it.

@@ -141,7 +141,8 @@ document.getElementById('examples').addEventListener('change', event => {
   if (example) { state.x = state.w = state.b = ''; show({ layer: example[1], size: example[2] }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }
 })
 addEventListener('keydown', event => {
-  if (event.target.closest('input, select, textarea, button, [role="tab"], pre') || event.ctrlKey || event.metaKey || event.altKey || !stage?.scene) return
+  const held = event.target.closest('input, select, textarea, pre') || (event.key === ' ' && event.target.closest('button, summary'))
+  if (held || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !stage?.scene || state.mode !== 'numbers') return
   const act = { ArrowLeft: () => { stage.stop(); stage.move(-1) }, ArrowRight: () => { stage.stop(); stage.move(1) }, ' ': () => stage.toggle(), Home: () => { stage.stop(); stage.go(0) }, End: () => { stage.stop(); stage.go(stage.last) } }[event.key]
   if (act) { event.preventDefault(); act() }
 })

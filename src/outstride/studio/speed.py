@@ -45,7 +45,9 @@ def plan_of(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:
     lines = [(line[2:16].strip(), line[16:]) for line in str(found).splitlines()[1:]]
     if found.declines is not None:
         lines = [("declines", found.declines)]
-    predicted = "" if found.predicted_ms is None else f"{found.predicted_ms:.3g} ms"
+    threads = 1 if found.detail is None else min(found.detail.threads, found.detail.tasks)
+    on = f"on {threads} thread{'s' if threads > 1 else ''}"
+    predicted = "" if found.predicted_ms is None else f"{found.predicted_ms:.3g} ms {on}"
     return {"layer": repr(wide), "predicted": predicted, "lines": [list(line) for line in lines]}
 
 

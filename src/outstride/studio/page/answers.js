@@ -137,7 +137,7 @@ export class Answers {
   }
 
   _code() {
-    this.panel.replaceChildren(h('div', { className: 'spread' }, this.answer.writings.map(one => h('div', { className: 'listing' }, h('h3', {}, one.name),
+    this.panel.replaceChildren(h('div', { className: 'spread codes' }, this.answer.writings.map(one => h('div', { className: 'listing' }, h('h3', {}, one.name),
       one.text && h('button', { type: 'button', className: 'plain copy', onclick: event => copy(one.text, event.target) }, word('copy')),
       one.text && h('pre', { tabindex: '0' }, one.text), h('p', { className: 'quiet' }, one.note)))))
   }
@@ -153,7 +153,7 @@ const planned = found => [
 const raced = found => h('div', {}, h('div', { className: 'bars' }, found.rows.map(row => {
   const fill = h('div', { className: 'fill' })
   fill.style.setProperty('width', `${row.share}%`)
-  return h('div', { className: `bar-row ${row.ours ? 'ours' : ''}` }, h('span', {}, row.name), h('div', { className: 'track' }, fill, h('span', {}, row.said)))
+  return h('div', { className: `bar-row ${row.ours ? 'ours' : ''}` }, h('span', {}, row.name), h('div', { className: 'track' }, fill), h('span', { className: 'code' }, row.said))
 })), h('p', {}, h('b', {}, found.verdict)), h('p', { className: 'quiet' }, found.note))
 
 export async function copy(text, button) {

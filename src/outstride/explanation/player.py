@@ -19,7 +19,7 @@ _STYLE = (
     ".outstride figcaption{font-weight:600;font-style:normal;text-align:left;margin:0 0 .3em;color:inherit}"
     ".outstride figure{overflow-x:auto}.outstride svg{max-width:100%;height:auto;display:block}"
     ".outstride .o-paper{fill:none}"
-    ".outstride [hidden]{display:none}"
+    ".outstride [hidden]{display:none!important}"
     ".outstride .o-tabs,.outstride .o-bar{display:flex;flex-wrap:wrap;gap:.4em;align-items:center}"
     ".outstride button{font:inherit;color:inherit;background:#eef1f4;border:1px solid #767c84;"
     "border-radius:5px;padding:.25em .7em;cursor:pointer}"

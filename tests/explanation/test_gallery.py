@@ -119,8 +119,8 @@ def test_the_command_saves_it_whole(
     [
         ([], "'LAYER' must be given"),
         (
-            ["--gallery", "x", "--format", "png"],
-            "'--format' must be one that moves: got 'png'; legal: svg, gif",
+            ["--gallery", "x", "--format", "jpg"],
+            "'--format' must be one of pictures: got 'jpg'; legal: gif, svg, html, png",
         ),
         (["--gallery", "/proc/x"], "'--gallery' must be one that can be made"),
         (["Conv2d(1, 1, 3)", "--gallery", "x"], "'LAYER' must be left out"),
@@ -136,6 +136,6 @@ def test_bad_commands_get_one_sentence(
     assert text in capsys.readouterr().err
 
 
-def test_what_does_not_move_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="'suffix' must be one that moves"):
-        save_gallery(tmp_path, "png")
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="'suffix' must be one of pictures"):
+        save_gallery(tmp_path, "jpg")

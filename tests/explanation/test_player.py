@@ -85,6 +85,20 @@ def test_a_page_steps_by_buttons_and_keys(opened: Any) -> None:
     assert page.inner_text("figure:not([hidden]) .o-play") == "play"
 
 
+def test_pointing_at_an_output_shows_its_step(opened: Any) -> None:
+    shown = opened(explain("Conv1d(1, 1, 3, padding=1)", (4,)).html())
+    output = shown.page.locator("figure:not([hidden]) .o-output").first
+    box = output.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    for place, step in ((2.5, 3), (0.5, 1), (3.5, 4)):
+        shown.page.mouse.move(box["x"] + place * box["width"] / 4, middle)
+        assert shown.step() == f"{step} / 4"
+    shown.page.click("figure:not([hidden]) .o-play")
+    shown.page.mouse.click(box["x"] + 1.5 * box["width"] / 4, middle)
+    assert shown.step() == "2 / 4"
+    assert shown.page.inner_text("figure:not([hidden]) .o-play") == "play"
+
+
 def test_views_are_tabs(opened: Any) -> None:
     shown = opened(explain(LAYER, (3,)).html())
     page = shown.page

@@ -44,7 +44,9 @@ def explain(
         Path | None,
         typer.Option(metavar="FOLDER", help="Instead of a layer: save every picture of the gallery there."),
     ] = None,
-    suffix: Annotated[str, typer.Option("--format", help="Of the gallery's pictures: svg or gif.")] = "svg",
+    suffix: Annotated[
+        str, typer.Option("--format", help="Of the gallery's pictures: svg, gif, html or png.")
+    ] = "svg",
     seconds: Annotated[float, typer.Option(min=0.05, max=60, help="For each step.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers of every step as JSON.")] = False,
 ) -> None:

@@ -44,7 +44,11 @@ def between_zeros(example: Example) -> Scene:
     is_input[inner] = True
     part = tuple(slice(c, c + n) for c, n in zip(cut, needed, strict=True))
     zeros = (tuple(map(int, place)) for place in np.argwhere(~is_input[part]))
-    source = Sheet("input, zeros between and around", wide[part], "input").marked(zeros, "border")
+    between = any(s > 1 and n > 1 for s, n in zip(spec.stride, example.x.shape, strict=True))
+    around = any(first) or any(n > f + s for n, f, s in zip(needed, first, spread, strict=True))
+    places = " and ".join(["between"] * between + ["around"] * around)
+    title = f"input, zeros {places}" if places else "input"
+    source = Sheet(title, wide[part], "input").marked(zeros, "border")
     turned = example.weight[(slice(None, None, -1),) * spec.nd]
     kernel = Sheet("kernel, turned round", turned, "kernel")
     return _sliding(example, "zeros", "A convolution over zeros in between", source, kernel, (1,) * spec.nd)

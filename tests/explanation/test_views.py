@@ -82,6 +82,17 @@ def test_pooling_says_how_in_numbers() -> None:
     assert "never win" in explain("MaxPool2d(3, stride=2, padding=1)").views["window"].notes[0]
 
 
+def test_a_window_may_see_padding_alone() -> None:
+    shown = explain("MaxPool1d(2, stride=1, dilation=3, padding=1)", (2,))
+    assert shown.output.tolist() == [-np.inf]
+    for scene in shown.views.values():
+        assert len(scene.frames) == 1
+    assert shown_as(shown.views["matrix"].frames[0], "output").tolist() == [[-np.inf]]
+    assert "saw padding alone" in shown.text("unpool")
+    assert "output 0 = -inf" in shown.text("window")
+    assert "<svg" in shown.html()
+
+
 def test_unpooling_is_torchs() -> None:
     shown = explain("MaxPool2d(2)", (4, 4))
     x = torch.from_numpy(shown_as(shown.views["window"].frames[0], "input")).view(1, 1, 4, 4)
@@ -211,6 +222,17 @@ def test_phases_have_colours_of_their_own() -> None:
     assert {output.role_of((i, j)) for i in range(1, 5) for j in range(5)} == {f"phase{n}" for n in range(4)}
     assert kernel.role_of((0, 1)) == output.role_of((1, 0)) == "phase2"
     assert scene.frames[0].caption == "phase 0 of 4: output (0, 0) = 5·1 = 5"
+
+
+def test_a_matrix_times_the_input_is_the_output() -> None:
+    for layer, size in (
+        ("Conv2d(1, 1, 3, padding=1)", (4, 3)),
+        ("MaxPool2d(2)", (4, 4)),
+        ("AvgPool1d(3)", (7,)),
+    ):
+        last = explain(layer, size).views["matrix"].frames[-1]
+        x, matrix, output = (shown_as(last, title) for title in ("input", "matrix", "output"))
+        assert_within_roundings(matrix @ x.ravel(), output.ravel(), 20, "sums of a row")
 
 
 def test_holes_are_phases_without_taps() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,8 +117,8 @@ def _save_gallery(folder: Path, suffix: str, seconds: float) -> None:
 
 
 def _rows(rows: list[list[float]]) -> list[list[float | None]]:
-    """Numbers as JSON has them: no value where a cell is still empty."""
-    return [[None if isnan(value) else value for value in row] for row in rows]
+    """Numbers as JSON has them: no value where a cell is still empty, or infinite."""
+    return [[value if isfinite(value) else None for value in row] for row in rows]
 
 
 def _play(scene: Scene, seconds: float) -> None:

@@ -80,7 +80,8 @@ def pooling_window(example: Example) -> Scene:
             won = tuple(w + low for w, low in zip(found.winner, example.low, strict=True))
             shown = shown.marked([won], "result")
         output = Sheet("output", made.copy(), "output", {place: "result"})
-        caption = f"output {at(place)} = {_pooled(example, place)} = {number(found.value)}"
+        how = f"{_pooled(example, place)} = " if found.reads else ""
+        caption = f"output {at(place)} = {how}{number(found.value)}"
         frames.append(Frame((*shown.grids(), *output.grids()), caption))
     name = "The largest number under the window" if largest else "The average of what is under the window"
     notes: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from outstride.errors import ArgumentError
 from outstride.explanation.drawing import Cell, Layout, Words, text_width
 from outstride.explanation.gallery import GALLERY, Exhibit, exhibits, save_gallery
 from outstride.explanation.scene import Scene
+from outstride.explanation.svg import split
 from tests import ROOT
 from tests.tolerance import assert_equal_values, assert_within_roundings
 
@@ -84,6 +85,27 @@ def test_nothing_is_cut_off(name: str, exhibit: Exhibit) -> None:
         assert part.y < layout.height
         if isinstance(part, Cell):
             assert text_width(part.text) < part.width
+
+
+@pytest.mark.parametrize(("name", "exhibit"), NAMED)
+def test_what_is_shared_and_a_frames_own_make_up_the_frame(name: str, exhibit: Exhibit) -> None:
+    del name
+    scene = exhibit.scene()
+    layout = Layout(scene)
+    frames = [list(layout.parts(frame)) for frame in scene.frames]
+    shared, differing = split(frames)
+    for own, frame in zip(differing, frames, strict=True):
+        seen = {(part.x, part.y): part for part in (*shared, *own)}
+        assert seen == {(part.x, part.y): part for part in frame}
+
+
+@pytest.mark.parametrize(("name", "exhibit"), NAMED)
+def test_nothing_moves_but_what_is_told(name: str, exhibit: Exhibit) -> None:
+    del name
+    scene = exhibit.scene()
+    layout = Layout(scene)
+    places = [{part.x for part in layout.parts(f) if isinstance(part, Cell)} for f in scene.frames]
+    assert all(columns == places[0] for columns in places[:-1])
 
 
 def test_the_gallery_has_what_the_classic_one_has_and_more() -> None:

@@ -63,9 +63,9 @@ def _of_window(example: Example) -> Scene:
         (
             Sheet("gradient of the output", behind, "output"),
             kernel,
-            Sheet("gradient of the input", _folded(example, full), "result"),
+            Sheet("gradient of the input", _folded(example, full), "result", outside),
         ),
-        (Sheet("gradient of the kernel", of_kernel, "result"), Sheet("input", example.x, "input")),
+        (Sheet("gradient of the kernel", of_kernel, "result"), source),
     )
     lost = example.spec.padding_mode == "zeros"
     of_border = "dropped" if lost else "added to the inputs that it repeats"
@@ -84,13 +84,16 @@ def _of_bias(example: Example, behind: Array) -> list[str]:
 
 
 def _folded(example: Example, full: Array) -> Array:
-    """What was added on the padding, given to the inputs that it stands for."""
-    folded, mode = np.zeros(example.x.shape), example.spec.padding_mode
+    """What was added on the padding, given to the inputs that it stands for; zeros stand for none."""
+    mode = example.spec.padding_mode
+    if mode == "zeros":
+        return full
+    folded = np.full(full.shape, np.nan)
+    folded[tuple(slice(low, low + n) for low, n in zip(example.low, example.x.shape, strict=True))] = 0
     for place in np.ndindex(*full.shape):
         axes = zip(place, example.low, example.x.shape, strict=True)
-        home = tuple(source_index(p - low, n, mode) for p, low, n in axes)
-        if None not in home:
-            folded[tuple(h for h in home if h is not None)] += full[place]
+        home = tuple((source_index(p - low, n, mode) or 0) + low for p, low, n in axes)
+        folded[home] += full[place]
     return folded
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.tolerance import assert_equal_values, assert_within_roundings
 
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
 MOST_BYTES = 60_000
+explained = cache(Exhibit.explained)
 NAMED = [pytest.param(name, exhibit, id=name) for name, exhibit in exhibits().items()]
 
 
@@ -38,7 +40,7 @@ def built(exhibit: Exhibit) -> Any:
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exhibit) -> None:
     del name
-    layer, shown = built(exhibit), exhibit.explained()
+    layer, shown = built(exhibit), explained(exhibit)
     x = torch.arange(1.0, np.prod(exhibit.size) + 1, dtype=torch.float64).view(1, 1, *exhibit.size)
     if shown.spec.is_pool:
         first = shown.views["gradient"].frames[0].grids
@@ -47,7 +49,11 @@ def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exh
     elif exhibit.view == "channels":
         count = layer.in_channels * int(np.prod(exhibit.size))
         x = torch.arange(1.0, count + 1, dtype=torch.float64).view(1, layer.in_channels, *exhibit.size)
-        made = [g.values for g in exhibit.scene().frames[-1].grids if g.title.startswith("output")]
+        made = [
+            g.values
+            for g in explained(exhibit).views[exhibit.view].frames[-1].grids
+            if g.title.startswith("output")
+        ]
         assert_equal_values(np.stack(made).ravel(), layer(x).flatten().numpy())
         return
     assert_within_roundings(shown.output, layer(x)[0, 0].numpy(), 10, "averages are divided")
@@ -56,7 +62,7 @@ def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exh
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_a_picture_is_what_the_code_draws(name: str, exhibit: Exhibit) -> None:
     kept = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
-    assert kept == exhibit.explained().svg(exhibit.view), f"{name}.svg: run docs/pictures/gallery.py"
+    assert kept == explained(exhibit).svg(exhibit.view), f"{name}.svg: run docs/pictures/gallery.py"
     assert len(kept) <= MOST_BYTES
 
 
@@ -78,7 +84,7 @@ def boxes(scene: Scene) -> Iterator[tuple[Layout, Cell | Words]]:
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_nothing_is_cut_off(name: str, exhibit: Exhibit) -> None:
     del name
-    for layout, part in boxes(exhibit.scene()):
+    for layout, part in boxes(explained(exhibit).views[exhibit.view]):
         wide = part.width if isinstance(part, Cell) else text_width(part.text)
         assert part.x >= 0
         assert part.x + wide <= layout.width
@@ -90,7 +96,7 @@ def test_nothing_is_cut_off(name: str, exhibit: Exhibit) -> None:
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_what_is_shared_and_a_frames_own_make_up_the_frame(name: str, exhibit: Exhibit) -> None:
     del name
-    scene = exhibit.scene()
+    scene = explained(exhibit).views[exhibit.view]
     layout = Layout(scene)
     frames = [list(layout.parts(frame)) for frame in scene.frames]
     shared, differing = split(frames)
@@ -102,7 +108,7 @@ def test_what_is_shared_and_a_frames_own_make_up_the_frame(name: str, exhibit: E
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_nothing_moves_but_what_is_told(name: str, exhibit: Exhibit) -> None:
     del name
-    scene = exhibit.scene()
+    scene = explained(exhibit).views[exhibit.view]
     layout = Layout(scene)
     places = [{part.x for part in layout.parts(f) if isinstance(part, Cell)} for f in scene.frames]
     assert all(columns == places[0] for columns in places[:-1])

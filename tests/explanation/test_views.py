@@ -52,7 +52,7 @@ def pools(draw: st.DrawFn) -> tuple[str, dict[str, Any], tuple[int, ...]]:
     return f"{kind}{nd}d", {"kernel_size": kernel, **options}, size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pools())
 def test_pooling_is_torchs(drawn: tuple[str, dict[str, Any], tuple[int, ...]]) -> None:
     name, options, size = drawn

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from outstride.errors import ArgumentError
 from outstride.explanation.explaining import FORMATS, Explanation, explain
-from outstride.explanation.scene import Scene
 
 
 class Exhibit(NamedTuple):
@@ -23,14 +22,6 @@ class Exhibit(NamedTuple):
     def explained(self) -> Explanation:
         """The layer at work."""
         return explain(self.line, self.size)
-
-    def scene(self) -> Scene:
-        """The view."""
-        return self.explained().views[self.view]
-
-    def command(self) -> str:
-        """What shows it in a terminal."""
-        return f'outstride explain "{self.line}" {"x".join(map(str, self.size))} --view {self.view}'
 
 
 _CONVOLUTIONS = {

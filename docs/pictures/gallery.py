@@ -22,7 +22,7 @@ def _opening() -> Iterator[str]:
     yield ""
     yield f"{len(exhibits())} animations with numbers in them, each from one line of PyTorch, by what this"
     yield "package computes. Orange is multiplied, green is made, grey is padding, cropped, or a zero put in"
-    yield "between. Use them wherever you like. All at once, as SVG or as GIF, for slides:"
+    yield "between. Use them wherever you like. All at once, as SVG, GIF, PNG or pages to step through:"
     yield ""
     yield "```sh"
     yield "outstride explain --gallery pictures"

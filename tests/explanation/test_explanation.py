@@ -44,7 +44,7 @@ def specs(draw: st.DrawFn) -> tuple[ConvSpec, tuple[int, ...]]:
     return ConvSpec(kind, kernel, **options), each(1, 5)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(specs())
 def test_every_view_ends_with_the_result(drawn: tuple[ConvSpec, tuple[int, ...]]) -> None:
     spec, size = drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from outstride.errors import ArgumentError
 from outstride.explanation.drawing import Cell, Layout, Words, text_width
 from outstride.explanation.gallery import GALLERY, Exhibit, exhibits, save_gallery
 from outstride.explanation.scene import Scene
+from outstride.explanation.svg import split
 from tests import ROOT
 from tests.tolerance import assert_equal_values, assert_within_roundings
 
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
 MOST_BYTES = 60_000
+explained = cache(Exhibit.explained)
 NAMED = [pytest.param(name, exhibit, id=name) for name, exhibit in exhibits().items()]
 
 
@@ -37,7 +40,7 @@ def built(exhibit: Exhibit) -> Any:
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exhibit) -> None:
     del name
-    layer, shown = built(exhibit), exhibit.explained()
+    layer, shown = built(exhibit), explained(exhibit)
     x = torch.arange(1.0, np.prod(exhibit.size) + 1, dtype=torch.float64).view(1, 1, *exhibit.size)
     if shown.spec.is_pool:
         first = shown.views["gradient"].frames[0].grids
@@ -46,7 +49,11 @@ def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exh
     elif exhibit.view == "channels":
         count = layer.in_channels * int(np.prod(exhibit.size))
         x = torch.arange(1.0, count + 1, dtype=torch.float64).view(1, layer.in_channels, *exhibit.size)
-        made = [g.values for g in exhibit.scene().frames[-1].grids if g.title.startswith("output")]
+        made = [
+            g.values
+            for g in explained(exhibit).views[exhibit.view].frames[-1].grids
+            if g.title.startswith("output")
+        ]
         assert_equal_values(np.stack(made).ravel(), layer(x).flatten().numpy())
         return
     assert_within_roundings(shown.output, layer(x)[0, 0].numpy(), 10, "averages are divided")
@@ -55,7 +62,7 @@ def test_a_line_is_one_of_torchs_and_shows_what_it_gives(name: str, exhibit: Exh
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_a_picture_is_what_the_code_draws(name: str, exhibit: Exhibit) -> None:
     kept = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
-    assert kept == exhibit.explained().svg(exhibit.view), f"{name}.svg: run docs/pictures/gallery.py"
+    assert kept == explained(exhibit).svg(exhibit.view), f"{name}.svg: run docs/pictures/gallery.py"
     assert len(kept) <= MOST_BYTES
 
 
@@ -77,13 +84,34 @@ def boxes(scene: Scene) -> Iterator[tuple[Layout, Cell | Words]]:
 @pytest.mark.parametrize(("name", "exhibit"), NAMED)
 def test_nothing_is_cut_off(name: str, exhibit: Exhibit) -> None:
     del name
-    for layout, part in boxes(exhibit.scene()):
+    for layout, part in boxes(explained(exhibit).views[exhibit.view]):
         wide = part.width if isinstance(part, Cell) else text_width(part.text)
         assert part.x >= 0
         assert part.x + wide <= layout.width
         assert part.y < layout.height
         if isinstance(part, Cell):
             assert text_width(part.text) < part.width
+
+
+@pytest.mark.parametrize(("name", "exhibit"), NAMED)
+def test_what_is_shared_and_a_frames_own_make_up_the_frame(name: str, exhibit: Exhibit) -> None:
+    del name
+    scene = explained(exhibit).views[exhibit.view]
+    layout = Layout(scene)
+    frames = [list(layout.parts(frame)) for frame in scene.frames]
+    shared, differing = split(frames)
+    for own, frame in zip(differing, frames, strict=True):
+        seen = {(part.x, part.y): part for part in (*shared, *own)}
+        assert seen == {(part.x, part.y): part for part in frame}
+
+
+@pytest.mark.parametrize(("name", "exhibit"), NAMED)
+def test_nothing_moves_but_what_is_told(name: str, exhibit: Exhibit) -> None:
+    del name
+    scene = explained(exhibit).views[exhibit.view]
+    layout = Layout(scene)
+    places = [{part.x for part in layout.parts(f) if isinstance(part, Cell)} for f in scene.frames]
+    assert all(columns == places[0] for columns in places[:-1])
 
 
 def test_the_gallery_has_what_the_classic_one_has_and_more() -> None:
@@ -119,8 +147,8 @@ def test_the_command_saves_it_whole(
     [
         ([], "'LAYER' must be given"),
         (
-            ["--gallery", "x", "--format", "png"],
-            "'--format' must be one that moves: got 'png'; legal: svg, gif",
+            ["--gallery", "x", "--format", "jpg"],
+            "'--format' must be one of pictures: got 'jpg'; legal: gif, svg, html, png",
         ),
         (["--gallery", "/proc/x"], "'--gallery' must be one that can be made"),
         (["Conv2d(1, 1, 3)", "--gallery", "x"], "'LAYER' must be left out"),
@@ -136,6 +164,6 @@ def test_bad_commands_get_one_sentence(
     assert text in capsys.readouterr().err
 
 
-def test_what_does_not_move_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="'suffix' must be one that moves"):
-        save_gallery(tmp_path, "png")
+def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="'suffix' must be one of pictures"):
+        save_gallery(tmp_path, "jpg")

@@ -52,7 +52,7 @@ def pools(draw: st.DrawFn) -> tuple[str, dict[str, Any], tuple[int, ...]]:
     return f"{kind}{nd}d", {"kernel_size": kernel, **options}, size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pools())
 def test_pooling_is_torchs(drawn: tuple[str, dict[str, Any], tuple[int, ...]]) -> None:
     name, options, size = drawn
@@ -80,6 +80,17 @@ def test_pooling_says_how_in_numbers() -> None:
     assert largest.frames[1].caption == "output (0, 1) = max(15, 10, 11, 6) = 15"
     assert largest.frames[1].grids[0].role_of((0, 2)) == "result"
     assert "never win" in explain("MaxPool2d(3, stride=2, padding=1)").views["window"].notes[0]
+
+
+def test_a_window_may_see_padding_alone() -> None:
+    shown = explain("MaxPool1d(2, stride=1, dilation=3, padding=1)", (2,))
+    assert shown.output.tolist() == [-np.inf]
+    for scene in shown.views.values():
+        assert len(scene.frames) == 1
+    assert shown_as(shown.views["matrix"].frames[0], "output").tolist() == [[-np.inf]]
+    assert "saw padding alone" in shown.text("unpool")
+    assert "output 0 = -inf" in shown.text("window")
+    assert "<svg" in shown.html()
 
 
 def test_unpooling_is_torchs() -> None:
@@ -125,6 +136,7 @@ def test_three_axes_are_shown_by_slices(layer: str, size: tuple[int, ...]) -> No
         torch.nn.Conv1d(2, 3, 3, stride=2),
         torch.nn.ConvTranspose2d(2, 3, 2, stride=2, padding=1),
         torch.nn.ConvTranspose2d(4, 4, 2, groups=2),
+        torch.nn.ConvTranspose2d(2, 4, 2, groups=2),
         torch.nn.ConvTranspose1d(3, 2, 3, stride=2, output_padding=1),
     ],
     ids=str,
@@ -137,6 +149,7 @@ def test_channels_are_the_whole_layer(layer: Any) -> None:
     expected = layer(x)[0].detach().numpy()
     assert_within_roundings(made.ravel(), expected.ravel(), 20, "sums over channels")
     assert scene.notes == ()
+    assert len({len(frame.columns()) for frame in scene.frames}) == 1
 
 
 @pytest.mark.parametrize(
@@ -175,9 +188,11 @@ def test_gradients_are_torchs(layer: Any) -> None:
     last = explain(layer, x.detach()).views["gradient"].frames[-1]
     assert x.grad is not None
     for title, expected in (("gradient of the input", x.grad), ("gradient of the kernel", layer.weight.grad)):
-        assert_within_roundings(
-            shown_as(last, title).ravel(), expected.flatten().numpy(), 50, "sums over a map"
-        )
+        grids = [grid for grid in last.grids if grid.title.startswith(title)]
+        made = [
+            v for g in grids for at, v in np.ndenumerate(g.values) if g.role_of((at[0], at[1])) == "result"
+        ]
+        assert_within_roundings(np.array(made), expected.flatten().numpy(), 50, "sums over a map")
     assert f"the bias gets the sum {round(float(layer.bias.grad))}" in last.caption
 
 
@@ -211,6 +226,17 @@ def test_phases_have_colours_of_their_own() -> None:
     assert {output.role_of((i, j)) for i in range(1, 5) for j in range(5)} == {f"phase{n}" for n in range(4)}
     assert kernel.role_of((0, 1)) == output.role_of((1, 0)) == "phase2"
     assert scene.frames[0].caption == "phase 0 of 4: output (0, 0) = 5·1 = 5"
+
+
+def test_a_matrix_times_the_input_is_the_output() -> None:
+    for layer, size in (
+        ("Conv2d(1, 1, 3, padding=1)", (4, 3)),
+        ("MaxPool2d(2)", (4, 4)),
+        ("AvgPool1d(3)", (7,)),
+    ):
+        last = explain(layer, size).views["matrix"].frames[-1]
+        x, matrix, output = (shown_as(last, title) for title in ("input", "matrix", "output"))
+        assert_within_roundings(matrix @ x.ravel(), output.ravel(), 20, "sums of a row")
 
 
 def test_holes_are_phases_without_taps() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,7 +44,9 @@ def explain(
         Path | None,
         typer.Option(metavar="FOLDER", help="Instead of a layer: save every picture of the gallery there."),
     ] = None,
-    suffix: Annotated[str, typer.Option("--format", help="Of the gallery's pictures: svg or gif.")] = "svg",
+    suffix: Annotated[
+        str, typer.Option("--format", help="Of the gallery's pictures: svg, gif, html or png.")
+    ] = "svg",
     seconds: Annotated[float, typer.Option(min=0.05, max=60, help="For each step.")] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers of every step as JSON.")] = False,
 ) -> None:
@@ -115,8 +117,8 @@ def _save_gallery(folder: Path, suffix: str, seconds: float) -> None:
 
 
 def _rows(rows: list[list[float]]) -> list[list[float | None]]:
-    """Numbers as JSON has them: no value where a cell is still empty."""
-    return [[None if isnan(value) else value for value in row] for row in rows]
+    """Numbers as JSON has them: no value where a cell is still empty, or infinite."""
+    return [[value if isfinite(value) else None for value in row] for row in rows]
 
 
 def _play(scene: Scene, seconds: float) -> None:

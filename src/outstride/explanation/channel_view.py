@@ -75,17 +75,18 @@ def _stamped(example: Example, every: Channels) -> list[Frame]:
     for channel, x in enumerate(every.x):
         first = channel // (ins // every.groups) * each
         stamped = range(first, first + each)
+        # Beside the outputs that they make, but not below the inputs, where they would stand in their column.
+        beside = min(first, len(inputs) - 1)
         for place in np.ndindex(*x.shape):
             value = number(float(x[place]))
             stamps = x[place] * every.weight[channel]
             for out, s in zip(stamped, stamps, strict=True):
                 where = stamp(example, full[out], place, s)
-            names = [f"{value} times kernel {channel}, {out}" for out in stamped]
-            kernels = [Sheet(name, s, "kernel") for name, s in zip(names, stamps, strict=True)]
+            kernels = _kernels(f"{value} times kernel {channel}", stamped, stamps)
             shown = _below("stamps so far", full.copy(), "output", outside)
             columns = (
                 _stack([s.marked([place], "active") if c == channel else s for c, s in enumerate(inputs)]),
-                _stack(kernels, first),
+                _stack(kernels, beside),
                 _stack([s.marked(where, "active") if out in stamped else s for out, s in enumerate(shown)]),
             )
             caption = f"input {at(place)} of channel {channel} = {value} stamps on {whole}"
@@ -93,6 +94,12 @@ def _stamped(example: Example, every: Channels) -> list[Frame]:
     inner = tuple(slice(low, low + n) for low, n in zip(example.low, example.output, strict=True))
     biases = every.bias.reshape(-1, *(1,) * example.spec.nd)
     made = np.stack([channel[inner] for channel in full]) + biases
-    grids = (*_stack(inputs), *_stack(_below("output", made, "output", {})))
+    last = _kernels(f"kernel {channel}", stamped, every.weight[channel])
+    grids = (*_stack(inputs), *_stack(last, beside), *_stack(_below("output", made, "output", {})))
     frames.append(Frame(grids, "the stamps added up" + (", and the padding cropped" if outside else "")))
     return frames
+
+
+def _kernels(title: str, outs: Iterable[int], values: Iterable[Array]) -> list[Sheet]:
+    """A sheet for each output channel that an input channel stamps on."""
+    return [Sheet(f"{title}, {out}", value, "kernel") for out, value in zip(outs, values, strict=True)]

@@ -67,7 +67,10 @@ class Layout:
         longest = max(len(in_cell(float(value))) for grid in grids for value in grid.values.flat)
         self.cell = max(CELL, LETTER * (longest + 1))
         self._tops, self._bottom = _rows(grids)
-        widest = max(sum(self._width(column) + GAP for column in frame.columns()) for frame in scene.frames)
+        columns = [frame.columns() for frame in scene.frames]
+        wide = [max(map(self._width, same)) for same in _turned(columns)]
+        self._lefts = [GAP // 2 + sum(wide[:place]) + place * GAP for place in range(len(wide))]
+        widest = sum(wide) + len(wide) * GAP
         self._line = max(widest - GAP, _LEAST_LINE)
         said = [self._lines(frame) for frame in scene.frames]
         self.width = max(widest, GAP + max(text_width(line) for lines in said for line in lines))
@@ -75,15 +78,13 @@ class Layout:
 
     def parts(self, frame: Frame) -> Iterator[Cell | Words]:
         """Everything of a frame."""
-        x = GAP // 2
-        for column in frame.columns():
+        for x, column in zip(self._lefts, frame.columns(), strict=False):
             for grid in column:
                 top = self._tops[grid.row]
                 yield Words(x, top - LINE // 2, grid.title)
                 for (i, j), value in np.ndenumerate(grid.values):
                     place = x + j * self.cell, top + i * CELL
                     yield Cell(*place, self.cell, grid.role_of((i, j)), in_cell(float(value)))
-            x += self._width(column) + GAP
         for count, line in enumerate(self._lines(frame), 1):
             yield Words(GAP // 2, self._bottom + count * LINE, line)
 
@@ -92,6 +93,12 @@ class Layout:
 
     def _lines(self, frame: Frame) -> list[str]:
         return [line for text in (frame.caption, *self._notes) for line in _wrapped(text, self._line)]
+
+
+def _turned(frames: list[list[list[Grid]]]) -> list[list[list[Grid]]]:
+    """The first columns of all frames, then the second, where not all have as many."""
+    most = max(map(len, frames))
+    return [[columns[place] for columns in frames if place < len(columns)] for place in range(most)]
 
 
 def _rows(grids: list[Grid]) -> tuple[dict[int, int], int]:

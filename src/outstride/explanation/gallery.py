@@ -7,11 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from outstride.errors import ArgumentError
-from outstride.explanation.explaining import Explanation, explain
-from outstride.explanation.scene import Scene
-
-#: What an exhibit can be saved as: it moves.
-MOVING = ("svg", "gif")
+from outstride.explanation.explaining import FORMATS, Explanation, explain
 
 
 class Exhibit(NamedTuple):
@@ -26,14 +22,6 @@ class Exhibit(NamedTuple):
     def explained(self) -> Explanation:
         """The layer at work."""
         return explain(self.line, self.size)
-
-    def scene(self) -> Scene:
-        """The view."""
-        return self.explained().views[self.view]
-
-    def command(self) -> str:
-        """What shows it in a terminal."""
-        return f'outstride explain "{self.line}" {"x".join(map(str, self.size))} --view {self.view}'
 
 
 _CONVOLUTIONS = {
@@ -202,10 +190,6 @@ _ONE_LAYER = {
         "As a matrix", "ConvTranspose2d(1, 1, 3, stride=2, padding=1)", (2, 2), "matrix",
         "That of the convolution which goes the other way, turned over.",
     ),
-    "one-1d-zeros": Exhibit(
-        "Zeros in between on one axis", "ConvTranspose1d(1, 1, 4, stride=2, padding=1)", (4,), "zeros",
-        "Of four taps two meet a zero, in turn.",
-    ),
     "one-1d-phases": Exhibit(
         "Phases on one axis", "ConvTranspose1d(1, 1, 4, stride=2, padding=1)", (4,), "phases",
         "Even outputs by two of the taps, odd ones by the two others.",
@@ -319,10 +303,50 @@ _POOLING = {
     ),
 }  # fmt: skip
 
+_AMONG_ZEROS = {
+    "zeros-no-padding": Exhibit(
+        "No padding", "ConvTranspose2d(1, 1, 3)", (2, 2), "zeros",
+        "kernel_size - 1 zeros around, for none was padded on the way down.",
+    ),
+    "zeros-padding": Exhibit(
+        "Arbitrary padding", "ConvTranspose2d(1, 1, 4, padding=2)", (3, 3), "zeros",
+        "Padding takes zeros away: kernel_size - 1 - padding are left on every side.",
+    ),
+    "zeros-half-padding": Exhibit(
+        "Half padding", "ConvTranspose2d(1, 1, 3, padding=1)", (3, 3), "zeros",
+        "It is half padding in both directions.",
+    ),
+    "zeros-full-padding": Exhibit(
+        "Full padding", "ConvTranspose2d(1, 1, 3, padding=2)", (4, 4), "zeros",
+        "No zeros are left: a plain convolution with the kernel turned round.",
+    ),
+    "zeros-strides": Exhibit(
+        "Stride", "ConvTranspose2d(1, 1, 3, stride=2)", (2, 2), "zeros",
+        "stride - 1 zeros between neighbours, on every axis.",
+    ),
+    "zeros-padding-strides": Exhibit(
+        "Padding and stride", "ConvTranspose2d(1, 1, 3, stride=2, padding=1)", (3, 3), "zeros",
+        "Zeros between, and one around.",
+    ),
+    "zeros-output-padding": Exhibit(
+        "output_padding", "ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)", (2, 2), "zeros",
+        "One row and column of zeros more on the far side, so that the window has one more place.",
+    ),
+    "zeros-dilation": Exhibit(
+        "Dilation", "ConvTranspose2d(1, 1, 2, dilation=2)", (2, 2), "zeros",
+        "The kernel's elements lie two apart here, too.",
+    ),
+    "zeros-1d": Exhibit(
+        "One axis", "ConvTranspose1d(1, 1, 4, stride=2, padding=1)", (4,), "zeros",
+        "Of four taps two meet a zero, in turn.",
+    ),
+}  # fmt: skip
+
 GALLERY: Mapping[str, Mapping[str, Exhibit]] = {
     "Convolution": _CONVOLUTIONS,
     "Channels": _CHANNELS,
     "Transposed convolution": _TRANSPOSED,
+    "Transposed convolution over zeros in between": _AMONG_ZEROS,
     "One layer, many views": _ONE_LAYER,
     "Both ways": _BOTH_WAYS,
     "Pooling": _POOLING,
@@ -340,17 +364,18 @@ def save_gallery(folder: Path, suffix: str = "svg", seconds: float = 1.0) -> lis
 
     Args:
         folder: it is made if it does not exist.
-        suffix: svg or gif.
+        suffix: svg or gif, which move, html with buttons to step, or png, which shows the last step.
         seconds: for each step.
 
     Returns:
         The files.
 
     Raises:
-        ArgumentError: another suffix, or no folder can be made there.
+        ArgumentError: another suffix or no folder can be made there.
     """
-    if suffix not in MOVING:
-        raise ArgumentError(f"'suffix' must be one that moves: got {suffix!r}; legal: {', '.join(MOVING)}")
+    legal = [form.removeprefix(".") for form in FORMATS]
+    if suffix not in legal:
+        raise ArgumentError(f"'suffix' must be one of pictures: got {suffix!r}; legal: {', '.join(legal)}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

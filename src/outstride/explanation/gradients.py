@@ -63,9 +63,9 @@ def _of_window(example: Example) -> Scene:
         (
             Sheet("gradient of the output", behind, "output"),
             kernel,
-            Sheet("gradient of the input", _folded(example, full), "result"),
+            Sheet("gradient of the input", _folded(example, full), "result", outside),
         ),
-        (Sheet("gradient of the kernel", of_kernel, "result"), Sheet("input", example.x, "input")),
+        (Sheet("gradient of the kernel", of_kernel, "result"), source),
     )
     lost = example.spec.padding_mode == "zeros"
     of_border = "dropped" if lost else "added to the inputs that it repeats"
@@ -84,13 +84,16 @@ def _of_bias(example: Example, behind: Array) -> list[str]:
 
 
 def _folded(example: Example, full: Array) -> Array:
-    """What was added on the padding, given to the inputs that it stands for."""
-    folded, mode = np.zeros(example.x.shape), example.spec.padding_mode
+    """What was added on the padding, given to the inputs that it stands for; zeros stand for none."""
+    mode = example.spec.padding_mode
+    if mode == "zeros":
+        return full
+    folded = np.full(full.shape, np.nan)
+    folded[tuple(slice(low, low + n) for low, n in zip(example.low, example.x.shape, strict=True))] = 0
     for place in np.ndindex(*full.shape):
         axes = zip(place, example.low, example.x.shape, strict=True)
-        home = tuple(source_index(p - low, n, mode) for p, low, n in axes)
-        if None not in home:
-            folded[tuple(h for h in home if h is not None)] += full[place]
+        home = tuple((source_index(p - low, n, mode) or 0) + low for p, low, n in axes)
+        folded[home] += full[place]
     return folded
 
 
@@ -151,6 +154,8 @@ def _of_pooling(example: Example) -> Scene:
         else:
             part = number(value / found.divisor)
             said = f"gives {number(value)} / {found.divisor} = {part} to each that was read"
+        if not takers:
+            said = "has no input to go to"
         frames.append(Frame(grids, f"gradient {at(place)} = {number(value)} {said}"))
     largest = example.spec.kind == "max_pool"
     title = "The way back: only the largest gets a gradient" if largest else "The way back: equal parts"
@@ -159,31 +164,30 @@ def _of_pooling(example: Example) -> Scene:
 
 def unpool(example: Example) -> Scene:
     """Each maximum goes back to where it came from, by the index that the pooling layer returns."""
-    values, indices = np.zeros(example.output), np.zeros(example.output)
-    winners: dict[Place, Place] = {}
-    for place in np.ndindex(*example.output):
-        found = pooled(example, place)
-        if found.winner is not None:
-            winners[place] = found.winner
-            values[place] = found.value
-            indices[place] = np.ravel_multi_index(found.winner, example.x.shape)
+    found = {place: pooled(example, place) for place in np.ndindex(*example.output)}
+    values, indices = np.zeros(example.output), np.full(example.output, np.nan)
+    for place, one in found.items():
+        values[place] = one.value
+        if one.winner is not None:
+            indices[place] = np.ravel_multi_index(one.winner, example.x.shape)
     made, frames = np.zeros(example.x.shape), []
     source = Sheet("input", example.x, "input")
-    for place, winner in winners.items():
-        made[winner] = values[place]
-        sheets = (
-            source.marked([winner], "active"),
+    for place, one in found.items():
+        where = [] if one.winner is None else [one.winner]
+        for winner in where:
+            made[winner] = one.value
+        grids = beside(
+            source.marked(where, "active"),
             Sheet("largest", values, "output", {place: "active"}),
             Sheet("indices", indices, "kernel", {place: "active"}),
-            Sheet("unpooled", made.copy(), "output")
-            .marked(_zeros(made), "border")
-            .marked([winner], "result"),
+            Sheet("unpooled", made.copy(), "output").marked(_zeros(made), "border").marked(where, "result"),
         )
-        grids = tuple(grid for sheet in sheets for grid in sheet.grids())
-        said = (
-            f"output {at(place)} = {number(float(values[place]))} was input {number(float(indices[place]))}"
-        )
-        frames.append(Frame(grids, f"{said}, counted row by row: it goes back there, all else is 0"))
+        said = f"output {at(place)} saw padding alone: nothing goes back"
+        if where:
+            index = number(float(indices[place]))
+            said = f"output {at(place)} = {number(one.value)} was input {index}, counted row by row: "
+            said += "it goes back there, all else is 0"
+        frames.append(Frame(grids, said))
     return Scene("unpool", "Unpooling puts each maximum back where it was", tuple(frames))
 
 

@@ -18,11 +18,12 @@ MOST_ROWS = 64
 def matrix(example: Example) -> Scene:
     """A matrix times the input, row by row; the input stands above the columns that it is multiplied with."""
     weights = _weights(example)
-    x, made, frames = example.x.reshape(1, -1), np.full((weights.shape[0], 1), np.nan), []
+    x, outputs = example.x.reshape(1, -1), result(example).ravel()
+    made, frames = np.full((weights.shape[0], 1), np.nan), []
     zeros = [(int(i), int(j)) for i, j in np.argwhere(weights == 0)]
     whole = Sheet("matrix", weights, "kernel").marked(zeros, "border")
     for row in range(weights.shape[0]):
-        made[row] = weights[row] @ x[0] + example.bias
+        made[row] = outputs[row]
         used = [j for j in range(weights.shape[1]) if weights[row, j]]
         products = [Term(float(weights[row, j]), float(x[0, j]), (row, j), (0, j)) for j in used]
         grids = (

@@ -1,6 +1,7 @@
 """Scenes with buttons and keys to go through them step by step: HTML that needs no server and no kernel.
 
-Where scripts do not run, as in a notebook that nobody trusts, every view is shown and moves by itself.
+Pointing at a cell that one step alone uses or makes shows that step. Where scripts do not run, as in a
+notebook that nobody trusts, every view is shown and moves by itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Sequence
 from html import escape
 
+from outstride.explanation.drawing import CELL, Cell, Layout
 from outstride.explanation.scene import Scene
 from outstride.explanation.svg import dark, motion_rules, svg
 
@@ -19,7 +21,7 @@ _STYLE = (
     ".outstride figcaption{font-weight:600;font-style:normal;text-align:left;margin:0 0 .3em;color:inherit}"
     ".outstride figure{overflow-x:auto}.outstride svg{max-width:100%;height:auto;display:block}"
     ".outstride .o-paper{fill:none}"
-    ".outstride [hidden]{display:none}"
+    ".outstride [hidden]{display:none!important}"
     ".outstride .o-tabs,.outstride .o-bar{display:flex;flex-wrap:wrap;gap:.4em;align-items:center}"
     ".outstride button{font:inherit;color:inherit;background:#eef1f4;border:1px solid #767c84;"
     "border-radius:5px;padding:.25em .7em;cursor:pointer}"
@@ -54,7 +56,7 @@ _SCRIPT = """
     const players = figures.map(figure => {
       const frames = [...figure.querySelectorAll('g.frame')], find = name => figure.querySelector(name)
       const captions = JSON.parse(figure.dataset.captions), slider = find('input'), play = find('.o-play')
-      const said = find('.o-said')
+      const said = find('.o-said'), picture = find('svg'), cells = JSON.parse(figure.dataset.cells)
       let timer = null
       const show = n => {
         slider.value = n
@@ -76,6 +78,25 @@ _SCRIPT = """
       find('.o-on').onclick = () => { stop(); step(1) }
       slider.oninput = () => { stop(); show(+slider.value) }
       play.onclick = () => timer ? stop() : start()
+      const pointed = event => {
+        const toPicture = picture.getScreenCTM().inverse()
+        const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(toPicture)
+        const within = (place, from, size) => place >= from && place < from + size
+        const under = ([x, y]) => within(at.x, x, cells.width) && within(at.y, y, cells.height)
+        const cell = cells.steps.find(under)
+        return cell ? cell[2] : null
+      }
+      picture.onpointermove = event => {
+        const n = timer ? null : pointed(event)
+        picture.style.cursor = n === null ? '' : 'pointer'
+        if (n !== null && event.pointerType === 'mouse') show(n)
+      }
+      picture.onclick = event => {
+        const n = pointed(event)
+        if (n === null) return
+        stop()
+        show(n)
+      }
       figure.onkeydown = event => {
         if (event.ctrlKey || event.altKey || event.metaKey) return
         const space = event.key === ' ' && event.target === figure
@@ -132,6 +153,17 @@ def player(heading: str, scenes: Sequence[Scene], seconds: float = 1.0, autoplay
     )
 
 
+def _cells(scene: Scene) -> dict[str, object]:
+    """Where the cells lie that one step alone uses or makes, and which step that is."""
+    layout, steps = Layout(scene), dict[tuple[int, int], list[int]]()
+    for step, frame in enumerate(scene.frames):
+        for part in layout.parts(frame):
+            if isinstance(part, Cell) and part.role in ("active", "result"):
+                steps.setdefault((part.x, part.y), []).append(step)
+    alone = [(x, y, found[0]) for (x, y), found in steps.items() if len(found) == 1]
+    return {"width": layout.cell, "height": CELL, "steps": alone}
+
+
 def _rules(scenes: Sequence[Scene], seconds: float) -> str:
     """How it looks; dark where the reader wants it, until the script has seen what the page is like."""
     wanted, found = ".outstride:not([data-theme=light])", ".outstride[data-theme=dark]"
@@ -150,8 +182,9 @@ def _rules(scenes: Sequence[Scene], seconds: float) -> str:
 def _figure(scene: Scene, seconds: float) -> str:
     last = len(scene.frames) - 1
     captions = escape(json.dumps([frame.caption for frame in scene.frames], ensure_ascii=False))
+    cells = escape(json.dumps(_cells(scene), separators=(",", ":")))
     return (
-        f"<figure class='o-frames{last + 1}' data-captions='{captions}'>"
+        f"<figure class='o-frames{last + 1}' data-captions='{captions}' data-cells='{cells}'>"
         f"<figcaption>{escape(scene.title)}</figcaption>"
         f"{svg(scene, seconds, styled=False)}<div class='o-bar' hidden>"
         "<button type='button' class='o-back'>back</button>"

@@ -89,7 +89,8 @@ def _source(example: Example, ways: Sequence[Axes]) -> tuple[Sheet, Place]:
             there.append(slice(low - common, low - common + length))
         shown[tuple(here)] = padded[tuple(there)]
     marks: dict[Place, Role] = border(shown.shape, first, example.x.shape)
-    title = "input, zeros around" if example.transposed or any(example.low) else "input"
+    around = "zeros around" if example.spec.padding_mode == "zeros" else "padded"
+    title = f"input, {around}" if example.transposed or any(example.low) else "input"
     return Sheet(title, shown, "input", marks), first
 
 
@@ -123,5 +124,6 @@ def _caption(axes: Axes, found: dict[Place, float], products: int, bias: float) 
     places = [at(place) for place in sorted(found)]
     direct_products = prod(a.outputs * len({k for p in a.products for k, _ in p.weights}) for a in axes)
     values = ", ".join(number(found[place] + bias) for place in sorted(found))
-    said = f"output{'' if len(places) == 1 else 's'} {', '.join(places)} = {values}: {products} products"
+    named = f"output{'' if len(places) == 1 else 's'} {', '.join(places)}"
+    said = f"{named} = {values}: {products} product{'' if products == 1 else 's'}"
     return f"{said} instead of {direct_products}" if direct_products > products else said

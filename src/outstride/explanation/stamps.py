@@ -6,38 +6,67 @@ from dataclasses import replace
 
 import numpy as np
 
-from outstride.explanation.arithmetic import canvas, result, stamp, terms
-from outstride.explanation.example import Example
+from outstride.explanation.arithmetic import canvas, result, stamp, terms, window_at
+from outstride.explanation.example import Example, Place
 from outstride.explanation.scene import Frame, Grid, Scene, number
 from outstride.explanation.sheets import Sheet, at, beside, border
 from outstride.explanation.window import padded_input
 from outstride.geometry import resolve
 
+#: Stamps that stand below each other.
+_MOST_ROWS = 8
+
 
 def stamps(example: Example) -> Scene:
-    """Transposed convolution: each input stamps the kernel, times itself, and stamps add up."""
+    """Transposed convolution: each input stamps the kernel, times itself, and stamps add up.
+
+    On one axis every stamp has a row of its own above their sum.
+    """
     full, frames = np.zeros(canvas(example)), []
     outside = border(full.shape, example.low, example.output)
-    source = Sheet("input", example.x, "input")
+    source, apart = Sheet("input", example.x, "input"), _Apart(example)
     for place in np.ndindex(*example.x.shape):
         numbers = example.x[place] * example.weight
         where = stamp(example, full, place, numbers)
         value = number(float(example.x[place]))
+        so_far = Sheet("stamps so far", full.copy(), "output", outside).marked(where, "active")
         grids = beside(
-            source.marked([place], "active"),
-            Sheet(f"{value} times the kernel", numbers, "kernel"),
-            Sheet("stamps so far", full.copy(), "output", outside).marked(where, "active"),
+            source.marked([place], "active"), Sheet(f"{value} times the kernel", numbers, "kernel")
         )
+        grids += apart.above(so_far, place)
         corner = tuple(p * s - low for p, s, low in zip(place, example.spec.stride, example.low, strict=True))
         frames.append(Frame(grids, f"input {at(place)} = {value} stamps at {at(corner)}"))
-    ends = [source, Sheet("kernel", example.weight, "kernel")]
-    ends += [Sheet("stamps added up", full, "output", outside)] if outside else []
+    ends = [Sheet("stamps added up", full, "output", outside)] if outside else []
     ends.append(Sheet("output", result(example), "output"))
+    grids = (*beside(source, Sheet("kernel", example.weight, "kernel")), *apart.above(ends[0]))
+    grids += tuple(grid for sheet in ends[1:] for grid in sheet.grids(apart.rows))
     said = ["the stamps added up"]
     said += ["the padding crops what lies outside of the output"] if outside else []
     said += [f"the bias {number(example.bias)} is added"] if example.bias else []
-    frames.append(Frame(beside(*ends), "; ".join(said)))
+    frames.append(Frame(grids, "; ".join(said)))
     return Scene("stamps", "Each input stamps the kernel", tuple(frames))
+
+
+class _Apart:
+    """The stamps on one axis, row by row, as far as they were made; nothing on several axes."""
+
+    def __init__(self, example: Example) -> None:
+        self._example = example
+        self.rows = int(example.spec.nd == 1 and example.x.size <= _MOST_ROWS)
+        self._made = np.full((example.x.size, *canvas(example)), np.nan)
+
+    def above(self, sums: Sheet, place: Place | None = None) -> tuple[Grid, ...]:
+        """All stamps above their sums, the one of that place the latest."""
+        if not self.rows:
+            return sums.grids()
+        latest = []
+        if place is not None:
+            for tap, (column,) in window_at(self._example, place):
+                self._made[place[0], column] = self._example.x[place] * self._example.weight[tap]
+                latest.append((place[0], column))
+        filled = [tuple(map(int, at)) for at in np.argwhere(~np.isnan(self._made))]
+        sheet = Sheet("stamps", self._made.copy(), "border").marked(filled, "kernel").marked(latest, "active")
+        return (*sheet.grids(), *sums.grids(1))
 
 
 def pair(example: Example) -> Scene:

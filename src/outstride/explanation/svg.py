@@ -30,7 +30,7 @@ def svg(scene: Scene, seconds: float = 1.0, moving: bool = True, styled: bool = 
     """
     layout = Layout(scene)
     width, height = layout.width, layout.height
-    shared, differing = _split([list(layout.parts(frame)) for frame in scene.frames])
+    shared, differing = split([list(layout.parts(frame)) for frame in scene.frames])
     count, groups = len(scene.frames), []
     moving = moving and count > 1
     for place, parts in enumerate(differing):
@@ -72,7 +72,7 @@ def motion_rules(count: int, seconds: float, where: str = "") -> str:
     )
 
 
-def _split(frames: list[list[Part]]) -> tuple[list[Part], list[list[Part]]]:
+def split(frames: list[list[Part]]) -> tuple[list[Part], list[list[Part]]]:
     """What every frame shows, or most do where cells of others lie above it; and what each has of its own."""
     seen: dict[tuple[int, int], Counter[Part]] = {}
     for part in (part for frame in frames for part in frame):

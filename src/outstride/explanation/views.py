@@ -60,7 +60,7 @@ def _makers(example: Example, every: Channels | None) -> Iterator[tuple[str, Cal
     if every is not None:
         yield "channels", lambda: channels(example, every)
     yield "gradient", lambda: gradient(example)
-    if not spec.is_pool:
+    if not spec.is_pool and spec.padding_mode == "zeros":
         yield "pair", lambda: pair(example)
     elif spec.kind == "max_pool":
         yield "unpool", lambda: unpool(example)

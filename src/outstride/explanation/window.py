@@ -44,7 +44,11 @@ def between_zeros(example: Example) -> Scene:
     is_input[inner] = True
     part = tuple(slice(c, c + n) for c, n in zip(cut, needed, strict=True))
     zeros = (tuple(map(int, place)) for place in np.argwhere(~is_input[part]))
-    source = Sheet("input, zeros between and around", wide[part], "input").marked(zeros, "border")
+    between = any(s > 1 and n > 1 for s, n in zip(spec.stride, example.x.shape, strict=True))
+    around = any(first) or any(n > f + s for n, f, s in zip(needed, first, spread, strict=True))
+    places = " and ".join(["between"] * between + ["around"] * around)
+    title = f"input, zeros {places}" if places else "input"
+    source = Sheet(title, wide[part], "input").marked(zeros, "border")
     turned = example.weight[(slice(None, None, -1),) * spec.nd]
     kernel = Sheet("kernel, turned round", turned, "kernel")
     return _sliding(example, "zeros", "A convolution over zeros in between", source, kernel, (1,) * spec.nd)
@@ -76,7 +80,8 @@ def pooling_window(example: Example) -> Scene:
             won = tuple(w + low for w, low in zip(found.winner, example.low, strict=True))
             shown = shown.marked([won], "result")
         output = Sheet("output", made.copy(), "output", {place: "result"})
-        caption = f"output {at(place)} = {_pooled(example, place)} = {number(found.value)}"
+        how = f"{_pooled(example, place)} = " if found.reads else ""
+        caption = f"output {at(place)} = {how}{number(found.value)}"
         frames.append(Frame((*shown.grids(), *output.grids()), caption))
     name = "The largest number under the window" if largest else "The average of what is under the window"
     notes: tuple[str, ...] = ()

@@ -39,6 +39,7 @@ SHOTS = {
 def make(out: Path = HERE) -> None:
     """Every picture, as the page stands when nothing moves any more."""
     model = Network("torchvision:resnet18", build("torchvision:resnet18")[0], (1, 3, 224, 224))
+    model.described({})  # which takes a moment, once
     with launched() as browser, served(model=model) as link:
         for name, (state, width, height, light) in SHOTS.items():
             window = {"width": width, "height": height}

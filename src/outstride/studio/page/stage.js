@@ -385,6 +385,7 @@ function prepared(scene) {
     const grids = frame.grids.map((grid, slot) => ({
       ...grid, slot, text: scene.texts[grid.text], numbering: scene.numbering[grid.title],
       ...(grid.role === 'a' ? { role: 'i', mark: 'i'.repeat(grid.rows * grid.columns) } : { mark: scene.marks[grid.mark] }),
+      ...(grid.role === 'b' ? { role: 'k', mark: scene.marks[grid.mark].replaceAll('b', 'k') } : {}),
       ...(grid.role === 'r' ? { role: grid.title.includes('kernel') ? 'k' : 'i', mark: scene.marks[grid.mark].replaceAll('r', 'o') } : {}),
     }))
     grids.forEach(grid => { if (grid.role === 'i' && grid.numbering) grid.inside = grid.numbering.cells.map(cell => cell >= 0) })

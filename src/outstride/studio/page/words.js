@@ -61,7 +61,7 @@ const GRIDS = [
   ['the convolution reads, padded', '卷积读取（已填充）'], ['the convolution reads', '卷积读取'], ['and writes', '并写出'], ['the transposed one stamps', '转置卷积盖印'], ['for its input', '对应它的输入'], ['largest', '最大值'], ['indices', '下标'], ['unpooled', '反池化结果'],
   [/^kernel of output (\d+)$/, '输出 $1 的卷积核'], [/^kernel (\d+), channel (\d+)$/, '卷积核 $1，通道 $2'], [/^sum, channel (\d+)$/, '通道 $1 之和'], [/^(.+) times kernel (\d+), (\d+)$/, '$1 乘卷积核 $2, $3'],
   ['gradient of the output', '输出的梯度'], ['gradient of the input', '输入的梯度'], ['gradient of the kernel', '卷积核的梯度'],
-  ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
+  ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps', '各次盖印'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
   ['sums of inputs', '输入之和'], ['sums of the kernel', '卷积核之和'], ['products', '乘积'], [/^(.+) times the kernel$/, '$1 乘卷积核'], ['matrix', '矩阵'], ['kernel', '卷积核'], ['output', '输出'], ['input', '输入'],
 ]
 const CAPTIONS = [

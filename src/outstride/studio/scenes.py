@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
-
-import numpy as np
 
 from outstride.explanation.scene import PHASES, Frame, Grid, Role, Scene, in_cell
 
@@ -63,13 +62,26 @@ def _grid(grid: Grid, texts: _Table, marks: _Table) -> dict[str, Any]:
         "rows": rows,
         "columns": columns,
         "row": grid.row,
-        "text": texts.place(tuple(in_cell(float(value)) for value in grid.values.flat)),
+        "text": texts.place(tuple(map(_shown, grid.values.ravel().tolist()))),
         "mark": marks.place(_word(grid)),
     }
 
 
+@lru_cache(1 << 14)
+def _text(value: float) -> str:
+    return in_cell(value)
+
+
+def _shown(value: float) -> str:
+    return _text(value) if value == value else ""  # what is no number equals nothing
+
+
 def _word(grid: Grid) -> str:
-    return "".join(LETTERS[grid.role_of((int(i), int(j)))] for i, j in np.ndindex(*grid.values.shape))
+    rows, columns = grid.values.shape
+    letters = [LETTERS[grid.role]] * (rows * columns)
+    for (i, j), role in grid.marks.items():
+        letters[i * columns + j] = LETTERS[role]
+    return "".join(letters)
 
 
 def _numbering(frames: tuple[Frame, ...], counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:

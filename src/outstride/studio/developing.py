@@ -21,6 +21,7 @@ from outstride.explanation.example import Example
 from outstride.explanation.scene import number
 from outstride.geometry import output_size, resolved_padding
 from outstride.layer.spec import ConvSpec
+from outstride.nn.building import built
 from outstride.studio.kernels import kernel, names
 from outstride.studio.layers import of_one_channel
 from outstride.studio.photographs import CREDIT, LONGEST_SIDE, SHIPPED, Album, Photograph, png
@@ -51,7 +52,7 @@ class Darkroom:
         self.photograph = _photograph(question)
         steps = max(self.spec.stride) if self.spec.kind == "conv_transpose" else 1
         self.x = self.photograph.shrunk(max(8, min(LONGEST_SIDE, _LONGEST_OUTPUT // steps)))
-        self.name, self.layer = "", _pooling(self.spec) if self.spec.is_pool else None
+        self.name, self.layer = "", built(self.spec) if self.spec.is_pool else None
         if self.layer is None:
             self.name = text_of(question, "kernel") or names(self.spec)[1]
             self.layer = of_one_channel(self.spec, self._kernel(question))
@@ -145,17 +146,6 @@ def _photograph(question: Mapping[str, Any]) -> Photograph:
     if not isinstance(sent, str):
         raise ArgumentError("'file' must be a picture as base64: got something else; legal: a PNG")
     return ALBUM.put(sent)
-
-
-def _pooling(spec: ConvSpec) -> torch.nn.Module:
-    padding: Any = spec.padding
-    if spec.padding != "same" and all(low == high for low, high in spec.padding):
-        padding = tuple(low for low, _ in spec.padding)
-    options: dict[str, Any] = {"stride": spec.stride, "padding": padding, "ceil_mode": spec.ceil_mode}
-    if spec.kind == "max_pool":
-        return nn.MaxPool2d(spec.kernel_size, dilation=spec.dilation, **options)
-    options |= {"count_include_pad": spec.count_include_pad, "divisor_override": spec.divisor_override}
-    return nn.AvgPool2d(spec.kernel_size, **options)
 
 
 def _typed(spec: ConvSpec, question: Mapping[str, Any]) -> npt.NDArray[np.float64]:

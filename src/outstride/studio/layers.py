@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
@@ -10,16 +9,16 @@ from typing import Any, cast
 
 import torch
 
-from outstride import nn
 from outstride.errors import ArgumentError
 from outstride.layer.spec import ConvSpec
+from outstride.nn.building import built
 
 #: Weights, and elements of an input or output, of a layer that is run: some 128 MB each.
 MOST_WEIGHTS, MOST_ELEMENTS = 1 << 25, 1 << 25
 
 
-def built(spec: ConvSpec, device: str = "meta") -> torch.nn.Module:
-    """The layer itself, with every option that this package's classes have.
+def convolution(spec: ConvSpec, dtype: torch.dtype = torch.float32, device: str = "meta") -> torch.nn.Module:
+    """The layer itself, with no memory for its weights unless a device is named.
 
     Raises:
         ArgumentError: it pools, or has no channels or too many weights.
@@ -35,17 +34,7 @@ def built(spec: ConvSpec, device: str = "meta") -> torch.nn.Module:
             f"'layer' must have weights that fit a page's patience: got {weights} of them; "
             f"legal: at most {MOST_WEIGHTS}"
         )
-    transposed = spec.kind == "conv_transpose"
-    options: dict[str, Any] = {"output_padding": spec.output_padding} if transposed else {}
-    family = "ConvTranspose" if transposed else "Conv"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is nothing to initialise: on no device there never is
-        made: torch.nn.Module = getattr(nn, f"{family}{spec.nd}d")(
-            spec.in_channels, spec.out_channels, spec.kernel_size, stride=spec.stride,
-            padding=_padding(spec), dilation=spec.dilation, groups=spec.groups, bias=spec.bias,
-            padding_mode=spec.padding_mode, device=device, **options,
-        )  # fmt: skip
-    return made.eval()
+    return built(spec, dtype, device)
 
 
 def with_channels(spec: ConvSpec, in_channels: Any, out_channels: Any) -> ConvSpec:
@@ -61,14 +50,7 @@ def with_channels(spec: ConvSpec, in_channels: Any, out_channels: Any) -> ConvSp
 def of_one_channel(spec: ConvSpec, weight: Sequence[float]) -> torch.nn.Module:
     """One input channel, one output channel, and this kernel."""
     alone = replace(spec, in_channels=1, out_channels=1, groups=1, bias=False)
-    made: Any = built(alone, "cpu").double()
+    made: Any = convolution(alone, torch.float64, "cpu")
     values = torch.tensor(weight, dtype=torch.float64)
     made.weight = torch.nn.Parameter(values.view(1, 1, *spec.kernel_size))
     return cast(torch.nn.Module, made)
-
-
-def _padding(spec: ConvSpec) -> Any:
-    if spec.padding == "same":
-        return "same"
-    symmetric = all(low == high for low, high in spec.padding)
-    return tuple(low for low, _ in spec.padding) if symmetric else spec.padding

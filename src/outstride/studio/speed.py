@@ -38,10 +38,10 @@ def _asked(spec: ConvSpec, question: Mapping[str, Any]) -> tuple[ConvSpec, tuple
 def plan_of(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:
     """The plan of a layer with these channels at this size, line by line, and its predicted time."""
     from outstride.planning import plan
-    from outstride.studio.layers import built
+    from outstride.studio.layers import convolution
 
     wide, size = _asked(spec, question)
-    found = plan(built(wide), (1, wide.in_channels or 1, *size))
+    found = plan(convolution(wide), (1, wide.in_channels or 1, *size))
     lines = [(line[2:16].strip(), line[16:]) for line in str(found).splitlines()[1:]]
     if found.declines is not None:
         lines = [("declines", found.declines)]

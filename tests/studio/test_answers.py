@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from outstride import ConvSpec, explain
 from outstride.errors import ArgumentError, OutstrideError
+from outstride.studio import speed
 from outstride.studio.answers import ANSWERS
 from outstride.studio.questions import call_of, fields_of
 from outstride.studio.saving import picture
@@ -221,3 +222,33 @@ def test_views_are_saved(form: str, begins: bytes) -> None:
 def test_other_formats_are_refused() -> None:
     with pytest.raises(ArgumentError, match="'svg', 'gif', 'png', 'html'"):
         picture({"layer": UP, "format": "exe"})
+
+
+@pytest.mark.slow
+def test_a_race_names_both_and_is_held_one_at_a_time() -> None:
+    question = {"layer": UP, "size": "16", "in_channels": 4, "out_channels": 4}
+    found = ask("race", **question)
+    assert [row["name"] for row in found["rows"]] == ["outstride", "torch"]
+    assert max(row["share"] for row in found["rows"]) == 100
+    assert "largest error" in found["note"]
+    with speed.RACE, pytest.raises(ArgumentError, match="one at a time"):
+        ask("race", **question)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {
+            "layer": "Conv2d(1, 1, 3, padding=((1, 0), (1, 0)))",
+            "size": "16",
+            "in_channels": 4,
+            "out_channels": 4,
+        },
+        {"layer": "Conv2d(1, 1, 7)", "size": "1000", "in_channels": 32, "out_channels": 512},
+        {"layer": "MaxPool2d(2)", "size": "16"},
+        {"layer": UP, "in_channels": 4, "out_channels": 4},
+    ],
+)
+def test_races_that_torch_cannot_run_or_nobody_waits_for_are_refused(question: dict[str, Any]) -> None:
+    with pytest.raises(OutstrideError, match=r"\bgot\b"):
+        ask("race", **question)

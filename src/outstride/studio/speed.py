@@ -16,7 +16,8 @@ from outstride.studio.questions import size_of
 _ROUNDS, _ROUND_SECONDS, _LIMIT_SECONDS, _PATIENCE_SECONDS = 7, 0.03, 25.0, 1.5
 #: Multiply-adds of a layer that a page races: some seconds of a slow contender.
 _MOST_WORK = 1 << 35
-_RACE = threading.Lock()
+RACE = threading.Lock()
+"""Held while two contenders run: a third would disturb them."""
 
 
 def _asked(spec: ConvSpec, question: Mapping[str, Any]) -> tuple[ConvSpec, tuple[int, ...]]:
@@ -71,7 +72,7 @@ def race(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:
             f"'size' must be less work than a page waits for: got {taps * steps} multiply-adds; "
             f"legal: at most {_MOST_WORK}"
         )
-    if not _RACE.acquire(blocking=False):
+    if not RACE.acquire(blocking=False):
         raise ArgumentError("'race' must be held one at a time: got another while one runs; legal: wait")
     try:
         rules = Rules(_ROUNDS, _ROUND_SECONDS, _LIMIT_SECONDS, patience_seconds=_PATIENCE_SECONDS)
@@ -80,7 +81,7 @@ def race(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:
     except WorkerError as error:
         raise OutstrideError(f"nobody could time this layer: {error}") from error
     finally:
-        _RACE.release()
+        RACE.release()
     return _told(repr(wide), outcome)
 
 

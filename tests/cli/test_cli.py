@@ -37,6 +37,7 @@ VERBS = (
     "explain",
     "kernels",
     "tile",
+    "studio",
     "cache",
     "info",
 )
@@ -220,7 +221,7 @@ def test_size_names_the_output_padding_that_gives_a_size(run: Run) -> None:
         (["explain", "Conv2d(1, 1, 3)", "--json", "--seconds", "2"], "'--seconds' must be left out"),
         (["explain", "Conv2d(1, 1, 3)", "--out", "/proc/x.png"], "/proc/x.png: "),
         (["explain", "Conv2d(1, 1"], "'LAYER' must be one layer"),
-        (["explain", "Conv3d(1, 1, 3)"], "'LAYER' must be a convolution"),
+        (["explain", "Conv3d(1, 1, 3)", "9"], "'SIZE' must be small enough"),
         (["explain", "Conv2d(1, 1, 3)", "--view", "zeros"], "'--view' must be one that this layer has"),
         (["kernels", "x.pt", "--out", "x.bmp"], "'--out' must be a .png"),
         (["check", "Conv9d(1, 1, 3)", "--input", "1"], "'MODEL' must name a convolution"),

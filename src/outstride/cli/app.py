@@ -20,6 +20,7 @@ from outstride.cli.plan import plan
 from outstride.cli.screen import colourless
 from outstride.cli.size import size
 from outstride.cli.solve import solve
+from outstride.cli.studio import studio
 from outstride.cli.tile import tile
 
 app = typer.Typer(
@@ -55,7 +56,7 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in cleandoc(text).split("\n\n"))
 
 
-for verb in (demo, bench, plan, size, solve, check, artifacts, explain, kernels, tile, cache, info):
+for verb in (demo, bench, plan, size, solve, check, artifacts, explain, kernels, tile, studio, cache, info):
     app.command(help=_paragraphs(verb.__doc__ or ""))(verb)
 
 

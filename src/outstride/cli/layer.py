@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -69,8 +68,8 @@ def build_layer(spec: ConvSpec, dtype: str) -> Module:
     """The layer itself with every option that outstride's own classes have, but no memory for its weights."""
     import torch
 
-    from outstride import nn
     from outstride.errors import ArgumentError
+    from outstride.nn.building import built
 
     if spec.is_pool or spec.in_channels is None or spec.out_channels is None:
         raise ArgumentError(
@@ -82,24 +81,4 @@ def build_layer(spec: ConvSpec, dtype: str) -> Module:
             f"'LAYER' must have weights that fit in an address space: got {weights} of them; "
             f"legal: at most {_MOST_WEIGHTS}"
         )
-    family = "ConvTranspose" if spec.kind == "conv_transpose" else "Conv"
-    options: dict[str, Any] = {"output_padding": spec.output_padding} if family == "ConvTranspose" else {}
-    symmetric = spec.padding != "same" and all(low == high for low, high in spec.padding)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is nothing to initialise: on no device there never is
-        layer: Module = getattr(nn, f"{family}{spec.nd}d")(
-            spec.in_channels,
-            spec.out_channels,
-            spec.kernel_size,
-            stride=spec.stride,
-            padding=tuple(pair[0] for pair in spec.padding) if symmetric else spec.padding,
-            dilation=spec.dilation,
-            groups=spec.groups,
-            bias=spec.bias,
-            padding_mode=spec.padding_mode,
-            dtype=getattr(torch, dtype),
-            device="meta",
-            **options,
-        )
-    layer.eval()
-    return layer
+    return built(spec, getattr(torch, dtype), "meta")

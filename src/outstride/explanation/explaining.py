@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from outstride.errors import ArgumentError
-from outstride.explanation import page, raster, svg, text
-from outstride.explanation.example import Example, example
+from outstride.explanation import page, player, raster, svg, text
+from outstride.explanation.arithmetic import result
+from outstride.explanation.example import Channels, Example, example
 from outstride.explanation.scene import Scene
-from outstride.explanation.views import result, views_of
+from outstride.explanation.views import Views
 from outstride.layer.spec import ConvSpec
 from outstride.output.files import write_whole
 
@@ -23,13 +24,15 @@ FORMATS = (".gif", ".svg", ".html", ".png")
 class Explanation:
     """What a layer does to a small input: scenes by the name of their view; made by ``explain``."""
 
-    def __init__(self, shown: Example, notes: Sequence[str]) -> None:
+    def __init__(self, shown: Example, every: Channels | None, notes: Sequence[str]) -> None:
         self.spec, self.notes = shown.spec, tuple(notes)
-        self.views: Mapping[str, Scene] = views_of(shown, self.notes)
+        self.views: Mapping[str, Scene] = Views(shown, every, self.notes)
         """``window``, or ``stamps`` and ``zeros``; ``matrix`` where it is small enough; ``short`` where
-        outputs share products."""
-        self.output = result(shown).reshape(shown.output[2 - shown.spec.nd :])
-        """The layer's result, which every view ends with."""
+        outputs share products; ``phases`` of a transposed layer with a stride; ``channels`` where there are
+        several; ``gradient``, the way back; ``pair``, a convolution and its transposed one; ``unpool`` of a
+        maximum."""
+        self.output = result(shown)
+        """The layer's result in its first channel."""
 
     def chosen(self, view: str | None) -> list[Scene]:
         """The scene of that name, or all of them."""
@@ -87,8 +90,7 @@ class Explanation:
         return path
 
     def _repr_html_(self) -> str:
-        shown = (f"<h4>{scene.title}</h4>{svg.svg(scene)}" for scene in self.views.values())
-        return f"<div>{''.join(shown)}</div>"
+        return player.player(repr(self.spec), list(self.views.values()), autoplay=True)
 
     def __str__(self) -> str:
         return self.text()
@@ -98,28 +100,28 @@ def explain(layer: Any, input: Any = None) -> Explanation:
     """Show a layer at work on a small input: its window or its stamps, the zeros in between, its matrix.
 
     Args:
-        layer: a convolution or transposed convolution of torch or of this package, of one or two axes; a
+        layer: a convolution, transposed convolution or pooling layer of torch or of this package; a
             ``ConvSpec``; or a layer as torch writes it, ``"ConvTranspose2d(1, 1, 3, stride=2)"``. Without
-            weights of its own it gets 1, 2, 3 and so on.
+            weights of its own it gets 1, 2, 3 and so on. Three axes are shown by slices.
         input: numbers, (*size) or with channels and a batch before it, of which the first is shown; a size as
-            a tuple, whose numbers count from 1; by default a size that shows all there is to see.
+            a tuple, whose numbers count from 1, shuffled for pooling; by default a size that shows it all.
 
     Returns:
         An ``Explanation``: ``text()``, ``svg()``, ``html()``, ``save("x.gif|svg|html|png")``; in a notebook
         it moves.
 
     Raises:
-        UnsupportedError: three axes, pooling, or a transposed layer with a padding mode.
+        UnsupportedError: a transposed layer with a padding mode.
         ArgumentError: the input has other axes than the layer.
         ShapeError: it is too large to be followed, or leaves no output.
 
-    Law: the last step of every view is the result of ``reference.conv`` or ``reference.conv_transpose``, but
-    for the rounding of numbers that are not whole.
+    Law: the last step of every view but ``gradient``, ``pair`` and ``unpool`` is the result of
+    ``reference.conv``, ``conv_transpose`` or ``pool``, but for the rounding of numbers that are not whole.
 
     Example:
         >>> shown = explain("ConvTranspose1d(1, 1, 3, stride=2)", [1, 2])
         >>> shown.output.tolist(), list(shown.views)
-        ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix', 'short'])
+        ([1.0, 2.0, 5.0, 4.0, 6.0], ['stamps', 'zeros', 'matrix', 'short', 'phases', 'gradient', 'pair'])
     """
     if isinstance(layer, str):
         spec, weight, bias = ConvSpec.parse(layer, "layer"), None, None
@@ -128,16 +130,15 @@ def explain(layer: Any, input: Any = None) -> Explanation:
     else:
         spec = ConvSpec.of(layer)
         weight, bias = (_numbers(getattr(layer, name, None)) for name in ("weight", "bias"))
-    if weight is not None:
-        weight = weight[0, 0]
-    return Explanation(example(spec, weight, None if bias is None else bias[0], input), _notes(spec, input))
+    shown, every = example(spec, weight, bias, input)
+    return Explanation(shown, every, notes_of(spec, input))
 
 
-def _notes(spec: ConvSpec, source: Any) -> list[str]:
+def notes_of(spec: ConvSpec, source: Any) -> list[str]:
     """Which of several channels and images are shown, and what is left out."""
     ins, outs = spec.in_channels or 1, spec.out_channels or 1
     notes = []
-    if ins > 1 or outs > 1:
+    if max(ins, outs) > 1:
         summed = max(ins // spec.groups, 1)
         notes.append(
             "Of the channels the first of the input and the first of the output are shown, channel 0 of "

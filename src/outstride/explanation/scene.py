@@ -4,25 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 Place = tuple[int, int]
-Role = Literal["input", "kernel", "output", "border", "active", "result"]
+Phase = Literal[
+    "phase0", "phase1", "phase2", "phase3", "phase4", "phase5", "phase6", "phase7", "phase8"
+]  # fmt: skip
+Role = Literal["input", "kernel", "output", "border", "active", "result", Phase]
 """What a cell stands for: a number of the input, the kernel or the output; a border, which is padding, zeros
-put in or what is cropped; what is being multiplied; what is being made."""
+put in or what is cropped; what is being multiplied; what is being made; one of the phases of a transposed
+layer."""
+
+PHASES: tuple[Phase, ...] = get_args(Phase)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A titled matrix; cells without a number are NaN."""
+    """A titled matrix; cells without a number are NaN.
+
+    Grids stand beside each other. One whose ``row`` is larger than that of the grid before stands below it,
+    in the same column; grids of one row begin at the same height.
+    """
 
     title: str
     values: npt.NDArray[np.float64]
     role: Role
     marks: Mapping[Place, Role] = field(default_factory=dict)
+    row: int = 0
 
     def role_of(self, place: Place) -> Role:
         """What a cell stands for."""
@@ -31,10 +42,20 @@ class Grid:
 
 @dataclass(frozen=True)
 class Frame:
-    """Grids beside each other, and a sentence below them."""
+    """Grids beside and below each other, and a sentence below them."""
 
     grids: tuple[Grid, ...]
     caption: str
+
+    def columns(self) -> list[list[Grid]]:
+        """The grids that stand below each other, column by column."""
+        columns: list[list[Grid]] = []
+        for grid in self.grids:
+            if columns and grid.row > columns[-1][-1].row:
+                columns[-1].append(grid)
+            else:
+                columns.append([grid])
+        return columns
 
 
 @dataclass(frozen=True)

@@ -3,74 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from itertools import product
 from math import prod
 
 import numpy as np
 
-from outstride.explanation.example import Array, Example
-from outstride.explanation.scene import Frame, Grid, Place, Role, Scene, number
+from outstride.explanation.example import Array, Example, Place
+from outstride.explanation.scene import Frame, Role, Scene, number
+from outstride.explanation.sheets import Sheet, at, beside, border
 from outstride.geometry import phases
-from outstride.layer.algorithms import Product, ShortPhase, Terms, shortened
+from outstride.layer.algorithms import ShortPhase, Terms, shortened
 
-_ALONE = ShortPhase(0, 1, 1, 1, (Product(((0, Fraction(1)),), ((0, Fraction(1)),), ((0, Fraction(1)),)),))
-"""The axis that a layer of one axis does not have."""
-
-Axes = tuple[ShortPhase, ShortPhase]
+Axes = tuple[ShortPhase, ...]
 
 
-def short(example: Example) -> Scene | None:
-    """Group by group: sums of inputs times sums of the kernel, and the outputs that take them.
-
-    None where no axis has a short algorithm.
-    """
+def has_short(example: Example) -> bool:
+    """Whether an axis has a short algorithm, and an output is made by products at all."""
     ways = list(_ways(example))
-    if not any(axis.outputs > 1 for axes in ways for axis in axes):
-        return None
-    shown, marks, (top, left) = _canvas(example, ways)
+    made = any(
+        all(axis.products and axis.groups(n) for axis, n in zip(axes, example.output, strict=True))
+        for axes in ways
+    )
+    return made and any(axis.outputs > 1 for axes in ways for axis in axes)
+
+
+def short(example: Example) -> Scene:
+    """Group by group: sums of inputs times sums of the kernel, and the outputs that take them."""
+    ways = list(_ways(example))
+    source, first_cell = _source(example, ways)
     made, frames = np.full(example.output, np.nan), []
     for axes in (axes for axes in ways if not all(axis.products for axis in axes)):
-        made[axes[0].out_start :: axes[0].out_step, axes[1].out_start :: axes[1].out_step] = example.bias
+        made[tuple(slice(axis.out_start, None, axis.out_step) for axis in axes)] = example.bias
     for axes in (axes for axes in ways if all(axis.products for axis in axes)):
-        kernel = _summed(example.weight, [[p.weights for p in axis.products] for axis in axes], (0, 0))
+        kernel = _summed(
+            example.weight, [[p.weights for p in axis.products] for axis in axes], (0,) * len(axes)
+        )
+        reads = [[p.inputs for p in axis.products] for axis in axes]
         for group in np.ndindex(*(a.groups(n) for a, n in zip(axes, example.output, strict=True))):
-            first = [a.first_input(q) for a, q in zip(axes, group, strict=True)]
-            reads = [[p.inputs for p in axis.products] for axis in axes]
-            data = _summed(shown, reads, (first[0] + top, first[1] + left))
+            first = tuple(a.first_input(q) + cell for a, q, cell in zip(axes, group, first_cell, strict=True))
+            data = _summed(source.values, reads, first)
             products = data * kernel
             found = _members(axes, group, products, example.output)
             for place, value in found.items():
                 made[place] = value + example.bias
-            read = {
-                (first[0] + top + i, first[1] + left + j)
-                for rows, columns in product(*reads)
-                for (i, _), (j, _) in product(rows, columns)
-            }
-            active: dict[Place, Role] = {**marks, **dict.fromkeys(read, "active")}
-            grids = (
-                Grid(_title(example), shown, "input", active),
-                Grid("sums of inputs", data, "active"),
-                Grid("sums of the kernel", kernel, "kernel"),
-                Grid("products", products, "output"),
-                Grid("output", made.copy(), "output", dict.fromkeys(found, "result")),
+            along = [{i for terms in axis for i, _ in terms} for axis in reads]
+            read = [tuple(f + i for f, i in zip(first, index, strict=True)) for index in product(*along)]
+            grids = beside(
+                source.marked(read, "active"),
+                Sheet("sums of inputs", data, "active"),
+                Sheet("sums of the kernel", kernel, "kernel"),
+                Sheet("products", products, "output"),
+                Sheet("output", made.copy(), "output").marked(found, "result"),
             )
-            frames.append(Frame(grids, _caption(example, axes, found, products.size)))
-    if not frames:  # outputs that no tap reaches
-        return None
+            frames.append(Frame(grids, _caption(axes, found, products.size, example.bias)))
     return Scene("short", "Neighbouring outputs share products", tuple(frames))
 
 
 def _ways(example: Example) -> Iterator[Axes]:
     """Every combination of one phase per axis, each by its algorithm; one that saves nothing stays direct."""
-    size = example.x.shape[2 - example.spec.nd :]
-    for along in phases(example.spec, size):
-        own = [shortened(phase) for phase in along]
-        rows, columns = ([(_ALONE,), *own] if len(own) == 1 else own)[:2]
-        yield from product(rows, columns)
+    for along in phases(example.spec, example.x.shape):
+        yield from product(*(shortened(phase) for phase in along))
 
 
-def _canvas(example: Example, ways: Sequence[Axes]) -> tuple[Array, dict[Place, Role], tuple[int, int]]:
+def _source(example: Example, ways: Sequence[Axes]) -> tuple[Sheet, Place]:
     """The input with all around it that a group reads, what of it is border, and where the input begins."""
     pads = []
     for axis, (size, out) in enumerate(zip(example.x.shape, example.output, strict=True)):
@@ -82,54 +77,53 @@ def _canvas(example: Example, ways: Sequence[Axes]) -> tuple[Array, dict[Place, 
             for last in (0, 1)
         ] or [0]
         pads.append((max(0, -min(read)), max(0, max(read) - size + 1)))
-    (top, _), (left, _) = pads
+    first = tuple(low for low, _ in pads)
     shown = np.pad(example.x, pads)
     if not example.transposed:  # as far as there is padding, it is that of the layer's mode
-        padded, (low_h, low_w) = example.padded, example.low
-        rows, columns = min(low_h, top), min(low_w, left)
-        part = padded[low_h - rows :, low_w - columns :]
-        height = min(part.shape[0], shown.shape[0] - top + rows)
-        width = min(part.shape[1], shown.shape[1] - left + columns)
-        first_row, first_column = top - rows, left - columns
-        shown[first_row : first_row + height, first_column : first_column + width] = part[:height, :width]
-    inside = set(product(range(top, top + example.x.shape[0]), range(left, left + example.x.shape[1])))
-    marks: dict[Place, Role] = {at: "border" for at in np.ndindex(*shown.shape) if at not in inside}
-    return shown, marks, (top, left)
+        padded = example.padded
+        here, there = [], []
+        for axis, (low, before) in enumerate(zip(example.low, first, strict=True)):
+            common = min(low, before)
+            length = min(padded.shape[axis] - low, shown.shape[axis] - before) + common
+            here.append(slice(before - common, before - common + length))
+            there.append(slice(low - common, low - common + length))
+        shown[tuple(here)] = padded[tuple(there)]
+    marks: dict[Place, Role] = border(shown.shape, first, example.x.shape)
+    around = "zeros around" if example.spec.padding_mode == "zeros" else "padded"
+    title = f"input, {around}" if example.transposed or any(example.low) else "input"
+    return Sheet(title, shown, "input", marks), first
 
 
-def _summed(array: Array, terms: Sequence[Sequence[Terms]], first: tuple[int, int]) -> Array:
-    """For each product, a row of the first axis and a column of the second, its sum of elements."""
-    rows, columns = terms
-    made = np.zeros((len(rows), len(columns)))
-    for (i, row), (j, column) in product(enumerate(rows), enumerate(columns)):
-        made[i, j] = sum(
-            float(a * b) * array[first[0] + y, first[1] + x] for (y, a), (x, b) in product(row, column)
+def _summed(array: Array, terms: Sequence[Sequence[Terms]], first: Place) -> Array:
+    """For each product, one index for each axis, its sum of elements."""
+    made = np.zeros([len(axis) for axis in terms])
+    for index in np.ndindex(*made.shape):
+        each = [axis[i] for axis, i in zip(terms, index, strict=True)]
+        made[index] = sum(
+            float(prod(factor for _, factor in chosen))
+            * array[tuple(f + i for f, (i, _) in zip(first, chosen, strict=True))]
+            for chosen in product(*each)
         )
     return made
 
 
-def _members(
-    axes: Axes, group: tuple[int, ...], products: Array, size: tuple[int, int]
-) -> dict[Place, float]:
+def _members(axes: Axes, group: Place, products: Array, size: Place) -> dict[Place, float]:
     """The outputs of a group that exist, with the sum of the products that each takes."""
     found: dict[Place, float] = {}
-    for (i, row), (j, column) in product(enumerate(axes[0].products), enumerate(axes[1].products)):
-        for (y, a), (x, b) in product(row.outputs, column.outputs):
-            place = axes[0].output(group[0], y), axes[1].output(group[1], x)
-            if place[0] < size[0] and place[1] < size[1]:
-                found[place] = found.get(place, 0.0) + float(a * b) * float(products[i, j])
+    for index in np.ndindex(*products.shape):
+        outputs = [axis.products[i].outputs for axis, i in zip(axes, index, strict=True)]
+        for chosen in product(*outputs):
+            place = tuple(axis.output(q, y) for axis, q, (y, _) in zip(axes, group, chosen, strict=True))
+            if all(p < n for p, n in zip(place, size, strict=True)):
+                share = float(prod(factor for _, factor in chosen)) * float(products[index])
+                found[place] = found.get(place, 0.0) + share
     return found
 
 
-def _title(example: Example) -> str:
-    return "input, zeros around" if example.transposed or any(example.low) else "input"
-
-
-def _caption(example: Example, axes: Axes, found: dict[Place, float], products: int) -> str:
-    flat = example.spec.nd == 1
-    places = [str(place[1]) if flat else f"({place[0]}, {place[1]})" for place in sorted(found)]
+def _caption(axes: Axes, found: dict[Place, float], products: int, bias: float) -> str:
+    places = [at(place) for place in sorted(found)]
     direct_products = prod(a.outputs * len({k for p in a.products for k, _ in p.weights}) for a in axes)
-    values = ", ".join(number(found[place] + example.bias) for place in sorted(found))
-    one = len(places) == 1
-    said = f"output{'' if one else 's'} {', '.join(places)} = {values}: {products} products"
+    values = ", ".join(number(found[place] + bias) for place in sorted(found))
+    named = f"output{'' if len(places) == 1 else 's'} {', '.join(places)}"
+    said = f"{named} = {values}: {products} product{'' if products == 1 else 's'}"
     return f"{said} instead of {direct_products}" if direct_products > products else said

@@ -1,55 +1,119 @@
-"""Scenes as SVG that moves by itself, wherever it is shown; without animation the last frame stands."""
+"""Scenes as SVG: one file that moves by itself, or stands still for a page that moves it."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from html import escape
 
-from outstride.explanation.drawing import CELL, INK, PAPER, Cell, Layout, Words
-from outstride.explanation.scene import Scene
+from outstride.explanation.drawing import CELL, COLOURS, FAINT, INK, PAPER, Cell, Layout, Words
+from outstride.explanation.scene import PHASES, Role, Scene
 
-_FONT = "font-family='DejaVu Sans, Verdana, sans-serif' font-size='13'"
+_FONT = "font-family='system-ui, sans-serif' font-size='14'"
+
+#: On dark paper the same hues, so that light numbers can be read on them.
+_DARK: dict[str, str] = {
+    "paper": "#17191d", "ink": "#e9eaec", "faint": "#9aa0a8", "border": "#2b2e34",
+    "input": "#22486b", "kernel": "#6a4717", "output": "#24562f",
+}  # fmt: skip
+#: These stay as they are on dark paper, and their numbers dark.
+_BRIGHT: tuple[Role, ...] = ("active", "result", *PHASES)
+
+Part = Cell | Words
 
 
-def svg(scene: Scene, seconds: float = 1.0, moving: bool = True) -> str:
-    """A scene as one SVG element; ``seconds`` for each frame."""
+def svg(scene: Scene, seconds: float = 1.0, moving: bool = True, styled: bool = True) -> str:
+    """One frame after the other, again and again; what does not move shows the last frame.
+
+    What all frames share is drawn once. Each frame is a group of the class ``frame``. Who wants less motion
+    sees the last frame. Without a style of its own it takes that of the page around it.
+    """
     layout = Layout(scene)
     width, height = layout.width, layout.height
-    count = len(scene.frames)
-    groups = []
-    for place, frame in enumerate(scene.frames):
-        drawn = "".join(map(_element, layout.parts(frame)))
+    shared, differing = split([list(layout.parts(frame)) for frame in scene.frames])
+    count, groups = len(scene.frames), []
+    moving = moving and count > 1
+    for place, parts in enumerate(differing):
         shown = "visible" if place == count - 1 else "hidden"
-        motion = _motion(place, count, seconds) if moving and count > 1 else ""
-        groups.append(f"<g class='frame' visibility='{shown}'>{motion}{drawn}</g>")
+        begins = f" style='animation-delay:{(place - count - 1) * seconds:g}s'" if moving else ""
+        groups.append(f"<g class='frame' visibility='{shown}'{begins}>{_drawn(parts)}</g>")
+    size = f"width='{width}' height='{height}'"
+    if not styled:  # a narrow page scrolls rather than make numbers that cannot be read
+        size += f" style='min-width:{7 * width // 10}px'"
+    rules = _dark_rules() + (motion_rules(count, seconds) if moving else "") if styled else ""
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' width='{width}' "
-        f"height='{height}' role='img' {_FONT} fill='{INK}'><title>{escape(scene.title)}</title>"
-        f"<rect width='{width}' height='{height}' fill='{PAPER}'/>{''.join(groups)}</svg>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' {size} "
+        f"role='img' {_FONT} fill='{INK}'><title>{escape(scene.title)}</title>"
+        f"{f'<style>{rules}</style>' if rules else ''}"
+        f"<rect class='o-paper' width='{width}' height='{height}' fill='{PAPER}'/>"
+        f"{_drawn(shared)}{''.join(groups)}</svg>"
     )
 
 
-def _element(part: Cell | Words) -> str:
-    if isinstance(part, Cell):
-        middle, line = part.x + part.width // 2, part.y + CELL // 2 + 5
-        box = f"x='{part.x}' y='{part.y}' width='{part.width - 2}' height='{CELL - 2}'"
-        return (
-            f"<rect {box} fill='{part.colour}'/>"
-            f"<text x='{middle}' y='{line}' text-anchor='middle' fill='{part.ink}'>{part.text}</text>"
-        )
-    return f"<text x='{part.x}' y='{part.y}'>{escape(part.text)}</text>"
+def _dark_rules() -> str:
+    return f"@media(prefers-color-scheme:dark){{{dark()}}}"
 
 
-def _motion(place: int, count: int, seconds: float) -> str:
+def dark(where: str = "") -> str:
+    """The rules of dark paper for what lies in that place of a page."""
+    return "".join(f"{where}.o-{name}{{fill:{colour}}}" for name, colour in _DARK.items())
+
+
+def motion_rules(count: int, seconds: float, where: str = "") -> str:
     """A frame is seen in its turn and hidden in all others; the last stands twice as long."""
-    turns = count + 1
-    start, stop = place / turns, (turns if place == count - 1 else place + 1) / turns
-    values, times = ["hidden", "visible", "hidden"], [0.0, start, stop]
-    if place == 0:
-        values, times = values[1:], [0.0, stop]
-    if place == count - 1:
-        values, times = values[:-1], times[:-1]
-    marks = ";".join(f"{time:.5f}" for time in times)
+    turns, name = count + 1, f"outstride-{count}"
+    share = 100 / turns
     return (
-        f"<animate attributeName='visibility' values='{';'.join(values)}' keyTimes='{marks}' "
-        f"dur='{turns * seconds:g}s' calcMode='discrete' repeatCount='indefinite'/>"
+        f"@keyframes {name}{{0%{{visibility:visible}}{share:.4g}%{{visibility:hidden}}}}"
+        f"@keyframes {name}-last{{0%{{visibility:visible}}{2 * share:.4g}%{{visibility:hidden}}}}"
+        f"@media(prefers-reduced-motion:no-preference){{"
+        f"{where}.frame{{animation:{name} {turns * seconds:g}s step-end infinite}}"
+        f"{where}.frame:last-child{{animation-name:{name}-last}}}}"
     )
+
+
+def split(frames: list[list[Part]]) -> tuple[list[Part], list[list[Part]]]:
+    """What every frame shows, or most do where cells of others lie above it; and what each has of its own."""
+    seen: dict[tuple[int, int], Counter[Part]] = {}
+    for part in (part for frame in frames for part in frame):
+        seen.setdefault((part.x, part.y), Counter())[part] += 1
+    shared = {}
+    for place, counter in seen.items():
+        part, times = counter.most_common(1)[0]
+        covered = isinstance(part, Cell) and counter.total() == len(frames)
+        if times == len(frames) or covered:
+            shared[place] = part
+    return list(shared.values()), [
+        [part for part in frame if shared.get((part.x, part.y)) != part] for frame in frames
+    ]
+
+
+def _drawn(parts: Iterable[Part]) -> str:
+    """Boxes, one path for all of a colour; then what is written."""
+    boxes: dict[Role, list[str]] = {}
+    numbers: dict[str, list[str]] = {}
+    words = []
+    for part in parts:
+        if isinstance(part, Words):
+            words.append(f"<text x='{part.x}' y='{part.y}'>{escape(part.text)}</text>")
+            continue
+        wide, high = part.width - 2, CELL - 2
+        boxes.setdefault(part.role, []).append(f"M{part.x} {part.y}h{wide}v{high}h-{wide}z")
+        if part.text:
+            middle, line = part.x + part.width // 2 - 1, part.y + CELL // 2 + 4
+            numbers.setdefault(_ink(part.role), []).append(
+                f"<text x='{middle}' y='{line}'>{part.text}</text>"
+            )
+    drawn = [f"<path class='o-{role}' fill='{COLOURS[role]}' d='{''.join(d)}'/>" for role, d in boxes.items()]
+    drawn += [
+        f"<g class='o-{ink}' fill='{FAINT if ink == 'faint' else INK}' text-anchor='middle'>{''.join(t)}</g>"
+        for ink, t in numbers.items()
+    ]
+    return "".join([*drawn, f"<g class='o-ink'>{''.join(words)}</g>" if words else ""])
+
+
+def _ink(role: Role) -> str:
+    """What a number is written in: some boxes stay bright on dark paper."""
+    if role == "border":
+        return "faint"
+    return "dark" if role in _BRIGHT else "ink"

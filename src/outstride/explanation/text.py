@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from outstride.explanation.scene import Frame, Grid, Role, Scene, in_cell
 
@@ -22,41 +23,67 @@ def frame_markup(frame: Frame, columns: int | None = None) -> Iterator[Piece]:
 
     Grids stand beside each other, and below each other where the columns are too few for that.
     """
-    widths = [_block(grid)[1] for grid in frame.grids]
-    if columns is not None and sum(widths) + _BETWEEN * (len(widths) - 1) > columns:
-        for grid in frame.grids:
-            yield from _beside((grid,))
+    stacks = frame.columns()
+    heights = _heights(stacks)
+    blocks = [_block(stack, heights) for stack in stacks]
+    if columns is not None and sum(block.width for block in blocks) + _BETWEEN * (len(blocks) - 1) > columns:
+        for stack in stacks:
+            yield from _beside([_block(stack, _heights([stack]))])
             yield "\n", None
     else:
-        yield from _beside(frame.grids)
+        yield from _beside(blocks)
         yield "\n", None
     yield frame.caption, None
 
 
-def _beside(grids: Sequence[Grid]) -> Iterator[Piece]:
-    blocks = [_block(grid) for grid in grids]
-    for grid, (_, width) in zip(grids, blocks, strict=True):
-        yield grid.title.ljust(width + _BETWEEN), None
-    for row in range(max(len(rows) for rows, _ in blocks)):
-        yield "\n", None
-        for rows, width in blocks:
-            if row < len(rows):
-                yield from rows[row]
-                yield " " * (width - sum(len(text) for text, _ in rows[row])), None
-            else:
-                yield " " * width, None
-            yield " " * _BETWEEN, None
+class _Block(NamedTuple):
+    """Lines of grids that stand below each other, and what the widest takes."""
+
+    lines: list[list[Piece]]
+    width: int
 
 
-def _block(grid: Grid) -> tuple[list[list[Piece]], int]:
-    """Rows of a grid and what they are wide, its title included."""
-    texts = [[in_cell(value) for value in row] for row in grid.values.tolist()]
-    cell = max((len(text) for row in texts for text in row), default=1) or 1
-    rows: list[list[Piece]] = []
-    for i, row in enumerate(texts):
-        roles = [grid.role_of((i, j)) for j in range(len(row))]
-        rows.append([(_cell(text.rjust(cell), role), role) for text, role in zip(row, roles, strict=True)])
-    return rows, max(len(grid.title), (cell + 2) * grid.values.shape[1])
+def _beside(blocks: Sequence[_Block]) -> Iterator[Piece]:
+    for line in range(max(len(block.lines) for block in blocks)):
+        if line:
+            yield "\n", None
+        for lines, width in blocks:
+            pieces = lines[line] if line < len(lines) else []
+            yield from pieces
+            yield " " * (width - sum(len(text) for text, _ in pieces) + _BETWEEN), None
+
+
+def _heights(stacks: Sequence[Sequence[Grid]]) -> dict[int, int]:
+    """Lines that each row of grids takes."""
+    heights: dict[int, int] = {}
+    for grid in (grid for stack in stacks for grid in stack):
+        heights[grid.row] = max(heights.get(grid.row, 0), grid.values.shape[0])
+    return heights
+
+
+def _block(stack: Sequence[Grid], heights: Mapping[int, int]) -> _Block:
+    """Grids below each other, their titles included, each row as high as the highest grid in it."""
+    cell = max(len(in_cell(value)) for grid in stack for row in grid.values.tolist() for value in row) or 1
+    lines: list[list[Piece]] = []
+    by_row = {grid.row: grid for grid in stack}
+    for row in sorted(heights):
+        if row > max(by_row):
+            break
+        grid = by_row.get(row)
+        title: list[Piece] = [] if grid is None else [(grid.title, None)]
+        made = [] if grid is None else [title, *_lines(grid, cell)]
+        lines += made + [[] for _ in range(heights[row] + 1 - len(made))]
+    while not lines[-1]:
+        lines.pop()
+    width = max(max(len(grid.title), (cell + 2) * grid.values.shape[1]) for grid in stack)
+    return _Block(lines, width)
+
+
+def _lines(grid: Grid, cell: int) -> Iterator[list[Piece]]:
+    """Rows of a grid."""
+    for i, row in enumerate(grid.values.tolist()):
+        texts = [(in_cell(value), grid.role_of((i, j))) for j, value in enumerate(row)]
+        yield [(_cell(text.rjust(cell), role), role) for text, role in texts]
 
 
 def _cell(text: str, role: Role) -> str:

@@ -1,0 +1,232 @@
+"""A whole model on the page: its tensors in order, what each position reads of the input, its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
+from threading import Lock
+from typing import Any
+
+import torch
+
+from outstride.artifacts.survey import inspect
+from outstride.errors import ArgumentError, OutstrideError
+from outstride.inspection import Report, check
+from outstride.inspection.rendering import summary
+from outstride.models.graph import Graph, capture
+from outstride.models.node import Node
+from outstride.studio.questions import size_of
+from outstride.tiling.box import Box
+from outstride.tiling.evaluation import Program
+
+Answer = dict[str, Any]
+#: The operator that a layer's kind calls; only these are known by their layers' names on the page.
+_OPERATORS = {
+    "Conv": "conv", "ConvTranspose": "conv_transpose", "MaxPool": "max_pool", "AvgPool": "avg_pool",
+    "BatchNorm": "batch_norm", "Linear": "linear", "InstanceNorm": "instance_norm",
+}  # fmt: skip
+_MOST_NODES = 2000
+
+
+class Network:
+    """A model that the command named, with the shape that it is asked about; nothing is run on numbers."""
+
+    def __init__(self, name: str, model: torch.nn.Module, shape: Sequence[int]) -> None:
+        self.name, self.model, self.shape = name, model.eval(), tuple(shape)
+        self._lock = Lock()
+
+    def answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
+        """The questions that a page may ask of it."""
+        return {"model": self.described, "field": self.field, "fit": self.fit}
+
+    @cached_property
+    def report(self) -> Report:
+        """Where every layer looks, what it costs, which sizes the model takes."""
+        return check(self.model, self.shape)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Its tensors and what makes them.
+
+        Of doubles, whose sums are direct: what a place reads is then its window alone, and not the cell of a
+        short algorithm that it is made in. A model that knows its own type is taken as it is.
+        """
+        try:
+            return capture(deepcopy(self.model).double(), self.shape, torch.float64)
+        except OutstrideError:
+            dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
+            return capture(self.model, self.shape, dtype)
+
+    @cached_property
+    def program(self) -> Program:
+        """The same with a rule for each, which knows what a box needs."""
+        return Program(self.graph)
+
+    def described(self, question: Mapping[str, Any]) -> Answer:
+        """Everything that the picture shows, before anybody points at it."""
+        del question
+        with self._lock:
+            return self._described
+
+    @cached_property
+    def _described(self) -> Answer:
+        graph, report = self.graph, self.report
+        if len(graph.nodes) > _MOST_NODES:
+            raise ArgumentError(
+                f"'MODEL' must have few enough tensors to be drawn: got {len(graph.nodes)}; "
+                f"legal: {_MOST_NODES}"
+            )
+        rows = _rows(graph, report)
+        kept = [i for i in range(len(graph.nodes)) if i not in graph.constants]
+        return {
+            "name": self.name, "shape": list(self.shape), "nodes": [self._node(i, rows) for i in kept],
+            "chains": _chains(graph, kept), "summary": [list(line) for line in summary(report)],
+            "sizes": [str(sizes) for sizes in report.sizes], "patterns": self._patterns(),
+        }  # fmt: skip
+
+    def _node(self, index: int, rows: Mapping[int, Any]) -> Answer:
+        node, row = self.graph.nodes[index], rows.get(index)
+        kind = "input" if node.target is None else _operator(node)
+        made: Answer = {
+            "index": index, "kind": kind, "family": _family(kind), "shape": list(node.shape),
+            "sources": [s for s in node.sources if s not in self.graph.constants], "layer": "", "facts": [],
+        }  # fmt: skip
+        if row is not None:
+            made["layer"], made["facts"] = row.name, _facts(row)
+        return made
+
+    def _patterns(self) -> list[str]:
+        """The checkerboards that its layers leave, each with its place and what helps."""
+        try:
+            found = inspect(self.model)
+        except OutstrideError as error:
+            return [str(error)]
+        return [line for line in str(found).splitlines() if line.strip()][:40]
+
+    def field(self, question: Mapping[str, Any]) -> Answer:
+        """The box of every tensor that one position of a tensor needs, back to the input."""
+        index, at = question.get("node"), question.get("at")
+        with self._lock:
+            nodes = self.graph.nodes
+            if not isinstance(index, int) or not 0 <= index < len(nodes) or index in self.graph.constants:
+                raise ArgumentError(f"'node' must be a tensor of the model: got {str(index)[:20]}; legal: 0")
+            box = _position(nodes[index].shape, at)
+            need = self.program.need(index, box)
+        boxes = {str(i): [list(span) for span in box[2:]] for i, box in need.boxes.items()}
+        first = need.boxes.get(0)
+        reads = "" if first is None else " × ".join(f"{b - a} ({a} to {b - 1})" for a, b in first[2:])
+        return {"boxes": boxes, "reads": reads}
+
+    def fit(self, question: Mapping[str, Any]) -> Answer:
+        """Whether the model takes a size, and what to pad or crop where not."""
+        axes = len(self.report.axes)
+        size = size_of(question, "size", axes)
+        if size is None:
+            raise ArgumentError("'size' must be given: got none; legal: 224")
+        said = []
+        for name, fit in zip(_names(axes), self.report.fit(size), strict=True):
+            if fit.pad == 0:
+                said.append(f"{name} {fit.size}: taken as it is")
+                continue
+            ways = [f"pad {fit.pad} at the high side"] if fit.pad is not None else []
+            ways += [f"crop {fit.crop}"] if fit.crop is not None else []
+            said.append(f"{name} {fit.size}: {' or '.join(ways) or 'no size near it is taken'}")
+        return {"said": said}
+
+
+def _names(count: int) -> Sequence[str]:
+    return {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}.get(
+        count, tuple(f"axis {n}" for n in range(count))
+    )
+
+
+def _position(shape: Sequence[int], at: object) -> Box:
+    """One position of all channels; tensors without positions are whole."""
+    places = shape[2:]
+    if (
+        not isinstance(at, list)
+        or len(at) != len(places)
+        or not all(_inside(a, n) for a, n in zip(at, places, strict=True))
+    ):
+        raise ArgumentError(
+            f"'at' must be a place of the tensor: got {str(at)[:40]}; legal: below {list(places)}"
+        )
+    return (*((0, n) for n in shape[:2]), *((a, a + 1) for a in at))
+
+
+def _inside(at: object, size: int) -> bool:
+    return isinstance(at, int) and not isinstance(at, bool) and 0 <= at < size
+
+
+def _chains(graph: Graph, kept: Sequence[int]) -> list[list[int]]:
+    """Tensors in order, those that change single elements of the one before, and alone use it, beside it."""
+    users: dict[int, int] = {}
+    for index in kept:
+        for source in set(graph.nodes[index].sources):
+            users[source] = users.get(source, 0) + 1
+    chains: list[list[int]] = []
+    for index in kept:
+        node = graph.nodes[index]
+        sources = [s for s in node.sources if s not in graph.constants]
+        last = chains[-1][-1] if chains else None
+        alone = last is not None and sources == [last] and users[last] == 1
+        plain = node.target is not None and _family(_operator(node)) == "pointwise"
+        if alone and plain and last is not None and tuple(node.shape) == tuple(graph.nodes[last].shape):
+            chains[-1].append(index)
+        else:
+            chains.append([index])
+    return chains
+
+
+def _operator(node: Node) -> str:
+    """What makes a tensor, in the words of torch's layers."""
+    last = node.name.rpartition(".")[2].strip("_").removeprefix("native_").removesuffix("_with_indices")
+    if last == "convolution":
+        return "conv_transpose" if node.argument("transposed") else "conv"
+    return last
+
+
+def _family(kind: str) -> str:
+    if kind.startswith("conv"):
+        return "transposed" if "transpose" in kind else "conv"
+    if any(word in kind for word in ("pool", "upsample", "interpolate", "shuffle")):
+        return "resampling"
+    return {"input": "input", "cat": "joining", "add": "joining"}.get(kind, "pointwise")
+
+
+def _facts(row: Any) -> list[list[str]]:
+    """What the report says of a layer, a name and a word each."""
+    found = [
+        ["kind", row.kind],
+        ["multiply-adds", f"{row.multiply_adds:,}"],
+        ["parameters", f"{row.parameters:,}"],
+    ]
+    for axis, field in row.fields.items():
+        sizes = " or ".join(str(n) for n in sorted(set(field.sizes))[:4])
+        found.append([f"axis {axis}", f"stride {field.stride}, reads {sizes}, offset {field.offset}"])
+    found += [["whole image", "every output reads all of it"]] if row.whole else []
+    found += [["engine", row.engine]] if row.engine is not None else []
+    return [*found, *([note.kind, note.text] for note in row.notes)]
+
+
+def _rows(graph: Graph, report: Report) -> dict[int, Any]:
+    """The report's rows by the tensor that they made: operators and layers of a kind come in one order.
+
+    Kinds of which there are not equally many, or whose shapes differ, stay without names.
+    """
+    found: dict[int, Any] = {}
+    for kind, operator in _OPERATORS.items():
+        rows = [row for row in report.layers if row.kind.rstrip("123d").removeprefix("Served") == kind]
+        made = [
+            i for i, node in enumerate(graph.nodes)
+            if node.target is not None and i not in graph.constants and _is(_operator(node), operator)
+        ]  # fmt: skip
+        shapes = [tuple(graph.nodes[i].shape) for i in made]
+        if shapes == [tuple(row.output_shape) for row in rows]:
+            found |= dict(zip(made, rows, strict=True))
+    return found
+
+
+def _is(name: str, operator: str) -> bool:
+    return name.rstrip("123d") == operator if operator.startswith("conv") else name.startswith(operator)

@@ -1,0 +1,151 @@
+// The page: one state, kept in the link; what is typed, set, clicked or pasted asks Python for a new answer.
+
+import { h, s, still } from './dom.js'
+import { ask, begin } from './ask.js'
+import { readLink, writeLink } from './link.js'
+import { speak, word } from './words.js'
+import { Controls } from './controls.js'
+import { Stage } from './stage.js'
+import { Answers, TABS } from './answers.js'
+import { Tools } from './tools.js'
+import { Picture } from './picture.js'
+import { Model } from './model.js'
+
+const FIRST = 'ConvTranspose2d(1, 1, 3, stride=2, padding=1)'
+const EXAMPLES = [
+  ['3×3, stride 2, transposed', FIRST, ''], ['3×3, padding 1', 'Conv2d(1, 1, 3, padding=1)', '5'], ['3×3, stride 2', 'Conv2d(1, 1, 3, stride=2, padding=1)', '7'],
+  ['dilation 2', 'Conv2d(1, 1, 3, dilation=2)', '7'], ['DCGAN: 4×4, stride 2', 'ConvTranspose2d(1, 1, 4, stride=2, padding=1)', '3'], ['U-Net: 2×2, stride 2', 'ConvTranspose2d(1, 1, 2, stride=2)', '3'],
+  ['checkerboard: 5×5, stride 3', 'ConvTranspose2d(1, 1, 5, stride=3)', '3'], ['holes: 2×2, stride 3', 'ConvTranspose2d(1, 1, 2, stride=3)', '3'], ['output_padding 1', 'ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)', '3'],
+  ['transposed, dilation 2', 'ConvTranspose2d(1, 1, 3, dilation=2)', '3'], ['circular padding', "Conv2d(1, 1, 3, padding=1, padding_mode='circular')", '4'], ['1-d, stride 2', 'Conv1d(1, 1, 3, stride=2, padding=1)', '8'],
+  ['1-d, transposed (HiFi-GAN)', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['max pooling', 'MaxPool2d(2)', '4'], ['average pooling', 'AvgPool2d(3, stride=2, padding=1)', '5'],
+]
+
+const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers' }
+let controls, stage, answers, photographs, model, modelled = '', asked = 0, known = null
+
+const typed = document.getElementById('layer')
+const refusal = document.getElementById('refusal')
+const numbers = text => text ? text.split(',').map(Number) : undefined
+
+const edited = () => ({ input: numbers(state.x), kernel: numbers(state.w), bias: state.b === '' ? undefined : Number(state.b) })
+
+// Ask for a layer and show it; an answer that was overtaken is dropped.
+async function show(question, { step = stage.step, fill = true } = {}) {
+  const mine = ++asked
+  let answer
+  try {
+    answer = await ask('layer', { ...question, size: question.size ?? state.size, view: state.view, numbers: edited() })
+  } catch (error) { if (mine === asked) refuse(error.message, []); return }
+  if (mine !== asked) return
+  if (answer.refused) { refuse(answer.refused, answer.offers); return }
+  refusal.hidden = true
+  typed.removeAttribute('aria-invalid')
+  known = answer
+  state.layer = answer.layer; state.size = answer.size
+  if (answer.numbers) {
+    if (state.x && numbers(state.x).length !== answer.numbers.input.length) state.x = ''
+    if (state.w && numbers(state.w).length !== answer.numbers.kernel.length) state.w = ''
+  }
+  if (fill || document.activeElement !== typed) typed.value = answer.layer
+  controls.show(answer.fields, answer.size)
+  state.view = answer.scene?.name ?? state.view
+  stage.show(answer, step)
+  turn(state.mode)
+  answers.show(answer)
+  save()
+}
+
+let refused = null
+
+function refuse(sentence, ways) {
+  refused = [sentence, ways]
+  stage.stale()
+  typed.setAttribute('aria-invalid', 'true')
+  controls.blame(/'(\w+)'/.exec(sentence)?.[1])
+  refusal.hidden = false
+  refusal.replaceChildren(h('p', {}, sentence), ways.length ? h('div', { className: 'ways' }, word('nearest'), ways.map(way =>
+    h('button', { type: 'button', className: 'chip', onclick: () => show({ layer: way.layer, size: way.size ?? state.size }) }, way.label))) : '')
+}
+
+// Numbers or a photograph: the layer stays.
+function turn(mode) {
+  const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : []), ...(modelled ? ['model'] : [])]
+  state.mode = modes.includes(mode) ? mode : 'numbers'
+  stage.turn(modes, state.mode, name => { turn(name); save() })
+  photographs.show(state.mode === 'picture', known.layer, numbers(state.w))
+  model.show(state.mode === 'model')
+  document.body.classList.toggle('whole', state.mode === 'model')
+}
+
+function save() { state.step = stage.step || ''; writeLink(state) }
+
+function edit(of, number, value) {
+  const row = [...known.numbers[of]]
+  row[number] = value
+  state[of === 'input' ? 'x' : 'w'] = row.join()
+  show({ layer: state.layer })
+}
+
+// Words were made in the old language: the parts are made anew, the state stays.
+function build() {
+  for (const id of ['controls', 'stage', 'answers']) document.querySelectorAll(`#${id} > :not(h2)`).forEach(one => one.remove())
+  controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
+  stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
+  photographs = new Picture(document.getElementById('stage'), {})
+  model = new Model(document.getElementById('stage'))
+  answers = new Answers(document.getElementById('answers'), {
+    onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
+  })
+  answers.tab = TABS.includes(state.tab) ? state.tab : 'sizes'
+  const menu = document.getElementById('examples')
+  menu.replaceChildren(h('option', { value: '' }, word('examples')), ...EXAMPLES.map(([name], i) => h('option', { value: i }, name)))
+}
+
+function light(name) {
+  state.light = name
+  document.documentElement.dataset.light = name || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light')
+}
+
+async function start() {
+  const link = readLink()
+  Object.assign(state, link)
+  light(state.light)
+  speak(state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en'))
+  const given = await begin().catch(() => ({}))
+  modelled = given.model ?? ''
+  if (modelled && !link.mode) state.mode = 'model'
+  if (given.layer && !link.layer) Object.assign(state, { layer: given.layer, size: given.size ?? '' })
+  build()
+  new Tools(document.querySelector('.tools'), {
+    state: () => state, stage: () => stage, numbers: edited,
+    onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
+    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); turn(state.mode); answers.show(known); save() } },
+  })
+  const wanted = state.layer
+  await show({ layer: wanted }, { step: Number(state.step) || 0 })
+  if (!known) {  // a link to no layer: say why, above one that is
+    const [message, ways] = refused
+    await show({ layer: FIRST, size: '' }, { step: 0 })
+    typed.value = wanted
+    refuse(message, ways)
+  }
+  if (!link.step && !still() && stage.scene && state.mode === 'numbers') stage.play(true)
+  document.documentElement.dataset.ready = 'yes'
+}
+
+typed.addEventListener('input', () => { if (typed.value.trim()) show({ layer: typed.value, size: '' }, { fill: false, step: 0 }) })
+document.getElementById('typed').addEventListener('submit', event => { event.preventDefault(); show({ layer: typed.value, size: '' }, { step: 0 }) })
+document.getElementById('examples').addEventListener('change', event => {
+  const example = EXAMPLES[event.target.value]
+  event.target.value = ''
+  if (example) { state.x = state.w = state.b = ''; show({ layer: example[1], size: example[2] }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }
+})
+addEventListener('keydown', event => {
+  const held = event.target.closest('input, select, textarea, pre') || (event.key === ' ' && event.target.closest('button, summary'))
+  if (held || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !stage?.scene || state.mode !== 'numbers') return
+  const act = { ArrowLeft: () => { stage.stop(); stage.move(-1) }, ArrowRight: () => { stage.stop(); stage.move(1) }, ' ': () => stage.toggle(), Home: () => { stage.stop(); stage.go(0) }, End: () => { stage.stop(); stage.go(stage.last) } }[event.key]
+  if (act) { event.preventDefault(); act() }
+})
+addEventListener('hashchange', () => { Object.assign(state, { x: '', w: '', b: '' }, readLink()); show({ layer: state.layer }, { step: Number(state.step) || 0 }) })
+void s
+start()

@@ -40,8 +40,8 @@ def test_results_are_the_same_wherever_they_lie(name: str, steps: tuple[Step, ..
     torch.manual_seed(1)
     x, w, bias = torch.randn(shape), torch.randn(weight), torch.randn(weight[0])
     size = shape[2:]
-    numbers = ((1, 1), padding, size, (1, 1), groups, "direct")
-    expected = gather_run("conv", x, w, *numbers)(x, w, bias)
+    numbers = ((1, 1), padding, size, (1, 1), groups)
+    expected = gather_run("conv", x, w, *numbers, "direct")(x, w, bias)
     residual = torch.randn_like(expected)
     if steps:
         expected = torch.nn.functional.leaky_relu(expected, 0.125) + residual
@@ -52,9 +52,9 @@ def test_results_are_the_same_wherever_they_lie(name: str, steps: tuple[Step, ..
         whole.fill_(float("inf"))
         own = torch.empty_strided(out.shape, out.stride()).copy_(residual)
         if steps:
-            found = fused_run("conv", lying, w, *numbers, steps, out)(lying, w, bias, [own], out)
+            found = fused_run("conv", lying, w, *numbers, "direct", steps, out)(lying, w, bias, [own], out)
         else:
-            found = gather_run("conv", lying, w, *numbers, out)(lying, w, bias, out)
+            found = gather_run("conv", lying, w, *numbers, "direct", out)(lying, w, bias, out)
         assert_same_bits(found, expected, f"{name}, {place}")
         untouched = int(whole.isinf().sum())
         assert untouched == around - expected.numel(), f"{name}, {place}: something else was written"

@@ -79,7 +79,7 @@ def _max_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
     source = operator.argument("self")
     target: Any = node.target
     tried = _Tried(
-        lambda x: _of_one(pooling.pooling_run("max", x, *numbers)),
+        lambda x: of_one(pooling.pooling_run("max", x, *numbers)),
         lambda x: pooling.max_pool_declines(x, *numbers),
         lambda x: target(x, *numbers)[0],
     )
@@ -93,7 +93,7 @@ def _avg_pool(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage |
     numbers[1] = numbers[1] or numbers[0]
     target: Any = operator.target
     tried = _Tried(
-        lambda x: _of_one(pooling.pooling_run("average", x, *numbers[:3], 1, *numbers[3:])),
+        lambda x: of_one(pooling.pooling_run("average", x, *numbers[:3], 1, *numbers[3:])),
         lambda x: pooling.avg_pool_declines(x, *numbers),
         lambda x: target(x, *numbers),
     )
@@ -109,7 +109,7 @@ def _pixel_shuffle(operator: Operator, fuse: bool, taken: Container[Node]) -> St
     shuffles = operator.name == "aten.pixel_shuffle"
     find = rearrangement.shuffle_run if shuffles else rearrangement.unshuffle_run
     tried = _Tried(
-        lambda x: _of_one(find(x, factor)),
+        lambda x: of_one(find(x, factor)),
         rearrangement.rearrangement_declines,
         lambda x: target(x, factor),
     )
@@ -127,7 +127,7 @@ def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | 
     if given[0] is not None and not all(isinstance(size, int) for size in given[0]):
         return None
     tried = _Tried(
-        lambda x: _of_one(rearrangement.nearest_run(x, *given, mode)),
+        lambda x: of_one(rearrangement.nearest_run(x, *given, mode)),
         rearrangement.rearrangement_declines,
         lambda x: F.interpolate(x, *given, mode=mode),
     )
@@ -266,7 +266,7 @@ def _ours(
     return Stage(nodes, inputs, run, label, reason or behind, takes_out=True, bind=bind, formats=formats)
 
 
-def _of_one(run: Any) -> Bound:
+def of_one(run: Any) -> Bound:
     """What computes a stage of one value: what runs, and tells what it launches, takes it and a result."""
     return Bound(run, lambda at, y: run.launch(at[0], y))
 
@@ -274,16 +274,17 @@ def _of_one(run: Any) -> Bound:
 def tried_stage(
     nodes: tuple[Node, ...], values: tuple[Node, ...], kernel: Kernel, declines: Callable[..., str | None],
     torchs: Kernel, label: str, behind: str, *, free: int | None = None,
+    find: Callable[..., Bound] | None = None,
 ) -> Stage:  # fmt: skip
     """A stage whose kernel is called with these values, or torch's operators where it declines them.
 
-    The bits of its result do not depend on the format of a `free` value.
+    The bits of its result do not depend on the format of a `free` value. ``find`` looks up what runs.
     """
 
-    def find(*_: Any) -> Bound:
+    def called(*_: Any) -> Bound:
         return Bound(lambda *given, out=None: kernel(*given, out=out))
 
-    return _ours(nodes, values, _Tried(find, declines, torchs), label, behind, free=free)
+    return _ours(nodes, values, _Tried(find or called, declines, torchs), label, behind, free=free)
 
 
 def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:

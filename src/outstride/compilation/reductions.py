@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.maps import _flat, tried_stage
+from outstride.compilation.maps import _flat, of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
 from outstride.engine.launch import group_norms, layer_norms, means
@@ -45,6 +45,7 @@ def _mean(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | Non
         lambda x: means.map_mean_declines(x, keepdim, order),
         lambda x: target(_lying(x, order), axes, keepdim),
         "mean", "a mean does no steps", free=None if order is None else 0,
+        find=lambda x: of_one(means.map_mean_run(x, keepdim, order)),
     )  # fmt: skip
 
 

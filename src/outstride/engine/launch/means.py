@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from functools import partial
 from math import prod
 from typing import Any
@@ -22,6 +21,7 @@ from outstride.engine.launch.agreement import disagreement, trial
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.memory_format import Layout, contiguous_strides
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.means import (
@@ -43,8 +43,6 @@ _VECTOR_BYTES = (32, 64, 16)
 #: Elements and channels of a task, and numbers that are exact in float32.
 _PART, _MOST_CHANNELS, _EXACT = 1 << 13, 64, 1 << 24
 
-MeanRun = Callable[[Tensor, Tensor | None], Tensor]
-
 
 def map_mean(
     x: Tensor, keepdim: bool = False, order: Layout | None = None, out: Tensor | None = None
@@ -58,18 +56,18 @@ def map_mean(
             for. By default as it lies.
         out: where the result goes, a contiguous tensor.
     """
-    key = (x.shape, x.stride(), x.dtype, keepdim, order, torch.get_num_threads(), chosen())
-    run = _calls.get(key)
-    if run is None:
-        run = _calls.keep((x.dim(), x.shape[1]), key, map_mean_run(x, keepdim, order))
-    return run(x, out)
+    return map_mean_run(x, keepdim, order)(x, out)
 
 
 def map_mean_run(x: Tensor, keepdim: bool = False, order: Layout | None = None) -> MeanRun:
-    """What takes means of plain CPU tensors like this one: `(x, out)`."""
-    lanes = _lanes(x.dtype)
-    assert lanes is not None, "what disagrees is declined"
-    return _Mean(x, keepdim, order, lanes)
+    """What takes means of plain CPU tensors like this one, on as many threads as torch has now."""
+    key = (x.shape, x.stride(), x.dtype, keepdim, order, torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    if run is None:
+        lanes = _lanes(x.dtype)
+        assert lanes is not None, "what disagrees is declined"
+        run = _calls.keep((x.dim(), x.shape[1]), key, MeanRun(x, keepdim, order, lanes))
+    return run
 
 
 def map_mean_declines(x: Tensor, keepdim: bool = False, order: Layout | None = None) -> str | None:
@@ -129,13 +127,13 @@ def _pairs(dtype: torch.dtype, lanes: int) -> list[tuple[Tensor, Tensor]]:
         if x.dim() > 3:
             layouts.append(x.permute(0, *range(2, x.dim()), 1).contiguous().movedim(-1, 1))
         for each in layouts:
-            found.append((each.mean(axes), _Mean(each, False, None, lanes)(each)))
-            found.append((x.mean(axes), _Mean(each, False, "contiguous", lanes)(each)))
+            found.append((each.mean(axes), MeanRun(each, False, None, lanes)(each)))
+            found.append((x.mean(axes), MeanRun(each, False, "contiguous", lanes)(each)))
     return found
 
 
-class _Mean:
-    """The kernel for one shape."""
+class MeanRun:
+    """The kernel for one shape: `(x, out)`."""
 
     def __init__(self, x: Tensor, keepdim: bool, order: Layout | None, lanes: int) -> None:
         isa, dtype = machine().instruction_set, DTYPES[x.dtype]
@@ -177,6 +175,11 @@ class _Mean:
         block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
         self._kernel.launch(address(block), self._workers)
         return out
+
+    def launch(self, x: At, y: At) -> Launch:
+        """What a call launches."""
+        words = {"x_at": x, "y_at": y}
+        return Launch(self._kernel, self._block, self._workers, words, empty=self._empty)
 
 
 def _table(taken: list[SumColumns], orders: tuple[SumOrder, ...], positions: int) -> array[int]:

@@ -360,7 +360,8 @@ def _stores(case: Case, dtype: torch.dtype) -> None:
     ways: dict[str, dict[str, float]] = {
         "nontemporal stores": {"problem.NONTEMPORAL_BYTES": 0, "arguments.NONTEMPORAL_ROW": 16},
         "stored by tiles, the next input prefetched": {
-            "dataflows.pixels.LEAST_STORED": 0, "cuts.MORE_TILES": float("inf"), "prefetch.CACHES_AT_HAND": 0,
+            "dataflows.pixels.LEAST_STORED": 0, "dataflows.pixels.MORE_TILES": float("inf"),
+            "prefetch.CACHES_AT_HAND": 0,
         },
         "stored later, the next weights prefetched": {
             "dataflows.pixels.LEAST_STORED": sys.maxsize, "dataflows.pixels.LEAST_PREFETCHED_BYTES": 0,

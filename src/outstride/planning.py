@@ -90,7 +90,7 @@ class KernelPlan:
             "dataflow": plan.dataflow.name, "register_tile": [plan.tile.rows, plan.tile.vectors],
             "lanes": plan.lanes,
             "phase_groups": [{"phases": g.phases, "taps": g.taps} for g in plan.groups],
-            "box": list(blocking.box), "column_ranges": [columns for _, columns in blocking.columns],
+            "box": list(blocking.box), "ranges": [[count for _, count in along] for along in blocking.ranges],
             "groups_per_task": blocking.groups_per_task,
             "channels_per_pass": blocking.channels_per_pass,
             "strip_bytes": blocking.strip.elements * (8 if self.dtype == "float64" else 4),
@@ -202,6 +202,10 @@ def plan(layer: torch.nn.Module, input_shape: Sequence[int], *, algorithm: str |
     return KernelPlan(repr(layer), tuple(input_shape), shape, nd, name, None, detail, used, named, choice)
 
 
+#: What cells lie along, axis by axis.
+_CELLS = ("planes", "rows", "columns")
+
+
 def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     """The plan in words, each with its reason."""
     plan = whole.detail
@@ -224,8 +228,10 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
     prefetched = f"; {lines} lines of the next are prefetched before each tile" * (lines > 0)
     together = f" of {blocking.groups_per_task} groups" * (blocking.groups_per_task > 1)
     box = " x ".join(map(str, blocking.box))
-    widths = ", ".join(str(columns) for _, columns in blocking.columns)
-    apart = f"; ranges of {widths} columns use other taps" * (len(blocking.columns) > 1)
+    names = [name for name, along in zip(_CELLS, blocking.ranges, strict=True) if len(along) > 1]
+    widths = [", ".join(str(count) for _, count in along) for along in blocking.ranges if len(along) > 1]
+    ranges = " and ".join(f"{counts} {name}" for counts, name in zip(widths, names, strict=True))
+    apart = f"; ranges of {ranges} use other taps" * bool(ranges)
     side = "output" if problem.operator == "conv_transpose" else "input"
     used = f", on the {whole.used_size} positions of the {side} that are used" * bool(whole.used_size)
     product = ", a matrix product, for there is one input position" * alone

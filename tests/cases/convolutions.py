@@ -27,6 +27,23 @@ CONVOLUTIONS = [
     case("conv1d-dilation-20-beyond-a-vector", CONV, (90,), 3, (5, 9), dilation=20, padding=20),
     case("conv2d-dilation-9x5", CONV, (19, 23), 3, (4, 7), dilation=(9, 5), padding=(9, 4)),
     case("conv2d-dilation-4-columns-apart", CONV, (12, 12), 3, (48, 32), dilation=4, padding=4),
+    case("conv2d-regions", CONV, (8, 8), 3, (70, 64), dilation=(5, 4), padding=(5, 4), batch=1),
+    case("conv2d-regions-stride-2", CONV, (15, 16), 3, (70, 64), stride=2, dilation=8, padding=8, batch=1),
+    case("conv2d-regions-one-tap", CONV, (6, 7), 3, (64, 32), dilation=9, padding=9, batch=1),
+    case(
+        "conv2d-regions-empty", CONV, (8, 8), 2, (130, 64), stride=(2, 1), dilation=5, padding=(8, 7), batch=1
+    ),
+    case(
+        "conv2d-regions-channels-last",
+        CONV,
+        (8, 8),
+        3,
+        (70, 64),
+        dilation=4,
+        padding=4,
+        layout="channels_last",
+    ),
+    case("conv3d-regions", CONV, (4, 5, 6), 3, (16, 32), dilation=3, padding=3, batch=1),
     case("conv2d-dilation-12-small-map", CONV, (7, 9), 3, dilation=12, padding=12),
     case("conv2d-dilation-shares-factor", CONV, (11, 23), 3, stride=2, dilation=(4, 2), padding=3),
     case("conv2d-dilation-2x3-stride-1x2", CONV, (9, 20), (3, 2), stride=(1, 2), dilation=(2, 3)),

@@ -62,6 +62,8 @@ TRANSPOSED_CONVOLUTIONS = [
     ),
     case("transpose1d-holes-in-padding-only", TRANSPOSED, (3,), 1, (3, 2), stride=4, output_padding=3),
     case("transpose1d-dilation-5", TRANSPOSED, (37,), 7, (6, 5), dilation=5, padding=8),
+    case("transpose2d-regions", TRANSPOSED, (8, 8), 3, (70, 64), dilation=4, padding=4, batch=1),
+    case("transpose2d-regions-of-images", TRANSPOSED, (1, 1), 4, (40, 64), layout="channels_last", batch=8),
     case("transpose2d-dilation-4-columns-apart", TRANSPOSED, (5, 12), 5, (32, 32), dilation=4, padding=6),
     case("transpose2d-dilation-2", TRANSPOSED, (5, 9), 3, (4, 3), dilation=2, padding=2),
     case("transpose2d-dilation-3-stride-2", TRANSPOSED, (4, 7), 3, (4, 3), stride=2, dilation=3, padding=2),

@@ -15,9 +15,12 @@ from tests import ROOT
 from tests.engine.codegen.recipes import in_place_recipes, recipes_of
 
 CODEGEN = ROOT / "src" / "outstride" / "engine" / "codegen"
-#: One names the pointer, in one it is the bias of an exponent, in two that of a norm, and one sums the
+#: One names the pointer, in one it is the bias of an exponent, in four that of a norm, and one sums the
 #: gradient of a bias.
-OTHERS = {"epilogue.py", "arguments.py", "elements.py", "steps.py", "channel_sums.py", "normalisation.py"}
+OTHERS = {
+    "epilogue.py", "arguments.py", "elements.py", "steps.py", "channel_sums.py", "normalisation.py",
+    "group_norms.py", "layer_norms.py",
+}  # fmt: skip
 #: The microkernel has a parameter for the operands, which it hands on.
 HANDED_ON = re.compile(r'p\.bias|^ +bias: Value$|"bias"', flags=re.MULTILINE)
 DOCSTRING = re.compile(r'""".*?"""', flags=re.DOTALL)

@@ -17,18 +17,21 @@ _LAYERS = {
     "partial": ((1, 40, 7, 7), (45, 40, 3, 3), 1, (1, 1)),
     "few": ((1, 5, 6, 8), (13, 5, 3, 3), 1, (1, 1)),
     "depthwise": ((2, 60, 9, 8), (60, 1, 3, 3), 60, (1, 1)),
+    "planes": ((1, 32, 12, 7, 19), (64, 32, 1, 1, 1), 1, (0, 0, 0)),
+    "deep": ((1, 16, 13, 7, 14), (16, 16, 3, 3, 3), 1, (1, 1, 1)),
+    "deep-depthwise": ((1, 24, 5, 6, 7), (24, 1, 3, 3, 3), 24, (1, 1, 1)),
     "few-depthwise": ((1, 9, 5, 5), (9, 1, 5, 5), 9, (2, 2)),
 }
 
 
 def _places(like: Tensor) -> dict[str, Tensor]:
     """Memory for a result: as channels_last has it; rows, images or pixels further apart; contiguous."""
-    n, c, h, w = like.shape
+    n, c, *planes, h, w = like.shape
     return {
-        "channels_last": torch.empty_like(like, memory_format=torch.channels_last),
-        "rows apart": torch.empty(n, h, w + 3, c).permute(0, 3, 1, 2)[..., :w],
-        "pixels apart": torch.empty(n, h, w, c + 7).permute(0, 3, 1, 2)[:, 3 : 3 + c],
-        "images apart": torch.empty(n, h + 1, w, c).permute(0, 3, 1, 2)[:, :, 1:],
+        "channels_last": torch.empty(n, *planes, h, w, c).movedim(-1, 1),
+        "rows apart": torch.empty(n, *planes, h, w + 3, c).movedim(-1, 1)[..., :w],
+        "pixels apart": torch.empty(n, *planes, h, w, c + 7).movedim(-1, 1)[:, 3 : 3 + c],
+        "planes apart": torch.empty(n, *planes, h + 1, w, c).movedim(-1, 1)[..., 1:, :],
         "contiguous": torch.empty_like(like),
     }
 
@@ -40,12 +43,13 @@ def test_results_are_the_same_wherever_they_lie(name: str, steps: tuple[Step, ..
     torch.manual_seed(1)
     x, w, bias = torch.randn(shape), torch.randn(weight), torch.randn(weight[0])
     size = shape[2:]
-    numbers = ((1, 1), padding, size, (1, 1), groups)
+    ones = (1,) * len(size)
+    numbers = (ones, padding, size, ones, groups)
     expected = gather_run("conv", x, w, *numbers, "direct")(x, w, bias)
     residual = torch.randn_like(expected)
     if steps:
         expected = torch.nn.functional.leaky_relu(expected, 0.125) + residual
-    lying = x.contiguous(memory_format=torch.channels_last)
+    lying = x.movedim(1, -1).contiguous().movedim(-1, 1)
     for place, out in _places(expected).items():
         around = out.untyped_storage().nbytes() // 4
         whole = torch.as_strided(out, (around,), (1,), 0)

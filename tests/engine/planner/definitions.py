@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outstride.engine.planner.dtypes import Unit
-from outstride.engine.planner.gather_form import GatherAxis
+from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import Machine
+from outstride.engine.planner.plan import GatherPlan
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import residue_planes
@@ -35,6 +36,19 @@ def defined_terms(
         ]
     pairs = ((k, output * stride + k * dilation - padding) for k in range(kernel))
     return [(k, u) for k, u in pairs if 0 <= u < size]
+
+
+def read_taps(plan: GatherPlan, group: PhaseGroup, cell: Sequence[int]) -> list[int]:
+    """The taps that a cell does not leave out: along axes that are cut, those that read the input."""
+    axes = [(a, cut, at) for a, cut, at in zip(plan.axes, plan.blocking.cut, cell, strict=True)]
+    return [
+        tap
+        for tap, offsets in enumerate(group.offsets)
+        if all(
+            not cut or 0 <= at * a.in_step + offset < a.input_size
+            for (a, cut, at), offset in zip(axes, offsets, strict=True)
+        )
+    ]
 
 
 def packed_strip(

@@ -7,15 +7,15 @@ from math import prod
 import numpy as np
 from hypothesis import given, settings
 
+from outstride.engine.planner.arguments import sizes
+from outstride.engine.planner.gradient import plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,
-    _best,
     plan_for,
 )
 from outstride.engine.planner.problem import Problem
-from tests.engine.planner.problems import CHOICES, box_of, candidates, scalars_of
-from tests.tolerance import assert_within_roundings
+from tests.engine.planner.problems import CHOICES, MACHINES, box_of, candidates, gradient_of, scalars_of
 
 
 @given(*CHOICES)
@@ -62,13 +62,41 @@ def _dilated(channels: int, side: int, dilation: int) -> GatherPlan:
 
 def test_boxes_at_a_wide_border_leave_out_its_taps() -> None:
     """A dilated layer whose padding is as wide as a third of the map: ASPP of DeepLab."""
-    problem = _dilated(256, 33, 12).problem
-    plan = _best(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
-    assert plan.blocking.box[3] <= 12
-    assert_within_roundings(plan.axes[2].kept(plan.blocking.box[3]), 7 / 9, 8, "a quotient of whole numbers")
+    plan = _dilated(256, 33, 12)
+    assert plan.blocking.ranges[1:] == (((0, 12), (12, 9), (21, 12)),) * 2
+    assert plan.blocking.strip.extent == (1, 33, 33), "what no tap reads is packed"
 
 
 def test_columns_at_a_border_have_tiles_of_their_own() -> None:
     """A dilated residual layer: four columns at either side use two taps of three."""
     plan = _dilated(128, 56, 4)
-    assert plan.blocking.columns == ((0, 4), (4, 48), (52, 4))
+    assert plan.blocking.ranges[2] == ((0, 4), (4, 48), (52, 4))
+
+
+def test_the_strip_of_a_small_map_holds_no_padding() -> None:
+    """A dilation of which most taps read nothing: the strip would have seven times the places of the map."""
+    plan = _dilated(256, 28, 24)
+    assert plan.blocking.ranges[1:] == (((0, 4), (4, 20), (24, 4)),) * 2
+    assert plan.blocking.strip.extent == (1, 28, 28)
+    assert plan.tile_work == plan.problem.terms // plan.problem.channels, (
+        "regions of whole tiles lose nothing"
+    )
+
+
+def test_a_box_that_is_cut_serves_no_input_of_another_size() -> None:
+    """With a stride two inputs may have as many outputs, but their taps do not end at the same ones."""
+    problem = Problem(
+        "conv", "float32", 1, 1, 128, 64, (1, 16, 16), (1, 8, 8), (1, 3, 3), (1, 2, 2), (0, 8, 8), (1, 8, 8),
+        "width", "width",
+    )  # fmt: skip
+    plan = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    assert plan.blocking.cut[1:] == (True, True)
+    assert sizes(plan, problem) is not None
+    assert sizes(plan, problem.of_size((1, 15, 16), problem.output_size)) is None
+
+
+def test_weight_gradients_leave_out_padding_where_there_is_much() -> None:
+    dilated = plan_gradient(gradient_of(_dilated(256, 28, 24).problem), MACHINES[-1], 1)
+    assert dilated.by_tap
+    assert dilated.strip.extent == (1, 28, 28)
+    assert not plan_gradient(gradient_of(_dilated(256, 56, 1).problem), MACHINES[-1], 1).by_tap

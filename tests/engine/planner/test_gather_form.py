@@ -212,7 +212,8 @@ def test_the_taps_that_blocks_keep_are_counted_right(problem: Problem, block: in
         used = [
             {o for o in offsets if 0 <= j * axis.in_step + o < axis.input_size} for j in range(axis.cells)
         ]
-        runs = [len(list(run)) for _, run in groupby(used)]
+        before = [{o for o in offsets if j * axis.in_step + o < 0} for j in range(axis.cells)]
+        runs = [len(list(run)) for _, run in groupby(zip(used, before, strict=True))]
         assert axis.ranges == tuple(zip(accumulate(runs, initial=0), runs, strict=False))
         for first, columns in axis.ranges:
             assert {axis.kept_at(j) for j in range(first, first + columns)} == {axis.kept_at(first)}

@@ -73,7 +73,9 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
     panel, terms = scalars["panel_bytes_offset"], scalars["terms_bytes_offset"]
     assert strip.elements * item <= panel
     assert prod(plan.box) * plan.width * item <= terms - panel
-    assert 4 * prod(plan.box) <= scratch_bytes - terms
+    runs = scalars["runs_bytes_offset"]
+    assert 4 * prod(plan.box) <= runs - terms
+    assert 8 * (1 + 2 * prod(plan.box[:3])) <= scratch_bytes - runs, "each row may have a run of its own"
     slabs = ceil(p.channels / plan.channels_per_block)
     assert scalars["tasks"] == p.groups * plan.splits * slabs * plan.output_blocks
     inputs = p.batch * prod(p.input_size)
@@ -81,7 +83,7 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
     overrun = overrun_of(p.in_unit, plan.axes[2].in_step, machine, item)
     direct = replace(problem, operator="conv")
     for box in boxes:
-        one = packed_strip(plan.axes, strip, box, 1 if strip.pixel_pitch > 1 else overrun)
+        one = packed_strip(plan.packed_axes, strip, box, 1 if strip.pixel_pitch > 1 else overrun)
         full = all_channels(one, strip, range(min(p.channels, plan.channels_per_block)), inputs)
         pitch = strip.channel_pitch
         for n, d, h, w in product(*(range(len(r)) for r in box)):
@@ -90,6 +92,8 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
             for tap, k in zip(taps, kernel, strict=True):
                 u = input_read(direct, output, k)
                 number = 0
+                if u is None and plan.by_tap:
+                    continue  # it is left out
                 if u is not None:
                     number = 1 + int(np.ravel_multi_index((box[0][n], *u), (p.batch, *p.input_size)))
                 found = full[place * strip.pixel_pitch + tap :: pitch][

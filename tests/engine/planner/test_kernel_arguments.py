@@ -18,6 +18,7 @@ from outstride.engine.planner.arguments import (
     kernel_arguments,
     total_weights,
 )
+from outstride.engine.planner.blocking import Region
 from outstride.engine.planner.cost import kept_terms
 from outstride.engine.planner.dataflow import BOX_SKIPS, NO_SKIPS, ROW_SKIPS, PackingDataflow
 from outstride.engine.planner.dataflows.in_place import band_tiles
@@ -31,6 +32,7 @@ from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.tables import pixel_offsets
 from outstride.engine.planner.unrolled import UnrolledPhases
 from tests import ROOT
+from tests.engine.planner.definitions import read_taps
 from tests.engine.planner.problems import (
     CHOICES,
     MACHINES,
@@ -73,7 +75,8 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
             for axis, cells in zip(plan.axes, box[1:], strict=True):
                 reads = [[j * axis.in_step + o for j in cells] for g in axis.groups for o in g.offsets]
                 useless |= any(max(r) < 0 or min(r) >= axis.input_size for r in reads)
-        useless |= len(plan.blocking.columns) > 1  # they are cut where taps differ
+        cut = zip(plan.blocking.cut, plan.axes, strict=True)
+        useless |= any(not a.all_inside for c, a in cut if c)  # they are cut where taps differ
         assert kernel_arguments(plan).scalars["skips"] == (
             ROW_SKIPS if rows else BOX_SKIPS if useless else NO_SKIPS
         )
@@ -133,6 +136,29 @@ def _assert_room_for_masks(plan: GatherPlan, made: KernelArguments) -> None:
         assert line + plan.blocking.box[3] * p.stride[2] * STORAGE_BYTES[p.dtype] <= made.scratch_bytes
 
 
+def _cells(region: Region) -> list[range]:
+    """The planes, rows and columns of a region."""
+    return [range(first, first + count) for first, count in zip(region[:3], region[3:6], strict=True)]
+
+
+def _assert_terms(plan: GatherPlan, made: KernelArguments, place: int, cell: list[int]) -> int:
+    """Every term of the pixel at a place, a cell of the first box, lies in its channel; the last one."""
+    blocks, strip, far = plan.blocking, plan.blocking.strip, 0
+    full, rest = divmod(min(plan.problem.channels, blocks.channels_per_pass), CHANNEL_BLOCK)
+    for share in made.groups:
+        taps = read_taps(plan, share.of, cell)
+        for table, count, before in ((share.full, CHANNEL_BLOCK, full - 1), (share.rest, rest, full)):
+            for tap, channel in product(taps, range(count if table and before >= 0 else 0)):
+                term = table[tap * count + channel]
+                assert 0 <= place + term < strip.elements
+                if strip.pixel_pitch == 1:
+                    of, there = divmod(place + term, strip.channel_pitch)
+                    assert of == channel, "a term leaves its channel's strip"
+                    assert there < strip.plane_pitch * strip.planes, "a term leaves its channel's strip"
+                far = max(far, term + before * CHANNEL_BLOCK * strip.channel_pitch)
+    return far
+
+
 def _assert_scratch(plan: GatherPlan, made: KernelArguments) -> None:
     p, blocks, strip, s = plan.problem, plan.blocking, plan.blocking.strip, made.scalars
     item = 8 if p.dtype == "float64" else 4
@@ -148,51 +174,44 @@ def _assert_scratch(plan: GatherPlan, made: KernelArguments) -> None:
     assert not any(r % 64 for r in regions), "a region begins inside a cache line"
     room, temp, line, runs = (b - a for a, b in pairwise(regions))
     channels = min(p.channels, blocks.channels_per_pass)
-    tables = [o for g in made.groups for o in (*g.full, *g.rest)]
-    assert all(0 <= o < strip.elements for o in tables)
-    if strip.pixel_pitch == 1:
-        within = [o % strip.channel_pitch for o in tables]
-        assert all(o < strip.plane_pitch * strip.planes for o in within), "a term leaves its channel's strip"
-    else:
-        assert strip.pixel_pitch >= channels
-    block_pitch = CHANNEL_BLOCK * strip.channel_pitch
-    full, rest = divmod(channels, CHANNEL_BLOCK)
-    far = 0
-    for g in made.groups:
-        far = max([far, *(o + (full - 1) * block_pitch for o in g.full if full)])
-        far = max([far, *(o + full * block_pitch for o in g.rest if rest)])
+    assert strip.pixel_pitch == 1 or strip.pixel_pitch >= channels
     if plan.dataflow.lists_pixels:
-        pixels = pixel_offsets(blocks, plan.tile.rows)
+        last_read, pixels = 0, pixel_offsets(blocks, plan.tile.rows)
         assert made.pixels == pixels
-        assert [c for s in made.column_ranges for c in range(s.first, s.first + s.columns)] == list(
-            range(blocks.box[3])
+        assert sorted(c for r in made.regions for c in product(*_cells(r))) == list(
+            product(*map(range, blocks.box[1:]))
         )
-        ends = [*(s.place for s in made.column_ranges[1:]), len(pixels)]
-        for stripe, end in zip(made.column_ranges, ends, strict=True):
-            count = prod(blocks.box[:3]) * stripe.columns
-            tiles = -(-count // plan.tile.rows) * plan.tile.rows
-            assert end == stripe.place + tiles
-            pitches = (stripe.image_pitch, stripe.depth_pitch, stripe.row_pitch, 1)
+        ends = [*(r.place for r in made.regions[1:]), len(pixels)]
+        for region, end in zip(made.regions, ends, strict=True):
+            sizes = (blocks.box[0], *map(len, _cells(region)))
+            tiles = -(-prod(sizes) // plan.tile.rows) * plan.tile.rows
+            assert end == region.place + tiles
+            pitches = (region.image_pitch, region.depth_pitch, region.row_pitch, 1)
             order = sorted(
                 (sum(i * p for i, p in zip(place, pitches, strict=True)), place)
-                for place in product(*map(range, (*blocks.box[:3], stripe.columns)))
+                for place in product(*map(range, sizes))
             )
-            assert [q for q, _ in order] == list(range(count)), "results do not lie pixel by pixel"
+            assert [q for q, _ in order] == list(range(prod(sizes))), "results do not lie pixel by pixel"
+            apart = (strip.extent[1] * strip.extent[2], strip.extent[2], 1)
+            first = sum(cells.start * p for cells, p in zip(_cells(region), apart, strict=True))
             wanted = [
-                (n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + stripe.first + w)
+                (first + sum(i * p for i, p in zip(place, (strip.image_pitch, *apart), strict=True)))
                 * strip.pixel_pitch
-                for _, (n, d, h, w) in order
-            ]
-            found = pixels[stripe.place : stripe.place + tiles]
-            assert found[:count] == wanted
-            assert set(found[count:]) <= {wanted[-1]}
-        last_read, last_write = max(pixels) + far, len(pixels) - 1
+                for _, place in order
+            ]  # fmt: skip
+            found = pixels[region.place : region.place + tiles]
+            far = _assert_terms(plan, made, min(found), [cells.start for cells in _cells(region)])
+            last_read = max(last_read, max(found) + far)
+            assert found[: prod(sizes)] == wanted
+            assert set(found[prod(sizes) :]) <= {wanted[-1]}
+        last_write = len(pixels) - 1
     else:
         assert strip.pixel_pitch == 1
         assert not made.pixels
         beyond = plan.tile.pixels(plan.lanes) - 1
         # A group of rows that lies partly beyond the box reads and writes as if it did not.
         beyond += (plan.tile.rows - 1) * strip.extent[2] if plan.tile.dataflow.name == "rows" else 0
+        far = _assert_terms(plan, made, 0, [0, 0, 0])
         last_read, last_write = _last_place(plan) + far + beyond, _last_place(plan) + beyond
     assert last_read * item < room, "a tile reads beyond the strip"
     assert last_write < s["temp_pitch"], "a tile writes into the next row of results"
@@ -203,8 +222,8 @@ def _assert_scratch(plan: GatherPlan, made: KernelArguments) -> None:
     assert plan.axes[2].out_step * ceil(blocks.box[3] / plan.lanes) * plan.lanes * item <= line
     taken = [w for g in made.groups for w in range(g.runs_offset, g.runs_offset + 1 + 2 * g.taps)]
     assert len(set(taken)) == len(taken)
-    assert max(taken) < s["range_runs"]
-    assert s["range_runs"] * s["ranges"] <= s["tile_runs_offset"]
+    assert max(taken) < s["region_runs"]
+    assert s["region_runs"] * s["regions"] <= s["tile_runs_offset"]
     assert 8 * (s["tile_runs_offset"] + 1 + 2 * max(g.taps for g in made.groups)) <= runs
 
 

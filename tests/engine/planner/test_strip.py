@@ -25,7 +25,14 @@ from outstride.engine.planner.plan import (
 )
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.unrolled import UnrolledPhases
-from tests.engine.planner.definitions import all_channels, input_read, overrun_of, packed_strip, term_count
+from tests.engine.planner.definitions import (
+    all_channels,
+    input_read,
+    overrun_of,
+    packed_strip,
+    read_taps,
+    term_count,
+)
 from tests.engine.planner.problems import (
     CHOICES,
     MACHINES,
@@ -60,7 +67,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
     together = blocks.groups_per_task
     assert together == 1 or p.channels == 1
     for box in boxes_of(plan, blocks.box):
-        one = packed_strip(plan.axes, strip, box, overrun)
+        one = packed_strip(blocks.packed(plan.axes), strip, box, overrun)
         for first in range(0, p.channels, blocks.channels_per_pass):
             channels = range(first, min(p.channels, first + blocks.channels_per_pass))
             assert first % CHANNEL_BLOCK == 0, "a pass begins inside a block of channels"
@@ -69,11 +76,14 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
                 n, d, h, w = cell
                 of_group = full[own * strip.channel_pitch :]
                 place = n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
+                at = [r.start + j for r, j in zip(box[1:], cell[1:], strict=True)]
                 for group, share in zip(plan.groups, made.groups, strict=True):
+                    taps = read_taps(plan, group, at)
                     found: list[int] = []
                     for block in range(ceil(len(channels) / CHANNEL_BLOCK)):
                         whole = len(channels) - block * CHANNEL_BLOCK >= CHANNEL_BLOCK
                         table = np.array(share.full if whole else share.rest, int)
+                        table = table.reshape(group.taps, -1)[taps].ravel() if taps else table[:0]
                         found += of_group[place * strip.pixel_pitch + block * block_pitch + table].tolist()
                     for member, kernel in zip(group.members, group.kernel, strict=True):
                         output = [
@@ -82,7 +92,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
                         ]
                         if not all(0 <= o < a.output_size for o, a in zip(output, plan.axes, strict=True)):
                             continue
-                        reads = [input_read(p, output, k) for k in kernel]
+                        reads = [input_read(p, output, kernel[tap]) for tap in taps]
                         numbers = [
                             0
                             if u is None

@@ -41,7 +41,7 @@ FIXED = (
     *_STRIDES, *_each("low"), *_STRIP,
     "channels", "channels_per_pass", "passes", "own_channels", "x_lane", "result_pixel",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
-    "ranges", "ranges_at", "range_runs",
+    "regions", "regions_at", "region_runs",
     "w_stride_g", "w_stride_chunk",
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "loop", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
@@ -60,10 +60,11 @@ GROUP_FIELDS = (
 )  # fmt: skip
 GROUP_INDEX = {name: i for i, name in enumerate(GROUP_FIELDS)}
 
-#: The row of a range of columns in the table at ranges_at: columns, and where and how far apart their results
-#: lie.
-RANGE_FIELDS = ("first", "columns", "place", "image_pitch", "depth_pitch", "row_pitch")
-RANGE_INDEX = {name: i for i, name in enumerate(RANGE_FIELDS)}
+#: The row of a region in the table at regions_at: its cells, and where and how far apart their results lie.
+REGION_FIELDS = (
+    *_each("first"), *_each("count"), "place", "image_pitch", "depth_pitch", "row_pitch",
+)  # fmt: skip
+REGION_INDEX = {name: i for i, name in enumerate(REGION_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (
@@ -89,6 +90,7 @@ GRADIENT_ARGUMENTS = (
     *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",
     *_STRIP, *_STRIDES,
     "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
+    "by_tap", "tap_offsets_at", "runs_bytes_offset",
     "output_chunks", "blocks_per_chunk", "channels_per_slab", *_each("out_size"),
     "line_bytes_offset", "sums_bytes_offset", "panel_pitch", "sums_pitch",
     *_RAW, "raw_bytes_offset", "input_places_at", *_each("first_input"),

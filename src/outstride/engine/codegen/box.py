@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from outstride.engine.codegen.arguments import RANGE_FIELDS, RANGE_INDEX
+from outstride.engine.codegen.arguments import REGION_FIELDS, REGION_INDEX
 from outstride.engine.codegen.ir import I64, Function, Operand, Value
 
 #: Parameters that carry a box.
@@ -31,25 +31,26 @@ class Box:
 
 
 @dataclass(frozen=True)
-class ColumnRange:
-    """A row of the table of ranges: columns of a box, and where and how far apart their results lie."""
+class Region:
+    """A row of the table of regions: cells of a box, and where and how far apart their results lie."""
 
     pointer: Value
 
     @classmethod
-    def at(cls, f: Function, a: dict[str, Value], number: Operand) -> ColumnRange:
-        """The range of a number."""
-        return cls(f.at(a["ranges_at"], f.mul(number, len(RANGE_FIELDS)), I64))
+    def at(cls, f: Function, a: dict[str, Value], number: Operand) -> Region:
+        """The region of a number."""
+        return cls(f.at(a["regions_at"], f.mul(number, len(REGION_FIELDS)), I64))
 
     def field(self, f: Function, name: str) -> Value:
         """A number of the row."""
-        return f.load_i64(self.pointer, RANGE_INDEX[name])
+        return f.load_i64(self.pointer, REGION_INDEX[name])
 
     def of(self, f: Function, box: Box) -> Box:
-        """The range's columns of a box, which has all of them, or one range and may be narrower."""
-        first = self.field(f, "first")
-        columns = f.minimum(self.field(f, "columns"), box.count[3])
-        return Box((*box.start[:3], f.add(box.start[3], first)), (*box.count[:3], columns))
+        """The region's cells of a box; along an axis of one range it may have fewer of them."""
+        axes = list(zip("dhw", box.start[1:], box.count[1:], strict=True))
+        starts = [f.add(start, self.field(f, f"first_{x}")) for x, start, _ in axes]
+        counts = [f.minimum(self.field(f, f"count_{x}"), count) for x, _, count in axes]
+        return Box((box.start[0], *starts), (box.count[0], *counts))
 
     def pitches(self, f: Function) -> list[Value]:
         """Results from image to image, plane to plane, row to row."""

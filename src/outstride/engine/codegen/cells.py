@@ -14,7 +14,7 @@ from functools import partial
 
 from outstride.engine.codegen import elements, epilogue, runs
 from outstride.engine.codegen.arguments import INDEX
-from outstride.engine.codegen.box import BOX, Box, ColumnRange
+from outstride.engine.codegen.box import BOX, Box, Region
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
@@ -26,19 +26,19 @@ from outstride.engine.codegen.steps import rounded
 
 
 def cells_function(kernel: Kernel) -> Function:
-    """`write(block, temp, target, line, columns, box, first, count, first_channel)`: the cells of outputs.
+    """`write(block, temp, target, line, region, box, first, count, first_channel)`: the cells of outputs.
 
-    `target` is the output of the box's first image and of channel 0 of the group, `columns` a range of them
+    `target` is the output of the box's first image and of channel 0 of the group, `region` cells of a task's
     and the box what it has of a task's; `first_channel` is that of the group.
     """
     unit = kernel.recipe.out_unit
     k = kernel.function(
-        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("columns", PTR), *BOX, ("first", I64),
+        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("region", PTR), *BOX, ("first", I64),
         ("count", I64), epilogue.PARAMETER, lanes=1 if unit == "any" else None,
     )  # fmt: skip
     f, e, a = k.f, k.e, k.a
     temp, target, line, entry, *numbers, first_output, count, of_group = k.parameters
-    box, columns = Box.of(numbers), ColumnRange(entry)
+    box, region = Box.of(numbers), Region(entry)
     together = k.lanes if unit == "channel" else 1
     made = indices([len(axis.products) for axis in k.recipe.short])
     bases = [f.load_i64(a["phase_rows_at"], 2 * i) for i in range(len(made))]
@@ -52,7 +52,7 @@ def cells_function(kernel: Kernel) -> Function:
             f.at(temp, f.add(f.mul(f.add(base, row), a["temp_pitch"]), own), e.accumulator) for base in bases
         ]
         plane = f.at(target, f.mul(channel, a["y_stride_m"]), e.storage)
-        cells = _Cells(k, made, sources, box, columns, plane, look)
+        cells = _Cells(k, made, sources, box, region, plane, look)
         if together > 1:
             _write_pixels(cells, loaded, present)
         elif k.recipe.short[2].run > 1 and k.lanes > 1:
@@ -98,7 +98,7 @@ class _Cells:
     made: list[Index]
     sources: list[Value]
     box: Box
-    columns: ColumnRange
+    region: Region
     plane: Value
     look: _Look
 
@@ -115,8 +115,8 @@ class _Cells:
     def rows(self) -> Iterator[tuple[Operand, Operand, Operand, Operand]]:
         """Every row of cells: its image, plane and row of cells, and where its results begin."""
         f, box = self.k.f, self.box
-        image_pitch, depth_pitch, row_pitch = self.columns.pitches(f)
-        start = self.columns.field(f, "place")
+        image_pitch, depth_pitch, row_pitch = self.region.pitches(f)
+        start = self.region.field(f, "place")
         with f.loop(0, box.count[0]) as n, f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
             place = f.add(start, f.add(f.mul(n, image_pitch), f.mul(d, depth_pitch)))
             yield n, f.add(box.start[1], d), f.add(box.start[2], h), f.add(place, f.mul(h, row_pitch))

@@ -11,7 +11,14 @@ from outstride.engine.codegen.arguments import GRADIENT_INDEX
 from outstride.engine.codegen.box import Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.gradient_rows import pack_row
-from outstride.engine.codegen.gradient_tiles import GradientTile, Operands, list_pixels, sum_rows
+from outstride.engine.codegen.gradient_tiles import (
+    GradientTile,
+    Operands,
+    list_pixels,
+    sum_rows,
+    used_pixels,
+    whole_run,
+)
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
 from outstride.engine.codegen.short_gradient import short_functions
 from outstride.engine.codegen.strip import pack_functions
@@ -23,7 +30,7 @@ from outstride.engine.planner.recipe import Recipe
 def gradient_source(recipe: Recipe, tile: Tile) -> str:
     """The LLVM IR of a weight-gradient kernel; with out_unit "channel" y is contiguous along channels."""
     kernel = Kernel(recipe, GRADIENT_INDEX)
-    direct = [*pack_functions(kernel), _task(kernel, tile)]
+    direct = [*pack_functions(kernel), used_pixels(kernel), _task(kernel, tile)]
     functions = [
         GradientTile().microkernel(tile, kernel.e, kernel.lanes),
         *(short_functions(kernel, tile) if recipe.short else direct), take_tasks(GRADIENT_INDEX),
@@ -55,10 +62,9 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
     begin = f.mul(split, a["boxes_per_split"])
     end = f.minimum(f.add(begin, a["boxes_per_split"]), a["boxes"])
 
-    def place_of(row: Operand) -> tuple[Operand, Operand]:
-        channel, tap = f.div(row, a["taps"]), f.rem(row, a["taps"])
-        return f.add(f.mul(channel, a["channel_pitch"]), f.load_i64(a["taps_at"], tap)), f.mul(row, width)
-
+    runs = f.at(strip, a["runs_bytes_offset"], "i8")
+    by_tap = f.compare("ne", a["by_tap"], 0)
+    taps_together = f.select(by_tap, 1, a["taps"])
     with f.loop(begin, end) as index:
         box, _ = decode_box(f, a, index)
         source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
@@ -66,8 +72,18 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
         count = list_pixels(k, terms, box)
         _panel(k, width, y, panel, box, outputs)
         resume = f.word(f.compare("ne", index, begin))
-        own = Operands(strip, panel, partial, terms, count, resume)
-        sum_rows(k, tile, own, f.mul(channels, a["taps"]), place_of)
+        with f.loop(0, a["taps"], taps_together) as first_tap:
+            whole_run(f, runs, count)
+            with f.when(by_tap):
+                f.run("used_pixels", k.block, runs, first_tap, *box.numbers)
+
+            def place_of(row: Operand, first_tap: Operand = first_tap) -> tuple[Operand, Operand]:
+                channel, tap = f.div(row, taps_together), f.add(first_tap, f.rem(row, taps_together))
+                source = f.add(f.mul(channel, a["channel_pitch"]), f.load_i64(a["taps_at"], tap))
+                return source, f.mul(f.add(f.mul(channel, a["taps"]), tap), width)
+
+            own = Operands(strip, panel, partial, terms, count, runs, resume)
+            sum_rows(k, tile, own, f.mul(channels, taps_together), place_of)
     return f
 
 

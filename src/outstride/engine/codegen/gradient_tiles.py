@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from outstride.engine.codegen.box import Box
-from outstride.engine.codegen.context import Context, Vectors
+from outstride.engine.codegen.box import BOX, Box
+from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.dataflows.channels import Channels
-from outstride.engine.codegen.ir import I64, PTR, Operand, Value
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.outer_products import Parameters, ResultRows, TileResults
+from outstride.engine.codegen.strip import part_within
 from outstride.engine.planner.dataflow import Tile
 
 
@@ -46,11 +47,49 @@ def list_pixels(k: Context, terms: Value, box: Box) -> Value:
     return f.get(count, I64)
 
 
+def whole_run(f: Function, runs: Value, count: Operand) -> None:
+    """One run, of all pixels: how many runs there are, then pairs [first, last)."""
+    for i, number in enumerate((1, 0, count)):
+        f.store(f.i64(number), f.at(runs, i, I64), 8)
+
+
+def used_pixels(kernel: Kernel) -> Function:
+    """`used_pixels(block, runs, tap, box)`: the runs of a box's pixels for which a tap reads the input.
+
+    A term of padding adds zero times a gradient, which changes no finite sum.
+    """
+    k = kernel.function("used_pixels", ("runs", PTR), ("tap", I64), *BOX, rare=True)
+    f, a = k.f, k.a
+    runs, tap, *numbers = k.parameters
+    box = Box.of(numbers)
+    within = []
+    for i, x in enumerate("dhw"):
+        offset = f.load_i32(a["tap_offsets_at"], f.add(f.mul(tap, 3), i))
+        first = f.add(f.mul(box.start[i + 1], a[f"in_step_{x}"]), offset)
+        within.append(part_within(f, first, a[f"in_step_{x}"], 0, box.count[i + 1], a[f"in_size_{x}"]))
+    planes, rows, (begin, end) = within
+    f.store(Value("0", I64), runs, 8)
+    behind = f.variable(I64, Value("-1", I64))
+    some = f.select(f.compare("slt", begin, end), rows[1], rows[0])
+    with f.loop(0, box.count[0]) as n, f.loop(*planes) as d, f.loop(rows[0], some) as h:
+        row = f.add(f.mul(f.add(f.mul(n, box.count[1]), d), box.count[2]), h)
+        start = f.mul(row, box.count[3])
+        first, last = f.add(start, begin), f.add(start, end)
+        with f.when(f.compare("ne", f.get(behind, I64), first)):  # else it goes on
+            count = f.load_i64(runs, 0)
+            f.store(f.i64(first), f.at(runs, f.add(f.mul(count, 2), 1), I64), 8)
+            f.store(f.i64(f.add(count, 1)), runs, 8)
+        f.store(f.i64(last), f.at(runs, f.mul(f.load_i64(runs, 0), 2), I64), 8)
+        f.set(behind, f.i64(last))
+    return f
+
+
 @dataclass(frozen=True)
 class Operands:
     """What the tiles of a box read and write: its packed input, a panel of output gradients, the sums.
 
-    `terms` are the input's offsets of `count` pixels. They start from +0 unless they `resume`.
+    `terms` are the input's offsets of `count` pixels, of which the `runs` are summed. They start from +0
+    unless they `resume`.
     """
 
     strip: Value
@@ -58,6 +97,7 @@ class Operands:
     sums: Value
     terms: Value
     count: Operand
+    runs: Value
     resume: Value
 
 
@@ -72,9 +112,7 @@ def sum_rows(
     f = k.f
     listed = f.variable(f"[{2 * tile.rows} x i32]")
     null = Value("null", PTR)
-    run = f.variable("[2 x i64]")
-    f.store(Value("0", I64), run, 8)
-    f.store(f.i64(own.count), f.at(run, 1, I64), 8)
+    run, run_count = f.at(own.runs, 1, I64), f.load_i64(own.runs, 0)
     with f.loop(0, rows, tile.rows) as start:
         with f.loop(0, tile.rows) as i:
             source, target = place(f.minimum(f.add(start, i), f.sub(rows, 1)))
@@ -82,6 +120,6 @@ def sum_rows(
             f.store(f.i32(target), f.at(listed, f.add(i, tile.rows), "i32"), 4)
         # One block whose "taps" are the pixels, of one channel each.
         f.run(
-            tile.name, own.strip, listed, own.panel, own.sums, 0, 1, own.terms, 1, own.count, run, 1, 0,
-            null, 0, own.resume, null, 0,
+            tile.name, own.strip, listed, own.panel, own.sums, 0, 1, own.terms, 1, own.count, run, run_count,
+            0, null, 0, own.resume, null, 0,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outstride.engine.codegen.box import Box, ColumnRange
+from outstride.engine.codegen.box import Box, Region
 from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import I64, PTR, Operand, Value
 from outstride.engine.codegen.prefetch import prefetch
@@ -65,21 +65,21 @@ class TileLoop:
         f = self.k.f
         return f.select(f.compare("eq", self.k.a["loop"], LOOPS.index(loop)), count, 0)
 
-    def all_taps(self, columns: Operand = 0) -> tuple[Value, Value]:
-        """The runs of taps of a range of columns."""
-        return self.run.taps.of(self.k, self.g, columns)
+    def all_taps(self, region: Operand = 0) -> tuple[Value, Value]:
+        """The runs of taps of a region."""
+        return self.run.taps.of(self.k, self.g, region)
 
     def own_taps(
-        self, columns: ColumnRange, box: Box, first: Operand, length: Operand, runs: tuple[Value, Value]
+        self, region: Region, box: Box, first: Operand, length: Operand, runs: tuple[Value, Value]
     ) -> tuple[Value, Value]:
-        """The runs of taps of a tile over `length` results of a range of columns: its own, or the range's."""
+        """The runs of taps of a tile over `length` results of a region: its own, or the region's."""
         f, taps = self.k.f, self.run.taps
         last = f.sub(f.add(first, length), 1)
         found = f.variable(I64, Value("-1", I64))
         f.set(found, Value("-1", I64))
         with f.when(self.run.searched):
             f.run(
-                "tile_runs", self.k.block, self.group, taps.tile_room, columns.pointer, *box.numbers, first,
+                "tile_runs", self.k.block, self.group, taps.tile_room, region.pointer, *box.numbers, first,
                 last,
             )  # fmt: skip
             f.set(found, f.load_i64(taps.tile_room, 0))

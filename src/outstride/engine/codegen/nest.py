@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from outstride.engine.codegen import dataflows, epilogue
 from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
-from outstride.engine.codegen.box import BOX, Box, ColumnRange, decode_box
+from outstride.engine.codegen.box import BOX, Box, Region, decode_box
 from outstride.engine.codegen.cells import cells_function
 from outstride.engine.codegen.context import Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, module
@@ -84,11 +84,11 @@ def _task(kernel: Kernel) -> Function:
                 target, output, count, first_channel,
             )  # fmt: skip
             written = f.both(last, dataflows.results_in_scratch(k))
-            with f.when(written), f.loop(0, a["ranges"]) as s:
-                columns = ColumnRange.at(f, a, s)
-                numbers = columns.of(f, box).numbers
+            with f.when(written), f.loop(0, a["regions"]) as s:
+                region = Region.at(f, a, s)
+                numbers = region.of(f, box).numbers
                 f.run(
-                    "write", k.block, results, target, line, columns.pointer, *numbers, output, count,
+                    "write", k.block, results, target, line, region.pointer, *numbers, output, count,
                     first_channel,
                 )  # fmt: skip
     return f

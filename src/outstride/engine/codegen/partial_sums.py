@@ -79,4 +79,6 @@ def _square(k: Vectors, a: dict[str, Value], source: Value, row: Operand, output
             other = f.at(place, f.mul(split, a["split_stride"]), e.accumulator)
             part = f.load(vector, other, e.accumulator_bytes)
             f.set(total, elements.plus(f, f.get(total, vector), part))
-    return [f.get(total, vector) for total in totals]
+    # Whether terms that add zero were left out shows in the sign of a zero, and no more once +0 is added.
+    nothing = elements.zero(e, k.lanes)
+    return [elements.plus(f, f.get(total, vector), nothing) for total in totals]

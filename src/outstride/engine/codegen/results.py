@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 from outstride.engine.codegen import elements, epilogue
-from outstride.engine.codegen.box import BOX, Box, ColumnRange
+from outstride.engine.codegen.box import BOX, Box, Region
 from outstride.engine.codegen.context import Context, Kernel, Vectors
 from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
@@ -20,20 +20,20 @@ PhaseRows: TypeAlias = Callable[[Operand], Value]
 
 
 def write_function(kernel: Kernel) -> Function:
-    """`write(block, temp, target, line, columns, box, first, count, first_channel)`: all phases of outputs.
+    """`write(block, temp, target, line, region, box, first, count, first_channel)`: all phases of outputs.
 
     `target` is the output of the box's first image and of channel 0 of the group, `line` room for one output
-    row, `columns` a range of them and the box what it has of a task's; `first_channel` is that of the group.
+    row, `region` cells of a task's and the box what it has of them; `first_channel` is that of the group.
     """
     k = kernel.function(
-        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("columns", PTR), *BOX, ("first", I64),
+        "write", ("temp", PTR), ("target", PTR), ("line", PTR), ("region", PTR), *BOX, ("first", I64),
         ("count", I64), epilogue.PARAMETER,
     )  # fmt: skip
     f, e, a, recipe = k.f, k.e, k.a, k.recipe
     temp, target, line, entry, *numbers, first_output, count, of_group = k.parameters
-    box, columns = Box.of(numbers), ColumnRange(entry)
-    place = columns.field(f, "place")
-    image_pitch, depth_pitch, row_pitch = columns.pitches(f)
+    box, region = Box.of(numbers), Region(entry)
+    place = region.field(f, "place")
+    image_pitch, depth_pitch, row_pitch = region.pitches(f)
     together = k.lanes if recipe.out_unit == "channel" else 1
     span = _Span.of(k, box, target)
     with f.loop(0, count, together) as o:

@@ -12,7 +12,7 @@ from outstride.engine.codegen import runs
 from outstride.engine.codegen.box import BOX, Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.gradient_rows import pack_row
-from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows
+from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows, whole_run
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.partial_sums import write_rows
 from outstride.engine.codegen.pixel_planes import pixel_planes_functions
@@ -164,13 +164,15 @@ def _multiply(kernel: Kernel, tile: Tile) -> Function:
     def place_of(channel: Operand) -> tuple[Operand, Operand]:
         return f.mul(channel, a["channel_pitch"]), f.mul(channel, tile.vectors * k.lanes)
 
+    runs = f.variable("[3 x i64]")
+    whole_run(f, runs, count)
     pitches = f.mul(a["plane_pitch"], a["pixel_pitch"]), a["panel_pitch"], a["sums_pitch"]
     with f.loop(0, len(_products(k.recipe))) as number:
         plane, panel, total = (
             f.at(base, f.mul(number, pitch), e.accumulator)
             for base, pitch in zip((strip, panels, sums), pitches, strict=True)
         )
-        sum_rows(k, tile, Operands(plane, panel, total, terms, count, resume), channels, place_of)
+        sum_rows(k, tile, Operands(plane, panel, total, terms, count, runs, resume), channels, place_of)
     return f
 
 

@@ -106,7 +106,7 @@ def _pack(kernel: Kernel) -> Function:
         first_d = f.add(f.mul(f.add(box.start[1], a["low_d"]), a["in_step_d"]), rd)
         first_h = f.add(f.mul(f.add(box.start[2], a["low_h"]), a["in_step_h"]), rh)
         last = f.sub(height, behind_h)
-        low, high = _within(f, first_h, a["in_step_h"], before_h, last, a["in_size_h"])
+        low, high = part_within(f, first_h, a["in_step_h"], before_h, last, a["in_size_h"])
         top = f.add(f.mul(first_h, a["x_stride_h"]), f.mul(c, a["x_stride_c"]))
         plane_start = f.add(f.mul(f.mul(plane, step), a["plane_pitch"]), f.mul(c, a["channel_pitch"]))
         with f.loop(0, box.count[0]) as n, f.loop(before_d, f.sub(depth, behind_d)) as d:
@@ -125,7 +125,7 @@ def _pack(kernel: Kernel) -> Function:
     return f
 
 
-def _within(
+def part_within(
     f: Function, first: Operand, step: Operand, begin: Operand, end: Operand, size: Operand
 ) -> tuple[Value, Value]:  # fmt: skip
     """The part [low, high) of the numbers i from `begin` to `end` for which 0 <= first + i * step < size."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
-from outstride.engine.codegen.box import BOX, Box, ColumnRange
+from outstride.engine.codegen.box import BOX, Box, Region
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.planner.dataflow import ROW_SKIPS
@@ -31,30 +31,30 @@ class Taps:
         room = k.f.at(scratch, k.a["runs_bytes_offset"], "i8")
         return cls(room, k.f.at(room, k.a["tile_runs_offset"], I64))
 
-    def of(self, k: Context, group: dict[str, Value], columns: Operand = 0) -> tuple[Value, Value]:
-        """The runs of a group and how many there are: found for a range of columns, or all taps in one."""
+    def of(self, k: Context, group: dict[str, Value], region: Operand = 0) -> tuple[Value, Value]:
+        """The runs of a group and how many there are: found for a region, or all taps in one."""
         f = k.f
-        found = self._room_of(k, columns, group["runs_offset"])
+        found = self._room_of(k, region, group["runs_offset"])
         skips = f.compare("ne", k.a["skips"], 0)
         runs = f.select(skips, found, group["runs_at"])
         return f.at(runs, 1, I64), f.load_i64(runs, 0)
 
-    def _room_of(self, k: Context, columns: Operand, offset: Value) -> Value:
-        """Where the runs of a range of columns lie that belong to the group with this offset."""
-        return k.f.at(self.room, k.f.add(k.f.mul(columns, k.a["range_runs"]), offset), I64)
+    def _room_of(self, k: Context, region: Operand, offset: Value) -> Value:
+        """Where the runs of a region lie that belong to the group with this offset."""
+        return k.f.at(self.room, k.f.add(k.f.mul(region, k.a["region_runs"]), offset), I64)
 
     def find(self, k: Context, box: Box) -> None:
-        """Emit the search for the runs of every range of columns and group, where the plan asks for it."""
+        """Emit the search for the runs of every region and group, where the plan asks for it."""
         f, a = k.f, k.a
         with (
             f.when(f.compare("ne", a["skips"], 0)),
-            f.loop(0, a["ranges"]) as number,
+            f.loop(0, a["regions"]) as number,
             f.loop(0, a["phase_groups"]) as index,
         ):
-            columns = ColumnRange.at(f, a, number).of(f, box)
+            region = Region.at(f, a, number).of(f, box)
             group = f.at(a["phase_groups_at"], f.mul(index, len(GROUP_FIELDS)), I64)
             room = self._room_of(k, number, f.load_i64(group, GROUP_INDEX["runs_offset"]))
-            f.run("search", k.block, group, room, *columns.numbers)
+            f.run("search", k.block, group, room, *region.numbers)
 
     def searched(self, k: Context, box: Box) -> Value:
         """Whether tiles look for runs of their own: the plan says so, and their box reaches the border."""
@@ -65,18 +65,18 @@ class Taps:
 
 
 def tile_runs(kernel: Kernel) -> Function:
-    """`tile_runs(block, group, room, columns, box, first, last)`: a tile's own runs, or a count of -1.
+    """`tile_runs(block, group, room, region, box, first, last)`: a tile's own runs, or a count of -1.
 
     Only tiles within one plane that read across the input's border have runs of their own.
     """
     k = kernel.function(
-        "tile_runs", ("group", PTR), ("room", PTR), ("columns", PTR), *BOX, ("first", I64), ("last", I64),
+        "tile_runs", ("group", PTR), ("room", PTR), ("region", PTR), *BOX, ("first", I64), ("last", I64),
         rare=True,
     )  # fmt: skip
     f = k.f
-    group, room, columns, *numbers, first, last = k.parameters
+    group, room, region, *numbers, first, last = k.parameters
     box = Box.of(numbers)
-    _, depth_pitch, row_pitch = ColumnRange(columns).pitches(f)
+    _, depth_pitch, row_pitch = Region(region).pitches(f)
     f.store(Value("-1", I64), room, 8)
     plane, last_plane = (f.minimum(f.div(q, depth_pitch), f.sub(box.count[1], 1)) for q in (first, last))
     before = f.mul(plane, depth_pitch)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, RANGE_FIELDS
+from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, REGION_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache, Memo
 from outstride.engine.launch.launches import At, Launch, Operand, Weight
@@ -219,7 +219,7 @@ def _tables(plan: GatherPlan, made: KernelArguments) -> dict[str, array[int]]:
     tables: dict[str, array[int]] = {
         "planes_at": planes, "raw_planes_at": planes, "phase_rows_at": array("q", made.phase_rows),
         "pixel_at": array("i", made.pixels), "input_places_at": array("q", made.input_places),
-        "ranges_at": table(RANGE_FIELDS, [columns._asdict() for columns in made.column_ranges]),
+        "regions_at": table(REGION_FIELDS, [region._asdict() for region in made.regions]),
     }  # fmt: skip
     rows = []
     for i, g in enumerate(made.groups):

@@ -18,7 +18,13 @@ from outstride.engine.launch.dots import DotCall
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.dots import DOT_OUTPUTS
-from outstride.engine.planner.gradient import GradientPlan, GradientProblem, gradient_scalars, plan_gradient
+from outstride.engine.planner.gradient import (
+    GradientPlan,
+    GradientProblem,
+    gradient_scalars,
+    plan_gradient,
+    tap_offsets,
+)
 from outstride.engine.planner.tables import residue_planes
 from outstride.engine.runtime import kernel, machine, scratch
 from outstride.engine.torch_internals import empty_strided
@@ -75,7 +81,9 @@ class GradientCall:
         source = partial(gradient_source, plan.recipe, plan.tile)
         self._kernel = kernel(name, source, plan.machine.instruction_set, authorship())
         planes, places = ("raw_planes_at", "input_places_at") if problem.short else ("planes_at", "taps_at")
-        tables = {planes: array("q", residue_planes(plan.axes)), places: array("q", taps)}
+        tables = {planes: array("q", residue_planes(plan.packed_axes)), places: array("q", taps)}
+        if not problem.short:
+            tables["tap_offsets_at"] = array("i", tap_offsets(plan.axes))
         self._block = ArgumentBlock.of(GRADIENT_INDEX, scalars | strides, tables)
         self._sums = None if plan.writes else _PartialSums(plan, scalars["taps"], self.workers)
         self._strides = contiguous_strides(shape)

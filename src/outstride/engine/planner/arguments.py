@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, product
 from math import ceil, prod
 
-from outstride.engine.planner.blocking import ColumnRange
+from outstride.engine.planner.blocking import Region
 from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.gather_form import PhaseGroup, cells_of, product_groups
 from outstride.engine.planner.machine import CHANNEL_BLOCK, LINE_BYTES
@@ -56,7 +56,7 @@ class KernelArguments:
     planes: list[int]
     phase_rows: list[int]
     pixels: list[int]
-    column_ranges: list[ColumnRange]
+    regions: list[Region]
     input_places: list[int]
     chunks: int
     chunk_weights: int
@@ -68,8 +68,8 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     p, b, tile, flow = plan.problem, plan.blocking, plan.tile, plan.dataflow
     groups, chunk_weights, runs = _groups(plan)
     prefetch, chunks = plan.prefetch, plan.chunks(plan.blocking)
-    rooms = flow.scratch(plan, b, runs)
-    scalars = box_scalars(plan.input_axes, b.box, b.strip, p.batch) | _short_scalars(plan) | rooms | {
+    rooms, packed = flow.scratch(plan, b, runs), b.packed(plan.input_axes)
+    scalars = box_scalars(packed, b.box, b.strip, p.batch) | _short_scalars(plan) | rooms | {
         "threads": plan.threads, "skips": flow.skips(plan, b),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
         "m_tasks": ceil(chunks / b.chunks_per_task),
@@ -78,7 +78,7 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
         "channels": p.channels, "channels_per_pass": b.channels_per_pass, "passes": plan.passes(b),
         "outputs": p.outputs, "chunk_outputs": b.chunk_outputs, "chunks_per_task": b.chunks_per_task,
         "chunks": chunks, "w_stride_g": chunks * chunk_weights, "w_stride_chunk": chunk_weights,
-        "phase_groups": len(groups), "spans": int(b.nested), "ranges": len(b.columns),
+        "phase_groups": len(groups), "spans": int(b.nested), "regions": len(b.regions),
         "loop": LOOPS.index(plan.loop),
         "prefetch_bytes": prefetch.row * LINE_BYTES, "prefetch_step": prefetch.lines * LINE_BYTES,
         "prefetch_rows": prefetch.rows,
@@ -93,7 +93,7 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     pixels = pixel_offsets(b, tile.rows) if flow.lists_pixels else []
     phases = phase_rows(plan.axes, plan.groups, b.chunk_outputs, plan.tile_rows)
     return KernelArguments(
-        scalars, groups, residue_planes(plan.input_axes), phases, pixels, flow.column_ranges(tile, b),
+        scalars, groups, residue_planes(packed), phases, pixels, flow.regions(tile, b),
         _input_places(plan), chunks, chunk_weights, rooms["scratch_bytes"],
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def sizes(plan: GatherPlan, problem: Problem) -> dict[str, int] | None:
         cells = [
             cells_of(o, a.out_step, a.shift) for o, a in zip(problem.output_size, plan.axes, strict=True)
         ]
-    if problem != plan.problem and not plan.serves(cells, nontemporal=problem.nontemporal):
+    if problem != plan.problem and not plan.serves(problem, cells):
         return None
     d, h, w = problem.output_size
     results = {"out_size_d": d, "out_size_h": h, "out_size_w": w, "tasks": plan.tasks_over(cells)}

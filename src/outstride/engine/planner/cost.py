@@ -7,12 +7,13 @@ cost is its dataflow's to say.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from math import ceil, prod
+from operator import mul
 
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.dtypes import STORAGE_BYTES
-from outstride.engine.planner.gather_form import GatherAxis
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.short_form import loads_of_row, vectors_of_row
 from outstride.layer.algorithms import Terms
@@ -50,7 +51,7 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(c, flow, blocking)
     lines = blocking.chunk_outputs * blocking.rows * axes[0].out_step * axes[1].out_step
-    out += (len(blocking.columns) - 1) * lines * costs.range_row * axes[2].out_step
+    out += (len(blocking.ranges[2]) - 1) * lines * costs.range_row * axes[2].out_step
     return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)
 
 
@@ -90,44 +91,54 @@ def kept_terms(c: Candidate, flow: PackingDataflow, blocking: Blocking, each: fl
     A box leaves out what none of its cells can use, a tile what none of its rows can: where that saves more
     than looking costs. `each` are the cycles of a term.
     """
-    axes, tile, costs = c.axes, c.tile, c.machine.costs
-    images, depth, height, _ = blocking.box
-    tiles = blocking.listed_tiles(tile.rows) if len(blocking.columns) > 1 else [1]
-    columns = _range_shares(c, blocking, each)
-    for_box = axes[0].kept(depth) * axes[1].kept(height)
-    for_box *= sum(n * kept for n, kept in zip(tiles, columns, strict=True)) / sum(tiles)
-    if not flow.tiles_look(blocking.box):
-        return for_box, False
+    tile, costs, images = c.tile, c.machine.costs, blocking.box[0]
+    look = flow.tiles_look(blocking.box) and not all(blocking.cut[:2])
     pixels = tile.pixels(c.lanes)
-    rows = (min(height, ceil(pixels / (images * width))) for _, width in blocking.columns)
-    kept = (n * axes[1].kept(r) * share for n, r, share in zip(tiles, rows, columns, strict=True))
-    for_tile = axes[0].kept(1) * sum(kept) / sum(tiles)
+    kept = [_kept_ranges(c, blocking, axis) for axis in range(3)]
+    regions, shares = blocking.regions, [prod(shares) for shares in product(*kept)]
+    weights = [1.0]
+    if len(regions) > 1:
+        weights = list(map(mul, blocking.listed_tiles(tile.rows), _waits(c, blocking, each)))
+        total = sum(blocking.listed_tiles(tile.rows))
+        weights = [weight / total for weight in weights]
+    for_box = sum(map(mul, weights, shares))
+    if not look:
+        return for_box, False
+    for i, (_, (_, h), (_, w)) in enumerate(regions):
+        for axis, cells in ((0, 1), (1, min(h, ceil(pixels / (images * w))))):
+            if not blocking.cut[axis] and shares[i]:
+                shares[i] *= c.axes[axis].kept(cells) / c.axes[axis].kept(blocking.box[axis + 1])
+    for_tile = sum(map(mul, weights, shares))
     cycles = max(g.taps for g in c.groups) * blocking.channels_per_pass * each
     return (for_tile, True) if cycles * (for_box - for_tile) > costs.tile_search else (for_box, False)
 
 
-def _range_shares(c: Candidate, blocking: Blocking, each: float) -> list[float]:
-    """Of each range of columns the share of its terms' cycles that is left, in the taps along the width.
+def _kept_ranges(c: Candidate, blocking: Blocking, axis: int) -> list[float]:
+    """The share of the taps that cells use: of each range of an axis that is cut, of boxes of another."""
+    if blocking.cut[axis]:
+        return [c.axes[axis].kept_at(first) for first, _ in blocking.ranges[axis]]
+    return [c.axes[axis].kept(blocking.box[axis + 1])]
 
-    The pixels of a tile in a narrow range lie in as many lines of the cache, which it cannot keep from tap
-    to tap if the channels of a block fill it.
+
+def _waits(c: Candidate, blocking: Blocking, each: float) -> list[float]:
+    """Of each region so many times as many cycles a term, for its tiles wait for lines.
+
+    The pixels of a tile in a narrow region lie in as many lines of the cache, which it cannot keep from tap
+    to tap if the channels of a block fill it. Where channels lie side by side each line has sixteen of them.
     """
-    axis: GatherAxis = c.axes[2]
-    if len(blocking.columns) == 1:
-        return [axis.kept(blocking.box[3])]
-    rows, channels = blocking.rows, min(CHANNEL_BLOCK, blocking.channels_per_pass)
-    lines = (
-        min(rows, ceil(c.tile.rows / columns)) * channels / CHANNEL_BLOCK for _, columns in blocking.columns
-    )
+    if len(blocking.regions) == 1 or blocking.strip.pixel_pitch > 1:
+        return [1.0] * len(blocking.regions)
+    full = min(CHANNEL_BLOCK, blocking.channels_per_pass) / CHANNEL_BLOCK
+    line, images, rows = c.machine.costs.line, blocking.box[0], c.tile.rows
     return [
-        axis.kept_at(first) * max(1.0, c.machine.costs.line * n / each)
-        for n, (first, _) in zip(lines, blocking.columns, strict=True)
+        max(1.0, line * min(images * d * h, ceil(rows / w)) * full / each)
+        for (_, d), (_, h), (_, w) in blocking.regions
     ]
 
 
 def _pack_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
     """Cycles in which the strip is filled with all channels."""
-    problem, axes, costs = c.problem, c.input_axes, c.machine.costs
+    problem, axes, costs = c.problem, blocking.packed(c.input_axes), c.machine.costs
     summed = _transform_cycles(c, blocking) if problem.short else 0.0
     if problem.short and blocking.raw is None:
         return summed + _read_cycles(c, blocking)

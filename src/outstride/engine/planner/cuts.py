@@ -8,7 +8,16 @@ from functools import partial
 from itertools import product
 from math import ceil, prod
 
-from outstride.engine.planner.blocking import Blocking, boxes_over, chunk_outputs, rows_of, shared_out
+from outstride.engine.planner.blocking import (
+    UNCUT,
+    Blocking,
+    Cut,
+    boxes_over,
+    chunk_outputs,
+    ranges_of,
+    rows_of,
+    shared_out,
+)
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.engine.planner.short_form import box_of_inputs
@@ -20,6 +29,8 @@ LEAST_TILES = 4
 LEAST_RANGE = 4
 #: Outputs of a chunk, about, of short algorithms.
 SHORT_CHUNK = 32
+#: Cuts of the columns alone.
+COLUMNS: Cut = (False, False, True)
 #: How often the channels of a pass are halved.
 MOST_HALVINGS, MOST_HALVINGS_SHORT = 3, 8
 #: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
@@ -28,8 +39,9 @@ GROUPS_TOGETHER = 4
 GROUPS_BYTES = 32 << 10
 #: Channels whose input is packed as it lies at a time, where it is summed into planes.
 CHANNELS_SUMMED = 4
-#: So many times the room for a strip may be taken by one together with the results of its box.
-MORE_ROOM = 2
+#: So many times the room for a strip may be taken by one together with the results of its box; and by that of
+#: one whole map, of which every tap that reads padding is left out, though it leaves the second-level cache.
+MORE_ROOM, ROOM_FOR_MAPS = 2, 8
 
 
 def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
@@ -53,16 +65,20 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
         found = len(tried)
         sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
         for choice in product(_heights(cells), flow.widths(candidate), sharing):
-            rows, (columns, by_range), shared_outputs = choice
+            rows, (columns, cut), shared_outputs = choice
             tasks = 1 if shared_outputs else enough
-            wish = _Wish(cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads, runs)
+            wish = _Wish(
+                cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads, runs, cut
+            )  # fmt: skip
             packed = task.packed(channels)
-            box = _box(wish, partial(task.fits, packed), rows, columns)
-            strip = task.strip(box, packed)
-            key = (box, channels, by_range)
+            box = _box(wish, partial(task.fits, packed, cut), rows, columns)
+            if box is None:
+                continue
+            strip = task.strip(box, packed, cut)
+            key = (box, channels, cut)
             if key in tried or (strip.elements > MORE_ROOM * task.room and channels > task.block):
                 continue
-            if by_range and (box[3] < cells[3] or prod(box[:3]) < LEAST_RANGE):
+            if cut == COLUMNS and len(candidate.axes[2].ranges) > 1 and prod(box[:3]) < LEAST_RANGE:
                 continue
             tried.add(key)
             per_group = boxes_over(cells, box)
@@ -78,8 +94,8 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
             if problem.channels == 1 < problem.groups and parts == 1:
                 strip_bytes = strip.elements * candidate.item_bytes
                 together = _groups_together(strip_bytes, problem.groups, per_group, needed)
-                strip = task.strip(box, together) if together > 1 else strip
-            yield task.blocking(box, strip, channels, ceil(chunks / parts), together, by_range=by_range)
+                strip = task.strip(box, together, cut) if together > 1 else strip
+            yield task.blocking(box, strip, channels, ceil(chunks / parts), together, cut)
         passes += len(tried) > found
         if channels <= task.block or passes == most_passes or not flow.resumes:
             return
@@ -91,10 +107,8 @@ def fitted(candidate: Candidate, flow: PackingDataflow, model: Blocking) -> Bloc
     task = _Task.of(candidate, flow)
     d, h, w = (min(block, max(1, n)) for block, n in zip(model.box[1:], candidate.cells[1:], strict=True))
     box, channels, together = (model.box[0], d, h, w), model.channels_per_pass, model.groups_per_task
-    strip = task.strip(box, together if together > 1 else task.packed(channels))
-    return task.blocking(
-        box, strip, channels, model.chunks_per_task, together, by_range=len(model.columns) > 1
-    )  # fmt: skip
+    strip = task.strip(box, together if together > 1 else task.packed(channels), model.cut)
+    return task.blocking(box, strip, channels, model.chunks_per_task, together, model.cut)
 
 
 def _groups_together(strip_bytes: int, groups: int, boxes: int, tasks: int) -> int:
@@ -157,40 +171,49 @@ class _Task:
         problem = self.candidate.problem
         return problem.packed_channels if problem.depthwise else channels
 
-    def strip(self, box: tuple[int, ...], channels: int) -> Strip:
-        """The strip of a box and so many channels."""
+    def strip(self, box: tuple[int, ...], channels: int, cut: Cut) -> Strip:
+        """The strip of a box and so many channels, without padding along axes that are cut."""
         problem, flow = self.candidate.problem, self.flow
         if problem.short:
             return planes_strip(self.candidate.axes, box, channels, self.slack)
+        axes = tuple(a.unpadded if c else a for a, c in zip(self.candidate.axes, cut, strict=True))
         return strip_of(
-            self.candidate.axes, box, channels, pixel_major=flow.pixel_major(problem), slack=self.slack,
+            axes, box, channels, pixel_major=flow.pixel_major(problem), slack=self.slack,
             aligned=flow.aligned(problem),
         )  # fmt: skip
 
-    def fits(self, channels: int, box: tuple[int, ...]) -> bool:
+    def fits(self, channels: int, cut: Cut, box: tuple[int, ...]) -> bool:
         """Whether a box has few enough pixels, and about as many elements as its `strip` has have room."""
         (images, d, h, w), (reach_d, reach_h, reach_w) = box, self.reach
+        room, axes = MORE_ROOM, self.candidate.axes
+        if cut != UNCUT:  # where a box has all cells, it reads the input and no more
+            reach_d, reach_h, reach_w = (
+                min(reach, a.unpadded.reach[1]) if c else reach
+                for reach, a, c in zip(self.reach, axes, cut, strict=True)
+            )
+            if images == 1 and all(c or a.all_inside for a, c in zip(axes, cut, strict=True)):
+                room = ROOM_FOR_MAPS
         pixels = images * d * h * w
         plane = images * (d + reach_d) * (h + reach_h) * (w + reach_w)
         elements = (plane + self.slack + 16) * self.planes * channels
         if self.candidate.problem.short:
             return elements <= self.room and elements + pixels * self.of_pixel <= self.room * 14 // 9
-        more = elements + pixels * self.of_pixel <= MORE_ROOM * self.room
+        more = elements + pixels * self.of_pixel <= room * self.room
         return pixels <= self.pixels and (elements <= self.room or more)
 
     def blocking(
-        self, box: tuple[int, int, int, int], strip: Strip, channels: int, chunks: int, together: int, *,
-        by_range: bool,
+        self, box: tuple[int, int, int, int], strip: Strip, channels: int, chunks: int, together: int,
+        cut: Cut,
     ) -> Blocking:  # fmt: skip
         """A task of this box and its strip, so many channels a pass, so many chunks of outputs and groups."""
         problem = self.candidate.problem
         plane = (box[2] - 1) * strip.extent[2] + box[3]
         nested = box[0] == 1 and box[1] > 1 and strip.extent[1] * strip.extent[2] > plane + 2 * self.tile
         may_store = self.flow.may_store(problem) and channels == problem.channels
-        direct = may_store and not by_range and self.flow.worth_storing(self.candidate, box, strip)
-        columns = self.candidate.axes[2].ranges if by_range else ((0, box[3]),)
+        ranges = ranges_of(self.candidate.axes, box[1:], cut)
+        direct = may_store and not any(cut) and self.flow.worth_storing(self.candidate, box, strip)
         raw = self.raw(box, channels) if problem.short and problem.in_unit != "width" else None
-        return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, columns, raw)
+        return Blocking(together, box, channels, self.chunk, chunks, strip, nested, direct, ranges, cut, raw)
 
     def raw(self, box: tuple[int, ...], channels: int) -> Strip:
         """The input of a few channels as it lies, which the strip of a short problem is summed from."""
@@ -216,13 +239,20 @@ class _Wish:
     gap: int
     threads: int
     runs: tuple[int, ...]
+    #: Axes of which a box has all cells.
+    whole: Cut
 
 
 def _box(
     wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int, most_columns: int
-) -> tuple[int, int, int, int]:
-    """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread."""
+) -> tuple[int, int, int, int] | None:
+    """Whole rows if they fit, then as many rows, planes and images as fit and leave work for every thread.
+
+    None if what must be whole does not fit.
+    """
     cells, tile, runs = wish.cells, wish.tile, (1, *wish.runs)
+    if any(wish.whole):
+        return _whole_box(wish, fits, most_rows)
     width = max(1, min(most_columns, max(4 * tile, 1024)))
     while width > 2 * tile and not fits((1, runs[1], max(runs[2], wish.least_rows), width)):
         width = max(2 * tile, ceil(width / 2 / tile) * tile)
@@ -231,9 +261,29 @@ def _box(
     if others * ceil(cells[3] / width) < wish.threads:
         width = min(width, max(tile, ceil(cells[3] * others / wish.threads)))
     width = _columns(cells[3], width, runs[3], tile) if cells[3] else 1
-    box = [1, runs[1], runs[2], width]
+    return _grown([1, runs[1], runs[2], width], wish, fits, most_rows)
+
+
+def _whole_box(
+    wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int
+) -> tuple[int, int, int, int] | None:
+    """All cells of some axes, and as many of the others as fit."""
+    axes = wish.cells[1:]
+    box = [1, *(max(1, n) if whole else 1 for n, whole in zip(axes, wish.whole, strict=True))]
+    if not fits(tuple(box)) or (wish.whole[1] and most_rows < axes[1]):
+        return None
+    return _grown(box, wish, fits, most_rows)
+
+
+def _grown(
+    box: list[int], wish: _Wish, fits: Callable[[tuple[int, ...]], bool], most_rows: int
+) -> tuple[int, int, int, int]:
+    """A box of a width with as many rows, planes and images as fit and leave work for every thread."""
+    cells, tile, width, runs = wish.cells, wish.tile, box[3], (1, *wish.runs)
     boxes = wish.groups * ceil(max(1, cells[3]) / width)
     for axis in (2, 1, 0):
+        if axis and wish.whole[axis - 1]:
+            continue
         run, limit = runs[axis], max(1, cells[axis])
         if axis < 2 and box[axis + 1] < (most_rows if axis == 1 else cells[axis + 1]):
             break
@@ -251,8 +301,9 @@ def _box(
                 high = middle - 1
             else:
                 low = middle
-        by_tiles = axis == 2 and run == 1
-        box[axis] = _rows(limit, low, width, wish) if by_tiles else shared_out(limit, low * run, run)
+        # Ranges of columns fill tiles of their own, so that rows which are left over would be costly.
+        uneven = axis == 2 and run == 1 and not any(wish.whole)
+        box[axis] = _rows(limit, low, width, wish) if uneven else shared_out(limit, low * run, run)
         boxes *= ceil(limit / box[axis])
     return box[0], box[1], box[2], box[3]
 

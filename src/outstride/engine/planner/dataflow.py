@@ -14,7 +14,7 @@ from functools import partial
 from math import ceil
 from typing import ClassVar
 
-from outstride.engine.planner.blocking import Blocking, ColumnRange, rows_of
+from outstride.engine.planner.blocking import Blocking, Cut, Region, rows_of
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import Costs, Machine
@@ -116,8 +116,7 @@ class Candidate:
 #: The loops over tiles. Their order is the number by which kernels know them.
 LOOPS = ("channels", "pixels", "rows", "in_place", "direct", "stored", "lanes")
 
-#: Where taps that read nothing but padding are left out: nowhere, in whole boxes and ranges of columns, in
-#: rows too.
+#: Where taps that read nothing but padding are left out: nowhere, in whole boxes and regions, in rows too.
 NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
 
 
@@ -190,11 +189,12 @@ class Dataflow(ABC):
     def pixels_over(self, candidate: Candidate, blocking: Blocking) -> int:
         """Pixels of the tiles that cover a box, those that do not exist included."""
 
-    def column_ranges(self, tile: Tile, blocking: Blocking) -> list[ColumnRange]:
-        """The ranges of columns of a box, with the places of their results."""
+    def regions(self, tile: Tile, blocking: Blocking) -> list[Region]:
+        """The regions of a box, with the places of their results."""
         del tile
         s = blocking.strip  # gaps stay where vectors run over them
-        return [ColumnRange(0, blocking.box[3], 0, s.image_pitch, s.extent[1] * s.extent[2], s.extent[2])]
+        pitches = (s.image_pitch, s.extent[1] * s.extent[2], s.extent[2])
+        return [Region(0, 0, 0, *blocking.box[1:], 0, *pitches)]
 
     def widest(self, candidate: Candidate, blocking: Blocking) -> int:
         """Vectors of a tile, or at most where tiles are as wide as rows need."""
@@ -259,13 +259,13 @@ class PackingDataflow(Dataflow):
         return False
 
     def worth_storing(self, candidate: Candidate, box: tuple[int, ...], strip: Strip) -> bool:
-        """Whether those of a box should, if they may."""
+        """Whether those of a box of one region should, if they may."""
         del candidate, box, strip
         return False
 
     @abstractmethod
-    def widths(self, candidate: Candidate) -> Iterator[tuple[int, bool]]:
-        """The most columns of a box, and whether they are cut into ranges that use the same taps."""
+    def widths(self, candidate: Candidate) -> Iterator[tuple[int, Cut]]:
+        """The most columns of a box, and the axes that are cut into ranges which use the same taps."""
 
     # -- what tiles cost -------------------------------------------------------------------------------------
     @abstractmethod

@@ -9,10 +9,10 @@ that read the same offsets form a group: they share their input vectors and act 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
-from math import prod
+from math import ceil, prod
 
 
 @dataclass(frozen=True)
@@ -39,37 +39,65 @@ class GatherAxis:
     in_step: int
     shift: int
     groups: tuple[AxisPhases, ...]
+    #: Whether what cells read outside the input is packed, as zeros.
+    padded: bool = True
+
+    @cached_property
+    def unpadded(self) -> GatherAxis:
+        """The axis packed as it lies, for cells that leave out the taps which read nothing."""
+        return replace(self, padded=False)
 
     @cached_property
     def reach(self) -> tuple[int, int]:
-        """The least and the greatest input offset, in steps of `in_step`, rounded down."""
+        """The first position that is packed for the first of some cells, and the last for the last of them.
+
+        In steps of `in_step`, rounded down: the least and the greatest input offset; or, of all cells, the
+        ends of the input.
+        """
+        if not self.padded:
+            return 0, ceil(self.input_size / self.in_step) - self.cells
         offsets = [o // self.in_step for g in self.groups for o in g.offsets] or [0]
         return min(offsets), max(offsets)
 
     @cached_property
     def ranges(self) -> tuple[tuple[int, int], ...]:
-        """The cells in runs that use the same taps, each as its first cell and its length."""
+        """The cells in runs that use the same taps, each as its first cell and its length.
+
+        What they do not use lies before the input for all of them, or behind it.
+        """
         ends = {0, self.cells}
         for offset in (o for g in self.groups for o in g.offsets):
-            first, last = self.readers(offset)
-            if first < last:
-                ends |= {min(max(0, first), self.cells), min(max(0, last), self.cells)}
+            ends |= {min(max(0, cell), self.cells) for cell in self.readers(offset)}
         return tuple((first, last - first) for first, last in pairwise(sorted(ends)))
 
     def readers(self, offset: int) -> tuple[int, int]:
         """The first cell that reads the input at an offset, and the one behind the last, if any does."""
         return -(offset // self.in_step), (self.input_size - 1 - offset) // self.in_step + 1
 
+    def used(self, offsets: Sequence[int], cell: int) -> int:
+        """How many of the taps at these offsets read the input for a cell."""
+        return sum(0 <= cell * self.in_step + o < self.input_size for o in offsets)
+
     def kept_at(self, cell: int) -> float:
         """The share of the taps that read the input for one cell."""
-        taps = [(o, len(g.members)) for g in self.groups for o in g.offsets]
-        useful = sum(n for o, n in taps if 0 <= cell * self.in_step + o < self.input_size)
-        return useful / sum(n for _, n in taps) if taps else 1.0
+        useful = sum(len(g.members) * self.used(g.offsets, cell) for g in self.groups)
+        total = sum(len(g.members) * len(g.offsets) for g in self.groups)
+        return useful / total if total else 1.0
+
+    @property
+    def all_inside(self) -> bool:
+        """Whether every tap of every cell reads the input."""
+        low, high = self._within
+        return low <= 0 and high >= self.cells - 1
+
+    @cached_property
+    def useful(self) -> float:
+        """The share of all cells' taps that read the input."""
+        return self._share(1)
 
     def kept(self, block: int) -> float:
         """The share of the taps that read the input for some cell of a block, over all blocks of a size."""
-        low, high = self._within
-        if low <= 0 and high >= self.cells - 1:
+        if self.all_inside:
             return 1.0
         if block not in self._kept:
             self._kept[block] = self._share(block)
@@ -106,7 +134,7 @@ class GatherAxis:
     def unread(self, residue: int) -> tuple[int, int]:
         """How many of the first and of the last positions that a box reaches no tap of a residue reads."""
         places = [o // self.in_step for g in self.groups for o in g.offsets if o % self.in_step == residue]
-        if not places:
+        if not places or not self.padded:
             return 0, 0
         return min(places) - self.reach[0], self.reach[1] - max(places)
 

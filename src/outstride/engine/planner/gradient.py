@@ -38,6 +38,9 @@ WRITTEN_CHANNELS = 16
 #: Splits exist to feed threads where there are few weights: their partial sums together stay below this.
 SPLIT_ELEMENTS = 1 << 18
 SPLITS = 16
+#: Where tiles are of one tap each: what a run costs, and a tile, whose sums lie apart, in terms; and so many
+#: times as much is worth it, for less is packed.
+RUN_TERMS, TILE_TERMS, WORTH_PARTING = 1, 6, 1.02
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,14 @@ class GradientPlan:
     blocks_per_chunk: int = 1
     #: The input of a few channels as it lies, which the strip is summed from; None where it is the strip.
     raw: Strip | None = None
+    #: Whether tiles are of one tap each, and leave out the pixels for which it reads padding.
+    by_tap: bool = False
+
+    @property
+    def packed_axes(self) -> tuple[GatherAxis, ...]:
+        """The axes as they are packed: where no padding is read, and a box has all cells, without it."""
+        axes = zip(self.axes, self.box[1:], strict=True)
+        return tuple(a.unpadded if self.by_tap and n == a.cells else a for a, n in axes)
 
     @property
     def lanes(self) -> int:
@@ -222,12 +233,32 @@ def _shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
     pixel_major = problem.in_unit == "channel"
 
     def strip(count: int) -> Strip:
-        return strip_of(plan.axes, plan.box, count, pixel_major=pixel_major, slack=plan.width + 16)
+        return strip_of(plan.packed_axes, plan.box, count, pixel_major=pixel_major, slack=plan.width + 16)
 
+    plan = replace(plan, by_tap=_worth_parting(plan.axes, channels, plan.tile.rows))
     while channels > 1 and strip(channels).elements * item > plan.machine.strip_bytes:
         channels = ceil(channels / 2)
     channels = _shared(plan, channels, threads)
+    plan = replace(plan, by_tap=_worth_parting(plan.axes, channels, plan.tile.rows))
     return replace(plan, channels_per_block=channels, strip=strip(channels), channels_per_slab=channels)
+
+
+def _worth_parting(axes: tuple[GatherAxis, ...], channels: int, rows: int) -> bool:
+    """Whether tiles of one tap each sum less, padding left out, than those of any taps, which are fuller."""
+    planes, height, width = (_cells_of_taps(a) for a in axes)
+    taps, cells = len(planes) * len(height) * len(width), prod(a.cells for a in axes)
+    used = sum(planes) * sum(height) * sum(width)
+    # A tap that reads every column has one run in a plane, the others have one in each row.
+    whole = width.count(axes[2].cells)
+    runs = sum(planes) * (whole * len(height) + (len(width) - whole) * sum(height))
+    parted = (used + runs * RUN_TERMS + taps * TILE_TERMS) * ceil(channels / rows)
+    return parted < WORTH_PARTING * cells * ceil(channels * taps / rows)
+
+
+def _cells_of_taps(axis: GatherAxis) -> list[int]:
+    """Of each tap how many cells read the input through it."""
+    ends = (axis.readers(offset) for offset in axis.groups[0].offsets)
+    return [max(0, min(axis.cells, last) - max(0, first)) for first, last in ends]
 
 
 def _short_shares(plan: GradientPlan, threads: int, item: int) -> GradientPlan:
@@ -282,12 +313,13 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     size = size_scalars(plan.box, p.input_size, p.cells)
     packed = strip_scalars(plan.axes, s)
     raw = dict.fromkeys(packed, 0) if plan.raw is None else strip_scalars(plan.axes, plan.raw)
-    scalars = box_scalars(plan.axes, plan.box, s, p.batch) | size | rooms | {
+    scalars = box_scalars(plan.packed_axes, plan.box, s, p.batch) | size | rooms | {
         "scratch_bytes": scratch, "tasks": plan.tasks,
         "output_blocks": plan.output_blocks, "channel_blocks": plan.channel_blocks,
         "splits": plan.splits, "boxes_per_split": plan.boxes_per_split, "boxes": plan.boxes,
         "channels": p.channels, "channels_per_block": plan.channels_per_block, "outputs": p.outputs,
-        "taps": prod(p.kernel_size), "groups": p.groups,
+        "taps": prod(p.kernel_size), "by_tap": int(plan.by_tap),
+        "groups": p.groups,
         "output_chunks": plan.output_chunks, "blocks_per_chunk": plan.blocks_per_chunk,
         "channels_per_slab": plan.channels_per_slab,
         "panel_pitch": plan.panel_pitch, "sums_pitch": plan.sums_pitch,
@@ -295,7 +327,7 @@ def gradient_scalars(plan: GradientPlan) -> tuple[dict[str, int], list[int], int
     scalars |= {f"out_size_{axis}": n for axis, n in zip("dhw", p.output_size, strict=True)}
     first = [axis.offsets[0] for axis in p.short_axes] if p.short else [0, 0, 0]
     scalars |= {f"first_input_{axis}": n for axis, n in zip("dhw", first, strict=True)}
-    return scalars, tap_places(plan.axes, s if plan.raw is None else plan.raw), scratch
+    return scalars, tap_places(plan.packed_axes, s if plan.raw is None else plan.raw), scratch
 
 
 def _rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
@@ -304,8 +336,10 @@ def _rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
     # Squares of pixels by outputs run over the last row's end by less than a vector of pixels.
     terms = panel + round_up_line(item * ((prod(plan.box) + plan.lanes) * plan.width + 64))
     unused = dict.fromkeys(("line_bytes_offset", "sums_bytes_offset", "raw_bytes_offset"), 0)
-    scratch = terms + round_up_line(4 * prod(plan.box) + 64)
-    return {"panel_bytes_offset": panel, "terms_bytes_offset": terms} | unused, scratch
+    runs = terms + round_up_line(4 * prod(plan.box) + 64)
+    scratch = runs + round_up_line(8 * (1 + 2 * prod(plan.box[:3])))
+    found = {"panel_bytes_offset": panel, "terms_bytes_offset": terms, "runs_bytes_offset": runs}
+    return found | unused, scratch
 
 
 def _short_rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
@@ -329,7 +363,13 @@ def _short_rooms(plan: GradientPlan, item: int) -> tuple[dict[str, int], int]:
         offsets[name] = end
         end += round_up_line(size)
     del offsets[""]
-    return offsets, end
+    return offsets | {"runs_bytes_offset": 0}, end
+
+
+def tap_offsets(axes: tuple[GatherAxis, ...]) -> list[int]:
+    """The input offsets of a convolution's taps along each axis, tap by tap."""
+    (group,) = product_groups([a.groups for a in axes])
+    return [offset for offsets in group.offsets for offset in offsets]
 
 
 def tap_places(axes: tuple[GatherAxis, ...], strip: Strip) -> list[int]:

@@ -9,7 +9,7 @@ from itertools import product
 from math import ceil, prod
 from operator import itemgetter
 
-from outstride.engine.planner.blocking import Blocking, boxes_over
+from outstride.engine.planner.blocking import Blocking, boxes_over, ranges_of
 from outstride.engine.planner.cost import tasks_in_turn
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows import ALONE, SHARED
@@ -58,11 +58,30 @@ class GatherPlan(Candidate):
 
     @property
     def tile_work(self) -> int:
-        """Multiply-adds of all register tiles for one channel, lost lanes included."""
-        rows = self.result_rows(self.blocking)
-        terms = sum(r * g.taps for r, g in zip(rows, self.groups, strict=True))
-        pixels = sum(n * self.dataflow.pixels_over(self, box) for n, box in self._boxes_of_each_size())
-        return self.problem.groups * self.chunks(self.blocking) * terms * pixels
+        """Multiply-adds of all register tiles for one channel, lost lanes included.
+
+        But for taps that boxes and tiles leave out of axes which are not cut.
+        """
+        rows, b = self.result_rows(self.blocking), self.blocking
+        work = 0
+        for count, box in self._boxes_of_each_size():
+            regions, pixels = b.regions[:1], [self.dataflow.pixels_over(self, box)]
+            if any(b.cut):
+                regions, pixels = (
+                    box.regions,
+                    [n * self.tile_pixels for n in box.listed_tiles(self.tile.rows)],
+                )
+            for region, n in zip(regions, pixels, strict=True):
+                first = [start for start, _ in region]
+                work += (
+                    count * n * sum(r * self._taps(g, first) for r, g in zip(rows, self.groups, strict=True))
+                )
+        return self.problem.groups * self.chunks(self.blocking) * work
+
+    def _taps(self, group: PhaseGroup, cell: Sequence[int]) -> int:
+        """The taps of a group that a cell does not leave out, as a cell of an axis that is cut."""
+        axes = zip(self.axes, self.blocking.cut, group.axes, cell, strict=True)
+        return prod(a.used(g.offsets, at) if cut else len(g.offsets) for a, cut, g, at in axes)
 
     def _boxes_of_each_size(self) -> Iterator[tuple[int, Blocking]]:
         """How many boxes there are of each size: those in the end may be smaller."""
@@ -72,8 +91,8 @@ class GatherPlan(Candidate):
         ]
         for sizes in product(*each):
             images, depth, height, width = (block for _, block in sizes)
-            columns = self.blocking.columns if len(self.blocking.columns) > 1 else ((0, width),)
-            blocking = replace(self.blocking, box=(images, depth, height, width), columns=columns)
+            ranges = ranges_of(self.axes, (depth, height, width), self.blocking.cut)
+            blocking = replace(self.blocking, box=(images, depth, height, width), ranges=ranges)
             yield prod(count for count, _ in sizes), blocking
 
     @property
@@ -81,11 +100,16 @@ class GatherPlan(Candidate):
         """Whether some axis is longer than a box, so that other lengths of it may be served as well."""
         return any(block < a.cells for a, block in zip(self.axes, self.blocking.box[1:], strict=True))
 
-    def serves(self, cells: Sequence[int], *, nontemporal: bool) -> bool:
-        """Whether its boxes are those of another size: where sizes differ, both are longer than a box."""
+    def serves(self, problem: Problem, cells: Sequence[int]) -> bool:
+        """Whether its boxes are those of a problem of another size.
+
+        Where sizes differ, both are longer than a box; where an axis is cut, the input's are the same, too.
+        """
         changes = zip(self.axes, cells, self.blocking.box[1:], strict=True)
         same = all(a.cells == c or block < min(a.cells, c) for a, c, block in changes)
-        return same and nontemporal == self.problem.nontemporal and self.dataflow.serves_other_sizes
+        inputs = zip(self.blocking.cut, self.axes, problem.input_size, strict=True)
+        same &= all(a.input_size == n for cut, a, n in inputs if cut)
+        return same and problem.nontemporal == self.problem.nontemporal and self.dataflow.serves_other_sizes
 
     @property
     def prefetch(self) -> Prefetch:
@@ -160,7 +184,7 @@ def _fitted(model: GatherPlan, problem: Problem) -> GatherPlan:
     """The model's plan for a size up to its own: its boxes, but no longer on any axis than the size is."""
     plan = replace(model, problem=problem, axes=problem.axes(cropped=model.cropped))
     flow, blocking, cycles = model.dataflow, model.blocking, model.predicted_cycles
-    if not model.serves([a.cells for a in plan.axes], nontemporal=problem.nontemporal):
+    if not model.serves(problem, [a.cells for a in plan.axes]):
         blocking = flow.fitted(plan, blocking)
         cycles *= flow.pixels_over(plan, blocking) / flow.pixels_over(model, model.blocking)
     cycles *= tasks_in_turn(plan, blocking)

@@ -60,7 +60,7 @@ def term_offsets(
 ) -> list[int]:
     """Strip offsets of the terms of a block of `channels` channels, in the order of summation."""
     strip = blocking.strip
-    places = tap_places(axes, group, strip) if channels else []
+    places = tap_places(blocking.packed(axes), group, strip) if channels else []
     # Ranges are an order of magnitude faster than element by element, and every new size pays for this.
     step = strip.channel_pitch
     starts = [p * strip.pixel_pitch for p in places] if strip.pixel_pitch > 1 else places
@@ -117,19 +117,18 @@ def phase_rows(
 
 
 def pixel_offsets(blocking: Blocking, rows: int) -> list[int]:
-    """Offsets in the strip of a box's pixels, range by range of its columns.
+    """Offsets in the strip of a box's pixels, region by region.
 
-    The last of a range is repeated up to a whole tile of `rows` pixels.
+    The last of a region is repeated up to a whole tile of `rows` pixels.
     """
-    strip = blocking.strip
-    n, d, h, _ = blocking.box
-    order = [(j, k, i) for j in range(d) for k in range(h) for i in range(n)]
-    if d > 1:
-        order.sort(key=itemgetter(2))
-    step = strip.pixel_pitch
-    starts = [i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order]
+    strip, step = blocking.strip, blocking.strip.pixel_pitch
+    images = range(blocking.box[0])
     places: list[int] = []
-    for column, w in blocking.columns:
+    for (plane, d), (row, h), (column, w) in blocking.regions:
+        order = [(j, k, i) for j in range(plane, plane + d) for k in range(row, row + h) for i in images]
+        if d > 1:
+            order.sort(key=itemgetter(2))
+        starts = (i * strip.image_pitch + (j * strip.extent[1] + k) * strip.extent[2] for j, k, i in order)
         places += [at for s in starts for at in range((s + column) * step, (s + column + w) * step, step)]
         places += [places[-1]] * (-len(places) % rows)
     return places

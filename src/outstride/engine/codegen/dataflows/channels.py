@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from outstride.engine.codegen import elements, epilogue
-from outstride.engine.codegen.box import ColumnRange
+from outstride.engine.codegen.box import Region
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.epilogue import Place
@@ -148,6 +148,8 @@ def _read_square(side: int, e: Element, lanes: int) -> Function:
     for r in range(side):
         places = [f.at(results, f.mul(pitch, r + first), e.accumulator) for first in range(0, lanes, side)]
         parts = [f.load(part, place, e.accumulator_bytes) for place in places]
+        for place in places:  # each row's next results, far from those of the other rows
+            f.prefetch(f.at(place, LINE_BYTES, "i8"))
         names = f"{part} {parts[0].name}, {part} {parts[-1].name}"
         joined = elements.mask(list(range(lanes)))
         rows.append(f.emit(vector, f"shufflevector {names}, {joined}") if len(parts) > 1 else parts[0])
@@ -157,22 +159,22 @@ def _read_square(side: int, e: Element, lanes: int) -> Function:
 
 
 def over_pixels(loop: TileLoop) -> None:
-    """Pixels by list, a tile of them at a time, up to the last one that this box has of each range."""
+    """Pixels by list, a tile of them at a time, up to the last one that this box has of each region."""
     k = loop.k
     f, a, e = k.f, k.a, k.e
-    with f.loop(0, loop.times("channels", a["ranges"])) as number:
-        columns = ColumnRange.at(f, a, number)
-        box, place = columns.of(f, loop.box), columns.field(f, "place")
-        of_range = loop.all_taps(number)
+    with f.loop(0, loop.times("channels", a["regions"])) as number:
+        region = Region.at(f, a, number)
+        box, place = region.of(f, loop.box), region.field(f, "place")
+        of_region = loop.all_taps(number)
         end: Operand = box.count[3]
-        for count, pitch in zip(box.count, columns.pitches(f), strict=False):
+        for count, pitch in zip(box.count, region.pitches(f), strict=False):
             end = f.add(end, f.mul(f.sub(count, 1), pitch))
         later = Later.of(loop, f.ceil_div(end, a["tile_rows"]))
         with f.loop(0, end, a["tile_rows"]) as i:
             q = f.add(place, i)
             listed = f.at(a["pixel_at"], q, "i32")
             out = f.at(loop.row, f.mul(q, a["result_pixel"]), e.accumulator)
-            runs = loop.own_taps(columns, box, i, a["tile_rows"], of_range)
+            runs = loop.own_taps(region, box, i, a["tile_rows"], of_region)
             beside = f.compare("ne", a["result_pixel"], 1)
             pitch = f.select(beside, a["result_pixel"], a["temp_pitch"])
             _call(loop, listed, out, pitch, runs, epilogue.NOTHING, later)
@@ -209,12 +211,12 @@ def stored(loop: TileLoop) -> None:
         start = f.add(start, f.mul(first, a[f"y_stride_{axis}"]))
     pixels = f.mul(f.mul(box.count[1], box.count[2]), box.count[3])
     end = loop.times("stored", pixels)
-    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    region, runs = Region.at(f, a, 0), loop.all_taps()
     later = Later.of(loop, f.ceil_div(end, a["tile_rows"]))
     every = f.compare("eq", outputs.count, a["tile_outputs"])
     with f.loop(0, end, a["tile_rows"]) as i:
         listed = f.at(a["pixel_at"], i, "i32")
-        own = loop.own_taps(columns, box, i, a["tile_rows"], runs)
+        own = loop.own_taps(region, box, i, a["tile_rows"], runs)
         exist = f.minimum(a["tile_rows"], f.sub(end, i))
         out = f.at(outputs.target, f.add(start, f.mul(i, a["y_stride_w"])), e.storage)
         _prefetch(loop, out, exist)

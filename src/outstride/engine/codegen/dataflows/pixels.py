@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outstride.engine.codegen import epilogue
-from outstride.engine.codegen.box import ColumnRange
+from outstride.engine.codegen.box import Region
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.loops import NO_LATER, Later, TileLoop
@@ -82,12 +82,12 @@ def over_rows(loop: TileLoop) -> None:
     whole = f.add(f.add(plane, deep), f.mul(f.sub(box.count[0], 1), a["image_pitch"]))
     spans = loop.times("pixels", f.select(nested, box.count[1], 1))
     length = f.select(nested, plane, whole)
-    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    region, runs = Region.at(f, a, 0), loop.all_taps()
     later = Later.of(loop, f.mul(spans, f.ceil_div(length, a["tile_pixels"])))
     with f.loop(0, spans) as span, f.loop(0, length, a["tile_pixels"]) as q:
         place = f.add(f.mul(span, a["depth_pitch"]), q)
         x, out = (f.at(base, place, k.e.accumulator) for base in (loop.strip, loop.row))
-        own = loop.own_taps(columns, box, q, a["tile_pixels"], runs)
+        own = loop.own_taps(region, box, q, a["tile_pixels"], runs)
         _call(loop, x, out, a["temp_pitch"], own, epilogue.NOTHING, later.arguments())
         later.go_on()
 
@@ -111,7 +111,7 @@ def direct(loop: TileLoop) -> None:
     flat = f.both(*(f.compare("eq", a["strip_w"], row) for row in (box.count[3], a["y_stride_h"])))
     rows = f.select(flat, 1, box.count[2])
     length = f.select(flat, f.mul(box.count[2], box.count[3]), box.count[3])
-    columns, runs = ColumnRange.at(f, a, 0), loop.all_taps()
+    region, runs = Region.at(f, a, 0), loop.all_taps()
     with (
         f.loop(0, loop.times("direct", box.count[0])) as n,
         f.loop(0, box.count[1]) as d,
@@ -124,7 +124,7 @@ def direct(loop: TileLoop) -> None:
             place = f.add(place, f.mul(i, a[pitch]))
             there = f.add(there, f.mul(i, a[f"y_stride_{axis}"]))
         out = f.at(outputs.target, there, e.storage)
-        own = loop.own_taps(columns, box, place, a["tile_pixels"], runs)
+        own = loop.own_taps(region, box, place, a["tile_pixels"], runs)
         x = f.at(loop.strip, place, e.accumulator)
         exist = f.minimum(a["tile_pixels"], f.sub(length, q))
         make = _finished_tile if k.recipe.epilogue.steps else _stored_tile

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from math import ceil
 
-from outstride.engine.planner.blocking import Blocking, boxes_over
+from outstride.engine.planner.blocking import UNCUT, Blocking, boxes_over, ranges_of
 from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
 from outstride.engine.planner.dataflows.rows import FEW_OUTPUTS
 from outstride.engine.planner.dtypes import STORAGE_BYTES
@@ -121,7 +121,7 @@ class InPlace(Dataflow):
         del runs
         problem, unrolled, width = candidate.problem, unrolled_of(candidate.problem), 0
         absent = (
-            "temp_bytes_offset", "runs_bytes_offset", "range_runs", "tile_runs_offset",
+            "temp_bytes_offset", "runs_bytes_offset", "region_runs", "tile_runs_offset",
             "chunk_temp", "temp_pitch", "prefetch_bytes_offset",
         )  # fmt: skip
         masks = unrolled.masks(candidate.axes[2].in_step, problem.kernel_size[2]) * candidate.lanes // 8
@@ -201,8 +201,9 @@ def bands(candidate: Candidate) -> Blocking:
     groups = ceil(problem.groups / parts)
     rows = ceil(height / ceil(enough / (boxes * ceil(problem.groups / groups))))
     strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
-    box, ranges = (1, 1, rows, columns), ((0, columns),)
-    return Blocking(groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, columns=ranges)
+    box = (1, 1, rows, columns)
+    ranges = ranges_of(candidate.axes, box[1:], UNCUT)
+    return Blocking(groups, box, 1, 1, problem.outputs, strip, nested=False, direct=False, ranges=ranges)
 
 
 def band_tiles(candidate: Candidate, blocking: Blocking) -> Mapping[Shape, int]:

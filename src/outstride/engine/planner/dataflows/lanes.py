@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import ceil, prod
 
-from outstride.engine.planner.blocking import Blocking, boxes_over
+from outstride.engine.planner.blocking import UNCUT, Blocking, boxes_over, ranges_of
 from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
 from outstride.engine.planner.machine import Machine
 from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
@@ -71,7 +71,7 @@ class Lanes(Dataflow):
         """Zeros, which stand for the elements of a pixel beyond the input."""
         del blocking, runs
         absent = (
-            "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "range_runs", "tile_runs_offset",
+            "temp_bytes_offset", "line_bytes_offset", "runs_bytes_offset", "region_runs", "tile_runs_offset",
             "chunk_temp", "temp_pitch", "prefetch_bytes_offset",
         )  # fmt: skip
         return dict.fromkeys(absent, 0) | {
@@ -96,8 +96,9 @@ def _bands(candidate: Candidate) -> Blocking:
     enough = 4 * threads if threads > 1 else 1
     rows = ceil(height / ceil(enough / (images * depth * problem.groups)))
     strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
-    box, ranges = (1, 1, rows, width), ((0, width),)
-    return Blocking(1, box, 1, problem.outputs, 1, strip, nested=False, direct=True, columns=ranges)
+    box = (1, 1, rows, width)
+    ranges = ranges_of(candidate.axes, box[1:], UNCUT)
+    return Blocking(1, box, 1, problem.outputs, 1, strip, nested=False, direct=True, ranges=ranges)
 
 
 def _cycles(candidate: Candidate, blocking: Blocking) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import ceil
 
 from outstride.engine.planner import cuts
-from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.blocking import UNCUT, Blocking, Cut
 from outstride.engine.planner.cost import kept_terms, task_cycles, tasks_in_turn
 from outstride.engine.planner.dataflow import (
     BOX_SKIPS,
@@ -37,7 +37,7 @@ class Packed(PackingDataflow):
         c = candidate
         tiles = sum(c.result_rows(blocking)) // c.tile_rows * blocking.chunks_per_task
         tiles *= self.tiles_over(c.tile, blocking, c.lanes)
-        return prefetch_of(c.problem, c.input_axes, blocking, tiles, c.machine)
+        return prefetch_of(c.problem, blocking.packed(c.input_axes), blocking, tiles, c.machine)
 
     def skips(self, candidate: Candidate, blocking: Blocking) -> int:
         tiles = [1] * len(candidate.groups)
@@ -62,13 +62,13 @@ class Packed(PackingDataflow):
             width *= c.axes[0].out_step * c.axes[1].out_step
         runs_at = line_at + round_up_line(item * (width + 64))
         of_tile = 2 * max(g.taps for g in c.groups) + 1
-        found = runs * len(blocking.columns)
+        found = runs * len(blocking.regions)
         prefetch_at = runs_at + round_up_line(8 * (found + of_tile))
         raw_at = prefetch_at + PREFETCH_TABLE_BYTES
         raw_bytes = item * (blocking.raw.elements + 64) if blocking.raw else 0
         return {
             "temp_bytes_offset": temp_at, "line_bytes_offset": line_at, "runs_bytes_offset": runs_at,
-            "range_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,
+            "region_runs": runs, "tile_runs_offset": found, "prefetch_bytes_offset": prefetch_at,
             "raw_bytes_offset": raw_at, "scratch_bytes": raw_at + round_up_line(raw_bytes),
             "chunk_temp": chunk_temp, "temp_pitch": pitch,
         }  # fmt: skip
@@ -78,18 +78,18 @@ class Packed(PackingDataflow):
 NARROW = (64, 32)
 
 
-def narrow(columns: int) -> Iterator[tuple[int, bool]]:
+def narrow(columns: int) -> Iterator[tuple[int, Cut]]:
     """Fewer columns, so that boxes have more rows and less of their surroundings is read again."""
     for fewer in NARROW:
         if fewer < columns:
-            yield fewer, False
+            yield fewer, UNCUT
 
 
 def _box_skips(candidate: Candidate, blocking: Blocking) -> bool:
-    """Whether some box, or range of its columns, has a tap that reads nothing but padding."""
-    if len(blocking.columns) > 1:
-        return True
-    for axis, block in zip(candidate.axes, blocking.box[1:], strict=True):
+    """Whether some box, or region of one, has a tap that reads nothing but padding."""
+    for axis, block, cut in zip(candidate.axes, blocking.box[1:], blocking.cut, strict=True):
+        if cut and not axis.all_inside:
+            return True
         if axis.cells == 0:
             continue
         offsets = [o for g in axis.groups for o in g.offsets]

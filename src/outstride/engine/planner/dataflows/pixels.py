@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
 
-from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.blocking import UNCUT, Blocking, Cut
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.packed import Packed, narrow
 from outstride.engine.planner.gather_form import GatherAxis
@@ -81,7 +81,7 @@ class Pixels(Packed):
         later = (rows - 1) * max(length, strip.extent[2]) + length
         return rows * ceil(length / tile) <= MORE_TILES * ceil(later / tile)
 
-    def widths(self, candidate: Candidate) -> Iterator[tuple[int, bool]]:
+    def widths(self, candidate: Candidate) -> Iterator[tuple[int, Cut]]:
         return whole_or_two_tiles(candidate)
 
     def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:
@@ -102,16 +102,16 @@ class Pixels(Packed):
         return box[0] == box[1] == 1
 
 
-def whole_or_two_tiles(candidate: Candidate) -> Iterator[tuple[int, bool]]:
+def whole_or_two_tiles(candidate: Candidate) -> Iterator[tuple[int, Cut]]:
     """All columns; or two tiles, so that more rows fit and less of their surroundings is packed again."""
     columns, two = max(1, candidate.axes[2].cells), 2 * candidate.tile.pixels(candidate.lanes)
-    yield columns, False
+    yield columns, UNCUT
     if candidate.problem.short:
         yield from narrow(columns)
         return
     below, above = candidate.axes[1].reach
     if columns > two and above > below + 1:
-        yield two, False
+        yield two, UNCUT
 
 
 PIXELS = Pixels()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from outstride.engine.planner.blocking import Blocking
+from outstride.engine.planner.blocking import Blocking, Cut
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.packed import Packed
 from outstride.engine.planner.dataflows.pixels import whole_or_two_tiles
@@ -66,7 +66,7 @@ class Rows(Packed):
     def aligned(self, problem: Problem) -> bool:
         return problem.channels == 1
 
-    def widths(self, candidate: Candidate) -> Iterator[tuple[int, bool]]:
+    def widths(self, candidate: Candidate) -> Iterator[tuple[int, Cut]]:
         return whole_or_two_tiles(candidate)
 
     def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:

@@ -27,6 +27,8 @@ from outstride.compilation.stages import Reads
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _LEAST_SAVED = 0.01
 """Of all predicted cycles, the share that other formats must save: predictions are not better than that."""
+#: The ends of the cut; others are numbers of classes.
+_AS_THEY_ARE, _OTHER = -2, -3
 
 
 class Formats:
@@ -76,64 +78,57 @@ class Formats:
             self._chosen = self._choose()
         found = dict[int, Lifetime]()
         for number, value in made.items():
-            changes = (
-                number < len(self._lines) and self._class_of.get(self._lines[number].place) in self._chosen
-            )
+            changes = self._class_of.get(self._lines[number].place) in self._chosen
             found[number] = replace(value, strides=_other_strides(value)) if changes else value
         return found
 
     def _is_free(self, number: int, value: Any) -> bool:
-        return (
-            number >= 0
-            and number not in self._fixed
-            and isinstance(value, Tensor)
-            and _other_format(value) is not None
-        )
+        own = number >= 0 and number not in self._fixed
+        return own and isinstance(value, Tensor) and _other_format(value) is not None
 
     def _choose(self) -> frozenset[int]:
         """The classes whose values lie in their other format."""
-        graph, as_they_are = nx.DiGraph(), 0.0
-        single, pairs = defaultdict[int, float](float), defaultdict[tuple[int, int], float](float)
-        for source, own, costs in self._costs:
-            free_x, free_y = source not in self._fixed, own not in self._fixed
-            base = costs[False, False]
-            as_they_are += base
-            both = costs.get((True, True))
-            if source == own:
-                single[own] += 0.0 if both is None else both - base
-                continue
-            x, y = (costs.get(key) for key in ((True, False), (False, True)))
-            if free_x and free_y and both is not None and x is not None and y is not None:
-                single[source] += x - base
-                single[own] += both - x
-                pairs[source, own] += max(0.0, x + y - base - both)
-            elif free_x and x is not None:
-                single[source] += x - base
-            elif free_y and y is not None:
-                single[own] += y - base
-        if not single:
-            return frozenset()
+        single, pairs = self._terms()
+        graph = nx.DiGraph()
+        graph.add_nodes_from((_AS_THEY_ARE, _OTHER))
         for number, cost in single.items():
-            if number in self._fixed:
-                continue
-            if cost > 0:
-                graph.add_edge("as they are", number, capacity=round(cost))
-            else:
-                graph.add_edge(number, "other", capacity=round(-cost))
+            ends = (_AS_THEY_ARE, number) if cost > 0 else (number, _OTHER)
+            graph.add_edge(*ends, capacity=round(abs(cost)))
         for (source, own), cost in pairs.items():
             graph.add_edge(source, own, capacity=round(cost))
-        if not {"as they are", "other"} <= set(graph):
-            chosen = {number for number, cost in single.items() if cost < 0 and number not in self._fixed}
-        else:
-            _, (_, there) = nx.minimum_cut(graph, "as they are", "other")
-            chosen = {number for number in there if isinstance(number, int)}
-        saved = -sum(self._difference(chosen, *cost) for cost in self._costs)
-        return frozenset(chosen) if saved >= _LEAST_SAVED * as_they_are else frozenset()
+        _, (_, there) = nx.minimum_cut(graph, _AS_THEY_ARE, _OTHER)
+        chosen = there - {_OTHER}
+        before = sum(costs[False, False] for _, _, costs in self._costs)
+        after = sum(
+            costs.get((source in chosen, own in chosen), costs[False, False])
+            for source, own, costs in self._costs
+        )
+        return frozenset(chosen) if before - after > _LEAST_SAVED * before else frozenset()
 
-    def _difference(
-        self, chosen: set[int], source: int, own: int, costs: dict[tuple[bool, bool], float]
-    ) -> float:  # fmt: skip
-        return costs.get((source in chosen, own in chosen), costs[False, False]) - costs[False, False]
+    def _terms(self) -> tuple[dict[int, float], dict[tuple[int, int], float]]:
+        """What a class adds where it changes, and two where the first stays as it is and the second changes.
+
+        With a cost c of formats (input, result), as they are or changed, c[x, y] is the sum of c[0, 0], of
+        c[1, 0] - c[0, 0] for a changed input, of c[1, 1] - c[1, 0] for a changed result, and of what mixed
+        formats cost more than equal ones where only the result changes. That is seldom less than nothing,
+        which no cut can weigh.
+        """
+        single, pairs = defaultdict[int, float](float), defaultdict[tuple[int, int], float](float)
+        for source, own, costs in self._costs:
+            base, both = costs[False, False], costs.get((True, True))
+            of_x, of_y = costs.get((True, False)), costs.get((False, True))
+            free_x, free_y = source not in self._fixed, own not in self._fixed
+            if source == own and both is not None and free_y:
+                single[own] += both - base
+            elif free_x and free_y and both is not None and of_x is not None and of_y is not None:
+                single[source] += of_x - base
+                single[own] += both - of_x
+                pairs[source, own] += max(0.0, of_x + of_y - base - both)
+            elif free_x and of_x is not None:
+                single[source] += of_x - base
+            elif free_y and of_y is not None:
+                single[own] += of_y - base
+        return single, pairs
 
 
 def _classes(lines: Sequence[Line]) -> dict[int, int]:

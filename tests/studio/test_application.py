@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn")
 
 from starlette.testclient import TestClient
 
-from outstride.studio import answers, application
+from outstride.studio import answers, application, replies
 from outstride.studio.files import page_folder
 from outstride.studio.security import MOST_BYTES
 
@@ -152,7 +152,7 @@ def test_a_crash_of_one_request_leaves_the_page(client: Any, monkeypatch: pytest
         del question
         raise ZeroDivisionError("a secret of the inside")
 
-    monkeypatch.setattr(application, "ANSWERS", {**answers.ANSWERS, "layer": broken})
+    monkeypatch.setattr(replies, "ANSWERS", {**answers.ANSWERS, "layer": broken})
     with TestClient(application.application(TOKEN, PORT, {}, {}), base_url=HOME) as other:
         answer = other.post(f"/{TOKEN}/ask/layer", json={})
         assert answer.status_code == 500

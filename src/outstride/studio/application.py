@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,13 +12,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from outstride.errors import OutstrideError
-from outstride.studio.answers import ANSWERS
 from outstride.studio.files import page_folder
-from outstride.studio.saving import Picture, picture
+from outstride.studio.replies import Reply, questions, refusal, reply
 from outstride.studio.security import Guard
 
-_LOG = logging.getLogger("outstride.studio")
 _KINDS = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml", ".jpg": "image/jpeg",
@@ -49,48 +45,34 @@ def application(
             return JSONResponse({"error": f"no such file: {name[:60]!r}"}, 404)
         return FileResponse(known[name], media_type=_KINDS[known[name].suffix])
 
-    async def begin(request: Request) -> Response:
+    asked = questions(start, more)
+    begin = asked.pop("start")
+
+    async def first(request: Request) -> Response:
         del request
-        return JSONResponse(dict(start))
+        return _response(reply(begin, {}))
 
     routes = [
         Route("/", serve),
-        Route("/start", begin),
-        *(
-            Route(f"/ask/{name}", _answering(answer), methods=["POST"])
-            for name, answer in {**ANSWERS, **more}.items()
-        ),
-        Route("/save", _answering(picture, _file), methods=["POST"]),
+        Route("/start", first),
+        *(Route(f"/{path}", _answering(answer), methods=["POST"]) for path, answer in asked.items()),
         Route("/{name}", serve),
     ]
     return Guard(Starlette(routes=routes), token, port)
 
 
-def _file(made: Picture) -> Response:
-    return Response(made.content, media_type=made.media_type)
+def _response(made: Reply) -> Response:
+    return Response(made.content, made.status, media_type=made.media_type)
 
 
-def _answering(
-    answer: Callable[[Mapping[str, Any]], Any], told: Callable[[Any], Response] = JSONResponse
-) -> Callable[[Request], Awaitable[Response]]:
-    """A question's address: whatever becomes of one request, the page lives on."""
-
+def _answering(answer: Callable[[Mapping[str, Any]], Any]) -> Callable[[Request], Awaitable[Response]]:
     async def respond(request: Request) -> Response:
         try:
             question = json.loads(await request.body())
             if not isinstance(question, dict):
                 raise ValueError("not an object")  # noqa: TRY004
         except (ValueError, RecursionError):
-            return JSONResponse({"error": "a question must be one JSON object"}, 400)
-        try:
-            return told(await run_in_threadpool(answer, question))
-        except OutstrideError as error:
-            return JSONResponse({"error": str(error)}, 422)
-        except MemoryError:
-            return JSONResponse({"error": "this machine has not the memory for these sizes"}, 422)
-        except Exception as error:  # noqa: BLE001
-            _LOG.exception("a question could not be answered")
-            sentence = f"this question could not be answered ({type(error).__name__}); the terminal says more"
-            return JSONResponse({"error": sentence}, 500)
+            return _response(refusal(400, "a question must be one JSON object"))
+        return _response(await run_in_threadpool(reply, answer, question))
 
     return respond

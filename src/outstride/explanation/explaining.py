@@ -25,7 +25,7 @@ class Explanation:
     """What a layer does to a small input: scenes by the name of their view; made by ``explain``."""
 
     def __init__(self, shown: Example, every: Channels | None, notes: Sequence[str]) -> None:
-        self.spec, self.notes = shown.spec, tuple(notes)
+        self.spec, self.example, self.notes = shown.spec, shown, tuple(notes)
         self.views: Mapping[str, Scene] = Views(shown, every, self.notes)
         """``window``, or ``stamps`` and ``zeros``; ``matrix`` where it is small enough; ``short`` where
         outputs share products; ``phases`` of a transposed layer with a stride; ``channels`` where there are

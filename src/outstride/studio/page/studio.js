@@ -112,9 +112,10 @@ async function start() {
   light(state.light)
   speak(state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en'))
   const given = await begin().catch(() => ({}))
-  modelled = given.model ?? ''
+  const { model: named = '', ...first } = given
+  modelled = named
   if (modelled && !link.mode) state.mode = 'model'
-  if (given.layer && !link.layer) Object.assign(state, { layer: given.layer, size: given.size ?? '' })
+  if (first.layer && !link.layer) Object.assign(state, first)
   build()
   new Tools(document.querySelector('.tools'), {
     state: () => state, stage: () => stage, numbers: edited,

@@ -3,7 +3,7 @@
 import { h, s } from './dom.js'
 import { word } from './words.js'
 import { copy } from './answers.js'
-import { save, keep } from './ask.js'
+import { carried, save, keep } from './ask.js'
 
 const LINES = {
   share: 'M6.5 9.5l3-3M7 4.5l1-1a3 3 0 014.5 4.5l-1 1M9 11.5l-1 1A3 3 0 013.5 8l1-1',
@@ -22,7 +22,7 @@ export class Tools {
   build() {
     const button = (name, onclick) => h('button', { type: 'button', className: 'tool', id: `tool-${name}`, title: word(name), 'aria-label': word(name), onclick }, drawn(name), h('span', {}, word(name === 'light' ? '' : name, '')))
     this.root.replaceChildren(
-      button('share', event => copy(location.href, event.currentTarget.querySelector('span'))),
+      ...(carried ? [] : [button('share', event => copy(location.href, event.currentTarget.querySelector('span')))]),
       this.menu(),
       button('language', () => { this.act.onlanguage(); this.build() }),
       button('light', () => this.act.onlight()),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from outstride import plan
 from outstride.errors import ArgumentError
 from outstride.studio.answers import ANSWERS
 from outstride.studio.networks import Network
@@ -49,6 +50,14 @@ def test_layers_have_their_names_shapes_and_figures(network: Network) -> None:
     described = network.described({})
     assert [len(chain) for chain in described["chains"]] == [1, 3, 1, 1, 1]
     assert dict(described["summary"])["output"] == "1x2x16x16"
+
+
+def test_a_served_layer_has_the_time_that_its_plan_predicts(network: Network) -> None:
+    found, served = nodes(network), plan(network.model.get_submodule("down"), (1, 3, 16, 16))
+    said = dict(found["down"]["facts"]).get("predicted", "")
+    ms = served.predicted_ms
+    assert said.partition(" on ")[0] == ("" if ms is None else f"{ms:.3g} ms")
+    assert "predicted" not in dict(found["norm"]["facts"])
 
 
 @pytest.mark.parametrize("at", [(0, 0), (7, 8), (15, 3)])

@@ -17,6 +17,7 @@ from outstride.inspection.rendering import summary
 from outstride.models.graph import Graph, capture
 from outstride.models.node import Node
 from outstride.studio.questions import size_of
+from outstride.studio.speed import predicted_of
 from outstride.tiling.box import Box
 from outstride.tiling.evaluation import Program
 
@@ -93,8 +94,17 @@ class Network:
             "sources": [s for s in node.sources if s not in self.graph.constants], "layer": "", "facts": [],
         }  # fmt: skip
         if row is not None:
-            made["layer"], made["facts"] = row.name, _facts(row)
+            made["layer"], made["facts"] = row.name, [*_facts(row), *self._time(node, row)]
         return made
+
+    def _time(self, node: Node, row: Any) -> list[list[str]]:
+        """What the engine predicts for a layer that it serves, by itself: not fused with its neighbours."""
+        if row.engine != "served" or not row.name:
+            return []
+        # A layer may be called under a name that is none of a module: then nothing is known of it.
+        layer = dict(self.model.named_modules()).get(row.name)
+        said = "" if layer is None else predicted_of(layer, self.graph.nodes[node.sources[0]].shape)
+        return [["predicted", said]] if said else []
 
     def _patterns(self) -> list[str]:
         """The checkerboards that its layers leave, each with its place and what helps."""

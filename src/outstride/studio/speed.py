@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outstride.errors import ArgumentError, OutstrideError, ShapeError
 from outstride.geometry import output_size
 from outstride.layer.spec import ConvSpec
 from outstride.studio.questions import size_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from outstride.planning import KernelPlan
 
 #: How a race is held: short enough to wait for.
 _ROUNDS, _ROUND_SECONDS, _LIMIT_SECONDS, _PATIENCE_SECONDS = 7, 0.03, 25.0, 1.5
@@ -46,10 +51,24 @@ def plan_of(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:
     lines = [(line[2:16].strip(), line[16:]) for line in str(found).splitlines()[1:]]
     if found.declines is not None:
         lines = [("declines", found.declines)]
-    threads = 1 if found.detail is None else min(found.detail.threads, found.detail.tasks)
-    on = f"on {threads} thread{'s' if threads > 1 else ''}"
-    predicted = "" if found.predicted_ms is None else f"{found.predicted_ms:.3g} ms {on}"
-    return {"layer": repr(wide), "predicted": predicted, "lines": [list(line) for line in lines]}
+    return {"layer": repr(wide), "predicted": _predicted(found), "lines": [list(line) for line in lines]}
+
+
+def predicted_of(layer: torch.nn.Module, input_shape: Sequence[int]) -> str:
+    """The predicted time of a layer at an input of this shape; empty where the engine states none."""
+    from outstride.planning import plan
+
+    try:
+        return _predicted(plan(layer, input_shape))
+    except OutstrideError:
+        return ""
+
+
+def _predicted(found: KernelPlan) -> str:
+    if found.detail is None or found.predicted_ms is None:
+        return ""
+    threads = min(found.detail.threads, found.detail.tasks)
+    return f"{found.predicted_ms:.3g} ms on {threads} thread{'s' if threads > 1 else ''}"
 
 
 def race(spec: ConvSpec, question: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from outstride.cli.options import refuse
 from outstride.cli.wording import typed
+from outstride.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from outstride.studio.learned import Learned
     from outstride.studio.networks import Network
 
 _USUAL_SHAPE = (1, 3, 224, 224)
@@ -22,7 +25,8 @@ def studio(
         typer.Argument(
             metavar="[LAYER|MODEL]",
             help="What to show first: 'ConvTranspose2d(1, 1, 3, stride=2)'; or a model beside it: "
-            "package.module:callable, file.py:callable, timm:resnet18, torchvision:resnet18 or saved.pt2.",
+            "package.module:callable, file.py:callable, timm:resnet18, torchvision:resnet18, saved.pt2; or a "
+            "state, weights.pt or weights.safetensors, for its kernels.",
         ),
     ] = "",
     size: Annotated[
@@ -59,7 +63,7 @@ def studio(
         _check(target, size)
     with typed(port="--port", input_shape="--input"):
         start = {"layer": "" if is_model else target, "size": size}
-        page = Studio(start, port, _network(target, shape) if is_model else None)
+        page = Studio(start, port, _model(target, shape) if is_model else None)
 
     def say() -> None:
         print(f"studio: {page.link}\nCtrl-C ends it", flush=True)
@@ -77,8 +81,16 @@ def _check(layer: str, size: str) -> None:
             read_size(size, spec, "SIZE")
 
 
-def _network(name: str, shape: str) -> Network:
-    """The model of that name, looked at once, so that what it lacks is said here."""
+def _model(name: str, shape: str) -> Network | Learned:
+    """The model of that name, looked at once, so that what it lacks is said here; or what a state has."""
+    from outstride.studio.learned import STATES, learned_in
+
+    if Path(name).suffix in STATES:
+        if shape:
+            raise ArgumentError(
+                f"'--input' must be left out beside a saved state: got {shape!r}; legal: none"
+            )
+        return learned_in(Path(name))
     from outstride.bench.cases import parse_size
     from outstride.bench.targets import build
     from outstride.studio.networks import Network

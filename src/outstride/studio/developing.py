@@ -22,7 +22,7 @@ from outstride.explanation.scene import number
 from outstride.geometry import output_size, resolved_padding
 from outstride.layer.spec import ConvSpec
 from outstride.nn.building import built
-from outstride.studio.kernels import kernel, names
+from outstride.studio.kernels import is_signed, kernel, names
 from outstride.studio.layers import of_one_channel
 from outstride.studio.photographs import CREDIT, LONGEST_SIDE, SHIPPED, Album, Photograph, png
 from outstride.studio.questions import edited_of, fitting, layer_text, text_of
@@ -90,7 +90,7 @@ def picture(question: Mapping[str, Any]) -> dict[str, Any]:
     """The photograph before and after the layer, and what is known of the difference."""
     room = Darkroom(question)
     made = room.developed()
-    signed = abs(float(room.weight.sum())) < 1e-6
+    signed = is_signed(room.weight)
     left = float(_ripple(room.layer))
     return {
         "picture": room.photograph.name,

@@ -84,11 +84,20 @@ _UP: Mapping[str, Callable[[ConvSpec], Floats]] = {
 }  # fmt: skip
 
 
+#: The sum of a kernel that compares, as a part of the sum of its absolute numbers; sharpening has a quarter.
+_COMPARES = 0.2
+
+
 def names(spec: ConvSpec) -> list[str]:
     """The kernels that a layer can be given; none where it pools."""
     if spec.is_pool:
         return []
     return ["typed", *(_UP if spec.kind == "conv_transpose" else _DOWN)]
+
+
+def is_signed(made: npt.NDArray[np.floating]) -> bool:
+    """Whether a kernel compares rather than sums: what it makes is then seen around grey."""
+    return abs(float(made.sum())) <= _COMPARES * float(np.abs(made).sum())
 
 
 def kernel(spec: ConvSpec, name: str, typed: Floats) -> Floats:
@@ -110,7 +119,7 @@ def kernel(spec: ConvSpec, name: str, typed: Floats) -> Floats:
         )
     made = typed if name == "typed" else known[name](spec)
     total = float(made.sum())
-    if abs(total) < 1e-9 * max(float(np.abs(made).sum()), 1e-30):
+    if is_signed(made):
         return made
     wanted = prod(spec.stride) if spec.kind == "conv_transpose" else 1
     return made / total * wanted

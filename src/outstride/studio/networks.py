@@ -16,6 +16,7 @@ from outstride.inspection import Report, check
 from outstride.inspection.rendering import summary
 from outstride.models.graph import Graph, capture
 from outstride.models.node import Node
+from outstride.studio.learned import Learned, learned_of
 from outstride.studio.questions import size_of
 from outstride.studio.speed import predicted_of
 from outstride.tiling.box import Box
@@ -39,7 +40,17 @@ class Network:
 
     def answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
         """The questions that a page may ask of it."""
-        return {"model": self.described, "field": self.field, "fit": self.fit}
+        more = {} if self.learned is None else self.learned.answers()
+        return {"model": self.described, "field": self.field, "fit": self.fit, **more}
+
+    def start(self) -> Mapping[str, str]:
+        """What the page is told of it before it asks."""
+        return {"model": self.name, **({} if self.learned is None else {"learned": self.learned.name})}
+
+    @cached_property
+    def learned(self) -> Learned | None:
+        """The kernels that its first layer learned."""
+        return learned_of(self.model)
 
     @cached_property
     def report(self) -> Report:

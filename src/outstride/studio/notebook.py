@@ -13,6 +13,7 @@ from outstride.errors import ArgumentError, OutstrideError, UnsupportedError
 from outstride.explanation.explaining import Explanation, explain
 from outstride.geometry import Solution, Solutions
 from outstride.layer.spec import ConvSpec
+from outstride.studio.questions import MOST_NUMBERS
 from outstride.studio.replies import questions
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from outstride.studio.widget import Page
 
 _HEIGHT = "920px"
-#: More numbers than these are not the reader's own.
-_MOST_NUMBERS = 1024
 
 
 def live(
@@ -73,7 +72,7 @@ def _of_model(model: Any, shape: Sequence[int]) -> tuple[dict[str, Callable[...,
         )
     network = Network(type(model).__name__, model, shape)
     still = network.report._repr_html_()
-    return questions({"layer": "", "size": "", "model": network.name}, network.answers()), still
+    return questions({"layer": "", "size": "", **network.start()}, network.answers()), still
 
 
 def _of_layer(shown: Any) -> tuple[dict[str, str], str]:
@@ -110,7 +109,7 @@ def _numbers(shown: Explanation) -> dict[str, str]:
     texts = {
         name: ",".join(map(repr, row.ravel().tolist()))
         for name, row in rows.items()
-        if row.size <= _MOST_NUMBERS
+        if row.size <= MOST_NUMBERS
     }
     start = {"layer": repr(shown.spec), "size": "x".join(map(str, made.x.shape)), **texts}
     return {**start, "b": repr(float(made.bias))} if made.bias else start

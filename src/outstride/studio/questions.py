@@ -12,7 +12,7 @@ from outstride.layer.notation import read_call
 from outstride.layer.spec import ConvSpec
 
 #: Letters of a field, numbers of an array, digits of a size.
-_LONGEST_TEXT, _MOST_NUMBERS, _MOST_DIGITS = 2000, 1024, 6
+_LONGEST_TEXT, MOST_NUMBERS, _MOST_DIGITS = 2000, 1024, 6
 _LARGEST = 1e9
 _FAMILIES = {"conv": "Conv", "conv_transpose": "ConvTranspose", "max_pool": "MaxPool", "avg_pool": "AvgPool"}
 #: What a page can set of each kind of layer, in the order in which it is written.
@@ -152,10 +152,10 @@ def _row(values: object, name: str) -> tuple[float, ...] | None:
     if values is None:
         return None
     row = values if isinstance(values, list) else [values]
-    if len(row) > _MOST_NUMBERS or not all(map(_is_number, row)):
+    if len(row) > MOST_NUMBERS or not all(map(_is_number, row)):
         raise ArgumentError(
             f"{name!r} must hold finite numbers: got {str(values)[:40]}; "
-            f"legal: at most {_MOST_NUMBERS} of them"
+            f"legal: at most {MOST_NUMBERS} of them"
         )
     return tuple(map(float, row))
 

@@ -16,6 +16,7 @@ from outstride.errors import ArgumentError, UnsupportedError
 if TYPE_CHECKING:
     import uvicorn
 
+    from outstride.studio.learned import Learned
     from outstride.studio.networks import Network
 
 LOOPBACK = "127.0.0.1"
@@ -24,13 +25,15 @@ LOOPBACK = "127.0.0.1"
 class Studio:
     """A page that waits for its first visitor: ``link`` leads to it, ``run`` serves it."""
 
-    def __init__(self, start: Mapping[str, Any], port: int = 0, model: Network | None = None) -> None:
+    def __init__(
+        self, start: Mapping[str, Any], port: int = 0, model: Network | Learned | None = None
+    ) -> None:
         """Take a port and make a token.
 
         Args:
             start: what the page is to show first: a layer's text and a size.
             port: 0 takes any that is free.
-            model: whose picture the page is to show beside layers.
+            model: whose picture, or whose kernels, the page is to show beside layers.
 
         Raises:
             ArgumentError: the port is taken, or not to be had.
@@ -49,7 +52,7 @@ class Studio:
         self.port: int = self._socket.getsockname()[1]
         self.token = secrets.token_urlsafe(18)
         self.link = f"http://{LOOPBACK}:{self.port}/{self.token}/"
-        about = {**start, "model": "" if model is None else model.name}
+        about = {**start, "model": "", **({} if model is None else model.start())}
         app = application(self.token, self.port, about, {} if model is None else model.answers())
         config = uvicorn.Config(app, log_level="warning", access_log=False, ws="none", lifespan="off")
         self._server: uvicorn.Server = uvicorn.Server(config)

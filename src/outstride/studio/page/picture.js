@@ -7,7 +7,8 @@ import { word } from './words.js'
 const LENS = 9, ZOOM = 12
 
 export class Picture {
-  constructor(root, { onstate }) {
+  constructor(root, { onstate, learned, ontake }) {
+    this.learned = learned; this.take = ontake; this.shelf = h('div', { className: 'chips shelf', role: 'group', 'aria-label': word('learned kernels'), hidden: true })
     this.onstate = onstate; this.root = root; this.kernel = ''; this.cure = false; this.name = ''; this.asked = 0
     this.title = h('div', { className: 'title' }, word('picture title'))
     this.kernels = h('div', { className: 'chips', role: 'group', 'aria-label': word('kernel of the picture') })
@@ -21,7 +22,7 @@ export class Picture {
       h('div', { className: 'flow' }, this.title, h('div', { className: 'chips' },
         h('button', { type: 'button', className: 'plain', onclick: () => this.file.click() }, word('upload')), h('label', { className: 'hidden', htmlFor: 'upload' }, word('upload')), this.file,
         h('button', { type: 'button', className: 'plain', onclick: () => { this.name = ''; this.ask() } }, word('shipped')))),
-      h('div', { className: 'flow' }, this.kernels, this.cureRow), this.row, this.said, h('p', { className: 'hint' }, word('picture hint')))
+      h('div', { className: 'flow' }, this.kernels, this.cureRow), this.shelf, this.row, this.said, h('p', { className: 'hint' }, word('picture hint')))
     root.append(this.card)
     this.card.addEventListener('dragover', event => event.preventDefault())
     this.card.addEventListener('drop', event => { event.preventDefault(); this.send(event.dataTransfer.files[0]) })
@@ -29,8 +30,22 @@ export class Picture {
 
   show(on, layer, numbers) {
     this.card.hidden = !on
+    if (on && this.learned) this.stock()
     const question = JSON.stringify([layer, numbers])
     if (on && question !== this.question) { this.question = question; this.layer = layer; this.typed = numbers; this.ask() }
+  }
+
+  // The kernels that the command's model has learned, once they are to be seen.
+  async stock() {
+    const name = this.learned
+    this.learned = ''
+    try {
+      const { layer, kernels } = await ask('learned', {})
+      this.shelf.replaceChildren(h('span', { className: 'quiet' }, `${word('learned kernels')} ${name}`), ...kernels.map((one, n) => h('button', {
+        type: 'button', className: 'kernel', title: `${name} [${n}]`, 'aria-label': `${name} [${n}]`, onclick: () => { this.asked += 1; this.kernel = 'typed'; this.take(layer, one.numbers) },
+      }, h('img', { src: one.png, alt: '' }))))
+      this.shelf.hidden = false
+    } catch (error) { this.said.textContent = error.message }
   }
 
   send(file) {

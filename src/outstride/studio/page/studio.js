@@ -21,7 +21,7 @@ const EXAMPLES = [
 ]
 
 const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers' }
-let controls, stage, answers, photographs, model, modelled = '', asked = 0, known = null
+let controls, stage, answers, photographs, model, modelled = '', learned = '', asked = 0, known = null
 
 const typed = document.getElementById('layer')
 const refusal = document.getElementById('refusal')
@@ -86,12 +86,18 @@ function edit(of, number, value) {
   show({ layer: state.layer })
 }
 
+// A learned kernel, with the layer that has it: its numbers become the reader's.
+function take(layer, row) {
+  Object.assign(state, { x: '', b: '', w: row.join() })
+  show({ layer, size: '' }, { step: 0 })
+}
+
 // Words were made in the old language: the parts are made anew, the state stays.
 function build() {
   for (const id of ['controls', 'stage', 'answers']) document.querySelectorAll(`#${id} > :not(h2)`).forEach(one => one.remove())
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
   stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
-  photographs = new Picture(document.getElementById('stage'), {})
+  photographs = new Picture(document.getElementById('stage'), { learned, ontake: take })
   model = new Model(document.getElementById('stage'))
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
@@ -112,8 +118,8 @@ async function start() {
   light(state.light)
   speak(state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en'))
   const given = await begin().catch(() => ({}))
-  const { model: named = '', ...first } = given
-  modelled = named
+  const { model: named = '', learned: trained = '', ...first } = given
+  modelled = named; learned = trained
   if (modelled && !link.mode) state.mode = 'model'
   if (first.layer && !link.layer) Object.assign(state, first)
   build()
@@ -122,6 +128,7 @@ async function start() {
     onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
     onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); turn(state.mode); answers.show(known); save() } },
   })
+  if (learned && state.w) photographs.kernel = 'typed'
   const wanted = state.layer
   await show({ layer: wanted }, { step: Number(state.step) || 0 })
   if (!known) {  // a link to no layer: say why, above one that is

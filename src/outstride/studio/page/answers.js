@@ -3,6 +3,7 @@
 import { h } from './dom.js'
 import { ask } from './ask.js'
 import { word } from './words.js'
+import { reasoned } from './sentences.js'
 import { overlapMap } from './maps.js'
 
 export const TABS = ['sizes', 'solver', 'pattern', 'speed', 'code']
@@ -143,7 +144,7 @@ export class Answers {
   }
 }
 
-const merit = ({ topic, good, text }) => h('li', {}, h('span', { className: good === null ? 'so' : good ? 'yes' : 'no', 'aria-label': word(good === null ? 'so' : good ? 'good' : 'bad'), role: 'img' }, good === null ? '·' : good ? '✓' : '✗'), h('div', {}, h('b', {}, word(`merit ${topic}`, topic)), ' ', h('span', {}, text)))
+const merit = ({ topic, good, text }) => h('li', {}, h('span', { className: good === null ? 'so' : good ? 'yes' : 'no', 'aria-label': word(good === null ? 'so' : good ? 'good' : 'bad'), role: 'img' }, good === null ? '·' : good ? '✓' : '✗'), h('div', {}, h('b', {}, word(`merit ${topic}`, topic)), ' ', h('span', {}, reasoned(text))))
 
 const planned = found => [
   found.predicted && h('p', {}, h('span', { className: 'big' }, found.predicted), ' ', h('span', { className: 'quiet' }, word('predicted'))),

@@ -1,5 +1,7 @@
 // Questions to Python. Everything that is computed is computed there.
 
+import { refused } from './sentences.js'
+
 const http = (path, question) => fetch(path, question && { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(question) })
 
 // In a notebook the page lies in a frame, and the widget around it carries questions to the kernel; it
@@ -10,12 +12,12 @@ const send = carried ?? http
 async function told(path, question) {
   let response
   try { response = await send(path, question) } catch {
-    throw new Error('the studio does not answer: was it stopped in the terminal?')
+    throw new Error(refused('the studio does not answer: was it stopped in the terminal?'))
   }
   if (response.ok) return response
   let answer = {}
   try { answer = await response.json() } catch { /* no JSON: the status says it */ }
-  throw new Error(answer.error ?? `the studio answered ${response.status}`)
+  throw new Error(answer.error ? refused(answer.error) : `the studio answered ${response.status}`)
 }
 
 export const begin = async () => (await told('start')).json()

@@ -3,6 +3,7 @@
 import { h, s, icon, ICONS, still } from './dom.js'
 import { arrange, boxAround, hull, shape } from './places.js'
 import { caption, titled, word } from './words.js'
+import { refused } from './sentences.js'
 
 const SPEEDS = { slow: 1600, normal: 850, fast: 330 }
 const GLIDE = 240
@@ -61,7 +62,7 @@ export class Stage {
     const none = !scene
     for (const part of [this.canvas, this.transport, this.said, this.views, this.hint]) part.toggleAttribute('hidden', none)
     this.why.hidden = !none
-    this.why.textContent = answer.why_not
+    this.why.textContent = refused(answer.why_not)
     this.title.textContent = none ? word('sizes only') : ''
     if (none) { this.scene = null; this.notes.hidden = true; this.stop(); return }
     if (this.scene?.name !== scene.name) this.stop()

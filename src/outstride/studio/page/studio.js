@@ -4,6 +4,7 @@ import { h, s, still } from './dom.js'
 import { ask, begin } from './ask.js'
 import { readLink, writeLink } from './link.js'
 import { speak, word } from './words.js'
+import { refused as inWords } from './sentences.js'
 import { Controls } from './controls.js'
 import { Stage } from './stage.js'
 import { Answers, TABS } from './answers.js'
@@ -37,7 +38,7 @@ async function show(question, { step = stage.step, fill = true } = {}) {
     answer = await ask('layer', { ...question, size: question.size ?? state.size, view: state.view, numbers: edited() })
   } catch (error) { if (mine === asked) refuse(error.message, []); return }
   if (mine !== asked) return
-  if (answer.refused) { refuse(answer.refused, answer.offers); return }
+  if (answer.refused) { refuse(inWords(answer.refused), answer.offers); return }
   refusal.hidden = true
   typed.removeAttribute('aria-invalid')
   known = answer

@@ -84,7 +84,7 @@ export function speak(language) {
   document.querySelectorAll('[data-word]').forEach(one => { one.textContent = word(one.dataset.word) })
 }
 export const word = (name, otherwise) => now[name] ?? (otherwise !== undefined ? otherwise.replace(/^title /, '') : EN[name]) ?? name
-const through = (text, table) => now === EN ? text : table.reduce((said, [from, to]) => said.replace(from, to), text)
+export const through = (text, table) => now === EN ? text : table.reduce((said, [from, to]) => said.replace(from, to), text)
 export const caption = text => through(text, CAPTIONS)
 // Slices and channels keep their numbers, the rest of a title is looked up.
 export const titled = text => {

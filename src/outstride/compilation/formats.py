@@ -22,9 +22,8 @@ from torch import Tensor
 from outstride.compilation.arena import Lifetime
 from outstride.compilation.scripts import Line
 from outstride.compilation.stages import Reads
+from outstride.engine.launch.memory_format import FORMATS
 
-#: By the number of axes of a value.
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 _LEAST_SAVED = 0.01
 """Of all predicted cycles, the share that other formats must save: predictions are not better than that."""
 #: The ends of the cut; others are numbers of classes.
@@ -157,7 +156,7 @@ def _fixed_inputs(line: Line, reads: Reads) -> list[int]:
 
 def _other_format(value: Tensor) -> torch.memory_format | None:
     """The format that a value may have instead of its own; None: there is none."""
-    last = _CHANNELS_LAST.get(value.dim())
+    last = FORMATS.get(value.dim())
     if last is None or not value.numel() or 1 in (value.shape[1], value[0, 0].numel()):
         return None
     if value.is_contiguous():

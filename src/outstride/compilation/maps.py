@@ -164,13 +164,13 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
 
         def normalised(*values: Tensor, out: Tensor | None = None) -> Tensor:
             x, w, b, operands = told(values)
-            return run(x, w, b, _flat(forms, operands), out)
+            return run(x, w, b, flat_operands(forms, operands), out)
 
         return Bound(normalised, lambda at, y: run.launch(*told(at), y))
 
     def declines(*values: Tensor) -> str | None:
         x, w, b, operands = told(values)
-        return _norm_declines(x, w, b, eps, steps, _flat(forms, operands))
+        return _norm_declines(x, w, b, eps, steps, flat_operands(forms, operands))
 
     def torchs(*values: Any) -> Tensor:
         x, w, b, operands = told(values)
@@ -178,7 +178,7 @@ def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> St
         many = [None if v is None else v.repeat(x.shape[0]) for v in (w, b)]
         target: Any = node.target
         normalised = target(flat, *many, *operator.args[3:])[0].view(x.shape)
-        return by_torch(normalised, steps, _flat(forms, operands))
+        return by_torch(normalised, steps, flat_operands(forms, operands))
 
     tried = _Tried(find, declines, torchs)
     given = (source, *(vector for vector in vectors if vector is not None), *behind.operands)
@@ -221,14 +221,14 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
         run = pointwise.pointwise_run(steps, x)
 
         def done(x: Tensor, *operands: Tensor, out: Tensor | None = None) -> Tensor:
-            return run(x, _flat(forms, operands), out)
+            return run(x, flat_operands(forms, operands), out)
 
         return Bound(done, lambda at, y: run.launch(at[0], at[1:], y))
 
     tried = _Tried(
         find,
-        lambda x, *operands: pointwise.pointwise_declines(steps, x, _flat(forms, operands)),
-        lambda x, *operands: by_torch(x, steps, _flat(forms, operands)),
+        lambda x, *operands: pointwise.pointwise_declines(steps, x, flat_operands(forms, operands)),
+        lambda x, *operands: by_torch(x, steps, flat_operands(forms, operands)),
     )
     given = (reading.value, *reading.operands, *behind.operands)
     elements = [number for number, form in enumerate((None, *forms)) if form != "channel"]
@@ -287,7 +287,7 @@ def tried_stage(
     return _ours(nodes, values, _Tried(find or called, declines, torchs), label, behind, free=free)
 
 
-def _flat(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:
+def flat_operands(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:
     """Operands, those over channels as vectors."""
     return [
         operand.view(-1) if form == "channel" and operand.dim() != 1 else operand

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.chains import NOTHING, chain
-from outstride.compilation.maps import _flat, of_one, tried_stage
+from outstride.compilation.maps import flat_operands, of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
 from outstride.engine.launch import group_norms, layer_norms, means
@@ -62,7 +62,7 @@ def _group_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
     def told(values: tuple[Any, ...]) -> tuple[Any, ...]:
         x, left = values[0], list(values[1:])
         w, b = (left.pop(0) if given else None for given in has)
-        return x, groups, w, b, eps, steps, _flat(forms, left)
+        return x, groups, w, b, eps, steps, flat_operands(forms, left)
 
     def ours(*values: Any, out: Tensor | None) -> Tensor:
         x, _, w, b, _, _, operands = told(values)

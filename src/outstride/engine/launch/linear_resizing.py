@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -18,14 +18,14 @@ from outstride.engine.codegen.linear import AXES, LINEAR_INDEX, Way
 from outstride.engine.codegen.linear_pixels import linear_pixels_source
 from outstride.engine.codegen.linear_rows import HEAD_BYTES, linear_rows_source
 from outstride.engine.launch.agreement import disagreement, trial
-from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.memory_format import Layout, layout_of_result, strides_of
+from outstride.engine.launch.map_run import MapRun
+from outstride.engine.launch.memory_format import FORMATS, Layout, layout_of_result, strides_of
 from outstride.engine.launch.plans import three
-from outstride.engine.runtime import chosen, decline, kernel, machine, scratch
+from outstride.engine.runtime import chosen, decline, kernel, machine
 
-_X, _Y, _SCRATCH = (LINEAR_INDEX[name] for name in ("x_at", "y_at", "scratch_at"))
 #: Elements of the result from which more than one thread is worth waking, and those of a task.
 _PARALLEL, _TASK = 1 << 15, 1 << 14
 #: Lanes of torch's vectors, and how high and wide a result is together that torch makes of pixels.
@@ -33,9 +33,6 @@ _LANES, _SMALL = 8, 128
 #: Bytes of the slices that a thread keeps of three axes.
 _MOST_SCRATCH_BYTES = 1 << 24
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-LinearRun = Callable[[Tensor, Tensor | None], Tensor]
 Factors = Sequence[float | None]
 
 
@@ -65,7 +62,7 @@ def linear_run(
     x: Tensor, size: Sequence[int], align_corners: bool, factors: Factors | None, order: Layout | None
 ) -> LinearRun:  # fmt: skip
     """What resizes plain CPU tensors like this one: `(x, out)`."""
-    return _Linear(x, tuple(size), align_corners, factors, order)
+    return LinearRun(x, tuple(size), align_corners, factors, order)
 
 
 def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None) -> str | None:
@@ -91,7 +88,7 @@ def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None)
 
 def linear_order(x: Tensor) -> Layout:
     """The layout by which torch chooses a way: a tensor that has both is channels_last."""
-    last = _FORMATS.get(x.dim())
+    last = FORMATS.get(x.dim())
     return "channels_last" if last and x.is_contiguous(memory_format=last) else "contiguous"
 
 
@@ -120,13 +117,13 @@ def _pairs() -> list[tuple[Tensor, Tensor]]:
             given: dict[str, Any] = {"size": size} if factors is None or align else {"scale_factor": factors}
             for each in _laid_out(x):
                 theirs = F.interpolate(each, mode=mode, align_corners=align, **given)
-                ours = _Linear(each, size, align, None if align else factors, None)
+                ours = LinearRun(each, size, align, None if align else factors, None)
                 found.append((theirs, ours(each, None)))
     return found
 
 
 def _laid_out(x: Tensor) -> list[Tensor]:
-    last = _FORMATS.get(x.dim())
+    last = FORMATS.get(x.dim())
     return [x] if last is None else [x, x.contiguous(memory_format=last)]
 
 
@@ -177,7 +174,7 @@ class _Axis:
         return {f"{name}_{axis}_at": table for name, table in named.items()}
 
 
-class _Linear:
+class LinearRun(MapRun):
     """The kernel for one shape."""
 
     def __init__(
@@ -191,7 +188,6 @@ class _Linear:
         together = lies == "channels_last"
         images, channels = x.shape[:2]
         shape = (images, channels, *size)
-        self._empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         scalars = {"channels": channels, "whole": channels // _LANES * _LANES}
         tables: dict[str, array[Any]] = {}
         given: Factors = factors or (None,) * axes
@@ -214,21 +210,11 @@ class _Linear:
             source = partial(linear_rows_source, axes, way, isa)
         room = -(-room // 64) * 64
         name = f"linear_{'pixels' if together else 'rows'}_{axes}_{way}"
-        self._kernel = kernel(name, source, isa, authorship())
-        self._workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
-        self._scratch_bytes = room * self._workers
-        scalars |= {"threads": self._workers, "scratch_bytes": room}
-        self._block = ArgumentBlock.of(LINEAR_INDEX, scalars, tables)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            out = self._empty()
-        block: array[int] = self._block.fresh()
-        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
-        if self._scratch_bytes:
-            block[_SCRATCH] = scratch(self._scratch_bytes)
-        self._kernel.launch(address(block), self._workers)
-        return out
+        workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
+        scalars |= {"threads": workers, "scratch_bytes": room}
+        block = ArgumentBlock.of(LINEAR_INDEX, scalars, tables)
+        empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
+        super().__init__(kernel(name, source, isa, authorship()), block, workers, empty, room * workers)
 
 
 def _blocks(planes: int, size: tuple[int, ...]) -> dict[str, int]:

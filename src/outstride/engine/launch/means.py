@@ -18,10 +18,10 @@ from outstride.engine.codegen.means import (
     mean_rows_source,
 )
 from outstride.engine.launch.agreement import disagreement, trial
-from outstride.engine.launch.argument_block import ArgumentBlock, address, table
+from outstride.engine.launch.argument_block import ArgumentBlock, table
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.map_run import MapRun
 from outstride.engine.launch.memory_format import Layout, contiguous_strides
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.means import (
@@ -37,7 +37,6 @@ from outstride.engine.planner.means import (
 )
 from outstride.engine.runtime import chosen, decline, kernel, machine
 
-_X, _Y = MEAN_INDEX["x_at"], MEAN_INDEX["y_at"]
 #: Bytes of torch's vectors: it has narrower ones for sums than its processor has. Which they are is tried.
 _VECTOR_BYTES = (32, 64, 16)
 #: Elements and channels of a task, and numbers that are exact in float32.
@@ -132,7 +131,7 @@ def _pairs(dtype: torch.dtype, lanes: int) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
-class MeanRun:
+class MeanRun(MapRun):
     """The kernel for one shape: `(x, out)`."""
 
     def __init__(self, x: Tensor, keepdim: bool, order: Layout | None, lanes: int) -> None:
@@ -140,7 +139,6 @@ class MeanRun:
         images, channels = x.shape[:2]
         positions, threads = prod(x.shape[2:]), torch.get_num_threads()
         shape = (images, channels, *[1] * (x.dim() - 2 if keepdim else 0))
-        self._empty = fresh_result(shape, contiguous_strides(shape), x.dtype)
         scalars = {"positions": positions, "channels": channels, "rows": images * channels}
         tables: dict[str, array[int]] = {}
         rows = order_of_rows(positions, lanes)
@@ -164,22 +162,10 @@ class MeanRun:
             source = partial(mean_channels_source, dtype, isa, orders)
             name = f"mean_channels_{dtype}"
         name += "".join(f"_{each.fold}_{each.width}" for each in orders)
-        self._kernel = kernel(name, source, isa, authorship())
-        self._workers = min(threads, scalars["tasks"]) if x.numel() > GRAIN else 1
-        self._block = ArgumentBlock.of(MEAN_INDEX, scalars | {"threads": self._workers}, tables)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            out = self._empty()
-        block: array[int] = self._block.fresh()
-        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
-        self._kernel.launch(address(block), self._workers)
-        return out
-
-    def launch(self, x: At, y: At) -> Launch:
-        """What a call launches."""
-        words = {"x_at": x, "y_at": y}
-        return Launch(self._kernel, self._block, self._workers, words, empty=self._empty)
+        workers = min(threads, scalars["tasks"]) if x.numel() > GRAIN else 1
+        block = ArgumentBlock.of(MEAN_INDEX, scalars | {"threads": workers}, tables)
+        empty = fresh_result(shape, contiguous_strides(shape), x.dtype)
+        super().__init__(kernel(name, source, isa, authorship()), block, workers, empty)
 
 
 def _table(taken: list[SumColumns], orders: tuple[SumOrder, ...], positions: int) -> array[int]:

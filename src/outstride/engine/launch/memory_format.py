@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""What torch calls channels_last, by the number of axes."""
 
 Layout = Literal["contiguous", "channels_last"]
 """How a tensor lies, whatever its number of axes."""
@@ -34,7 +35,7 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
         rows = [tensor.unsqueeze(2) for tensor in ((first, second) if first.is_contiguous() else (second,))]
         return torch.channels_last if any(map(_is_channels_last, rows)) else torch.contiguous_format
     if _is_channels_last(first) or _is_channels_last(second):
-        return _FORMATS[rank]
+        return FORMATS[rank]
     return torch.contiguous_format
 
 

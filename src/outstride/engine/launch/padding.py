@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import product
 from math import prod
@@ -14,20 +14,18 @@ from torch import Tensor
 
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.padding import PADDING_INDEX, padding_source
-from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
+from outstride.engine.launch.map_run import MapRun
 from outstride.engine.launch.memory_format import layout_of_result, strides_of
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.runtime import chosen, decline, kernel, machine
 
 Border = Literal["reflect", "replicate", "constant"]
-_X, _Y = PADDING_INDEX["x_at"], PADDING_INDEX["y_at"]
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 #: Elements of the result from which more than one thread is worth waking, and those of a task.
 _PARALLEL, _TASK = 1 << 15, 1 << 14
-
-PaddingRun = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def padded(
@@ -51,7 +49,7 @@ def padded(
 
 def padding_run(x: Tensor, padding: Sequence[int], border: Border, value: float) -> PaddingRun:
     """What pads plain CPU tensors like this one: `(x, out)`."""
-    return _Padding(x, tuple(padding), border, value)
+    return PaddingRun(x, tuple(padding), border, value)
 
 
 def padding_declines(x: Tensor, padding: Sequence[int], border: Border) -> str | None:
@@ -91,7 +89,7 @@ def _places(size: int, pad: tuple[int, int], border: Border) -> list[int]:
     return [size - 1 - abs(size - 1 - abs(place)) for place in found]
 
 
-class _Padding:
+class PaddingRun(MapRun):
     """The kernel for one shape."""
 
     def __init__(self, x: Tensor, padding: tuple[int, ...], border: Border, value: float) -> None:
@@ -102,7 +100,6 @@ class _Padding:
         pads, size = _by_axis(padding, axes), x.shape[2:]
         places = [_places(n, pad, border) for n, pad in zip(size, pads, strict=True)]
         shape = (*x.shape[:2], *map(len, places))
-        self._empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         images, unit = (x.shape[0], x.shape[1]) if together else (x.shape[0] * x.shape[1], 1)
         left, right = pads[-1]
         pitch, rows = unit * size[-1], list[int]()
@@ -124,17 +121,10 @@ class _Padding:
         tables = {"rows_at": array("q", rows), "columns_at": array("q", columns)}
         source = partial(padding_source, item, isa, together)
         name = f"padding_{item}{'_together' if together else ''}"
-        self._kernel = kernel(name, source, isa, authorship())
-        self._workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
-        self._block = ArgumentBlock.of(PADDING_INDEX, scalars | {"threads": self._workers}, tables)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            out = self._empty()
-        block: array[int] = self._block.fresh()
-        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
-        self._kernel.launch(address(block), self._workers)
-        return out
+        workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
+        arguments = ArgumentBlock.of(PADDING_INDEX, scalars | {"threads": workers}, tables)
+        empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
+        super().__init__(kernel(name, source, isa, authorship()), arguments, workers, empty)
 
 
 _calls: CallCache[tuple[Any, ...], PaddingRun] = CallCache("maps")

@@ -18,16 +18,16 @@ from outstride.engine.codegen.pooling import AXES, POOLING_INDEX
 from outstride.engine.codegen.pooling_channels import pooling_channels_source
 from outstride.engine.codegen.pooling_rows import COLUMNS, STEPS, VECTORS, pooling_rows_source
 from outstride.engine.launch.agreement import disagreement, trial
-from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.map_run import MapRun
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.pooling import Ints, Kind, Pooling, strip_of
-from outstride.engine.runtime import Kernel, chosen, decline, kernel, machine, scratch
+from outstride.engine.runtime import Kernel, chosen, decline, kernel, machine
 
-_X, _Y, _SCRATCH = (POOLING_INDEX[n] for n in ("x_at", "y_at", "scratch_at"))
 #: Elements of the input from which more than one thread is worth waking.
 _PARALLEL = 1 << 15
 #: Numbers below which counts, and their products, are exact in every type.
@@ -153,14 +153,13 @@ def _format(kind: Kind, x: Tensor) -> torch.memory_format | None:
     return wanted if x.is_contiguous(memory_format=wanted) else None
 
 
-class PoolingRun:
+class PoolingRun(MapRun):
     """The kernel for one shape, dtype and memory format: `(x, out)`."""
 
     def __init__(self, pooling: Pooling, x: Tensor) -> None:
         input_size, output_size = x.shape[2:], pooling.output_size(x.shape[2:])
         together = _format(pooling.kind, x) is not torch.contiguous_format
         shape = (*x.shape[:2], *output_size)
-        self._empty = fresh_result(shape, _strides(shape, together), x.dtype)
         self._is_nothing = not x.numel()
         self._copies = not together and not x.is_contiguous()
         dtype, isa = DTYPES[x.dtype], machine().instruction_set
@@ -168,44 +167,31 @@ class PoolingRun:
         tables = _tables(pooling, input_size, output_size, x.dtype)
         images = x.shape[0] if together else x.shape[0] * x.shape[1]
         if together:
-            self._kernel = _channels_kernel(pooling.kind, dtype)
+            found = _channels_kernel(pooling.kind, dtype)
             scalars["tasks"] = images * scalars["output_d"] * scalars["output_h"]
         else:
             strip = strip_of(pooling, output_size, isa, x.element_size())
             blocks = -(-scalars["output_h"] // strip.block_rows)
-            self._kernel = _rows_kernel(pooling, dtype)
+            found = _rows_kernel(pooling, dtype)
             scalars |= {
                 "block_rows": strip.block_rows, "blocks": blocks, "line_rows": strip.line_rows,
                 "line_pitch": strip.line_pitch, "residue_pitch": strip.residue_pitch,
                 "scratch_bytes": strip.scratch_bytes, "tasks": images * scalars["output_d"] * blocks,
             }  # fmt: skip
             tables["taps_at"] = array("q", strip.taps)
-        self._workers = min(torch.get_num_threads(), scalars["tasks"]) if x.numel() > _PARALLEL else 1
-        self._scratch_bytes = scalars.get("scratch_bytes", 0) * self._workers
-        self._block = ArgumentBlock.of(POOLING_INDEX, scalars | {"threads": self._workers}, tables)
+        workers = min(torch.get_num_threads(), scalars["tasks"]) if x.numel() > _PARALLEL else 1
+        room = scalars.get("scratch_bytes", 0) * workers
+        block = ArgumentBlock.of(POOLING_INDEX, scalars | {"threads": workers}, tables)
+        super().__init__(found, block, workers, fresh_result(shape, _strides(shape, together), x.dtype), room)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            out = self._empty()
         if self._is_nothing:
-            return out
-        if self._copies:
-            x = x.contiguous()
-        block: array[int] = self._block.fresh()
-        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
-        if self._scratch_bytes:
-            block[_SCRATCH] = scratch(self._scratch_bytes)
-        self._kernel.launch(address(block), self._workers)
-        return out
+            return self._empty() if out is None else out
+        return super().__call__(x.contiguous() if self._copies else x, out)
 
     def launch(self, x: At, y: At) -> Launch | None:
         """What a call launches; None where it does more than that, or nothing."""
-        if self._is_nothing or self._copies:
-            return None
-        return Launch(
-            self._kernel, self._block, self._workers, {"x_at": x, "y_at": y},
-            scratch_bytes=self._scratch_bytes, empty=self._empty,
-        )  # fmt: skip
+        return None if self._is_nothing or self._copies else super().launch(x, y)
 
 
 _calls: CallCache[tuple[Any, ...], PoolingRun] = CallCache("maps")

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.rearrangement import REARRANGEMENT_INDEX, SOURCES, rearrangement_source
-from outstride.engine.launch.argument_block import ArgumentBlock, address
+from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.fresh_result import fresh_result
-from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.map_run import MapRun
 from outstride.engine.launch.memory_format import contiguous_strides, result_format
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.runtime import chosen, decline, kernel, machine
@@ -26,7 +26,6 @@ from outstride.engine.runtime import chosen, decline, kernel, machine
 Nearest = Literal["nearest", "nearest-exact"]
 Numbers = float | Sequence[float] | None
 
-_X, _Y = (REARRANGEMENT_INDEX[n] for n in ("x_at", "y_at"))
 #: Elements of the result from which more than one thread is worth waking, and those of a task.
 _PARALLEL = 1 << 15
 _TASK = 1 << 12
@@ -180,23 +179,21 @@ def _run(
     return run or _calls.keep((layer, x.shape[1]), key, RearrangementRun(layout(x), x))
 
 
-class RearrangementRun:
+class RearrangementRun(MapRun):
     """The kernel for one shape: `(x, out)`."""
 
     def __init__(self, layout: _Layout, x: Tensor) -> None:
-        self._empty = fresh_result(layout.shape, contiguous_strides(layout.shape), x.dtype)
         elements = prod(layout.shape)
         isa = machine().instruction_set
         source = partial(rearrangement_source, x.element_size(), isa, layout.sources)
         name = f"rearrangement_{x.element_size()}_{layout.sources}"
-        self._kernel = kernel(name, source, isa, authorship())
         rows, width = len(layout.rows), layout.shape[-1]
         block_rows = min(rows, -(-_TASK // width))
         blocks = -(-rows // block_rows)
         tasks = elements // (rows * width) * blocks
-        self._workers = min(torch.get_num_threads(), tasks) if elements > _PARALLEL else 1
+        workers = min(torch.get_num_threads(), tasks) if elements > _PARALLEL else 1
         scalars = {
-            "tasks": tasks, "threads": self._workers, "blocks": blocks, "block_rows": block_rows,
+            "tasks": tasks, "threads": workers, "blocks": blocks, "block_rows": block_rows,
             "rows": rows, "width": width, "depth": len(layout.depths), "image_stride": layout.image_stride,
             "source_pitch": layout.source_pitch,
         }  # fmt: skip
@@ -204,20 +201,9 @@ class RearrangementRun:
             "depths_at": array("q", layout.depths), "rows_at": array("q", layout.rows),
             "columns_at": array("i", layout.columns),
         }  # fmt: skip
-        self._block = ArgumentBlock.of(REARRANGEMENT_INDEX, scalars, tables)
-
-    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        if out is None:
-            out = self._empty()
-        block: array[int] = self._block.fresh()
-        block[_X], block[_Y] = x.data_ptr(), out.data_ptr()
-        self._kernel.launch(address(block), self._workers)
-        return out
-
-    def launch(self, x: At, y: At) -> Launch:
-        """What a call launches."""
-        words = {"x_at": x, "y_at": y}
-        return Launch(self._kernel, self._block, self._workers, words, empty=self._empty)
+        block = ArgumentBlock.of(REARRANGEMENT_INDEX, scalars, tables)
+        empty = fresh_result(layout.shape, contiguous_strides(layout.shape), x.dtype)
+        super().__init__(kernel(name, source, isa, authorship()), block, workers, empty)
 
 
 _calls: CallCache[tuple[Any, ...], RearrangementRun] = CallCache("maps")

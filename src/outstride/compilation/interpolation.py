@@ -9,7 +9,7 @@ from torch.fx import Node
 
 from outstride.compilation.maps import tried_stage
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator, is_served, is_tensor
+from outstride.compilation.values import Operator, is_served, is_sized, is_tensor
 from outstride.engine.launch import linear_resizing
 from outstride.engine.launch.memory_format import Layout
 
@@ -44,6 +44,6 @@ def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
 
 def _order(value: Tensor) -> Layout | None:
     """Which layout torch's tensor has, where that is known; None is as it comes."""
-    if not all(isinstance(number, int) for number in (*value.shape, *value.stride())):
+    if not is_sized(value):
         return None
     return linear_resizing.linear_order(value)

@@ -15,7 +15,7 @@ from torch.fx import Node
 from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.maps import flat_operands, of_one, tried_stage
 from outstride.compilation.stages import Stage
-from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, only_first
+from outstride.compilation.values import Operator, dtype_of, is_served, is_sized, is_tensor, only_first
 from outstride.engine.launch import group_norms, layer_norms, means
 from outstride.engine.launch.fused import operand_forms
 from outstride.engine.launch.memory_format import Layout
@@ -120,7 +120,7 @@ def _layer_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
 
 def _order(value: Tensor) -> Layout | None:
     """How torch's tensor lies, where that is known; None is as it comes."""
-    if not all(isinstance(number, int) for number in (*value.shape, *value.stride())):
+    if not is_sized(value):
         return None
     if value.is_contiguous():
         return "contiguous"

@@ -16,7 +16,7 @@ from outstride.compilation.formats import Formats
 from outstride.compilation.fusing import Fusion
 from outstride.compilation.scripts import Line, Script
 from outstride.compilation.stages import Bound
-from outstride.compilation.values import is_number
+from outstride.compilation.values import is_number, is_sized
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.runtime import chosen
 from outstride.models.operation import mapped
@@ -201,9 +201,7 @@ class _Arenas:
 def _changes(node: Node) -> bool:
     """Whether a tensor may come in other sizes or strides."""
     value = node.meta.get("val")
-    if not isinstance(value, Tensor):
-        return False
-    return not all(isinstance(number, int) for number in (*value.shape, *value.stride()))
+    return isinstance(value, Tensor) and not is_sized(value)
 
 
 def _joined(

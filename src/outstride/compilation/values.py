@@ -53,6 +53,11 @@ def shape(node: Node) -> tuple[Any, ...]:
     return tuple(node.meta["val"].shape)
 
 
+def is_sized(value: Tensor) -> bool:
+    """Whether all sizes and strides of a traced tensor are numbers."""
+    return all(isinstance(number, int) for number in (*value.shape, *value.stride()))
+
+
 def count_of(node: Node) -> int | None:
     """The elements of a tensor, where its sizes are numbers."""
     sizes = shape(node)

@@ -20,6 +20,7 @@ from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
 from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.launches import At, Launch, Operand
+from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.steps import Step, operand_forms, steps_name
@@ -89,7 +90,7 @@ def _is_dense(x: Tensor) -> bool:
 
 def _has_format(x: Tensor) -> bool:
     """Whether a tensor is contiguous or channels_last, which torch knows of two and three axes alone."""
-    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    last = FORMATS.get(x.dim())
     return x.is_contiguous() or (last is not None and x.is_contiguous(memory_format=last))
 
 

@@ -19,6 +19,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.steps_alone import steps_source
 from outstride.engine.launch.agreement import plainly
 from outstride.engine.launch.argument_block import address
+from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.steps import IN_VECTORS, Step, operand_forms, steps_name
@@ -31,7 +32,6 @@ _SHAPES = ((2, 3, 53), (1, 37, 3, 5), (1, 5, 7, 13), (1, 2, 2, 3, 11))
 _FULL = ((2, 4, 64), (1, 32, 2, 8), (1, 2, 7, 32), (1, 2, 2, 4, 16))
 #: Elements that torch's loops take at once, in two vectors of 64 bytes, and those worth another thread.
 _AT_ONCE, _GRAIN = 32, 1 << 15
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None) -> str | None:
@@ -62,7 +62,7 @@ def _declined(step: Step, dtype: torch.dtype, instruction_set: str) -> str | Non
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for shape in _FULL if step.kind in IN_VECTORS else _SHAPES:
-            for memory_format in (torch.contiguous_format, _FORMATS.get(len(shape))):
+            for memory_format in (torch.contiguous_format, FORMATS.get(len(shape))):
                 if memory_format is None:
                     continue
                 x = _numbers(shape, dtype, generator).contiguous(memory_format=memory_format)
@@ -151,7 +151,7 @@ def _operands(step: Step, x: Tensor, generator: torch.Generator) -> list[Tensor]
 
 
 def _format_of(x: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if x.is_contiguous() else _FORMATS[x.dim()]
+    return torch.contiguous_format if x.is_contiguous() else FORMATS[x.dim()]
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

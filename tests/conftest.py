@@ -57,9 +57,13 @@ def _scratch_is_poisoned() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _threads_stay_as_they_were() -> Iterator[None]:
+def _settings_stay_as_they_were() -> Iterator[None]:
+    """Of threads, put back; of gradients, demanded: a test that leaves them off makes others fail, far from it."""
     import torch
 
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+    if not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        pytest.fail("the test left gradients off")

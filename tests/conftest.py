@@ -58,7 +58,7 @@ def _scratch_is_poisoned() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _settings_stay_as_they_were() -> Iterator[None]:
-    """Of threads, put back; of gradients, demanded: a test that leaves them off makes others fail, far from it."""
+    """Of threads, put back; of gradients, demanded: what leaves them off makes other tests fail."""
     import torch
 
     before = torch.get_num_threads()

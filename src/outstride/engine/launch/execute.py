@@ -244,8 +244,19 @@ class WeightRun:
                 direct = weight_run(x, y, self.kernel_size, *self.geometry[:4], "direct")
                 torch.where(result.isfinite(), result, direct(x, y), out=result)
             else:
-                torch.where(result.isnan(), self._by_parts(x, y, result), result, out=result)
+                torch.where(result.isnan(), self._without_padding(x, y, result), result, out=result)
         return result
+
+    def _without_padding(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
+        """The gradient whose terms of padding are none: by parts where it meets what is not finite.
+
+        Elsewhere it is summed over the boxes of the whole, as if those numbers, which it meets at padding
+        alone, were zeros: boxes of parts are others, and so is the order of their sums.
+        """
+        parts, zeroed = self._by_parts(x, y, like), y.masked_fill(~y.isfinite(), 0)
+        whole = weight_run(x, zeroed, self.kernel_size, *self.geometry)
+        assert isinstance(whole, WeightRun)
+        return torch.where(parts.isfinite(), whole.call(x, zeroed), parts)
 
     def _by_parts(self, x: Tensor, y: Tensor, like: Tensor) -> Tensor:
         stride, padding, dilation, groups, _ = self.geometry

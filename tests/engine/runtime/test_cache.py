@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -267,6 +268,34 @@ def test_every_byte_of_a_file_counts(empty_cache: Path, place: int) -> None:
     assert cache.read("a") is None
     file.write_bytes(content[:place])
     assert cache.read("a") is None
+
+
+def _pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+def _endless(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
+def _sparse(file: Path) -> None:
+    with file.open("wb") as opened:
+        opened.truncate(60 << 30)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+@pytest.mark.parametrize("strange", [_pipe, _endless, _sparse])
+def test_what_is_no_file_of_a_kernel_is_passed_over(
+    empty_cache: Path, strange: Callable[[Path], None]
+) -> None:
+    """Nor waited for, nor read to its end."""
+    cache.write("a", b"code")
+    (file,) = cache.entries()
+    file.unlink()
+    strange(file)
+    assert cache.read("a") is None
+    assert cache.write("a", b"anew")
+    assert cache.read("a") == b"anew"
 
 
 def test_a_directory_that_others_may_write_to_is_neither_read_nor_written(empty_cache: Path) -> None:

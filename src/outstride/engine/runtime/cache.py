@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
 
 _MAGIC = b"outstride kernel 2\n"
 _SUFFIX = ".kernel"
+#: Bytes of the largest file that is looked into: kernels have less than a hundredth of it.
+_MOST = 1 << 26
 
 
 def path() -> Path:
@@ -87,13 +90,25 @@ def _digest(name: str, code: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + code).digest()
 
 
+def _content(file: Path) -> bytes:
+    """What a file holds; nothing of one that no cache wrote, such as a pipe, a device or one without end."""
+    with open(file, "rb", opener=_at_once) as opened:
+        status = os.fstat(opened.fileno())
+        return opened.read() if stat.S_ISREG(status.st_mode) and status.st_size <= _MOST else b""
+
+
+def _at_once(file: str, flags: int) -> int:
+    """Open without waiting for whoever would write to a pipe."""
+    return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read(name: str) -> bytes | None:
     """The object stored under `name`, or None if there is none that can be trusted."""
     directory = path()
     try:
         if not _private(directory):
             return None
-        content = (directory / (name + _SUFFIX)).read_bytes()
+        content = _content(directory / (name + _SUFFIX))
     except OSError:
         return None
     head = len(_MAGIC) + 32

@@ -63,13 +63,16 @@ _MODULES = frozenset(__all__) - _OBJECTS.keys() - {"__version__"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OBJECTS:
-        value = getattr(import_module(_OBJECTS[name]), name)
-    elif name in _MODULES:
-        value = import_module(f"{__name__}.{name}")
-    else:
+    if name not in _OBJECTS and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
+    try:
+        module = import_module(_OBJECTS.get(name, f"{__name__}.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = f"{name!r} must have torch, which is not installed; legal: pip install torch"
+        raise ModuleNotFoundError(message, name="torch") from error
+    globals()[name] = value = getattr(module, name) if name in _OBJECTS else module
     return value
 
 

@@ -53,6 +53,42 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
+_WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import outstride
+from outstride import geometry, reference
+from outstride.cli import main
+
+layer = "ConvTranspose2d(1, 1, 3, stride=2)"
+size = geometry.output_size(outstride.ConvSpec.parse(layer), (5, 5))
+print(size, len(outstride.explain(layer).views) > 3, callable(reference.conv))
+verbs = ["size", layer, "5"], ["solve", "--scale", "2"], ["explain", layer], ["info"], ["plan", layer, "5"]
+for verb in verbs:
+    try:
+        main(verb)
+    except SystemExit as stop:
+        print("exit", stop.code)
+try:
+    outstride.accelerate
+except ImportError as error:
+    print(error)
+"""
+
+
+def test_what_needs_no_torch_runs_without_it_and_the_rest_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _WITHOUT_TORCH], capture_output=True, text=True, timeout=120, check=False
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[0] == "(11, 11) True True"
+    assert [line for line in lines if line.startswith("exit")] == ["exit 0"] * 4 + ["exit 2"]
+    assert (
+        done.stderr == "outstride: 'plan' must have torch, which is not installed; legal: pip install torch\n"
+    )
+
+
 def test_import_loads_nothing_heavy() -> None:
     loaded = run_python("import outstride, sys; print(*sys.modules)").split()
     assert "outstride" in loaded

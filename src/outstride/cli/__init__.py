@@ -69,6 +69,11 @@ def _run(arguments: list[str]) -> int:
         return _complain(str(error), BAD_INPUT)
     except MemoryError:
         return _complain(_TOO_LARGE, BAD_INPUT)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        message = f"{arguments[0]!r} must have torch, which is not installed; legal: pip install torch"
+        return _complain(message, BAD_INPUT)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -17,13 +17,17 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 
     outstride info --json
     """
-    # The engine shares torch's own thread pool, which can be named only once torch is loaded.
-    import torch
-
     from outstride.bench.machine import facts
     from outstride.engine import runtime
 
-    content = {**facts(), "threads": torch.get_num_threads(), "engine": runtime.info()}
+    try:
+        # The engine shares torch's own thread pool, which can be named only once torch is loaded.
+        import torch
+    except ModuleNotFoundError:
+        threads = None
+    else:
+        threads = torch.get_num_threads()
+    content = {**facts(), "threads": threads, "engine": runtime.info()}
     if as_json:
         print_json(content)
     else:

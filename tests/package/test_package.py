@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests import ROOT
 
 PACKAGE = ROOT / "src" / "outstride"
+_ADDRESS = "https://example.org/owner/outstride"
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    (built,) = folder.glob("*.whl")
-    return built
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a release: a wheel, and the archive of the sources."""
+    folder = tmp_path_factory.mktemp("release")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    environment = {**os.environ, "OUTSTRIDE_REPOSITORY": f"{_ADDRESS}/"}
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120, env=environment)
+    return folder
+
+
+@pytest.fixture
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
 
 
 def test_wheel_holds_the_whole_package_and_nothing_else(wheel: Path) -> None:
@@ -45,8 +58,54 @@ def test_wheel_is_pure_licensed_and_has_its_command(wheel: Path) -> None:
         assert "Requires-Python: >=3.10" in archive.read(texts["METADATA"]).decode()
 
 
+def test_the_description_has_links_that_work_on_the_index(wheel: Path) -> None:
+    import outstride
+
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(archive.read(name).decode())
+    text = metadata.get_payload()
+    assert isinstance(text, str)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"\]\(", text)) == len(re.findall(r"\]\(", readme)) > 10
+    assert not re.findall(r"\]\((?!https://|#)[^)]*\)", text)
+    assert f"]({_ADDRESS}/blob/v{outstride.__version__}/docs/performance.md)" in text
+    assert f"]({_ADDRESS}/raw/v{outstride.__version__}/docs/pictures/studio.png)" in text
+    assert f"Source, {_ADDRESS}" in metadata.get_all("Project-URL", [])
+
+
+def test_the_sources_build_and_test_themselves(built: Path) -> None:
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    wanted = [
+        "LICENSE",
+        "README.md",
+        "SECURITY.md",
+        "constraints.txt",
+        "release/metadata.py",
+        "tests/conftest.py",
+    ]
+    assert set(wanted) <= held
+
+
+def test_conda_asks_for_what_the_wheel_asks_for(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = HeaderParser().parsestr(archive.read(name).decode())
+    asked = [Requirement(line) for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    recipe = (ROOT / "release" / "conda" / "recipe.yaml").read_text(encoding="utf-8")
+    for requirement in asked:
+        name = {"torch": "pytorch"}.get(requirement.name, requirement.name)
+        assert f"    - {name} {requirement.specifier}\n" in recipe
+
+
 def test_version_is_said_once() -> None:
     import outstride
+
+    for other in ("CITATION.cff", "release/conda/recipe.yaml"):
+        text = (ROOT / other).read_text(encoding="utf-8")
+        assert re.search(rf'^ *version: "?{re.escape(outstride.__version__)}"?$', text, re.MULTILINE), other
 
     assert f'__version__ = "{outstride.__version__}"' in (PACKAGE / "__init__.py").read_text(encoding="utf-8")
     assert f"## [{outstride.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

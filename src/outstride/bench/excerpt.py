@@ -101,8 +101,8 @@ def _of_fewest(rows: Sequence[Row]) -> list[Row]:
 
 def _models(rows: Sequence[Row]) -> Iterator[str]:
     yield from head(
-        "model", ":input", "outstride ms", "torch ms", "times torch", "best of all others ms", "times that",
-        "largest error", "first call s", "memory MB", "torch's MB",
+        "model", ":input", "ms", "torch's ms", "times as fast", "fastest of all others, ms", "times as fast",
+        "largest error", "first call, s", "memory, MB", "torch's MB",
     )  # fmt: skip
     for row in rows:
         ours, best = row.timings[row.ours or ""], row.best_peer
@@ -123,8 +123,8 @@ def _models(rows: Sequence[Row]) -> Iterator[str]:
 
 def _layers(rows: Sequence[Row]) -> Iterator[str]:
     yield from head(
-        "layer, from", ":input", "outstride ms", "torch ms", "times torch", "best of all others ms",
-        "times that", "largest error",
+        "layer, from", ":input", "ms", "torch's ms", "times as fast", "fastest of all others, ms",
+        "times as fast", "largest error",
     )  # fmt: skip
     found = {row.job.id: row for row in rows}
     for row in (found[name] for name in SHOWN if name in found):

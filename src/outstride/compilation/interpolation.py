@@ -7,11 +7,10 @@ from collections.abc import Container
 from torch import Tensor
 from torch.fx import Node
 
-from outstride.compilation.maps import tried_stage
+from outstride.compilation.maps import of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_sized, is_tensor
 from outstride.engine.launch import linear_resizing
-from outstride.engine.launch.memory_format import Layout
 
 _NAMES = ("aten.upsample_linear1d", "aten.upsample_bilinear2d", "aten.upsample_trilinear3d")
 
@@ -28,7 +27,8 @@ def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     if not all(factor is None or isinstance(factor, (int, float)) for factor in factors):
         return None
     size, given = tuple(sizes), tuple(factors) if factors else None
-    order, target = _order(source.meta["val"]), operator.target
+    value, target = source.meta["val"], operator.target
+    order = linear_resizing.linear_order(value) if is_sized(value) else None  # None: as it comes
 
     def torchs(x: Tensor) -> Tensor:
         resized: Tensor = target(x, sizes, align_corners, *factors)
@@ -36,14 +36,7 @@ def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
 
     return tried_stage(
         (node,), (source,),
-        lambda x, out: linear_resizing.resize_linear(x, size, align_corners, given, order, out),
+        lambda x: of_one(linear_resizing.linear_run(x, size, align_corners, given, order)),
         lambda x: linear_resizing.linear_declines(x, size, order),
         torchs, "resize", "a resize does no steps",
     )  # fmt: skip
-
-
-def _order(value: Tensor) -> Layout | None:
-    """Which layout torch's tensor has, where that is known; None is as it comes."""
-    if not is_sized(value):
-        return None
-    return linear_resizing.linear_order(value)

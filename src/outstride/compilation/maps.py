@@ -1,4 +1,4 @@
-"""Stages beside convolutions: pooling, norms, chains of steps, resizing and shuffling, with torch's own bits.
+"""Stages beside convolutions: pooling, chains of steps, resizing and shuffling, with torch's own bits.
 
 A kernel of these may decline a tensor, by its layout or its size, which may be known only when it comes. Then
 torch's operators run, one after the other.
@@ -17,9 +17,9 @@ from torch.fx import Node
 from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, dtype_of, fixed, is_tensor, only_first, same_sizes, shape
+from outstride.compilation.values import Operator, fixed, is_tensor, only_first, shape
 from outstride.compilation.wording import why_declined
-from outstride.engine.launch import normalisation, pointwise, pooling, rearrangement
+from outstride.engine.launch import pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
 from outstride.engine.launch.steps_by_torch import by_torch
 
@@ -134,75 +134,6 @@ def _nearest(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | 
     return _ours((operator.node,), (source,), tried, "resize", "a resize does no steps")
 
 
-def _instance_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | None:
-    """The channels of all images as those of one, normalised, and apart again."""
-    node = operator.node
-    joined, weight, bias, trains, _, eps = operator.args
-    result = only_first(node)
-    if not trains or result is None:
-        return None
-    found = _apart(joined, result, taken)
-    if found is None:
-        return None
-    source, nodes = found
-    vectors = [_repeated(vector, shape(source)[0]) for vector in (weight, bias)]
-    if any(
-        vector is None and given is not None for vector, given in zip(vectors, (weight, bias), strict=True)
-    ):
-        return None
-    behind = chain(nodes[-1], taken) if fuse else NOTHING
-    steps, has = behind.steps, [vector is not None for vector in vectors]
-    forms = operand_forms(steps)
-
-    def told(values: Sequence[Any]) -> tuple[Any, Any, Any, list[Any]]:
-        x, left = values[0], list(values[1:])
-        w, b = (left.pop(0) if given else None for given in has)
-        return x, w, b, left
-
-    def find(x: Tensor, *_: Tensor) -> Bound:
-        run = normalisation.instance_norm_run(x, eps, steps)
-
-        def normalised(*values: Tensor, out: Tensor | None = None) -> Tensor:
-            x, w, b, operands = told(values)
-            return run(x, w, b, flat_operands(forms, operands), out)
-
-        return Bound(normalised, lambda at, y: run.launch(*told(at), y))
-
-    def declines(*values: Tensor) -> str | None:
-        x, w, b, operands = told(values)
-        return _norm_declines(x, w, b, eps, steps, flat_operands(forms, operands))
-
-    def torchs(*values: Any) -> Tensor:
-        x, w, b, operands = told(values)
-        flat = x.reshape(1, -1, *x.shape[2:])
-        many = [None if v is None else v.repeat(x.shape[0]) for v in (w, b)]
-        target: Any = node.target
-        normalised = target(flat, *many, *operator.args[3:])[0].view(x.shape)
-        return by_torch(normalised, steps, flat_operands(forms, operands))
-
-    tried = _Tried(find, declines, torchs)
-    given = (source, *(vector for vector in vectors if vector is not None), *behind.operands)
-    return _ours((node, *nodes, *behind.nodes), given, tried, "norm", behind.reason)
-
-
-def _apart(joined: Node, result: Node, taken: Container[Node]) -> tuple[Node, tuple[Node, ...]] | None:
-    """The images whose channels were joined, and what takes the result apart again.
-
-    A single image is what it was before.
-    """
-    source, back = _viewed(joined), list(result.users)
-    if source is None:
-        alone = len(shape(joined)) >= 3 and same_sizes(shape(joined)[:1], (1,))
-        return (joined, (result,)) if alone else None
-    if len(back) != 1 or not _is_view(back[0]) or back[0] in taken:
-        return None
-    sizes = shape(source)
-    if len(sizes) < 3 or not same_sizes(shape(back[0]), sizes):
-        return None
-    whole = (1, sizes[0] * sizes[1], *sizes[2:])
-    return (source, (result, back[0])) if same_sizes(shape(joined), whole) else None
-
-
 def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     """Steps on a tensor that something else made."""
     nodes: tuple[Node, ...] = (node,)
@@ -272,19 +203,14 @@ def of_one(run: Any) -> Bound:
 
 
 def tried_stage(
-    nodes: tuple[Node, ...], values: tuple[Node, ...], kernel: Kernel, declines: Callable[..., str | None],
-    torchs: Kernel, label: str, behind: str, *, free: int | None = None,
-    find: Callable[..., Bound] | None = None,
+    nodes: tuple[Node, ...], values: tuple[Node, ...], find: Callable[..., Bound],
+    declines: Callable[..., str | None], torchs: Kernel, label: str, behind: str, *, free: int | None = None,
 ) -> Stage:  # fmt: skip
-    """A stage whose kernel is called with these values, or torch's operators where it declines them.
+    """A stage whose kernel ``find`` looks up for these values, or torch's operators where it declines them.
 
-    The bits of its result do not depend on the format of a `free` value. ``find`` looks up what runs.
+    The bits of its result do not depend on the format of a `free` value.
     """
-
-    def called(*_: Any) -> Bound:
-        return Bound(lambda *given, out=None: kernel(*given, out=out))
-
-    return _ours(nodes, values, _Tried(find or called, declines, torchs), label, behind, free=free)
+    return _ours(nodes, values, _Tried(find, declines, torchs), label, behind, free=free)
 
 
 def flat_operands(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> list[Tensor]:
@@ -295,34 +221,6 @@ def flat_operands(forms: Sequence[OperandForm], operands: Sequence[Tensor]) -> l
     ]
 
 
-def _norm_declines(x: Tensor, *others: Any) -> str | None:
-    """Why torch normalises: its batch norm takes as it is what its instance norm makes contiguous."""
-    if not x.is_contiguous():
-        return "torch sums a batch norm of such strides in another order"
-    return normalisation.instance_norm_declines(x, *others)
-
-
-def _is_view(node: Node) -> bool:
-    if node.op != "call_function" or Operator.of(node).name not in ("aten.view", "aten._unsafe_view"):
-        return False
-    return dtype_of(node) == dtype_of(node.args[0])  # type: ignore[arg-type]  # it is of a tensor
-
-
-def _viewed(node: Any) -> Node | None:
-    """What a node is a view of, in other sizes."""
-    source = node.args[0] if isinstance(node, Node) and _is_view(node) else None
-    return source if isinstance(source, Node) and is_tensor(source) else None
-
-
-def _repeated(node: Any, images: Any) -> Node | None:
-    """The vector that a node repeats for so many images."""
-    if not isinstance(node, Node) or node.op != "call_function" or Operator.of(node).name != "aten.repeat":
-        return None
-    source, times = node.args[0], Operator.of(node).argument("repeats")
-    numbers = [time.meta["val"] if isinstance(time, Node) else time for time in times]
-    return source if isinstance(source, Node) and same_sizes(numbers, (images,)) else None
-
-
 _STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = {
     "aten.max_pool2d_with_indices": _max_pool,
     "aten.max_pool3d_with_indices": _max_pool,
@@ -330,7 +228,6 @@ _STARTS: dict[str, Callable[[Operator, bool, Container[Node]], Stage | None]] = 
     "aten.avg_pool3d": _avg_pool,
     "aten.pixel_shuffle": _pixel_shuffle,
     "aten.pixel_unshuffle": _pixel_shuffle,
-    "aten._native_batch_norm_legit": _instance_norm,
 }
 for _axes in (1, 2, 3):
     for _name in ("upsample_nearest", "_upsample_nearest_exact"):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.fx import Node
 
-from outstride.compilation.maps import tried_stage
+from outstride.compilation.maps import of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_tensor
 from outstride.engine.launch import padding
@@ -40,7 +40,7 @@ def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
 
     return tried_stage(
         (node,), (source,),
-        lambda x, out: padding.padded(x, given, border, float(value), out),
+        lambda x: of_one(padding.padding_run(x, given, border, float(value))),
         lambda x: padding.padding_declines(x, given, border),
         torchs, "pad", "padding does no steps",
     )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from outstride.compilation import contractions, interpolation, maps, padding, reductions
+from outstride.compilation import contractions, interpolation, maps, norms, padding, reductions
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of
@@ -36,7 +36,7 @@ def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) ->
         return contractions.start(node, taken if fuse else None)
     if name == "aten.cat":
         return _join(node)
-    rooms = (reductions, interpolation, padding, maps)
+    rooms = (reductions, norms, interpolation, padding, maps)
     found = (room.start(node, fuse, taken) for room in rooms)
     return next((stage for stage in found if stage is not None), None) or by_torch(node)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.fx import Node
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from outstride.engine.launch.memory_format import Layout
 from outstride.engine.launch.plans import DTYPES
 from outstride.models.operation import Operation
 
@@ -56,6 +57,15 @@ def shape(node: Node) -> tuple[Any, ...]:
 def is_sized(value: Tensor) -> bool:
     """Whether all sizes and strides of a traced tensor are numbers."""
     return all(isinstance(number, int) for number in (*value.shape, *value.stride()))
+
+
+def order_of(value: Tensor) -> Layout | None:
+    """How torch's tensor lies, where that is known; None is as it comes."""
+    if not is_sized(value):
+        return None
+    if value.is_contiguous():
+        return "contiguous"
+    return "channels_last" if value.movedim(1, -1).is_contiguous() else None
 
 
 def count_of(node: Node) -> int | None:

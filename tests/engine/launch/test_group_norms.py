@@ -113,7 +113,7 @@ _X = torch.ones(2, 4, 4, 4)
          "torch takes the moments of groups of such strides in another order"),
         (_X, (3,), "channels are as many in each group, and have elements"),
         (_X[:0], (2,), "channels are as many in each group, and have elements"),
-        (_X, (2, torch.ones(2)), "weight and bias are contiguous float32 vectors over the channels"),
+        (_X, (2, torch.ones(2)), "weight or bias is of another type, shape or layout"),
         (_X, (2, None, None, 1e-5, (RESIDUAL,)), "there are other operands than the steps take"),
         (_X, (2, None, None, 0.0), "'eps' is greater than 0"),
     ],

@@ -98,8 +98,12 @@ _X, _W = torch.ones(5, 4), torch.ones(4)
         (_X[:0], (), "inputs have elements, and end with the shape that is normalised"),
         (_X, (None, None, 0.0), "'eps' is greater than 0"),
         (_X, (None, _W), "torch fuses a bias without a weight in another way"),
-        (_X, (_W[:3],), "weight and bias are contiguous float32 tensors of that shape"),
-        (_X, (_W, torch.ones(8)[::2]), "weight and bias are contiguous float32 tensors of that shape"),
+        (_X, (_W[:3],), "weight or bias is of another type, shape or layout"),
+        (
+            _X,
+            (_W, torch.ones(8)[::2]),
+            "weight or bias is of another type, shape or layout",
+        ),
     ],
 )
 def test_what_is_declined_has_a_reason(x: Tensor, further: tuple[object, ...], reason: str) -> None:

@@ -50,19 +50,17 @@ def resize_linear(
         order: the layout of the tensor whose roundings torch's result has. By default as `x` lies.
         out: where the result goes: it lies as `x`, apart from it.
     """
-    layer = (tuple(size), align_corners, None if factors is None else tuple(factors), order)
-    key = (layer, x.shape, x.stride(), torch.get_num_threads(), chosen())
-    run = _calls.get(key)
-    if run is None:
-        run = _calls.keep(layer, key, linear_run(x, size, align_corners, factors, order))
-    return run(x, out)
+    return linear_run(x, size, align_corners, factors, order)(x, out)
 
 
 def linear_run(
     x: Tensor, size: Sequence[int], align_corners: bool, factors: Factors | None, order: Layout | None
 ) -> LinearRun:  # fmt: skip
     """What resizes plain CPU tensors like this one: `(x, out)`."""
-    return LinearRun(x, tuple(size), align_corners, factors, order)
+    layer = (tuple(size), align_corners, None if factors is None else tuple(factors), order)
+    key = (layer, x.shape, x.stride(), torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    return run or _calls.keep(layer, key, LinearRun(x, tuple(size), align_corners, factors, order))
 
 
 def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None) -> str | None:

@@ -39,17 +39,15 @@ def padded(
         border, value: the mode, and what stands outside where that is "constant".
         out: where the result goes: it lies as `x`, apart from it.
     """
-    layer = (tuple(padding), border, value)
-    key = (layer, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
-    run = _calls.get(key)
-    if run is None:
-        run = _calls.keep(layer, key, padding_run(x, padding, border, value))
-    return run(x, out)
+    return padding_run(x, padding, border, value)(x, out)
 
 
 def padding_run(x: Tensor, padding: Sequence[int], border: Border, value: float) -> PaddingRun:
     """What pads plain CPU tensors like this one: `(x, out)`."""
-    return PaddingRun(x, tuple(padding), border, value)
+    layer = (tuple(padding), border, value)
+    key = (layer, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
+    run = _calls.get(key)
+    return run or _calls.keep(layer, key, PaddingRun(x, tuple(padding), border, value))
 
 
 def padding_declines(x: Tensor, padding: Sequence[int], border: Border) -> str | None:

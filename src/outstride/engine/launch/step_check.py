@@ -17,7 +17,7 @@ from torch import Tensor
 
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.steps_alone import steps_source
-from outstride.engine.launch.agreement import plainly
+from outstride.engine.launch.agreement import plainly, same_bits
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.plans import DTYPES
@@ -70,7 +70,7 @@ def _declined(step: Step, dtype: torch.dtype, instruction_set: str) -> str | Non
                 if step.kind == "batch_norm":
                     x = _near_zeros(step, x, operands)
                 expected = by_torch(x, (step,), operands)
-                if not _same_bits(run_alone(code, (step,), x, operands), expected):
+                if not same_bits(run_alone(code, (step,), x, operands), expected):
                     return f"this build of torch computes {step.kind!r} of {dtype} with other bits"
     return None
 
@@ -152,9 +152,3 @@ def _operands(step: Step, x: Tensor, generator: torch.Generator) -> list[Tensor]
 
 def _format_of(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format if x.is_contiguous() else FORMATS[x.dim()]
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[a.element_size()]
-    a, b = a.contiguous(), b.contiguous()
-    return bool(((a.view(bits) == b.view(bits)) | (a.isnan() & b.isnan())).all())

@@ -22,6 +22,8 @@ def conv(
 ) -> Tensor:  # fmt: skip
     """``outstride::conv``: with torch's padding where that gives the size, else bordered first."""
     del algorithm
+    if not stride:
+        return _along_one(conv, x, w, bias, groups)
     numbers = list(zip(x.shape[2:], w.shape[2:], stride, padding, output_size, dilation, strict=True))
     nothing = [0] * len(numbers)
     if not all(
@@ -42,6 +44,8 @@ def conv_transpose(
 ) -> Tensor:  # fmt: skip
     """``outstride::conv_transpose``: with torch's output_padding where there is one, else cut afterwards."""
     del algorithm
+    if not stride:
+        return _along_one(conv_transpose, y, w, bias, groups)
     numbers = list(zip(y.shape[2:], w.shape[2:], stride, padding, output_size, dilation, strict=True))
     fulls = [(i - 1) * s + d * (k - 1) + 1 for i, k, s, _, _, d in numbers]
     beyond = [_number(o - full + 2 * p) for full, (_, _, _, p, o, _) in zip(fulls, numbers, strict=True)]
@@ -59,6 +63,16 @@ def conv_transpose(
         ends[:0] = [-p, o + p - full]
     result = F.pad(convolution(y, w, None, stride, nothing, dilation, True, nothing, groups), ends)
     return result if bias is None else result + bias.reshape(-1, *[1] * len(numbers))
+
+
+def _along_one(
+    decomposed: Callable[..., Tensor], first: Tensor, w: Tensor, bias: Tensor | None, groups: int
+) -> Tensor:
+    """A contraction along no axis as one along an axis of one position; a linear layer is torch's."""
+    if groups == 1:
+        return F.linear(first, w if decomposed is conv else w.t(), bias)
+    result = decomposed(first.unsqueeze(-1), w.unsqueeze(-1), bias, [1], [0], [1], [1], groups)
+    return result.squeeze(-1)
 
 
 def register(operator: Any, decomposition: Callable[..., Tensor], shape_rule: Callable[..., Tensor]) -> None:

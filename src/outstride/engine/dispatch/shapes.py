@@ -168,10 +168,10 @@ def _out_channels(
 
 
 def _check_operands(first: Tensor, second: Tensor, bias: Tensor | None, nd: int, groups: int) -> None:
-    if not 1 <= nd <= 3 or first.dim() != nd + 2 or second.dim() != nd + 2:
+    if not 0 <= nd <= 3 or first.dim() != nd + 2 or second.dim() != nd + 2:
         raise ShapeError(
             f"both operands must have two axes more than there are sizes: got {first.dim()} and "
-            f"{second.dim()} axes with {nd} sizes; legal: 1, 2 or 3 sizes and 3, 4 or 5 axes"
+            f"{second.dim()} axes with {nd} sizes; legal: 0 to 3 sizes and 2 to 5 axes"
         )
     if first.dtype != second.dtype or first.dtype not in ENGINE_DTYPES:
         raise DTypeError(

@@ -15,6 +15,7 @@ from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.codegen.partial_sums import PARTIAL_SUMS_INDEX, partial_sums_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.dots import DotCall
+from outstride.engine.launch.matrix_product import rows_as_width
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.dots import DOT_OUTPUTS
@@ -46,6 +47,10 @@ def gradient_call(
 
     If it is `short` those are the products of short algorithms.
     """
+    shape = (y.shape[1], x.shape[1] // groups, *(int(k) for k in kernel_size))
+    if not kernel_size:
+        x, y = rows_as_width(x), rows_as_width(y)
+        kernel_size, stride, padding, dilation = (1,), (1,), (0,), (1,)
     xs, ys = x.stride(), y.stride()
     channels, outputs = x.shape[1] // groups, y.shape[1] // groups
     problem = GradientProblem(
@@ -62,7 +67,6 @@ def gradient_call(
     }  # fmt: skip
     for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
         strides[f"x_stride_{axis}"], strides[f"y_stride_{axis}"] = a, b
-    shape = (outputs * groups, channels, *(int(k) for k in kernel_size))
     return (DotCall if outputs <= DOT_OUTPUTS else GradientCall)(problem, strides, shape, threads)
 
 

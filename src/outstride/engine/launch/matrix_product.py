@@ -1,4 +1,6 @@
-"""A transposed convolution of one input position is a matrix product, and runs as one.
+"""A convolution along no axis, and a transposed one of one input position, run as matrix products.
+
+The first is a linear layer, whose rows become the pixels of one row.
 
 A generator's first layer unfolds a vector into a small map: every output reads the one position that there
 is, with a weight of its own. Output channel and output position are then one axis, contiguous in weight and
@@ -36,6 +38,9 @@ def as_product(operands: Operands) -> Operands:
     """The operands posed as a matrix product where they are one, else as they are."""
     operator, x, w, y, _, padding, dilation, groups, *_ = operands
     kernel = w.shape[2:]
+    if not kernel:
+        x, y = rows_as_width(x), rows_as_width(y)
+        return Operands(operator, x, w.unsqueeze(-1), y, (1,), (0,), (1,), groups)
     positions = prod(kernel)
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
     dense = all(k == 1 or d == 1 for k, d in zip(kernel, dilation, strict=True))
@@ -60,3 +65,11 @@ def _batch_as_width(tensor: Tensor, channels: int) -> Tensor:
     if batch == 1:  # nobody takes a step: one of 1 would say that it is the width that is contiguous
         pitch = max(2, pitch)
     return tensor.as_strided((1, channels, *[1] * (axes - 1), batch), (pitch, 1, *[pitch] * axes))
+
+
+def rows_as_width(tensor: Tensor) -> Tensor:
+    """(N, channels) as (1, channels, N)."""
+    rows, channels = tensor.stride()
+    if tensor.shape[0] == 1:  # as above
+        rows = max(2, rows)
+    return tensor.as_strided((1, tensor.shape[1], tensor.shape[0]), (rows, channels, rows))

@@ -27,6 +27,8 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
     """
     a, b = first.stride(), second.stride()
     rank = len(a)
+    if rank == 2:  # no axis beside the channels: they are last as they are
+        return torch.contiguous_format
     # Channels that lie further apart than neighbours, as they mostly do, settle it at once.
     if a[1] > a[-1] and b[1] > b[-1]:
         return torch.contiguous_format

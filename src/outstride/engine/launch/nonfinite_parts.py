@@ -118,7 +118,7 @@ def _parts(
 ) -> Iterator[Part]:  # fmt: skip
     numbers = zip(first, second, result, *geometry, strict=True)
     for box in product(*(list(axis(*each)) for each in numbers)):
-        results, firsts, seconds, padding = zip(*box, strict=True)
+        results, firsts, seconds, padding = zip(*box, strict=True) if box else ((),) * 4
         has_terms = all(s.start < s.stop for s in seconds)
         yield Part((..., *results), (..., *firsts), (..., *seconds), padding, has_terms)
 

@@ -20,6 +20,8 @@ from outstride.layer.algorithms import Terms
 
 #: Weights of so many bytes come from memory for every box.
 FAR_WEIGHTS_BYTES = 16 << 20
+#: A panel of so many bytes stays in the first-level cache.
+PANEL_AT_HAND_BYTES = 24 << 10
 
 
 def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
@@ -31,6 +33,8 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     passes = c.passes(blocking)
     each = flow.term_cycles(c, row_tiles)
     panel = terms * c.tile_rows * c.item_bytes / passes
+    if flow.lists_pixels and panel > PANEL_AT_HAND_BYTES:
+        each = max(each, c.tile_rows * c.item_bytes / costs.panel_bytes_per_cycle)
     if flow.lists_pixels and panel > c.machine.panel_bytes:
         each = max(each, c.tile_rows * c.item_bytes / costs.memory_bytes_per_cycle)
     around = flow.tile_cycles(costs) + costs.tile_row * tile.rows

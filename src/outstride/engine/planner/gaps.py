@@ -44,7 +44,7 @@ def close_gaps(
 
     `large` is the size of a convolution's input, `small` that of its output.
     """
-    reach = max((k - 1) * d for k, d in zip(kernel_size, dilation, strict=True))
+    reach = max(((k - 1) * d for k, d in zip(kernel_size, dilation, strict=True)), default=0)
     if prod(stride) < MANY_PHASES and reach < FAR_REACH:
         return None
     axes = zip(large, small, kernel_size, stride, padding, dilation, strict=True)

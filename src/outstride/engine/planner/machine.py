@@ -80,6 +80,8 @@ class Costs:
     #: not hidden.
     memory_bytes_per_cycle: float = 8.0
     stream_share: float = 0.5
+    #: Bytes of weights that come from the second-level cache in a cycle: few rows of pixels wait for them.
+    panel_bytes_per_cycle: float = 24.0
     #: Bytes of weights that come from memory in a cycle, where products leave little to hide them behind.
     far_bytes_per_cycle: float = 6.0
     #: Call, loop start and end, first loads of a tile whose vectors hold pixels, and of one whose vectors

@@ -162,7 +162,7 @@ class Problem:
 
 
 #: Cells up to which a size is taken as it is: there one more may need another tile.
-_EXACT = 32
+_EXACT = 64
 
 
 def coarse_size(cells: Sequence[int]) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from outstride.layer import shortening
 from outstride.models.operation import Operation
 from outstride.models.operators.function_calls import Function, shared_weight
+from outstride.models.operators.products import Linear
 from outstride.models.operators.reach import Window, windows_of
 
 ConvolutionLayer = (
@@ -69,8 +70,10 @@ def read(operation: Operation) -> Convolution:
     return _described(operation, "input", "weight", bool(operation.argument("transposed")))
 
 
-def read_ours(operation: Operation) -> Convolution:
-    """The contractions of this package, which have two names."""
+def read_ours(operation: Operation) -> Convolution | Linear:
+    """The contractions of this package, which have two names; along no axis they are linear layers."""
+    if not operation.argument("stride"):
+        return Linear(operation.args[0])
     transposed = operation.name == "outstride.conv_transpose"
     described = _described(operation, "y" if transposed else "x", "w", transposed)
     return replace(described, algorithm=operation.argument("algorithm"))

@@ -81,10 +81,11 @@ class Listed(Packed):
         return problem.stores_pixels
 
     def worth_storing(self, candidate: Candidate, box: tuple[int, ...], strip: Strip) -> bool:
-        """Of boxes whose pixels come in the order of memory: rows of one plane, or planes of one image."""
+        """Of boxes whose pixels come in the order of memory: part of a row, rows of a plane, or planes."""
         del strip
         _, _, height, width = candidate.cells
-        return box[0] == 1 and box[3] == width and (box[1] == 1 or box[2] == height)
+        whole = box[3] == width and (box[1] == 1 or box[2] == height)
+        return box[0] == 1 and (whole or box[1] == box[2] == 1)
 
     def tile_cycles(self, costs: Costs) -> float:
         return costs.output_tile

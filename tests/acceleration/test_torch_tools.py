@@ -320,8 +320,8 @@ def test_the_summary_says_what_is_served_and_why_not() -> None:
     assert "complex64" in fates[1]
     assert "'_output_padding' of its own" in fates[2]
     assert "'forward' was replaced" in fates[3]
-    assert str(found).startswith("1 of 4 convolution layers are served\n  0")
-    assert str(summary(torch.nn.ReLU())) == "0 of 0 convolution layers are served"
+    assert str(found).startswith("1 of 4 layers are served\n  0")
+    assert str(summary(torch.nn.ReLU())) == "0 of 0 layers are served"
     assert summary(nn.Conv2d(3, 4, 3)).layers[0][::2] == ("(model)", "served")
 
 

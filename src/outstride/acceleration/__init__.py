@@ -1,4 +1,4 @@
-"""A model whose convolution layers this engine computes, and the way back."""
+"""A model whose convolution and linear layers this engine computes, and the way back."""
 
 from outstride.acceleration.accelerating import accelerate, restore, summary
 

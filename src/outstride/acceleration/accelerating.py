@@ -1,4 +1,4 @@
-"""``accelerate`` and ``restore``: the same model, its convolution layers computed here or by torch.
+"""``accelerate`` and ``restore``: the same model, its layers computed here or by torch.
 
 A layer gets another ``forward`` and nothing else, so class, parameters, hooks, names, device, dtype, training
 flag and parametrisations stay what and where they are, and whatever knows a layer by its class still does.
@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 import torch
 
 from outstride import nn
+from outstride.engine.launch.linear_layers import linear_declines
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import declines
 from outstride.layer import arguments
 from outstride.layer.shortening import ALGORITHMS
 from outstride.models.copying import is_generated, rebased, renewed
 from outstride.models.operators import convolution
+from outstride.models.stock import linear_own_way, own_way
 from outstride.nn.kinds import ServedConv, ServedConvTranspose, torch_can
 from outstride.nn.serving import algorithm_of, serve, serving_of
 from outstride.output.tables import text_table
@@ -27,12 +29,16 @@ __all__ = ["accelerate", "restore", "summary"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
-_SERVED: dict[type, Any] = {stock: getattr(nn, stock.__name__) for stock in convolution.LAYERS}
+_SERVED: dict[type, Any] = {
+    stock: getattr(nn, stock.__name__) for stock in (*convolution.LAYERS, torch.nn.Linear)
+}
 _STOCK: dict[type, type] = {
     getattr(nn, prefix + stock.__name__): getattr(torch.nn, prefix + stock.__name__)
     for prefix in ("", "Lazy")
     for stock in convolution.LAYERS
-}
+} | {nn.Linear: torch.nn.Linear}
+_FAMILY = (convolution.FAMILY, torch.nn.Linear)
+_OURS = (ServedConv, ServedConvTranspose, nn.Linear)
 #: What of a layer's class decides what it computes.
 _METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
 
@@ -40,12 +46,12 @@ _METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
 def accelerate(
     model: Model, inplace: bool = False, *, algorithm: str = "auto", frozen: bool = False
 ) -> Model:
-    """Let this engine compute every convolution layer of a model.
+    """Let this engine compute every convolution layer of a model, and every linear layer.
 
     Args:
-        model: any module, also a single layer. Served are torch's own convolution layers and subclasses that
-            leave ``forward`` and ``_conv_forward`` to torch; all others stay as they are, and ``summary``
-            says why.
+        model: any module, also a single layer. Served are torch's own layers and subclasses that leave
+            ``forward`` and ``_conv_forward`` to torch; all others stay as they are, and ``summary`` says why.
+            Of linear layers those of eight features or more on either side, in float32 and float64.
         inplace: change the model itself instead of a copy of its structure.
         algorithm: "direct" for one chain of multiply-adds for each output and each gradient of every layer;
             "auto" for what each layer asks for, which is "auto" unless it was told otherwise.
@@ -81,7 +87,7 @@ def accelerate(
 
 
 def restore(model: Model) -> Model:
-    """Let torch compute every convolution layer of a model again: undo ``accelerate``.
+    """Let torch compute every layer of a model again: undo ``accelerate``.
 
     Args:
         model: any module, changed in place. A layer with an option that torch does not know (such as
@@ -105,7 +111,7 @@ def restore(model: Model) -> Model:
             del vars(module)["forward"]
             continue
         stock = _stock_class(type(module), module)
-        if stock is not None and torch_can(module):
+        if stock is not None and (stock is torch.nn.Linear or torch_can(module)):
             module.__class__ = stock
             vars(module).pop("algorithm", None)
     return model
@@ -113,19 +119,19 @@ def restore(model: Model) -> Model:
 
 @dataclass(frozen=True)
 class Summary:
-    """Which convolution layers of a model the engine serves, printable."""
+    """Which convolution and linear layers of a model the engine serves, printable."""
 
     layers: tuple[tuple[str, str, str], ...]
     """Name in the model, layer, and "served" or the reason why torch runs it."""
 
     def __str__(self) -> str:
         served = sum(fate.startswith("served") for _, _, fate in self.layers)
-        head = f"{served} of {len(self.layers)} convolution layers are served"
+        head = f"{served} of {len(self.layers)} layers are served"
         return "\n".join([head, *(f"  {line}" for line in (text_table(self.layers) if self.layers else ()))])
 
 
 def summary(model: torch.nn.Module) -> Summary:
-    """Say which convolution layers of a model the engine serves, and why not the others.
+    """Say which convolution and linear layers of a model the engine serves, and why not the others.
 
     Args:
         model: any module, accelerated or not.
@@ -138,14 +144,14 @@ def summary(model: torch.nn.Module) -> Summary:
 
     Example:
         >>> print(summary(accelerate(torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3)))))
-        1 of 1 convolution layers are served
+        1 of 1 layers are served
           0  Conv2d(3, 8, kernel_size=(3, 3), stride=(1, 1))  served
     """
     arguments.module("model", model)
     rows = (
         (name or "(model)", repr(module).partition("\n")[0], _fate(module))
         for name, module in model.named_modules()
-        if isinstance(module, convolution.FAMILY)
+        if isinstance(module, _FAMILY)
     )
     return Summary(tuple(rows))
 
@@ -153,21 +159,28 @@ def summary(model: torch.nn.Module) -> Summary:
 def _own_weights(model: torch.nn.Module) -> Iterator[torch.Tensor]:
     """The weights of served layers that stay where they are; a parametrised layer makes its own anew."""
     for module in model.modules():
-        if isinstance(module, (ServedConv, ServedConvTranspose)):
+        if isinstance(module, _OURS):
             weight = vars(module)["_parameters"].get("weight")
             if type(weight) in (torch.Tensor, torch.nn.Parameter) and weight.device.type == "cpu":
                 yield weight
 
 
 def _fate(module: torch.nn.Module) -> str:
-    if isinstance(module, (ServedConv, ServedConvTranspose)):
+    if isinstance(module, _OURS):
         weight = getattr(module, "weight", None)
-        reason = declines(weight.dtype, weight.device) if isinstance(weight, torch.Tensor) else None
+        reason = _declined(module, weight) if isinstance(weight, torch.Tensor) else None
         asked = algorithm_of(module)
         served = "served" if asked == "auto" else f"served, algorithm={asked!r}"
         return served if reason is None else f"by torch: {reason}"
     reason = _left_alone(module)
     return f"by torch: {reason or 'accelerate was not asked'}"
+
+
+def _declined(module: torch.nn.Module, weight: torch.Tensor) -> str | None:
+    if isinstance(module, torch.nn.Linear):
+        features = (module.out_features, module.in_features)
+        return linear_declines(features, weight.dtype, weight.device)
+    return declines(weight.dtype, weight.device)
 
 
 def _serve(module: torch.nn.Module, algorithm: str) -> None:
@@ -177,10 +190,10 @@ def _serve(module: torch.nn.Module, algorithm: str) -> None:
         # It may have been copied attribute by attribute, the engine of another with them.
         if serving.layer is not module or wanted != serving.algorithm:
             serve(module, serving.served, wanted)
-    elif isinstance(module, (ServedConv, ServedConvTranspose)):
+    elif isinstance(module, _OURS):
         if algorithm != "auto":
             module.algorithm = algorithm
-    elif isinstance(module, convolution.FAMILY) and _left_alone(module) is None:
+    elif isinstance(module, _FAMILY) and _left_alone(module) is None:
         stock = _stock_of(type(module))
         if stock is not None:
             serve(module, _SERVED[stock], algorithm)
@@ -196,22 +209,18 @@ def _left_alone(module: torch.nn.Module) -> str | None:
     stock = _stock_of(cls)
     if stock is None:
         return f"{cls.__name__} computes in its own way"
-    if issubclass(cls, (ServedConv, ServedConvTranspose)):
+    if issubclass(cls, _OURS):
         return "it is a layer of outstride.nn"
     for name in _METHODS:
         if name in vars(module):
             return f"its {name!r} was replaced"
-        if getattr(cls, name, None) is not getattr(stock, name, None):
-            return f"{cls.__name__} has a {name!r} of its own"
-    if not is_generated(module) and any(hasattr(cls, name) for name in ("weight", "bias")):
-        return f"{cls.__name__} makes its weights itself"
-    return None
+    return linear_own_way(cls) if stock is torch.nn.Linear else own_way(cls, stock, _METHODS)
 
 
 def _stock_class(cls: type, module: torch.nn.Module) -> type | None:
     if cls in _STOCK:
         return _STOCK[cls]
-    if issubclass(cls, (ServedConv, ServedConvTranspose)) and is_generated(module):
+    if issubclass(cls, _OURS) and is_generated(module):
         base = _stock_class(cls.__bases__[0], module)
         return None if base is None else rebased(cls, base)
     return None

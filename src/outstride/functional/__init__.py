@@ -1,4 +1,4 @@
-"""Convolution, transposed convolution and pooling as functions, in torch's signatures and beyond them."""
+"""Convolutions, pooling and linear layers as functions, in torch's signatures and beyond them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from outstride.functional.convolution import (
     conv_transpose2d,
     conv_transpose3d,
 )
+from outstride.functional.features import linear
 from outstride.functional.pooling import (
     avg_pool1d,
     avg_pool2d,
@@ -29,6 +30,7 @@ __all__ = [
     "conv_transpose1d",
     "conv_transpose2d",
     "conv_transpose3d",
+    "linear",
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",

@@ -1,4 +1,4 @@
-"""Torch's convolution and pooling layers: same constructors, state and printed form, with more paddings."""
+"""Torch's convolution, pooling and linear layers: same constructors, state, printed form, more paddings."""
 
 from outstride.nn.convolution import (
     Conv1d,
@@ -14,6 +14,7 @@ from outstride.nn.convolution import (
     LazyConvTranspose2d,
     LazyConvTranspose3d,
 )
+from outstride.nn.features import Linear
 from outstride.nn.pooling import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "LazyConvTranspose1d",
     "LazyConvTranspose2d",
     "LazyConvTranspose3d",
+    "Linear",
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",

@@ -80,6 +80,7 @@ class ConvTranspose1d(ServedConvTranspose, torch.nn.ConvTranspose1d):
     """
 
     nd = 1
+    serves = "conv_transpose1d"
     function = staticmethod(functional.conv_transpose1d)
 
 
@@ -109,6 +110,7 @@ class ConvTranspose2d(ServedConvTranspose, torch.nn.ConvTranspose2d):
     """
 
     nd = 2
+    serves = "conv_transpose2d"
     function = staticmethod(functional.conv_transpose2d)
 
 
@@ -122,6 +124,7 @@ class ConvTranspose3d(ServedConvTranspose, torch.nn.ConvTranspose3d):
     """
 
     nd = 3
+    serves = "conv_transpose3d"
     function = staticmethod(functional.conv_transpose3d)
 
 

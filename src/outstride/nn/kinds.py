@@ -51,6 +51,7 @@ class ServedConv(_Computed):
     """A convolution layer computed by this engine; goes before torch's class among the bases."""
 
     transposed = False
+    serves = "conv"
 
     def __init__(
         self,
@@ -231,7 +232,9 @@ def scripted_as(stock: Any) -> Callable[[Any], Any]:
     """Let torch.jit.script read torch's functions in the place of a class's own."""
 
     def prepared(cls: Any) -> Any:
-        for name in ("forward",) if cls.transposed else ("forward", "_conv_forward"):
+        for name in ("forward", "_conv_forward"):
+            if not hasattr(stock, name):
+                continue
             own = getattr(cls, name)
             function: Any = FunctionType(own.__code__, own.__globals__, name, own.__defaults__)
             function.__wrapped__, function.__doc__ = getattr(stock, name), own.__doc__

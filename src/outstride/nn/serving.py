@@ -26,6 +26,12 @@ class Serving:
         self.algorithm = algorithm
         self.function = served.function
 
+    def linear(self, input: Tensor) -> Tensor:
+        """``forward`` of the linear layer."""
+        weight, bias = operands(self.layer)
+        result: Tensor = self.function(input, weight, bias)
+        return result
+
     def conv(self, input: Tensor) -> Tensor:
         """``forward`` of the three convolutions."""
         layer = self.layer
@@ -69,6 +75,7 @@ def _reads_as(method: Any, stock: Any) -> None:
     method.__wrapped__ = stock
 
 
+_reads_as(Serving.linear, torch.nn.Linear.forward)
 _reads_as(Serving.conv, torch.nn.Conv2d.forward)
 _reads_as(Serving.conv_transpose1d, torch.nn.ConvTranspose1d.forward)
 _reads_as(Serving.conv_transpose2d, torch.nn.ConvTranspose2d.forward)
@@ -77,8 +84,7 @@ _reads_as(Serving.conv_transpose3d, torch.nn.ConvTranspose3d.forward)
 
 def serve(layer: Any, served: Any, algorithm: str = "auto") -> None:
     """Put the engine in the place of a layer's ``forward``."""
-    name = f"conv_transpose{served.nd}d" if served.transposed else "conv"
-    vars(layer)["forward"] = getattr(Serving(layer, served, algorithm), name)
+    vars(layer)["forward"] = getattr(Serving(layer, served, algorithm), served.serves)
 
 
 def serving_of(layer: Any) -> Serving | None:

@@ -191,12 +191,68 @@ class Permuted(nn.Module):
         return x + made.permute(0, 3, 1, 2)
 
 
+class Tokens(nn.Module):
+    """Half a transformer's block: a norm, features that widen and narrow, scaled and added."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.norm, self.scale = nn.LayerNorm(features), nn.Parameter(torch.rand(features))
+        self.wide, self.narrow = nn.Linear(features, 3 * features), nn.Linear(3 * features, features)
+        self.drop, self.head = nn.Dropout(0.0), nn.Linear(features, 9, bias=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        made = self.drop(self.narrow(self.drop(F.hardswish(self.wide(self.norm(x))))))
+        made = x + self.scale * made
+        return made, F.relu(self.head(made.mean(1)))
+
+
+class Stage(nn.Module):
+    """A ConvNeXt block: features between permutations, a scale of channels and the image added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(3, channels, 2, 2), nn.LayerNorm(channels)
+        self.layer = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.wide, self.narrow = nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
+        self.scale = nn.Parameter(torch.rand(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        made = self.narrow(F.gelu(self.wide(self.layer(x).permute(0, 2, 3, 1)))).permute(0, 3, 1, 2)
+        return F.relu(made * self.scale.view(-1, 1, 1) + x)
+
+
+def perceptron() -> nn.Module:
+    """Rows of features alone: steps on them and before them, a norm, a layer of few features."""
+    return nn.Sequential(
+        nn.Linear(24, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Linear(40, 16), nn.LeakyReLU(0.2),
+        nn.Linear(16, 8), nn.SiLU(), nn.Linear(8, 3), nn.Tanh(),
+    )  # fmt: skip
+
+
+class Windows(nn.Module):
+    """Features of windows, whose rows are put in another order before they are added."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(features, features), nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        tiles = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 3, 5, 1).reshape(-1, 4, c)
+        made = self.outer(F.relu(self.inner(tiles))) + tiles
+        back: Tensor = made.reshape(n, h // 2, w // 2, 2, 2, c).permute(0, 5, 1, 3, 2, 4)
+        return back.reshape(n, c, h, w) * 0.5 + x
+
+
 @dataclass(frozen=True)
 class Network:
     """What makes a model, and the shapes of its inputs."""
 
     make: Callable[[], nn.Module]
     shapes: tuple[tuple[int, ...], ...]
+    tokens: bool = False
+    """Whether features are last: larger inputs have more rows of them."""
 
     def build(self) -> nn.Module:
         """The same model each time, its norms as after some training."""
@@ -214,9 +270,14 @@ class Network:
         """Inputs of the shapes, or with another batch, or so much larger."""
         generator = torch.Generator().manual_seed(seed)
         return [
-            torch.randn((batch or n, c, *(s + more for s in size)), generator=generator)
-            for n, c, *size in self.shapes
+            torch.randn((batch or n, *self._larger(size, more)), generator=generator)
+            for n, *size in self.shapes
         ]
+
+    def _larger(self, size: list[int], more: int) -> list[int]:
+        kept, grown = (size[1:], size[:1]) if self.tokens else (size[:1], size[1:])
+        larger = [n + more for n in grown]
+        return [*larger, *kept] if self.tokens else [*kept, *larger]
 
 
 NETWORKS = {
@@ -231,6 +292,10 @@ NETWORKS = {
     "gates": Network(gates, ((1, 16, 16, 8),)),
     "borders": Network(borders, ((1, 3, 12, 14),)),
     "permuted": Network(lambda: Permuted(12), ((2, 12, 9, 7),)),
+    "tokens": Network(lambda: Tokens(16), ((2, 11, 16),), tokens=True),
+    "stage": Network(lambda: Stage(16), ((1, 3, 20, 16),)),
+    "perceptron": Network(perceptron, ((6, 24),)),
+    "windows": Network(lambda: Windows(12), ((2, 12, 8, 6),)),
     "paddings": Network(paddings, ((2, 3, 21),)),
     "volumes": Network(volumes, ((1, 1, 8, 6, 10),)),
     "groups": Network(lambda: Groups(8), ((2, 8, 5, 6, 7),)),

@@ -1,4 +1,7 @@
-"""Chains: the steps behind a value that what makes the value can do, too."""
+"""Chains: the steps behind a value that what makes the value can do, too.
+
+Behind a linear layer they may lie behind views of its value.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from dataclasses import dataclass
 
 from torch.fx import Node
 
+from outstride.compilation.frames import Frame
 from outstride.compilation.steps import Reading, readings
-from outstride.compilation.values import count_of, dtype_of, is_tensor
+from outstride.compilation.values import count_of, dtype_of, is_tensor, same_sizes
 from outstride.compilation.wording import why_next, word
 from outstride.engine.launch.fused import Step
 from outstride.engine.launch.step_check import declined
@@ -21,6 +25,13 @@ class Chain:
     nodes: tuple[Node, ...]
     readings: tuple[Reading, ...]
     reason: str
+    frames: tuple[Frame, ...] = ()
+    """Of each step how its value is seen."""
+
+    @property
+    def frame(self) -> Frame:
+        """How the last value is seen."""
+        return self.frames[-1] if self.frames else Frame()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -37,26 +48,43 @@ NOTHING = Chain((), (), "")
 """No steps, where there are to be none."""
 
 
-def chain(value: Node, taken: Container[Node] = ()) -> Chain:
+def chain(value: Node, taken: Container[Node] = (), through_views: bool = False) -> Chain:
     """The steps behind a value, as long as each is the only use of what was before it.
 
-    What is `taken` belongs to another stage, which this one may be an operand of.
+    What is `taken` belongs to another stage, which this one may be an operand of. Of rows of features steps
+    are looked for ``through_views``.
     """
-    nodes, found = list[Node](), list[Reading]()
-    reason = ""
-    while not reason:
+    nodes, found, frames = list[Node](), list[Reading](), list[Frame]()
+    views, frame = list[Node](), Frame()
+    while True:
         behind = _next(value, taken)
         if isinstance(behind, str):
-            reason = behind
-            break
-        reading = next((r for r in readings(behind[-1]) if r.value is value), None)
+            return Chain(tuple(nodes), tuple(found), behind, tuple(frames))
+        further = frame.seen_through(behind[-1]) if through_views else None
+        if further is not None:
+            frame, value = further, behind[-1]
+            views.append(value)
+            continue
+        axis = frame.channels if through_views else 1
+        reading = next((r for r in readings(behind[-1], axis) if r.value is value), None)
+        if through_views and reading is not None and not _is_on_rows(reading, behind[-1]):
+            reading = None
         if reason := _refusal(behind[0], reading):
-            break
+            return Chain(tuple(nodes), tuple(found), reason, tuple(frames))
         assert reading is not None, "what is no step is refused"
-        nodes += behind
+        nodes += [*views, *behind]
+        views.clear()
         found.append(reading)
+        frames.append(frame)
         value = behind[-1]
-    return Chain(tuple(nodes), tuple(found), reason)
+
+
+def _is_on_rows(reading: Reading, result: Node) -> bool:
+    """Whether a step on what is seen of rows is one on the rows, and torch lays its result out as them."""
+    if reading.step.kind == "batch_norm":
+        return False
+    first, second = reading.value.meta["val"], result.meta["val"]
+    return same_sizes(first.shape, second.shape) and same_sizes(first.stride(), second.stride())
 
 
 def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:

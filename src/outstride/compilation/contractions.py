@@ -1,20 +1,25 @@
-"""Stages of contractions: a convolution or its adjoint, with the steps before and behind it."""
+"""Stages of contractions: a convolution or its adjoint, with the steps before and behind it.
+
+A linear layer is a convolution along no axis; the steps behind it may see its rows in other sizes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import Tensor, get_num_threads
 from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
-from outstride.compilation.chains import NOTHING, chain
+from outstride.compilation.chains import NOTHING, Chain, chain
+from outstride.compilation.frames import Frame, Views, seen
 from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, count_of, dtype_of, fixed
 from outstride.engine.launch.execute import gather_run
-from outstride.engine.launch.fused import Step, fused_run, operand_forms
+from outstride.engine.launch.fused import FusedRun, Step, fused_run, operand_forms
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import plan_of
@@ -31,9 +36,9 @@ _GEOMETRY = ("stride", "padding", "output_size", "dilation", "groups")
 
 def start(node: Node, taken: Container[Node] | None) -> Stage:
     """The stage of a contraction; None is `taken` where it is to be by itself."""
-    behind = NOTHING if taken is None else chain(node, taken)
     operator = OPERATORS[Operator.of(node).name]
     own = Operator.of(node).arguments()
+    behind = NOTHING if taken is None else chain(node, taken, through_views=not own["stride"])
     source, weight, bias = (own[key] for key in (INPUTS[operator], "w", "bias"))
     before, nodes = tuple[Step, ...](), (node, *behind.nodes)
     if taken is not None and source not in taken and is_read_through(source):
@@ -41,9 +46,8 @@ def start(node: Node, taken: Container[Node] | None) -> Stage:
         before, nodes, source = (reading.step,), (source, *nodes), reading.value
     geometry = [fixed(own[key]) for key in _GEOMETRY]
     run = _Contraction(
-        operator, [source, weight, bias, *behind.operands], [*geometry, own.get("algorithm", "auto")],
-        behind.steps, before,
-    )  # fmt: skip
+        operator, [source, weight, bias], [*geometry, own.get("algorithm", "auto")], behind, before
+    )
     return Stage(
         nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind,
         formats=run.formats(),
@@ -71,33 +75,44 @@ class _Contraction:
 
     def __init__(
         self, operator: Literal["conv", "conv_transpose"], tensors: Sequence[Node | None],
-        geometry: Sequence[Any], steps: tuple[Step, ...], before: tuple[Step, ...],
+        geometry: Sequence[Any], behind: Chain, before: tuple[Step, ...],
     ) -> None:  # fmt: skip
-        self._operator, self._steps, self._before = operator, steps, before
-        self._geometry = Arguments((*tensors, *geometry))
-        self._count = len(tensors)
+        self._operator, self._steps, self._before = operator, behind.steps, before
+        given = (*tensors, *behind.operands)
+        views = behind.frame.views
+        self._geometry = Arguments((*given, *geometry, [list(view.args[1:]) for view in views]))
+        self._count = len(given)
         self.inputs = self._geometry.inputs
-        places = [None if node is None else self.inputs.index(node) for node in tensors]
+        places = [None if node is None else self.inputs.index(node) for node in given]
         x, w, self._bias, *operands = places
         assert x is not None, "a contraction has an input"
         assert w is not None, "a contraction has a weight"
         self._x, self._w = x, w
         self._operands = [place for place in operands if place is not None]
+        self._views: list[Any] = [view.target for view in views]
+        self._frame = behind.frame
+        self._frames = [
+            frame
+            for reading, frame in zip(behind.readings, behind.frames, strict=True)
+            for _ in reading.operands
+        ]
 
     def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
         result: Tensor = self.bind(values, out).run(*values, out=out)
         return result
 
-    def formats(self) -> Reads:
+    def formats(self) -> Reads | None:
         """Its tensors of the result's size lie as that does; its input as it likes."""
+        if self._views:
+            return None
         forms = operand_forms(self._steps)
         alike = (place for place, form in zip(self._operands, forms, strict=True) if form == "tensor")
         return Reads(tuple(dict.fromkeys(alike)), self._x, self._cycles)
 
     def _cycles(self, values: Sequence[Any], x: Tensor, out: Tensor) -> float:
         """What it is predicted to cost with this input and result."""
-        stride, padding, _, dilation, groups, algorithm = self._geometry.filled(values)[self._count :]
+        stride, padding, _, dilation, groups, algorithm, _ = self._geometry.filled(values)[self._count :]
         geometry = (stride, padding, dilation, groups, 1, resolved(algorithm))
         operands = Operands(self._operator, x, values[self._w], out, *geometry)
         return plan_of(operands, get_num_threads()).predicted_cycles
@@ -105,8 +120,14 @@ class _Contraction:
     def bind(self, values: Sequence[Any], out: Tensor | None) -> Bound:
         """What computes it for values like these."""
         x, w, b, operands = self._x, self._w, self._bias, self._operands
-        stride, padding, size, dilation, groups, algorithm = self._geometry.filled(values)[self._count :]
+        stride, padding, size, dilation, groups, algorithm, views = self._geometry.filled(values)[
+            self._count :
+        ]
         layer = (self._operator, values[x], values[w], stride, padding, size, dilation, groups, algorithm)
+        if self._views:
+            rows = None if out is None else self._frame.rows_of(out)
+            run = fused_run(*layer, self._steps, rows, self._before)
+            return self._on_rows(run, list(zip(self._views, views, strict=True)))
         if not self._steps and not self._before:
             plain = gather_run(*layer, out)
 
@@ -125,3 +146,41 @@ class _Contraction:
             return run.launch(at[x], at[w], bias, [at[place] for place in operands], y)
 
         return Bound(among, launch)
+
+    def _on_rows(self, run: FusedRun, views: Views) -> Bound:
+        """What computes it where rows of features are seen in other sizes: its tensors are seen as rows."""
+        x, w, b, end = self._x, self._w, self._bias, self._frame
+        forms = operand_forms(self._steps)
+        operands = [
+            (place, frame if form == "tensor" else None)
+            for place, frame, form in zip(self._operands, self._frames, forms, strict=True)
+        ]
+
+        def among(*given: Any, out: Tensor | None = None) -> Tensor:
+            tensors = [given[p] if frame is None else frame.rows_of(given[p]) for p, frame in operands]
+            bias = None if b is None else given[b]
+            rows = None if out is None else end.rows_of(out)
+            if out is None or rows is None or rows.data_ptr() != out.data_ptr():
+                made = seen(run(given[x], given[w], bias, tensors), views)
+                return made if out is None else out.copy_(made)
+            run(given[x], given[w], bias, tensors, rows)
+            return out
+
+        def launch(at: Sequence[At], y: At) -> Launch | None:
+            tensors = [at[p] if frame is None else _rows_at(frame, at[p]) for p, frame in operands]
+            rows, given = _rows_at(end, y), [tensor for tensor in tensors if tensor is not None]
+            if rows is None or len(given) < len(tensors):
+                return None
+            found = run.launch(at[x], at[w], None if b is None else at[b], given, rows)
+            empty = None if found is None else found.empty
+            if found is None or empty is None:
+                return found
+            return replace(found, empty=lambda: seen(empty(), views))
+
+        return Bound(among, launch)
+
+
+def _rows_at(frame: Frame, at: At) -> At | None:
+    """A tensor as rows, in the same memory; None where it does not lie so."""
+    rows = frame.rows_of(at.tensor)
+    return At(at.place, rows) if rows.data_ptr() == at.tensor.data_ptr() else None

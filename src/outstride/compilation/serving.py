@@ -1,4 +1,4 @@
-"""Torch's convolutions in a graph of functions become this package's, borders included."""
+"""Torch's convolutions in a graph of functions become this package's, borders included, and linear layers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.fx import GraphModule, Node
 from outstride import functional
 from outstride.layer.shortening import AlgorithmName
 from outstride.models.operators import convolution, padding
+from outstride.models.stock import is_linear
 
 _OURS = {
     stock: getattr(functional, stock.__name__)
@@ -24,6 +25,7 @@ _MODES = ("reflect", "replicate", "circular")
 def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
     """The graph with every convolution computed here, in place, and so are those of the graphs that it calls.
 
+    So are linear layers, which ``accelerate`` finds, too; a product that somebody else makes is not.
     These are branches of a condition, and what is computed anew for a derivative.
     A padding mode of a layer, which torch's applies by itself before, is given to the convolution, as
     ``accelerate`` does, so that its derivative is the same, too.
@@ -37,6 +39,9 @@ def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
 def _serve(graph: GraphModule, algorithm: AlgorithmName) -> None:
     asked = {} if algorithm == "auto" else {"algorithm": algorithm}
     for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target is F.linear and is_linear(_layer(node)):
+            node.target = functional.linear
+            continue
         ours = _OURS.get(node.target) if node.op == "call_function" else None
         if ours is not None:
             call = convolution.FUNCTIONS[node.target].arguments(node.args, node.kwargs)

@@ -23,23 +23,33 @@ class Reading:
     operands: tuple[Node, ...] = ()
 
 
-def readings(node: Node) -> Iterator[Reading]:
-    """The ways in which an operator is a step: an addition is one on either of its tensors."""
+_Read = Callable[[Operator, int], Iterator[Reading]]
+"""Reads an operator as steps on tensors whose channels lie along an axis."""
+
+
+def readings(node: Node, channels: int = 1) -> Iterator[Reading]:
+    """The ways in which an operator is a step: an addition is one on either of its tensors.
+
+    Args:
+        node: the operator.
+        channels: the axis along which vectors over the channels lie.
+    """
     if node.op != "call_function" or not is_tensor(node) or not is_served(node):
         return
     if node.target is getitem:
-        yield from _first(node)
+        if channels == 1:
+            yield from _first(node)
         return
     operator = Operator.of(node)
     read = _READ.get(operator.name)
     if read is not None:
-        yield from read(operator)
+        yield from read(operator, channels)
 
 
-def _unary(kind: str, *numbers: tuple[str, Any]) -> Callable[[Operator], Iterator[Reading]]:
+def _unary(kind: str, *numbers: tuple[str, Any]) -> _Read:
     """An operator on one tensor, with numbers by their names."""
 
-    def read(operator: Operator) -> Iterator[Reading]:
+    def read(operator: Operator, _: int) -> Iterator[Reading]:
         given = [operator.argument(name, default) for name, default in numbers]
         if all(number is None or _is_number(number) for number in given):
             found = tuple(None if number is None else float(number) for number in given)
@@ -53,15 +63,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not isnan(value)
 
 
-def _power(operator: Operator) -> Iterator[Reading]:
+def _power(operator: Operator, _: int) -> Iterator[Reading]:
     """A square, which torch computes as a product."""
     value, exponent = operator.args
     if isinstance(exponent, (int, float)) and exponent == 2:
         yield Reading(Step("square"), value)
 
 
-def _clamp(low: bool, high: bool) -> Callable[[Operator], Iterator[Reading]]:
-    def read(operator: Operator) -> Iterator[Reading]:
+def _clamp(low: bool, high: bool) -> _Read:
+    def read(operator: Operator, _: int) -> Iterator[Reading]:
         ends = (operator.argument("min") if low else None, operator.argument("max") if high else None)
         if all(end is None or _is_number(end) for end in ends) and ends != (None, None):
             numbers = tuple(None if end is None else float(end) for end in ends)
@@ -70,17 +80,16 @@ def _clamp(low: bool, high: bool) -> Callable[[Operator], Iterator[Reading]]:
     return read
 
 
-def _prelu(operator: Operator) -> Iterator[Reading]:
+def _prelu(operator: Operator, channels: int) -> Iterator[Reading]:
     value, slope = operator.args
-    operand = _operand(slope, value)
-    if operand == "channel":
+    if channels == 1 and _operand(slope, value, channels) == "channel":
         yield Reading(Step("prelu", (), ("channel",)), value, (_unviewed(slope),))
 
 
-def _binary(kind: str, commutes: bool) -> Callable[[Operator], Iterator[Reading]]:
+def _binary(kind: str, commutes: bool) -> _Read:
     """An operator on two tensors of one size, or a tensor and a vector of its channels, or a number."""
 
-    def read(operator: Operator) -> Iterator[Reading]:
+    def read(operator: Operator, channels: int) -> Iterator[Reading]:
         first, second = operator.args[:2]
         if operator.argument("alpha", 1) != 1 or operator.argument("rounding_mode") is not None:
             return
@@ -90,7 +99,7 @@ def _binary(kind: str, commutes: bool) -> Callable[[Operator], Iterator[Reading]
             if _is_number(other):
                 yield Reading(Step(kind, (float(other),)), value)
             elif is_tensor(other) and value.meta["val"].dtype == other.meta["val"].dtype:
-                operand = _operand(other, value)
+                operand = _operand(other, value, channels)
                 if operand == "tensor" and value is not first and not _lie_alike(value, operator.node):
                     continue
                 if operand is not None and value is not other:
@@ -120,7 +129,7 @@ def _first(node: Node) -> Iterator[Reading]:
             yield from _batch_norm(made)
 
 
-def _operand(other: Node, value: Node) -> OperandForm | None:
+def _operand(other: Node, value: Node, axis: int) -> OperandForm | None:
     """How a tensor stands beside a value: of its sizes, a vector of its channels, or not as either."""
     sizes, whole = shape(other), shape(value)
     if len(whole) < 2:
@@ -128,7 +137,7 @@ def _operand(other: Node, value: Node) -> OperandForm | None:
     if same_sizes(sizes, whole):
         return "tensor"
     wide = (*[1] * (len(whole) - len(sizes)), *sizes)
-    channels = (1, whole[1], *[1] * (len(whole) - 2))
+    channels = (*[1] * axis, whole[axis], *[1] * (len(whole) - axis - 1))
     return "channel" if same_sizes(wide, channels) and other.meta["val"].is_contiguous() else None
 
 
@@ -157,7 +166,7 @@ def _unviewed(vector: Node) -> Node:
 
 
 _RESHAPES = ("aten.view", "aten.reshape", "aten.unsqueeze", "aten._unsafe_view")
-_READ: dict[str, Callable[[Operator], Iterator[Reading]]] = {
+_READ: dict[str, _Read] = {
     "aten.relu": _unary("relu"),
     "aten.leaky_relu": _unary("leaky_relu", ("negative_slope", 0.01)),
     "aten.hardtanh": _unary("hardtanh", ("min_val", -1.0), ("max_val", 1.0)),

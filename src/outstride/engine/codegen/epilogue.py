@@ -19,7 +19,7 @@ from typing import NamedTuple
 from outstride.engine.codegen import elements, steps
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import I64, PTR, Operand, Value, vector_type
-from outstride.engine.planner.steps import Step
+from outstride.engine.planner.steps import IN_VECTORS, Step
 
 #: The parameter of functions that are told of which group their outputs are: its first output channel.
 PARAMETER = ("first_channel", I64)
@@ -125,6 +125,11 @@ def load(k: Context, of_group: Operand, channel: Operand, count: Operand, lanes:
         tensors = tuple(distance for distance in read if distance is not None)
         own.append(tensors if _has_tensor(step) else steps.prepare(of_lanes, step, read))
     return Loaded(bias, sequence, tuple(own))
+
+
+def is_long(k: Context) -> bool:
+    """Whether its code is so long that it is written once, in a loop, and not for each vector of a tile."""
+    return any(step.kind in IN_VECTORS for step in k.recipe.epilogue.steps)
 
 
 def staged_count(k: Context) -> int:

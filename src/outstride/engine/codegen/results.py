@@ -135,6 +135,15 @@ def position(k: Context, axis: str, cell: Operand, phase: Operand) -> Operand:
     return f.add(f.add(f.mul(cell, a[f"out_step_{axis}"]), phase), a[f"out_shift_{axis}"])
 
 
+def existing_cells(k: Context, box: Box, phase: Operand) -> tuple[Operand, Operand]:
+    """The cells [first, last) of a row of a box whose output of a phase exists."""
+    f, a = k.f, k.a
+    start, step = position(k, "w", box.start[3], phase), a["out_step_w"]
+    low = f.ceil_div(f.maximum(0, f.sub(0, start)), step)
+    high = f.minimum(box.count[3], f.ceil_div(f.maximum(0, f.sub(a["out_size_w"], start)), step))
+    return low, high
+
+
 class _Channels(NamedTuple):
     """A vector's lanes of output channels: the first, how many there are, their phase, their epilogue."""
 
@@ -163,12 +172,9 @@ def _vectors(k: Context, temp: Value, channels: _Channels, q: Operand, row: Valu
         base, _ = phase_entry(k, f.add(channels.phase, pw))
         tile = f.add(base, f.sub(channels.first, own))
         source = f.at(temp, f.add(f.mul(tile, a["temp_pitch"]), own), e.accumulator)
-        start = position(k, "w", box.start[3], pw)
-        step = a["out_step_w"]
-        low = f.ceil_div(f.maximum(0, f.sub(0, start)), step)
-        high = f.minimum(box.count[3], f.ceil_div(f.maximum(0, f.sub(a["out_size_w"], start)), step))
-        pitch = f.mul(step, a["y_stride_w"])
-        first = f.at(row, f.mul(start, a["y_stride_w"]), e.storage)
+        low, high = existing_cells(k, box, pw)
+        pitch = f.mul(a["out_step_w"], a["y_stride_w"])
+        first = f.at(row, f.mul(position(k, "w", box.start[3], pw), a["y_stride_w"]), e.storage)
         for whole in (True, False):
             end = f.select(every, high, low) if whole else f.select(every, low, high)
             with f.loop(low, end) as i:

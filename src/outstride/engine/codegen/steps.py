@@ -194,21 +194,22 @@ def _square(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value
     return _binary(k, "fmul", value, value)
 
 
-def _exp(k: Vectors, value: Value) -> Value:
-    """The exponential as SLEEF's ``expf_u10`` computes it, which torch's vectors call.
+def _one_plus_exp_of_negated(k: Vectors, value: Value) -> Value:
+    """1 + exp(-value), with the exponential of SLEEF's ``expf_u10``, which torch's vectors call.
 
-    2**q times a polynomial of what is left, whose terms and constants are SLEEF's (Shibata and Petrogalli,
-    "SLEEF: A portable vectorized library of C standard mathematical functions", 2020).
+    That is 2**q times a polynomial of what is left, whose terms and constants are SLEEF's (Shibata and
+    Petrogalli, "SLEEF: A portable vectorized library of C standard mathematical functions", 2020). Beyond the
+    bounds that the exponent is kept in, the sum is 1 or infinite, as SLEEF's is. Within them the product with
+    2**q is exact or infinite, so it and the sum are rounded once. q may be 128: half of 2**q is a number.
     """
     f, whole = k.f, vector_type(k.lanes, "i32")
-    vector = f"v{k.lanes}" if k.lanes > 1 else ""
-    halved = _binary(k, "fmul", value, constant(k, 1.442695040888963407359924681))
-    nearest = f.call(k.vector, f"llvm.rint.{vector}f32", halved)
-    # Beyond these the result is 0 or infinite, and NaN has no whole number.
-    limit, least = constant(k, 256.0), constant(k, -256.0)
-    inside = _at_least(k, _where_less(k, nearest, limit, nearest, limit), least)
-    q = f.emit(whole, f"fptosi {inside.type} {inside.name} to {whole}")
-    rest = fused(k, nearest, constant(k, -0.693145751953125), value)
+    power_of = _negated(k, _at_most(k, _at_least(k, value, constant(k, -89.0)), constant(k, 64.0)))
+    # Adding it leaves no bits behind the point: what was added to it is rounded, and its lowest bits are q.
+    point = constant(k, 1.5 * 2.0**23)
+    halved = _binary(k, "fmul", power_of, constant(k, 1.442695040888963407359924681))
+    moved = _binary(k, "fadd", halved, point)
+    nearest = _binary(k, "fsub", moved, point)
+    rest = fused(k, nearest, constant(k, -0.693145751953125), power_of)
     rest = fused(k, nearest, constant(k, -1.428606765330187045e-06), rest)
     total = constant(k, 0.000198527617612853646278381)
     for term in (0.00139304355252534151077271, 0.00833336077630519866943359, 0.0416664853692054748535156):
@@ -216,14 +217,11 @@ def _exp(k: Vectors, value: Value) -> Value:
     for term in (0.166666671633720397949219, 0.5):
         total = fused(k, total, rest, constant(k, term))
     total = fused(k, _binary(k, "fmul", rest, rest), total, rest)
-    total = _binary(k, "fadd", constant(k, 1.0), total)
-    half = _whole(k, "ashr", q, 1)
-    for exponent in (half, f.emit(whole, f"sub {whole} {q.name}, {half.name}")):
-        bits = _whole(k, "shl", _whole(k, "add", exponent, 0x7F), 23)
-        power = f.emit(k.vector, f"bitcast {whole} {bits.name} to {k.vector}")
-        total = _binary(k, "fmul", total, power)
-    total = _where_less(k, value, constant(k, -104.0), constant(k, 0.0), total)
-    return _where_less(k, constant(k, 100.0), value, constant(k, float("inf")), total)
+    twice = fused(k, total, constant(k, 2.0), constant(k, 2.0))
+    bits = f.emit(whole, f"bitcast {moved.type} {moved.name} to {whole}")
+    exponent = _whole(k, "add", _whole(k, "shl", bits, 23), 126 << 23)
+    half = f.emit(k.vector, f"bitcast {whole} {exponent.name} to {k.vector}")
+    return fused(k, twice, half, constant(k, 1.0))
 
 
 def _whole(k: Vectors, opcode: str, value: Value, number: int) -> Value:
@@ -234,13 +232,12 @@ def _whole(k: Vectors, opcode: str, value: Value, number: int) -> Value:
 
 def _silu(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
     del step, own
-    return _binary(k, "fdiv", value, _binary(k, "fadd", constant(k, 1.0), _exp(k, _negated(k, value))))
+    return _binary(k, "fdiv", value, _one_plus_exp_of_negated(k, value))
 
 
 def _sigmoid(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
     del step, own
-    one = constant(k, 1.0)
-    return _binary(k, "fdiv", one, _binary(k, "fadd", one, _exp(k, _negated(k, value))))
+    return _binary(k, "fdiv", constant(k, 1.0), _one_plus_exp_of_negated(k, value))
 
 
 def _of_two(opcode: str) -> _Arithmetic:

@@ -21,7 +21,7 @@ from outstride.engine.planner.machine import Costs, Machine
 from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
-from outstride.engine.planner.unrolled import Unrolled
+from outstride.engine.planner.unrolled import RowTaps, Unrolled
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Dataflow(ABC):
         del blocking
         return self.name
 
-    def unrolled(self, problem: Problem) -> Unrolled | None:
+    def unrolled(self, problem: Problem) -> Unrolled | RowTaps | None:
         """The taps that its kernels have unrolled in their code; None: they loop over a table of taps."""
         del problem
         return None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.steps import Step, steps_name
-from outstride.engine.planner.unrolled import Unrolled
+from outstride.engine.planner.unrolled import RowTaps, Unrolled
 from outstride.layer.shortening import ShortAxis
 
 
@@ -26,7 +26,7 @@ class Recipe:
     #: The loops over tiles that sizes may need.
     loops: tuple[str, ...] = ("pixels", "channels")
     #: The taps that the code is unrolled over; None: it loops over a table of taps.
-    unrolled: Unrolled | None = None
+    unrolled: Unrolled | RowTaps | None = None
     #: What is done to the sums before they are stored.
     epilogue: Epilogue = BIAS
     #: The axes whose outputs come from sums of products of sums; none where a product has one input.

@@ -1,4 +1,4 @@
-"""The taps of layers of one channel a group, over which kernels that read in place are unrolled."""
+"""The taps of layers of one channel a group, over which kernels that pack no input are unrolled."""
 
 from __future__ import annotations
 
@@ -218,3 +218,30 @@ class UnrolledPhases:
 
 #: What a kernel that reads in place is unrolled over.
 Unrolled: TypeAlias = UnrolledTaps | UnrolledPhases
+
+
+@dataclass(frozen=True)
+class RowTaps:
+    """The taps of a kernel row, over which code is unrolled whose vectors lie along the channels.
+
+    Pixel i of a tile reads input column i * in_step + t * tap_step at tap t, counted from tap 0 of pixel 0.
+    """
+
+    taps: int
+    in_step: int
+    tap_step: int
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What tells it from others."""
+        return astuple(self)
+
+    def reads(self, pixels: int) -> list[tuple[int, list[tuple[int, int]]]]:
+        """The input columns that so many pixels read: each with the pixels and taps (i, t) that do.
+
+        They come in such an order that the taps of a pixel ascend.
+        """
+        found: dict[int, list[tuple[int, int]]] = {}
+        for i, t in product(range(pixels), range(self.taps)):
+            found.setdefault(i * self.in_step + t * self.tap_step, []).append((i, t))
+        return sorted(found.items(), reverse=self.tap_step < 0)

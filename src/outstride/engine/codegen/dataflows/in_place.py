@@ -49,9 +49,9 @@ from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
 def functions(kernel: Kernel) -> list[Function]:
     """What a kernel is made of that reads its input where it lies."""
     unrolled = kernel.recipe.unrolled
-    assert unrolled is not None, "a kernel that reads in place is written for its taps"
     if isinstance(unrolled, UnrolledPhases):
         return transposed_functions(kernel, unrolled)
+    assert isinstance(unrolled, UnrolledTaps), "a kernel that reads in place is written for its taps"
     return [
         _survey(kernel, unrolled),
         *(_tile(kernel, unrolled, tile) for tile in IN_PLACE.tiles_of(unrolled)),

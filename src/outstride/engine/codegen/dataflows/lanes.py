@@ -2,15 +2,18 @@
 
 A register tile is neighbouring pixels of an output row by a few vectors of channels:
 
-    for tap in taps:                           # whose row the input has
-        w = weights of the tap
-        for pixel in tile:
-            x = input of the pixel at the tap  # or zeros, beyond the ends of the row
-            acc[pixel] = fma(x, w, acc[pixel])
+    for row of taps:                           # whose row the input has
+        for vector in tile:
+            w = weights of the row's taps
+            for input pixel of the row:        # zeros, beyond the ends of the row
+                x = its vector
+                for pixel, tap that read it:
+                    acc[pixel] = fma(x, w[tap], acc[pixel])
 
-That is the order of law 4. A vector is loaded for every product: as many loads as products are made in a
-cycle. The channels are cut into whole vectors, as many at a time as a tile has, then fewer; what is left of
-one is loaded and stored as so many elements.
+An input is loaded once for all taps of a row. They are written out, so each kernel width, stride and dilation
+has code of its own; what has several phases, or very many taps a row, takes one tap after the other from a
+table. Either is the order of law 4. The channels are cut into whole vectors, as many at a time as a tile has,
+then fewer; what is left of one is loaded and stored as so many elements.
 """
 
 from __future__ import annotations
@@ -24,11 +27,12 @@ from outstride.engine.codegen.box import BOX, Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
-from outstride.engine.codegen.registers import Sums, fused, vectors_at, zero_sums
-from outstride.engine.codegen.results import phase_entry, position
+from outstride.engine.codegen.registers import Sums, fused, vectors_at, write_row, zero_sums
+from outstride.engine.codegen.results import existing_cells, phase_entry, position
 from outstride.engine.codegen.tasks import read_arguments
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.lanes import TILES
+from outstride.engine.planner.unrolled import RowTaps
 
 
 def functions(kernel: Kernel) -> list[Function]:
@@ -117,15 +121,14 @@ class _Channels:
     vectors: int
     inside: Value | None
 
-    def load(self, place: Value) -> list[Value]:
-        """The inputs of a pixel."""
+    def load(self, place: Value, vector: int) -> Value:
+        """A vector of the inputs of a pixel."""
         k = self.k
         if self.inside is not None:
-            read = [elements.load_masked(k.f, k.e, place, k.lanes, self.inside)]
+            read = elements.load_masked(k.f, k.e, place, k.lanes, self.inside)
         else:
-            places = (k.f.at(place, j * k.lanes, k.e.storage) for j in range(self.vectors))
-            read = [elements.load(k.f, k.e, at, k.lanes) for at in places]
-        return [prologue.taken(k, value, k.lanes) for value in read]
+            read = elements.load(k.f, k.e, k.f.at(place, vector * k.lanes, k.e.storage), k.lanes)
+        return prologue.taken(k, read, k.lanes)
 
     def store(self, sums: list[Value], loaded: list[epilogue.Loaded], place: Value) -> None:
         """The outputs of a pixel."""
@@ -156,43 +159,129 @@ def _tile(kernel: Kernel, tile: Tile, vectors: int) -> Function:
         for axis, out in zip("dh", made, strict=True):
             target = f.at(target, f.mul(out, a[f"y_stride_{axis}"]), e.storage)
         first = [f.mul(cell, a[f"in_step_{axis}"]) for axis, cell in zip("dh", cells, strict=True)]
-        with f.when(f.both(*exist)), f.loop(0, box.count[3], tile.rows) as q:
+        begin, end = existing_cells(k, box, phases[2])
+        with f.when(f.both(*exist)), f.loop(begin, end, tile.rows) as q:
             column = f.add(box.start[3], q)
             sums = zero_sums(k, tile.rows, channels.vectors)
-            _add_taps(channels, g, (x, w, zeros), first, column, sums)
+            rows = _Rows(channels, g, (x, w, zeros), first, f.mul(column, a["in_step_w"]))
+            if isinstance(k.recipe.unrolled, RowTaps):
+                rows.add(sums, k.recipe.unrolled)
+            else:
+                rows.add_by_taps(sums)
             loaded = [epilogue.staged(k, operands, j * lanes, lanes) for j in range(channels.vectors)]
-            for i, row in enumerate(sums):
-                out = position(k, "w", f.add(column, i), phases[2])
-                within = f.compare("slt", f.add(q, i), box.count[3])
-                with f.when(f.both(within, f.compare("ult", out, a["out_size_w"]))):
-                    place = f.at(target, f.mul(out, a["y_stride_w"]), e.storage)
-                    channels.store([f.get(total, k.vector) for total in row], loaded, place)
+            place = f.at(target, f.mul(position(k, "w", column, phases[2]), a["y_stride_w"]), e.storage)
+            _store(channels, sums, loaded, place, f.sub(end, q))
     return f
 
 
-def _add_taps(
-    channels: _Channels, g: dict[str, Value], tensors: tuple[Value, Value, Value], first: Sequence[Operand],
-    column: Operand, sums: Sums,
+def _store(
+    channels: _Channels, sums: Sums, loaded: list[epilogue.Loaded], first: Value, count: Operand
 ) -> None:  # fmt: skip
-    """Every tap of a tile whose first pixel reads from a row on, and a column."""
+    """Store the outputs of the pixels of a tile that exist, at least one, from a place on.
+
+    A long epilogue is written once, in a loop that has its constants in registers, for sums that wait.
+    """
     k = channels.k
     f, e, a = k.f, k.e, k.a
-    x, w, zeros = tensors
-    begin = f.mul(column, a["in_step_w"])
-    with f.loop(0, g["taps"]) as tap:
-        offsets = [f.load_i32(g["tap_offsets_at"], f.add(f.mul(tap, 3), i)) for i in range(3)]
-        line, inside = x, []
-        for axis, start, offset in zip("dh", first, offsets, strict=False):
+    pitch = f.mul(a["out_step_w"], a["y_stride_w"])
+    if epilogue.is_long(k):
+        width = channels.vectors * k.lanes
+        room = f.variable(f"[{len(sums) * width} x {e.accumulator}]")
+        for i, row in enumerate(sums):
+            write_row(k, f.at(room, i * width, e.accumulator), row)
+        with f.loop(0, f.minimum(count, len(sums))) as pixel:
+            totals = vectors_at(k, channels.vectors, f.at(room, f.mul(pixel, width), e.accumulator))
+            channels.store(totals, loaded, f.at(first, f.mul(pixel, pitch), e.storage))
+        return
+
+    def store(i: int) -> None:
+        totals = [f.get(total, k.vector) for total in sums[i]]
+        channels.store(totals, loaded, f.at(first, f.mul(i, pitch), e.storage))
+
+    every = f.compare("sge", count, len(sums))
+    with f.when(every):
+        for i in range(len(sums)):
+            store(i)
+    with f.when(f.negate(every)):
+        for i in range(len(sums) - 1):
+            with f.when(f.compare("slt", i, count)):
+                store(i)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a tile reads: the taps of its phase, and the input from its first pixel on."""
+
+    channels: _Channels
+    #: The group of taps, by the names of its numbers.
+    g: dict[str, Value]
+    #: The input, the weights, zeros.
+    tensors: tuple[Value, Value, Value]
+    #: The input's plane, row and column of the first pixel at offset 0.
+    first: Sequence[Operand]
+    column: Operand
+
+    def add(self, sums: Sums, unrolled: RowTaps) -> None:
+        """The products of all taps, a row of them at a time."""
+        channels = self.channels
+        k = channels.k
+        f = k.f
+        with f.loop(0, f.div(self.g["taps"], unrolled.taps)) as row:
+            tap = f.mul(row, unrolled.taps)
+            line, exists, begin = self._line(tap)
+            with f.when(exists):
+                read = unrolled.reads(len(sums))
+                pixels = [self._pixel(line, f.add(begin, offset)) for offset, _ in read]
+                panels = [self._panel(f.add(tap, t)) for t in range(unrolled.taps)]
+                for j in range(channels.vectors):
+                    weights = [self._weights(panel, j) for panel in panels]
+                    for pixel, (_, readers) in zip(pixels, read, strict=True):
+                        value = channels.load(pixel, j)
+                        for i, t in readers:
+                            total = sums[i][j]
+                            f.set(total, fused(k, value, weights[t], f.get(total, k.vector)))
+
+    def add_by_taps(self, sums: Sums) -> None:
+        """The products of all taps, one of them at a time."""
+        channels = self.channels
+        k = channels.k
+        f, a = k.f, k.a
+        with f.loop(0, self.g["taps"]) as tap:
+            line, exists, begin = self._line(tap)
+            with f.when(exists):
+                panel = self._panel(tap)
+                weights = [self._weights(panel, j) for j in range(channels.vectors)]
+                for i, row in enumerate(sums):
+                    pixel = self._pixel(line, f.add(begin, f.mul(a["in_step_w"], i)))
+                    for j, total in enumerate(row):
+                        value = channels.load(pixel, j)
+                        f.set(total, fused(k, value, weights[j], f.get(total, k.vector)))
+
+    def _line(self, tap: Operand) -> tuple[Value, Value, Operand]:
+        """The input row that a tap reads, whether there is one, and the first pixel's column in it."""
+        k = self.channels.k
+        f, a = k.f, k.a
+        offsets = [f.load_i32(self.g["tap_offsets_at"], f.add(f.mul(tap, 3), i)) for i in range(3)]
+        line, inside = self.tensors[0], []
+        for axis, start, offset in zip("dh", self.first, offsets, strict=False):
             u = f.add(start, offset)
             inside.append(f.compare("ult", u, a[f"in_size_{axis}"]))
-            line = f.at(line, f.mul(u, a[f"x_stride_{axis}"]), e.storage)
-        with f.when(f.both(*inside)):
-            panel = f.at(w, f.mul(tap, a["tile_outputs"]), e.accumulator)
-            weights = vectors_at(k, channels.vectors, panel)
-            left = f.add(begin, offsets[2])
-            for i, row in enumerate(sums):
-                u = f.add(left, f.mul(a["in_step_w"], i))
-                pixel = f.at(line, f.mul(u, a["x_stride_w"]), e.storage)
-                place = f.select(f.compare("ult", u, a["in_size_w"]), pixel, zeros)
-                for total, value, weight in zip(row, channels.load(place), weights, strict=True):
-                    f.set(total, fused(k, value, weight, f.get(total, k.vector)))
+            line = f.at(line, f.mul(u, a[f"x_stride_{axis}"]), k.e.storage)
+        return line, f.both(*inside), f.add(self.column, offsets[2])
+
+    def _pixel(self, line: Value, u: Operand) -> Value:
+        """Where a column of a row lies, or zeros where there is none."""
+        k = self.channels.k
+        f, a = k.f, k.a
+        pixel = f.at(line, f.mul(u, a["x_stride_w"]), k.e.storage)
+        return f.select(f.compare("ult", u, a["in_size_w"]), pixel, self.tensors[2])
+
+    def _panel(self, tap: Operand) -> Value:
+        """Where the weights of a tap lie."""
+        k = self.channels.k
+        return k.f.at(self.tensors[1], k.f.mul(tap, k.a["tile_outputs"]), k.e.accumulator)
+
+    def _weights(self, panel: Value, vector: int) -> Value:
+        k = self.channels.k
+        place = k.f.at(panel, vector * k.lanes, k.e.accumulator)
+        return k.f.load(k.vector, place, k.e.accumulator_bytes)

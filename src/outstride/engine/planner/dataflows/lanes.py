@@ -1,8 +1,8 @@
 """The dataflow of depthwise layers that are contiguous along the channels: vectors hold inputs and weights.
 
-Each output has an input channel of its own, so a term is a product of vectors, lane by lane, and there is
-nothing to share between outputs: tiles read the input where it lies and write the output. Tasks are bands of
-rows of some channels.
+Each output has an input channel of its own, so a term is a product of vectors, lane by lane. Neighbouring
+outputs share inputs: a tile loads each of a row once for all taps that read it. It reads the input where it
+lies and writes the output. Tasks are bands of rows of some channels.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
+from outstride.engine.planner.unrolled import RowTaps
+
+#: Taps of a kernel row, at most, that are written out: their weights lie in registers beside the sums.
+MOST_TAPS = 9
 
 
 class Lanes(Dataflow):
@@ -45,6 +49,13 @@ class Lanes(Dataflow):
     def loops(self, problem: Problem) -> tuple[str, ...]:
         del problem
         return ("lanes",)
+
+    def unrolled(self, problem: Problem) -> RowTaps | None:
+        """The taps of a kernel row; none where the outputs of a row have several phases, or it is long."""
+        taps, step, dilation = (n[2] for n in (problem.kernel_size, problem.stride, problem.dilation))
+        if taps > MOST_TAPS or (problem.operator == "conv_transpose" and step > 1):
+            return None
+        return RowTaps(taps, step, dilation if problem.operator == "conv" else -dilation)
 
     def estimates(self, candidate: Candidate) -> Iterator[tuple[Blocking, float]]:
         blocking = _bands(candidate)
@@ -83,8 +94,8 @@ LANES = Lanes()
 #: The tile of each instruction set; of channels that fill fewer of its vectors there are narrower ones.
 TILES: dict[str, Tile] = {
     "avx512": Tile(LANES, 7, 3),
-    "avx2": Tile(LANES, 6, 2),
-    "generic": Tile(LANES, 6, 2),
+    "avx2": Tile(LANES, 5, 2),
+    "generic": Tile(LANES, 5, 2),
     "neon": Tile(LANES, 7, 3),
 }
 
@@ -107,9 +118,13 @@ def _cycles(candidate: Candidate, blocking: Blocking) -> float:
     rate = candidate.machine.instruction_set.fma_per_cycle
     vectors = ceil(problem.outputs / candidate.lanes)
     across = blocking.rows * ceil(blocking.box[3] / tile.rows)
-    products = tile.rows * vectors / rate  # and as many loads
     tiles = ceil(vectors / tile.vectors)
-    each = sum(g.taps * (products + tiles) + tiles * costs.in_place_tile for g in candidate.groups)
+    unrolled = LANES.unrolled(problem)
+    taps = 1 if unrolled is None else unrolled.taps
+    loaded = taps + (tile.rows if unrolled is None else len(unrolled.reads(tile.rows)))
+    # Of a row of taps there are so many products, or loads where these are more.
+    row = max(tile.rows * taps, loaded) * vectors / rate
+    each = sum(g.taps // taps * (row + tiles) + tiles * costs.in_place_tile for g in candidate.groups)
     out = blocking.rows * blocking.box[3] * prod(a.out_step for a in candidate.axes)
     moved = out * problem.outputs * costs.direct_move
     tasks = boxes_over(candidate.cells, blocking.box) * problem.groups

@@ -17,10 +17,11 @@ from torch.fx import Node
 from outstride.compilation.chains import NOTHING, chain
 from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
-from outstride.compilation.values import Operator, fixed, is_tensor, only_first, shape
+from outstride.compilation.values import Operator, count_of, dtype_of, fixed, is_tensor, only_first, shape
 from outstride.compilation.wording import why_declined
 from outstride.engine.launch import pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
+from outstride.engine.launch.step_check import declined
 from outstride.engine.launch.steps_by_torch import by_torch
 
 _MOST_SEEN = 64
@@ -144,7 +145,9 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     reading = None if nodes[0].target is getitem else next(readings(nodes[-1]), None)
     if reading is None or len(shape(nodes[-1])) < 3:
         return None
-    behind = chain(nodes[-1], taken) if fuse else NOTHING
+    # What torch computes in another way where elements fill no vector is a launch of its own there.
+    together = fuse and declined((reading.step,), dtype_of(nodes[-1]), count_of(nodes[-1])) is None
+    behind = chain(nodes[-1], taken) if together else NOTHING
     steps = (reading.step, *behind.steps)
     forms = operand_forms(steps)
 

@@ -240,6 +240,14 @@ def _sigmoid(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Valu
     return _binary(k, "fdiv", constant(k, 1.0), _one_plus_exp_of_negated(k, value))
 
 
+def of_single(k: Vectors, step: Step, value: Value, exponential: Value) -> Value:
+    """A step of `IN_VECTORS` on a single element, as torch does it: by the C library's exponential."""
+    negated = _negated(k, value)
+    power = k.f.emit(value.type, f"call {value.type} {exponential.name}({value.type} {negated.name})")
+    below = _binary(k, "fadd", constant(k, 1.0), power)
+    return _binary(k, "fdiv", value if step.kind == "silu" else constant(k, 1.0), below)
+
+
 def _of_two(opcode: str) -> _Arithmetic:
     def compute(k: Vectors, step: Step, value: Value, own: Sequence[Value]) -> Value:
         return _binary(k, opcode, value, own[0] if own else _number(k, step, 0))

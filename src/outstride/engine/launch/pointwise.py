@@ -18,6 +18,7 @@ from outstride.engine.launch import step_check
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.chain_operands import addresses, misfit
+from outstride.engine.launch.ends import EndsRun, has_ends
 from outstride.engine.launch.fresh_result import fresh_result
 from outstride.engine.launch.launches import At, Launch, Operand
 from outstride.engine.launch.memory_format import FORMATS
@@ -52,11 +53,16 @@ def pointwise(
     return pointwise_run(tuple(steps), x)(x, operands, out)
 
 
-def pointwise_run(steps: tuple[Step, ...], x: Tensor) -> PointwiseRun:
+def pointwise_run(steps: tuple[Step, ...], x: Tensor) -> PointwiseRun | EndsRun:
     """What does steps to plain CPU tensors like this one, on as many threads as torch has now."""
     key = (steps, x.shape, x.stride(), x.dtype, torch.get_num_threads(), chosen())
     run = _calls.get(key)
-    return run or _calls.keep(steps, key, PointwiseRun(steps, x))
+    return run or _calls.keep(steps, key, _made(steps, x))
+
+
+def _made(steps: tuple[Step, ...], x: Tensor) -> PointwiseRun | EndsRun:
+    fills = step_check.declined(steps, x.dtype, x.numel()) is None
+    return PointwiseRun(steps, x) if fills else EndsRun(steps[0], x)
 
 
 def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tensor] = ()) -> str | None:
@@ -71,9 +77,10 @@ def pointwise_declines(steps: Sequence[Step], x: Tensor, operands: Sequence[Tens
         return "inputs with operands over channels are contiguous or channels_last"
     if any(step.kind == "batch_norm" for step in steps) and not _has_format(x):
         return "torch computes a batch norm of such strides in another way"
-    return (
-        misfit(steps, x, x.stride(), operands) or decline() or step_check.declined(steps, x.dtype, x.numel())
-    )
+    reason = misfit(steps, x, x.stride(), operands) or decline()
+    if reason is None and not has_ends(steps, x):
+        reason = step_check.declined(steps, x.dtype, x.numel())
+    return reason
 
 
 def _is_dense(x: Tensor) -> bool:
@@ -159,4 +166,4 @@ class PointwiseRun:
         )  # fmt: skip
 
 
-_calls: CallCache[tuple[Any, ...], PointwiseRun] = CallCache("maps")
+_calls: CallCache[tuple[Any, ...], PointwiseRun | EndsRun] = CallCache("maps")

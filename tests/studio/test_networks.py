@@ -45,7 +45,7 @@ def test_layers_have_their_names_shapes_and_figures(network: Network) -> None:
     assert found["down"]["shape"] == [1, 4, 8, 8]
     assert found["up"]["family"] == "transposed"
     assert dict(found["same"]["facts"])["multiply-adds"] == f"{4 * 4 * 22 * 22:,}"
-    assert dict(found["down"]["facts"])["axis 0"].startswith("stride 2, reads 3")
+    assert dict(found["down"]["facts"])["height"].startswith("stride 2, reads 3")
     assert found["add"]["sources"] == [found["relu"]["index"], found["same"]["index"]]
     described = network.described({})
     assert [len(chain) for chain in described["chains"]] == [1, 3, 1, 1, 1]
@@ -77,6 +77,46 @@ def test_cells_of_short_algorithms_do_not_widen_a_field() -> None:
     network = Network("wide", wide, (1, 64, 20, 20))
     last = network.described({})["nodes"][-1]["index"]
     assert network.field({"node": last, "at": [9, 9]})["boxes"]["0"] == [[7, 12], [7, 12]]
+
+
+class Norms(nn.Module):
+    """What nnU-Net and EfficientNet do: a norm over all positions, and a gate by the mean of all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.InstanceNorm2d(4)
+        self.pool, self.last = nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.first(x))
+        x = x * torch.sigmoid(self.pool(x))
+        head: Tensor = self.last(x).mean((2, 3))
+        return head
+
+
+@pytest.fixture(scope="module")
+def norms() -> Network:
+    return Network("norms", Norms(), (1, 1, 12, 12))
+
+
+def test_statistics_of_the_whole_image_are_named_beside_what_is_read(norms: Network) -> None:
+    found = nodes(norms)
+    read = norms.field({"node": found["last"]["index"], "at": [6, 6]})
+    assert read["boxes"]["0"] == [[4, 9], [4, 9]]
+    assert (read["through"], read["more"]) == (["norm", "pool"], 0)
+    head = norms.field({"node": found["mean"]["index"], "at": []})
+    assert (head["boxes"]["0"], head["through"]) == ([[0, 12], [0, 12]], [])
+
+
+def test_findings_have_their_places(norms: Network, network: Network) -> None:
+    found = {one["text"]: one for one in norms.described({})["findings"]}
+    assert found["takes the mean over all positions"]["places"][0][0] == "pool"
+    assert not found["takes the mean over all positions"]["bad"]
+    by_name = {place[0]: one for one in network.described({})["findings"] for place in one["places"]}
+    assert by_name["up"]["text"].startswith("uneven weights (output, ripple 0.")
+    assert by_name["up"]["bad"]
+    assert by_name["up"]["places"] == [["up", nodes(network)["up"]["index"]]]
+    assert "equalize_" in by_name["up"]["helps"][0]
 
 
 def test_sizes_are_judged(network: Network) -> None:

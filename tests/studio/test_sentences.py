@@ -11,6 +11,7 @@ import pytest
 
 from outstride.geometry import solve
 from outstride.studio.answers import ANSWERS
+from outstride.studio.networks import Network
 from tests.studio.browser import launched, served
 
 #: Words of formulas, and of torch.
@@ -81,3 +82,62 @@ def test_what_a_reader_meets_most_is_refused_in_chinese(page: Any, layer: str, s
     assert said in found
     assert english(found) == []
     assert re.match(r"'\w+'", found), "the page finds the argument by its quotes"
+
+
+LAYERS = [
+    "Conv2d(1, 1, 3, padding=1)", "Conv2d(2, 1, 3, stride=2, padding=((1, 0), (0, 1)))",
+    "MaxPool2d(3, padding=1)",
+    "AvgPool2d(3, stride=2, ceil_mode=True)", "Conv2d(1, 1, 2, stride=3)", "Conv1d(1, 1, 4, padding='same')",
+    "ConvTranspose2d(1, 1, 3, stride=2, padding=1)", "ConvTranspose2d(1, 1, 2, stride=3)",
+    "ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)", "ConvTranspose1d(1, 1, 7, stride=3)",
+    "ConvTranspose2d(1, 1, 3, stride=2, dilation=2)",
+    "ConvTranspose2d(1, 1, 4, stride=2, padding=((1, 0), (1, 1)))",
+]  # fmt: skip
+#: Names of the plan's kernels and tiles, of layers, and of torch's and Keras's arguments.
+NAMES = (
+    r"\w+_\w+|\w+\.\w+|\b(direct|conv|mod|lanes|torch|Keras|gather|pads|ceil_mode|artifacts|equalize_|extend"
+    r"|smooth|cpuinfo|MFLOP|GHz|same|proc|norm|pool|mean|padding|stride|window|Conv2d|ConvTranspose2d)\b"
+)
+
+
+def told() -> list[str]:
+    """What is said of layers beside their merits, and of a model."""
+    from tests.studio.test_networks import Norms, Small
+
+    found: list[str] = []
+    for text in LAYERS:
+        answer = ANSWERS["layer"]({"layer": text, "size": "5"})
+        found += [writing["note"] for writing in answer["writings"]]
+        found += (answer["scene"] or {"notes": []})["notes"]
+        found += [one["text"] for one in ANSWERS["pattern"]({"layer": text})["suggestions"]]
+        if text.startswith("Conv"):
+            plan = ANSWERS["plan"]({"layer": text, "size": "32", "in_channels": 32, "out_channels": 32})
+            found += [line for name, line in plan["lines"] if name not in ("register tile", "kernel")]
+    for question in (
+        {"input_size": "5", "output_size": "7"},
+        {"scale": "3"},
+        {"input_size": "6", "output_size": "9"},
+    ):
+        found += ANSWERS["solve"](question)["notes"]
+    for model in (Small(), Norms()):
+        network = Network("small", model, (1, next(model.parameters()).shape[1], 16, 16))
+        described = network.described({})
+        found += [line for _, line in described["summary"]] + network.fit({"size": "17"})["said"]
+        found += [one["text"] for one in described["findings"]]
+        found += [way for one in described["findings"] for way in one["helps"]]
+        found += [
+            line for node in described["nodes"] for name, line in node["facts"]
+            if name not in ("kind", "parameters")
+        ]  # fmt: skip
+    return sorted(set(found))
+
+
+def test_what_is_told_of_layers_and_models_is_said_in_chinese(page: Any) -> None:
+    texts = told()
+    left = {
+        text: said
+        for text, said in zip(texts, page.evaluate(TRANSLATED, ["told", texts]), strict=True)
+        if english(re.sub(NAMES, "", re.sub(KEPT, "", said)))
+    }
+    assert len(texts) > 60
+    assert not left, dict(islice(left.items(), 40))

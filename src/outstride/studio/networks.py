@@ -10,25 +10,29 @@ from typing import Any
 
 import torch
 
-from outstride.artifacts.survey import inspect
 from outstride.errors import ArgumentError, OutstrideError
 from outstride.inspection import Report, check
-from outstride.inspection.rendering import summary
+from outstride.inspection.figures import LayerFigures
+from outstride.inspection.rendering import axis_names, summary
 from outstride.models.graph import Graph, capture
 from outstride.models.node import Node
+from outstride.studio.findings import found_in
 from outstride.studio.learned import Learned, learned_of
 from outstride.studio.questions import size_of
+from outstride.studio.reaching import reach
 from outstride.studio.speed import predicted_of
 from outstride.tiling.box import Box
-from outstride.tiling.evaluation import Program
+from outstride.tiling.evaluation import INPUT, Program
 
 Answer = dict[str, Any]
-#: The operator that a layer's kind calls; only these are known by their layers' names on the page.
-_OPERATORS = {
-    "Conv": "conv", "ConvTranspose": "conv_transpose", "MaxPool": "max_pool", "AvgPool": "avg_pool",
-    "BatchNorm": "batch_norm", "Linear": "linear", "InstanceNorm": "instance_norm",
+#: The kinds of layers that call an operator; only these are known by their layers' names on the page.
+_KINDS = {
+    "conv": ("Conv",), "conv_transpose": ("ConvTranspose",), "max_pool": ("MaxPool",),
+    "avg_pool": ("AvgPool",), "linear": ("Linear",), "batch_norm": ("BatchNorm", "InstanceNorm"),
+    "group_norm": ("GroupNorm",), "layer_norm": ("LayerNorm",), "upsample": ("Upsample",),
+    "mean": ("AdaptiveAvgPool",), "pixel_shuffle": ("PixelShuffle",),
 }  # fmt: skip
-_MOST_NODES = 2000
+_MOST_NODES, _MOST_NAMES = 2000, 3
 
 
 class Network:
@@ -82,6 +86,10 @@ class Network:
             return self._described
 
     @cached_property
+    def _layers(self) -> Mapping[int, LayerFigures]:
+        return _rows(self.graph, self.report)
+
+    @cached_property
     def _described(self) -> Answer:
         graph, report = self.graph, self.report
         if len(graph.nodes) > _MOST_NODES:
@@ -89,12 +97,12 @@ class Network:
                 f"'MODEL' must have few enough tensors to be drawn: got {len(graph.nodes)}; "
                 f"legal: {_MOST_NODES}"
             )
-        rows = _rows(graph, report)
+        rows = self._layers
         kept = [i for i in range(len(graph.nodes)) if i not in graph.constants]
         return {
             "name": self.name, "shape": list(self.shape), "nodes": [self._node(i, rows) for i in kept],
             "chains": _chains(graph, kept), "summary": [list(line) for line in summary(report)],
-            "sizes": [str(sizes) for sizes in report.sizes], "patterns": self._patterns(),
+            "findings": [finding.to_dict() for finding in found_in(self.model, report, rows)],
         }  # fmt: skip
 
     def _node(self, index: int, rows: Mapping[int, Any]) -> Answer:
@@ -105,8 +113,12 @@ class Network:
             "sources": [s for s in node.sources if s not in self.graph.constants], "layer": "", "facts": [],
         }  # fmt: skip
         if row is not None:
-            made["layer"], made["facts"] = row.name, [*_facts(row), *self._time(node, row)]
+            made["layer"], made["facts"] = row.name, [*_facts(row, self._axes), *self._time(node, row)]
         return made
+
+    @property
+    def _axes(self) -> Sequence[str]:
+        return axis_names(self.report)
 
     def _time(self, node: Node, row: Any) -> list[list[str]]:
         """What the engine predicts for a layer that it serves, by itself: not fused with its neighbours."""
@@ -117,27 +129,26 @@ class Network:
         said = "" if layer is None else predicted_of(layer, self.graph.nodes[node.sources[0]].shape)
         return [["predicted", said]] if said else []
 
-    def _patterns(self) -> list[str]:
-        """The checkerboards that its layers leave, each with its place and what helps."""
-        try:
-            found = inspect(self.model)
-        except OutstrideError as error:
-            return [str(error)]
-        return [line for line in str(found).splitlines() if line.strip()][:40]
-
     def field(self, question: Mapping[str, Any]) -> Answer:
-        """The box of every tensor that one position of a tensor needs, back to the input."""
+        """The box of every tensor that one position of a tensor reads, back to the input."""
         index, at = question.get("node"), question.get("at")
         with self._lock:
             nodes = self.graph.nodes
             if not isinstance(index, int) or not 0 <= index < len(nodes) or index in self.graph.constants:
                 raise ArgumentError(f"'node' must be a tensor of the model: got {str(index)[:20]}; legal: 0")
             box = _position(nodes[index].shape, at)
-            need = self.program.need(index, box)
-        boxes = {str(i): [list(span) for span in box[2:]] for i, box in need.boxes.items()}
-        first = need.boxes.get(0)
+            found = reach(self.program, index, box)
+            names = [self._name(i) for i in found.through]
+        boxes = {str(i): [list(span) for span in box[2:]] for i, box in found.boxes.items()}
+        first = found.boxes.get(INPUT)
         reads = "" if first is None else " × ".join(f"{b - a} ({a} to {b - 1})" for a, b in first[2:])
-        return {"boxes": boxes, "reads": reads}
+        more = max(0, len(names) - _MOST_NAMES)
+        return {"boxes": boxes, "reads": reads, "through": names[:_MOST_NAMES], "more": more}
+
+    def _name(self, index: int) -> str:
+        """The layer that makes a tensor, or the operator."""
+        row = self._layers.get(index)
+        return row.name if row is not None and row.name else _operator(self.graph.nodes[index])
 
     def fit(self, question: Mapping[str, Any]) -> Answer:
         """Whether the model takes a size, and what to pad or crop where not."""
@@ -146,7 +157,7 @@ class Network:
         if size is None:
             raise ArgumentError("'size' must be given: got none; legal: 224")
         said = []
-        for name, fit in zip(_names(axes), self.report.fit(size), strict=True):
+        for name, fit in zip(self._axes, self.report.fit(size), strict=True):
             if fit.pad == 0:
                 said.append(f"{name} {fit.size}: taken as it is")
                 continue
@@ -154,12 +165,6 @@ class Network:
             ways += [f"crop {fit.crop}"] if fit.crop is not None else []
             said.append(f"{name} {fit.size}: {' or '.join(ways) or 'no size near it is taken'}")
         return {"said": said}
-
-
-def _names(count: int) -> Sequence[str]:
-    return {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}.get(
-        count, tuple(f"axis {n}" for n in range(count))
-    )
 
 
 def _position(shape: Sequence[int], at: object) -> Box:
@@ -216,7 +221,7 @@ def _family(kind: str) -> str:
     return {"input": "input", "cat": "joining", "add": "joining"}.get(kind, "pointwise")
 
 
-def _facts(row: Any) -> list[list[str]]:
+def _facts(row: LayerFigures, names: Sequence[str]) -> list[list[str]]:
     """What the report says of a layer, a name and a word each."""
     found = [
         ["kind", row.kind],
@@ -225,20 +230,19 @@ def _facts(row: Any) -> list[list[str]]:
     ]
     for axis, field in row.fields.items():
         sizes = " or ".join(str(n) for n in sorted(set(field.sizes))[:4])
-        found.append([f"axis {axis}", f"stride {field.stride}, reads {sizes}, offset {field.offset}"])
+        found.append([names[axis], f"stride {field.stride}, reads {sizes}, offset {field.offset}"])
     found += [["whole image", "every output reads all of it"]] if row.whole else []
-    found += [["engine", row.engine]] if row.engine is not None else []
-    return [*found, *([note.kind, note.text] for note in row.notes)]
+    return found + ([["engine", row.engine]] if row.engine is not None else [])
 
 
-def _rows(graph: Graph, report: Report) -> dict[int, Any]:
+def _rows(graph: Graph, report: Report) -> dict[int, LayerFigures]:
     """The report's rows by the tensor that they made: operators and layers of a kind come in one order.
 
     Kinds of which there are not equally many, or whose shapes differ, stay without names.
     """
-    found: dict[int, Any] = {}
-    for kind, operator in _OPERATORS.items():
-        rows = [row for row in report.layers if row.kind.rstrip("123d").removeprefix("Served") == kind]
+    found: dict[int, LayerFigures] = {}
+    for operator, kinds in _KINDS.items():
+        rows = [row for row in report.layers if _is_of(row.kind, operator, kinds)]
         made = [
             i for i, node in enumerate(graph.nodes)
             if node.target is not None and i not in graph.constants and _is(_operator(node), operator)
@@ -247,6 +251,11 @@ def _rows(graph: Graph, report: Report) -> dict[int, Any]:
         if shapes == [tuple(row.output_shape) for row in rows]:
             found |= dict(zip(made, rows, strict=True))
     return found
+
+
+def _is_of(kind: str, operator: str, kinds: Sequence[str]) -> bool:
+    """Whether a row is one of a layer that calls the operator, or of the operator itself."""
+    return kind.rstrip("123d").removeprefix("Served") in kinds or kind == operator
 
 
 def _is(name: str, operator: str) -> bool:

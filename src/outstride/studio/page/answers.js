@@ -3,7 +3,7 @@
 import { h } from './dom.js'
 import { ask } from './ask.js'
 import { word } from './words.js'
-import { reasoned } from './sentences.js'
+import { reasoned, told } from './sentences.js'
 import { overlapMap } from './maps.js'
 
 export const TABS = ['sizes', 'solver', 'pattern', 'speed', 'code']
@@ -84,7 +84,7 @@ export class Answers {
 
   solutions(found) {
     return [
-      h('p', { className: 'quiet' }, found.count ? `${found.count} ${word('layers found')}` : word('no layer')), ...found.notes.map(note => h('p', {}, note)),
+      h('p', { className: 'quiet' }, found.count ? `${found.count} ${word('layers found')}` : word('no layer')), ...found.notes.map(note => h('p', {}, told(note))),
       h('ul', { className: 'found' }, found.solutions.map(one => {
         const here = one.layer === this.answer.layer
         const tag = (good, text) => h('span', { className: good === null ? '' : good ? 'yes' : 'no' }, `${good === null ? '·' : good ? '✓' : '✗'} ${text}`)
@@ -110,7 +110,7 @@ export class Answers {
       ], [
         h('h3', {}, word('phases and fields')),
         h('table', { className: 'table' }, h('tbody', {}, h('tr', {}, h('th', {}, word('outputs at')), h('th', {}, word('taps')), h('th', {}, word('inputs read'))), found.phases.map(one => h('tr', {}, h('td', { className: 'code' }, one.outputs), h('td', { className: 'code' }, one.taps), h('td', { className: 'code' }, one.reads))))),
-        ...(found.suggestions.length ? [h('h3', {}, word('cures')), h('ul', { className: 'found' }, found.suggestions.map(one => h('li', {}, one.layer ? h('button', { type: 'button', onclick: () => this.tell.onapply(one.layer) }, h('code', {}, one.layer), h('span', { className: 'tags' }, one.text)) : h('p', {}, one.text))))] : []),
+        ...(found.suggestions.length ? [h('h3', {}, word('cures')), h('ul', { className: 'found' }, found.suggestions.map(one => h('li', {}, one.layer ? h('button', { type: 'button', onclick: () => this.tell.onapply(one.layer) }, h('code', {}, one.layer), h('span', { className: 'tags' }, told(one.text))) : h('p', {}, told(one.text)))))] : []),
       ]]
       this.panel.replaceChildren(h('div', { className: 'spread' }, columns.filter(column => column.length).map(column => h('div', {}, column.filter(Boolean)))))
     })
@@ -140,22 +140,22 @@ export class Answers {
   _code() {
     this.panel.replaceChildren(h('div', { className: 'spread codes' }, this.answer.writings.map(one => h('div', { className: 'listing' }, h('h3', {}, one.name),
       one.text && h('button', { type: 'button', className: 'plain copy', onclick: event => copy(one.text, event.target) }, word('copy')),
-      one.text && h('pre', { tabindex: '0' }, one.text), h('p', { className: 'quiet' }, one.note)))))
+      one.text && h('pre', { tabindex: '0' }, one.text), h('p', { className: 'quiet' }, told(one.note))))))
   }
 }
 
 const merit = ({ topic, good, text }) => h('li', {}, h('span', { className: good === null ? 'so' : good ? 'yes' : 'no', 'aria-label': word(good === null ? 'so' : good ? 'good' : 'bad'), role: 'img' }, good === null ? '·' : good ? '✓' : '✗'), h('div', {}, h('b', {}, word(`merit ${topic}`, topic)), ' ', h('span', {}, reasoned(text))))
 
 const planned = found => [
-  found.predicted && h('p', {}, h('span', { className: 'big' }, found.predicted), ' ', h('span', { className: 'quiet' }, word('predicted'))),
-  h('table', { className: 'table' }, h('tbody', {}, found.lines.map(([name, text]) => h('tr', {}, h('th', {}, name), h('td', {}, text))))),
+  found.predicted && h('p', {}, h('span', { className: 'big' }, told(found.predicted)), ' ', h('span', { className: 'quiet' }, word('predicted'))),
+  h('table', { className: 'table' }, h('tbody', {}, found.lines.map(([name, text]) => h('tr', {}, h('th', {}, word(`fact ${name}`, name)), h('td', {}, told(text)))))),
 ]
 
 const raced = found => h('div', {}, h('div', { className: 'bars' }, found.rows.map(row => {
   const fill = h('div', { className: 'fill' })
   fill.style.setProperty('width', `${row.share}%`)
   return h('div', { className: `bar-row ${row.ours ? 'ours' : ''}` }, h('span', {}, row.name), h('div', { className: 'track' }, fill), h('span', { className: 'code' }, row.said))
-})), h('p', {}, h('b', {}, found.verdict)), h('p', { className: 'quiet' }, found.note))
+})), h('p', {}, h('b', {}, told(found.verdict))), h('p', { className: 'quiet' }, told(found.note)))
 
 export async function copy(text, button) {
   const before = button.textContent

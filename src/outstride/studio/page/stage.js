@@ -3,7 +3,7 @@
 import { h, s, icon, ICONS, still } from './dom.js'
 import { arrange, boxAround, hull, shape } from './places.js'
 import { caption, titled, word } from './words.js'
-import { refused } from './sentences.js'
+import { refused, told } from './sentences.js'
 
 const SPEEDS = { slow: 1600, normal: 850, fast: 330 }
 const GLIDE = 240
@@ -71,7 +71,7 @@ export class Stage {
     this.canvas.setAttribute('aria-label', this.title.textContent)
     this.scrubber.max = scene.frames.length - 1
     this.notes.hidden = !scene.notes.length
-    this.notes.textContent = scene.notes.join(' ')
+    this.notes.textContent = scene.notes.map(told).join(' ')
     this.canvas.classList.toggle('matrix', scene.name === 'matrix')
     this.shapes = ''
     this.go(Math.min(step ?? 0, scene.frames.length - 1), false)

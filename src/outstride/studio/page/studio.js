@@ -21,7 +21,7 @@ const EXAMPLES = [
   ['1-d, transposed (HiFi-GAN)', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['max pooling', 'MaxPool2d(2)', '4'], ['average pooling', 'AvgPool2d(3, stride=2, padding=1)', '5'],
 ]
 
-const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers' }
+const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers', kernel: '', cure: '', at: '', node: '', place: '', input: '' }
 let controls, stage, answers, photographs, model, modelled = '', learned = '', asked = 0, known = null
 
 const typed = document.getElementById('layer')
@@ -78,6 +78,9 @@ function turn(mode) {
   document.body.classList.toggle('whole', state.mode === 'model')
 }
 
+// What another way of seeing the layer wants to find again.
+function keep(changes) { Object.assign(state, changes); save() }
+
 function save() { state.step = stage.step || ''; writeLink(state) }
 
 function edit(of, number, value) {
@@ -99,7 +102,7 @@ function build() {
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
   stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
   photographs = new Picture(document.getElementById('stage'), { learned, ontake: take })
-  model = new Model(document.getElementById('stage'))
+  model = new Model(document.getElementById('stage'), { state: () => state, onstate: keep })
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
   })

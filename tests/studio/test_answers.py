@@ -200,6 +200,27 @@ def test_patterns_say_overlap_ripple_phases_and_ways_out() -> None:
     assert ask("pattern", layer="ConvTranspose2d(1, 1, 2, stride=3)")["holes"]
 
 
+@pytest.mark.parametrize(
+    ("text", "size", "offered"),
+    [("Conv2d(64, 128, 7, stride=2, padding=3)", "224", ["5x5"]),
+     ("ConvTranspose2d(4, 4, 16, stride=16)", "", ["1x1"]),
+     ("Conv2d(1, 1, 3, dilation=18, padding=18)", "", [])],
+)  # fmt: skip
+def test_what_is_too_large_to_be_followed_is_followed_at_another_size(
+    text: str, size: str, offered: list[str]
+) -> None:
+    answer = ask("layer", layer=text, size=size)
+    assert "small enough to be followed" in answer["why_not"]
+    assert [way["size"] for way in answer["ways"]] == offered
+    for way in answer["ways"]:
+        assert ask("layer", layer=way["layer"], size=way["size"])["views"]
+
+
+def test_a_misspelt_argument_is_put_right() -> None:
+    answer = ask("layer", layer="Conv2d(1, 1, 3, stirde=2)")
+    assert answer["offers"] == [{"label": "stride", "layer": "Conv2d(1, 1, 3, stride=2)", "size": None}]
+
+
 def test_plans_have_their_lines() -> None:
     found = ask("plan", layer=UP, size="56", in_channels=64, out_channels=32)
     assert dict(found["lines"])["result"].startswith("(1, 32, 111, 111)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def link(browser: Any) -> Iterator[str]:
 class Visit:
     """A page of the browser's, and what its console and its network said."""
 
-    def __init__(self, browser: Any, link: str, state: str = "step=0", **context: Any) -> None:
+    def __init__(self, browser: Any, link: str, **context: Any) -> None:
         options = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce", "locale": "en-US"}
         self.context = browser.new_context(**{**options, **context})
         self.page = self.context.new_page()
@@ -50,8 +49,16 @@ class Visit:
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(f"{link}#{state}")
+
+    def go(self, state: str = "step=0") -> Visit:
+        """Follow a link; where the page is there already, it stays and takes the state."""
+        self.page.mouse.move(5, 5)
+        if self.page.url.startswith(self.link):
+            self.page.evaluate("history.replaceState(null, '', '#'); document.activeElement.blur()")
+            self.page.evaluate("document.documentElement.dataset.ready = 'no'")
+        self.page.goto(f"{self.link}#{state}")
         self.page.wait_for_selector("html[data-ready=yes]")
+        return self
 
     def layer(self, text: str) -> None:
         """Wait until this layer is shown."""
@@ -70,18 +77,28 @@ class Visit:
         return self.page.locator(f"[data-name='{name}']")
 
 
+@pytest.fixture(scope="module")
+def usual(browser: Any, link: str) -> Iterator[Visit]:
+    """A page that most tests share."""
+    made = Visit(browser, link)
+    yield made
+    made.context.close()
+
+
 @pytest.fixture
-def visit(browser: Any, link: str) -> Iterator[Any]:
+def visit(browser: Any, link: str, usual: Visit) -> Iterator[Any]:
     opened: list[Visit] = []
 
     def go(state: str = "step=0", **context: Any) -> Visit:
-        opened.append(Visit(browser, link, state, **context))
-        return opened[-1]
+        opened.append(Visit(browser, link, **context) if context else usual)
+        return opened[-1].go(state)
 
     yield go
     for one in opened:
-        one.context.close()
-        assert one.said == []
+        said, one.said = one.said, []
+        if one is not usual:
+            one.context.close()
+        assert said == []
         assert [url for url in one.asked if not url.startswith((link, "blob:", "data:"))] == []
 
 
@@ -139,6 +156,12 @@ def test_what_is_illegal_is_said_and_cured_by_a_click(visit: Any) -> None:
     shown.page.fill("#layer", "Conv2D(1, 1, 3)")
     refusal.get_by_role("button", name="Conv2d").click()
     shown.layer("Conv2d(1, 1, 3)")
+    shown.page.fill("#layer", "Conv2d(1, 1, 3, stirde=2)")
+    refusal.get_by_role("button", name="stride").click()
+    shown.layer("Conv2d(1, 1, 3, stride=2)")
+    shown.field("size").fill("224")
+    shown.page.get_by_role("button", name="follow it at").click()
+    shown.page.locator(".flow .in", has_text="7 × 7").wait_for()
 
 
 def test_every_view_steps_to_the_result(visit: Any) -> None:
@@ -191,7 +214,7 @@ def test_numbers_are_typed_into_the_picture(visit: Any) -> None:
 
 
 def test_the_keyboard_reaches_everything(visit: Any) -> None:
-    shown = visit()
+    shown = visit(locale="en-GB")  # a page of its own: where the first Tab leads is the browser's memory
     keys = shown.page.keyboard
     keys.press("ArrowRight")
     assert shown.page.inner_text(".count") == "2 / 10"
@@ -237,15 +260,56 @@ def test_the_other_answers_are_filled(visit: Any) -> None:
     assert shown.page.locator("#panel .copy").count() == 4
 
 
-@pytest.mark.parametrize("form", ["Moving SVG", "Page for slides (HTML)", "SVG of this frame"])
-def test_what_is_shown_is_saved(visit: Any, form: str) -> None:
-    shown = visit("view=zeros&step=3")
+FILES = {
+    "Moving SVG": ("svg", b"<svg"), "Page for slides (HTML)": ("html", b"<!doc"),
+    "Moving GIF": ("gif", b"GIF8"), "PNG of the last steps": ("png", b"\x89PNG"),
+    "SVG of this frame": ("svg", b"<svg"),
+}  # fmt: skip
+
+
+def saved(shown: Visit, form: str) -> Any:
+    """The file that a click on the menu brings."""
     shown.page.click("#tool-save")
     with shown.page.expect_download() as download:
         shown.page.get_by_role("button", name=form).click()
-    content = download.value.path().read_text("utf-8")
-    assert "<svg" in content
-    assert re.search(r"\.(svg|html)$", download.value.suggested_filename)
+    return download.value
+
+
+def test_what_is_shown_is_saved(visit: Any) -> None:
+    shown = visit("view=stamps&step=3")
+    for form, (suffix, begins) in FILES.items():
+        file = saved(shown, form)
+        assert file.suggested_filename.endswith(f".{suffix}")
+        assert file.path().read_bytes().startswith(begins), form
+
+
+def test_the_picture_stands_alone_on_a_slide(visit: Any) -> None:
+    shown = visit("step=4")
+    shown.page.keyboard.press("f")
+    assert not shown.page.locator("#controls").is_visible()
+    shown.page.keyboard.press("ArrowRight")
+    assert shown.page.inner_text(".count") == "6 / 10"
+    link = shown.page.url
+    shown.page.keyboard.press("Escape")
+    assert shown.page.locator("#controls").is_visible()
+    shown.page.goto(link)  # the page is there already: it follows the link
+    shown.page.locator("#controls").wait_for(state="hidden")
+    shown.page.get_by_role("button", name="The picture alone").click()
+    assert shown.page.locator("#answers").is_visible()
+
+
+def test_a_link_brings_all_of_its_state(visit: Any) -> None:
+    shown = visit("step=1&tab=code&layer=Conv2d(1, 1, 3)&size=5x5&w=1,0,0,0,1,0,0,0,1")
+    assert shown.page.inner_text(".count") == "2 / 9"
+    assert shown.spoken().endswith("= 24")
+    shown.go("layer=MaxPool2d(2)&size=4x4&step=3&lang=zh&tab=sizes&light=dark")
+    shown.page.get_by_role("tab", name="尺寸", selected=True).wait_for()
+    assert shown.page.inner_text(".count") == "4 / 4"
+    assert shown.page.locator("html").get_attribute("data-light") == "dark"
+    shown.go("mode=picture&kernel=random&cure=1&at=.2,.8&lang=en")
+    shown.page.locator(".chip[aria-pressed=true]", has_text="random").wait_for()
+    assert shown.page.get_by_label("cure the pattern").is_checked()
+    assert saved(shown, "PNG of the output").path().read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_speaks_chinese_and_keeps_its_state(visit: Any) -> None:
@@ -282,12 +346,22 @@ def test_narrow_screens_need_no_sideways_scroll(visit: Any) -> None:
         assert shown.page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
-def test_axe_finds_no_violation(visit: Any, scheme: str) -> None:
+TABS = ("Sizes", "Solver", "Pattern", "Speed", "Code")
+
+
+def test_axe_finds_no_violation(visit: Any) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(visit("step=4").page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation_anywhere(visit: Any, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     shown = visit("step=4", color_scheme=scheme)
-    for tab in ("Sizes", "Solver", "Pattern", "Code"):
-        shown.page.get_by_role("tab", name=tab).click()
+    for role, name in [*(("tab", tab) for tab in TABS), ("button", "Picture")]:
+        shown.page.get_by_role(role, name=name, exact=True).click()
         shown.page.wait_for_timeout(500)
         found = axe.Axe().run(shown.page)
         assert found.violations_count == 0, found.generate_report()
@@ -295,7 +369,7 @@ def test_axe_finds_no_violation(visit: Any, scheme: str) -> None:
 
 def test_nothing_is_asked_of_anybody_else_and_a_lost_server_is_said(browser: Any) -> None:
     with served() as own:
-        shown = Visit(browser, own)
+        shown = Visit(browser, own).go()
         assert all(url.startswith(own) for url in shown.asked)
     shown.field("kernel_size").fill("4")
     shown.page.get_by_text("the studio does not answer").wait_for()
@@ -361,12 +435,27 @@ def test_a_photograph_goes_through_the_layer(visit: Any, tmp_path: Path) -> None
     shown.said.clear()  # the browser notes the refused request in its console
 
 
-def test_a_model_is_one_picture_whose_fields_light_up(browser: Any) -> None:
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1)
-    )
-    with served(model=Network("small", model, (1, 3, 32, 32))) as own:
-        shown = Visit(browser, own, "step=0")
+@pytest.fixture(scope="module")
+def small() -> Network:
+    layers = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.ConvTranspose2d(8, 3, 4, 2, 1)
+    return Network("small", nn.Sequential(*layers), (1, 3, 32, 32))
+
+
+@pytest.mark.slow
+def test_axe_finds_no_violation_in_a_model(browser: Any, small: Network) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    with served(model=small) as own:
+        for scheme in ("light", "dark"):
+            shown = Visit(browser, own, color_scheme=scheme).go()
+            shown.page.get_by_text("reads of the input").wait_for()
+            found = axe.Axe().run(shown.page)
+            assert found.violations_count == 0, found.generate_report()
+            shown.context.close()
+
+
+def test_a_model_is_one_picture_whose_fields_light_up(browser: Any, small: Network) -> None:
+    with served(model=small) as own:
+        shown = Visit(browser, own).go()
         shown.page.locator(".plate").nth(2).wait_for()
         assert shown.page.locator(".plate").count() == 3
         shown.page.locator(".plate").nth(2).click()
@@ -388,6 +477,7 @@ def test_a_model_is_one_picture_whose_fields_light_up(browser: Any) -> None:
         shown.page.get_by_role("button", name="Nearer").click()
         shown.page.wait_for_timeout(100)
         assert shown.page.locator(".network").get_attribute("viewBox") != before
+        assert saved(shown, "SVG of the model").path().read_bytes().startswith(b"<svg")
         shown.page.get_by_role("button", name="Numbers").click()
         assert shown.page.locator(".canvas").is_visible()
         assert shown.said == []

@@ -10,7 +10,7 @@ from typing import Any
 from outstride.errors import ArgumentError, OutstrideError
 from outstride.geometry import output_size, solve
 from outstride.layer.spec import ConvSpec
-from outstride.studio.offers import offers, respelt
+from outstride.studio.offers import Offer, offers, respelt
 from outstride.studio.patterns import pattern_of
 from outstride.studio.questions import (
     Edited,
@@ -50,6 +50,7 @@ def layer(question: Mapping[str, Any]) -> Answer:
     if found is not None:
         size = found.example.x.shape
     size = size or (_USUAL_SIZE,) * spec.nd
+    ways = [] if found is not None else _followable(spec)
     return {
         "layer": repr(spec),
         "fields": fields_of(spec),
@@ -63,6 +64,7 @@ def layer(question: Mapping[str, Any]) -> Answer:
         ],
         "writings": [writing.to_dict() for writing in writings(spec, size)],
         **_stage(found, why_not, text_of(question, "view")),
+        "ways": [way.to_dict() for way in ways],
     }
 
 
@@ -72,6 +74,16 @@ def _followed(spec: ConvSpec, size: tuple[int, ...] | None, edited: Edited) -> t
         return shown(spec, size, edited), ""
     except OutstrideError as error:
         return None, str(error)
+
+
+def _followable(spec: ConvSpec) -> list[Offer]:
+    """The same layer at a size at which it can be followed, where there is one."""
+    for size in (None, (1,) * spec.nd):
+        found, _ = _followed(spec, size, edited_of({}))
+        if found is not None:
+            shape = found.example.x.shape
+            return [Offer(f"input {'x'.join(map(str, shape))}", repr(spec), shape)]
+    return []
 
 
 def _stage(found: Shown | None, why_not: str, view: str) -> Answer:

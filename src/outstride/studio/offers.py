@@ -50,7 +50,7 @@ def offers(fields: Mapping[str, Any], size: tuple[int, ...] | None, sentence: st
 
 def respelt(text: str, sentence: str) -> list[Offer]:
     """The word that an error says was meant, put in the place of what was typed."""
-    meant = re.search(r"got '?(?:[\w.]*\.)?(\w+)'? \(did you mean (\w+)\?\)", sentence)
+    meant = re.search(r"(?:got|argument) '?(?:[\w.]*\.)?(\w+)'? \(did you mean (\w+)\?\)", sentence)
     if meant is None or meant[1] not in text:
         return []
     better = text.replace(meant[1], meant[2], 1)

@@ -20,7 +20,7 @@ export const icon = path => s('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'tru
 
 export const ICONS = {
   first: 'M3 3h2v10H3zM13 3v10L6 8z', back: 'M11 3v10L4 8z', on: 'M5 3v10l7-5z', last: 'M11 3h2v10h-2zM3 3v10l7-5z',
-  play: 'M4 2v12l10-6z', pause: 'M4 2h3v12H4zM9 2h3v12H9z',
+  play: 'M4 2v12l10-6z', pause: 'M4 2h3v12H4zM9 2h3v12H9z', alone: 'M2 2h5v2H4v3H2zM9 2h5v5h-2V4H9zM2 9h2v3h3v2H2zM12 9h2v5H9v-2h3z',
 }
 
 // Whatever moves in the reader's place may be unwanted.

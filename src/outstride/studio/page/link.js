@@ -2,7 +2,7 @@
 
 import { carried } from './ask.js'
 
-const KEYS = ['layer', 'size', 'view', 'step', 'tab', 'x', 'w', 'b', 'lang', 'light', 'mode', 'kernel', 'cure', 'at', 'node', 'place', 'input']
+const KEYS = ['layer', 'size', 'view', 'step', 'tab', 'x', 'w', 'b', 'lang', 'light', 'mode', 'kernel', 'cure', 'at', 'node', 'place', 'input', 'show']
 
 export function readLink() {
   const found = new URLSearchParams(location.hash.slice(1))

@@ -101,6 +101,11 @@ export class Model {
     else this.middle(last)
   }
 
+  // The link names another place of the model, or the canvas has another size.
+  adopt() { if (this.found && !this.card.hidden) this.draw() }
+
+  redraw() { this.adopt() }
+
   // What was found, with its places: a click leads there.
   tell() {
     const { findings } = this.found

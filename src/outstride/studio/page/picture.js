@@ -9,11 +9,11 @@ const LENS = 9, ZOOM = 12
 export class Picture {
   constructor(root, { onstate, learned, ontake }) {
     this.learned = learned; this.take = ontake; this.shelf = h('div', { className: 'chips shelf', role: 'group', 'aria-label': word('learned kernels'), hidden: true })
-    this.onstate = onstate; this.root = root; this.kernel = ''; this.cure = false; this.name = ''; this.asked = 0
+    this.onstate = onstate; this.kernel = ''; this.cure = false; this.name = ''; this.asked = 0
     this.title = h('div', { className: 'title' }, word('picture title'))
     this.kernels = h('div', { className: 'chips', role: 'group', 'aria-label': word('kernel of the picture') })
     this.file = h('input', { type: 'file', accept: 'image/*', className: 'hidden', id: 'upload', onchange: () => this.send(this.file.files[0]) })
-    this.curing = h('input', { type: 'checkbox', id: 'cure', onchange: () => { this.cure = this.curing.checked; this.ask() } })
+    this.curing = h('input', { type: 'checkbox', id: 'cure', onchange: () => { this.cure = this.curing.checked; this.ask(); this.keep() } })
     this.cureRow = h('label', { className: 'check', htmlFor: 'cure' }, this.curing, word('cure'))
     this.row = h('div', { className: 'photos' })
     this.said = h('p', { className: 'said' })
@@ -27,6 +27,16 @@ export class Picture {
     this.card.addEventListener('dragover', event => event.preventDefault())
     this.card.addEventListener('drop', event => { event.preventDefault(); this.send(event.dataTransfer.files[0]) })
   }
+
+  // The state that a link has: kernel, cure and the place that is looked at.
+  adopt({ kernel, cure, at }) {
+    this.kernel = kernel; this.cure = cure === '1'
+    const place = at.split(',').map(Number)
+    if (place.length === 2 && place.every(part => part >= 0 && part <= 1)) this.at = place
+    this.question = ''
+  }
+
+  keep() { this.onstate({ kernel: this.kernel, cure: this.cure ? '1' : '', at: this.at.map(part => Math.round(part * 1e4) / 1e4).join() }) }
 
   show(on, layer, numbers) {
     this.card.hidden = !on
@@ -71,12 +81,11 @@ export class Picture {
     this.name = found.picture; this.kernel = found.kernel; this.found = found
     this.row.classList.remove('dim')
     this.draw()
-    this.onstate?.()
   }
 
   draw() {
     const { found } = this
-    this.kernels.replaceChildren(...found.kernels.map(name => h('button', { type: 'button', className: 'chip', 'aria-pressed': String(name === found.kernel), onclick: () => { this.kernel = name; this.ask() } }, word(`kernel ${name}`, name))))
+    this.kernels.replaceChildren(...found.kernels.map(name => h('button', { type: 'button', className: 'chip', 'aria-pressed': String(name === found.kernel), onclick: () => { this.kernel = name; this.ask(); this.keep() } }, word(`kernel ${name}`, name))))
     this.cureRow.hidden = !found.can_cure
     this.curing.checked = found.cured
     this.photos = [found.input, found.output, ...found.others].map(one => this.photo(one))
@@ -97,13 +106,14 @@ export class Picture {
     const frame = h('div', { className: 'photo', tabindex: one.name === 'output' ? '0' : null, role: one.name === 'output' ? 'group' : null, 'aria-label': one.name === 'output' ? word('pixel keys') : null }, image, mark)
     const move = event => { const box = image.getBoundingClientRect(); this.point((event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width) }
     frame.addEventListener('pointermove', move)
-    frame.addEventListener('pointerdown', move)
+    frame.addEventListener('pointerdown', event => { move(event); this.keep() })
     frame.addEventListener('keydown', event => {
       const by = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key]
       if (!by) return
       event.preventDefault(); event.stopPropagation()
       const far = event.shiftKey ? 10 : 1
       this.point(this.at[0] + by[0] * far / one.height, this.at[1] + by[1] * far / one.width)
+      this.keep()
     })
     const figure = h('figure', {}, frame, lens, h('figcaption', {}, h('b', {}, word(`photo ${one.name}`)), ` ${one.height} × ${one.width}`))
     return { ...one, figure, lens, mark }

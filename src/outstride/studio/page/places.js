@@ -1,6 +1,6 @@
 // Where grids lie on the canvas: beside each other, or below each other where that leaves larger cells.
 
-const GAP = 58, LABEL = 30, LETTER = 7.2, MOST = 64, FOOT = 6
+const GAP = 58, LABEL = 30, LETTER = 7.2, FOOT = 6
 
 // Cells are as wide as their grid's longest number needs.
 const boxes = (grid, cell) => grid.columns * cell * grid.ratio
@@ -46,8 +46,8 @@ function below(grids, cell) {
   return { width, height: y - 14 + FOOT, places }
 }
 
-function largest(way, grids, width, height) {
-  for (let cell = MOST; cell > 6; cell -= 1) {
+function largest(way, grids, width, height, most) {
+  for (let cell = most; cell > 6; cell -= 1) {
     const found = way(grids, cell)
     if (found.width <= width && found.height <= height) return cell
   }
@@ -55,13 +55,13 @@ function largest(way, grids, width, height) {
 }
 
 // Frames whose grids are alike share their cells' size; what has more grids finds room in the same height.
-export function arrange(first, grids, width, height) {
+export function arrange(first, grids, width, height, most) {
   const flat = one => one.every(grid => grid.rows === 1)
-  const beside = largest(across, first, width, height), stacked = largest(below, first, width, height * 1.2)
+  const beside = largest(across, first, width, height, most), stacked = largest(below, first, width, height * 1.2, most)
   const way = (flat(first) ? stacked >= beside * .8 : stacked > beside * 1.25) ? below : across
   const tall = way(first, way === below ? stacked : beside).height
   const same = shape(grids) === shape(first)
-  const cell = same ? (way === below ? stacked : beside) : largest(way, grids, width, Math.max(tall, 150))
+  const cell = same ? (way === below ? stacked : beside) : largest(way, grids, width, Math.max(tall, 150), most)
   const found = way(grids, cell)
   const left = (width - found.width) / 2, total = Math.max(tall, found.height)
   return { cell, height: total, places: found.places.map((at, g) => ({ x: at.x + left, y: at.y + (total - found.height) / 2, wide: cell * grids[g].ratio })) }

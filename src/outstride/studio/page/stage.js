@@ -7,10 +7,12 @@ import { refused, told } from './sentences.js'
 
 const SPEEDS = { slow: 1600, normal: 850, fast: 330 }
 const GLIDE = 240
+// The largest cell, and what stands around the canvas where the stage alone fills the screen.
+const MOST_CELL = 64, MOST_CELL_ALONE = 120, AROUND = 300
 
 export class Stage {
-  constructor(root, { onview, onstep, onedit }) {
-    this.tell = { onview, onstep, onedit }
+  constructor(root, { onview, onstep, onedit, ontake }) {
+    this.tell = { onview, onstep, onedit, ontake }
     this.scene = null; this.step = 0; this.timer = null; this.speed = 'normal'; this.shapes = ''
     this.views = h('div', { className: 'choice views', role: 'tablist', 'aria-label': word('views') })
     this.title = h('div', { className: 'title' })
@@ -18,7 +20,8 @@ export class Stage {
     this.canvas = s('svg', { class: 'canvas', role: 'group' })
     this.said = h('p', { className: 'said', 'aria-live': 'off' })
     this.notes = h('p', { className: 'notes', hidden: true })
-    this.why = h('p', { className: 'why', hidden: true })
+    this.about = h('p', { className: 'about' })
+    this.why = h('div', { className: 'why', hidden: true })
     const button = (name, act, kind = '') => h('button', { type: 'button', className: kind, title: word(name), 'aria-label': word(name), onclick: act }, icon(ICONS[name]))
     this.playing = button('play', () => this.toggle(), 'play')
     this.scrubber = h('input', { type: 'range', min: 0, max: 0, value: 0, 'aria-label': word('step'), oninput: () => { this.stop(); this.go(+this.scrubber.value) } })
@@ -28,10 +31,11 @@ export class Stage {
     this.transport = h('div', { className: 'transport' },
       button('first', () => { this.stop(); this.go(0) }), button('back', () => { this.stop(); this.move(-1) }), this.playing,
       button('on', () => { this.stop(); this.move(1) }), this.scrubber, this.count, this.pace)
-    this.picture = h('div', { className: 'picture' }, h('div', { className: 'flow' }, this.title, this.sizes), this.canvas, this.why, this.said, this.transport, this.notes)
+    this.picture = h('div', { className: 'picture' }, h('div', { className: 'flow' }, this.title, this.sizes), this.about, this.canvas, this.why, this.said, this.transport, this.notes)
     this.hint = h('p', { className: 'hint' }, word('hint'))
     this.modes = h('div', { className: 'choice modes', role: 'group', 'aria-label': word('modes') })
-    root.append(h('div', { className: 'heads' }, this.modes, this.views), this.picture, this.hint)
+    this.heads = h('div', { className: 'heads' }, this.modes, this.views)
+    root.append(this.heads, this.picture, this.hint)
     this.root = root
     this.listen()
     new ResizeObserver(() => this.redraw()).observe(this.picture)
@@ -44,7 +48,8 @@ export class Stage {
     const mine = now === 'numbers'
     if (!mine) this.stop()
     this.views.hidden = !mine || !this.scene
-    this.picture.hidden = this.hint.hidden = !mine
+    this.picture.hidden = !mine
+    this.hint.hidden = !mine || !this.scene
   }
 
   // A new answer: the same view and step as before where they still exist.
@@ -60,15 +65,17 @@ export class Stage {
     if (held) this.views.querySelector('[aria-selected=true]')?.focus()
     this.sizes.replaceChildren(h('b', { className: 'in' }, answer.size.replaceAll('x', ' × ')), '→', h('b', { className: 'out' }, answer.output.replaceAll('x', ' × ')))
     const none = !scene
-    for (const part of [this.canvas, this.transport, this.said, this.views, this.hint]) part.toggleAttribute('hidden', none)
+    for (const part of [this.canvas, this.transport, this.said, this.views, this.hint, this.about]) part.toggleAttribute('hidden', none)
     this.why.hidden = !none
-    this.why.textContent = refused(answer.why_not)
+    if (none) this.why.replaceChildren(h('p', {}, refused(answer.why_not)), ...(answer.ways ?? []).map(way => h('button', { type: 'button', className: 'chip', onclick: () => this.tell.ontake(way) }, `${word('follow it')} ${way.size.replaceAll('x', ' × ')}`)))
     this.title.textContent = none ? word('sizes only') : ''
     if (none) { this.scene = null; this.notes.hidden = true; this.stop(); return }
     if (this.scene?.name !== scene.name) this.stop()
     this.scene = prepared(scene)
     this.title.textContent = word(`title ${scene.title}`, scene.title)
     this.canvas.setAttribute('aria-label', this.title.textContent)
+    this.about.textContent = word(`about ${scene.title}`, word(`about ${scene.name}`, ''))
+    this.about.hidden = !this.about.textContent
     this.scrubber.max = scene.frames.length - 1
     this.notes.hidden = !scene.notes.length
     this.notes.textContent = scene.notes.map(told).join(' ')
@@ -182,7 +189,9 @@ export class Stage {
   build(step) {
     const frame = this.scene.frames[step]
     const width = Math.max(this.picture.clientWidth - 2 * parseFloat(getComputedStyle(this.picture).paddingLeft), 200)
-    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(Math.min(innerHeight * (frame.grids.some(grid => grid.row) ? .72 : .5), 700), 300))
+    const alone = document.body.classList.contains('alone'), tall = frame.grids.some(grid => grid.row)
+    const room = alone ? innerHeight - AROUND : Math.min(innerHeight * (tall ? .72 : .5), 700)
+    const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(room, 300), alone ? MOST_CELL_ALONE : MOST_CELL)
     this.cell = found.cell
     this.canvas.setAttribute('viewBox', `0 0 ${width} ${found.height}`)
     this.canvas.style.setProperty('height', `${found.height}px`)

@@ -1,6 +1,6 @@
 // The page: one state, kept in the link; what is typed, set, clicked or pasted asks Python for a new answer.
 
-import { h, s, still } from './dom.js'
+import { h, icon, ICONS, still } from './dom.js'
 import { ask, begin } from './ask.js'
 import { readLink, writeLink } from './link.js'
 import { speak, word } from './words.js'
@@ -21,8 +21,9 @@ const EXAMPLES = [
   ['1-d, transposed (HiFi-GAN)', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['max pooling', 'MaxPool2d(2)', '4'], ['average pooling', 'AvgPool2d(3, stride=2, padding=1)', '5'],
 ]
 
-const state = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers', kernel: '', cure: '', at: '', node: '', place: '', input: '' }
-let controls, stage, answers, photographs, model, modelled = '', learned = '', asked = 0, known = null
+const FRESH = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers', kernel: '', cure: '', at: '', node: '', place: '', input: '', show: '' }
+const state = { ...FRESH }
+let controls, stage, answers, photographs, model, alone, tools, modelled = '', learned = '', asked = 0, known = null
 
 const typed = document.getElementById('layer')
 const refusal = document.getElementById('refusal')
@@ -72,10 +73,24 @@ function refuse(sentence, ways) {
 function turn(mode) {
   const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : []), ...(modelled ? ['model'] : [])]
   state.mode = modes.includes(mode) ? mode : 'numbers'
-  stage.turn(modes, state.mode, name => { turn(name); save() })
+  stage.turn(modes, state.mode, name => { turn(name); tools.build(); save() })
   photographs.show(state.mode === 'picture', known.layer, numbers(state.w))
   model.show(state.mode === 'model')
   document.body.classList.toggle('whole', state.mode === 'model')
+}
+
+// The stage alone, for a lecture hall; the whole screen where the browser gives it.
+function present(on, ask = true) {
+  if (on === document.body.classList.contains('alone')) return
+  state.show = on ? 'stage' : ''
+  document.body.classList.toggle('alone', on)
+  alone.setAttribute('aria-pressed', String(on))
+  const screen = document.documentElement
+  if (ask && on) screen.requestFullscreen?.().catch(() => {})
+  else if (ask && document.fullscreenElement) document.exitFullscreen().catch(() => {})
+  stage.redraw()
+  model.redraw()
+  save()
 }
 
 // What another way of seeing the layer wants to find again.
@@ -100,15 +115,31 @@ function take(layer, row) {
 function build() {
   for (const id of ['controls', 'stage', 'answers']) document.querySelectorAll(`#${id} > :not(h2)`).forEach(one => one.remove())
   controls = new Controls(document.getElementById('controls'), (fields, size) => show({ fields, size }))
-  stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit })
-  photographs = new Picture(document.getElementById('stage'), { learned, ontake: take })
+  stage = new Stage(document.getElementById('stage'), { onview: view => { state.view = view; show({ layer: state.layer }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }, onstep: save, onedit: edit, ontake: way => show({ layer: way.layer, size: way.size }, { step: 0 }) })
+  photographs = new Picture(document.getElementById('stage'), { learned, ontake: take, onstate: keep })
+  photographs.adopt(state)
   model = new Model(document.getElementById('stage'), { state: () => state, onstate: keep })
   answers = new Answers(document.getElementById('answers'), {
     onapply: (layer, size) => { state.x = state.w = ''; show({ layer, size: size ?? state.size }) }, ontab: tab => { state.tab = tab; save() },
   })
+  alone = h('button', { type: 'button', className: 'plain alone-button', 'aria-pressed': String(document.body.classList.contains('alone')), title: word('alone'), 'aria-label': word('alone'), onclick: () => present(!document.body.classList.contains('alone')) }, icon(ICONS.alone))
+  stage.heads.append(alone)
   answers.tab = TABS.includes(state.tab) ? state.tab : 'sizes'
   const menu = document.getElementById('examples')
   menu.replaceChildren(h('option', { value: '' }, word('examples')), ...EXAMPLES.map(([name], i) => h('option', { value: i }, name)))
+}
+
+const language = () => state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en')
+
+function translate(to) {
+  speak(to)
+  build()
+  if (!known) return
+  controls.show(known.fields, known.size)
+  stage.show(known, Number(state.step) || 0)
+  turn(state.mode)
+  answers.show(known)
+  save()
 }
 
 function light(name) {
@@ -120,19 +151,19 @@ async function start() {
   const link = readLink()
   Object.assign(state, link)
   light(state.light)
-  speak(state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en'))
+  speak(language())
   const given = await begin().catch(() => ({}))
   const { model: named = '', learned: trained = '', ...first } = given
   modelled = named; learned = trained
   if (modelled && !link.mode) state.mode = 'model'
   if (first.layer && !link.layer) Object.assign(state, first)
   build()
-  new Tools(document.querySelector('.tools'), {
-    state: () => state, stage: () => stage, numbers: edited,
+  tools = new Tools(document.querySelector('.tools'), {
+    state: () => state, shown: () => state.mode === 'model' ? model : state.mode === 'picture' ? photographs : stage, numbers: edited,
     onlight: () => { light(document.documentElement.dataset.light === 'dark' ? 'light' : 'dark'); save() },
-    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; speak(state.lang); build(); if (known) { const step = Number(state.step) || 0; controls.show(known.fields, known.size); stage.show(known, step); turn(state.mode); answers.show(known); save() } },
+    onlanguage: () => { state.lang = document.documentElement.lang === 'zh' ? 'en' : 'zh'; translate(state.lang) },
   })
-  if (learned && state.w) photographs.kernel = 'typed'
+  if (learned && state.w && !link.kernel) photographs.kernel = 'typed'
   const wanted = state.layer
   await show({ layer: wanted }, { step: Number(state.step) || 0 })
   if (!known) {  // a link to no layer: say why, above one that is
@@ -142,6 +173,7 @@ async function start() {
     refuse(message, ways)
   }
   if (!link.step && !still() && stage.scene && state.mode === 'numbers') stage.play(true)
+  present(state.show === 'stage', false)
   document.documentElement.dataset.ready = 'yes'
 }
 
@@ -153,11 +185,26 @@ document.getElementById('examples').addEventListener('change', event => {
   if (example) { state.x = state.w = state.b = ''; show({ layer: example[1], size: example[2] }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }
 })
 addEventListener('keydown', event => {
+  if (event.key === 'f' && !event.target.closest('input, select, textarea') && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); present(!document.body.classList.contains('alone')); return }
+  if (event.key === 'Escape' && document.body.classList.contains('alone')) { present(false); return }
   const held = event.target.closest('input, select, textarea, pre') || (event.key === ' ' && event.target.closest('button, summary'))
   if (held || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || !stage?.scene || state.mode !== 'numbers') return
   const act = { ArrowLeft: () => { stage.stop(); stage.move(-1) }, ArrowRight: () => { stage.stop(); stage.move(1) }, ' ': () => stage.toggle(), Home: () => { stage.stop(); stage.go(0) }, End: () => { stage.stop(); stage.go(stage.last) } }[event.key]
   if (act) { event.preventDefault(); act() }
 })
-addEventListener('hashchange', () => { Object.assign(state, { x: '', w: '', b: '' }, readLink()); show({ layer: state.layer }, { step: Number(state.step) || 0 }) })
-void s
+addEventListener('fullscreenchange', () => { if (!document.fullscreenElement) present(false, false) })
+// Another link of this page, typed or followed: what it leaves out is as at first.
+addEventListener('hashchange', async () => {
+  Object.assign(state, FRESH, readLink())
+  const step = Number(state.step) || 0
+  document.documentElement.dataset.ready = 'no'
+  light(state.light)
+  if (language() !== document.documentElement.lang) translate(language())
+  photographs.adopt(state); model.adopt()
+  answers.tab = TABS.includes(state.tab) ? state.tab : 'sizes'
+  await show({ layer: state.layer }, { step })
+  tools.build()
+  present(state.show === 'stage', false)
+  document.documentElement.dataset.ready = 'yes'
+})
 start()

@@ -31,7 +31,7 @@ export class Tools {
 
   // What the stage shows as a file: made by Python, but for the frame as it is seen, and for print.
   menu() {
-    const said = h('p', { className: 'hidden', role: 'status' })
+    const { mode } = this.act.state()
     const item = (name, act) => h('button', { type: 'button', onclick: () => { box.open = false; act() } }, word(name))
     const file = format => item(`save ${format}`, async () => {
       const { layer, size, view } = this.act.state()
@@ -39,22 +39,29 @@ export class Tools {
       try { await save({ layer, size, view, format, numbers }) } catch (error) { alert(error.message) }
     })
     const box = h('details', { className: 'menu' }, h('summary', { className: 'tool', id: 'tool-save', title: word('save'), 'aria-label': word('save') }, drawn('save'), h('span', {}, word('save'))),
-      h('div', {}, file('svg'), file('gif'), file('png'), file('html'), item('save frame', () => this.frame()), item('save pdf', () => print())))
+      h('div', {}, ...(mode === 'numbers' ? [file('svg'), file('gif'), file('png'), file('html')] : []), mode === 'picture' ? item('save output', () => this.output()) : item(mode === 'model' ? 'save model' : 'save frame', () => this.frame(mode)), item('save pdf', () => print())))
     box.addEventListener('keydown', event => { if (event.key === 'Escape') { box.open = false; box.querySelector('summary').focus() } })
     box.addEventListener('focusout', event => { if (!box.contains(event.relatedTarget)) box.open = false })
-    box.append(said)
     return box
   }
 
+  // What the layer made of the photograph.
+  output() {
+    const { found } = this.act.shown()
+    if (!found) return
+    const bytes = Uint8Array.from(atob(found.output.png.split(',')[1]), letter => letter.charCodeAt(0))
+    keep(new Blob([bytes], { type: 'image/png' }), 'outstride-output.png')
+  }
+
   // The picture with the colours that it has now, as a file of its own.
-  frame() {
-    const shown = this.act.stage().canvas
+  frame(mode) {
+    const shown = this.act.shown().canvas
     const copied = shown.cloneNode(true)
-    const KEPT = ['fill', 'stroke', 'stroke-width', 'opacity', 'fill-opacity', 'font', 'text-anchor', 'dominant-baseline']
+    const KEPT = ['display', 'fill', 'stroke', 'stroke-width', 'opacity', 'fill-opacity', 'font', 'text-anchor', 'dominant-baseline']
     const all = [...shown.querySelectorAll('*')], twins = [...copied.querySelectorAll('*')]
     all.forEach((one, i) => { const style = getComputedStyle(one); for (const name of KEPT) twins[i].style.setProperty(name, style.getPropertyValue(name)) })
     copied.setAttribute('xmlns', 'http://www.w3.org/2000/svg')
     copied.removeAttribute('class')
-    keep(new Blob([new XMLSerializer().serializeToString(copied)], { type: 'image/svg+xml' }), 'outstride-frame.svg')
+    keep(new Blob([new XMLSerializer().serializeToString(copied)], { type: 'image/svg+xml' }), mode === 'model' ? 'outstride-model.svg' : 'outstride-frame.svg')
   }
 }

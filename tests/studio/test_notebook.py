@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import builtins
+import gc
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from outstride import explain
+from outstride import check, explain
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.geometry import solve
 from outstride.studio.answers import ANSWERS
@@ -104,6 +106,26 @@ def test_a_model_is_its_graph() -> None:
     assert "Conv2d" in page.still
 
 
+def test_a_report_is_the_model_that_was_checked() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    report = check(model, (1, 1, 8, 8))
+    page = live(report)
+    assert answered(page, "start")["model"] == "Sequential"
+    assert answered(page, "ask/model")["shape"] == [1, 1, 8, 8]
+    assert page.still == report._repr_html_()
+    with pytest.raises(ArgumentError, match="must be left out beside a report"):
+        live(report, (1, 1, 8, 8))
+    assert pickle.loads(pickle.dumps(report)) == report
+
+
+def test_a_report_does_not_keep_its_model() -> None:
+    report = check(nn.Conv2d(1, 2, 3), (1, 1, 8, 8))
+    gc.collect()
+    assert report.checked() is None
+    with pytest.raises(ArgumentError, match="of a model that somebody holds"):
+        live(report)
+
+
 def test_without_a_kernel_there_is_the_html_that_moves() -> None:
     shown = explain(UP)
     assert live(shown).still == shown.html("stamps")
@@ -140,12 +162,16 @@ def test_the_extension_shows_results_live_and_keeps_their_html() -> None:
     interactive = pytest.importorskip("IPython.core.interactiveshell")
     shell = interactive.InteractiveShell()
     load_ipython_extension(shell)
-    for shown in (explain("Conv1d(1, 1, 3)"), solve(5, 9)):
+    model = nn.Conv2d(1, 2, 3)
+    for shown in (explain("Conv1d(1, 1, 3)"), solve(5, 9), check(model, (1, 1, 8, 8))):
         data, _ = shell.display_formatter.format(shown)
         assert data["application/vnd.jupyter.widget-view+json"]["model_id"]
         assert data["text/html"] == shown._repr_html_()
-    data, _ = shell.display_formatter.format(solve(1, 1, kernel_size=5, padding=0))
-    assert set(data) == {"text/html", "text/plain"}
+    gone = check(nn.Conv2d(1, 2, 3), (1, 1, 8, 8))
+    gc.collect()
+    for shown in (solve(1, 1, kernel_size=5, padding=0), gone):
+        data, _ = shell.display_formatter.format(shown)
+        assert set(data) == {"text/html", "text/plain"}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
@@ -83,7 +84,7 @@ def check(
         tuple(figures(model, trace, walk)), tuple(tuple(t.shape) for t in trace.outputs), tuple(taken),
         tuple(_halo(walk, axis, cycle, probes[axis]) for axis, cycle in enumerate(cycles)),
         sum(p.numel() for p in unique), sum(map(size_bytes, unique)), peak_bytes(trace, walk),
-        runner.device == "meta", tuple(sorted(output_fields.items())),
+        runner.device == "meta", tuple(sorted(output_fields.items())), weakref.ref(model),
     )  # fmt: skip
 
 

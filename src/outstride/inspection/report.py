@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from outstride.inspection import rendering
 from outstride.inspection.findings import Findings
@@ -14,8 +17,17 @@ class Report(Findings):
     """Where every layer of a model looks, what it costs, and which images the model can take.
 
     Print it, or read ``layers`` (a ``LayerFigures`` each), ``sizes`` and ``halo`` (one entry per axis of the
-    image) and ``to_dict()``.
+    image) and ``to_dict()``. It does not keep the model alive.
     """
+
+    reference: weakref.ref[torch.nn.Module] | None = field(default=None, repr=False, compare=False)
+
+    def checked(self) -> torch.nn.Module | None:
+        """The model itself, as long as somebody else holds it and in the process that checked it."""
+        return None if self.reference is None else self.reference()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "reference": None}
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain values, fractions as text such as "1/2"."""

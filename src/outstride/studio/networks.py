@@ -38,9 +38,12 @@ _MOST_NODES, _MOST_NAMES = 2000, 3
 class Network:
     """A model that the command named, with the shape that it is asked about; nothing is run on numbers."""
 
-    def __init__(self, name: str, model: torch.nn.Module, shape: Sequence[int]) -> None:
+    def __init__(
+        self, name: str, model: torch.nn.Module, shape: Sequence[int], report: Report | None = None
+    ) -> None:
+        """Take a model; ``report`` is what `check` has said of it at that shape already."""
         self.name, self.model, self.shape = name, model.eval(), tuple(shape)
-        self._lock = Lock()
+        self._lock, self._report = Lock(), report
 
     def answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
         """The questions that a page may ask of it."""
@@ -59,7 +62,7 @@ class Network:
     @cached_property
     def report(self) -> Report:
         """Where every layer looks, what it costs, which sizes the model takes."""
-        return check(self.model, self.shape)
+        return self._report or check(self.model, self.shape)
 
     @cached_property
     def graph(self) -> Graph:

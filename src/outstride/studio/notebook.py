@@ -1,6 +1,6 @@
 """The page in a notebook: the same files in a frame, answered by the kernel through a widget's channel.
 
-``%load_ext outstride.studio.notebook`` lets every result of ``explain`` and ``solve`` show itself so.
+After ``%load_ext outstride.studio.notebook`` what ``explain``, ``solve`` and ``check`` give shows itself so.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from outstride.studio.replies import questions
 if TYPE_CHECKING:
     import torch
 
+    from outstride.inspection import Report
     from outstride.studio.widget import Page
 
 _HEIGHT = "920px"
+_REPORT = "outstride.inspection.report.Report"
 
 
 def live(
-    shown: str | ConvSpec | torch.nn.Module | Explanation | Solution | Solutions,
+    shown: str | ConvSpec | torch.nn.Module | Explanation | Solution | Solutions | Report,
     input_shape: Sequence[int] | None = None,
     *,
     height: str = _HEIGHT,
@@ -33,7 +35,7 @@ def live(
     """The studio's page in a cell of Jupyter, Colab or VS Code.
 
     Args:
-        shown: a layer, or one as torch writes it; what ``explain`` or ``solve`` gave; a model.
+        shown: a layer, or one as torch writes it; what ``explain``, ``solve`` or ``check`` gave; a model.
         input_shape: of a model, such as (1, 3, 224, 224); nothing else has one.
         height: of the cell, in the words of CSS.
 
@@ -42,7 +44,8 @@ def live(
 
     Raises:
         UnsupportedError: anywidget is not installed.
-        ArgumentError: what is shown is none of these, or a model without a shape.
+        ArgumentError: what is shown is none of these, a model without a shape, or a report of a model that
+            nobody holds any more.
 
     Law: it shows what ``outstride studio`` shows, by the same files and the same answers.
 
@@ -56,13 +59,36 @@ def live(
             f"'live' must have anywidget: {error.name} is not installed; "
             "legal: pip install 'outstride[notebook]'"
         ) from error
+    if _is_report(shown):
+        return Page(*_of_report(shown, input_shape), height)
     if input_shape is not None:
         return Page(*_of_model(shown, input_shape), height)
     start, still = _of_layer(shown)
     return Page(questions({**start, "model": ""}, {}), still, height)
 
 
-def _of_model(model: Any, shape: Sequence[int]) -> tuple[dict[str, Callable[..., Any]], str]:
+def _is_report(shown: object) -> bool:
+    """Whether it is what `check` gave, without loading torch for what is not."""
+    return f"{type(shown).__module__}.{type(shown).__name__}" == _REPORT
+
+
+def _of_report(report: Any, shape: Sequence[int] | None) -> tuple[dict[str, Callable[..., Any]], str]:
+    model = report.checked()
+    if model is None:
+        raise ArgumentError(
+            f"'shown' must be of a model that somebody holds: got a report of {report.model}, which is gone; "
+            "legal: a variable for the model, or live(model, input_shape)"
+        )
+    if shape is not None:
+        raise ArgumentError(
+            f"'input_shape' must be left out beside a report: got {tuple(shape)}; legal: none"
+        )
+    return _of_model(model, report.input_shape, report)
+
+
+def _of_model(
+    model: Any, shape: Sequence[int], report: Report | None = None
+) -> tuple[dict[str, Callable[..., Any]], str]:
     from outstride.studio.networks import Network
 
     if not hasattr(model, "state_dict"):
@@ -70,7 +96,7 @@ def _of_model(model: Any, shape: Sequence[int]) -> tuple[dict[str, Callable[...,
             f"'input_shape' must be left out beside what is no model: got {tuple(shape)} "
             f"for {type(model).__name__}; legal: none"
         )
-    network = Network(type(model).__name__, model, shape)
+    network = Network(type(model).__name__, model, shape, report)
     still = network.report._repr_html_()
     return questions({"layer": "", "size": "", **network.start()}, network.answers()), still
 
@@ -116,14 +142,14 @@ def _numbers(shown: Explanation) -> dict[str, str]:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Let what ``explain`` and ``solve`` give show itself live; viewers without widgets keep the HTML."""
+    """Show live what ``explain``, ``solve`` and ``check`` give; viewers without widgets keep the HTML."""
     formatter = ipython.display_formatter.mimebundle_formatter
-    for kind in (Explanation, Solutions):
+    for kind in (Explanation, Solutions, _REPORT):
         formatter.for_type(kind, _bundle)
 
 
 def _bundle(shown: Any, **asked: Any) -> Any:
     del asked
-    if isinstance(shown, Solutions) and not shown:
+    if (isinstance(shown, Solutions) and not shown) or (_is_report(shown) and shown.checked() is None):
         return None
     return live(shown)._repr_mimebundle_()

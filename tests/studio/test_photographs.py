@@ -44,6 +44,48 @@ def test_pictures_are_decoded_and_kept_by_name(form: str) -> None:
     assert 0 <= found.grey.min() < found.grey.max() <= 1
 
 
+RAMP = np.linspace(0, 255, 40 * 30).reshape(30, 40)
+
+
+def modes() -> dict[str, tuple[Image.Image, str]]:
+    """A ramp of greys as files hold it: with 16 bits, for print, by a palette, with a transparent half."""
+    grey = Image.fromarray(RAMP.round().astype(np.uint8))
+    clear = Image.merge("LA", (grey, Image.new("L", grey.size, 255)))
+    return {
+        "16 bits": (Image.fromarray((RAMP * 257).round().astype(np.uint16)), "PNG"),
+        "print": (grey.convert("RGB").convert("CMYK"), "JPEG"), "palette": (grey.convert("P"), "GIF"),
+        "alpha": (clear, "PNG"), "colour": (grey.convert("RGB"), "WEBP"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_every_kind_of_picture_has_its_greys(mode: str) -> None:
+    found = Album().put(sent(*modes()[mode])).grey
+    lossy = 12 if mode in ("print", "colour") else 1
+    assert_within(found * 255, RAMP, lossy, "a grey is a whole number, and JPEG and WebP lose some")
+
+
+def test_what_is_transparent_lies_on_white() -> None:
+    logo = Image.new("RGBA", (20, 10), (0, 0, 0, 0))
+    logo.paste((0, 0, 0, 255), (0, 0, 10, 10))
+    found = Album().put(sent(logo)).grey
+    assert (found[0, 0], found[0, -1]) == (0, 1)
+
+
+def test_of_what_moves_the_first_picture_is_taken() -> None:
+    buffer = io.BytesIO()
+    first, *others = (Image.new("L", (20, 10), level) for level in (10, 90, 200))
+    first.save(buffer, "GIF", save_all=True, append_images=others)
+    found = Album().put(base64.b64encode(buffer.getvalue()).decode()).grey
+    assert_within(found * 255, np.full((10, 20), 10.0), 1, "a grey is a whole number")
+
+
+def test_half_a_file_is_refused() -> None:
+    whole = base64.b64decode(sent(grey((300, 200))).partition("base64,")[2])
+    with pytest.raises(ArgumentError, match="must be a picture that can be read"):
+        Album().put(base64.b64encode(whole[: len(whole) // 2]).decode())
+
+
 def test_large_pictures_are_shrunk_and_the_oldest_forgotten() -> None:
     album = Album()
     first = album.put(sent(grey((900, 450))))
@@ -67,6 +109,10 @@ def test_what_is_too_large_is_refused_before_it_is_decoded(monkeypatch: pytest.M
     monkeypatch.setattr(photographs, "MOST_PIXELS", 1000)
     with pytest.raises(ArgumentError, match="few enough pixels"):
         Album().put(sent(grey()))
+    with monkeypatch.context() as less:
+        less.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # beyond twice as many Pillow opens nothing
+        with pytest.raises(ArgumentError, match="few enough pixels"):
+            Album().put(sent(grey()))
     monkeypatch.setattr(photographs, "MOST_BYTES", 100)
     with pytest.raises(ArgumentError, match="small file"):
         Album().put(sent(grey()))

@@ -10,13 +10,16 @@ import warnings
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.studio.files import page_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Floats = npt.NDArray[np.float32]
 #: Bytes of a file, pixels of what it holds, and the longest side that is worked on.
@@ -107,27 +110,41 @@ def _read(content: bytes) -> Floats:
         ) from error
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of its size, which is looked at below before anything is decoded
+            warnings.simplefilter("ignore")  # of its size, which is looked at before anything is decoded
             with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
                 if file.width * file.height > MOST_PIXELS:
-                    raise ArgumentError(
-                        f"'picture' must have few enough pixels: got {file.width} x {file.height}; "
-                        f"legal: at most {MOST_PIXELS} of them"
-                    )
+                    raise _too_many(f"{file.width} x {file.height}")
                 file.draft("L", (LONGEST_SIDE, LONGEST_SIDE))
-                turned = ImageOps.exif_transpose(file).convert("L")
+                turned = _grey(ImageOps.exif_transpose(file))
                 turned.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
-                grey = (np.asarray(turned, np.float64) / 255).astype(np.float32)
+                return (np.asarray(turned, np.float64) / 255).clip(0, 1).astype(np.float32)
     except ArgumentError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:  # of so many pixels that the file is not even opened
+        raise _too_many(f"{len(content)} bytes that hold more") from None
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError) as error:
         raise ArgumentError(
             f"'picture' must be a picture that can be read: got {len(content)} bytes "
             f"({type(error).__name__}); legal: {', '.join(_FORMATS)}"
         ) from error
-    return grey
+
+
+def _too_many(got: str) -> ArgumentError:
+    return ArgumentError(
+        f"'picture' must have few enough pixels: got {got}; legal: at most {MOST_PIXELS} of them"
+    )
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """Greys from 0 to 255, what is transparent on white; those of 16 bits keep their fractions."""
+    from PIL import Image
+
+    if picture.mode.startswith("I"):
+        return Image.fromarray(np.asarray(picture, np.float32) / np.float32(257))
+    if picture.has_transparency_data:
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture.convert("RGBA"))
+    return picture.convert("L")
 
 
 def png(plane: npt.NDArray[Any]) -> str:

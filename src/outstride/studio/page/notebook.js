@@ -40,7 +40,7 @@ function channel(model) {
 function render({ model, el }) {
   const files = model.get('files'), urls = addressed(files), { send, close } = channel(model)
   const frame = document.createElement('iframe')
-  Object.assign(frame, { title: 'outstride studio', studio: send, allow: 'clipboard-write' })
+  Object.assign(frame, { title: 'outstride studio', studio: send, allow: 'clipboard-write; fullscreen' })
   Object.assign(frame.style, { width: '100%', border: '0', display: 'block' })
   el.append(frame)
   const show = (text, height) => { frame.style.height = height; frame.srcdoc = text }

@@ -271,7 +271,11 @@ def test_an_interrupted_run_leaves_no_file(tmp_path: Path) -> None:
             ArgumentError,
             "inference mode: got '1'",
         ),
-        ({"model": Function(lambda x: (x, x + 1))}, UnsupportedError, "'model' must return one tensor"),
+        (
+            {"model": Function(lambda x: (x, x + 1)), "out": [None]},
+            ArgumentError,
+            "'out' must name a place for each of the 2 tensors",
+        ),
         ({"model": Function(lambda _: 3)}, UnsupportedError, "'model' must return"),
         ({"model": Function(lambda x: x if x.sum() > 0 else -x)}, UnsupportedError, "whatever numbers"),
     ],

@@ -32,6 +32,8 @@ class Node(Operation):
     strides: tuple[int, ...]
     dtype: torch.dtype
     result: int | None = None
+    kind: Any = None
+    """Its description, where that is not the one of its operator."""
 
     def result_shape(self) -> tuple[int, ...]:
         """That of this tensor."""

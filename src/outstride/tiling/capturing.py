@@ -9,6 +9,7 @@ import torch
 
 from outstride.acceleration import accelerate
 from outstride.models.graph import Graph, capture
+from outstride.tiling.unmerging import unmerged
 
 
 def served_graph(
@@ -16,8 +17,10 @@ def served_graph(
 ) -> Graph:
     """The graph of ``accelerate(model)``, whose bits depend on nothing but what its layers sum.
 
+    Axes that its views merge are apart in it.
+
     Raises:
         ShapeError: the model does not run at this shape.
         UnsupportedError: what it does depends on the numbers of its input, or on random ones.
     """
-    return capture(model, shape, dtype, strides, partial(accelerate, inplace=True))
+    return unmerged(capture(model, shape, dtype, strides, partial(accelerate, inplace=True)))

@@ -71,6 +71,8 @@ def dask(
             f"'array' must have a known shape: got {array.shape}; legal: array.compute_chunk_sizes()"
         )
     run = TileRun(model, array, tile, memory)
+    output = run.program.graph.only_output("run on a cluster")
+    node = run.program.graph.nodes[output]
     if run.plan.kept:
         raise UnsupportedError(
             f"'model' must not need every pixel to be run on a cluster: got {', '.join(run.plan.kept)}; "
@@ -78,11 +80,11 @@ def dask(
         )
     token, shared = uuid4().hex, delayed(model, pure=False, traverse=False)
     here = Surroundings.now()
-    dtype, make = arrays.numpy_dtype(run.node.dtype), delayed(_tile, pure=False)
-    shape = run.node.shape
+    dtype, make = arrays.numpy_dtype(node.dtype), delayed(_tile, pure=False)
+    shape = node.shape
     chunks: dict[tuple[int, ...], Any] = {}
     for box in run.plan.boxes():
-        need = run.program.need(run.output, box)
+        need = run.program.need(output, box)
         part = array[tuple(slice(a, b) for a, b in need.boxes[0])] if 0 in need.boxes else array[:0]
         made = make(token, here, shared, tuple(array.shape), run.dtype, box, part)
         chunks[tuple(a for a, _ in box)] = da.from_delayed(made, shape_of(box), dtype)

@@ -6,7 +6,7 @@ it; then the boxes are made in the model's order, each forgotten after its last 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -19,7 +19,7 @@ from outstride.tiling.box import Box, begun, elements, hull, shape_of, whole, wi
 from outstride.tiling.rules import rule_of
 
 INPUT = 0
-#: Positions of a tensor from which it is not made again for each tile that needs all of it.
+#: Elements of a tensor from which it is not made again for each tile that needs all of it.
 _LARGE = 4096
 
 Read = Callable[[Box], Tensor]
@@ -28,9 +28,9 @@ Read = Callable[[Box], Tensor]
 
 @dataclass(frozen=True)
 class Need:
-    """The box of each tensor that a box of an output needs, and after which tensor it is needed no more."""
+    """The box of each tensor that boxes of outputs need, and after which tensor it is needed no more."""
 
-    output: int
+    outputs: Mapping[int, Box]
     boxes: Mapping[int, Box]
     parts: Mapping[int, Sequence[Box | None]]
     """For each tensor that is made, the box of each of its sources."""
@@ -61,14 +61,12 @@ class Program:
                 for source, shape in zip(node.sources, node.source_shapes, strict=True)
                 if source not in self.graph.constants
             )
-        corners = [(*whole(node.shape[:2]), *((a, b) for a, b in corner)) for corner in (
-            [(0, 1) for _ in node.shape[2:]], [(n - 1, n) for n in node.shape[2:]],
-        )]  # fmt: skip
+        corners = [tuple((at * (n - 1), at * (n - 1) + 1) for n in node.shape) for at in (0, 1)]
         for source, *parts in zip(
             node.sources, *(rule.demand(node, corner) for corner in corners), strict=True
         ):
             shape = self.graph.nodes[source].shape
-            large = source not in self.graph.constants and prod(shape[2:]) >= _LARGE
+            large = source not in self.graph.constants and prod(shape) >= _LARGE
             if large and all(part == whole(shape) for part in parts):
                 return True
         return False
@@ -81,17 +79,21 @@ class Program:
 
     def need(self, output: int, box: Box, cut: Callable[[int, Box], Box] | None = None) -> Need:
         """What a box of an output needs; ``cut``: what is made of a tensor of which a box is needed."""
-        needed: dict[int, list[Box]] = {output: [box]}
+        return self.needs({output: box}, cut)
+
+    def needs(self, outputs: Mapping[int, Box], cut: Callable[[int, Box], Box] | None = None) -> Need:
+        """What boxes of several tensors need together."""
+        needed: dict[int, list[Box]] = {index: [box] for index, box in outputs.items()}
         boxes: dict[int, Box] = {}
         parts: dict[int, Sequence[Box | None]] = {}
         last_use: dict[int, int] = {}
-        for index in range(output, -1, -1):
+        for index in range(max(outputs), -1, -1):
             if index not in needed:
                 continue
             boxes[index] = hull(needed[index])
             if cut is not None:
                 boxes[index] = cut(index, boxes[index])
-            if not self._is_made(index, output) or not elements(boxes[index]):
+            if not self._is_made(index, outputs) or not elements(boxes[index]):
                 continue
             node = self.graph.nodes[index]
             parts[index] = self.rules[index].demand(node, boxes[index])
@@ -99,12 +101,14 @@ class Program:
                 if part is not None:
                     needed.setdefault(source, []).append(part)
                     last_use.setdefault(source, index)
-        return Need(output, boxes, parts, last_use)
+        return Need(outputs, boxes, parts, last_use)
 
-    def _is_made(self, index: int, output: int) -> bool:
+    def _is_made(self, index: int, outputs: Container[int]) -> bool:
         """Whether a tensor is made for each box of an output, and not read or kept."""
         return (
-            index in self.rules and index not in self._kept and (index == output or index not in self.anchors)
+            index in self.rules
+            and index not in self._kept
+            and (index in outputs or index not in self.anchors)
         )
 
     @cached_property
@@ -128,12 +132,12 @@ class Program:
         for source, user in need.last_use.items():
             ends.setdefault(user, []).append(source)
         for index in sorted(need.boxes):
-            if index != INPUT and not self._is_made(index, need.output):
+            if index != INPUT and not self._is_made(index, need.outputs):
                 continue
             held += self._bytes(need, index)
             most = max(most, held + self._scratch_bytes(need, index))
             for source in ends.get(index, ()):
-                if source == INPUT or self._is_made(source, need.output):
+                if source not in need.outputs and (source == INPUT or self._is_made(source, need.outputs)):
                     held -= self._bytes(need, source)
         return most
 
@@ -165,7 +169,12 @@ class Program:
         return any(max(self.alignment(index), default=1) > 1 for index in self.rules)
 
     def run(self, need: Need, read: Read) -> Tensor:
-        """Make the box of the output."""
+        """Make the box of the only output."""
+        (made,) = self.run_all(need, read).values()
+        return made
+
+    def run_all(self, need: Need, read: Read) -> dict[int, Tensor]:
+        """Make the boxes of all outputs."""
         held: dict[int, Tensor] = {}
 
         def taken(source: int, part: Box) -> Tensor:
@@ -184,9 +193,9 @@ class Program:
                 else:
                     held[index] = self.make(index, need.boxes[index], need.parts[index], taken)
                     for source in self.graph.nodes[index].sources:
-                        if need.last_use.get(source) == index:
+                        if need.last_use.get(source) == index and source not in need.outputs:
                             del held[source]
-        return held[need.output]
+        return {index: taken(index, box) for index, box in need.outputs.items()}
 
     def make(
         self, index: int, box: Box, parts: Sequence[Box | None], taken: Callable[[int, Box], Tensor]

@@ -298,11 +298,11 @@ class Lengths:
 
 
 def rate_of(
-    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, result: Sequence[int]
+    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, result: Sequence[int], place: int = 0
 ) -> Fraction:
     """Results for each element along the last axis, borders aside; what is left of the whole where none grow.
 
-    ``result``: the shape for an input of that ``shape``.
+    ``result``: the shape for an input of that ``shape``; ``place``: of which of the model's results.
     """
     length = shape[-1]
     period = prod(_shortens(node) for node in served_graph(model, shape, dtype).nodes)
@@ -312,7 +312,7 @@ def rate_of(
                 graph = served_graph(model, (*shape[:-1], length + more), dtype)
         except ShapeError:  # it runs at some lengths only
             continue
-        grown = graph.nodes[graph.only_output("run")].shape[-1] - result[-1]
+        grown = graph.nodes[graph.outputs[place]].shape[-1] - result[-1]
         return Fraction(grown, more) or Fraction(result[-1], max(length, 1))
     return Fraction(result[-1], max(length, 1))
 

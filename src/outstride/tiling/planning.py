@@ -15,6 +15,8 @@ from outstride.errors import ArgumentError, ShapeError
 from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
 from outstride.tiling.evaluation import INPUT, Need, Program
+from outstride.tiling.outputs import Outputs
+from outstride.tiling.rules import is_called
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 #: Tiles start at multiples of this, so that few strides and vectors are cut.
@@ -48,7 +50,7 @@ class TilePlan:
     kept: tuple[str, ...]
     """Operators that need every pixel, made once for all tiles."""
     called: int
-    """Convolutions that are no layers but called by the model's code: torch would round them otherwise."""
+    """Convolutions and products that are no layers but called by the model's code: torch rounds otherwise."""
     early: int = 0
     """Layers that start with a cell of their short algorithm, before what a tile needs of them."""
     early_by: int = 0
@@ -111,7 +113,7 @@ class TilePlan:
             lines.append(f"  made once     {', '.join(sorted(set(self.kept)))}, as every pixel is needed")
         if self.called:
             lines.append(
-                f"  not layers    {self.called} convolutions of the model's code, rounded as layers are"
+                f"  not layers    {self.called} convolutions and products of its code, rounded as layers are"
             )
         return "\n".join(lines)
 
@@ -149,33 +151,32 @@ def _free_bytes() -> int:
 
 
 def plan_tiles(
-    program: Program, output: int, tiled: int, tile: int | Sequence[int] | None, budget: int,
+    program: Program, outputs: Outputs, tile: int | Sequence[int] | None, budget: int,
     multiples: Sequence[int] | None = None,
 ) -> TilePlan:  # fmt: skip
     """Tiles of the caller's size, or good ones within a budget.
 
-    ``tiled``: how many of the last axes are cut. ``multiples``: sizes that a tile should be a multiple of.
+    ``multiples``: sizes that a tile should be a multiple of.
 
     Raises:
         ArgumentError: the tile has other than one positive size per axis.
         ShapeError: the smallest tile takes more than the budget.
     """
-    nodes = program.graph.nodes
-    shape, tiled = nodes[output].shape, min(tiled, max(len(nodes[output].shape) - 1, 1))
+    nodes, shape, tiled = program.graph.nodes, outputs.shape, outputs.tiled
     sizes = tuple(max(n, 1) for n in shape[-tiled:])
     if tile is not None:
         chosen = _checked(tile, sizes)
     else:
-        chosen = _chosen(program, output, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
+        chosen = _chosen(program, outputs, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
     nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
-    need = program.need(output, _middle(program, output, chosen))
+    need = _need(program, outputs, _middle(program, outputs, chosen))
     read = need.boxes.get(INPUT, nothing)
     early = [n for n in (_early(program, need, index) for index in need.parts) if n]
     return TilePlan(
         nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
-        _peak(program, output, chosen), program.peak_bytes(program.need(output, whole(shape))),
-        _recomputed(program, output, chosen), tuple(nodes[i].name for i in program.anchors),
-        sum(node.target is not None and node.name == "aten.convolution" for node in nodes),
+        _peak(program, outputs, chosen), program.peak_bytes(_need(program, outputs, whole(shape))),
+        _recomputed(program, outputs, chosen), tuple(nodes[i].name for i in program.anchors),
+        sum(map(is_called, nodes)),
         len(early), max(early, default=0),
     )  # fmt: skip
 
@@ -187,13 +188,13 @@ def _early(program: Program, need: Need, index: int) -> int:
 
 
 def _chosen(
-    program: Program, output: int, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int
+    program: Program, outputs: Outputs, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int
 ) -> tuple[int, ...]:
     """The largest tile within the budget; a smaller one that stays in the caches, if little is made twice."""
     chosen, made_once = sizes, program.kept_bytes[1]
-    while (peak := _peak(program, output, chosen)) > min(budget, made_once + _NEAR_BYTES):
-        smaller = min(_halved(chosen, aligned), key=partial(_recomputed, program, output), default=None)
-        if peak <= budget and (smaller is None or _recomputed(program, output, smaller) > _MOST_RECOMPUTED):
+    while (peak := _peak(program, outputs, chosen)) > min(budget, made_once + _NEAR_BYTES):
+        smaller = min(_halved(chosen, aligned), key=partial(_recomputed, program, outputs), default=None)
+        if peak <= budget and (smaller is None or _recomputed(program, outputs, smaller) > _MOST_RECOMPUTED):
             break
         if smaller is None:
             raise ShapeError(
@@ -205,13 +206,13 @@ def _chosen(
     return chosen
 
 
-def _recomputed(program: Program, output: int, tile: tuple[int, ...]) -> float:
+def _recomputed(program: Program, outputs: Outputs, tile: tuple[int, ...]) -> float:
     """Elements that a tile in the middle computes, as a multiple of its share of the whole's."""
-    shape = program.graph.nodes[output].shape
     middle, everything = (
-        program.need(output, box) for box in (_middle(program, output, tile), _one_image(shape, len(tile)))
+        _need(program, outputs, box)
+        for box in (_middle(program, outputs, tile), _one_image(outputs.shape, len(tile)))
     )
-    share = elements(middle.boxes[output]) / max(elements(everything.boxes[output]), 1)
+    share = elements(middle.outputs[outputs.main]) / max(elements(everything.outputs[outputs.main]), 1)
     computed, all_of_it = (
         sum(elements(program.computed(need, index)) for index in need.boxes if index in program.rules)
         for need in (middle, everything)
@@ -241,9 +242,14 @@ def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]
     return found
 
 
-def _middle(program: Program, output: int, tile: Sequence[int]) -> Box:
+def _need(program: Program, outputs: Outputs, box: Box) -> Need:
+    """What a tile needs."""
+    return program.needs(outputs.boxes(box))
+
+
+def _middle(program: Program, outputs: Outputs, tile: Sequence[int]) -> Box:
     """A tile in the middle, of one image."""
-    shape = program.graph.nodes[output].shape
+    shape = outputs.shape
     boxes = list(_one_image(shape, len(tile)))
     for axis, size in enumerate(tile, len(shape) - len(tile)):
         number = shape[axis] // 2 // size if shape[axis] > 2 * size else 0
@@ -261,8 +267,8 @@ def _one_image(shape: Sequence[int], tiled: int) -> Box:
     return tuple(boxes)
 
 
-def _peak(program: Program, output: int, tile: Sequence[int]) -> int:
-    return program.peak_bytes(program.need(output, _middle(program, output, tile)))
+def _peak(program: Program, outputs: Outputs, tile: Sequence[int]) -> int:
+    return program.peak_bytes(_need(program, outputs, _middle(program, outputs, tile)))
 
 
 def _reason(program: Program) -> str:

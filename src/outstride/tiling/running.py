@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from math import prod
 from pathlib import Path
@@ -13,13 +14,16 @@ import torch
 
 from outstride.errors import ArgumentError
 from outstride.models.isolation import undisturbed
+from outstride.models.node import Node
 from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays, files
 from outstride.tiling.apart import check_apart
+from outstride.tiling.box import elements
 from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import Program
 from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
+from outstride.tiling.outputs import Outputs
 from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
 
@@ -43,24 +47,34 @@ class TileRun:
         strides = arrays.strides_of(source, self.dtype)
         with silent(TRIALS):
             self.program = Program(served_graph(model, source.shape, self.dtype, strides))
-        self.output = self.program.graph.only_output("run in tiles")
-        self.node = self.program.graph.nodes[self.output]
         axes = spatial_axes(model, source.shape)
+        self.outputs = Outputs.of(self.program.graph, axes)
+        self.output = self.outputs.main
         self.plan: TilePlan = plan_tiles(
-            self.program, self.output, axes, tile, budget_of(memory), chunks_of(out, axes)
+            self.program, self.outputs, tile, budget_of(memory), chunks_of(out, axes)
         )
+
+    def nodes(self) -> dict[int, Node]:
+        """The tensors that the model returns."""
+        return {index: self.program.graph.nodes[index] for index in self.outputs.indices}
 
     @undisturbed()
     def __call__(self, out: Any, progress: bool) -> Any:
-        """Fill ``out``, or an array made for it, and return it."""
-        if out is None:
-            out = arrays.made_for(self.source, self.node.shape, self.node.dtype)
-        else:
-            arrays.check_target(out, self.node.shape, self.node.dtype)
+        """Fill ``out``, or arrays made for it, and return it."""
+        targets = self.outputs.targets(out)
+        for index, node in self.nodes().items():
+            if targets[index] is None:
+                targets[index] = arrays.made_for(self.source, node.shape, node.dtype)
+            else:
+                arrays.check_target(targets[index], node.shape, node.dtype)
         self.program.keep(self._read)
         for box in _shown(self.plan, progress):
-            arrays.write(out, box, self.program.run(self.program.need(self.output, box), self._read))
-        return out
+            boxes = self.outputs.boxes(box)
+            made = self.program.run_all(self.program.needs(boxes), self._read)
+            for index, part in boxes.items():
+                if elements(part):
+                    arrays.write(targets[index], part, made[index])
+        return self.outputs.wrapped(targets) if out is None else out
 
     def _read(self, box: Any) -> torch.Tensor:
         return arrays.read(self.source, box, self.dtype)
@@ -184,9 +198,10 @@ def check_target(source: Any, out: Any, overwrite: bool) -> None:
     Raises:
         ArgumentError: it is where the source is, or a file that cannot be made there.
     """
-    check_apart(source, out)
-    if isinstance(out, (str, Path)):
-        files.check_path(Path(out), overwrite)
+    for target in out if isinstance(out, (list, tuple)) else [out]:
+        check_apart(source, target)
+        if isinstance(target, (str, Path)):
+            files.check_path(Path(target), overwrite)
 
 
 def tile_run_noting(
@@ -201,17 +216,25 @@ def tile_run_noting(
     check_target(source, out, overwrite)
     with files.opened(source) as array:
         run = TileRun(model, array, tile, memory, out)
-        if not isinstance(out, (str, Path)):
+        targets, all_facts = run.outputs.targets(out), list[files.Facts]()
+        if not any(isinstance(target, (str, Path)) for target in targets.values()):
             return run(out, progress), ()
-        target, facts = Path(out), files.facts_of(source)
-        if target.suffix.lower() == ".wav" and files.is_sound(source):
-            _scale_rate(facts, rate_of(model, array.shape, run.dtype, run.node.shape))
-        dtype = arrays.numpy_dtype(run.node.dtype)
-        with files.created(target, run.node.shape, dtype, facts) as made:
+        with ExitStack() as opened:
+            filled: list[Any] = []
+            for place, (index, node) in enumerate(run.nodes().items()):
+                target = targets[index]
+                if isinstance(target, (str, Path)):
+                    facts = files.facts_of(source)
+                    if Path(target).suffix.lower() == ".wav" and files.is_sound(source):
+                        _scale_rate(facts, rate_of(model, array.shape, run.dtype, node.shape, place))
+                    dtype = arrays.numpy_dtype(node.dtype)
+                    target = opened.enter_context(files.created(Path(target), node.shape, dtype, facts))
+                    all_facts.append(facts)
+                filled.append(target)
             if begins is not None:
                 begins(run.plan)
-            run(made, progress)
-        return target, facts.notes
+            run(filled[0] if len(filled) == 1 else filled, progress)
+        return out if len(filled) > 1 else Path(out), [note for facts in all_facts for note in facts.notes]
 
 
 def _scale_rate(facts: files.Facts, rate: Fraction) -> None:

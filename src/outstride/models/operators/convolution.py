@@ -42,7 +42,7 @@ class Convolution:
     @property
     def transposed(self) -> bool:
         """Whether it is the adjoint of a convolution."""
-        return self.windows[0].transposed
+        return bool(self.windows) and self.windows[0].transposed
 
     @property
     def nd(self) -> int:
@@ -54,6 +54,8 @@ class Convolution:
 
         A part of the result has the bits of the whole where it begins at a multiple.
         """
+        if not self.windows:  # a linear layer, which slides along no axis
+            return ()
         kernel_size, stride, _, dilation, _ = (tuple(row) for row in zip(*self.windows, strict=True))
         name = str(dtype).removeprefix("torch.")
         layer = (self.transposed, kernel_size, stride, dilation, *self.channels, name, algorithm)

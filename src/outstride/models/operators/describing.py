@@ -58,6 +58,9 @@ def describe(operation: Operation) -> Any:
 
 
 def _read(operation: Operation) -> Any:
+    own = getattr(operation, "kind", None)
+    if own is not None:
+        return own
     read = OPERATORS.get(operation.functional_name)
     if read is not None and operation.overload != "other":  # the larger of two tensors is a function of both
         return read(operation)

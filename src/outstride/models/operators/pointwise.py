@@ -67,7 +67,7 @@ _UNTAGGED = frozenset(
         *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
         *("_prelu_kernel", "prelu", "rrelu_with_noise", "celu", "selu", "mish", "softplus", "relu6", "logit"),
         *("log_sigmoid_forward", "threshold", "hardshrink", "softshrink", "nan_to_num"),
-        *("fake_quantize_per_tensor",),
+        *("fake_quantize_per_tensor", "complex", "polar"),
     )
 )
 

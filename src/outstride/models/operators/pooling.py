@@ -56,6 +56,9 @@ class AdaptivePool:
 class Unpool:
     """Each input goes to one place inside its window, which is as wide as the output is larger."""
 
+    windows: tuple[Window, ...] = ()
+    """Those of the pooling that the places come from, where it is known."""
+
 
 def read_max(operation: Operation, nd: int) -> MaxPool:
     """The maximum; with or without its indices."""

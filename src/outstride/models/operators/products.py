@@ -39,6 +39,31 @@ class Attention:
     value: Any
 
 
+@dataclass(frozen=True)
+class ChannelProduct:
+    """A linear map of one axis by fixed numbers, the same at all positions, whatever spells it.
+
+    ``weight`` (out, in, 1) and ``bias`` (out,) stand for constants; the result has the axis in its place.
+    """
+
+    input: Any
+    weight: Any
+    bias: Any
+    axis: int
+
+
+@dataclass(frozen=True)
+class MatrixProducts:
+    """Products of matrices of which both depend on the input, or attention: one for each index in front.
+
+    The first ``leading`` axes of every tensor count matrices, those behind belong to one.
+    """
+
+    leading: int
+    shapes: tuple[tuple[int, ...], ...]
+    """Of a matrix of each source, in the order of the sources, as the operator takes them."""
+
+
 def read_product(operation: Operation, left: str, right: str, added: str | None = None) -> MatrixProduct:
     """A product of what the operator calls so."""
     return MatrixProduct(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from outstride.models.node import Node
-from outstride.models.operators import indexing
+from outstride.models.operators import indexing, views
 from outstride.models.operators.describing import describe
 from outstride.tiling.box import Box, clamped, elements, replaced
 from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, Tensors, present
@@ -111,6 +111,15 @@ def _rolled(node: Node) -> Lines:
     return {axis: partial(torch.roll, shifts=shift) for axis, shift in operator.shifts}
 
 
+def _repeated(node: Node) -> Lines:
+    operator: views.Repeat = describe(node)
+    return {
+        axis: lambda line, times=times: line.repeat(times)  # type: ignore[misc]
+        for axis, times in enumerate(operator.times)
+        if times != 1
+    }
+
+
 # One element of an axis.
 def _selected_demand(node: Node, box: Box) -> Boxes:
     operator: indexing.Select = describe(node)
@@ -167,6 +176,7 @@ RULES: RuleTable = {
     indexing.Slice: by_positions(_sliced, counted=True),
     indexing.Flip: by_positions(_flipped, counted=True),
     indexing.Roll: by_positions(_rolled),
+    views.Repeat: by_positions(_repeated),
     indexing.Select: Rule(_selected_demand, _select),
     indexing.SliceScatter: Rule(_scattered_demand, _scatter),
 }

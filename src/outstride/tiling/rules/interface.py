@@ -87,6 +87,17 @@ def cropped(tensor: Tensor, box: Box, made: Box) -> Tensor:
     return tensor if box == made else tensor[within(box, made)]
 
 
+def twice(call: Callable[[Tensor], Tensor], part: Tensor, along: Sequence[int]) -> Tensor:
+    """An operator along some axes, also where a part has one position: then on that and itself.
+
+    Of a single position torch's routines make other bits: it lies along the memory then.
+    """
+    rest = [axis for axis in range(part.dim()) if axis not in along]
+    if not rest or any(part.shape[axis] != 1 for axis in rest):
+        return call(part)
+    return call(part.repeat_interleave(2, rest[-1])).narrow(rest[-1], 0, 1)
+
+
 def as_the_whole(tensor: Tensor, node: Node, place: int = 0) -> Tensor:
     """A part of a source, lying in memory as the whole source does: torch goes different ways there."""
     return laid_out(tensor, node.source_shapes[place], node.source_strides[place])

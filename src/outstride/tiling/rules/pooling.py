@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.pooling import AveragePool, MaxPool
+from outstride.models.operators.pooling import AdaptivePool, AveragePool, MaxPool, Unpool
 from outstride.models.operators.reach import Window
 from outstride.tiling.box import Box, Interval, clamped, elements
-from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, Tensors, copies
+from outstride.tiling.rules.interface import (
+    Boxes,
+    Rule,
+    RuleTable,
+    Tensors,
+    as_the_whole,
+    copied_unless_in_order,
+    copies,
+    present,
+)
 
 _SHORT = (torch.bfloat16, torch.float16)
 
@@ -39,8 +49,6 @@ def _padded(node: Node, x: Tensor, box: Box, value: float) -> Tensor:
 
 
 def _demand(node: Node, box: Box) -> Boxes:
-    if node.result == 1:  # positions in the whole map
-        return NEEDS_ALL.demand(node, box)
     windows = _windows(node)
     sizes = node.source_shapes[0][-len(windows) :]
     read = zip(_reads(windows, box), sizes, strict=True)
@@ -48,13 +56,88 @@ def _demand(node: Node, box: Box) -> Boxes:
 
 
 def _largest(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
-    if node.result == 1:
-        return NEEDS_ALL.run(node, box, boxes, tensors)
+    del boxes
     (x,) = tensors
     assert x is not None
     lowest = -torch.inf if x.dtype.is_floating_point else torch.iinfo(x.dtype).min
     padded = _padded(node, x, box, lowest)
-    return node.call([padded], padding=[0], ceil_mode=False)
+    made = node.call([padded], padding=[0], ceil_mode=False)
+    return _in_the_whole(node, made, padded.shape, box) if node.result == 1 else made
+
+
+def _in_the_whole(node: Node, places: Tensor, padded: Sequence[int], box: Box) -> Tensor:
+    """Where in the whole map lies what has these places in a part of it, padded."""
+    windows = _windows(node)
+    nd, sizes, found = len(windows), node.source_shapes[0][-len(windows) :], torch.zeros_like(places)
+    for axis, ((start, _), size) in enumerate(zip(_reads(windows, box), sizes, strict=True)):
+        behind = prod(padded[len(padded) - nd + axis + 1 :])
+        found = found * size + (places // behind % padded[len(padded) - nd + axis] + start)
+    return found
+
+
+# The reverse: an input goes to the place that its window had the maximum at.
+def _unpooled_demand(node: Node, box: Box) -> Boxes:
+    operator: Unpool = describe(node)
+    nd = len(operator.windows)
+    sizes = node.source_shapes[0][-nd:]
+    read = [
+        clamped((a + w.low - w.span) // w.stride + 1, (b - 1 + w.low) // w.stride + 1, size)
+        for w, (a, b), size in zip(operator.windows, box[-nd:], sizes, strict=True)
+    ]
+    return [(*box[:-nd], *read)] * 2
+
+
+def _unpool(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+    del boxes
+    (x, places), operator = present(tensors), describe(node)
+    nd = len(operator.windows)
+    sizes, size = node.shape[-nd:], [b - a for a, b in box[-nd:]]
+    at, inside = torch.zeros_like(places), torch.ones_like(places, dtype=torch.bool)
+    for axis, (a, b) in enumerate(box[-nd:]):
+        index = places // prod(sizes[axis + 1 :]) % sizes[axis]
+        inside &= (index >= a) & (index < b)
+        at = at * (b - a) + index - a
+    result = x.new_zeros(*x.shape[:-nd], prod(size) + 1)  # the last takes what lies elsewhere
+    result.scatter_(-1, torch.where(inside, at, prod(size)).flatten(-nd), x.flatten(-nd))
+    return result[..., :-1].reshape(*x.shape[:-nd], *size)
+
+
+def _is_local(node: Node) -> bool:
+    operator: Unpool = describe(node)
+    return bool(operator.windows)
+
+
+def _scratch_of_unpool(node: Node, box: Box, boxes: Boxes) -> int:
+    return node.dtype.itemsize * elements(box) + 4 * torch.int64.itemsize * sum(
+        elements(held) for held in boxes[:1] if held is not None
+    )
+
+
+# Windows that follow the size: where it divides evenly, those of any part do.
+def _ratios(node: Node) -> list[int]:
+    operator: AdaptivePool = describe(node)
+    sizes = zip(node.source_shapes[0][-operator.nd :], node.shape[-operator.nd :], strict=True)
+    return [0 if n % max(m, 1) else n // max(m, 1) for n, m in sizes]
+
+
+def _divides(node: Node) -> bool:
+    return all(_ratios(node)) and node.result in (None, 0)
+
+
+def _adaptive_demand(node: Node, box: Box) -> Boxes:
+    ratios = _ratios(node)
+    axes = zip(ratios, box[-len(ratios) :], strict=True)
+    return [(*box[: -len(ratios)], *((a * ratio, b * ratio) for ratio, (a, b) in axes))]
+
+
+def _adaptive(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+    del boxes
+    (x,), nd = present(tensors), len(_ratios(node))
+    return node.call([as_the_whole(x, node)], output_size=[b - a for a, b in box[-nd:]])
+
+
+def _scratch_of_adaptive(node: Node, box: Box, boxes: Boxes) -> int:
+    return copied_unless_in_order(node, box, boxes) + torch.int64.itemsize * elements(box)
 
 
 def _mean(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
@@ -102,6 +185,8 @@ def _padded_bytes(node: Node, boxes: Boxes) -> int:
 
 
 RULES: RuleTable = {
+    Unpool: Rule(_unpooled_demand, _unpool, scratch=_scratch_of_unpool, serves=_is_local),
+    AdaptivePool: Rule(_adaptive_demand, _adaptive, scratch=_scratch_of_adaptive, serves=_divides),
     MaxPool: Rule(_demand, _largest, scratch=_scratch_of_largest),
     AveragePool: Rule(_demand, _mean, scratch=_scratch_of_mean),
 }

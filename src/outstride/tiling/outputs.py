@@ -1,0 +1,88 @@
+"""What a model returns, one tensor or a nest of several, and how a tile of the finest cuts the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from torch.utils import _pytree as pytree
+
+from outstride.errors import ArgumentError
+from outstride.models.graph import Graph
+from outstride.tiling.box import Box, Interval, whole
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The tensors that a model returns."""
+
+    indices: tuple[int, ...]
+    """Where they are in the graph, in the order in which the model returns them."""
+    shapes: Mapping[int, tuple[int, ...]]
+    structure: Any
+    """How the model wraps them."""
+    most: int
+    """How many of the last axes are cut at most."""
+
+    @classmethod
+    def of(cls, graph: Graph, tiled: int) -> Outputs:
+        """Those of a graph."""
+        shapes = {index: graph.nodes[index].shape for index in graph.outputs}
+        return cls(graph.outputs, shapes, graph.structure, tiled)
+
+    @property
+    def main(self) -> int:
+        """The finest, of which tiles are counted."""
+        return max(self.indices, key=lambda index: prod(self.shapes[index][2:]))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return self.shapes[self.main]
+
+    @property
+    def tiled(self) -> int:
+        """How many of its last axes are cut."""
+        return min(self.most, max(len(self.shape) - 1, 1))
+
+    def boxes(self, tile: Box) -> dict[int, Box]:
+        """The part of every output that belongs to a tile of the finest: together they are all of it."""
+        return {index: self._box(tile, shape) for index, shape in self.shapes.items()}
+
+    def _box(self, tile: Box, shape: tuple[int, ...]) -> Box:
+        if shape == self.shape:
+            return tile
+        if len(shape) != len(self.shape):  # no picture: with the first tile
+            return whole(shape) if all(a == 0 for a, _ in tile) else tuple((0, 0) for _ in shape)
+        cut: list[Interval] = []
+        for axis, ((a, b), fine, size) in enumerate(zip(tile, self.shape, shape, strict=True)):
+            if axis >= len(shape) - self.tiled or (axis == 0 and size == fine):
+                cut.append((a * size // max(fine, 1), b * size // max(fine, 1)))
+            else:
+                cut.append((0, size) if a == 0 else (0, 0))
+        return tuple(cut)
+
+    def wrapped(self, made: Mapping[int, Any]) -> Any:
+        """What the model would return."""
+        return pytree.tree_unflatten([made[index] for index in self.indices], self.structure)
+
+    def targets(self, out: Any) -> dict[int, Any]:
+        """The place of each result among those that a caller names, in their order.
+
+        Raises:
+            ArgumentError: there are not as many.
+        """
+        if len(self.indices) == 1:
+            return {self.main: out}
+        if out is None:
+            return dict.fromkeys(self.indices)
+        named: Sequence[Any] = list(out.values()) if isinstance(out, Mapping) else out
+        if not isinstance(named, (tuple, list)) or len(named) != len(self.indices):
+            count = len(named) if isinstance(named, (tuple, list)) else repr(out)[:80]
+            raise ArgumentError(
+                f"'out' must name a place for each of the {len(self.indices)} tensors that 'model' returns: "
+                f"got {count}; legal: a list of {len(self.indices)}, or None"
+            )
+        return dict(zip(self.indices, named, strict=True))

@@ -1,0 +1,179 @@
+"""Operators that real models use and that need no whole: linear layers, windows, several results.
+
+Where torch's own matrix products take part, which round by the number of rows, tiles are compared with one
+tile that is the whole; elsewhere with the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from outstride import tiling
+from tests.tiling.models_to_tile import Function, image, seeded, whole_of
+from tests.tiling.shifted_windows import ShiftedWindows
+from tests.tolerance import assert_same_bits, assert_within_roundings
+
+F, chain = nn.functional, nn.Sequential
+Made = tuple[Callable[[], nn.Module], tuple[int, ...], tuple[int, ...]]
+
+
+class Channels(nn.Module):
+    """A linear map of the channels in some spelling."""
+
+    def __init__(self, spelled: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(5, 6)), nn.Parameter(torch.randn(5))
+        self.spelled = spelled
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.spelled(x, self.weight, self.bias)
+
+
+def tokens(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    made = F.linear(x.flatten(2).transpose(1, 2), w, b)
+    return made.transpose(1, 2).reshape(x.shape[0], 5, *x.shape[2:])
+
+
+def rows(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    made = torch.addmm(b, x.permute(0, 2, 3, 1).reshape(-1, 6), w.t())
+    return made.view(x.shape[0], *x.shape[2:], 5).permute(0, 3, 1, 2)
+
+
+#: Model, input shape, tile.
+PRODUCTS: dict[str, Made] = {
+    "behind": (lambda: Channels(lambda x, w, b: F.linear(x.movedim(1, 3), w, b)), (2, 6, 11, 13), (6, 5)),
+    "tokens": (lambda: Channels(tokens), (2, 6, 11, 13), (4, 5)),
+    "rows": (lambda: Channels(rows), (2, 6, 11, 13), (4, 5)),
+    "einsum": (lambda: Channels(lambda x, w, _: torch.einsum("oc,bchw->bohw", w, x)), (2, 6, 11, 13), (4, 5)),
+    "matmul": (lambda: Channels(lambda x, w, _: (w @ x.flatten(2)).unflatten(2, x.shape[2:])),
+               (1, 6, 11, 13), (4, 5)),
+    "repeated": (lambda: Channels(lambda x, w, _: torch.bmm(w.repeat(2, 1, 1), x.flatten(2))),
+                 (2, 6, 3, 40), (5, 9)),
+    "at one position": (lambda: Channels(lambda x, w, b: F.conv1d(x.flatten(2), w[..., None], b)),
+                        (1, 6, 7, 30), (5, 21)),
+    "mixed": (lambda: chain(Channels(tokens), nn.Conv2d(5, 6, 3, padding=1), nn.GELU(), Channels(rows)),
+              (1, 6, 20, 21), (9, 7)),
+    "windows": (lambda: ShiftedWindows(8, 4, heads=2, shift=0), (1, 8, 22, 19), (5, 7)),
+    "shifted windows": (lambda: chain(ShiftedWindows(8, 4, 2, 0), ShiftedWindows(8, 4, 2, 2)),
+                        (2, 8, 22, 19), (9, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_tiles_of_products_are_one_tile(name: str) -> None:
+    make, shape, tile = PRODUCTS[name]
+    model, x = seeded(make), image(*shape)
+    assert not tiling.plan(model, shape, tile=tile).kept
+    got = tiling.tile_run(model, x, tile=tile, progress=False)
+    assert_same_bits(got, tiling.tile_run(model, x, tile=1000, progress=False))
+    assert_within_roundings(got, whole_of(model, x), 256, "sums of a few layers in another order")
+
+
+def test_windows_of_a_large_picture_read_a_window() -> None:
+    model = seeded(lambda: chain(ShiftedWindows(8, 4, 2, 0), ShiftedWindows(8, 4, 2, 2)))
+    plan = tiling.plan(model, (1, 8, 4000, 3000), tile=64)
+    assert not plan.kept
+    assert max(plan.reads) <= 64 + 4 * 4
+
+
+def spectrum(x: Tensor) -> Tensor:
+    """Frames back to sound, as vocoders do it: inverse transforms that are added up."""
+    real, imaginary = x.chunk(2, 1)
+    frames = torch.fft.irfft(torch.complex(real, imaginary), 16, dim=1)
+    sound = F.fold(frames, (1, (x.shape[-1] - 1) * 4 + 16), (1, 16), stride=(1, 4))
+    return sound[:, 0, 0, 6:-6]
+
+
+def unpooled(x: Tensor) -> Tensor:
+    y, places = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(y * 2, places, (2, 2), output_size=list(x.shape[2:]))
+
+
+#: Model, input shape, tile.
+MODELS: dict[str, Made] = {
+    "normalized": (lambda: Function(lambda x: F.normalize(x, dim=1)), (1, 7, 30, 41), (9, 1)),
+    "variance": (lambda: Function(lambda x: x.var(1, keepdim=True) + x.std(1, unbiased=False)[:, None]),
+                 (2, 7, 30, 41), (9, 10)),
+    "channel norm": (lambda: Function(lambda x: (x - x.mean(1, True)) / (x.var(1, keepdim=True) + 1e-5)),
+                     (1, 7, 30, 41), (9, 10)),
+    "parts": (lambda: Function(lambda x: torch.cat([*x.split([1, 3], 1), *x.chunk(2, 1), *(
+        channel[:, None] for channel in x.unbind(1))], 1)), (1, 4, 12, 13), (5, 6)),
+    "repeated": (lambda: Function(lambda x: x.repeat(1, 2, 1, 3)), (1, 2, 12, 13), (5, 6)),
+    "repeated to more axes": (lambda: Function(lambda x: x[0].repeat(2, 1, 2, 1)), (1, 2, 12, 13), (5, 6)),
+    "each repeated": (lambda: Function(lambda x: x.repeat_interleave(3, 1)), (1, 2, 12, 13), (5, 6)),
+    "quarter turns": (lambda: Function(lambda x: torch.rot90(x, 1, (2, 3)) * 2), (1, 2, 12, 13), (5, 6)),
+    "half turns": (lambda: Function(lambda x: torch.rot90(x, 2, (1, 3))), (1, 2, 12, 13), (5, 6)),
+    "turned back": (lambda: Function(lambda x: torch.rot90(x, 3, (3, 2)).sigmoid()), (1, 2, 12, 13), (5, 6)),
+    "one channel": (lambda: Function(lambda x: x.mean(1, keepdim=True).squeeze(1)), (1, 2, 70, 80), (15, 16)),
+    "first channel": (lambda: Function(lambda x: x[:, 0]), (1, 2, 70, 80), (15, 16)),
+    "flattened channel": (lambda: Function(lambda x: x[:, :1].flatten(0, 1)), (1, 2, 70, 80), (15, 16)),
+    "transforms of channels": (lambda: Function(lambda x: torch.fft.rfft(x, dim=1).abs()),
+                               (1, 6, 9, 13), (4, 5)),
+    "unfolded": (lambda: Function(lambda x: F.unfold(x, (3, 2), padding=1, stride=(1, 2))),
+                 (1, 2, 9, 12), (5, 11)),
+    "folded": (lambda: Function(lambda x: F.fold(F.unfold(x, 3, padding=1).sin(), x.shape[2:], 3, padding=1)),
+               (1, 2, 9, 12), (4, 5)),
+    "unpooled": (lambda: Function(unpooled), (1, 3, 22, 31), (7, 8)),
+    "unpooled with padding": (lambda: chain(Function(lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True)),
+                                            Function(lambda y: y[0] + y[1])), (1, 3, 22, 31), (4, 5)),
+    "area": (lambda: Function(lambda x: F.interpolate(x, (8, 10), mode="area")), (1, 3, 24, 20), (3, 4)),
+    "adaptive maximum": (lambda: nn.AdaptiveMaxPool2d((8, 10)), (1, 3, 24, 20), (3, 4)),
+    "frames": (lambda: Function(spectrum), (1, 18, 50), (37,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_tile_is_the_whole(name: str) -> None:
+    make, shape, tile = MODELS[name]
+    model, x = seeded(make), image(*shape)
+    assert not tiling.plan(model, shape, tile=tile).kept
+    assert_same_bits(tiling.tile_run(model, x, tile=tile, progress=False), whole_of(model, x))
+
+
+class Heads(nn.Module):
+    """Results of several sizes in a nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, 2, padding=1)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        a = self.first(x)
+        b = self.second(a.relu())
+        return {"out": self.head(a), "deep": [self.head(b), (b, b.mean((2, 3)))], "again": a}
+
+
+@pytest.mark.parametrize("tile", [(9, 10), (1000, 1000), (31, 4)])
+def test_every_result_of_several_is_the_whole(tile: tuple[int, int]) -> None:
+    model, x = seeded(Heads), image(2, 3, 31, 40)
+    with torch.inference_mode():
+        expected = whole_of_several(model, x)
+    got = tiling.tile_run(model, x, tile=tile, progress=False)
+    assert list(got) == list(expected)
+    for key in ("out", "again"):
+        assert_same_bits(got[key], expected[key])
+    assert_same_bits(got["deep"][0], expected["deep"][0])
+    for a, b in zip(got["deep"][1], expected["deep"][1], strict=True):
+        assert_same_bits(a, b)
+
+
+def whole_of_several(model: nn.Module, x: Tensor) -> Any:
+    from outstride import accelerate
+
+    return accelerate(model)(x)
+
+
+def test_several_results_go_where_they_are_told(tmp_path: Any) -> None:
+    model, x = seeded(lambda: Function(lambda x: (x * 2, x[..., ::2]))), image(1, 2, 12, 16)
+    out = [tmp_path / "a.npy", torch.empty(1, 2, 12, 8)]
+    assert tiling.tile_run(model, x, out, tile=5, progress=False) is out
+    import numpy as np
+
+    assert_same_bits(torch.from_numpy(np.load(out[0])), x * 2)
+    assert_same_bits(out[1], x[..., ::2])

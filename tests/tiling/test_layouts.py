@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.tiling.surroundings import Surroundings
 from tests.environments import threads
 from tests.tiling.models_to_tile import Function, image, seeded
 from tests.tolerance import assert_same_bits
@@ -116,11 +115,3 @@ def test_workers_compute_with_the_threads_of_the_one_who_asked(
         got = lazy.compute(scheduler=scheduler)
         assert torch.get_num_threads() == there
     assert_same_bits(torch.from_numpy(got), expected)
-
-
-def test_surroundings_are_left_as_they_were() -> None:
-    before = Surroundings.now()
-    other = Surroundings(1, torch.float64, torch.bfloat16, "medium")
-    with other.entered():
-        assert Surroundings.now() == other
-    assert Surroundings.now() == before

@@ -27,6 +27,7 @@ from outstride.models.operators.resizing import LinearResize, NearestResize
 from outstride.tiling.box import Box, elements, replaced
 from outstride.tiling.rules.indexing import Lines, by_positions, on_a_map
 from outstride.tiling.rules.interface import NEEDS_ALL, Rule, RuleTable, present
+from outstride.tiling.surroundings import computing_by, threads_of_whole
 
 #: Up to this height and width together torch takes another routine.
 _SMALL = 128
@@ -154,7 +155,8 @@ def _with(x: Tensor, lines: Sequence[_Line], orders: Orders) -> Tensor:
 def _routine(node: Node) -> Orders | None:
     if node.dtype not in _DTYPES or not elements(tuple((0, n) for n in node.shape)):
         return None
-    return _orders(node, torch.get_num_threads())
+    with computing_by(threads_of_whole()):
+        return _orders(node, torch.get_num_threads())
 
 
 def _demand(node: Node, box: Box) -> Sequence[Box | None]:

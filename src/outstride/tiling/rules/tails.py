@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from outstride.tiling.box import Box, whole
+from outstride.tiling.surroundings import threads_of_whole
 
 #: Elements from which torch shares an elementwise call among threads (at::internal::GRAIN_SIZE).
 GRAIN = 32768
@@ -51,7 +52,7 @@ def tails(count: int, step: int, shared_from: int, row: int | None = None) -> li
     At the end of each thread's share, threads sharing what has ``shared_from`` elements or more; and at the
     end of each row, if the call goes row by row.
     """
-    threads = min(torch.get_num_threads(), ceil(count / shared_from)) if count >= shared_from else 1
+    threads = min(threads_of_whole(), ceil(count / shared_from)) if count >= shared_from else 1
     row, share = row or count, ceil(count / threads)
     cuts = sorted({*range(0, count, share), *range(0, count, row), count})
     return [range(stop - (stop - start) % step, stop) for start, stop in pairwise(cuts)]

@@ -10,6 +10,10 @@ from torch import nn
 
 from tests.tiling.models_to_tile import Function, Residual
 
+F = nn.functional
+
+#: Those that look at whole maps.
+WHOLE_KINDS = ("instance", "excite", "pool", "largest")
 ALL_KINDS = (
     "conv",
     "transposed",
@@ -22,6 +26,7 @@ ALL_KINDS = (
     "crop",
     "norm",
     "softmax",
+    *WHOLE_KINDS,
 )
 
 
@@ -57,6 +62,15 @@ def networks(
             made = getattr(nn, f"BatchNorm{nd}d")(channels)
         elif kind == "softmax":
             made = nn.Softmax(1)
+        elif kind == "instance":
+            made = getattr(nn, f"InstanceNorm{nd}d")(channels)
+        elif kind == "excite":
+            made = Function(lambda x: x * x.mean(tuple(range(2, x.dim())), keepdim=True).sigmoid())
+        elif kind == "largest":
+            made = Function(lambda x: x - x.amax(tuple(range(2, x.dim())), keepdim=True))
+        elif kind == "pool":
+            pool = getattr(nn, f"AdaptiveAvgPool{nd}d")(stride)
+            made = Function(lambda x, pool=pool: x - F.interpolate(pool(x), x.shape[2:]))  # type: ignore[misc]
         elif kind == "skip":
             made = Residual(getattr(nn, f"Conv{nd}d")(channels, channels, kernel, 1, padding))
         else:
@@ -76,5 +90,5 @@ def accepts(model: nn.Module, shape: Sequence[int]) -> bool:
     try:
         with torch.inference_mode():
             return bool(model(torch.zeros(tuple(shape))).numel())
-    except RuntimeError:
+    except (RuntimeError, ValueError, IndexError):
         return False

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from outstride import tiling
 from outstride.models.isolation import undisturbed
 from outstride.tiling.box import Box, shape_of
+from outstride.tiling.passes.walking import walked
 from outstride.tiling.running import TileRun
 from tests.tiling.models_to_tile import Function, seeded
 
@@ -75,8 +76,7 @@ def _made(model: nn.Module, size: int) -> int:
     def read(part: Box) -> Tensor:
         return torch.rand(shape_of(part)).to(run.dtype)
 
-    with undisturbed():
-        run.program.keep(read)
+    with undisturbed(), walked(run.program, run.schedule, read, run.scratch):
         run.program.run(run.program.need(run.output, box), read)
     return run.plan.peak_bytes
 

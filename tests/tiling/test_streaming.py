@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from outstride import tiling
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
 from tests.tiling.models_to_tile import Function, Residual, conv, image, seeded, whole_of
-from tests.tiling.networks import ALL_KINDS, accepts, networks
+from tests.tiling.networks import ALL_KINDS, WHOLE_KINDS, accepts, networks
 from tests.tolerance import assert_same_bits
 
 F, chain = nn.functional, nn.Sequential
@@ -298,7 +298,9 @@ def test_a_stream_is_the_whole(name: str, chunks: tuple[int, ...]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(networks([kind for kind in ALL_KINDS if kind not in ("function", "softmax")], 1), st.data())
+@given(
+    networks([kind for kind in ALL_KINDS if kind not in ("function", "softmax", *WHOLE_KINDS)], 1), st.data()
+)
 def test_any_network_as_it_arrives(network: tuple[nn.Module, tuple[int, ...]], data: st.DataObject) -> None:
     model, shape = network
     model = seeded(lambda: model)

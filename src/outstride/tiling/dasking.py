@@ -73,10 +73,11 @@ def dask(
     run = TileRun(model, array, tile, memory)
     output = run.program.graph.only_output("run on a cluster")
     node = run.program.graph.nodes[output]
-    if run.plan.kept:
+    if run.program.wholes:
+        names = sorted({run.program.graph.nodes[index].name for index in run.program.wholes})
         raise UnsupportedError(
-            f"'model' must not need every pixel to be run on a cluster: got {', '.join(run.plan.kept)}; "
-            "legal: tile_run, where that is made once"
+            f"'model' must not need every pixel to be run on a cluster: got {', '.join(names)}; "
+            "legal: tile_run, which goes over the whole in passes first"
         )
     token, shared = uuid4().hex, delayed(model, pure=False, traverse=False)
     here = Surroundings.now()

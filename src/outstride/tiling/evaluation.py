@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from outstride.models.graph import Graph
+from outstride.tiling.barriers import barrier_of
 from outstride.tiling.box import Box, begun, elements, hull, shape_of, whole, within
+from outstride.tiling.maps import Map
 from outstride.tiling.rules import rule_of
 
 INPUT = 0
@@ -35,10 +38,16 @@ class Need:
     parts: Mapping[int, Sequence[Box | None]]
     """For each tensor that is made, the box of each of its sources."""
     last_use: Mapping[int, int]
+    given: Container[int]
+    """Tensors that are not made but read where they are kept."""
 
 
 class Program:
-    """A graph with its rules, ready to make any box of its outputs."""
+    """A graph with its rules, ready to make any box of its outputs.
+
+    What looks at a whole map is done before (``passes``): of an operator whose order of sums is known, a
+    barrier, what it folds the map to; of an anchor, all of its result.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -47,8 +56,16 @@ class Program:
             for index, node in enumerate(graph.nodes)
             if node.target is not None and index not in graph.constants
         }
-        self._kept: dict[int, Tensor] = dict(graph.constants)
-        self.anchors = tuple(index for index in self.rules if self._needs_all(index))
+        self.kept: dict[int, Tensor] = dict(graph.constants)
+        self.maps: Mapping[int, Map] = {}
+        self.folded: dict[int, Any] = {}
+        self.wholes = tuple(index for index in self.rules if self._needs_all(index))
+        found = {index: barrier_of(graph.nodes[index]) for index in self.wholes}
+        self.barriers = {index: barrier for index, barrier in found.items() if barrier is not None}
+        self.anchors = tuple(index for index in self.wholes if index not in self.barriers)
+        for index, barrier in self.barriers.items():
+            if barrier.apply is not None:
+                self.rules[index] = barrier.rule(partial(self.folded.__getitem__, index))
 
     def _needs_all(self, index: int) -> bool:
         """Whether every element is made of all that depends on the input, so that it is better made once."""
@@ -71,18 +88,25 @@ class Program:
                 return True
         return False
 
-    def keep(self, read: Read) -> None:
-        """Make what needs every pixel, once for all boxes."""
-        for index in self.anchors:
-            if index not in self._kept:
-                self._kept[index] = self.run(self.need(index, whole(self.graph.nodes[index].shape)), read)
+    def need(
+        self, output: int, box: Box, cut: Callable[[int, Box], Box] | None = None,
+        given: Container[int] | None = None,
+    ) -> Need:  # fmt: skip
+        """What a box of an output needs.
 
-    def need(self, output: int, box: Box, cut: Callable[[int, Box], Box] | None = None) -> Need:
-        """What a box of an output needs; ``cut``: what is made of a tensor of which a box is needed."""
-        return self.needs({output: box}, cut)
+        Args:
+            output, box: of which tensor which part is made.
+            cut: what is made of a tensor of which a box is needed.
+            given: tensors that are read where they are kept; by default those that are.
+        """
+        return self.needs({output: box}, cut, given)
 
-    def needs(self, outputs: Mapping[int, Box], cut: Callable[[int, Box], Box] | None = None) -> Need:
+    def needs(
+        self, outputs: Mapping[int, Box], cut: Callable[[int, Box], Box] | None = None,
+        given: Container[int] | None = None,
+    ) -> Need:  # fmt: skip
         """What boxes of several tensors need together."""
+        given = self.maps if given is None else given
         needed: dict[int, list[Box]] = {index: [box] for index, box in outputs.items()}
         boxes: dict[int, Box] = {}
         parts: dict[int, Sequence[Box | None]] = {}
@@ -93,7 +117,7 @@ class Program:
             boxes[index] = hull(needed[index])
             if cut is not None:
                 boxes[index] = cut(index, boxes[index])
-            if not self._is_made(index, outputs) or not elements(boxes[index]):
+            if not self._is_made(index, outputs, given) or not elements(boxes[index]):
                 continue
             node = self.graph.nodes[index]
             parts[index] = self.rules[index].demand(node, boxes[index])
@@ -101,56 +125,49 @@ class Program:
                 if part is not None:
                     needed.setdefault(source, []).append(part)
                     last_use.setdefault(source, index)
-        return Need(outputs, boxes, parts, last_use)
+        return Need(outputs, boxes, parts, last_use, given)
 
-    def _is_made(self, index: int, outputs: Container[int]) -> bool:
+    def _is_made(self, index: int, outputs: Container[int], given: Container[int]) -> bool:
         """Whether a tensor is made for each box of an output, and not read or kept."""
-        return (
-            index in self.rules
-            and index not in self._kept
-            and (index in outputs or index not in self.anchors)
-        )
+        if index not in self.rules or index in self.kept or index in given:
+            return False
+        barrier = self.barriers.get(index)
+        if barrier is not None:
+            return barrier.apply is not None
+        return index in outputs or index not in self.anchors
 
-    @cached_property
-    def kept_bytes(self) -> tuple[int, int]:
-        """Bytes of all that is made once, and the most that making it takes."""
-        held = most = 0
-        for index in self.anchors:
-            need = self.need(index, whole(self.graph.nodes[index].shape))
-            most = max(most, held + self._made_bytes(need))
-            held += self._bytes(need, index)
-        return held, most
-
-    def peak_bytes(self, need: Need) -> int:
-        """The most bytes that the tensors of a box take at a time, weights aside."""
-        held, most = self.kept_bytes
-        return max(most, held + self._made_bytes(need))
-
-    def _made_bytes(self, need: Need) -> int:
+    def made_bytes(self, need: Need) -> int:
+        """The most bytes that the tensors of boxes take at a time, weights and what is kept aside."""
         held = most = 0
         ends: dict[int, list[int]] = {}
         for source, user in need.last_use.items():
             ends.setdefault(user, []).append(source)
         for index in sorted(need.boxes):
-            if index != INPUT and not self._is_made(index, need.outputs):
+            if not self._counts(need, index):
                 continue
-            held += self._bytes(need, index)
+            held += self.bytes_of(need, index)
             most = max(most, held + self._scratch_bytes(need, index))
             for source in ends.get(index, ()):
-                if source not in need.outputs and (source == INPUT or self._is_made(source, need.outputs)):
-                    held -= self._bytes(need, source)
+                if self._counts(need, source) and source not in need.outputs:
+                    held -= self.bytes_of(need, source)
         return most
+
+    @staticmethod
+    def _counts(need: Need, index: int) -> bool:
+        """Whether a tensor takes memory while boxes are made."""
+        return index == INPUT or index in need.parts or index in need.given
 
     def _scratch_bytes(self, need: Need, index: int) -> int:
         """What making a tensor takes besides: a source in its own type, copies of parts, torch's own."""
         if index == INPUT:
-            return self._bytes(need, index)
+            return self.bytes_of(need, index)
         if index not in need.parts:
             return 0
         node, parts = self.graph.nodes[index], need.parts[index]
         return self.rules[index].scratch(node, need.boxes[index], parts)
 
-    def _bytes(self, need: Need, index: int) -> int:
+    def bytes_of(self, need: Need, index: int) -> int:
+        """Those of a tensor's box."""
         return elements(self.computed(need, index)) * self.graph.nodes[index].dtype.itemsize
 
     def computed(self, need: Need, index: int) -> Box:
@@ -182,20 +199,24 @@ class Program:
 
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # casts are in the graph
             for index in sorted(need.boxes):
-                if index in self._kept:
-                    held[index] = self._kept[index][within(need.boxes[index], whole(self._kept[index].shape))]
-                elif index == INPUT:
-                    held[index] = read(need.boxes[index])
-                elif index not in need.parts:
-                    held[index] = torch.empty(
-                        shape_of(need.boxes[index]), dtype=self.graph.nodes[index].dtype
-                    )
-                else:
-                    held[index] = self.make(index, need.boxes[index], need.parts[index], taken)
-                    for source in self.graph.nodes[index].sources:
-                        if need.last_use.get(source) == index and source not in need.outputs:
-                            del held[source]
+                held[index] = self._held(need, index, read, taken)
+                for source in self.graph.nodes[index].sources if index in need.parts else ():
+                    if need.last_use.get(source) == index and source not in need.outputs:
+                        del held[source]
         return {index: taken(index, box) for index, box in need.outputs.items()}
+
+    def _held(self, need: Need, index: int, read: Read, taken: Callable[[int, Box], Tensor]) -> Tensor:
+        """A tensor's box: kept, read or made."""
+        box = need.boxes[index]
+        if index in self.kept:
+            return self.kept[index][within(box, whole(self.kept[index].shape))]
+        if index == INPUT:
+            return read(box)
+        if index in need.given:
+            return self.maps[index].read(box)
+        if index not in need.parts:
+            return torch.empty(shape_of(box), dtype=self.graph.nodes[index].dtype)
+        return self.make(index, box, need.parts[index], taken)
 
     def make(
         self, index: int, box: Box, parts: Sequence[Box | None], taken: Callable[[int, Box], Tensor]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from outstride.errors import ArgumentError, OutstrideError, UnsupportedError
-from outstride.tiling.planning import spelled
+from outstride.tiling.budget import spelled
 from outstride.tiling.reading import OPENERS, PICTURES, TIFFS, has_16_bits, wave
 from outstride.tiling.writing import CHUNK, MAKERS, Facts
 

@@ -42,8 +42,8 @@ class Captured:
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, length: int) -> None:
         self.program, self.length = Program(served_graph(model, (*shape[:-1], length), dtype)), length
         self.output = self.program.graph.only_output("streamed")
-        if self.program.anchors:
-            names = sorted({self.program.graph.nodes[i].name for i in self.program.anchors})
+        if self.program.wholes:
+            names = sorted({self.program.graph.nodes[i].name for i in self.program.wholes})
             raise UnsupportedError(
                 f"'model' must not need its whole input to be streamed: got {', '.join(names)}; "
                 "legal: layers whose windows end"

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from math import ceil, prod
-from pathlib import Path
 from typing import Any
 
 from outstride.errors import ArgumentError, ShapeError
 from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
+from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES, spelled
 from outstride.tiling.evaluation import INPUT, Need, Program
 from outstride.tiling.outputs import Outputs
+from outstride.tiling.passes import wording
+from outstride.tiling.passes.walk import NO_PASSES, Schedule
 from outstride.tiling.rules import is_called
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 #: Tiles start at multiples of this, so that few strides and vectors are cut.
 _ALIGNMENT = 16
-#: Share of the machine's free memory that is taken where nobody says how much.
-_SHARE = 0.25
-#: Bytes that a tile's tensors should take, so that they stay in the last-level cache.
-_NEAR_BYTES = 40 * 10**6
-#: Up to how many times the whole's work is worth it.
-_MOST_RECOMPUTED = 1.1
-#: What is taken to be free where the system does not say.
-_USUAL_BYTES = 8 * 10**9
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,8 @@ class TilePlan:
     """Layers that start with a cell of their short algorithm, before what a tile needs of them."""
     early_by: int = 0
     """By how many elements along an axis, at most."""
+    schedule: Schedule = NO_PASSES
+    """The passes before the tiles."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -89,6 +82,8 @@ class TilePlan:
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
             "early": self.early, "early_by": self.early_by,
+            "passes": [walk.to_dict() for walk in self.schedule.walks],
+            "file_bytes": self.schedule.file_bytes,
         }  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -98,9 +93,10 @@ class TilePlan:
         def by(sizes: Sequence[int]) -> str:
             return " x ".join(map(str, sizes))
 
+        read = f"{by(self.reads)} of the input" if any(self.reads) else "what passes keep"
         lines = [
             f"{by(self.input_shape)} to {by(self.output_shape)} in {len(self)} tiles of {by(self.tile)}",
-            f"  a tile reads  {by(self.reads)} of the input",
+            f"  a tile reads  {read}",
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",
         ]
@@ -109,6 +105,7 @@ class TilePlan:
                 f"  starts        up to {self.early_by} before what is needed in {self.early} layers, where "
                 "cells of short algorithms do"
             )
+        lines += wording.lines(self.schedule)
         if self.kept:
             lines.append(f"  made once     {', '.join(sorted(set(self.kept)))}, as every pixel is needed")
         if self.called:
@@ -118,66 +115,36 @@ class TilePlan:
         return "\n".join(lines)
 
 
-def spelled(count: float) -> str:
-    """Bytes with a unit."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
-
-
-def budget_of(memory: int | str | None) -> int:
-    """Bytes that the tensors of a tile may take."""
-    if memory is None:
-        return int(_free_bytes() * _SHARE)
-    if isinstance(memory, int) and not isinstance(memory, bool) and memory > 0:
-        return memory
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", str(memory), re.IGNORECASE)
-    if found is None or float(found[1]) == 0:
-        raise ArgumentError(
-            f"'memory' must be a number of bytes: got {memory!r}; legal: 2000000000, '2GB' or '500MB'"
-        )
-    return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _free_bytes() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return _USUAL_BYTES
-    free = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return free[0] * 1024 if free else _USUAL_BYTES
-
-
 def plan_tiles(
-    program: Program, outputs: Outputs, tile: int | Sequence[int] | None, budget: int,
+    program: Program, outputs: Outputs, schedule: Schedule, tile: int | Sequence[int] | None, budget: int,
     multiples: Sequence[int] | None = None,
 ) -> TilePlan:  # fmt: skip
     """Tiles of the caller's size, or good ones within a budget.
 
-    ``multiples``: sizes that a tile should be a multiple of.
+    ``schedule``: the passes before the tiles. ``multiples``: sizes that a tile should be a multiple of.
 
     Raises:
         ArgumentError: the tile has other than one positive size per axis.
-        ShapeError: the smallest tile takes more than the budget.
+        ShapeError: the passes or the smallest tile take more than the budget.
     """
     nodes, shape, tiled = program.graph.nodes, outputs.shape, outputs.tiled
     sizes = tuple(max(n, 1) for n in shape[-tiled:])
+    tiles = _Tiles(program, outputs, schedule)
     if tile is not None:
         chosen = _checked(tile, sizes)
     else:
-        chosen = _chosen(program, outputs, sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
+        chosen = tiles.chosen(sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
     nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
-    need = _need(program, outputs, _middle(program, outputs, chosen))
+    need = tiles.need(chosen)
     read = need.boxes.get(INPUT, nothing)
     early = [n for n in (_early(program, need, index) for index in need.parts) if n]
+    everything = tiles.everything()
     return TilePlan(
         nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
-        _peak(program, outputs, chosen), program.peak_bytes(_need(program, outputs, whole(shape))),
-        _recomputed(program, outputs, chosen), tuple(nodes[i].name for i in program.anchors),
+        max(schedule.peak_bytes, tiles.peak_bytes(chosen)), program.made_bytes(everything),
+        tiles.recomputed_in_all(chosen, everything), tuple(nodes[i].name for i in program.anchors),
         sum(map(is_called, nodes)),
-        len(early), max(early, default=0),
+        len(early), max(early, default=0), schedule,
     )  # fmt: skip
 
 
@@ -187,37 +154,71 @@ def _early(program: Program, need: Need, index: int) -> int:
     return max((needed - computed for (needed, _), (computed, _) in axes), default=0)
 
 
-def _chosen(
-    program: Program, outputs: Outputs, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int
-) -> tuple[int, ...]:
-    """The largest tile within the budget; a smaller one that stays in the caches, if little is made twice."""
-    chosen, made_once = sizes, program.kept_bytes[1]
-    while (peak := _peak(program, outputs, chosen)) > min(budget, made_once + _NEAR_BYTES):
-        smaller = min(_halved(chosen, aligned), key=partial(_recomputed, program, outputs), default=None)
-        if peak <= budget and (smaller is None or _recomputed(program, outputs, smaller) > _MOST_RECOMPUTED):
-            break
-        if smaller is None:
+@dataclass(frozen=True)
+class _Tiles:
+    """What tiles of any size would take, behind the passes."""
+
+    program: Program
+    outputs: Outputs
+    schedule: Schedule
+
+    def need(self, tile: Sequence[int]) -> Need:
+        """What a tile in the middle needs."""
+        return self._need(_middle(self.program, self.outputs, tile))
+
+    def _need(self, tile: Box) -> Need:
+        return self.program.needs(self.outputs.boxes(tile), given=self.schedule.given)
+
+    def peak_bytes(self, tile: Sequence[int]) -> int:
+        """The most that a tile takes, with what is kept in memory meanwhile."""
+        return self.schedule.held_bytes + self.program.made_bytes(self.need(tile))
+
+    def everything(self) -> Need:
+        """What the whole needs, without any passes."""
+        targets = {walk.target for walk in self.schedule.walks} | set(self.outputs.indices)
+        return self.program.needs(
+            {index: whole(self.program.graph.nodes[index].shape) for index in targets}, given=()
+        )
+
+    def _computed(self, need: Need) -> int:
+        return sum(elements(self.program.computed(need, index)) for index in need.parts)
+
+    def chosen(self, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int) -> tuple[int, ...]:
+        """The largest tile within the budget; a smaller one that stays in caches, if little is made twice."""
+        if self.schedule.peak_bytes > budget:
             raise ShapeError(
-                f"'memory' must hold one tile: got {spelled(budget)}, and the smallest, "
-                f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{_reason(program)}; "
-                "legal: more memory, or a 'tile'"
+                f"'memory' must hold one tile: got {spelled(budget)}, and before the tiles the passes take "
+                f"{spelled(self.schedule.peak_bytes)}{_reason(self.program)}; legal: more memory"
             )
-        chosen = smaller
-    return chosen
+        chosen = sizes
+        while (peak := self.peak_bytes(chosen)) > min(budget, self.schedule.held_bytes + NEAR_BYTES):
+            smaller = min(_halved(chosen, aligned), key=self.recomputed, default=None)
+            if peak <= budget and (smaller is None or self.recomputed(smaller) > MOST_RECOMPUTED):
+                break
+            if smaller is None:
+                raise ShapeError(
+                    f"'memory' must hold one tile: got {spelled(budget)}, and the smallest, "
+                    f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{_reason(self.program)}; "
+                    "legal: more memory, or a 'tile'"
+                )
+            chosen = smaller
+        return chosen
 
+    def recomputed(self, tile: tuple[int, ...]) -> float:
+        """Elements that a tile in the middle computes, as a multiple of its share of all tiles'."""
+        one, middle = self._need(_one_image(self.outputs.shape, len(tile))), self.need(tile)
+        share = self._main(middle) / max(self._main(one), 1)
+        return self._computed(middle) / max(share * self._computed(one), 1)
 
-def _recomputed(program: Program, outputs: Outputs, tile: tuple[int, ...]) -> float:
-    """Elements that a tile in the middle computes, as a multiple of its share of the whole's."""
-    middle, everything = (
-        _need(program, outputs, box)
-        for box in (_middle(program, outputs, tile), _one_image(outputs.shape, len(tile)))
-    )
-    share = elements(middle.outputs[outputs.main]) / max(elements(everything.outputs[outputs.main]), 1)
-    computed, all_of_it = (
-        sum(elements(program.computed(need, index)) for index in need.boxes if index in program.rules)
-        for need in (middle, everything)
-    )
-    return computed / max(share * all_of_it, 1)
+    def recomputed_in_all(self, tile: tuple[int, ...], everything: Need) -> float:
+        """Elements that passes and tiles compute for each element that the whole computes."""
+        middle = self.need(tile)
+        count = elements(whole(self.outputs.shape)) / max(self._main(middle), 1)
+        passes = sum(walk.computed for walk in self.schedule.walks)
+        return (self._computed(middle) * count + passes) / max(self._computed(everything), 1)
+
+    def _main(self, need: Need) -> int:
+        return elements(need.outputs[self.outputs.main])
 
 
 def _checked(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
@@ -242,11 +243,6 @@ def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]
     return found
 
 
-def _need(program: Program, outputs: Outputs, box: Box) -> Need:
-    """What a tile needs."""
-    return program.needs(outputs.boxes(box))
-
-
 def _middle(program: Program, outputs: Outputs, tile: Sequence[int]) -> Box:
     """A tile in the middle, of one image."""
     shape = outputs.shape
@@ -267,10 +263,6 @@ def _one_image(shape: Sequence[int], tiled: int) -> Box:
     return tuple(boxes)
 
 
-def _peak(program: Program, outputs: Outputs, tile: Sequence[int]) -> int:
-    return program.peak_bytes(_need(program, outputs, _middle(program, outputs, tile)))
-
-
 def _reason(program: Program) -> str:
-    names = sorted({program.graph.nodes[i].name for i in program.anchors})
+    names = sorted({program.graph.nodes[i].name for i in program.wholes})
     return f", as {', '.join(names)} needs every pixel" if names else ""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from outstride.models.node import Node
 from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays, files
 from outstride.tiling.apart import check_apart
-from outstride.tiling.box import elements
+from outstride.tiling.box import Box, elements
+from outstride.tiling.budget import budget_of
 from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import Program
 from outstride.tiling.lengths import rate_of
 from outstride.tiling.loops import check_steps
 from outstride.tiling.outputs import Outputs
-from outstride.tiling.planning import TilePlan, budget_of, plan_tiles
+from outstride.tiling.passes.scheduling import Scheduler
+from outstride.tiling.passes.walk import Walk
+from outstride.tiling.passes.walking import check_room, scratch_folder, walked
+from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
 
 #: Eight bytes each, a tensor of them has a size that torch can count.
@@ -37,10 +42,11 @@ class TileRun:
     @undisturbed()
     def __init__(
         self, model: torch.nn.Module, source: Any, tile: int | Sequence[int] | None = None,
-        memory: int | str | None = None, out: Any = None,
+        memory: int | str | None = None, out: Any = None, scratch: str | Path | None = None,
     ) -> None:  # fmt: skip
         check_model(model)
         arrays.check_source(source)
+        self.scratch = scratch_folder(scratch)
         self.source, self.dtype = source, dtype_of(model, source)
         if any(isinstance(module, recurrent.LAYER) for module in model.modules()):
             check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
@@ -50,8 +56,10 @@ class TileRun:
         axes = spatial_axes(model, source.shape)
         self.outputs = Outputs.of(self.program.graph, axes)
         self.output = self.outputs.main
+        budget = budget_of(memory)
+        self.schedule = Scheduler(self.program, self.outputs.indices, budget).schedule()
         self.plan: TilePlan = plan_tiles(
-            self.program, self.outputs, tile, budget_of(memory), chunks_of(out, axes)
+            self.program, self.outputs, self.schedule, tile, budget, chunks_of(out, axes)
         )
 
     def nodes(self) -> dict[int, Node]:
@@ -67,13 +75,15 @@ class TileRun:
                 targets[index] = arrays.made_for(self.source, node.shape, node.dtype)
             else:
                 arrays.check_target(targets[index], node.shape, node.dtype)
-        self.program.keep(self._read)
-        for box in _shown(self.plan, progress):
-            boxes = self.outputs.boxes(box)
-            made = self.program.run_all(self.program.needs(boxes), self._read)
-            for index, part in boxes.items():
-                if elements(part):
-                    arrays.write(targets[index], part, made[index])
+        check_room(self.schedule, self.scratch)
+        shown = partial(_shown_slabs, progress)
+        with walked(self.program, self.schedule, self._read, self.scratch, shown):
+            for box in _shown(self.plan, progress):
+                boxes = self.outputs.boxes(box)
+                made = self.program.run_all(self.program.needs(boxes), self._read)
+                for index, part in boxes.items():
+                    if elements(part):
+                        arrays.write(targets[index], part, made[index])
         return self.outputs.wrapped(targets) if out is None else out
 
     def _read(self, box: Any) -> torch.Tensor:
@@ -91,6 +101,19 @@ def _shown(plan: TilePlan, progress: bool) -> Any:
     return track(
         plan.boxes(), f"{len(plan)} tiles", total=len(plan), console=console, disable=not console.is_terminal
     )
+
+
+def _shown_slabs(progress: bool, walk: Walk) -> Iterable[Box]:
+    """The slabs of a pass, with a bar that goes away."""
+    if not progress or len(walk) < 2:
+        return walk.boxes()
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    said = f"{len(walk)} slabs for {', '.join(walk.names)}"
+    hidden = not console.is_terminal
+    return track(walk.boxes(), said, total=len(walk), console=console, transient=True, disable=hidden)
 
 
 def check_model(model: Any) -> None:
@@ -144,6 +167,7 @@ def tile_run(
     memory: int | str | None = None,
     progress: bool = True,
     overwrite: bool = False,
+    scratch: str | Path | None = None,
 ) -> Any:
     """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
 
@@ -164,13 +188,15 @@ def tile_run(
             free.
         progress: show a bar while it runs, if the error stream is a terminal.
         overwrite: replace the file at ``out`` if there is one.
+        scratch: a folder for maps that passes keep and that ``memory`` does not hold; by default that of
+            temporary files. Nothing is left in it.
 
     Returns:
         ``out``, filled: every bit is that of ``accelerate(model)(whole)``.
 
     Raises:
-        ArgumentError: ``tile``, ``memory`` or ``out`` does not fit, ``out`` exists or is the source, a file
-            cannot be read or written, or a layer is in training mode.
+        ArgumentError: ``tile``, ``memory``, ``scratch`` or ``out`` does not fit, ``out`` exists or is the
+            source, a file cannot be read or written, or a layer is in training mode.
         ShapeError: the model refuses the source's shape, or no tile fits into ``memory``.
         UnsupportedError: the model returns several tensors, or decides by the numbers it sees.
 
@@ -186,7 +212,7 @@ def tile_run(
         >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
         torch.Size([1, 8, 100, 70])
     """
-    result, notes = tile_run_noting(model, source, out, tile, memory, progress, overwrite)
+    result, notes = tile_run_noting(model, source, out, tile, memory, progress, overwrite, scratch=scratch)
     for note in notes:
         warnings.warn(f"{out}: {note}", stacklevel=2)
     return result
@@ -207,7 +233,7 @@ def check_target(source: Any, out: Any, overwrite: bool) -> None:
 def tile_run_noting(
     model: torch.nn.Module, source: Any, out: Any, tile: int | Sequence[int] | None,
     memory: int | str | None, progress: bool, overwrite: bool,
-    begins: Callable[[TilePlan], object] | None = None,
+    begins: Callable[[TilePlan], object] | None = None, scratch: str | Path | None = None,
 ) -> tuple[Any, Sequence[str]]:  # fmt: skip
     """``tile_run``, and what is to be said about the file that was made.
 
@@ -215,7 +241,7 @@ def tile_run_noting(
     """
     check_target(source, out, overwrite)
     with files.opened(source) as array:
-        run = TileRun(model, array, tile, memory, out)
+        run = TileRun(model, array, tile, memory, out, scratch)
         targets, all_facts = run.outputs.targets(out), list[files.Facts]()
         if not any(isinstance(target, (str, Path)) for target in targets.values()):
             return run(out, progress), ()

@@ -1,0 +1,132 @@
+"""Maps that lie between passes: in memory, or in a file without a name that goes away with the process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from outstride.tiling.box import Box, shape_of, whole, within
+
+
+class Map(Protocol):
+    """A tensor that is written and read by boxes."""
+
+    def write(self, box: Box, part: Tensor) -> None:
+        """Put a box where it belongs."""
+
+    def read(self, box: Box) -> Tensor:
+        """A box of what was written."""
+
+    def close(self) -> None:
+        """Forget it."""
+
+
+class MapInMemory:
+    """A tensor."""
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype) -> None:
+        self._tensor = torch.empty(tuple(shape), dtype=dtype)
+
+    def write(self, box: Box, part: Tensor) -> None:
+        """Copy it there."""
+        self._tensor[within(box, whole(self._tensor.shape))] = part
+
+    def read(self, box: Box) -> Tensor:
+        """A view."""
+        return self._tensor[within(box, whole(self._tensor.shape))]
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._tensor = torch.empty(0)
+
+
+def _bytes_of(stretch: Tensor) -> memoryview:
+    values: Any = stretch.view(torch.uint8).numpy()
+    return memoryview(values)
+
+
+class MapInFile:
+    """Elements in order in a file that has no name, so that nothing is left of it however the process ends.
+
+    It is read and written by calls, not mapped: pages of a mapping would count as memory of the process.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype, folder: Path) -> None:
+        self._shape, self._dtype = tuple(shape), dtype
+        self._file = tempfile.TemporaryFile(buffering=0, dir=folder, prefix="outstride-")  # noqa: SIM115
+        self._file.truncate(prod(self._shape) * dtype.itemsize)
+
+    def write(self, box: Box, part: Tensor) -> None:
+        """Stretch by stretch of what lies together."""
+        for start, stretch in zip(self._starts(box), self._stretches(box, part.contiguous()), strict=True):
+            self._file.seek(start)
+            view = _bytes_of(stretch)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def read(self, box: Box) -> Tensor:
+        """A tensor of its own."""
+        part = torch.empty(shape_of(box), dtype=self._dtype)
+        for start, stretch in zip(self._starts(box), self._stretches(box, part), strict=True):
+            self._file.seek(start)
+            view = _bytes_of(stretch)
+            while view:
+                read = self._file.readinto(view)
+                if not read:
+                    raise OSError("a scratch file ended early")
+                view = view[read:]
+        return part
+
+    def close(self) -> None:
+        """Give the space back."""
+        self._file.close()
+
+    def _together(self, box: Box) -> int:
+        """The first of the last axes whose elements lie together in a box."""
+        axis = len(box)
+        while axis and (axis == len(box) or box[axis] == (0, self._shape[axis])):
+            axis -= 1
+        return axis
+
+    def _starts(self, box: Box) -> Iterator[int]:
+        """Where each stretch begins in the file, in bytes."""
+        axis = self._together(box)
+        for place in product(*(range(a, b) for a, b in box[:axis]), [box[axis][0]]):
+            start = 0
+            for at, size in zip(place, self._shape[: axis + 1], strict=True):
+                start = start * size + at
+            yield start * prod(self._shape[axis + 1 :]) * self._dtype.itemsize
+
+    def _stretches(self, box: Box, part: Tensor) -> Iterator[Tensor]:
+        """The same of a part that is in order."""
+        axis = self._together(box)
+        yield from part.reshape(prod(shape_of(box)[:axis]), -1)
+
+
+class Maps(dict[int, Map]):
+    """All maps of a run by the numbers of their tensors, closed when it ends, however it ends."""
+
+    def __enter__(self) -> Maps:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for index in list(self):
+            self.close(index)
+
+    def open(self, index: int, made: Map) -> None:
+        """Keep a map."""
+        self[index] = made
+
+    def close(self, index: int) -> None:
+        """Forget one."""
+        self.pop(index).close()

@@ -1,0 +1,1 @@
+"""What is done before the tiles of a model that looks at whole maps."""

@@ -1,0 +1,226 @@
+"""Which passes there are: what is gone through, and what is kept of it or made again.
+
+What looks at a whole map, a barrier, takes one or two walks over it, in slabs in the order of its elements.
+Maps that later walks or tiles need again are kept, in memory or in a file, or made again, whichever is
+predicted to take less time. Of each tensor that a walk makes and something later reads, too, the same is
+asked, so that what is made again never reaches far back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from math import ceil, prod
+
+import torch
+
+from outstride.models.operators.convolution import Convolution
+from outstride.models.operators.describing import VIEWS, describe
+from outstride.tiling.box import elements, whole
+from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES
+from outstride.tiling.evaluation import INPUT, Need, Program
+from outstride.tiling.passes.walk import Schedule, Walk, outputs_of, slab_axis
+
+#: Multiply-adds and bytes a second of one thread, bytes a second of a file: what choices are made by.
+_PRODUCTS, _MEMORY, _FILE = 4e10, 4e9, 1e9
+#: Share of the budget up to which a map is taken to stay in memory while it is not known yet.
+_SMALL = 0.25
+#: Share of the budget that kept maps may fill beside a slab: what runs takes memory of its own.
+_FILLED = 0.75
+
+
+class Scheduler:
+    """Decides which walks there are, one after the other in the order of the model."""
+
+    def __init__(self, program: Program, outputs: Sequence[int], budget: int) -> None:
+        self._program, self._outputs, self._budget = program, set(outputs), budget
+        self._nodes = program.graph.nodes
+        self._users: dict[int, list[int]] = {}
+        for index, node in enumerate(self._nodes):
+            for source in node.sources:
+                self._users.setdefault(source, []).append(index)
+
+    def schedule(self) -> Schedule:
+        """All walks."""
+        drafts = list[tuple[Walk, frozenset[int]]]()
+        given = frozenset[int]()
+        events = self._events()
+        for place, (target, barriers) in enumerate(events):
+            later = {event[0] for event in events[place + 1 :]} | self._outputs
+            walks = self._walks(target, barriers, given, later)
+            for walk in walks:
+                drafts.append((walk, given))
+                given |= set(walk.writes)
+        return self._placed(self._closing(drafts))
+
+    def _events(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Tensors that have to be whole, in order: anchors, and what barriers look at."""
+        found: dict[int, list[int]] = {}
+        for index in self._program.wholes:
+            barrier = self._program.barriers.get(index)
+            target = index if barrier is None else self._nodes[index].sources[0]
+            found.setdefault(target, [])
+            if barrier is not None:
+                found[target].append(index)
+        return [(target, tuple(barriers)) for target, barriers in found.items()]
+
+    def _walks(
+        self, target: int, barriers: Sequence[int], given: frozenset[int], later: set[int]
+    ) -> list[Walk]:
+        """Those over one tensor."""
+        shape = self._nodes[target].shape
+        draft = Walk(target, shape, slab_axis(shape), shape[slab_axis(shape)] if shape else 1)
+        if not barriers:
+            return [replace(draft, names=self._names([target]), whole=True)]
+        folds = {index: self._program.barriers[index].walks for index in barriers}
+        count = max(folds.values())
+        keeps = self._kept(target, count, given, later)
+        found = []
+        for number in range(count):
+            taking = tuple((index, number) for index, walks in folds.items() if number < walks)
+            names = self._names([index for index, _ in taking])
+            found.append(replace(draft, names=names, folds=taking, writes=() if number else keeps))
+        return found
+
+    def _names(self, indices: Sequence[int]) -> tuple[str, ...]:
+        return tuple(sorted({self._nodes[index].name for index in indices}))
+
+    def _kept(self, target: int, walks: int, given: frozenset[int], later: set[int]) -> tuple[int, ...]:
+        """What is kept of all that the first walk makes."""
+        if target == INPUT or target in given:
+            return ()
+        shape = whole(self._nodes[target].shape)
+        now = self._program.need(target, shape, given=given)
+        kept = list[int]()
+        uses = walks - 1 + (target in self._needed(later, given | {target}).boxes)
+        if uses and self._is_worth(target, uses, given):
+            kept.append(target)
+        exits = [index for index in sorted(now.parts, reverse=True) if self._can_go_beside(index, target)]
+        for index in exits:
+            have = given | set(kept)
+            if index in have:
+                continue
+            needed = self._needed(later, have)
+            leaves = any(user in needed.parts and user not in now.parts for user in self._users[index])
+            if index in needed.parts and leaves and self._is_worth(index, 1, have):
+                kept.append(index)
+        return tuple(kept)
+
+    def _needed(self, targets: set[int], given: Container[int]) -> Need:
+        return self._program.needs({i: whole(self._nodes[i].shape) for i in targets}, given=given)
+
+    def _can_go_beside(self, index: int, target: int) -> bool:
+        shape, other = self._nodes[index].shape, self._nodes[target].shape
+        if index == target or len(shape) != len(other) or len(shape) < 3:
+            return False
+        cut = shape[slab_axis(other)] > 1
+        return cut and other[0] in (1, shape[0]) and not isinstance(describe(self._nodes[index]), VIEWS)
+
+    def _is_worth(self, index: int, uses: int, given: frozenset[int]) -> bool:
+        """Whether keeping a tensor takes less time than making it so many times more."""
+        shape = whole(self._nodes[index].shape)
+        size = elements(shape) * self._nodes[index].dtype.itemsize
+        rate = _MEMORY if size <= _SMALL * self._budget else _FILE
+        need = self._program.need(index, shape, given=given)
+        return (1 + uses) * size / rate < uses * self._seconds(need, frozenset())
+
+    def _seconds(self, need: Need, in_memory: Container[int]) -> float:
+        """How long the tensors of boxes take to make, and kept ones to read."""
+        found = 0.0
+        for index, box in need.boxes.items():
+            count, size = elements(box), self._program.bytes_of(need, index)
+            if index in need.parts:
+                found += size / _MEMORY + self._products(index, count)
+            elif index in need.given:
+                found += size / (_MEMORY if index in in_memory else _FILE)
+        return found
+
+    def _products(self, index: int, count: int) -> float:
+        """Seconds that the sums of a convolution take."""
+        operator = describe(self._nodes[index])
+        if not isinstance(operator, Convolution):
+            return 0.0
+        taps = prod(window.kernel_size for window in operator.windows)
+        spread = prod(window.stride for window in operator.windows) if operator.transposed else 1
+        return count * operator.channels[0] * taps / spread / _PRODUCTS / torch.get_num_threads()
+
+    def _closing(self, drafts: list[tuple[Walk, frozenset[int]]]) -> list[tuple[Walk, frozenset[int]]]:
+        """The same with what each reads, and without what nothing reads."""
+        last: dict[int, int] = {}
+        reads = list[tuple[int, ...]]()
+        for number, (walk, given) in enumerate(drafts):
+            need = self._needed({walk.target, *walk.writes}, given)
+            read = tuple(index for index in need.boxes if index in given)
+            reads.append(read)
+            last |= dict.fromkeys(read, number)
+        tiles = self._needed(self._outputs, frozenset[int]().union(*(set(w.writes) for w, _ in drafts)))
+        last |= dict.fromkeys(tiles.boxes, len(drafts))
+        found = []
+        for number, (walk, given) in enumerate(drafts):
+            writes = tuple(index for index in walk.writes if last.get(index, -1) > number)
+            closes = tuple(index for index in reads[number] if last[index] == number)
+            has = frozenset(index for index in given if last.get(index, -1) >= number)
+            found.append((replace(walk, writes=writes, reads=reads[number], closes=closes), has))
+        return found
+
+    def _placed(self, drafts: list[tuple[Walk, frozenset[int]]]) -> Schedule:
+        """Slabs, and where each kept tensor lies: in memory, the smallest first, as long as there is room."""
+        walks = [self._cut(walk, given) for walk, given in drafts]
+        count = len(walks)
+        filled = int(_FILLED * self._budget)
+        room = [filled - walk.peak_bytes for walk in walks] + [filled - NEAR_BYTES]
+        held = [0] * (count + 1)
+        for number, walk in enumerate(walks):
+            if walk.whole:
+                for after in range(number + 1, count + 1):
+                    held[after] += self._size(walk.target)
+        lives = dict[int, range]()
+        for number, walk in enumerate(walks):
+            for index in walk.writes:
+                ends = [n for n in range(number, count) if index in walks[n].closes]
+                lives[index] = range(number, ends[0] + 1 if ends else count + 1)
+        in_memory = set[int]()
+        for index in sorted(lives, key=self._size):
+            if all(held[n] + self._size(index) <= room[n] for n in lives[index]):
+                in_memory.add(index)
+                for n in lives[index]:
+                    held[n] += self._size(index)
+        for number, ((_, given), walk) in enumerate(zip(drafts, walks, strict=True)):
+            need = self._needed({walk.target, *walk.writes}, given)
+            written = sum(self._size(i) / (_MEMORY if i in in_memory else _FILE) for i in walk.writes)
+            walks[number] = replace(walk, seconds=self._seconds(need, in_memory) + written)
+        peaks = [h + walk.peak_bytes for h, walk in zip(held, walks, strict=False)]
+        return Schedule(
+            tuple(walks), frozenset(in_memory), frozenset(lives) - in_memory, held[-1], max(peaks, default=0),
+            {index: self._size(index) for index in lives},
+        )  # fmt: skip
+
+    def _size(self, index: int) -> int:
+        return prod(self._nodes[index].shape) * self._nodes[index].dtype.itemsize
+
+    def _cut(self, walk: Walk, given: frozenset[int]) -> Walk:
+        """The largest slabs within the budget, or smaller ones that stay in the caches."""
+        everything, _, all_of_it = self._taken(walk, given)
+        if walk.whole:
+            return replace(walk, peak_bytes=everything, computed=all_of_it)
+        while True:
+            peak, seconds, computed = self._taken(walk, given)
+            if peak <= min(self._budget, NEAR_BYTES) or walk.rows == 1:
+                break
+            smaller = replace(walk, rows=ceil(walk.rows / 2))
+            if peak <= self._budget and self._taken(smaller, given)[1] > MOST_RECOMPUTED * seconds:
+                break
+            walk = smaller
+        return replace(walk, peak_bytes=peak, computed=computed)
+
+    def _taken(self, walk: Walk, given: frozenset[int]) -> tuple[int, float, int]:
+        """Bytes of a slab in the middle; seconds and computed elements of all slabs like it."""
+        boxes = list(walk.boxes())
+        need = self._program.needs(outputs_of(self._program, walk, boxes[len(boxes) // 2]), given=given)
+        ends = sum(self._program.bytes_of(need, index) for index in need.outputs)
+        folding = ends + 2 * self._program.bytes_of(need, walk.target) if walk.folds else 0
+        computed = sum(elements(self._program.computed(need, index)) for index in need.parts)
+        return (
+            max(self._program.made_bytes(need), folding), self._seconds(need, given) * len(boxes),
+            computed * len(boxes),
+        )  # fmt: skip

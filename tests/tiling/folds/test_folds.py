@@ -1,0 +1,112 @@
+"""What folds add up part by part has the bits of torch's routine on the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from outstride.engine.launch.sum_orders import map_sum_orders
+from outstride.tiling.box import whole
+from outstride.tiling.folds.cascades import MapSums
+from outstride.tiling.folds.chains import ChannelMoments
+from outstride.tiling.folds.interface import Fold
+from outstride.tiling.folds.sequences import added
+from outstride.tiling.folds.windows import WindowMaxima, WindowMeans
+from tests.tolerance import assert_same_bits
+
+_SIZES = ((7,), (3000,), (1, 9), (5, 7), (64, 65), (201, 333), (3, 4, 5), (33, 16, 20))
+
+
+def wild(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    """Numbers of many magnitudes: sums of them in another order have other bits."""
+    generator = torch.Generator().manual_seed(prod(shape) + seed)
+    powers = torch.randint(-20, 20, shape, generator=generator)
+    return (torch.randn(shape, generator=generator, dtype=torch.float64) * torch.exp2(powers)).to(dtype)
+
+
+def folded(fold: Fold, x: Tensor) -> Any:
+    """A fold over slabs of drawn heights."""
+    dice = np.random.default_rng(x.numel())
+    for walk in range(fold.walks):
+        for image in range(len(x)):
+            start = 0
+            while start < x.shape[2]:
+                stop = min(start + int(dice.integers(1, max(x.shape[2] // 3, 2))), x.shape[2])
+                box = ((image, image + 1), (0, x.shape[1]), (start, stop), *whole(x.shape[3:]))
+                fold.take(walk, box, x[image : image + 1, :, start:stop])
+                start = stop
+    return fold.result()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, *range(2, x.dim()), 1).contiguous().movedim(-1, 1)
+
+
+def test_sums_are_sequences_however_they_are_cut() -> None:
+    terms = wild(3, 100_000).numpy()
+    for dtype in (np.float32, np.float64):
+        one_by_one = np.zeros(3, dtype)
+        for row in range(3):
+            for term in terms[row, :2000]:
+                one_by_one[row] += dtype(term)
+        got = np.zeros(3, dtype)
+        for start in range(0, 2000, 307):
+            got = added(got, terms[:, start : min(start + 307, 2000)])
+        assert_same_bits(torch.from_numpy(got), torch.from_numpy(one_by_one))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", _SIZES, ids=str)
+def test_moments_of_channels_are_those_of_batch_norm(size: Sequence[int], threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for images in (1, 3):
+            x = wild(images, 5, *size)
+            expected = torch.native_batch_norm(x, None, None, None, None, True, 0.1, 1e-5)[1:]
+            for got, statistic in zip(folded(ChannelMoments(tuple(x.shape), 1e-5), x), expected, strict=True):
+                assert_same_bits(got, statistic)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("size", _SIZES, ids=str)
+def test_sums_and_means_are_torchs(size: Sequence[int], threads: int, dtype: torch.dtype) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for images, channels in ((1, 3), (2, 17), (1, 70)):
+            drawn = wild(images, channels, *size, dtype=dtype)
+            if drawn.numel() > 10**6:
+                continue
+            for x in (drawn, channels_last(drawn)):
+                lanes = 32 // dtype.itemsize
+                orders = map_sum_orders(x.shape, x.is_contiguous(), dtype.itemsize, lanes)
+                assert orders is not None
+                axes = tuple(range(2, x.dim()))
+                for mean, expected in ((True, x.mean(axes)), (False, x.sum(axes))):
+                    fold = MapSums(tuple(x.shape), dtype, orders, mean, tuple(expected.shape))
+                    assert_same_bits(folded(fold, x), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("size", "made"), [((33, 70), (2, 3)), ((7, 16), (3, 1)), ((9, 12, 5), (2, 3, 2))])
+def test_windows_are_those_of_adaptive_pooling(
+    size: Sequence[int], made: Sequence[int], dtype: torch.dtype
+) -> None:
+    x, nd = wild(2, 5, *size, dtype=dtype), len(size)
+    means: Tensor = getattr(F, f"adaptive_avg_pool{nd}d")(x, made)
+    assert_same_bits(folded(WindowMeans(tuple(x.shape), tuple(means.shape), dtype), x), means)
+    largest: Tensor = getattr(F, f"adaptive_max_pool{nd}d")(x, made)
+    assert_same_bits(folded(WindowMaxima(tuple(x.shape), tuple(means.shape), dtype), x), largest)

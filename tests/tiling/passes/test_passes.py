@@ -1,0 +1,109 @@
+"""What looks at whole maps is done in passes: every bit is the whole's, and memory is kept to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from outstride import tiling
+from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.tiling.running import TileRun
+from tests.tiling.models_to_tile import Function, image, seeded, whole_of
+from tests.tiling.passes.models import MODELS, NNUNet
+from tests.tolerance import assert_same_bits
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_tile_is_the_whole_after_passes(name: str, threads: int) -> None:
+    make, shape = MODELS[name]
+    model, x = seeded(make), image(*shape)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expected = whole_of(model, x)
+        for memory in ("1GB", "150KB"):
+            try:
+                run = TileRun(model, x, 13, memory)
+            except ShapeError:
+                continue
+            assert run.schedule.walks
+            assert_same_bits(run(None, progress=False), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_maps_lie_in_memory_or_in_files() -> None:
+    model, x = seeded(lambda: NNUNet((4, 6, 8), (1, 2, 2))), image(1, 1, 24, 16, 20)
+    large, small = (TileRun(model, x, None, memory).schedule for memory in ("1GB", "500KB"))
+    assert large.in_memory
+    assert not large.in_file
+    assert small.in_file
+    assert small.peak_bytes <= 500_000
+    assert large.peak_bytes > small.peak_bytes
+    assert small.file_bytes < sum(small.sizes.values()), "maps that nothing reads any more are let go"
+
+
+def test_a_chain_of_norms_is_not_made_again_from_its_beginning() -> None:
+    layers = [layer for _ in range(8) for layer in (nn.Conv2d(4, 4, 3, padding=1), nn.InstanceNorm2d(4))]
+    plan = tiling.plan(seeded(lambda: nn.Sequential(*layers)), (1, 4, 2000, 2000), memory="200MB")
+    assert plan.recomputed < 2
+    assert len(plan.schedule.walks) == 16
+
+
+def test_a_plan_says_what_passes_there_are() -> None:
+    plan = tiling.plan(seeded(NNUNet), (1, 1, 256, 256, 200), memory="1GB")
+    assert plan.peak_bytes < 10**9
+    said = str(plan)
+    assert "44 first" in said
+    assert "as every pixel is needed by aten.native_batch_norm" in said
+    assert "1 x 32 x 256 x 256 x 200 in" in said
+    assert "kept in a file" in said
+    passes = plan.to_dict()["passes"]
+    assert isinstance(passes, list)
+    assert len(passes) == 44
+
+
+def test_memory_that_does_not_hold_a_slab_is_refused() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(1, 64, 3), nn.InstanceNorm2d(64)))
+    with pytest.raises(ShapeError, match=r"'memory' must hold one tile.*passes take.*needs every pixel"):
+        tiling.plan(model, (1, 1, 100, 10**6), memory="10MB")
+
+
+def test_nothing_is_left_of_what_was_kept(tmp_path: Path) -> None:
+    class Broken:
+        shape, dtype = (1, 1, 24, 16, 20), np.dtype(np.float32)
+        reads = 0
+
+        def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+            self.reads += 1
+            if self.reads > 1:
+                raise KeyboardInterrupt
+            return np.ones(self.shape, np.float32)[key]
+
+    model = seeded(lambda: NNUNet((4, 6, 8), (1, 2, 2)))
+    with pytest.raises(KeyboardInterrupt):
+        tiling.tile_run(model, Broken(), memory="300KB", progress=False, scratch=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scratch", ["missing", "file"])
+def test_a_scratch_folder_has_to_be_one(scratch: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="'scratch' must be a folder"):
+        tiling.tile_run(seeded(lambda: nn.Conv2d(1, 1, 1)), image(1, 1, 4, 4), scratch=tmp_path / scratch)
+
+
+def test_streams_and_clusters_refuse_by_name() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Conv1d(1, 2, 3), nn.InstanceNorm1d(2)))
+    with pytest.raises(UnsupportedError, match=r"its whole input to be streamed: got aten\.native"):
+        tiling.stream(model)
+    pytest.importorskip("dask")
+    with pytest.raises(UnsupportedError, match=r"run on a cluster: got aten.mean.*passes"):
+        tiling.dask(
+            Function(lambda x: x - x.mean((2, 3), keepdim=True)), np.zeros((1, 1, 99, 99), np.float32)
+        )

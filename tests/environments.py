@@ -78,7 +78,13 @@ def computed_by(algorithm: str) -> Any:
 
 @contextmanager
 def everything_short() -> Iterator[None]:
-    """Within the block "auto" takes a short algorithm wherever there is one, however little it saves."""
+    """Within the block "auto" takes a short algorithm wherever there is one, however little it saves.
+
+    What was planned before is forgotten, and what was planned within; a block within another changes nothing.
+    """
+    if all(getattr(shortening, name) == value for name, value in _DEMANDS.items()):
+        yield
+        return
     with pytest.MonkeyPatch.context() as patch:
         for name, value in _DEMANDS.items():
             patch.setattr(shortening, name, value)

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import traceback
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -110,44 +112,63 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
 
 
-def main(dtype_name: str, edge: Edge, instruction_set: str, algorithm: str, ids: list[str]) -> None:
-    for name in ids:
-        print(json.dumps({"begin": name}), flush=True)
-        try:
-            where = Environment.of(instruction_set, "bounds", name, edge)
-            with poison(), computed_by(algorithm), where.entered():
-                check_bounds(replace(BY_ID[name], algorithm=algorithm), getattr(torch, dtype_name), edge)
-            reason = ""
-        except Exception:  # noqa: BLE001 - the parent shows whatever it was as the failure of this case
-            reason = traceback.format_exc()
-        print(json.dumps({"end": name, "failure": reason}), flush=True)
+@dataclass(frozen=True)
+class Play:
+    """Law 5 of one case: in which dtype, against which edge, and whose plans run."""
+
+    case: str
+    dtype: str
+    edge: Edge
+    instruction_set: str
+    algorithm: str
+
+    def check(self) -> None:
+        """Assert that it holds."""
+        where = Environment.of(self.instruction_set, "bounds", self.case, self.edge)
+        with poison(), computed_by(self.algorithm), where.entered():
+            case = replace(BY_ID[self.case], algorithm=self.algorithm)
+            check_bounds(case, getattr(torch, self.dtype), self.edge)
 
 
-def play(
-    dtype: torch.dtype, edge: Edge, instruction_set: str, algorithm: str, ids: list[str]
-) -> dict[str, str]:
-    """Play cases in processes of their own; what went wrong by case id, "" where nothing did.
+def main() -> None:
+    """Play what comes by the standard input and say how each went, neighbours of one algorithm together."""
+    plays = [(n, Play(**fields)) for n, fields in json.load(sys.stdin)]
+    for algorithm, together in groupby(plays, key=lambda numbered: numbered[1].algorithm):
+        with computed_by(algorithm):
+            for number, play in together:
+                print(json.dumps({"begin": number}), flush=True)
+                try:
+                    play.check()
+                    reason = ""
+                except Exception:  # noqa: BLE001 - the parent shows whatever it was as the failure of this case
+                    reason = traceback.format_exc()
+                print(json.dumps({"end": number, "failure": reason}), flush=True)
+
+
+def played(plays: Sequence[Play]) -> dict[Play, str]:
+    """Play cases in processes of their own; what went wrong with each, "" where nothing did.
 
     A process that dies takes down one case only: the rest starts again behind it, until that has happened
     too often.
     """
-    found: dict[str, str] = {}
+    found: dict[int, str] = {}
     crashes = 0
-    while len(found) < len(ids) and crashes < _ENOUGH_CRASHES:
-        waiting = [i for i in ids if i not in found]
-        how = [str(dtype).removeprefix("torch."), edge, instruction_set, algorithm]
-        command = [sys.executable, "-m", "tests.guard", *how, *waiting]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
-        running = ""
+    while len(found) < len(plays) and crashes < _ENOUGH_CRASHES:
+        waiting = json.dumps([(n, asdict(play)) for n, play in enumerate(plays) if n not in found])
+        command = [sys.executable, "-m", "tests.guard"]
+        done = subprocess.run(
+            command, cwd=ROOT, input=waiting, capture_output=True, text=True, timeout=600, check=False
+        )
+        running = None
         for line in filter(lambda text: text.startswith("{"), done.stdout.splitlines()):
             record = json.loads(line)
-            running = record.get("begin", "")
+            running = record.get("begin")
             if "end" in record:
                 found[record["end"]] = record["failure"]
-        if done.returncode and not running:
+        if done.returncode and running is None:
             raise RuntimeError(f"the guarded process did not start: {done.stderr[-2000:]}")
-        crashes += bool(running)
-        if running:
+        if running is not None:
+            crashes += 1
             end = (
                 signal.Signals(-done.returncode).name
                 if done.returncode < 0
@@ -156,8 +177,8 @@ def play(
             found[running] = (
                 f"the process died of {end}: memory outside the tensors was touched\n{done.stderr[-2000:]}"
             )
-    return {i: found.get(i, f"not played after {crashes} crashes") for i in ids}
+    return {play: found.get(n, f"not played after {crashes} crashes") for n, play in enumerate(plays)}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5], sys.argv[5:])  # type: ignore[arg-type,call-arg]
+    main()

@@ -2,7 +2,8 @@
 
 By short algorithms are played those cases alone of which a contraction is short where all are that can be. A
 law that costs much for what it finds is played under one instruction set for each case, always the same, and
-under the others in the long run; so are all by short algorithms, and in all dtypes but the law's first.
+under the others in the long run; so are all by short algorithms, and in all dtypes but the law's first. Of
+the narrow dtypes each case has one: their kernels differ in how elements are read and written alone.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tests.contract import verify_contract
 from tests.environments import ALGORITHMS, everything_short, one_of
 from tests.roundings import GATHERS, is_short
 
+NARROW = (torch.bfloat16, torch.float16)
+
 
 @dataclass(frozen=True)
 class Item:
@@ -29,6 +32,8 @@ class Item:
     algorithm: str
     instruction_set: str | None
     dtype: torch.dtype
+    #: Whether it waits for the long run.
+    waits: bool = False
 
     def __str__(self) -> str:
         words = [str(self.dtype).removeprefix("torch."), self.case.id]
@@ -45,33 +50,45 @@ def played(
     algorithms: Sequence[str] = ALGORITHMS, spread: bool = False, compares_sets: bool = False,
     short_share: int = 1,
 ) -> pytest.MarkDecorator:  # fmt: skip
-    """The items of a law, as the argument `item` of its test.
+    """The items of a law, as the argument `item` of its test (`conftest.py` hands them out).
 
     Args:
-        dtypes, slow: those that are always played, and those that wait for the long run.
+        dtypes, slow: those that are always played, of the narrow ones that of the case alone, and those that
+            wait for the long run.
         cases, algorithms: what is played.
         spread: whether the direct chain of the first dtype, too, is played under one set for each case.
         compares_sets: whether the law itself goes over the instruction sets.
         short_share: of so many cases one is always played by short algorithms: each has kernels to compile.
     """
-    found = []
-    for algorithm in algorithms:
-        for dtype in (*dtypes, *slow):
-            for case in cases_of(algorithm, dtype, tuple(cases)):
-                for name in (None,) if compares_sets else runtime.available():
-                    waits = dtype in slow
-                    if name is not None and (spread or algorithm == "short" or dtype != dtypes[0]):
-                        waits |= not is_usual(case, name)
-                    if algorithm == "short":
-                        waits |= one_of(range(short_share), case.id, "share") > 0
-                    item = Item(case, algorithm, name, dtype)
-                    found.append(pytest.param(item, id=str(item), marks=[pytest.mark.slow] if waits else []))
-    return pytest.mark.parametrize("item", found)
+
+    def items() -> Iterator[Item]:
+        for algorithm in algorithms:
+            for dtype in (*dtypes, *slow):
+                for case in cases_of(algorithm, dtype, tuple(cases)):
+                    for name in (None,) if compares_sets else runtime.available():
+                        waits = dtype in slow or not is_usual_dtype(case, dtype)
+                        if name is not None and (spread or algorithm == "short" or dtype != dtypes[0]):
+                            waits |= not is_usual(case, name)
+                        if algorithm == "short":
+                            waits |= one_of(range(short_share), case.id, "share") > 0
+                        yield Item(case, algorithm, name, dtype, waits)
+
+    return pytest.mark.played(items=items)
+
+
+def items_of(law: pytest.MarkDecorator | pytest.Mark) -> list[Item]:
+    """All items of a law that was declared by `played`."""
+    return list(law.kwargs["items"]())
 
 
 def is_usual(case: Case, instruction_set: str) -> bool:
     """Whether the set is the one that a case is always played under."""
     return instruction_set == one_of(runtime.available(), case.id)
+
+
+def is_usual_dtype(case: Case, dtype: torch.dtype) -> bool:
+    """Whether the dtype is no narrow one, or the one that the case is always played in."""
+    return dtype not in NARROW or dtype == one_of(NARROW, case.id, "dtype")
 
 
 @lru_cache

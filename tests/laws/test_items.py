@@ -9,7 +9,7 @@ import torch
 from outstride.engine import runtime
 from tests.cases import CASES
 from tests.environments import everything_short
-from tests.laws.items import cases_of, is_usual, played
+from tests.laws.items import NARROW, cases_of, is_usual, items_of, played
 from tests.roundings import is_short
 
 
@@ -27,11 +27,20 @@ def test_every_case_is_played_under_one_set_and_under_the_others_in_the_long_run
     of_sets = [{c.id for c in CASES if is_usual(c, name)} for name in runtime.available()]
     assert sum(map(len, of_sets)) == len(CASES)
     assert all(of_sets)
-    items = played(torch.float32).args[1]
-    waiting = [each for each in items if each.marks]
-    assert all(each.values[0].algorithm == "short" for each in waiting)
+    items = items_of(played(torch.float32))
+    waiting = [each for each in items if each.waits]
+    assert all(each.algorithm == "short" for each in waiting)
     short = len(cases_of("short", torch.float32))
     assert len(items) - len(waiting) == len(runtime.available()) * len(CASES) + short
+
+
+def test_every_case_is_played_in_one_narrow_dtype_and_in_the_other_in_the_long_run() -> None:
+    items = items_of(played(*NARROW, algorithms=("direct",), spread=True))
+    at_once = [each for each in items if not each.waits]
+    assert [each.case for each in sorted(at_once, key=lambda each: CASES.index(each.case))] == list(CASES)
+    assert len(items) == len(NARROW) * len(runtime.available()) * len(CASES)
+    for name in runtime.available():
+        assert {each.dtype for each in at_once if each.instruction_set == name} == set(NARROW)
 
 
 def test_the_rule_is_as_it_was_after_all_was_short() -> None:

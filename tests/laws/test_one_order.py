@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from outstride.engine import runtime
 from tests.cases import LARGE_CASES
-from tests.laws.items import Item, played
-
-_NARROW = (torch.bfloat16, torch.float16)
+from tests.laws.items import NARROW, Item, played
 
 
 @played(torch.float32, spread=True)
@@ -25,8 +24,14 @@ def test_law4_threads_do_not_matter_where_they_share_work(item: Item) -> None:
     item.obeys("threads")
 
 
-@played(torch.float32, slow=_NARROW, spread=True, short_share=3)
+@played(torch.float32, spread=True, short_share=3)
 def test_law4_layout_does_not_matter(item: Item) -> None:
+    item.obeys("half_of_the_layouts")
+
+
+@pytest.mark.slow
+@played(torch.float32, *NARROW)
+def test_law4_no_layout_matters(item: Item) -> None:
     item.obeys("layouts")
 
 
@@ -40,7 +45,7 @@ def test_law4_the_order_is_the_one_written_down(item: Item) -> None:
     item.obeys("order")
 
 
-@played(*_NARROW, spread=True, short_share=3)
+@played(*NARROW, spread=True, short_share=3)
 def test_law4_narrow_dtypes_round_once(item: Item) -> None:
     item.obeys("rounding")
 
@@ -50,12 +55,13 @@ def test_law4_a_tile_is_the_whole(item: Item) -> None:
     item.obeys("tile")
 
 
-@played(torch.float32, torch.bfloat16, slow=(torch.float64,), compares_sets=True, short_share=3)
+@played(torch.float32, slow=(torch.float64, *NARROW), compares_sets=True, short_share=3)
 def test_law4_instruction_set_does_not_matter(item: Item) -> None:
+    """Narrow dtypes round what float32 gives, each case under a set of its own."""
     item.obeys("instruction_sets")
 
 
-@played(torch.float32, torch.bfloat16, slow=(torch.float64,), spread=True)
+@played(torch.float32, *NARROW, slow=(torch.float64,), spread=True)
 def test_law4_nontemporal_stores_do_not_matter(item: Item) -> None:
     item.obeys("stores")
 

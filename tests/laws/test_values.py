@@ -6,21 +6,20 @@ import pytest
 import torch
 
 from tests.cases import CASES, LARGE_CASES, Case, closure_cases
-from tests.laws.items import Item, played
+from tests.laws.items import NARROW, Item, played
 from tests.operands import definition, draw, terms, torch_opinion
 from tests.tolerance import assert_close_to_reference
 
-_NARROW = (torch.bfloat16, torch.float16)
 _closure_case = played(torch.float64, cases=closure_cases(), algorithms=("direct",), spread=True)
 
 
-@played(torch.float32, torch.float64, slow=_NARROW)
+@played(torch.float32, torch.float64, slow=NARROW)
 def test_law1_value(item: Item) -> None:
     """That of a narrow dtype is the float32 result rounded once, by a law of its own."""
     item.obeys("value")
 
 
-@played(torch.float32, torch.bfloat16, slow=(torch.float64, torch.float16))
+@played(torch.float32, *NARROW, slow=(torch.float64,))
 def test_law1_small_integers_are_exact(item: Item) -> None:
     item.obeys("integers")
 
@@ -35,7 +34,7 @@ def test_law1_the_definition_is_what_torch_means(case: Case) -> None:
         )
 
 
-@played(torch.float32, slow=(torch.float64, *_NARROW), cases=LARGE_CASES)
+@played(torch.float32, slow=(torch.float64, *NARROW), cases=LARGE_CASES)
 def test_law1_value_of_larger_layers(item: Item) -> None:
     item.obeys("value_by_torch")
 
@@ -66,6 +65,6 @@ def test_law3_vmap_is_the_loop(item: Item) -> None:
     item.obeys("vmap")
 
 
-@played(torch.float32, cases=closure_cases(), algorithms=("short",))
+@played(torch.float32, algorithms=("short",), short_share=6)
 def test_law3_vmap_is_the_loop_by_short_algorithms(item: Item) -> None:
     item.obeys("vmap")

@@ -1,10 +1,11 @@
-"""A convolution along no axis, and a transposed one of one input position, run as matrix products.
+"""Convolutions along no axis and those of one position are matrix products, and run as such.
 
-The first is a linear layer, whose rows become the pixels of one row.
+The first are linear layers, whose rows become the pixels of one row.
 
 A generator's first layer unfolds a vector into a small map: every output reads the one position that there
 is, with a weight of its own. Output channel and output position are then one axis, contiguous in weight and
-result alike, and the batch takes the place of the width: a 1x1 convolution with contiguous channels.
+result alike, and the batch takes the place of the width: a 1x1 convolution with contiguous channels. So is
+what squeeze-and-excitation does to the means of an image, whose strides along sizes of one say nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ def as_product(operands: Operands) -> Operands:
         x, y = rows_as_width(x), rows_as_width(y)
         return Operands(operator, x, w.unsqueeze(-1), y, (1,), (0,), (1,), groups)
     positions = prod(kernel)
+    if operator == "conv" and positions == groups == 1 and _is_vector(x) and _is_vector(y):
+        return operands._replace(x=_batch_as_width(x, x.shape[1]), y=_batch_as_width(y, y.shape[1]))
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
     dense = all(k == 1 or d == 1 for k, d in zip(kernel, dilation, strict=True))
     whole = y.shape[2:] == kernel and dense and not any(padding)
@@ -57,6 +60,11 @@ def as_product(operands: Operands) -> Operands:
         _batch_as_width(y, outputs),
         ones, (0,) * len(kernel), ones, 1, positions,
     )  # fmt: skip
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    """Whether a tensor is the channels of one position, side by side."""
+    return tensor.shape[0] == tensor.shape[2:].numel() == tensor.stride(1) == 1
 
 
 def _batch_as_width(tensor: Tensor, channels: int) -> Tensor:

@@ -54,7 +54,7 @@ TILES: dict[str, tuple[Tile, ...]] = {
 _STRAIGHT_OF_32_REGISTERS = _tiles(
     (8, 3), (7, 3), (8, 2), (7, 2), (8, 1), (4, 4), (2, 4), (1, 4), transposed=False
 )
-_STRAIGHT_OF_16_REGISTERS = _tiles((6, 2), (8, 1), (2, 4), (1, 4), transposed=False)
+_STRAIGHT_OF_16_REGISTERS = _tiles((6, 2), (8, 1), (2, 4), (1, 6), transposed=False)
 #: Those whose results stay vectors of outputs.
 STRAIGHT_TILES: dict[str, tuple[Tile, ...]] = {
     "avx512": _STRAIGHT_OF_32_REGISTERS,

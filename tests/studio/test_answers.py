@@ -95,6 +95,11 @@ def test_numbers_that_were_typed_are_those_that_are_shown() -> None:
     assert answer["readings"][0]["formula"] == "y[0] = 0·1 + (-1)·(-2) + 10 = 12"
 
 
+def test_numbers_of_a_layer_in_groups_without_channels_are_shown() -> None:
+    answer = ask("layer", layer="Conv1d(kernel_size=2, groups=2)", size="3", numbers={"kernel": [5, -1]})
+    assert answer["readings"][0]["formula"] == "y[0] = 5·1 + (-1)·2 = 3"
+
+
 def test_numbers_of_another_size_are_left() -> None:
     answer = ask("layer", layer="Conv1d(1, 1, 3)", size="5", numbers={"input": [7, 7], "kernel": [1]})
     assert answer["numbers"]["input"] == [1, 2, 3, 4, 5]

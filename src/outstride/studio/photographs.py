@@ -141,7 +141,7 @@ def _grey(picture: Image.Image) -> Image.Image:
 
     if picture.mode.startswith("I"):
         return Image.fromarray(np.asarray(picture, np.float32) / np.float32(257))
-    if picture.has_transparency_data:
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         white = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(white, picture.convert("RGBA"))
     return picture.convert("L")

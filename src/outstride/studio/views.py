@@ -80,7 +80,7 @@ def _weight(spec: ConvSpec, edited: Edited) -> Any:
     kernel = None if spec.is_pool else fitting(edited.kernel, taps)
     if kernel is None:
         return None
-    ins, outs = spec.in_channels or 1, spec.out_channels or 1
+    ins, outs = spec.in_channels or spec.groups, spec.out_channels or spec.groups
     rows, columns = (ins, outs) if spec.kind == "conv_transpose" else (outs, ins)
     pairs = (rows, columns // spec.groups)
     if prod(pairs) * taps > _MOST_WEIGHTS:

@@ -221,6 +221,32 @@ def test_what_is_too_large_to_be_followed_is_followed_at_another_size(
         assert ask("layer", layer=way["layer"], size=way["size"])["views"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "self.up = nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1),",
+        "  (up): ConvTranspose2d(1, 1, 3, 2, 1)",
+        "blocks[2].up = torch.nn.ConvTranspose2d(1, 1, 3, 2, 1)  # twice as large",
+        "ConvTranspose2d（１，１，３，stride＝2，padding＝1）",
+    ],
+)  # fmt: skip
+def test_lines_of_code_are_pasted_as_they_stand(text: str) -> None:
+    assert ask("layer", layer=text)["layer"] == UP
+
+
+@pytest.mark.parametrize("value", ["3 4", "3)", "3, *x", "٣", "3, stride=2", "(" * 300])
+def test_a_field_that_is_no_value_is_refused_by_its_name(value: str) -> None:
+    fields = {"kind": "conv", "nd": 2, "kernel_size": "3", "padding": value}
+    refused = ask("layer", fields=fields)["refused"]
+    assert refused.startswith("'padding' must be")
+    assert "kernel_size" not in refused
+
+
+def test_an_input_far_too_small_is_one_click_away() -> None:
+    answer = ask("layer", layer="Conv2d(1, 1, 99)", size="5")
+    assert answer["offers"][0] == {"label": "input 99x99", "layer": "Conv2d(1, 1, 99)", "size": "99x99"}
+
+
 def test_a_misspelt_argument_is_put_right() -> None:
     answer = ask("layer", layer="Conv2d(1, 1, 3, stirde=2)")
     assert answer["offers"] == [{"label": "stride", "layer": "Conv2d(1, 1, 3, stride=2)", "size": None}]

@@ -35,7 +35,10 @@ _USUAL_SIZE = 5
 
 def layer(question: Mapping[str, Any]) -> Answer:
     """A layer with everything that its stage shows; where it is illegal, why, and what would be legal."""
-    text = layer_text(question)
+    try:
+        text = layer_text(question)
+    except ArgumentError as error:
+        return refusal(str(error), question, "")
     try:
         spec = ConvSpec.parse(text, "layer")
     except OutstrideError as error:

@@ -37,7 +37,7 @@ def offers(fields: Mapping[str, Any], size: tuple[int, ...] | None, sentence: st
     """The nearest legal neighbours of fields that are not, those of the argument that is named first."""
     named = re.search(r"'(\w+)'", sentence)
     first = named[1] if named else ""
-    found = list(_sizes(fields, size))
+    found = list(_sizes(fields, size, sentence))
     order = sorted(FIELDS[fields["kind"]], key=lambda name: name != first)
     for name in order:
         if name in _NUMERIC:
@@ -58,13 +58,14 @@ def respelt(text: str, sentence: str) -> list[Offer]:
     return [Offer(meant[2], repr(found), None)] if found else []
 
 
-def _sizes(fields: Mapping[str, Any], size: tuple[int, ...] | None) -> Iterator[Offer]:
+def _sizes(fields: Mapping[str, Any], size: tuple[int, ...] | None, sentence: str) -> Iterator[Offer]:
     """The least larger input, where the layer itself is legal."""
     text = call_of(fields)
-    if size is None or not _legal(text, None):
+    if not _legal(text, None):
         return
-    for more in range(1, _FURTHEST + 1):
-        larger = tuple(n + more for n in size)
+    nearer = [] if size is None else [tuple(n + more for n in size) for more in range(1, _FURTHEST + 1)]
+    least = re.search(r"'input_size'.*legal: (\d{1,6}) or more$", sentence)
+    for larger in [*nearer, *([(int(least[1]),) * fields["nd"]] if least else [])]:
         if found := _legal(text, larger):
             yield Offer(f"input {'x'.join(map(str, larger))}", repr(found), larger)
             return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,13 +40,15 @@ def text_of(question: Mapping[str, Any], name: str, default: str = "") -> str:
         raise ArgumentError(
             f"{name!r} must be a text: got {str(value)[:40]!r}; legal: at most {_LONGEST_TEXT} letters"
         )
-    return value
+    return unicodedata.normalize(
+        "NFKC", value
+    )  # brackets, commas and digits of Chinese and Japanese keyboards
 
 
 def layer_text(question: Mapping[str, Any]) -> str:
     """The layer as it was typed, or as the fields spell it; the layer's own parser reads both."""
     if "fields" not in question:
-        return text_of(question, "layer")
+        return _pasted(text_of(question, "layer"))
     fields = question["fields"]
     if not isinstance(fields, dict) or fields.get("kind") not in _FAMILIES or not _is_axes(fields.get("nd")):
         raise ArgumentError(
@@ -51,6 +56,12 @@ def layer_text(question: Mapping[str, Any]) -> str:
             "legal: {'kind': 'conv', 'nd': 2, 'kernel_size': '3'}"
         )
     return call_of(fields)
+
+
+def _pasted(text: str) -> str:
+    """A line of a model's code or of what torch prints of it without what stands around the call."""
+    bare = re.sub(r"^\s*(?:\([\w.]+\):|[\w.\[\]]+\s*=)\s*(?=[A-Za-z_])", "", text).strip()
+    return bare.rstrip(",")
 
 
 def call_of(fields: Mapping[str, Any]) -> str:
@@ -72,7 +83,20 @@ def _argument(name: str, fields: Mapping[str, Any]) -> str:
     text = text_of({name: str(fields[name])}, name).strip()
     if "," in text and not (text.startswith("(") and text.endswith(")") and text.count("(") != 1):
         text = f"({text.strip('()')})" if text.count("(") <= 1 else f"({text})"
+    if not _is_value(text):
+        raise ArgumentError(
+            f"{name!r} must be one number, or one for each axis: got {text[:40]!r}; legal: 3 or (3, 5)"
+        )
     return text
+
+
+def _is_value(text: str) -> bool:
+    """Whether it stands as one argument of a call; which it is the call's own parser judges."""
+    try:
+        node = ast.parse(f"f(a={text})", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return isinstance(node, ast.Call) and not node.args and len(node.keywords) == 1
 
 
 def fields_of(spec: ConvSpec) -> dict[str, Any]:

@@ -27,6 +27,7 @@ const MERITS = [
   [/ for each input pixel/g, '，每个输入像素'], [/ for each output pixel/g, '，每个输出像素'], [/ and pair of channels$/, '、每对通道'], [/ for each pair of channels$/, '，每对通道'], [/ for each channel$/, '，每个通道'],
 ]
 const REFUSALS = [
+  [/ \(did you mean (\w+)\?\)/, '（是否指 $1？）'], [/ must be one number, or one for each axis: got /, ' 必须是一个数，或每个轴一个：得到 '], [/ must be a plain value: got /, ' 必须是普通的值：得到 '], [/; legal: a number, a tuple, a string, True, False or None$/, '；合法：数、元组、字符串、True、False 或 None'], [/ must be a text: got /, ' 必须是文本：得到 '], [/; legal: at most (\d+) letters$/, '；合法：至多 $1 个字符'],
   [/ must be large enough on every axis for (.+): got /, ' 在每个轴上对 $1 必须足够大：得到 '], [/ must be smaller than ('\w+') or ('\w+') on every axis: got /, ' 在每个轴上必须小于 $1 或 $2：得到 '],
   [/ must be divisible by ('\w+'): got /, ' 必须能被 $1 整除：得到 '], [/ must be at most half the window on every axis, or a window could see padding only: got /, ' 在每个轴上至多为窗口的一半，否则窗口可能只看到填充：得到 '],
   [/ must be at least (\d+): got /, ' 至少为 $1：得到 '], [/ must be an integer: got /, ' 必须是整数：得到 '], [/ must have one entry per axis: got /, ' 每个轴必须有一个值：得到 '], [/ must be one of its names: got /, ' 必须是已知的名称：得到 '],
@@ -34,7 +35,7 @@ const REFUSALS = [
   [/ must be whole numbers joined by x: got /, ' 必须是以 x 相连的整数：得到 '], [/ must have one positive number for each of (\d+) axes: got /, ' 的 $1 个轴各须有一个正数：得到 '], [/ must be small enough to be followed: got /, ' 必须小到能逐步看清：得到 '],
   [/ must be a picture that can be read: got /, ' 必须是可读取的图片：得到 '], [/ must be a convolution, a pooling layer, or a transposed convolution that is padded with zeros: got /, ' 必须是卷积、池化，或以零填充的转置卷积：得到 '],
   [/^(\w+) has no argument ('\w+')/, "$1 没有参数 $2"], [/ \(an output of (-?\d+)\)/, '（输出为 $1）'], [/ \(a border of (\d+) with (.+?)\)(?=;)/, '（$2，边界为 $1）'], [/ on axis (\d+) of (\w+=\(.*?\))/, '，位于 $2 的轴 $1'], [/ with /, '，其中 '], [/ for (\d+) axes/, '，共 $1 个轴'],
-  [/; legal: at most /, '；合法：至多 '], [/; legal: an integer or (\d+) of them$/, '；合法：一个整数或 $1 个'], [/; legal: /, '；合法：'], [/ or more$/, ' 或更大'],
+  [/; legal: at most /, '；合法：至多 '], [/; legal: an integer or (\d+) of them$/, '；合法：一个整数或 $1 个'], [/; legal: (\S+(?:, \S+)*) or (?!more)/, '；合法：$1 或 '], [/; legal: /, '；合法：'], [/ or more$/, ' 或更大'],
   [/^a question must be one JSON object$/, '问题必须是一个 JSON 对象'], [/^this machine has not the memory for these sizes$/, '本机内存不足以处理这些尺寸'],
   [/^this question could not be answered \((\w+)\); the terminal says more$/, '无法回答此问题（$1）；详情见终端'], [/^the studio does not answer: was it stopped in the terminal\?$/, 'studio 没有回应：是否已在终端中停止？'],
 ]

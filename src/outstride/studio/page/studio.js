@@ -22,6 +22,7 @@ const EXAMPLES = [
 ]
 
 const FRESH = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers', kernel: '', cure: '', at: '', node: '', place: '', input: '', show: '' }
+const PATIENCE = 900
 const state = { ...FRESH }
 let controls, stage, answers, photographs, model, alone, tools, modelled = '', learned = '', asked = 0, known = null
 
@@ -32,14 +33,18 @@ const numbers = text => text ? text.split(',').map(Number) : undefined
 const edited = () => ({ input: numbers(state.x), kernel: numbers(state.w), bias: state.b === '' ? undefined : Number(state.b) })
 
 // Ask for a layer and show it; an answer that was overtaken is dropped.
-async function show(question, { step = stage.step, fill = true } = {}) {
+async function show(question, { step = stage.step, fill = true, patience = 0 } = {}) {
   const mine = ++asked
   let answer
   try {
     answer = await ask('layer', { ...question, size: question.size ?? state.size, view: state.view, numbers: edited() })
   } catch (error) { if (mine === asked) refuse(error.message, []); return }
   if (mine !== asked) return
-  if (answer.refused) { refuse(inWords(answer.refused), answer.offers); return }
+  if (answer.refused) {
+    if (patience) await new Promise(done => setTimeout(done, patience))
+    if (mine === asked) refuse(inWords(answer.refused), answer.offers)
+    return
+  }
   refusal.hidden = true
   typed.removeAttribute('aria-invalid')
   known = answer
@@ -177,7 +182,9 @@ async function start() {
   document.documentElement.dataset.ready = 'yes'
 }
 
-typed.addEventListener('input', () => { if (typed.value.trim()) show({ layer: typed.value, size: '' }, { fill: false, step: 0 }) })
+// While a call is being written it is no fault that it does not end yet.
+const ends = text => text.includes('(') && text.split('(').length === text.split(')').length
+typed.addEventListener('input', () => { if (typed.value.trim()) show({ layer: typed.value, size: '' }, { fill: false, step: 0, patience: ends(typed.value) ? 0 : PATIENCE }) })
 document.getElementById('typed').addEventListener('submit', event => { event.preventDefault(); show({ layer: typed.value, size: '' }, { step: 0 }) })
 document.getElementById('examples').addEventListener('change', event => {
   const example = EXAMPLES[event.target.value]

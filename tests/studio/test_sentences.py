@@ -96,7 +96,8 @@ LAYERS = [
 #: Names of the plan's kernels and tiles, of layers, and of torch's and Keras's arguments.
 NAMES = (
     r"\w+_\w+|\w+\.\w+|\b(direct|conv|mod|lanes|torch|Keras|gather|pads|ceil_mode|artifacts|equalize_|extend"
-    r"|smooth|cpuinfo|MFLOP|GHz|same|proc|norm|pool|mean|padding|stride|window|Conv2d|ConvTranspose2d)\b"
+    r"|smooth|cpuinfo|avx512|avx2|sse2|neon|MFLOP|GHz|same|proc|norm|pool|mean|padding|stride|window"
+    r"|Conv2d|ConvTranspose2d)\b"
 )
 
 
@@ -112,7 +113,7 @@ def told() -> list[str]:
         found += [one["text"] for one in ANSWERS["pattern"]({"layer": text})["suggestions"]]
         if text.startswith("Conv"):
             plan = ANSWERS["plan"]({"layer": text, "size": "32", "in_channels": 32, "out_channels": 32})
-            found += [line for name, line in plan["lines"] if name not in ("register tile", "kernel")]
+            found += [line for name, line in plan["lines"] if name != "kernel"]
     for question in (
         {"input_size": "5", "output_size": "7"},
         {"scale": "3"},

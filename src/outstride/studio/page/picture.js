@@ -157,11 +157,13 @@ export class Picture {
     this.numbers.setAttribute('viewBox', `0 0 ${width} ${height}`)
     this.numbers.setAttribute('width', width); this.numbers.setAttribute('height', height)
     this.numbers.setAttribute('aria-label', `${word('photo output')} [${at}] = ${value}`)
-    this.numbers.replaceChildren(s('text', { class: 'grid-title', x: 0, y: 12 }, `${word('photo input')}, ${word('rows')} ${rows[0]}–${rows.at(-1)}, ${word('columns')} ${columns[0]}–${columns.at(-1)}`), ...drawn.map(one => one),
+    this.numbers.replaceChildren(s('text', { class: 'grid-title', x: 0, y: 12 }, `${word('photo input')}, ${word('rows')} ${spanned(rows)}, ${word('columns')} ${spanned(columns)}`), ...drawn.map(one => one),
       s('text', { class: 'sign', x: left - 23, y: middle, 'font-size': 24 }, '→'), s('rect', { x: left, y: middle - 30, width: 96, height: 60, rx: 7, fill: `rgb(${shade} ${shade} ${shade})`, stroke: 'var(--output-deep)', 'stroke-width': 3 }),
       s('text', { x: left + 48, y: middle, 'font-size': 20, fill: shade > 140 ? '#111' : '#fff' }, value), s('text', { class: 'grid-title end', x: left + 48, y: middle + 46 }, `${word('photo output')} [${at.join(', ')}]`))
   }
 }
+
+const spanned = places => places.length > 1 ? `${places[0]}–${places.at(-1)}` : places[0]
 
 // Power over frequencies, low ones in the middle, with rings where the stride's lines are.
 function spectrum({ png, width, height, lines, ratio }) {

@@ -6,9 +6,9 @@ import { caption, titled, word } from './words.js'
 import { refused, told } from './sentences.js'
 
 const SPEEDS = { slow: 1600, normal: 850, fast: 330 }
-const GLIDE = 240
+const GLIDE = 240, NARROW = 500
 // The largest cell, and what stands around the canvas where the stage alone fills the screen.
-const MOST_CELL = 64, MOST_CELL_ALONE = 120, AROUND = 300
+const MOST_CELL = 64, MOST_CELL_ALONE = 120, AROUND = 350
 
 export class Stage {
   constructor(root, { onview, onstep, onedit, ontake }) {
@@ -16,6 +16,7 @@ export class Stage {
     this.scene = null; this.step = 0; this.timer = null; this.speed = 'normal'; this.shapes = ''
     this.views = h('div', { className: 'choice views', role: 'tablist', 'aria-label': word('views') })
     this.title = h('div', { className: 'title' })
+    this.call = h('code', { className: 'call' })
     this.sizes = h('div', { className: 'sizes' })
     this.canvas = s('svg', { class: 'canvas', role: 'group' })
     this.said = h('p', { className: 'said', 'aria-live': 'off' })
@@ -31,7 +32,7 @@ export class Stage {
     this.transport = h('div', { className: 'transport' },
       button('first', () => { this.stop(); this.go(0) }), button('back', () => { this.stop(); this.move(-1) }), this.playing,
       button('on', () => { this.stop(); this.move(1) }), this.scrubber, this.count, this.pace)
-    this.picture = h('div', { className: 'picture' }, h('div', { className: 'flow' }, this.title, this.sizes), this.about, this.canvas, this.why, this.said, this.transport, this.notes)
+    this.picture = h('div', { className: 'picture' }, h('div', { className: 'flow' }, this.title, this.call, this.sizes), this.about, this.canvas, this.why, this.said, this.transport, this.notes)
     this.hint = h('p', { className: 'hint' }, word('hint'))
     this.modes = h('div', { className: 'choice modes', role: 'group', 'aria-label': word('modes') })
     this.heads = h('div', { className: 'heads' }, this.modes, this.views)
@@ -64,6 +65,7 @@ export class Stage {
     }, word(`view ${name}`, name))))
     if (held) this.views.querySelector('[aria-selected=true]')?.focus()
     this.sizes.replaceChildren(h('b', { className: 'in' }, answer.size.replaceAll('x', ' × ')), '→', h('b', { className: 'out' }, answer.output.replaceAll('x', ' × ')))
+    this.call.textContent = answer.layer
     const none = !scene
     for (const part of [this.canvas, this.transport, this.said, this.views, this.hint, this.about]) part.toggleAttribute('hidden', none)
     this.why.hidden = !none
@@ -190,7 +192,7 @@ export class Stage {
     const frame = this.scene.frames[step]
     const width = Math.max(this.picture.clientWidth - 2 * parseFloat(getComputedStyle(this.picture).paddingLeft), 200)
     const alone = document.body.classList.contains('alone'), tall = frame.grids.some(grid => grid.row)
-    const room = alone ? innerHeight - AROUND : Math.min(innerHeight * (tall ? .72 : .5), 700)
+    const room = alone ? innerHeight - AROUND : Math.min(innerHeight * (tall ? .72 : .5), 700) * (tall && innerWidth < NARROW ? 1.5 : 1)
     const found = arrange(this.scene.frames[0].grids, frame.grids, width, Math.max(room, 300), alone ? MOST_CELL_ALONE : MOST_CELL)
     this.cell = found.cell
     this.canvas.setAttribute('viewBox', `0 0 ${width} ${found.height}`)

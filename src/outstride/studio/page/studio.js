@@ -14,11 +14,11 @@ import { Model } from './model.js'
 
 const FIRST = 'ConvTranspose2d(1, 1, 3, stride=2, padding=1)'
 const EXAMPLES = [
-  ['3×3, stride 2, transposed', FIRST, ''], ['3×3, padding 1', 'Conv2d(1, 1, 3, padding=1)', '5'], ['3×3, stride 2', 'Conv2d(1, 1, 3, stride=2, padding=1)', '7'],
-  ['dilation 2', 'Conv2d(1, 1, 3, dilation=2)', '7'], ['DCGAN: 4×4, stride 2', 'ConvTranspose2d(1, 1, 4, stride=2, padding=1)', '3'], ['U-Net: 2×2, stride 2', 'ConvTranspose2d(1, 1, 2, stride=2)', '3'],
-  ['checkerboard: 5×5, stride 3', 'ConvTranspose2d(1, 1, 5, stride=3)', '3'], ['holes: 2×2, stride 3', 'ConvTranspose2d(1, 1, 2, stride=3)', '3'], ['output_padding 1', 'ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)', '3'],
-  ['transposed, dilation 2', 'ConvTranspose2d(1, 1, 3, dilation=2)', '3'], ['circular padding', "Conv2d(1, 1, 3, padding=1, padding_mode='circular')", '4'], ['1-d, stride 2', 'Conv1d(1, 1, 3, stride=2, padding=1)', '8'],
-  ['1-d, transposed (HiFi-GAN)', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['max pooling', 'MaxPool2d(2)', '4'], ['average pooling', 'AvgPool2d(3, stride=2, padding=1)', '5'],
+  ['3×3, stride 2, transposed', '转置，3×3，步幅 2', FIRST, ''], ['3×3, padding 1', '3×3，填充 1', 'Conv2d(1, 1, 3, padding=1)', '5'], ['3×3, stride 2', '3×3，步幅 2', 'Conv2d(1, 1, 3, stride=2, padding=1)', '7'],
+  ['dilation 2', '膨胀 2', 'Conv2d(1, 1, 3, dilation=2)', '7'], ['DCGAN: 4×4, stride 2', 'DCGAN：4×4，步幅 2', 'ConvTranspose2d(1, 1, 4, stride=2, padding=1)', '3'], ['U-Net: 2×2, stride 2', 'U-Net：2×2，步幅 2', 'ConvTranspose2d(1, 1, 2, stride=2)', '3'],
+  ['checkerboard: 5×5, stride 3', '棋盘纹：5×5，步幅 3', 'ConvTranspose2d(1, 1, 5, stride=3)', '3'], ['holes: 2×2, stride 3', '空洞：2×2，步幅 3', 'ConvTranspose2d(1, 1, 2, stride=3)', '3'], ['output_padding 1', 'output_padding 1', 'ConvTranspose2d(1, 1, 3, stride=2, padding=1, output_padding=1)', '3'],
+  ['transposed, dilation 2', '转置，膨胀 2', 'ConvTranspose2d(1, 1, 3, dilation=2)', '3'], ['circular padding', '循环填充', "Conv2d(1, 1, 3, padding=1, padding_mode='circular')", '4'], ['three channels to two', '三个通道到两个', 'Conv2d(3, 2, 3, padding=1)', '3'], ['depthwise: two groups', '逐通道：两组', 'Conv2d(2, 2, 3, padding=1, groups=2)', '3'], ['1-d, stride 2', '一维，步幅 2', 'Conv1d(1, 1, 3, stride=2, padding=1)', '8'],
+  ['1-d, transposed (HiFi-GAN)', '一维转置（HiFi-GAN）', 'ConvTranspose1d(1, 1, 4, stride=2, padding=1)', '5'], ['causal: padding (2, 0)', '因果：填充 (2, 0)', 'Conv1d(1, 1, 3, padding=((2, 0),))', '7'], ['3-d, transposed (nnU-Net)', '三维转置（nnU-Net）', 'ConvTranspose3d(1, 1, 2, stride=2)', '2'], ['max pooling', '最大池化', 'MaxPool2d(2)', '4'], ['average pooling', '平均池化', 'AvgPool2d(3, stride=2, padding=1)', '5'],
 ]
 
 const FRESH = { layer: FIRST, size: '', view: '', step: '', tab: 'sizes', x: '', w: '', b: '', lang: '', light: '', mode: 'numbers', kernel: '', cure: '', at: '', node: '', place: '', input: '', show: '' }
@@ -131,7 +131,7 @@ function build() {
   stage.heads.append(alone)
   answers.tab = TABS.includes(state.tab) ? state.tab : 'sizes'
   const menu = document.getElementById('examples')
-  menu.replaceChildren(h('option', { value: '' }, word('examples')), ...EXAMPLES.map(([name], i) => h('option', { value: i }, name)))
+  menu.replaceChildren(h('option', { value: '' }, word('examples')), ...EXAMPLES.map(([english, chinese], i) => h('option', { value: i }, document.documentElement.lang === 'zh' ? chinese : english)))
 }
 
 const language = () => state.lang || (navigator.language.startsWith('zh') ? 'zh' : 'en')
@@ -189,7 +189,7 @@ document.getElementById('typed').addEventListener('submit', event => { event.pre
 document.getElementById('examples').addEventListener('change', event => {
   const example = EXAMPLES[event.target.value]
   event.target.value = ''
-  if (example) { state.x = state.w = state.b = ''; show({ layer: example[1], size: example[2] }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }
+  if (example) { state.x = state.w = state.b = ''; show({ layer: example[2], size: example[3] }, { step: 0 }).then(() => { if (!still()) stage.play(true) }) }
 })
 addEventListener('keydown', event => {
   if (event.key === 'f' && !event.target.closest('input, select, textarea') && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); present(!document.body.classList.contains('alone')); return }

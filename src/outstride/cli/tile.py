@@ -27,11 +27,13 @@ def tile(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A .npy, .zarr, TIFF, PNG or WAV file; with --plan also a shape such as 1,3,60000,60000.",
+            help="A .npy, .zarr, TIFF, PNG or WAV file, or the address of a .zarr, s3://bucket/x.zarr; with "
+            "--plan also a shape such as 1,3,60000,60000.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="The .npy, .zarr, .tif, .png or .wav to make.")
+        str | None,
+        typer.Argument(metavar="[OUT]", help="The .npy, .zarr, .tif, .png or .wav to make; or an address."),
     ] = None,
     tile: Annotated[str, typer.Option(help="Size of a tile of the result, such as 1024x1024.")] = "",
     memory: Annotated[str | None, typer.Option(help="What a tile's tensors may take, such as 2GB.")] = None,
@@ -58,6 +60,7 @@ def tile(
     from outstride.bench.cases import parse_size
     from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
+    from outstride.tiling.addresses import is_address
     from outstride.tiling.running import tile_run_noting
 
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
@@ -66,10 +69,10 @@ def tile(
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)
-    given: Any = Path(source)
+    given: Any = source if is_address(source) else Path(source)
     with typed(model="MODEL", source="SOURCE", out="OUT", tile="--tile", memory="--memory"):
         if only_plan:
-            if not given.exists() and not set(source) - set("0123456789,x "):
+            if given is not source and not given.exists() and not set(source) - set("0123456789,x "):
                 given = parse_size(source, "SOURCE", 1)
             plan = tiling.plan(found, given, sizes, memory, out)
             if as_json:

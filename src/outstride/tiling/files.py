@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 
 from outstride.errors import ArgumentError, OutstrideError, UnsupportedError
+from outstride.tiling import addresses
 from outstride.tiling.budget import spelled
 from outstride.tiling.reading import OPENERS, PICTURES, TIFFS, has_16_bits, wave
-from outstride.tiling.writing import CHUNK, MAKERS, Facts
+from outstride.tiling.writing import CHUNK, MAKERS, Facts, zarr_chunks
 
 __all__ = [
-    "CHUNK", "HIGHEST_RATE", "READABLE", "WRITABLE", "Facts", "check_path", "created", "facts_of", "is_sound",
-    "opened",
+    "CHUNK", "HIGHEST_RATE", "READABLE", "WRITABLE", "Facts", "check_path", "created", "created_at",
+    "facts_of", "is_sound", "opened",
 ]  # fmt: skip
 
 READABLE = (".npy", ".zarr", *TIFFS, *PICTURES, ".wav")
@@ -35,7 +36,7 @@ HIGHEST_RATE = 2**32 - 1
 class _Guarded:
     """An array in a file: whatever its library raises where a part is read or written is one sentence."""
 
-    def __init__(self, array: Any, role: str, path: Path) -> None:
+    def __init__(self, array: Any, role: str, path: Path | str) -> None:
         self._array, self._role, self._path = array, role, path
         self.shape, self.dtype = tuple(array.shape), array.dtype
 
@@ -49,7 +50,7 @@ class _Guarded:
 
 
 @contextmanager
-def _one_sentence(role: str, path: Path) -> Iterator[None]:
+def _one_sentence(role: str, path: Path | str) -> Iterator[None]:
     """Libraries refuse what they cannot read or write with any exception."""
     try:
         yield
@@ -59,7 +60,10 @@ def _one_sentence(role: str, path: Path) -> Iterator[None]:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         said = " ".join(said.split())[:_MOST_SAID]
         what, legal = {
-            "source": ("a file that can be read", f"a whole {path.suffix} file that its library decodes"),
+            "source": (
+                "a file that can be read",
+                f"a whole {Path(path).suffix} file that its library decodes",
+            ),
             "out": ("a file that can be written", "a place with space and permission"),
         }[role]
         raise ArgumentError(f"'{role}' must be {what}: got {str(path)!r} ({said}); legal: {legal}") from error
@@ -75,6 +79,9 @@ def opened(source: Any) -> Iterator[Any]:
     """
     if not isinstance(source, (str, Path)):
         yield source
+        return
+    if addresses.is_address(source):
+        yield _Guarded(addresses.opened(str(source)), "source", source)
         return
     path = Path(source)
     suffix = path.suffix.lower()
@@ -163,6 +170,13 @@ def _is_result(path: Path, suffix: str) -> bool:
 def _real(path: Path) -> Path:
     """Where a link leads: it stays one."""
     return Path(os.path.realpath(path))
+
+
+@contextmanager
+def created_at(address: str, shape: tuple[int, ...], dtype: Any) -> Iterator[Any]:
+    """The same at an address, of the chunks that a .zarr has."""
+    with addresses.created(address, shape, dtype, zarr_chunks(shape)) as made:
+        yield _Guarded(made.array, "out", address)
 
 
 @contextmanager

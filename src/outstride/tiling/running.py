@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from functools import partial
 from math import prod
@@ -18,6 +18,8 @@ from outstride.models.isolation import undisturbed
 from outstride.models.node import Node
 from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays, files
+from outstride.tiling.addresses import check as check_address
+from outstride.tiling.addresses import is_address
 from outstride.tiling.apart import check_apart
 from outstride.tiling.box import Box, elements
 from outstride.tiling.budget import budget_of
@@ -225,6 +227,9 @@ def check_target(source: Any, out: Any, overwrite: bool) -> None:
         ArgumentError: it is where the source is, or a file that cannot be made there.
     """
     for target in out if isinstance(out, (list, tuple)) else [out]:
+        if is_address(target):
+            check_address(target, overwrite, source)
+            continue
         check_apart(source, target)
         if isinstance(target, (str, Path)):
             files.check_path(Path(target), overwrite)
@@ -253,14 +258,22 @@ def tile_run_noting(
                     facts = files.facts_of(source)
                     if Path(target).suffix.lower() == ".wav" and files.is_sound(source):
                         _scale_rate(facts, rate_of(model, array.shape, run.dtype, node.shape, place))
-                    dtype = arrays.numpy_dtype(node.dtype)
-                    target = opened.enter_context(files.created(Path(target), node.shape, dtype, facts))
+                    target = opened.enter_context(_created(target, node, facts))
                     all_facts.append(facts)
                 filled.append(target)
             if begins is not None:
                 begins(run.plan)
             run(filled[0] if len(filled) == 1 else filled, progress)
-        return out if len(filled) > 1 else Path(out), [note for facts in all_facts for note in facts.notes]
+        result = out if len(filled) > 1 or is_address(out) else Path(out)
+        return result, [note for facts in all_facts for note in facts.notes]
+
+
+def _created(target: str | Path, node: Node, facts: files.Facts) -> AbstractContextManager[Any]:
+    """A file, or what lies at an address, that is whole or not there at all."""
+    dtype = arrays.numpy_dtype(node.dtype)
+    if is_address(target):
+        return files.created_at(str(target), node.shape, dtype)
+    return files.created(Path(target), node.shape, dtype, facts)
 
 
 def _scale_rate(facts: files.Facts, rate: Fraction) -> None:

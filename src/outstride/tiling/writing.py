@@ -45,10 +45,14 @@ def _zarr(path: Path, shape: tuple[int, ...], dtype: Any, facts: Facts) -> Made:
     del facts
     import zarr
 
-    leading = [1, *shape[1:2]][: max(len(shape) - 1, 0)]
-    chunks = (*leading, *(min(n, CHUNK) for n in shape[len(leading) :]))
-    array = zarr.create_array(path, shape=shape, dtype=dtype, chunks=tuple(max(n, 1) for n in chunks))
+    array = zarr.create_array(path, shape=shape, dtype=dtype, chunks=zarr_chunks(shape))
     return array, lambda: None
+
+
+def zarr_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of the chunks of a result: one image and all channels, parts of the rest."""
+    leading = [1, *shape[1:2]][: max(len(shape) - 1, 0)]
+    return tuple(max(n, 1) for n in (*leading, *(min(n, CHUNK) for n in shape[len(leading) :])))
 
 
 def _tiff(path: Path, shape: tuple[int, ...], dtype: Any, facts: Facts) -> Made:

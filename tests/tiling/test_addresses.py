@@ -64,6 +64,8 @@ def test_a_source_is_read_over_http(server: str, tmp_path: Path) -> None:
     expected = whole_of(model(), stored(tmp_path / "x.zarr"))
     got = tiling.tile_run(model(), f"{server}/x.zarr", tile=20, progress=False)
     assert_same_bits(torch.from_numpy(got), expected)
+    lazy = tiling.dask(model(), f"{server}/x.zarr", tile=16)
+    assert_same_bits(torch.from_numpy(lazy.compute(scheduler="threads")), expected)
     for address in (f"{server}/y.zarr", "http://127.0.0.1:9/x.zarr"):
         with pytest.raises(ArgumentError, match="'source' must be an array of zarr that can be read"):
             tiling.tile_run(model(), address, progress=False)

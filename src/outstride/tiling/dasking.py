@@ -1,10 +1,11 @@
-"""``dask``: the same tiles as tasks of a Dask graph, each reading its own part of the input."""
+"""``dask``: a result as a lazy Dask array, a block of tiles for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
-from threading import Lock
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,18 +13,12 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError, UnsupportedError
-from outstride.models.isolation import undisturbed
-from outstride.tiling import arrays
-from outstride.tiling.box import Box, shape_of, whole, within
-from outstride.tiling.capturing import served_graph
-from outstride.tiling.evaluation import Program
+from outstride.tiling import arrays, blocks, files
+from outstride.tiling.addresses import is_address
+from outstride.tiling.budget import budget_of
+from outstride.tiling.evaluation import INPUT
+from outstride.tiling.jobs import Job
 from outstride.tiling.running import TileRun, check_model
-from outstride.tiling.surroundings import Surroundings
-
-_MOST_PROGRAMS = 8
-_capturing = Lock()
-_programs: dict[str, Program] = {}
-"""The programs of this process, by the token of their call of ``dask``."""
 
 
 def dask(
@@ -32,17 +27,19 @@ def dask(
     tile: int | Sequence[int] | None = None,
     memory: int | str | None = None,
 ) -> Any:
-    """The result of a model as a lazy Dask array, a chunk for each tile, with exactly the bits of the whole.
+    """The result of a model as a lazy Dask array, a chunk for each task, with exactly the bits of the whole.
 
     Args:
-        model: any module in inference mode that returns one tensor; it is sent to the workers.
-        array: a Dask array of the shape that the model takes, (N, C, *size), or an array or tensor that one
-            is made of.
-        tile: size of a chunk on the last axes of the result; by default the largest that fits.
-        memory: bytes that a tile's tensors may take on a worker.
+        model: any module in inference mode that returns one tensor; it is sent to each worker once.
+        array: the whole input as the model takes it, (N, C, *size): what workers open themselves, an array of
+            zarr or the path or address of a file, of which each reads its parts and the graph has one layer;
+            or a Dask array, an array or a tensor, whose chunks the tasks are given.
+        tile: size of a chunk on the last axes of the result, computed at once. By default chunks have about a
+            hundred megabytes, aligned to those of the source, computed in tiles that stay in the caches.
+        memory: bytes that a task's tensors may take on a worker.
 
     Returns:
-        A ``dask.array.Array``. Each chunk reads the part of the input that it needs, and nothing else.
+        A ``dask.array.Array``. A task computes by as many threads as are left to it by those beside it.
 
     Raises:
         ArgumentError: ``tile`` or ``memory`` does not fit, or a layer is in training mode.
@@ -57,11 +54,59 @@ def dask(
     if find_spec("dask") is None or find_spec("dask.array") is None:
         raise UnsupportedError("lazy arrays need Dask: pip install 'outstride[tiling]'.")
     import dask.array as da
-    from dask.delayed import delayed
 
     check_model(model)
+    given = _given(array)
+    if isinstance(given, da.Array):
+        return _given_parts(*job_of(model, given, None, tile, memory), given)
+    with files.opened(given) as opened:
+        return _opening_parts(*job_of(model, opened, given, tile, memory))
+
+
+def _opening_parts(job: Job, run: TileRun) -> Any:
+    """Tasks that read what they need themselves: one layer of a graph, however many they are."""
+    import dask.array as da
+
+    name, sent = _sent(job)
+    dtype = arrays.numpy_dtype(run.nodes()[run.output].dtype)
+    empty = np.empty((0,) * len(job.chunks), dtype)
+    return da.map_blocks(_block, job=sent, chunks=job.chunks, dtype=dtype, meta=empty, name=name)
+
+
+def _given_parts(job: Job, run: TileRun, source: Any) -> Any:
+    """Tasks that are given the chunks of a Dask array that they need."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    name, sent = _sent(job)
+    tasks: dict[Any, Any] = {}
+    for place in blocks.places(job.chunks):
+        box = run.program.need(run.output, blocks.box_at(job.chunks, place)).boxes.get(INPUT)
+        parts = blocks.overlapping(source.chunks, box) if box else []
+        key = (name, *place)
+        tasks[key] = (_of_parts, sent.key, list(place), [(source.name, *part) for part in parts])
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[sent, source])
+    return da.Array(graph, name, job.chunks, dtype=arrays.numpy_dtype(run.nodes()[run.output].dtype))
+
+
+def _sent(job: Job) -> tuple[str, Any]:
+    """A name for a result, and a job as one value of its graph."""
+    from dask.delayed import delayed
+
+    name = f"outstride-{uuid4().hex}"
+    return name, delayed(job, name=f"job-of-{name}", traverse=False)
+
+
+def _given(array: Any) -> Any:
+    """A Dask array, or what each worker can open: an array of zarr, a path or an address."""
+    import dask.array as da
+
+    if isinstance(array, (str, Path)):
+        return array if is_address(array) else Path(array).absolute()
     if not isinstance(array, da.Array):
-        arrays.check_source(array, "array", paths="")
+        arrays.check_source(array, "array")
+        if type(array).__module__.partition(".")[0] == "zarr":
+            return array
         if isinstance(array, torch.Tensor):
             arrays.numpy_dtype(array.dtype, "array")
             array = array.detach().cpu().numpy()
@@ -70,55 +115,60 @@ def dask(
         raise ArgumentError(
             f"'array' must have a known shape: got {array.shape}; legal: array.compute_chunk_sizes()"
         )
-    run = TileRun(model, array, tile, memory)
+    return array
+
+
+def job_of(
+    model: torch.nn.Module,
+    array: Any,
+    source: Any,
+    tile: int | Sequence[int] | None,
+    memory: int | str | None,
+) -> tuple[Job, TileRun]:
+    """What workers are sent, and the run that it was planned by.
+
+    ``source``: what they open as ``array``; None where they are given parts of it.
+
+    Raises:
+        UnsupportedError: the model needs every pixel.
+    """
+    budget = budget_of(memory)
+    most = min(blocks.BLOCK_BYTES, budget // 4)
+    run = TileRun(model, array, tile, budget if tile else budget - most)
+    plan = run.plan
     output = run.program.graph.only_output("run on a cluster")
-    node = run.program.graph.nodes[output]
     if run.program.wholes:
         names = sorted({run.program.graph.nodes[index].name for index in run.program.wholes})
         raise UnsupportedError(
             f"'model' must not need every pixel to be run on a cluster: got {', '.join(names)}; "
             "legal: tile_run, which goes over the whole in passes first"
         )
-    token, shared = uuid4().hex, delayed(model, pure=False, traverse=False)
-    here = Surroundings.now()
-    dtype, make = arrays.numpy_dtype(node.dtype), delayed(_tile, pure=False)
-    shape = node.shape
-    chunks: dict[tuple[int, ...], Any] = {}
-    for box in run.plan.boxes():
-        need = run.program.need(output, box)
-        part = array[tuple(slice(a, b) for a, b in need.boxes[0])] if 0 in need.boxes else array[:0]
-        made = make(token, here, shared, tuple(array.shape), run.dtype, box, part)
-        chunks[tuple(a for a, _ in box)] = da.from_delayed(made, shape_of(box), dtype)
-    return da.block(_nested(chunks, len(shape)))
+    block = plan.tile
+    if tile is None:
+        sizes = run.nodes()[output].dtype.itemsize, getattr(array.dtype, "itemsize", 4)
+        block = blocks.block_of(plan, _chunks_of(array, len(block)), sizes, most)
+    chunks = blocks.grid(replace(plan, tile=block))
+    job = Job(model, array.shape, run.dtype, chunks, blocks.even(plan.tile, block) if tile is None else block)
+    job.program = run.program
+    if source is None:
+        job.parts = array.chunks
+    else:
+        job.source = source
+    return job, run
 
 
-def _nested(chunks: dict[tuple[int, ...], Any], rank: int) -> Any:
-    """Chunks by their first elements as lists of lists, an axis a level."""
-    if rank == 0:
-        return chunks[()]
-    starts = sorted({key[0] for key in chunks})
-    return [
-        _nested({key[1:]: chunk for key, chunk in chunks.items() if key[0] == start}, rank - 1)
-        for start in starts
-    ]
+def _chunks_of(array: Any, axes: int) -> tuple[int, ...] | None:
+    """Sizes in which a source is stored, the largest where they differ."""
+    chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
+    if not isinstance(chunks, tuple):
+        return None
+    return tuple(max(sizes) if isinstance(sizes, tuple) else sizes for sizes in chunks[-axes:])
 
 
-def _tile(
-    token: str, surroundings: Surroundings, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype,
-    box: Box, part: Any,
-) -> Any:  # fmt: skip
-    """One chunk, on a worker, which captures the model once and computes as the process that calls would."""
-    with surroundings.entered(), undisturbed():
-        with _capturing:  # torch's tracer is one for all threads
-            program = _programs.get(token)
-            if program is None:
-                if len(_programs) >= _MOST_PROGRAMS:
-                    _programs.clear()
-                program = _programs[token] = Program(served_graph(model, shape, dtype))
-        need = program.need(program.graph.outputs[0], box)
-        held = np.asarray(part)
+# What tasks call. A graph names these functions and holds the job once.
+def _block(job: Job, block_id: Sequence[int]) -> Any:
+    return job.block(block_id)
 
-        def read(box: Box) -> torch.Tensor:
-            return arrays.read(held[within(box, need.boxes[0])], whole(shape_of(box)), dtype)
 
-        return program.run(need, read).numpy()
+def _of_parts(job: Job, place: Sequence[int], parts: Sequence[Any]) -> Any:
+    return job.of_parts(place, parts)

@@ -39,6 +39,7 @@ class _Guarded:
     def __init__(self, array: Any, role: str, path: Path | str) -> None:
         self._array, self._role, self._path = array, role, path
         self.shape, self.dtype = tuple(array.shape), array.dtype
+        self.chunks = getattr(array, "shards", None) or getattr(array, "chunks", None)
 
     def __getitem__(self, key: tuple[slice, ...]) -> Any:
         with _one_sentence(self._role, self._path):

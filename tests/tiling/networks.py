@@ -13,7 +13,7 @@ from tests.tiling.models_to_tile import Function, Residual
 F = nn.functional
 
 #: Those that look at whole maps.
-WHOLE_KINDS = ("instance", "excite", "pool", "largest")
+WHOLE_KINDS = ("instance", "group", "excite", "pool", "largest")
 ALL_KINDS = (
     "conv",
     "transposed",
@@ -64,6 +64,8 @@ def networks(
             made = nn.Softmax(1)
         elif kind == "instance":
             made = getattr(nn, f"InstanceNorm{nd}d")(channels)
+        elif kind == "group":
+            made = nn.GroupNorm(draw(st.sampled_from([1, 2])), channels)
         elif kind == "excite":
             made = Function(lambda x: x * x.mean(tuple(range(2, x.dim())), keepdim=True).sigmoid())
         elif kind == "largest":

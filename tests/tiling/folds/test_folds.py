@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ from outstride.tiling.box import whole
 from outstride.tiling.folds.cascades import MapSums
 from outstride.tiling.folds.chains import ChannelMoments
 from outstride.tiling.folds.interface import Fold
+from outstride.tiling.folds.moments import GroupMoments
 from outstride.tiling.folds.sequences import added
 from outstride.tiling.folds.windows import WindowMaxima, WindowMeans
 from tests.tolerance import assert_same_bits
@@ -31,16 +33,17 @@ def wild(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tens
     return (torch.randn(shape, generator=generator, dtype=torch.float64) * torch.exp2(powers)).to(dtype)
 
 
-def folded(fold: Fold, x: Tensor) -> Any:
-    """A fold over slabs of drawn heights."""
+def folded(fold: Fold, x: Tensor, by_channels: bool = False) -> Any:
+    """A fold over slabs of drawn heights, of all channels or of one after the other."""
     dice = np.random.default_rng(x.numel())
+    channels = [(c, c + 1) for c in range(x.shape[1])] if by_channels else [(0, x.shape[1])]
     for walk in range(fold.walks):
-        for image in range(len(x)):
+        for image, (first, last) in product(range(len(x)), channels):
             start = 0
             while start < x.shape[2]:
                 stop = min(start + int(dice.integers(1, max(x.shape[2] // 3, 2))), x.shape[2])
-                box = ((image, image + 1), (0, x.shape[1]), (start, stop), *whole(x.shape[3:]))
-                fold.take(walk, box, x[image : image + 1, :, start:stop])
+                box = ((image, image + 1), (first, last), (start, stop), *whole(x.shape[3:]))
+                fold.take(walk, box, x[image : image + 1, first:last, start:stop])
                 start = stop
     return fold.result()
 
@@ -98,6 +101,22 @@ def test_sums_and_means_are_torchs(size: Sequence[int], threads: int, dtype: tor
                     assert_same_bits(folded(fold, x), expected)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 6])
+@pytest.mark.parametrize("size", _SIZES, ids=str)
+def test_moments_of_groups_are_those_of_group_and_layer_norm(size: Sequence[int], groups: int) -> None:
+    x = wild(2, 6, *size)
+    for of, wide_root in (("group", True), ("layer", False)):
+        if wide_root:
+            expected = torch.native_group_norm(x, None, None, 2, 6, prod(size), groups, 1e-5)[1:]
+        else:
+            rows = x.view(2, groups, -1)
+            expected = torch.native_layer_norm(rows, [rows.shape[2]], None, None, 1e-5)[1:]
+        fold = GroupMoments(tuple(x.shape), groups, 1e-5, wide_root)
+        got = folded(fold, x, by_channels=groups < 6)
+        for ours, torchs in zip(got, expected, strict=True):
+            assert_same_bits(ours, torchs.view(2, groups), of)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -17,10 +17,15 @@ from outstride.models.layouts import in_order
 from outstride.models.node import Node
 from outstride.tiling.box import Box, whole
 from outstride.tiling.folds.interface import Fold
-from outstride.tiling.rules.interface import Boxes, Rule, Tensors, copies
+from outstride.tiling.rules.interface import Boxes, Demand, Rule, Tensors, copies
 
 Apply = Callable[[Node, Any, Box, Tensors], Tensor]
 """A box of the result, of what the fold has come to and of the sources' parts."""
+
+
+def at_their_place(node: Node, box: Box) -> Boxes:
+    """The same box of the map, and all of the small tensors."""
+    return [box, *map(whole, node.source_shapes[1:])]
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Barrier:
     """A box of the result; None where it is small."""
     walks: int = 1
     """How often the fold goes over the map."""
+    by_channels: Callable[[Node], bool] = lambda _: False
+    """Whether it takes one channel after the other, as memory has them, instead of all in slabs."""
+    demand: Demand = at_their_place
 
     def rule(self, folded: Callable[[], Any]) -> Rule:
         """How boxes of the result are made once the fold has ended."""
@@ -43,12 +51,7 @@ class Barrier:
             del boxes
             return apply(node, folded(), box, tensors)
 
-        return Rule(_at_their_place, run, scratch=_copied)
-
-
-def _at_their_place(node: Node, box: Box) -> Boxes:
-    """The same box of the map, and all of the small tensors."""
-    return [box, *map(whole, node.source_shapes[1:])]
+        return Rule(self.demand, run, scratch=_copied)
 
 
 def _copied(node: Node, box: Box, boxes: Boxes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -10,15 +11,17 @@ from torch import Tensor
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.norms import BatchNorm
+from outstride.models.operators.norms import BatchNorm, GroupNorm, LayerNorm
 from outstride.tiling.barriers.interface import Barrier, is_map, lies_in_order
 from outstride.tiling.barriers.trials import folded, numbers
 from outstride.tiling.box import Box
 from outstride.tiling.folds.chains import ChannelMoments
 from outstride.tiling.folds.interface import Fold
-from outstride.tiling.rules.interface import Tensors
+from outstride.tiling.folds.moments import GroupMoments
+from outstride.tiling.rules.interface import Boxes, Tensors
 
 
+# Of each channel.
 def _serves_channels(node: Node) -> bool:
     operator: BatchNorm = describe(node)
     known = node.dtype == torch.float32 and is_map(node) and lies_in_order(node)
@@ -43,31 +46,156 @@ def _normalised(
     return made
 
 
-def _normalise_channels(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
-    held, channels = dict(zip(node.sources, tensors, strict=True)), slice(*box[1])
-
-    def vector(name: str) -> Tensor | None:
-        source = node.argument(name)
-        tensor = None if source is None else held[source.index]
-        return None if tensor is None else tensor[channels]
-
-    mean, inverse = (statistic[channels] for statistic in statistics)
-    x = held[node.argument("input").index]
+def _held(node: Node, tensors: Tensors) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The box of the map, and the parts of weight and bias."""
+    held = dict(zip(node.sources, tensors, strict=True))
+    sources = (node.argument(name) for name in ("input", "weight", "bias"))
+    x, weight, bias = (None if source is None else held[source.index] for source in sources)
     assert x is not None
-    return _normalised(x, mean, inverse, vector("weight"), vector("bias"))
+    return x, weight, bias
+
+
+def _of(vector: Tensor | None, channels: slice) -> Tensor | None:
+    return None if vector is None else vector[channels]
+
+
+def _normalise_channels(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
+    x, weight, bias = _held(node, tensors)
+    channels = slice(*box[1])
+    mean, inverse = (statistic[channels] for statistic in statistics)
+    return _normalised(x, mean, inverse, _of(weight, channels), _of(bias, channels))
 
 
 @lru_cache(1)
 def _channels_agree() -> bool:
     """Whether this build of torch takes moments of channels as the fold does."""
-    x = numbers(1, 5, 23, 61)
-    weight, bias = numbers(x.shape[1]), numbers(x.shape[1], 1)[:, 0]
+    x, weight, bias = _tried(1, 5)
     made, *expected = torch.native_batch_norm(x, weight, bias, None, None, True, 0.1, 1e-5)
     mean, inverse = folded(ChannelMoments(tuple(x.shape), 1e-5), x)
-    same = torch.equal(mean, expected[0]) and torch.equal(inverse, expected[1])
-    return same and torch.equal(_normalised(x[:, :, :7], mean, inverse, weight, bias), made[:, :, :7])
+    return _agree((mean, inverse), expected) and torch.equal(
+        _normalised(x[:, :, :7], mean, inverse, weight, bias), made[:, :, :7]
+    )
+
+
+# Of groups of channels at all positions.
+def _serves_groups(node: Node) -> bool:
+    known = node.dtype == torch.float32 and is_map(node) and lies_in_order(node)
+    return known and node.result == 0 and _groups_agree()
+
+
+def _group_moments(node: Node) -> Fold:
+    return GroupMoments(node.source_shapes[0], node.argument("group"), node.argument("eps"), wide_root=True)
+
+
+def _groups_by_channels(node: Node) -> bool:
+    return bool(node.argument("group") < node.source_shapes[0][1])
+
+
+def _normalise_groups(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
+    x, weight, bias = _held(node, tensors)
+    width = node.source_shapes[0][1] // node.argument("group")
+    groups, channels = torch.arange(*box[1]) // width, slice(*box[1])
+    made = [
+        _normalised_group(
+            part[None], mean[groups], inverse[groups], _of(weight, channels), _of(bias, channels)
+        )
+        for part, mean, inverse in zip(
+            x, *(statistic[slice(*box[0])] for statistic in statistics), strict=True
+        )
+    ]
+    return torch.cat(made)
+
+
+def _normalised_group(
+    x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """One image as torch's group norm rounds it."""
+    if weight is None and bias is None:
+        shape = (1, -1, *(1 for _ in x.shape[2:]))
+        return (x - mean.view(shape)) * inverse.view(shape)
+    scale = inverse if weight is None else inverse * weight
+    shift = torch.addcmul(torch.zeros_like(mean) if bias is None else bias, -scale, mean)
+    return _normalised(x, torch.zeros_like(mean), scale, None, shift)
+
+
+@lru_cache(1)
+def _groups_agree() -> bool:
+    """Whether this build of torch takes moments of groups as the fold does."""
+    x, weight, bias = _tried(2, 5)
+    made, *expected = torch.native_group_norm(x, weight, bias, 2, 5, x[0, 0].numel(), 5, 1e-5)
+    mean, inverse = folded(GroupMoments(tuple(x.shape), 5, 1e-5, wide_root=True), x)
+    return _agree((mean, inverse), expected) and torch.equal(
+        _normalised_group(x[:1, :, :7], mean[0], inverse[0], weight, bias), made[:1, :, :7]
+    )
+
+
+# Of all positions, with the channels or without.
+def _serves_layers(node: Node) -> bool:
+    operator: LayerNorm = describe(node)
+    known = node.dtype == torch.float32 and is_map(node) and lies_in_order(node)
+    over_positions = operator.axes in (len(node.shape) - 2, len(node.shape) - 1)
+    return known and over_positions and node.result == 0 and _layers_agree()
+
+
+def _with_channels(node: Node) -> bool:
+    operator: LayerNorm = describe(node)
+    return operator.axes == len(node.shape) - 1 and node.shape[1] > 1
+
+
+def _layer_moments(node: Node) -> Fold:
+    groups = 1 if _with_channels(node) else node.shape[1]
+    return GroupMoments(node.source_shapes[0], groups, node.argument("eps"), wide_root=False)
+
+
+def _layer_demand(node: Node, box: Box) -> Boxes:
+    """The same box of the map, and of weight and bias, which lie along the last axes."""
+    return [box, *(box[len(box) - len(shape) :] for shape in node.source_shapes[1:])]
+
+
+def _normalise_layers(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
+    x, weight, bias = _held(node, tensors)
+    places = (slice(*box[0]), slice(None) if _with_channels(node) else slice(*box[1]))
+    mean, inverse = (statistic[places] for statistic in statistics)
+    return _normalised_layer(x, mean, inverse, weight, bias)
+
+
+def _normalised_layer(
+    x: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """As torch's layer norm rounds it: all parts in order, for the last step is fused."""
+    shape = (*mean.shape, *(1 for _ in x.shape[2:]))
+    made = (x - mean.view(shape)) * inverse.view(shape)
+    if weight is not None and bias is not None:
+        return torch.addcmul(*(t.expand_as(made).contiguous() for t in (bias, made, weight)))
+    scaled = made if weight is None else made * weight
+    return scaled if bias is None else scaled + bias
+
+
+@lru_cache(1)
+def _layers_agree() -> bool:
+    """Whether this build of torch takes moments of layers as the fold does."""
+    x = _tried(2, 5)[0]
+    weight, bias = numbers(*x.shape[2:]), numbers(*x.shape[2:]).flip(0)
+    made, *expected = torch.native_layer_norm(x, list(weight.shape), weight, bias, 1e-5)
+    mean, inverse = folded(GroupMoments(tuple(x.shape), 5, 1e-5, wide_root=False), x)
+    return _agree((mean, inverse), [each[..., 0, 0] for each in expected]) and torch.equal(
+        _normalised_layer(x[:, :, :7], mean, inverse, weight[:7], bias[:7]), made[:, :, :7]
+    )
+
+
+def _tried(images: int, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A map, and a weight and a bias of its channels."""
+    return numbers(images, channels, 23, 61), numbers(channels), numbers(channels, 1)[:, 0].contiguous()
+
+
+def _agree(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 BARRIERS: dict[type, Barrier] = {
     BatchNorm: Barrier(_channel_moments, _serves_channels, _normalise_channels, ChannelMoments.walks),
+    GroupNorm: Barrier(_group_moments, _serves_groups, _normalise_groups, by_channels=_groups_by_channels),
+    LayerNorm: Barrier(
+        _layer_moments, _serves_layers, _normalise_layers, by_channels=_with_channels, demand=_layer_demand
+    ),
 }

@@ -72,28 +72,34 @@ class Scheduler:
         draft = Walk(target, shape, slab_axis(shape), shape[slab_axis(shape)] if shape else 1)
         if not barriers:
             return [replace(draft, names=self._names([target]), whole=True)]
-        folds = {index: self._program.barriers[index].walks for index in barriers}
-        count = max(folds.values())
-        keeps = self._kept(target, count, given, later)
-        found = []
+        found = {index: self._program.barriers[index] for index in barriers}
+        apart = [index for index, barrier in found.items() if barrier.by_channels(self._nodes[index])]
+        folds = {index: barrier.walks for index, barrier in found.items() if index not in apart}
+        is_there = target == INPUT or target in given
+        count = max([*folds.values(), 0 if is_there else 1])
+        keeps = () if is_there else self._kept(target, count, given, later, bool(apart))
+        walks = []
         for number in range(count):
-            taking = tuple((index, number) for index, walks in folds.items() if number < walks)
-            names = self._names([index for index, _ in taking])
-            found.append(replace(draft, names=names, folds=taking, writes=() if number else keeps))
-        return found
+            taking = tuple((index, number) for index, times in folds.items() if number < times)
+            names = self._names(barriers if not taking else [index for index, _ in taking])
+            walks.append(replace(draft, names=names, folds=taking, writes=() if number else keeps))
+        if apart:
+            taking = tuple((index, 0) for index in apart)
+            walks.append(replace(draft, names=self._names(apart), folds=taking, by_channels=True))
+        return walks
 
     def _names(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(sorted({self._nodes[index].name for index in indices}))
 
-    def _kept(self, target: int, walks: int, given: frozenset[int], later: set[int]) -> tuple[int, ...]:
-        """What is kept of all that the first walk makes."""
-        if target == INPUT or target in given:
-            return ()
+    def _kept(
+        self, target: int, walks: int, given: frozenset[int], later: set[int], is_read: bool
+    ) -> tuple[int, ...]:
+        """What is kept of all that the first walk makes; ``is_read``: the target in any case."""
         shape = whole(self._nodes[target].shape)
         now = self._program.need(target, shape, given=given)
         kept = list[int]()
         uses = walks - 1 + (target in self._needed(later, given | {target}).boxes)
-        if uses and self._is_worth(target, uses, given):
+        if is_read or (uses and self._is_worth(target, uses, given)):
             kept.append(target)
         exits = [index for index in sorted(now.parts, reverse=True) if self._can_go_beside(index, target)]
         for index in exits:
@@ -203,12 +209,15 @@ class Scheduler:
         everything, _, all_of_it = self._taken(walk, given)
         if walk.whole:
             return replace(walk, peak_bytes=everything, computed=all_of_it)
+        least: float | None = None
         while True:
             peak, seconds, computed = self._taken(walk, given)
+            if peak <= self._budget and least is None:
+                least = seconds
             if peak <= min(self._budget, NEAR_BYTES) or walk.rows == 1:
                 break
             smaller = replace(walk, rows=ceil(walk.rows / 2))
-            if peak <= self._budget and self._taken(smaller, given)[1] > MOST_RECOMPUTED * seconds:
+            if least is not None and self._taken(smaller, given)[1] > MOST_RECOMPUTED * least:
                 break
             walk = smaller
         return replace(walk, peak_bytes=peak, computed=computed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from math import ceil
 
-from outstride.tiling.box import Box, whole
+from outstride.tiling.box import Box, Interval, whole
 from outstride.tiling.evaluation import Program
 
 
@@ -31,6 +31,8 @@ class Walk:
     """Kept ones that are read."""
     closes: tuple[int, ...] = ()
     """Kept ones that nothing reads afterwards."""
+    by_channels: bool = False
+    """Whether it goes over one channel after the other."""
     whole: bool = False
     """Whether it makes an anchor, at once."""
     peak_bytes: int = 0
@@ -45,14 +47,19 @@ class Walk:
         if self.whole:
             yield whole(self.shape)
             return
-        for image, start in product(range(self.shape[0]), range(0, self.shape[self.axis], self.rows)):
+        starts = range(0, self.shape[self.axis], self.rows)
+        for image, channels, start in product(range(self.shape[0]), self._channels(), starts):
             box = list(whole(self.shape))
-            box[0] = image, image + 1
+            box[0], box[1] = (image, image + 1), channels
             box[self.axis] = start, min(start + self.rows, self.shape[self.axis])
             yield tuple(box)
 
     def __len__(self) -> int:
-        return 1 if self.whole else self.shape[0] * ceil(self.shape[self.axis] / self.rows)
+        slabs = ceil(self.shape[self.axis] / self.rows)
+        return 1 if self.whole else self.shape[0] * len(self._channels()) * slabs
+
+    def _channels(self) -> list[Interval]:
+        return [(c, c + 1) for c in range(self.shape[1])] if self.by_channels else [(0, self.shape[1])]
 
     def to_dict(self) -> dict[str, object]:
         """The figures, for a program to read."""

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import outstride
 from outstride.compilation.report import Fusions, Launch, fusions
+from outstride.engine.launch.step_check import declined
+from outstride.engine.planner.steps import Step
 from outstride.errors import ArgumentError
 from tests.compilation.networks import NETWORKS
 
@@ -99,7 +101,7 @@ REASONS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "pool": (lambda y: F.max_pool2d(y, 2), "max_pool2d is next"),
     "norm": (F.instance_norm, "instance_norm is next"),
     "join": (lambda y: torch.cat([y, y.detach() * 2], 1), "its value has 2 uses"),
-    "gelu": (F.gelu, "torch has two routines for gelu"),
+    "elu": (F.elu, "torch has two routines for elu"),
     "softmax": (lambda y: F.softmax(y, 1), "torch has two routines for softmax"),
     "tanh": (torch.tanh, "torch calls a library for tanh"),
     "mean": (lambda y: y.mean((2, 3)), "mean is next"),
@@ -122,8 +124,26 @@ def test_why_a_launch_ends(name: str) -> None:
 
 
 def test_an_operator_of_torch_has_its_reason() -> None:
-    (gelu,) = [launch for launch in report_of("borders").launches if "gelu" in launch.operators]
-    assert (gelu.computed_by, gelu.reason) == ("torch", "torch has two routines for gelu")
+    (elu,) = [launch for launch in report_of("borders").launches if "elu" in launch.operators]
+    assert (elu.computed_by, elu.reason) == ("torch", "torch has two routines for elu")
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gelu_is_a_step_of_contiguous_tensors_where_its_bits_can_be_met(layout: torch.memory_format) -> None:
+    met = layout is torch.contiguous_format and declined((Step("gelu"),), torch.float32) is None
+    image = torch.randn(1, 2, 4, 4).contiguous(memory_format=layout)
+    with torch.no_grad():
+        report = fusions(After(F.gelu).eval(), image)
+    assert report.launches[0].operators == (("conv", "gelu") if met else ("conv",))
+
+
+def test_steps_are_seen_through_views_of_rows() -> None:
+    """A layer's scale and residual behind a linear layer, on tokens and on an image."""
+    for name in ("tokens", "stage"):
+        wide, narrow = [launch for launch in report_of(name).launches if launch.layer in ("wide", "narrow")]
+        assert wide.operators[0] == narrow.operators[0] == "conv"
+        assert narrow.operators[1:3] == ("mul", "add")
+        assert wide.shape[-1] in (48, 32)
 
 
 @pytest.mark.parametrize(("width", "is_step"), [(8, True), (7, False)])

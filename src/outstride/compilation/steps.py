@@ -80,6 +80,23 @@ def _clamp(low: bool, high: bool) -> _Read:
     return read
 
 
+def _gelu(operator: Operator, _: int) -> Iterator[Reading]:
+    """The exact one, of a tensor of which torch takes the elements in their order in memory."""
+    value = operator.args[0]
+    if operator.argument("approximate", "none") == "none" and _is_contiguous(value):
+        yield Reading(Step("gelu"), value)
+
+
+def _is_contiguous(node: Node) -> bool:
+    """Whether a tensor is contiguous, whatever its symbols are."""
+    value, expected = node.meta["val"], 1
+    for size, stride in reversed(list(zip(value.shape, value.stride(), strict=True))):
+        if not same_sizes((size,), (1,)) and not same_sizes((stride,), (expected,)):
+            return False
+        expected = expected * size
+    return True
+
+
 def _prelu(operator: Operator, channels: int) -> Iterator[Reading]:
     value, slope = operator.args
     if channels == 1 and _operand(slope, value, channels) == "channel":
@@ -175,6 +192,7 @@ _READ: dict[str, _Read] = {
     "aten.clamp_max": _clamp(low=False, high=True),
     "aten.hardswish": _unary("hardswish"),
     "aten.silu": _unary("silu"),
+    "aten.gelu": _gelu,
     "aten.abs": _unary("abs"),
     "aten.neg": _unary("neg"),
     "aten.pow": _power,

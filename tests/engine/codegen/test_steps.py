@@ -103,6 +103,29 @@ def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> Non
         assert "a routine of its own" in (declined((step,), dtype) or "")
 
 
+@pytest.mark.skipif("avx512" not in runtime.available(), reason="polynomials are looked up with AVX-512")
+def test_what_torch_looks_up() -> None:
+    """Numbers of every exponent, and some hundred thousand patterns of bits evenly drawn from all."""
+    gelu = (Step("gelu"),)
+    with runtime.instruction_set("avx512"):
+        if declined(gelu, torch.float32, 100) is not None:
+            pytest.skip("this oneDNN computes gelu in another way")
+        code = steps_kernel(gelu, torch.float32)
+        patterns = torch.arange(-(2**31), 2**31, 9973).to(torch.int32).view(torch.float32)
+        for x in (
+            patterns.view(1, 1, -1),
+            *(_numbers((2, 3, n), torch.float32, n) for n in (1, 15, 49, 160)),
+        ):
+            assert_same_bits(run_alone(code, gelu, x, ()), by_torch(x, gelu, ()))
+        assert "of one element" in (declined(gelu, torch.float32, 1) or "")
+        for dtype in DTYPES[1:]:
+            assert "a routine of its own" in (declined(gelu, dtype) or "")
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert "oneDNN alone" in (declined(gelu, torch.float32, 100) or "")
+    with runtime.instruction_set("generic"):
+        assert "with AVX-512" in (declined(gelu, torch.float32, 100) or "")
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_shares_of_threads_fill_vectors_or_are_declined(threads: int) -> None:
     """Torch's threads take shares of a tensor, whose last elements may fill no vector."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps_by_torch import by_torch
-from outstride.engine.planner.steps import IN_VECTORS, Step, operand_forms, steps_name
+from outstride.engine.planner.steps import CONTIGUOUS, IN_VECTORS, Step, operand_forms, steps_name
 from outstride.engine.runtime import Kernel, chosen, kernel, machine
 
 #: Shapes of the numbers tried, each in each memory format: vectors over the channels and along the width
@@ -42,10 +43,26 @@ def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None
             return f"torch computes {in_vectors!r} of {dtype} by a routine of its own"
         if count is not None and not _fills_vectors(count):
             return f"torch computes {in_vectors!r} of elements that fill no vector by another routine"
+    if reason := _beyond_look_up(steps, dtype, count):
+        return reason
     # What is rounded to 16 bits hides most of what float32 shows.
     dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
     reasons = (plainly(partial(_declined, step, each, chosen())) for step in steps for each in dtypes)
     return next((reason for reason in reasons if reason is not None), None)
+
+
+def _beyond_look_up(steps: Sequence[Step], dtype: torch.dtype, count: int | None) -> str | None:
+    """Why a gelu is not one that torch computes by looking up polynomials, or nothing."""
+    if not any(step.kind in CONTIGUOUS for step in steps):
+        return None
+    if dtype is not torch.float32:
+        return f"torch computes 'gelu' of {dtype} by a routine of its own"
+    if count is not None and count < 2:
+        return "torch computes 'gelu' of one element by a routine of its own"
+    library: Any = torch.backends.mkldnn
+    if machine().instruction_set.name != "avx512" or not library.enabled:
+        return "torch computes 'gelu' by looking polynomials up with AVX-512 and oneDNN alone"
+    return None
 
 
 def _fills_vectors(count: int) -> bool:
@@ -62,7 +79,8 @@ def _declined(step: Step, dtype: torch.dtype, instruction_set: str) -> str | Non
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for shape in _FULL if step.kind in IN_VECTORS else _SHAPES:
-            for memory_format in (torch.contiguous_format, FORMATS.get(len(shape))):
+            formats = (torch.contiguous_format, FORMATS.get(len(shape)))
+            for memory_format in formats[: 1 if step.kind in CONTIGUOUS else 2]:
                 if memory_format is None:
                     continue
                 x = _numbers(shape, dtype, generator).contiguous(memory_format=memory_format)

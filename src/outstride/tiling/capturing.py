@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 
 from outstride.acceleration import accelerate
+from outstride.engine.dispatch.shapes import ENGINE_DTYPES
 from outstride.models.graph import Graph, capture
-from outstride.tiling.unmerging import unmerged
+from outstride.models.recurrence import as_one_operator
+from outstride.models.unmerging import unmerged
 
 
 def served_graph(
@@ -23,4 +24,8 @@ def served_graph(
         ShapeError: the model does not run at this shape.
         UnsupportedError: what it does depends on the numbers of its input, or on random ones.
     """
-    return unmerged(capture(model, shape, dtype, strides, partial(accelerate, inplace=True)))
+    return unmerged(capture(model, shape, dtype, strides, _prepared), ENGINE_DTYPES)
+
+
+def _prepared(model: torch.nn.Module) -> torch.nn.Module:
+    return accelerate(as_one_operator(model), inplace=True)

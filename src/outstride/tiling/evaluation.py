@@ -20,9 +20,10 @@ from outstride.tiling.barriers import barrier_of
 from outstride.tiling.box import Box, begun, elements, hull, shape_of, whole, within
 from outstride.tiling.maps import Map
 from outstride.tiling.rules import rule_of
+from outstride.tiling.rules.interface import Rule
 
 INPUT = 0
-#: Elements of a tensor from which it is not made again for each tile that needs all of it.
+#: Positions of a tensor from which it is not made again for each tile that needs all of it.
 _LARGE = 4096
 
 Read = Callable[[Box], Tensor]
@@ -46,16 +47,16 @@ class Program:
     """A graph with its rules, ready to make any box of its outputs.
 
     What looks at a whole map is done before (``passes``): of an operator whose order of sums is known, a
-    barrier, what it folds the map to; of an anchor, all of its result.
+    barrier, what it folds the map to; of an anchor, all of its result. ``rules``: others than the usual ones.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, rules: Mapping[int, Rule] | None = None) -> None:
         self.graph = graph
         self.rules = {
             index: rule_of(node)
             for index, node in enumerate(graph.nodes)
             if node.target is not None and index not in graph.constants
-        }
+        } | dict(rules or {})
         self.kept: dict[int, Tensor] = dict(graph.constants)
         self.maps: Mapping[int, Map] = {}
         self.folded: dict[int, Any] = {}
@@ -83,7 +84,9 @@ class Program:
             node.sources, *(rule.demand(node, corner) for corner in corners), strict=True
         ):
             shape = self.graph.nodes[source].shape
-            large = source not in self.graph.constants and prod(shape) >= _LARGE
+            large = (
+                source not in self.graph.constants and prod(shape[2:] if len(shape) > 2 else shape) >= _LARGE
+            )
             if large and all(part == whole(shape) for part in parts):
                 return True
         return False

@@ -21,6 +21,7 @@ from outstride.models.operators.resizing import Resize
 from outstride.models.operators.unfolding import Columns
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole
 from outstride.tiling.capturing import served_graph
+from outstride.tiling.carrying import carried
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.loops import check_steps
 from outstride.tiling.quiet import TRIALS, silent
@@ -40,7 +41,9 @@ class Captured:
     """A model for one length."""
 
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, length: int) -> None:
-        self.program, self.length = Program(served_graph(model, (*shape[:-1], length), dtype)), length
+        graph = served_graph(model, (*shape[:-1], length), dtype)
+        self.carried = carried(graph)
+        self.program, self.length = Program(graph, self.carried), length
         self.output = self.program.graph.only_output("streamed")
         if self.program.wholes:
             names = sorted({self.program.graph.nodes[i].name for i in self.program.wholes})
@@ -82,7 +85,7 @@ class Lengths:
 
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
         self._model, self._shape, self._dtype = model, tuple(shape), dtype
-        check_steps(model, (*self._shape[:-1], _LENGTHS[0]), dtype, recurrent=False, what="streamed")
+        check_steps(model, (*self._shape[:-1], _LENGTHS[0]), dtype, "streamed")
         refusals: list[ShapeError | UnsupportedError] = []
         for self._base in _LENGTHS:
             refusal = self._started(1 if refusals else _TRIES)

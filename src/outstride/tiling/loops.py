@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
-from outstride.models.operators.recurrent import LAYER as RECURRENT_LAYER
-from outstride.models.operators.recurrent import sequence_axis
+from outstride.models.recurrence import as_one_operator
 from outstride.models.trace import Runner
 
 #: Operations of a model; those without a loop over time have a few hundred.
 _MOST_OPERATIONS = 10_000
-#: Steps of recurrent layers that are written down.
-_MOST_STEPS = 1000
 
 
 class _Endless(Exception):  # noqa: N818 - a signal that leaves a model's forward, no error of anybody
@@ -41,28 +37,16 @@ class _Counting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _recurrent(most: int, module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-    """Stops a recurrent layer before it takes its steps."""
-    shape = getattr(inputs[0], "shape", ()) if inputs else ()
-    if not shape or shape[sequence_axis(module, len(shape))] > most:
-        raise _Endless(f"nn.{type(module).__name__}")
-
-
-def check_steps(
-    model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, recurrent: bool, what: str
-) -> None:
+def check_steps(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, what: str) -> None:
     """Refuse a model that goes from element to element.
 
-    A copy is run once without numbers, which takes a hundredth of what writing it down does. ``recurrent``:
-    whether layers that do so are taken, as long as there are few steps; ``what``: what is to be done with it.
+    A copy is run once without numbers, which takes a hundredth of what writing it down does. Torch's
+    recurrent layers are one operator each. ``what``: what is to be done with it.
 
     Raises:
         UnsupportedError: it does.
     """
-    copied = Runner(model, dtype, {}).model
-    for module in copied.modules():
-        if isinstance(module, RECURRENT_LAYER):
-            module.register_forward_pre_hook(partial(_recurrent, _MOST_STEPS if recurrent else 0))
+    copied = as_one_operator(Runner(model, dtype, {}).model)
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.device("meta"), _Counting():
             copied(torch.empty(tuple(shape), dtype=dtype))

@@ -51,7 +51,7 @@ class TileRun:
         self.scratch = scratch_folder(scratch)
         self.source, self.dtype = source, dtype_of(model, source)
         if any(isinstance(module, recurrent.LAYER) for module in model.modules()):
-            check_steps(model, source.shape, self.dtype, recurrent=True, what="run in tiles")
+            check_steps(model, source.shape, self.dtype, "run in tiles")
         strides = arrays.strides_of(source, self.dtype)
         with silent(TRIALS):
             self.program = Program(served_graph(model, source.shape, self.dtype, strides))

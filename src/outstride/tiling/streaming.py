@@ -22,6 +22,7 @@ from outstride.models.isolation import undisturbed
 from outstride.models.operators import convolution
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
+from outstride.tiling.carrying import States
 from outstride.tiling.evaluation import INPUT
 from outstride.tiling.lengths import Lengths
 from outstride.tiling.running import check_model, dtype_of
@@ -41,6 +42,7 @@ class Stream:
         self.rate = self._lengths.rate
         """Results for each element of the input."""
         self._held: dict[int, tuple[Box, Tensor]] = {}
+        self._states = States()
         self._done = self._pushed = 0
         #: Results that the input stands for and that were not complete at the last chunk.
         self._behind = Fraction(0)
@@ -144,8 +146,15 @@ class Stream:
         program = self._captured.program
         need = program.need(self._captured.output, box, self._missing)
         for index in sorted(need.parts):
-            made = program.make(index, need.boxes[index], need.parts[index], self._part)
+            made = self._made(index, need.boxes[index], need.parts[index])
             self._append(index, need.boxes[index], made)
+
+    def _made(self, index: int, box: Box, parts: Sequence[Box | None]) -> Tensor:
+        if index not in self._captured.carried:
+            return self._captured.program.make(index, box, parts, self._part)
+        node = self._captured.nodes[index]
+        sources = [self._part(i, part) for i, part in zip(node.sources, parts, strict=True) if part]
+        return self._states.made(index, node, box, sources)
 
     def _part(self, index: int, box: Box) -> Tensor:
         constant = self._captured.program.graph.constants.get(index)
@@ -160,7 +169,12 @@ class Stream:
         """What is not held of a box that is complete on all axes but that of time."""
         axis = self._lengths.axes.get(index)
         box = complete_but(box, self._captured.nodes[index].shape, axis)
-        if axis is None or index not in self._held:
+        if axis is None:
+            return box
+        if index in self._captured.carried:  # from step to step, whatever is asked for
+            _, last = self._held[index][0][axis] if index in self._held else (0, 0)
+            return replaced(box, axis, (last, max(box[axis][1], last)))
+        if index not in self._held:
             return box
         (start, stop), (first, last) = box[axis], self._held[index][0][axis]
         # A border that turns round may ask for what lies before: then it is made again as a whole.
@@ -180,15 +194,29 @@ class Stream:
         end = captured.nodes[captured.output].shape[self._axis]
         later = captured.need(self._done, end, self._lengths.axes) if self._done < end else {}
         ending = {} if self._closed else self._lengths.ending(self._done, self._pushed)
+        waiting = self._waiting()
         for index, (held, tensor) in self._held.items():
             axis = self._lengths.axes.get(index)
             if axis is None:
                 continue
             first, last = held[axis]
             start = min(later[index][axis][0] if index in later else last, ending.get(index, last))
+            start = min(start, waiting.get(index, last))
             start = min(max(start, first), last)
             kept = replaced(held, axis, (start, last))
             self._held[index] = (kept, tensor[within(kept, held)].clone())
+
+    def _waiting(self) -> dict[int, int]:
+        """From where on recurrent layers will read what they go on with."""
+        found: dict[int, int] = {}
+        for index, rule in self._captured.carried.items():
+            node, axis = self._captured.nodes[index], self._lengths.axes[index]
+            end = self._held[index][0][axis][1] if index in self._held else 0
+            (read, *_) = rule.demand(node, replaced(whole(node.shape), axis, (end, end + 1)))
+            assert read is not None
+            source = node.sources[0]
+            found[source] = min(found.get(source, end), read[axis][0])
+        return found
 
 
 def stream(model: torch.nn.Module, shape: Sequence[int] | None = None) -> Stream:

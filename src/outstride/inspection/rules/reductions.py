@@ -8,6 +8,7 @@ from outstride.inspection.lineage import free
 from outstride.inspection.rules.views import without
 from outstride.inspection.rules.visit import Result, RuleTable, Visit
 from outstride.models.operators.reductions import (
+    Deviation,
     Extremum,
     Fourier,
     MaskedSoftmax,
@@ -68,6 +69,6 @@ def sort(visit: Visit, operator: Sort) -> Result:
     return [found.put(operator.axis, free(visit.shape[operator.axis]))] * visit.results
 
 
-RULES: RuleTable = dict.fromkeys((Reduction, Sum, Mean, Extremum), reduction)
+RULES: RuleTable = dict.fromkeys((Reduction, Sum, Mean, Deviation, Extremum), reduction)
 RULES |= dict.fromkeys((Softmax, MaskedSoftmax), softmax)
 RULES |= {Scan: scan, Fourier: fourier, Sort: sort}

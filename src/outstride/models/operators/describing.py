@@ -19,6 +19,7 @@ from outstride.models.operators import (
     pointwise,
     pooling,
     products,
+    recurrent,
     reductions,
     resizing,
     sampling,
@@ -32,7 +33,7 @@ OPERATORS: Mapping[str, Callable[[Operation], Any]] = (
     convolution.OPERATORS | pooling.OPERATORS | unfolding.OPERATORS | resizing.OPERATORS | padding.OPERATORS
     | shuffling.OPERATORS | views.OPERATORS | indexing.OPERATORS | concatenation.OPERATORS
     | reductions.OPERATORS | norms.OPERATORS | products.OPERATORS | pointwise.OPERATORS | creation.OPERATORS
-    | sampling.OPERATORS
+    | sampling.OPERATORS | recurrent.OPERATORS
 )  # fmt: skip
 """What reads the arguments of an operator, by its name without overload."""
 FUNCTIONS: Mapping[Any, Function] = (

@@ -24,6 +24,10 @@ class Mean(Reduction):
     """Their mean."""
 
 
+class Deviation(Reduction):
+    """Their norm or their deviation, which torch makes result by result."""
+
+
 class Extremum(Reduction):
     """The largest or least, whether any or all are true, or where: it does not depend on the order."""
 
@@ -105,8 +109,9 @@ OPERATORS |= {
     f"aten.{name}": _reading(Extremum)
     for name in ("amax", "amin", "argmax", "argmin", "max", "min", "any", "all")
 }
+OPERATORS |= {f"aten.{name}": _reading(Reduction) for name in ("prod", "logsumexp")}
 OPERATORS |= {
-    f"aten.{name}": _reading(Reduction)
-    for name in ("prod", "logsumexp", "var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm")
+    f"aten.{name}": _reading(Deviation)
+    for name in ("var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm")
 }
 OPERATORS |= {f"aten._fft_{name}": read_fourier for name in ("r2c", "c2r", "c2c")}

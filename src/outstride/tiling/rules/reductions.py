@@ -16,7 +16,7 @@ from torch import Tensor
 from outstride.models.layouts import order_of
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.reductions import Extremum, Mean, Reduction, Softmax, Sum
+from outstride.models.operators.reductions import Deviation, Extremum, Mean, Reduction, Softmax, Sum
 from outstride.tiling.box import Box, Interval, shape_of, whole
 from outstride.tiling.rules import tails
 from outstride.tiling.rules.interface import (
@@ -108,12 +108,6 @@ def _axes(node: Node) -> list[int]:
     return list(operator.axes)
 
 
-#: What torch makes result by result, whatever lies beside them.
-_ONE_BY_ONE = frozenset(
-    f"aten.{name}" for name in ("linalg_vector_norm", "norm", "var", "std", "var_mean", "std_mean")
-)
-
-
 class _Way(NamedTuple):
     """How torch goes through a tensor that it reduces."""
 
@@ -126,7 +120,7 @@ class _Way(NamedTuple):
 def _way(node: Node) -> _Way | None:
     """None where the results at some positions are made otherwise than at others, and a part cannot tell."""
     shape, strides, axes = node.source_shapes[0], node.source_strides[0], _axes(node)
-    if isinstance(describe(node), Extremum) or node.name in _ONE_BY_ONE:
+    if isinstance(describe(node), (Extremum, Deviation)):
         return _Way(apart=True)
     kept = [axis for axis in range(len(shape)) if axis not in axes and shape[axis] > 1]
     reduced = [axis for axis in axes if shape[axis] > 1]
@@ -178,7 +172,7 @@ def _sum(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
     if held == whole(node.source_shapes[0]):
         return node.call([as_the_whole(x, node)])
     if way.apart:
-        kept = {} if node.argument("dim") is None else {"keepdim": True}
+        kept = {"keepdim": True} if len(axes) < x.dim() else {}
         result = twice(lambda part: node.call([as_the_whole(part, node)], **kept), x, axes)
         return result.reshape(shape_of(box))
     first, after = axes[0], axes[-1] + 1
@@ -199,12 +193,6 @@ def _scratch_of_softmax(node: Node, box: Box, boxes: Sequence[Box | None]) -> in
     return copies(node, boxes)
 
 
-def _is_one_by_one(node: Node) -> bool:
-    """Whether it is; along the memory torch sums in vectors, each result by itself all the same."""
-    return node.name in _ONE_BY_ONE and node.argument("dim") is not None
-
-
 _SUM = Rule(_summed_demand, _sum, _over_everything, _scratch_of_sum)
-RULES: RuleTable = dict.fromkeys((Sum, Mean, Extremum), _SUM)
-RULES[Reduction] = _SUM._replace(serves=_is_one_by_one)
+RULES: RuleTable = dict.fromkeys((Sum, Mean, Extremum, Deviation), _SUM)
 RULES[Softmax] = Rule(_softmax_demand, _softmax, scratch=_scratch_of_softmax)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from outstride.models.graph import Graph
 from outstride.models.node import Node, Source
 from outstride.models.operation import mapped
 from outstride.models.operators.describing import describe
-from outstride.tiling.unmerging.parts import (
+from outstride.models.unmerging.parts import (
     Axes,
     in_parts_of,
     length_of,
@@ -58,8 +58,8 @@ Write = Callable[["Builder", Node, Any], "Held | None"]
 class Builder:
     """A graph that grows."""
 
-    def __init__(self, graph: Graph, writers: Mapping[type, Write]) -> None:
-        self._graph, self._writers = graph, writers
+    def __init__(self, graph: Graph, writers: Mapping[type, Write], served: Container[torch.dtype]) -> None:
+        self._graph, self._writers, self._served = graph, writers, served
         self.nodes: list[Node] = []
         self.constants: dict[int, Tensor] = {}
         self._held: list[Held] = []
@@ -90,6 +90,10 @@ class Builder:
     def held(self, source: Source) -> Held:
         """Where a source is."""
         return self._held[source.index]
+
+    def serves(self, dtype: torch.dtype) -> bool:
+        """Whether linear maps of such numbers can be written as convolutions."""
+        return dtype in self._served
 
     def operator(self, source: Source) -> Any:
         """What made a source; None for what nothing did."""
@@ -174,10 +178,3 @@ class Builder:
         """
         axes = meeting_axes([held.axes for held in helds], shape, apart)
         return [self.viewed(held, in_parts_of(held.axes, axes)) for held in helds], axes
-
-
-def unmerged(graph: Graph) -> Graph:
-    """The same model with the axes that its views merge kept apart."""
-    from outstride.tiling.unmerging.writers import WRITERS
-
-    return Builder(graph, WRITERS).build()

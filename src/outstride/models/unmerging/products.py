@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from outstride.engine.dispatch.shapes import ENGINE_DTYPES
 from outstride.models.node import Node, Source
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.products import (
@@ -15,8 +14,8 @@ from outstride.models.operators.products import (
     MatrixProduct,
     MatrixProducts,
 )
-from outstride.tiling.unmerging.builder import Builder, Held, Write
-from outstride.tiling.unmerging.parts import Axes, Part, in_parts_of, length_of, meeting_axes, plain
+from outstride.models.unmerging.builder import Builder, Held, Write
+from outstride.models.unmerging.parts import Axes, Part, in_parts_of, length_of, meeting_axes, plain
 
 
 # Linear maps of one axis.
@@ -46,7 +45,7 @@ def _is_row(b: Builder, bias: Source | None, outputs: int, dtype: torch.dtype) -
 
 
 def _product(b: Builder, node: Node, kind: MatrixProduct) -> Held | None:
-    if node.dtype not in ENGINE_DTYPES or any(
+    if not b.serves(node.dtype) or any(
         node.argument(name, 1) != 1 for name in ("alpha", "beta") if kind.added is not None
     ):
         return None
@@ -77,7 +76,7 @@ def _same_for_all(weight: Tensor) -> Tensor | None:
 
 def _linear(b: Builder, node: Node, kind: Linear) -> Held | None:
     weight, bias = b.constant(node.argument("weight")), node.argument("bias")
-    if weight is None or node.dtype not in ENGINE_DTYPES:
+    if weight is None or not b.serves(node.dtype):
         return None
     if not _is_row(b, bias, node.shape[-1], node.dtype):
         return None
@@ -90,7 +89,7 @@ def _convolution(b: Builder, node: Node, kind: Convolution) -> Held | None:
     held, weight = b.held(kind.input), b.constant(kind.weight)
     at_one = all((w.kernel_size, w.stride, w.low) == (1, 1, 0) for w in kind.windows)
     at_its_own = held.axes[2:] and node.shape[2:] == tuple(map(length_of, held.axes[2:]))
-    if weight is None or kind.transposed or kind.groups != 1 or node.dtype not in ENGINE_DTYPES:
+    if weight is None or kind.transposed or kind.groups != 1 or not b.serves(node.dtype):
         return None
     if kind.windows and (held.is_plain or not at_one or not at_its_own):
         return None

@@ -17,9 +17,9 @@ from outstride.models.operators import (
     unfolding,
     views,
 )
-from outstride.tiling.unmerging import products
-from outstride.tiling.unmerging.builder import Builder, Held, Write
-from outstride.tiling.unmerging.parts import Axes, Part, length_of, plain, reshaped
+from outstride.models.unmerging import products
+from outstride.models.unmerging.builder import Builder, Held, Write
+from outstride.models.unmerging.parts import Axes, Part, length_of, plain, reshaped
 
 
 def _main(node: Node, name: str = "self") -> Source:
@@ -249,7 +249,8 @@ WRITERS |= dict.fromkeys((views.Reshape, views.Squeeze, views.Unsqueeze), _resha
 WRITERS |= dict.fromkeys((views.Alias, views.Copy), _same)
 WRITERS |= dict.fromkeys((pointwise.Pointwise, pointwise.CopyInto, pointwise.Fill), _pointwise)
 WRITERS |= dict.fromkeys(
-    (reductions.Sum, reductions.Mean, reductions.Extremum, reductions.Reduction), _reduced
+    (reductions.Sum, reductions.Mean, reductions.Extremum, reductions.Deviation, reductions.Reduction),
+    _reduced,
 )
 WRITERS |= dict.fromkeys(
     (reductions.Softmax, reductions.MaskedSoftmax, reductions.Scan, reductions.Sort),

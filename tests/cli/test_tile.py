@@ -62,6 +62,7 @@ def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
             ("Conv2d(1, 64, 1)", "1,1,1000000000,1000000000", "--plan"),
             "'MODEL' must run on the source",
         ),
+        ((LAYER, "1,1,8,8", "--plan", "--scheduler", "tcp://h:1"), "'--scheduler' must be left out beside --pl"),
         (("nothing", "1,1,8,8", "--plan"), "'MODEL' must be a layer or name a model"),
         ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a saved model"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,13 @@ def tile(
     weights: Annotated[
         Path | None, typer.Option(help="A state dict saved by torch, loaded into the model.")
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Have the workers of a Dask scheduler make it, such as tcp://host:8786, from what they can "
+            "open themselves to a .zarr in a shared folder or at an address."
+        ),
+    ] = None,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing.")
     ] = False,
@@ -53,6 +61,8 @@ def tile(
     outstride tile mymodel.py:unet slide.tif masks.zarr --weights unet.pt --memory 2GB
 
     outstride tile "Conv2d(3, 8, 5, padding=2)" 1,3,60000,60000 --plan
+
+    outstride tile mymodel.py:unet s3://slides/a.zarr s3://masks/a.zarr --scheduler tcp://host:8786
     """
     from time import perf_counter
 
@@ -61,6 +71,7 @@ def tile(
     from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
     from outstride.tiling.addresses import is_address
+    from outstride.tiling.clusters import cluster_run_noting
     from outstride.tiling.running import tile_run_noting
 
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
@@ -70,8 +81,14 @@ def tile(
     if weights is not None:
         _load(found, weights)
     given: Any = source if is_address(source) else Path(source)
-    with typed(model="MODEL", source="SOURCE", out="OUT", tile="--tile", memory="--memory"):
+    words = {"tile": "--tile", "memory": "--memory", "scheduler": "--scheduler"}
+    with typed(model="MODEL", source="SOURCE", out="OUT", **words):
         if only_plan:
+            if scheduler is not None:
+                raise ArgumentError(
+                    "'--scheduler' must be left out beside --plan, where it would have no effect: got both; "
+                    "legal: outstride tile without it"
+                )
             if given is not source and not given.exists() and not set(source) - set("0123456789,x "):
                 given = parse_size(source, "SOURCE", 1)
             plan = tiling.plan(found, given, sizes, memory, out)
@@ -84,14 +101,20 @@ def tile(
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
         content: dict[str, object] = {}
 
-        def begins(plan: tiling.TilePlan) -> None:
+        def begins(plan: Any) -> None:
             content.update(plan.to_dict())
             if not as_json:
                 print(plan)
 
         started = perf_counter()
         try:
-            _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite, begins)
+            notes: Sequence[str]
+            if scheduler is None:
+                _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite, begins)
+            else:
+                notes = cluster_run_noting(
+                    found, given, out, scheduler, sizes, memory, True, overwrite, begins
+                )
         except KeyboardInterrupt:
             raise InterruptedWorkError(
                 f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"

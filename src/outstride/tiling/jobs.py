@@ -7,22 +7,25 @@ model captured; what that made is forgotten with the job.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 
 from outstride.models.isolation import undisturbed
-from outstride.tiling import arrays, files
+from outstride.tiling import addresses, arrays, files
 from outstride.tiling.blocks import Chunks, box_at, cut, overlapping
 from outstride.tiling.box import Box, elements, hull, shape_of, whole, within
 from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import INPUT, Program
+from outstride.tiling.parcels import Parcel
 from outstride.tiling.surroundings import Surroundings
 
 Fetch = Callable[[Box], Any]
@@ -39,7 +42,7 @@ class Job:
         tile: Sequence[int],
     ) -> None:  # fmt: skip
         """``chunks``: of the result. ``tile``: size of what is computed at once of a block."""
-        self.model, self.shape, self.dtype = model, tuple(shape), dtype
+        self.model, self.shape, self.dtype = Parcel(model), tuple(shape), dtype
         self.chunks, self.tile = chunks, tuple(tile)
         self.surroundings = Surroundings.now()
         self.source: Any = None
@@ -95,7 +98,7 @@ class Job:
         with _making_ready:  # torch's tracer is one for all threads
             if self.program is None:
                 with self.surroundings.entered():
-                    self.program = Program(served_graph(self.model, self.shape, self.dtype))
+                    self.program = Program(served_graph(self.model.opened(), self.shape, self.dtype))
             return self.program
 
     def _fetch(self, box: Box) -> Any:
@@ -124,3 +127,53 @@ def threads_of_task() -> int:
         with suppress(ValueError):  # on no worker
             at_once = distributed.get_worker().state.nthreads
     return max(min(torch.get_num_threads(), CPU_COUNT // at_once), 1)
+
+
+class Work:
+    """A job and the array that its blocks are written to: what a worker is sent once."""
+
+    def __init__(self, job: Job, target: addresses.Unfinished, token: str) -> None:
+        self.job, self.target, self.token = job, target, token
+
+    def make(self, place: Sequence[int]) -> None:
+        """One block, from the source to the target."""
+        with _counted(self.token):
+            numbers = self.job.block(place, goes_on=lambda: _check_wanted(self.token))
+            box = box_at(self.job.chunks, place)
+            self.target.check()
+            with addresses.reached("out", self.target.place):
+                self.target.array[tuple(slice(a, b) for a, b in box)] = numbers
+
+
+# What a worker process knows of runs: their tasks now, and those that are given up.
+_counting = threading.Lock()
+_now: Counter[str] = Counter()
+_given_up: set[str] = set()
+
+
+@contextmanager
+def _counted(token: str) -> Iterator[None]:
+    with _counting:
+        _now[token] += 1
+    try:
+        _check_wanted(token)
+        yield
+    finally:
+        with _counting:
+            _now[token] -= 1
+
+
+class GivenUpError(Exception):
+    """The run that a block belongs to was interrupted; nobody waits for its numbers."""
+
+
+def _check_wanted(token: str) -> None:
+    if token in _given_up:
+        raise GivenUpError
+
+
+async def given_up(token: str) -> None:
+    """On a worker: begin no more blocks of a run, and wait until those that have begun are over."""
+    _given_up.add(token)
+    while _now[token]:
+        await asyncio.sleep(0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
             ("Conv2d(1, 64, 1)", "1,1,1000000000,1000000000", "--plan"),
             "'MODEL' must run on the source",
         ),
-        ((LAYER, "1,1,8,8", "--plan", "--scheduler", "tcp://h:1"), "'--scheduler' must be left out beside --pl"),
+        ((LAYER, "1,1,8,8", "--plan", "--scheduler", "tcp://h:1"), "'--plan' must be left out beside '--sch"),
         (("nothing", "1,1,8,8", "--plan"), "'MODEL' must be a layer or name a model"),
         ((LAYER, "1,1,8,8", "--plan", "--weights", "missing.pt"), "'--weights' must be a saved model"),
     ],
@@ -145,3 +146,90 @@ def test_what_a_picture_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "values from -1 to 1 are drawn from black to white" in capsys.readouterr().out
     assert run("MaxPool2d(1)", *paths, "--overwrite", "--json") == 0
     assert json.loads(capsys.readouterr().out)["notes"]
+
+
+def test_an_interrupted_run_says_how_far_it_came_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from outstride.tiling import arrays, journal
+
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_NOTES", 0.0)
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 40, 64), np.float32))
+    command = ["MaxPool2d(1)", str(tmp_path / "x.npy"), str(tmp_path / "y.npy"), "--tile", "16"]
+    real, calls = arrays.write, [0]
+
+    def write(*arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays, "write", write)
+        assert run(*command) == 130
+    assert "3 tiles are done, the same command goes on" in " ".join(capsys.readouterr().err.split())
+    assert run("MaxPool2d(1)", str(tmp_path / "x.npy"), str(tmp_path / "z.npy")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left over: 3 of 12 tiles of y.npy that a run left" in said
+    assert run("MaxPool2d(2)", *command[1:], "--resume") == 2
+    assert "'OUT' must be gone on with by what began it: got" in capsys.readouterr().err
+    assert run(*command, "--resume", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["found"], report["made"], report["whole"], report["leftovers"]) == (3, 9, True, [])
+    assert_equal_values(np.load(tmp_path / "y.npy"), np.load(tmp_path / "x.npy"))
+
+
+def test_leftovers_are_removed_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 40, 64), np.float32))
+    source = str(tmp_path / "x.npy")
+    assert run("MaxPool2d(1)", source, str(tmp_path / "y.npy"), "--tile", "16", "--only", "0:20,0:10") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "begun: 2 of 12 tiles" in said
+    assert "without --only makes the rest" in said
+    assert run("MaxPool2d(1)", source, str(tmp_path / "z.npy"), "--clean") == 0
+    assert "removed: 2 of 12 tiles of y.npy" in " ".join(capsys.readouterr().out.split())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.npy", "z.npy"]
+
+
+def test_a_result_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((1, 1, 40, 64), np.float32))
+    command = [
+        "MaxPool2d(1)",
+        str(tmp_path / "x.npy"),
+        str(tmp_path / "y.npy"),
+        "--tile",
+        "16",
+        "--verify",
+        "20",
+    ]
+    assert run(*command) == 0
+    assert "verified: every bit of 2560 elements agrees" in " ".join(capsys.readouterr().out.split())
+    values = np.load(tmp_path / "y.npy")
+    values[0, 0, 20, 30] += 1
+    np.save(tmp_path / "y.npy", values)
+    assert run(*command, "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["verified"]["first"] == [0, 0, 20, 30]
+    assert "made" not in report
+
+
+def test_what_of_a_file_is_read_and_how_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    values = np.linspace(-1, 1, 64 * 48 * 2, dtype=np.float32).reshape(64, 48, 2)
+    np.save(tmp_path / "x.npy", values)
+    paths = str(tmp_path / "x.npy"), str(tmp_path / "y.png")
+    options = ["--axes", "YXC", "--output-range", "-1", "1"]
+    assert run("Conv2d(2, 1, 1)", *paths, *options) == 0
+    assert image.open(paths[1]).size == (48, 64)
+    assert run("MaxPool2d(1)", *paths, "--axes", "YX", "--overwrite") == 2
+    assert "'--axes' must name each axis of the source" in capsys.readouterr().err
+    assert run("MaxPool2d(1)", *paths, "--level", "1", "--overwrite") == 2
+    assert "'--level' must not be given for such a file" in capsys.readouterr().err
+    assert run("MaxPool2d(1)", *paths, "--only", "0:x", "--overwrite") == 2
+    assert "'--only' must name boxes of the result: got '0:x'" in capsys.readouterr().err
+    assert run("MaxPool2d(1)", *paths, "--verify", "0") == 2
+    assert "'--verify' must be a number of tiles" in capsys.readouterr().err

@@ -260,7 +260,7 @@ def test_an_interrupted_run_leaves_no_file(tmp_path: Path) -> None:
         ),
         ({"out": torch.empty(1, 1, 8, 8, dtype=torch.float64)}, ArgumentError, "'out' must have the type"),
         ({"out": "somewhere/else.npy"}, ArgumentError, "'out' must be a file of"),
-        ({"out": "y.jpg"}, ArgumentError, "'out' must be a file of"),
+        ({"out": "y.gif"}, ArgumentError, "'out' must be a file of"),
         ({"source": "missing.png"}, ArgumentError, "'source' must be a file that exists"),
         ({"source": 3}, ArgumentError, "'source' must be an array, a tensor or a path"),
         ({"source": image(1, 1, 8, 8).to(torch.complex64)}, DTypeError, "'source' must hold real numbers"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from outstride.cli.model import read_model
+from outstride.cli.options import refuse
 from outstride.cli.screen import InterruptedWorkError, print_json
 from outstride.cli.wording import typed
 
@@ -16,6 +18,7 @@ _MOST_SAID = 300
 
 
 def tile(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -28,13 +31,17 @@ def tile(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A .npy, .zarr, TIFF, PNG or WAV file, or the address of a .zarr, s3://bucket/x.zarr; with "
-            "--plan also a shape such as 1,3,60000,60000.",
+            help="A .npy, .zarr, OME-Zarr, TIFF, SVS, PNG, JPEG, NIfTI, HDF5, WAV or FLAC file, or the "
+            "address of a .zarr, s3://bucket/x.zarr; with --plan also a shape such as 1,3,60000,60000.",
         ),
     ],
     out: Annotated[
         str | None,
-        typer.Argument(metavar="[OUT]", help="The .npy, .zarr, .tif, .png or .wav to make; or an address."),
+        typer.Argument(
+            metavar="[OUT]",
+            help="The .npy, .zarr, .ome.zarr, .tif, .ome.tif, .png, .jpg, .nii, .nii.gz, .wav or .flac to "
+            "make; or the address of a .zarr.",
+        ),
     ] = None,
     tile: Annotated[str, typer.Option(help="Size of a tile of the result, such as 1024x1024.")] = "",
     memory: Annotated[str | None, typer.Option(help="What a tile's tensors may take, such as 2GB.")] = None,
@@ -48,6 +55,41 @@ def tile(
             "open themselves to a .zarr in a shared folder or at an address."
         ),
     ] = None,
+    level: Annotated[int | None, typer.Option(help="Level of a pyramid to read, 0 for the largest.")] = None,
+    axes: Annotated[
+        str | None, typer.Option(help="A letter for each axis of SOURCE, of NTCSZYXL, such as CZYX.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="The array inside an HDF5 file, or the image inside a zarr group.")
+    ] = None,
+    output_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="The numbers that become 0 and 255 in a file of bytes."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BOX", help="Only tiles with a part in 0:512,1024:2048 of the result; repeatable."
+        ),
+    ] = None,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Insist on going on with what an ended run left, or throw that away; by default it is gone "
+            "on with where there is something.",
+        ),
+    ] = None,
+    verify: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Make N tiles of OUT once more and compare; of an OUT that exists nothing else is done.",
+        ),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what other ended runs left in OUT's folder.")
+    ] = False,
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing.")
     ] = False,
@@ -56,40 +98,38 @@ def tile(
 ) -> None:
     """Run a model tile by tile, with exactly the result of the whole.
 
+    What ends it, the same command goes on where it stopped.
+
     Examples:
 
-    outstride tile mymodel.py:unet slide.tif masks.zarr --weights unet.pt --memory 2GB
+    outstride tile mymodel.py:unet slide.svs masks.ome.tif --weights unet.pt --memory 2GB --level 1
 
     outstride tile "Conv2d(3, 8, 5, padding=2)" 1,3,60000,60000 --plan
 
     outstride tile mymodel.py:unet s3://slides/a.zarr s3://masks/a.zarr --scheduler tcp://host:8786
     """
-    from time import perf_counter
-
     from outstride import tiling
     from outstride.bench.cases import parse_size
-    from outstride.cli.model import read_model
     from outstride.errors import ArgumentError
     from outstride.tiling.addresses import is_address
-    from outstride.tiling.clusters import cluster_run_noting
-    from outstride.tiling.running import tile_run_noting
+    from outstride.tiling.making import Options
 
+    words = {name: f"--{name}" for name in ("tile", "memory", "level", "axes", "dataset", "only", "resume")}
+    words |= {"model": "MODEL", "source": "SOURCE", "out": "OUT", "output_range": "--output-range"}
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
         sizes = sizes[0]
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)
-    given: Any = source if is_address(source) else Path(source)
-    words = {"tile": "--tile", "memory": "--memory", "scheduler": "--scheduler"}
-    with typed(model="MODEL", source="SOURCE", out="OUT", **words):
+    words["scheduler"] = "--scheduler"
+    alone = ["level", "axes", "dataset", "output_range", "only", "resume", "verify", "clean"]
+    if scheduler is not None:
+        refuse(context, ["only_plan", *alone], "'--scheduler'")
+    with typed(**words, tiles="--verify"):
+        given: Any = source if is_address(source) else tiling.File(source, level, axes, dataset)
         if only_plan:
-            if scheduler is not None:
-                raise ArgumentError(
-                    "'--scheduler' must be left out beside --plan, where it would have no effect: got both; "
-                    "legal: outstride tile without it"
-                )
-            if given is not source and not given.exists() and not set(source) - set("0123456789,x "):
+            if given is not source and not Path(source).exists() and not set(source) - set("0123456789,x "):
                 given = parse_size(source, "SOURCE", 1)
             plan = tiling.plan(found, given, sizes, memory, out)
             if as_json:
@@ -99,31 +139,118 @@ def tile(
             return
         if out is None:
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
-        content: dict[str, object] = {}
-
-        def begins(plan: Any) -> None:
-            content.update(plan.to_dict())
+        report: dict[str, Any] = {"out": out}
+        if scheduler is not None:
+            report |= _by_cluster(found, source, out, scheduler, sizes, (memory, overwrite), as_json)
+        elif is_address(out):
+            refuse(context, ["verify", "clean"], f"OUT at an address, {out}")
+            report |= _made(found, given, out, Options(sizes, memory, True, overwrite), as_json)
+        elif verify is None or overwrite or not os.path.lexists(out):
+            boxes = None if only is None else [_box(text) for text in only]
+            options = Options(sizes, memory, True, overwrite, output_range, resume, boxes)
+            report |= _made(found, given, out, options, as_json)
+        if verify is not None and report.get("whole", True):
+            verdict = tiling.recheck(found, given, out, verify, sizes, memory, output_range)
+            report["verified"] = verdict.to_dict()
             if not as_json:
-                print(plan)
-
-        started = perf_counter()
-        try:
-            notes: Sequence[str]
-            if scheduler is None:
-                _, notes = tile_run_noting(found, given, out, sizes, memory, True, overwrite, begins)
-            else:
-                notes = cluster_run_noting(
-                    found, given, out, scheduler, sizes, memory, True, overwrite, begins
-                )
-        except KeyboardInterrupt:
-            raise InterruptedWorkError(
-                f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
-            ) from None
-    seconds = perf_counter() - started
+                print(f"verified: {verdict}")
+        if scheduler is None and not is_address(out):
+            _say_leftovers(Path(out), clean, report, as_json)
     if as_json:
-        print_json({**content, "out": str(out), "seconds": seconds, "notes": list(notes)})
-    else:
+        print_json(report)
+    if not report.get("verified", {}).get("exact", True):
+        raise typer.Exit(1)
+
+
+def _made(model: Any, source: Any, out: str, options: Any, as_json: bool) -> dict[str, Any]:
+    """Make the file, say so, and give the figures."""
+    from time import perf_counter
+
+    from outstride.tiling import TilePlan
+    from outstride.tiling.addresses import is_address
+    from outstride.tiling.making import make
+    from outstride.tiling.partial import progress_of
+
+    def begins(plan: TilePlan, done: int) -> None:
+        if not as_json:
+            print(plan)
+            if done:
+                print(f"  goes on       {done} of {len(plan)} tiles were done")
+
+    started = perf_counter()
+    try:
+        outcome = make(model, source, out, options, begins)
+    except KeyboardInterrupt:
+        done = 0 if is_address(out) else progress_of(Path(out))
+        there = f"{done} tiles are done, the same command goes on" if done else f"no {out} was made"
+        raise InterruptedWorkError(f"interrupted after {perf_counter() - started:.0f} s: {there}") from None
+    seconds = perf_counter() - started
+    if not as_json:
+        done = outcome.found + outcome.made
+        saved = f"saved: {out} in {seconds:.1f} s"
+        begun = f"begun: {done} of {outcome.tiles} tiles of {out}; the command without --only makes the rest"
+        print("\n".join([saved if outcome.whole else begun, *(f"  {note}" for note in outcome.notes)]))
+    return {
+        **outcome.plan.to_dict(), "seconds": seconds, "found": outcome.found, "made": outcome.made,
+        "whole": outcome.whole, "notes": outcome.notes,
+    }  # fmt: skip
+
+
+def _by_cluster(
+    model: Any, source: str, out: str, scheduler: str, sizes: Any, options: tuple[Any, Any], as_json: bool
+) -> dict[str, Any]:
+    """Have a cluster make an array, say so, and give the figures."""
+    from time import perf_counter
+
+    from outstride.tiling.clusters import cluster_run_noting
+
+    content: dict[str, Any] = {}
+    memory, overwrite = options
+
+    def begins(spread: Any) -> None:
+        content.update(spread.to_dict())
+        if not as_json:
+            print(spread)
+
+    started = perf_counter()
+    try:
+        notes = cluster_run_noting(model, source, out, scheduler, sizes, memory, True, overwrite, begins)
+    except KeyboardInterrupt:
+        raise InterruptedWorkError(
+            f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
+        ) from None
+    seconds = perf_counter() - started
+    if not as_json:
         print("\n".join([f"saved: {out} in {seconds:.1f} s", *(f"  {note}" for note in notes)]))
+    return {**content, "seconds": seconds, "notes": list(notes)}
+
+
+def _box(text: str) -> list[tuple[int, int]]:
+    """A box as it is typed, 0:512,1024:2048."""
+    from outstride.errors import ArgumentError
+
+    try:
+        sides = [tuple(map(int, side.split(":"))) for side in text.split(",")]
+        return [(start, stop) for start, stop in sides]
+    except ValueError:
+        raise ArgumentError(
+            f"'only' must name boxes of the result: got {text!r}; legal: such as 0:512,1024:2048"
+        ) from None
+
+
+def _say_leftovers(out: Path, clean: bool, report: dict[str, Any], as_json: bool) -> None:
+    """Name what other runs left beside a result, or remove it."""
+    from outstride.tiling.budget import spelled
+    from outstride.tiling.partial import cleaned, folder_of, leftovers
+
+    beside = folder_of(out)
+    found = [left for left in leftovers(beside.parent) if left.folder != beside]
+    if clean:
+        found = cleaned(found)
+    report["removed" if clean else "leftovers"] = [str(left.folder) for left in found]
+    for left in () if as_json else found:
+        of = f"{left.done} of {left.tiles} tiles of {left.name} that a run left ({spelled(left.bytes)})"
+        print(f"removed: {of}" if clean else f"left over: {of}; its command goes on, --clean removes it")
 
 
 def _with_memory(model: Any) -> Any:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from outstride.tiling.clusters import cluster_run
 from outstride.tiling.dasking import dask
+from outstride.tiling.making import tile_run
 from outstride.tiling.planning import TilePlan
-from outstride.tiling.running import plan, tile_run
+from outstride.tiling.readers import File
+from outstride.tiling.rechecking import recheck
+from outstride.tiling.running import plan
 from outstride.tiling.streaming import Stream, stream
 from outstride.tiling.verifying import Verdict, verify
 
-__all__ = ["Stream", "TilePlan", "Verdict", "cluster_run", "dask", "plan", "stream", "tile_run", "verify"]
+__all__ = [
+    "File", "Stream", "TilePlan", "Verdict", "cluster_run", "dask", "plan", "recheck", "stream", "tile_run",
+    "verify",
+]  # fmt: skip

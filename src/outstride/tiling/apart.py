@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError
+from outstride.tiling.readers import File
 
 #: Steps for an exact answer whether two views share an element; beyond that they count as sharing.
 _MOST_WORK = 10_000
@@ -21,7 +22,7 @@ def check_apart(source: Any, out: Any) -> None:
     Raises:
         ArgumentError: it is.
     """
-    a, b = _place(source), _place(out)
+    a, b = place_of(source), place_of(out)
     if a is not None and b is not None and _meet(a, b):
         raise ArgumentError(
             f"'out' must be another file than 'source': got {str(b)!r} for {str(a)!r}; legal: another name"
@@ -33,8 +34,10 @@ def check_apart(source: Any, out: Any) -> None:
         )
 
 
-def _place(value: Any) -> Path | None:
+def place_of(value: Any) -> Path | None:
     """The file or folder behind a path, a memory map or an array of zarr."""
+    if isinstance(value, File):
+        return value.place
     if isinstance(value, (str, Path)):
         return Path(value)
     base = value

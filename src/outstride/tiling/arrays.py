@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from outstride.errors import ArgumentError, DTypeError
-from outstride.tiling.box import Box
+from outstride.tiling.box import Box, slices
 
 _DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.int64: "int64",
     torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
 }  # fmt: skip
-_PATHS = ", or the path of a .npy, .zarr, TIFF, PNG or WAV file"
+_PATHS = ", or the path of a file"
 
 
 class Readable(Protocol):
@@ -28,13 +28,9 @@ class Readable(Protocol):
     def __getitem__(self, key: tuple[slice, ...]) -> Any: ...
 
 
-def _slices(box: Box) -> tuple[slice, ...]:
-    return tuple(slice(a, b) for a, b in box)
-
-
 def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
     """A box of a source as a tensor of the model's type; the source is left alone."""
-    part = source[_slices(box)]
+    part = source[slices(box)]
     if isinstance(part, Tensor):
         return part.detach().to(dtype)
     values = np.asarray(part)
@@ -66,7 +62,7 @@ def strides_of(source: Readable | Tensor, dtype: torch.dtype) -> tuple[int, ...]
 
 def write(target: Any, box: Box, tile: Tensor) -> None:
     """Put a tile where it belongs."""
-    target[_slices(box)] = tile if isinstance(target, Tensor) else tile.numpy()
+    target[slices(box)] = tile if isinstance(target, Tensor) else tile.numpy()
 
 
 def check_source(source: Any, argument: str = "source", paths: str = _PATHS) -> None:

@@ -19,6 +19,11 @@ def shape_of(box: Box) -> tuple[int, ...]:
     return tuple(stop - start for start, stop in box)
 
 
+def slices(box: Box) -> tuple[slice, ...]:
+    """What cuts it out of an array."""
+    return tuple(slice(start, stop) for start, stop in box)
+
+
 def elements(box: Box) -> int:
     """How many elements it has."""
     return prod(max(stop - start, 0) for start, stop in box)

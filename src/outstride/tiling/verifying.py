@@ -15,7 +15,7 @@ from outstride.output.tables import html_text
 from outstride.tiling.running import check_model, spatial_axes
 
 #: Units of the last place, of the largest value, up to which differences are taken for rounding.
-_ROUNDING = 1024
+ROUNDING = 1024
 #: A position is named if its difference is no more than so many times smaller than the largest.
 _FAINT = 16
 _MOST_LINES = 8
@@ -114,7 +114,7 @@ def verify(fn: Callable[[Tensor], Tensor], model: torch.nn.Module, input: Tensor
     return Verdict(
         expected.numel(), int(wrong.sum()), largest, scale, first,
         tuple(_worst(distances, axis) for axis in axes) if first else ((),) * nd,
-        largest <= _ROUNDING * _unit(expected.dtype) * scale,
+        largest <= ROUNDING * _unit(expected.dtype) * scale,
     )  # fmt: skip
 
 

@@ -1,0 +1,458 @@
+"""``tile_run``: a result made tile by tile, in an array or as a file; what is done of a file stays done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from hashlib import blake2b
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from outstride.errors import ArgumentError
+from outstride.tiling import addresses, arrays, files
+from outstride.tiling.apart import check_apart
+from outstride.tiling.box import Box, shape_of
+from outstride.tiling.budget import budget_of, spelled
+from outstride.tiling.facts import Facts
+from outstride.tiling.identity import belongs_to
+from outstride.tiling.journal import Journal, Notes
+from outstride.tiling.lengths import rate_of
+from outstride.tiling.partial import Partial, folder_of, held
+from outstride.tiling.planning import TilePlan
+from outstride.tiling.readers import File
+from outstride.tiling.running import TileRun, check_model, sliding_axes
+from outstride.tiling.surroundings import Surroundings
+from outstride.tiling.writers import FULL, MAKERS, Made, Wanted
+from outstride.tiling.writers.disk import same_place
+from outstride.tiling.writers.interface import NUMBERS, RESULT, UnfitError
+from outstride.tiling.writers.sounds import HIGHEST_RATES
+
+Boxes = Sequence[Sequence[tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a result is made."""
+
+    tile: int | Sequence[int] | None = None
+    memory: int | str | None = None
+    progress: bool = True
+    overwrite: bool = False
+    output_range: tuple[float, float] | None = None
+    resume: bool | None = None
+    only: Boxes | None = None
+    scratch: str | Path | None = None
+
+
+@dataclass
+class Outcome:
+    """What became of a result."""
+
+    out: Any
+    plan: TilePlan
+    tiles: int
+    """All tiles of the result."""
+    found: int = 0
+    """Those that an earlier run had made."""
+    made: int = 0
+    """Those that were made now."""
+    whole: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def tile_run(
+    model: torch.nn.Module,
+    source: Any,
+    out: Any = None,
+    tile: int | Sequence[int] | None = None,
+    memory: int | str | None = None,
+    progress: bool = True,
+    overwrite: bool = False,
+    output_range: tuple[float, float] | None = None,
+    resume: bool | None = None,
+    only: Boxes | None = None,
+    scratch: str | Path | None = None,
+) -> Any:
+    """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
+
+    Args:
+        model: any module in inference mode that returns a tensor, or a nest of several. Convolutions are
+            computed by this package, as in ``accelerate(model)``.
+        source: the whole input as the model takes it, (N, C, *size) or (C, *size): a tensor, an array, a
+            memory map, a zarr array, the path of a file, the address of a .zarr, or a ``File``, which says
+            what of it. A picture is read as (1, C, H, W), integers from 0 to 1 as by torchvision's
+            ``to_tensor``, and a sound as (1, C, L), integers from -1 to 1; an array without channels has one.
+        out: where the result goes: an array of its shape, the path of a file that is made, or the address
+            of a .zarr; of several tensors a list of such, in the model's order. By default arrays in memory,
+            tensors if the source is one. Results beyond 0 to 1 are scaled for a .png or
+            .jpg, the lowest black and the highest white, with a warning; a sound has the source's rate times
+            the model's.
+        tile: size of a tile on the last axes of the result; by default the largest within ``memory``, or a
+            smaller one that stays in the caches, if little is computed twice.
+        memory: bytes that a tile's tensors may take, 2000000000 or "2GB"; by default a quarter of what is
+            free.
+        progress: show a bar while it runs, if the error stream is a terminal.
+        overwrite: replace the file at ``out`` if there is one.
+        output_range: the numbers that become 0 and 255 in a file of bytes; what lies beyond is cut off.
+        resume: what happens where an earlier call for this file was ended before it was whole: by default it
+            is gone on with, if all is as it was. True: there must be one. False: it is thrown away.
+        only: boxes of the last axes of the result, ((0, 512), (1024, 2048)) each: no tiles but those that
+            have a part in one of them. A file has its name once all of its tiles are made, whatever calls
+            have made them.
+        scratch: a folder for maps that passes keep and that ``memory`` does not hold; by default that of
+            temporary files. Nothing is left in it.
+
+    Returns:
+        ``out``, filled: every bit is that of ``accelerate(model)(whole)``.
+
+    Raises:
+        ArgumentError: ``tile``, ``memory``, ``scratch`` or ``out`` does not fit, ``out`` exists or is the
+            source, a file cannot be read or written, what was begun belongs to something else, or a layer is
+            in training mode.
+        ShapeError: the model refuses the source's shape, or no tile fits into ``memory``.
+        UnsupportedError: the model decides by the numbers it sees.
+
+    Law: a tile is the whole (4). The input that a tile needs is found layer by layer, each layer's own
+    padding stays at the border of the image, and no sum is reordered: a layer that takes short algorithms is
+    computed from the beginning of a cell of outputs that share products. Torch computes functions such as
+    gelu and softmax by two routines, depending on where an element lies in the whole and among the threads:
+    each element goes through the one that it would. Convolutions that a model's own code calls are computed
+    here, too, where torch would round them differently from size to size.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU())
+        >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
+        torch.Size([1, 8, 100, 70])
+    """
+    options = Options(tile, memory, progress, overwrite, output_range, resume, only, scratch)
+    outcome = make(model, source, out, options)
+    for note in outcome.notes:
+        warnings.warn(f"{out}: {note}", stacklevel=2)
+    return outcome.out
+
+
+def make(
+    model: torch.nn.Module, source: Any, out: Any, options: Options,
+    begins: Callable[[TilePlan, int], object] = lambda *_: None,
+) -> Outcome:  # fmt: skip
+    """``tile_run``, and what is to be said about it.
+
+    ``begins`` is told the plan, and how many tiles are done, once the file can be filled.
+    """
+    check_model(model)
+    source = files.file_of(source)
+    if isinstance(out, (str, Path)) and not addresses.is_address(out):
+        check_apart(source, out)
+        return _file(model, source, Path(out), options, begins)
+    places = (
+        list(out.values()) if isinstance(out, Mapping) else out if isinstance(out, (list, tuple)) else [out]
+    )
+    for place in places:
+        _check_place(source, place, options)
+    whole = any(isinstance(place, (str, Path)) for place in places)
+    for name in ("resume", "only") if whole else ("output_range", "resume"):
+        if getattr(options, name) is not None:
+            raise ArgumentError(
+                f"'{name}' must go with one file to make, the path of which is 'out': got {str(out)[:80]!r}; "
+                "legal: such a path"
+            )
+    with ExitStack() as opened:
+        array = opened.enter_context(files.opened(source, sliding_axes(model)))
+        run = TileRun(model, array, options.tile, options.memory, out, options.scratch)
+        notes, targets = list[str](), run.outputs.targets(out)
+        filled = [
+            opened.enter_context(_target(model, run, place, index, targets[index], options, notes))
+            for place, index in enumerate(run.outputs.indices)
+        ]
+        begins(run.plan, 0)
+        made = run(_as_given(out, filled), options.progress, _asked(options.only, run.plan))
+    return Outcome(out if whole else made, run.plan, len(run.plan), notes=notes)
+
+
+def _check_place(source: Any, place: Any, options: Options) -> None:
+    """Refuse a place before anything is computed for it."""
+    if addresses.is_address(place):
+        addresses.check(place, options.overwrite, source.path if isinstance(source, File) else source)
+        return
+    check_apart(source, place)
+    if isinstance(place, (str, Path)):
+        files.check_path(Path(place))
+        files.check_free(Path(place), options.overwrite)
+
+
+def _as_given(out: Any, filled: list[Any]) -> Any:
+    """What is filled, one or several as the caller has it."""
+    if out is None:
+        return None
+    return filled if isinstance(out, (Mapping, list, tuple)) else filled[0]
+
+
+@contextmanager
+def _target(
+    model: torch.nn.Module, run: TileRun, place: int, index: int, out: Any, options: Options,
+    notes: list[str],
+) -> Iterator[Any]:  # fmt: skip
+    """An array to fill: the caller's, or that of a file or an address, which is whole in the end or none."""
+    node = run.nodes()[index]
+    if addresses.is_address(out):
+        with files.created_at(out, node.shape, arrays.numpy_dtype(node.dtype)) as array:
+            yield array
+    elif isinstance(out, (str, Path)):
+        with held(Path(out)) as partial:
+            partial.restart()
+            wanted = wanted_of(model, run, Path(out), options.output_range, index, place)
+            made = begun(partial.folder, partial.out, wanted, fresh=True)
+            try:
+                yield _Encoded(made, wanted, partial.out)
+                with files.one_sentence("out", partial.out):
+                    made.finish()
+                notes += wanted.facts.notes + made.encode.notes(made.counts)
+            except BaseException:
+                made.close()
+                partial.restart()
+                raise
+            made.close()
+            with files.one_sentence("out", partial.out):
+                partial.put()
+    else:
+        yield out
+
+
+def _file(
+    model: torch.nn.Module,
+    source: Any,
+    out: Path,
+    options: Options,
+    begins: Callable[[TilePlan, int], object],
+) -> Outcome:
+    files.check_path(out)
+    if not folder_of(out).exists():
+        files.check_free(out, options.overwrite)
+    with held(out) as partial:
+        if options.resume is False:
+            partial.restart()
+        elif options.resume and not partial.journal.done:
+            raise ArgumentError(
+                f"'resume' must have something to go on with: got no {partial.folder.name!r} with tiles in "
+                "it; legal: without it"
+            )
+        if not partial.is_finished:
+            files.check_free(out, options.overwrite)
+        with _threads(partial.journal), files.opened(source, sliding_axes(model)) as array:
+            run = TileRun(model, array, options.tile, options.memory, out, options.scratch)
+            run.program.graph.only_output("go into one file")
+            wanted = wanted_of(model, run, out, options.output_range, run.output)
+            belongs = belongs_to(run.program.graph, source, array, _words(wanted, files.suffix_of(out)))
+            partial.check(belongs)
+            if partial.is_finished:
+                partial.remove()
+                return Outcome(out, run.plan, len(run.plan), found=len(run.plan))
+            _take_over(run, partial.journal, options)
+            identity = blake2b(json.dumps(belongs).encode(), digest_size=8).hexdigest()
+            wanted = replace(wanted, tile=run.plan.tile, identity=identity)
+            return _fill(run, partial, wanted, belongs, options, begins)
+
+
+def _fill(
+    run: TileRun, partial: Partial, wanted: Wanted, belongs: dict[str, Any] | None, options: Options,
+    begins: Callable[[TilePlan, int], object],
+) -> Outcome:  # fmt: skip
+    """Make the tiles that are not there, and of them the file, if none is missing."""
+    journal, plan = partial.journal, run.plan
+    if belongs is None and options.only is not None:
+        raise ArgumentError(
+            "'only' must go with a source that can be known again: got an array of another library; legal: a "
+            "file, a tensor or an array of NumPy"
+        )
+    made = begun(partial.folder, partial.out, wanted, fresh=not journal.done)
+    outcome = Outcome(
+        partial.out, plan, len(plan), found=sum(map(journal.covers, plan.boxes())) if journal.done else 0
+    )
+    asked = _asked(options.only, plan)
+    try:
+        made.counts.update(journal.counts)
+        with files.one_sentence("out", partial.out):
+            journal.begin(_with_threads(belongs), wanted.shape, _steps(plan))
+        begins(plan, outcome.found)
+        notes = Notes(journal, made.sync, made.counts)
+
+        def written(box: Box) -> None:
+            outcome.made += 1
+            if belongs is not None:
+                with files.one_sentence("out", partial.out):
+                    notes.add(box)
+
+        try:
+            run(
+                _Encoded(made, wanted, partial.out),
+                options.progress,
+                lambda box: asked(box) and not journal.covers(box),
+                written,
+            )
+        except BaseException:
+            with suppress(OSError):
+                notes.flush()
+            raise
+        with files.one_sentence("out", partial.out):
+            notes.flush()
+            outcome.whole = outcome.found + outcome.made == len(plan)
+            if outcome.whole:
+                made.finish()
+        outcome.notes = wanted.facts.notes + made.encode.notes(made.counts)
+    except UnfitError:
+        partial.restart()
+        raise
+    finally:
+        made.close()
+    if outcome.whole:
+        with files.one_sentence("out", partial.out):
+            partial.put()
+    return outcome
+
+
+def begun(folder: Path, out: Path, wanted: Wanted, fresh: bool) -> Made:
+    """What a file is made with, begun in a folder, or found there.
+
+    Raises:
+        ArgumentError: the format cannot hold the result, there is no space, or what was there is gone.
+    """
+    suffix = files.suffix_of(out)
+    if not fresh and not any((folder / name).exists() for name in (RESULT, NUMBERS)):
+        raise ArgumentError(
+            f"'out' must be gone on with by what began it: got {folder.name!r} without its numbers; legal: "
+            "resume=False (--no-resume), which begins anew"
+        )
+    with files.one_sentence("out", out):
+        if fresh and suffix in FULL:
+            _check_space(out, prod(wanted.shape) * wanted.dtype.itemsize)
+        return MAKERS[suffix](folder, wanted)
+
+
+class _Encoded:
+    """The array of a file, filled with a model's numbers."""
+
+    def __init__(self, made: Made, wanted: Wanted, out: Path) -> None:
+        self._made, self._array = made, files.Guarded(made.array, "out", out)
+        self.shape, self.dtype = wanted.shape, wanted.dtype
+
+    def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
+        self._array[key] = self._made.encode(part, self._made.counts)
+
+
+def wanted_of(
+    model: torch.nn.Module, run: TileRun, out: Path, output_range: Any, index: int, place: int = 0
+) -> Wanted:
+    """The result that a file is to hold, with what it takes over from its source.
+
+    ``index``: of the tensor in the graph, ``place``: among those that the model returns.
+    """
+    node = run.nodes()[index]
+    array, shape = run.source, node.shape
+    facts = replace(getattr(array, "facts", None) or Facts(), notes=[])
+    suffix = files.suffix_of(out)
+    if suffix in HIGHEST_RATES and facts.rate is not None:
+        _scale_rate(facts, rate_of(model, array.shape, run.dtype, shape, place), suffix)
+    facts = facts.on(array.shape, shape, len(run.plan.tile))
+    dtype = np.dtype(arrays.numpy_dtype(node.dtype))
+    return Wanted(out.name, shape, dtype, run.plan.tile, facts, _checked_range(output_range))
+
+
+def _words(wanted: Wanted, suffix: str) -> dict[str, Any]:
+    """What decides about a file besides the numbers of its result."""
+    facts = {name: value for name, value in asdict(wanted.facts).items() if name != "notes"}
+    words = {
+        "shape": wanted.shape, "dtype": str(wanted.dtype), "format": suffix, "name": wanted.name,
+        "range": wanted.range_, "facts": facts,
+    }  # fmt: skip
+    found: dict[str, Any] = json.loads(json.dumps(words))
+    return found
+
+
+def _checked_range(given: Any) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    numbers = [number for number in given if isinstance(number, (int, float)) and isfinite(number)]
+    if len(given) != 2 or len(numbers) != 2 or numbers[0] >= numbers[1]:
+        raise ArgumentError(
+            f"'output_range' must be two numbers, the lower one first: got {tuple(given)}; legal: (0, 1)"
+        )
+    return float(numbers[0]), float(numbers[1])
+
+
+def _take_over(run: TileRun, journal: Journal, options: Options) -> None:
+    """Go on in the tiles of before, where nobody says others and they fit."""
+    if options.tile is None and journal.tile is not None and journal.done:
+        before, chosen = journal.tile[-len(run.plan.tile) :], run.plan
+        run.take(before)
+        if run.plan.peak_bytes > budget_of(options.memory):
+            run.plan = chosen
+
+
+def _steps(plan: TilePlan) -> tuple[int, ...]:
+    """The size of a tile on every axis."""
+    first = next(iter(plan.boxes()), None)
+    return tuple(max(n, 1) for n in (plan.output_shape if first is None else shape_of(first)))
+
+
+@contextmanager
+def _threads(journal: Journal) -> Iterator[None]:
+    """With as many threads as a result was begun with: torch's functions depend on it."""
+    threads = (journal.belongs or {}).get("threads") if journal.done else None
+    here = Surroundings.now()
+    with (here if threads is None else here._replace(threads=int(threads))).entered():
+        yield
+
+
+def _with_threads(belongs: dict[str, Any] | None) -> dict[str, Any]:
+    return {**(belongs or {}), "threads": torch.get_num_threads()}
+
+
+def _asked(only: Boxes | None, plan: TilePlan) -> Callable[[Box], bool]:
+    """Whether a tile has a part in one of the boxes that somebody asked for."""
+    if only is None:
+        return lambda _: True
+    nd, shape = len(plan.tile), plan.output_shape
+    wanted = [tuple(tuple(side) for side in box) for box in only]
+    for box in wanted:
+        sides = zip(box, shape[-nd:], strict=False)
+        if len(box) != nd or not all(len(side) == 2 and 0 <= side[0] < side[1] <= n for side, n in sides):
+            raise ArgumentError(
+                f"'only' must name boxes of the result's last {nd} axes: got {box} of {tuple(shape[-nd:])}; "
+                f"legal: {tuple((0, n) for n in shape[-nd:])}"
+            )
+
+    def asked(tile: Box) -> bool:
+        return any(
+            all(a < end and start < b for (a, b), (start, end) in zip(tile[-nd:], box, strict=True))
+            for box in wanted
+        )
+
+    return asked
+
+
+def _scale_rate(facts: Facts, rate: Fraction, suffix: str) -> None:
+    """A sound with twice the samples has twice as many a second."""
+    exact = (facts.rate or 0) * rate
+    if not 1 <= round(exact) <= HIGHEST_RATES[suffix]:
+        raise ArgumentError(
+            f"'out' must be a file that can hold the result: got a {suffix} of {float(exact):.4g} samples a "
+            f"second; legal: 1 to {HIGHEST_RATES[suffix]}, or a .npy"
+        )
+    facts.rate = round(exact)
+    if facts.rate != exact:
+        facts.notes.append(f"{facts.rate} samples a second, where {float(exact):.9g} would be exact")
+
+
+def _check_space(path: Path, size: int) -> None:
+    free = shutil.disk_usage(same_place(path).parent).free
+    if size > free:
+        raise OSError(f"it takes {spelled(size)}, and {spelled(free)} are free")

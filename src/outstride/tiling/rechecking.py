@@ -1,0 +1,100 @@
+"""``recheck``: tiles of a finished file made once more, and compared with what is in it."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from outstride.errors import ArgumentError
+from outstride.tiling import files
+from outstride.tiling.box import Box, elements, slices
+from outstride.tiling.making import wanted_of
+from outstride.tiling.running import TileRun, check_model, sliding_axes
+from outstride.tiling.verifying import ROUNDING, Verdict
+from outstride.tiling.writers import MAKERS
+
+
+def recheck(
+    model: torch.nn.Module,
+    source: Any,
+    out: str | Path,
+    tiles: int = 8,
+    tile: int | Sequence[int] | None = None,
+    memory: int | str | None = None,
+    output_range: tuple[float, float] | None = None,
+) -> Verdict:
+    """Make some tiles of a finished file once more and compare them with what is in it.
+
+    Args:
+        model, source, tile, memory, output_range: as ``tile_run`` was given them.
+        out: the file that it made, of a format that keeps the numbers: not a .jpg, .flac or .nii.gz, and a
+            .png of integers, masks or with ``output_range``.
+        tiles: how many, chosen at random.
+
+    Returns:
+        A ``Verdict``: true if every bit agrees. A file that was made with another number of threads may
+        differ by rounding where torch's functions depend on it.
+
+    Raises:
+        ArgumentError: the file holds something else, or no numbers.
+    """
+    check_model(model)
+    if tiles < 1:
+        raise ArgumentError(f"'tiles' must be a number of tiles: got {tiles!r}; legal: 8")
+    path, source = Path(out), files.file_of(source)
+    files.check_path(path)
+    with files.opened(source, sliding_axes(model)) as array, TemporaryDirectory() as folder:
+        run = TileRun(model, array, tile, memory, path)
+        run.program.graph.only_output("be compared")
+        wanted = wanted_of(model, run, path, output_range, run.output)
+        made = MAKERS[files.suffix_of(path)](Path(folder), wanted)
+        try:
+            if made.again is None:
+                raise ArgumentError(
+                    f"'out' must be a file that keeps the numbers: got {str(path)!r}; legal: a .npy, .zarr, "
+                    ".tif, .wav or .nii, or a .png of integers"
+                )
+            with ExitStack() as opened:
+                with files.one_sentence("made", path):
+                    there = files.Guarded(opened.enter_context(made.again(path)), "made", path)
+                if there.shape != wanted.shape or there.dtype != made.encode.dtype:
+                    raise ArgumentError(
+                        f"'out' must hold the result of the model: got {there.shape} of {there.dtype} in "
+                        f"{str(path)!r}; legal: {wanted.shape} of {made.encode.dtype}"
+                    )
+                boxes = _chosen(list(run.plan.boxes()), tiles)
+                parts = [made.encode(parts[run.output].numpy(), Counter()) for parts in run.tiles(boxes)]
+                return _verdict(
+                    [(box, there[slices(box)], part) for box, part in zip(boxes, parts, strict=True)]
+                )
+        finally:
+            made.close()
+
+
+def _chosen(boxes: list[Box], count: int) -> list[Box]:
+    full = [box for box in boxes if elements(box)] or boxes
+    return random.SystemRandom().sample(full, min(count, len(full)))
+
+
+def _verdict(tiles: Sequence[tuple[Box, Any, Any]]) -> Verdict:
+    """What is there and what was made, tile by tile."""
+    different, largest, scale, first, unit = 0, 0.0, 0.0, None, 0.0
+    for box, there, made in tiles:
+        wrong = ~((there == made) | ((there != there) & (made != made)))
+        with np.errstate(invalid="ignore"):
+            distances = np.nan_to_num(np.abs(there.astype(np.float64) - made.astype(np.float64)), nan=np.inf)
+        scale = max(scale, float(np.nanmax(np.abs(made.astype(np.float64)), initial=0)))
+        unit = float(np.finfo(made.dtype).eps) if made.dtype.kind == "f" else 0.0
+        if wrong.any():
+            different, largest = different + int(wrong.sum()), max(largest, float(distances[wrong].max()))
+            first = first or tuple(int(i) + a for i, (a, _) in zip(np.argwhere(wrong)[0], box, strict=True))
+    count = sum(elements(box) for box, _, _ in tiles)
+    return Verdict(count, different, largest, scale, first, (), largest <= ROUNDING * unit * scale)

@@ -74,9 +74,10 @@ def read(operation: Operation) -> Convolution:
 
 def read_ours(operation: Operation) -> Convolution | Linear:
     """The contractions of this package, which have two names; along no axis they are linear layers."""
-    if not operation.argument("stride"):
-        return Linear(operation.argument("y" if operation.name == "outstride.conv_transpose" else "x"))
     transposed = operation.name == "outstride.conv_transpose"
+    if not operation.argument("stride"):
+        names = ("y",) if transposed else ("x", "w", "bias")
+        return Linear(*map(operation.argument, names))
     described = _described(operation, "y" if transposed else "x", "w", transposed)
     return replace(described, algorithm=operation.argument("algorithm"))
 

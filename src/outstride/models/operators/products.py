@@ -25,9 +25,11 @@ class MatrixProduct:
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear layer along the last axis."""
+    """A linear layer along the last axis; ``weight`` is (out, in), where there is one of that form."""
 
     input: Any
+    weight: Any = None
+    bias: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_product(operation: Operation, left: str, right: str, added: str | None 
 
 def read_linear(operation: Operation) -> Linear:
     """Whatever its weights."""
-    return Linear(operation.argument("input"))
+    return Linear(*map(operation.argument, ("input", "weight", "bias")))
 
 
 def read_attention(operation: Operation) -> Attention:

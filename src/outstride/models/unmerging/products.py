@@ -75,13 +75,11 @@ def _same_for_all(weight: Tensor) -> Tensor | None:
 
 
 def _linear(b: Builder, node: Node, kind: Linear) -> Held | None:
-    weight, bias = b.constant(node.argument("weight")), node.argument("bias")
-    if weight is None or not b.serves(node.dtype):
-        return None
-    if not _is_row(b, bias, node.shape[-1], node.dtype):
+    weight = None if kind.weight is None else b.constant(kind.weight)
+    if weight is None or not b.serves(node.dtype) or not _is_row(b, kind.bias, node.shape[-1], node.dtype):
         return None
     held = b.held(kind.input)
-    return _channels(b, node, held, len(held.axes) - 1, weight, bias)
+    return _channels(b, node, held, len(held.axes) - 1, weight, kind.bias)
 
 
 def _convolution(b: Builder, node: Node, kind: Convolution) -> Held | None:

@@ -10,8 +10,17 @@ from typing import Any
 
 from torch.fx import Node
 
-from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, same_sizes, shape
+from outstride.compilation.values import (
+    Operator,
+    count_of,
+    dtype_of,
+    is_served,
+    is_tensor,
+    same_sizes,
+    shape,
+)
 from outstride.engine.launch.fused import OperandForm, Step
+from outstride.engine.launch.step_check import declined
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,9 @@ def _gelu(operator: Operator, _: int) -> Iterator[Reading]:
     """The exact one, of a tensor of which torch takes the elements in their order in memory."""
     value = operator.args[0]
     if operator.argument("approximate", "none") == "none" and _is_contiguous(value):
-        yield Reading(Step("gelu"), value)
+        ways = [Step("gelu"), Step("gelu_by_series")]
+        met = (step for step in ways if declined((step,), dtype_of(value), count_of(value)) is None)
+        yield Reading(next(met, ways[0]), value)
 
 
 def _is_contiguous(node: Node) -> bool:

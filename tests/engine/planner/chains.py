@@ -38,7 +38,7 @@ STEPS = (
 #: Those that have torch's bits only where all elements fill torch's vectors.
 IN_VECTORS = (Step("silu"), Step("sigmoid"))
 #: Those that have torch's bits only where torch takes a tensor that is contiguous.
-CONTIGUOUS = (Step("gelu"),)
+CONTIGUOUS = (Step("gelu"), Step("gelu_by_series"))
 CHAINS = (
     (BATCH_NORM, RELU),
     (BATCH_NORM, RESIDUAL, RELU),

@@ -1,8 +1,9 @@
-"""gelu as oneDNN computes it with AVX-512, which torch calls for contiguous float32.
+"""gelu as oneDNN computes it, which torch calls for contiguous float32: with AVX-512, and with AVX2.
 
-The error function of |x| is one of 25 polynomials of degree five, chosen by the exponent and two bits of the
-mantissa; the coefficients, a minimax fit, are oneDNN's (`jit_uni_eltwise_injector.cpp`, Apache-2.0). They are
-looked up by a shuffle of two registers, so that this is written for 16 lanes alone.
+With AVX-512 the error function of |x| is one of 25 polynomials of degree five, chosen by the exponent and two
+bits of the mantissa. They are looked up by a shuffle of two registers, so that this is written for 16 lanes
+alone. With AVX2 it is a formula of Abramowitz and Stegun ("Handbook of Mathematical Functions", 7.1.26), over
+an exponential of its own. All coefficients are oneDNN's (`jit_uni_eltwise_injector.cpp`, Apache-2.0).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import splat_constant
-from outstride.engine.codegen.ir import Value
+from outstride.engine.codegen.ir import Value, vector_type
 from outstride.engine.codegen.registers import fused
 
 LANES = 16
@@ -57,7 +58,7 @@ _COEFFICIENTS = tuple(tuple(int(word, 16) for word in words.split()) for words i
 
 
 def gelu(k: Vectors, value: Value) -> Value:
-    """x / 2 * (1 + erf(x / sqrt(2))), of 16 float32 or of one."""
+    """x / 2 * (1 + erf(x / sqrt(2))), of 16 float32 or of one, as with AVX-512."""
     if k.lanes == 1:
         f, wide = k.f, Vectors(k.f, k.e, LANES)
         widened = f.emit(
@@ -113,3 +114,84 @@ def _floats(words: Sequence[int]) -> str:
     doubles = (struct.unpack("<f", struct.pack("<I", word))[0] for word in words)
     texts = (f"float 0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}" for number in doubles)
     return f"<{', '.join(texts)}>"
+
+
+#: The bits of 1 / sqrt(2), and of the formula's constant and coefficients, that of the highest power first.
+_ROOT, _STEP = 0x3F3504F3, 0x3EA7BA05
+_SERIES = (0x3F87DC22, 0xBFBA00E3, 0x3FB5F0E3, 0xBE91A98E, 0x3E827906)
+
+
+def gelu_by_series(k: Vectors, value: Value) -> Value:
+    """The same as with AVX2, in any number of lanes."""
+    f, one, sign = k.f, _all(k, 0x3F800000), -0x80000000
+    scaled = _float(k, "fmul", value, _all(k, _ROOT))
+    size = _with_bits(k, "and", scaled, 0x7FFFFFFF)
+    t = _float(k, "fdiv", one, fused(k, size, _all(k, _STEP), one))
+    power = _exponential(k, _with_bits(k, "xor", _float(k, "fmul", scaled, scaled), sign))
+    power = _float(k, "fmul", _with_bits(k, "xor", power, sign), t)
+    total = _all(k, _SERIES[0])
+    for word in _SERIES[1:]:
+        total = fused(k, total, t, _all(k, word))
+    error = fused(k, power, total, one)
+    whole = vector_type(k.lanes, "i32")
+    bits, own = (f.emit(whole, f"bitcast {k.vector} {v.name} to {whole}") for v in (error, value))
+    own = f.emit(whole, f"and {whole} {own.name}, {splat_constant('i32', k.lanes, str(sign))}")
+    signed = f.emit(whole, f"xor {whole} {bits.name}, {own.name}")
+    error = f.emit(k.vector, f"bitcast {whole} {signed.name} to {k.vector}")
+    half = _float(k, "fmul", value, _all(k, 0x3F000000))
+    return fused(k, error, half, half)
+
+
+#: The bits of the ends beyond which an exponential is 0 or as at the end, of log2(e) and of log(2), and of
+#: the coefficients, that of the highest power first.
+_LEAST, _MOST, _LOG2E, _LOG2 = 0xC2AEAC50, 0x42B17218, 0x3FB8AA3B, 0x3F317218
+_EXPONENTIAL = (0x3C07CFCE, 0x3D2B9D0D, 0x3E2AAD40, 0x3EFFFEE3, 0x3F7FFFFB)
+
+
+def _exponential(k: Vectors, value: Value) -> Value:
+    """oneDNN's exp: 2 * 2**(n - 1) times a polynomial of what is left."""
+    f, one, least, most = k.f, _all(k, 0x3F800000), _all(k, _LEAST), _all(k, _MOST)
+    mask, whole = vector_type(k.lanes, "i1"), vector_type(k.lanes, "i32")
+
+    def chosen(comparison: str, a: Value, b: Value, first: Value, second: Value) -> Value:
+        holds = f.emit(mask, f"fcmp {comparison} {a.type} {a.name}, {b.name}")
+        pair = f"{first.type} {first.name}, {second.type} {second.name}"
+        return f.emit(first.type, f"select {mask} {holds.name}, {pair}")
+
+    x = chosen("olt", value, most, value, most)
+    x = chosen("ogt", x, least, x, least)
+    raised = _float(k, "fadd", _float(k, "fmul", x, _all(k, _LOG2E)), _all(k, 0x3F000000))
+    vector = f"v{k.lanes}" if k.lanes > 1 else ""
+    n = f.call(k.vector, f"llvm.floor.{vector}f32", raised)
+    rest = fused(k, f.emit(k.vector, f"fneg {k.vector} {n.name}"), _all(k, _LOG2), x)
+    before = _float(k, "fsub", n, one)
+    exponent = f.emit(whole, f"fptosi {k.vector} {before.name} to {whole}")
+    for opcode, number in (("add", 0x7F), ("shl", 23)):
+        other = splat_constant("i32", k.lanes, str(number))
+        exponent = f.emit(whole, f"{opcode} {whole} {exponent.name}, {other}")
+    power = f.emit(k.vector, f"bitcast {whole} {exponent.name} to {k.vector}")
+    power = chosen("olt", value, least, _all(k, 0), power)
+    total = _all(k, _EXPONENTIAL[0])
+    for word in (*_EXPONENTIAL[1:], 0x3F800000):
+        total = fused(k, total, rest, _all(k, word))
+    return _float(k, "fmul", _float(k, "fmul", total, power), _all(k, 0x40000000))
+
+
+def _float(k: Vectors, opcode: str, a: Value, b: Value) -> Value:
+    return k.f.emit(k.vector, f"{opcode} {k.vector} {a.name}, {b.name}")
+
+
+def _with_bits(k: Vectors, opcode: str, value: Value, number: int) -> Value:
+    """An operation on the bits of floats and a number."""
+    whole = vector_type(k.lanes, "i32")
+    bits = k.f.emit(whole, f"bitcast {k.vector} {value.name} to {whole}")
+    other = splat_constant("i32", k.lanes, str(number))
+    made = k.f.emit(whole, f"{opcode} {whole} {bits.name}, {other}")
+    return k.f.emit(k.vector, f"bitcast {whole} {made.name} to {k.vector}")
+
+
+def _all(k: Vectors, word: int) -> Value:
+    """A float32 by its bits in every lane."""
+    (number,) = struct.unpack("<f", struct.pack("<I", word))
+    text = f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
+    return Value(splat_constant("float", k.lanes, text), k.vector)

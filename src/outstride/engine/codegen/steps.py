@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
-from outstride.engine.codegen.gelu import gelu
+from outstride.engine.codegen.gelu import gelu, gelu_by_series
 from outstride.engine.codegen.ir import Value, vector_type
 from outstride.engine.codegen.registers import fused
 from outstride.engine.planner.steps import EXACT, Step
@@ -274,4 +274,5 @@ _ARITHMETIC: Mapping[str, _Arithmetic] = {
     "multiply": _of_two("fmul"),
     "divide": _of_two("fdiv"),
     "gelu": lambda k, _, value, __: gelu(k, value),
+    "gelu_by_series": lambda k, _, value, __: gelu_by_series(k, value),
 }

@@ -43,7 +43,7 @@ def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None
             return f"torch computes {in_vectors!r} of {dtype} by a routine of its own"
         if count is not None and not _fills_vectors(count):
             return f"torch computes {in_vectors!r} of elements that fill no vector by another routine"
-    if reason := _beyond_look_up(steps, dtype, count):
+    if reason := _gelu_declined(steps, dtype, count):
         return reason
     # What is rounded to 16 bits hides most of what float32 shows.
     dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
@@ -51,17 +51,20 @@ def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _beyond_look_up(steps: Sequence[Step], dtype: torch.dtype, count: int | None) -> str | None:
-    """Why a gelu is not one that torch computes by looking up polynomials, or nothing."""
-    if not any(step.kind in CONTIGUOUS for step in steps):
+def _gelu_declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None) -> str | None:
+    """Why a gelu is not one that torch has oneDNN compute, or not in this way, or nothing."""
+    kinds = {step.kind for step in steps} & CONTIGUOUS
+    if not kinds:
         return None
     if dtype is not torch.float32:
         return f"torch computes 'gelu' of {dtype} by a routine of its own"
     if count is not None and count < 2:
         return "torch computes 'gelu' of one element by a routine of its own"
     library: Any = torch.backends.mkldnn
-    if machine().instruction_set.name != "avx512" or not library.enabled:
-        return "torch computes 'gelu' by looking polynomials up with AVX-512 and oneDNN alone"
+    if not library.enabled:
+        return "torch computes 'gelu' by oneDNN, which is switched off"
+    if "gelu" in kinds and machine().instruction_set.name != "avx512":
+        return "polynomials of 'gelu' are looked up with AVX-512"
     return None
 
 

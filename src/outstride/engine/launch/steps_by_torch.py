@@ -88,6 +88,7 @@ _OPERATORS: Mapping[str, _Operator] = {
     "silu": _alone(functional.silu),
     "sigmoid": _alone(torch.sigmoid),
     "gelu": _alone(lambda value: functional.gelu(value.contiguous())),
+    "gelu_by_series": _alone(lambda value: functional.gelu(value.contiguous())),
     "add": _of_two(torch.add),
     "subtract": _of_two(torch.sub),
     "multiply": _of_two(torch.mul),

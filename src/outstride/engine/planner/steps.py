@@ -37,14 +37,16 @@ _KINDS = {
     "silu": _Kind(),
     "sigmoid": _Kind(),
     "gelu": _Kind(),
+    "gelu_by_series": _Kind(),
 }
 #: The kinds of steps. What torch computes by one routine in vectors and by another at their ends is one only
 #: where all of a tensor lies in vectors.
 KINDS = (*_KINDS, *_OF_TWO)
 #: Kinds that torch computes by a routine for vectors, and by another for elements that fill none.
 IN_VECTORS = frozenset(("silu", "sigmoid"))
-#: Kinds that are what torch computes of contiguous tensors, and of others by another routine.
-CONTIGUOUS = frozenset(("gelu",))
+#: Kinds that are what torch computes of contiguous tensors, and of others by another routine: gelu with
+#: AVX-512, and with AVX2.
+CONTIGUOUS = frozenset(("gelu", "gelu_by_series"))
 #: Kinds whose result is one of the values that it came from, so that there is nothing to round.
 EXACT = frozenset(("relu", "hardtanh", "abs", "neg"))
 

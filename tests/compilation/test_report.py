@@ -157,6 +157,13 @@ def test_silu_is_a_step_where_its_elements_fill_vectors(width: int, is_step: boo
     assert first.reason.startswith(why)
 
 
+def test_what_fills_no_vector_is_a_launch_of_its_own() -> None:
+    named = [launch for launch in report_of("gates").launches if {"silu", "sigmoid"} & {*launch.operators}]
+    assert all(launch.is_ours for launch in named)
+    alone = [launch.operators for launch in named if launch.computed_by == "pointwise"]
+    assert {("silu",), ("sigmoid",)} <= {*alone}
+
+
 def test_what_a_kernel_would_need_is_said() -> None:
     with torch.no_grad():
         report = fusions(After(lambda y: F.relu(y[..., 1:])).eval(), torch.randn(1, 2, 4, 4))

@@ -141,7 +141,7 @@ def _evenness(question: Question, choice: Choice) -> str:
     common = gcd(d, s)
     why = f"stride {s} and dilation {d} share {common}" if common > 1 else f"{s} does not divide {k}"
     shown = ", ".join(map(str, counts)) if s <= 8 else f"{min(counts)} to {max(counts)}"
-    return f"uneven: {why}, {shown} taps for the {s} {who}s of a period"
+    return f"uneven: {why}: the {s} {who}s of a period have {shown} taps"
 
 
 def _holes(question: Question, choice: Choice) -> str:

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride import accelerate, check, tiling
 from outstride.errors import ShapeError, UnsupportedError
+from outstride.models.graph import capture
 from outstride.models.recording import Recorder
 from outstride.tiling.capturing import served_graph
 from tests.tiling.models_to_tile import Function, UNet, image, seeded, whole_of
@@ -351,3 +352,14 @@ def test_functions_of_ones_own_are_captured() -> None:
     x = image(1, 2, 12, 13)
     model = Function(Doubled.apply)
     assert_same_bits(tiling.tile_run(model, x, tile=5, progress=False), x * 2)
+
+
+def test_traced_and_exported_models_are_captured() -> None:
+    model, x = seeded(UNet), image(1, 3, 16, 16)
+    wanted = capture(model, x.shape, x.dtype)
+    for program in (torch.fx.symbolic_trace(model), torch.export.export(model, (x,)).module()):
+        assert check(program, x.shape).outputs == check(model, x.shape).outputs
+        assert [node.shape for node in capture(program, x.shape, x.dtype).nodes if node.target] == [
+            node.shape for node in wanted.nodes if node.target
+        ]
+        program(x)  # and it still runs itself

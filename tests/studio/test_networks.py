@@ -140,3 +140,15 @@ def test_places_that_are_none_are_refused(network: Network, question: dict[str, 
 
 def test_models_come_from_the_command_alone() -> None:
     assert not {"model", "field", "fit"} & set(ANSWERS)
+
+
+def test_a_saved_program_has_the_names_that_it_was_exported_from() -> None:
+    program = torch.export.export(Small().eval(), (torch.rand(1, 3, 16, 16),)).module()
+    network = Network("saved", program, (1, 3, 16, 16))
+    found = nodes(network)
+    assert {"down", "norm", "same", "up"} <= set(found)
+    assert dict(found["down"]["facts"])["height"].startswith("stride 2, reads 3")
+    own = Network("small", Small(), (1, 3, 16, 16))
+    question = {"node": found["up"]["index"], "at": [7, 8]}
+    assert network.field(question)["boxes"]["0"] == own.field(question)["boxes"]["0"]
+    assert network.fit({"size": "17"})["said"] == ["height 17: crop 1", "width 17: crop 1"]

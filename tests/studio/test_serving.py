@@ -73,6 +73,10 @@ def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.Monke
         (["--port", "99999"], "port"),
         (["nosuch.module:model"], "nosuch"),
         (["Conv2d(1, 1, 3)", "--input", "1x1x8x8"], "'--input' must be left out beside a layer"),
+        (
+            ["tests.studio.test_networks:Norms"],
+            "'--input' must be given where the model does not take 1x3x224x224",
+        ),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_served(

@@ -9,7 +9,7 @@ import typer
 
 from outstride.cli.options import refuse
 from outstride.cli.wording import typed
-from outstride.errors import ArgumentError
+from outstride.errors import ArgumentError, ShapeError
 
 if TYPE_CHECKING:
     from outstride.studio.learned import Learned
@@ -98,5 +98,13 @@ def _model(name: str, shape: str) -> Network | Learned:
     model, given = build(name)
     own = _USUAL_SHAPE if given is None else tuple(given.shape)
     found = Network(name, model, parse_size(shape, "--input", 1) if shape else own)
-    found.described({})
+    try:
+        found.described({})
+    except ShapeError as error:
+        if shape or given is not None:
+            raise
+        raise ShapeError(
+            f"'--input' must be given where the model does not take {'x'.join(map(str, own))}: got none; "
+            f"legal: the shape of an input of it. {error}"
+        ) from error
     return found

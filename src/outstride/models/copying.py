@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
@@ -160,6 +161,8 @@ def isolated(model: Module, own: _Own) -> Module:
     for module, made in copies:
         for name, value in vars(module).items():
             vars(made)[name] = _copied(value, memo, own, hooks=name in _HOOKS)
+        if isinstance(module, fx.GraphModule):
+            made.graph = vars(made)["_graph"]  # which gives it a ``forward`` of its own
     found: Module = memo[id(model)]
     return found
 
@@ -187,6 +190,13 @@ def _copied(value: Any, memo: dict[int, Any], own: _Own, hooks: bool = False) ->
         except Exception:  # noqa: BLE001 - what cannot be copied refuses it with any exception
             made = value
     return made
+
+
+def inferring(model: Model) -> Model:
+    """The model itself, in inference mode; a program that was exported remains what it was exported as."""
+    with suppress(NotImplementedError):
+        model.eval()
+    return model
 
 
 def _with_own_cells(function: FunctionType, memo: dict[int, Any], own: _Own) -> FunctionType:

@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import ShapeError, UnsupportedError
 from outstride.models.call import Call, tensors
-from outstride.models.copying import isolated
+from outstride.models.copying import inferring, isolated
 from outstride.models.isolation import undisturbed
 from outstride.models.operators import convolution, norms, padding, products, recurrent
 
@@ -126,7 +126,7 @@ class Runner:
 
     @undisturbed()
     def _move(self) -> None:
-        self.model = isolated(self._original, partial(_on, device=self.device)).eval()
+        self.model = inferring(isolated(self._original, partial(_on, device=self.device)))
         self._arguments = {name: _on(value, self.device) for name, value in self._further.items()}
 
     def shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...] | None:

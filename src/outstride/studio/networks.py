@@ -14,10 +14,12 @@ from outstride.errors import ArgumentError, OutstrideError
 from outstride.inspection import Report, check
 from outstride.inspection.figures import LayerFigures
 from outstride.inspection.rendering import axis_names, summary
+from outstride.models.copying import inferring
 from outstride.models.graph import Graph, capture
 from outstride.models.node import Node
 from outstride.studio.findings import found_in
 from outstride.studio.learned import Learned, learned_of
+from outstride.studio.naming import family_of, named, operator_of, rows_of
 from outstride.studio.questions import size_of
 from outstride.studio.reaching import reach
 from outstride.studio.speed import predicted_of
@@ -25,13 +27,6 @@ from outstride.tiling.box import Box
 from outstride.tiling.evaluation import INPUT, Program
 
 Answer = dict[str, Any]
-#: The kinds of layers that call an operator; only these are known by their layers' names on the page.
-_KINDS = {
-    "conv": ("Conv",), "conv_transpose": ("ConvTranspose",), "max_pool": ("MaxPool",),
-    "avg_pool": ("AvgPool",), "linear": ("Linear",), "batch_norm": ("BatchNorm", "InstanceNorm"),
-    "group_norm": ("GroupNorm",), "layer_norm": ("LayerNorm",), "upsample": ("Upsample",),
-    "mean": ("AdaptiveAvgPool",), "pixel_shuffle": ("PixelShuffle",),
-}  # fmt: skip
 _MOST_NODES, _MOST_NAMES = 2000, 3
 
 
@@ -42,7 +37,7 @@ class Network:
         self, name: str, model: torch.nn.Module, shape: Sequence[int], report: Report | None = None
     ) -> None:
         """Take a model; ``report`` is what `check` has said of it at that shape already."""
-        self.name, self.model, self.shape = name, model.eval(), tuple(shape)
+        self.name, self.model, self.shape = name, inferring(model), tuple(shape)
         self._lock, self._report = Lock(), report
 
     def answers(self) -> Mapping[str, Callable[[Mapping[str, Any]], Answer]]:
@@ -62,7 +57,7 @@ class Network:
     @cached_property
     def report(self) -> Report:
         """Where every layer looks, what it costs, which sizes the model takes."""
-        return self._report or check(self.model, self.shape)
+        return named(self._report or check(self.model, self.shape), self.model)
 
     @cached_property
     def graph(self) -> Graph:
@@ -90,7 +85,7 @@ class Network:
 
     @cached_property
     def _layers(self) -> Mapping[int, LayerFigures]:
-        return _rows(self.graph, self.report)
+        return rows_of(self.graph, self.report)
 
     @cached_property
     def _described(self) -> Answer:
@@ -110,9 +105,9 @@ class Network:
 
     def _node(self, index: int, rows: Mapping[int, Any]) -> Answer:
         node, row = self.graph.nodes[index], rows.get(index)
-        kind = "input" if node.target is None else _operator(node)
+        kind = "input" if node.target is None else operator_of(node)
         made: Answer = {
-            "index": index, "kind": kind, "family": _family(kind), "shape": list(node.shape),
+            "index": index, "kind": kind, "family": family_of(kind), "shape": list(node.shape),
             "sources": [s for s in node.sources if s not in self.graph.constants], "layer": "", "facts": [],
         }  # fmt: skip
         if row is not None:
@@ -151,7 +146,7 @@ class Network:
     def _name(self, index: int) -> str:
         """The layer that makes a tensor, or the operator."""
         row = self._layers.get(index)
-        return row.name if row is not None and row.name else _operator(self.graph.nodes[index])
+        return row.name if row is not None and row.name else operator_of(self.graph.nodes[index])
 
     def fit(self, question: Mapping[str, Any]) -> Answer:
         """Whether the model takes a size, and what to pad or crop where not."""
@@ -200,28 +195,12 @@ def _chains(graph: Graph, kept: Sequence[int]) -> list[list[int]]:
         sources = [s for s in node.sources if s not in graph.constants]
         last = chains[-1][-1] if chains else None
         alone = last is not None and sources == [last] and users[last] == 1
-        plain = node.target is not None and _family(_operator(node)) == "pointwise"
+        plain = node.target is not None and family_of(operator_of(node)) == "pointwise"
         if alone and plain and last is not None and tuple(node.shape) == tuple(graph.nodes[last].shape):
             chains[-1].append(index)
         else:
             chains.append([index])
     return chains
-
-
-def _operator(node: Node) -> str:
-    """What makes a tensor, in the words of torch's layers."""
-    last = node.name.rpartition(".")[2].strip("_").removeprefix("native_").removesuffix("_with_indices")
-    if last == "convolution":
-        return "conv_transpose" if node.argument("transposed") else "conv"
-    return last
-
-
-def _family(kind: str) -> str:
-    if kind.startswith("conv"):
-        return "transposed" if "transpose" in kind else "conv"
-    if any(word in kind for word in ("pool", "upsample", "interpolate", "shuffle")):
-        return "resampling"
-    return {"input": "input", "cat": "joining", "add": "joining"}.get(kind, "pointwise")
 
 
 def _facts(row: LayerFigures, names: Sequence[str]) -> list[list[str]]:
@@ -236,30 +215,3 @@ def _facts(row: LayerFigures, names: Sequence[str]) -> list[list[str]]:
         found.append([names[axis], f"stride {field.stride}, reads {sizes}, offset {field.offset}"])
     found += [["whole image", "every output reads all of it"]] if row.whole else []
     return found + ([["engine", row.engine]] if row.engine is not None else [])
-
-
-def _rows(graph: Graph, report: Report) -> dict[int, LayerFigures]:
-    """The report's rows by the tensor that they made: operators and layers of a kind come in one order.
-
-    Kinds of which there are not equally many, or whose shapes differ, stay without names.
-    """
-    found: dict[int, LayerFigures] = {}
-    for operator, kinds in _KINDS.items():
-        rows = [row for row in report.layers if _is_of(row.kind, operator, kinds)]
-        made = [
-            i for i, node in enumerate(graph.nodes)
-            if node.target is not None and i not in graph.constants and _is(_operator(node), operator)
-        ]  # fmt: skip
-        shapes = [tuple(graph.nodes[i].shape) for i in made]
-        if shapes == [tuple(row.output_shape) for row in rows]:
-            found |= dict(zip(made, rows, strict=True))
-    return found
-
-
-def _is_of(kind: str, operator: str, kinds: Sequence[str]) -> bool:
-    """Whether a row is one of a layer that calls the operator, or of the operator itself."""
-    return kind.rstrip("123d").removeprefix("Served") in kinds or kind == operator
-
-
-def _is(name: str, operator: str) -> bool:
-    return name.rstrip("123d") == operator if operator.startswith("conv") else name.startswith(operator)

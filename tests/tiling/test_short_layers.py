@@ -23,10 +23,9 @@ from tests.tolerance import assert_differ, assert_same_bits
 chain = nn.Sequential
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _whatever_it_saves() -> Iterator[None]:
     """Every kind of cells, also of layers that do without them because they gain little."""
-
     with everything_short():
         yield
 

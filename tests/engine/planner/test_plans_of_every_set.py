@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import cycle
 from typing import Literal
 
 import llvmlite.binding as llvm
@@ -50,8 +51,9 @@ def _asked(case: Case) -> Iterator[Problem]:
 
 @lru_cache
 def _plans(name: str) -> tuple[GatherPlan, ...]:
-    machine = Machine(INSTRUCTION_SETS[name])
-    return tuple(plan_for(p, machine, threads) for p in _problems() for threads in THREADS[:2])
+    """Those of the problems for one thread and for two, in turn."""
+    machine, turns = Machine(INSTRUCTION_SETS[name]), cycle(THREADS[:2])
+    return tuple(plan_for(problem, machine, next(turns)) for problem in _problems())
 
 
 @_EVERY_SET

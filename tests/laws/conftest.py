@@ -29,14 +29,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In each file the laws of a case follow each other: what is planned for one serves the next."""
+    """In each file the laws of a case follow each other: what is planned for one serves the next.
+
+    All files but the first go backwards, so that two that are played at the same time meet in the middle and
+    neither compiles what the other has compiled.
+    """
     first: dict[tuple[object, ...], int] = {}
 
     def place(played: pytest.Item) -> tuple[int, ...]:
         item = _item_of(played)
         assert item is not None
         keys = (played.path,), (played.path, item.algorithm), (played.path, item.algorithm, item.case.id)
-        return tuple(first.setdefault(key, len(first)) for key in keys)
+        file, *within = (first.setdefault(key, len(first)) for key in keys)
+        return (file, *(-n for n in within)) if file else (file, *within)
 
     where = [n for n, each in enumerate(items) if _item_of(each) is not None]
     for n, played in zip(where, sorted([items[n] for n in where], key=place), strict=True):

@@ -443,7 +443,8 @@ def _workers(children: Path) -> list[str]:
 
 def test_interrupt_is_one_line_and_leaves_no_process() -> None:
     process = subprocess.Popen(
-        [*COMMAND, "bench", "Conv1d(2, 4, 3)", "--size", "500", "--rounds", "100000"],
+        [*COMMAND, "bench", "Conv1d(2, 4, 3)", "--size", "500", "--rounds", "100000", "--contenders",
+         "torch"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")

@@ -179,7 +179,7 @@ def trained_text_network(steps: int) -> tuple[float, float, float]:
 
 
 def test_it_learns_from_real_text() -> None:
-    right, most, _ = trained_text_network(60)
+    right, most, _ = trained_text_network(20)
     assert right > most
 
 

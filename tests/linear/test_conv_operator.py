@@ -22,6 +22,7 @@ from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedE
 from outstride.linear.layer_map import LayerMap
 from tests.asking import asked
 from tests.cases import BY_ID, CASES, Case
+from tests.environments import one_of
 from tests.linear.operators import columns_of, dense, gaussian, operator_of, tensor
 from tests.operands import definition, draw
 from tests.tolerance import (
@@ -37,11 +38,24 @@ _CASES = [c for c in CASES if c.batch and c.batched]
 _every_case = pytest.mark.parametrize("case", _CASES, ids=[c.id for c in _CASES])
 
 
-_DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+#: Every case in one of the types, always the same, and in the long run in the other.
+_every_case_and_type = pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(
+            c,
+            dtype,
+            id=f"{name}-{c.id}",
+            marks=[] if name == one_of([*_DTYPES], c.id) else [pytest.mark.slow],
+        )
+        for c in _CASES
+        for name, dtype in _DTYPES.items()
+    ],
+)
 
 
-@_every_case
-@_DTYPES
+@_every_case_and_type
 def test_the_operator_its_transpose_and_its_sparse_matrix_are_the_definitions_matrix(
     case: Case, dtype: torch.dtype
 ) -> None:
@@ -68,8 +82,7 @@ def test_the_layer_is_the_operator_and_its_offset(case: Case) -> None:
     assert_integers_equal(tensor(operator @ x + operator.offset[:, None]), truth, torch.float64)
 
 
-@_every_case
-@_DTYPES
+@_every_case_and_type
 def test_dot_test_passes_everywhere(case: Case, dtype: torch.dtype) -> None:
     operator = operator_of(case, "reals", dtype)
     assert operator.dottest(draws=2, seed=case.seed)

@@ -37,8 +37,15 @@ def assert_singular_values(found: np.ndarray, every: np.ndarray, which: str) -> 
     assert (np.diff(found) <= 0).all()
 
 
-@pytest.mark.parametrize("which", ["largest", "smallest"])
-@pytest.mark.parametrize("name", SPECTRA)
+#: The values of one end of each layer, and of the other in the long run.
+_ENDS = [
+    pytest.param(name, which, marks=[pytest.mark.slow] if n % 2 == late else [])
+    for late, which in enumerate(("largest", "smallest"))
+    for n, name in enumerate(SPECTRA)
+]
+
+
+@pytest.mark.parametrize(("name", "which"), _ENDS)
 def test_singular_values_found_by_iteration_are_the_dense_ones(
     name: str, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

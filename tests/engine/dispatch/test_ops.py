@@ -162,7 +162,7 @@ def _layer(x: Tensor, w: Tensor, bias: Tensor) -> Tensor:
     return functional.conv2d(upsampled.relu(), w, bias, 2, ((1, 0), (0, 1)), padding_mode="reflect")
 
 
-@pytest.mark.parametrize("dynamic", [None, True])
+@pytest.mark.parametrize("dynamic", [None, pytest.param(True, marks=pytest.mark.slow)])
 def test_compile_as_one_graph_forward_and_backward(dynamic: bool | None) -> None:
     torch._dynamo.reset()
     w, bias = (t.requires_grad_() for t in _tensors((3, 3, 3, 3), (3,), dtype=torch.float32))

@@ -50,9 +50,15 @@ MODELS: dict[str, Any] = {
 }
 
 
+_FORMS = [
+    pytest.param(name, exported, marks=[pytest.mark.slow] if not exported and name != "accelerated" else [])
+    for name in MODELS
+    for exported in (False, True)
+]
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("exported", [False, True], ids=["module", "program"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "exported"), _FORMS)
 def test_the_newer_onnx_exporter_writes_stock_operators(name: str, exported: bool, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")

@@ -190,14 +190,21 @@ def test_the_special_plans_are_what_they_are_for() -> None:
     assert any(plan.blocking.strip.pixel_pitch > 1 for plan in plans["channels last"])
 
 
-@pytest.mark.parametrize("name", SPECIAL)
-def test_special_plans_sum_in_the_same_order_too(name: str) -> None:
+#: Each on one of two machines, and on the other in the long run.
+_PLACES = [
+    pytest.param(name, machine, id=f"{name}-{number}", marks=[pytest.mark.slow] if n % 2 == number else [])
+    for number, machine in enumerate((MACHINES[0], MACHINES[-2]))
+    for n, name in enumerate(SPECIAL)
+]
+
+
+@pytest.mark.parametrize(("name", "machine"), _PLACES)
+def test_special_plans_sum_in_the_same_order_too(name: str, machine: Machine) -> None:
     """One plan for each tile: the last way to cut, with the most boxes and passes."""
     problem = SPECIAL[name]
-    for machine in (MACHINES[0], MACHINES[-2]):
-        cropped = croppings(problem, machine)[0]
-        axes = problem.axes(cropped=cropped)
-        for tile in tiles_for(problem, machine):
-            candidate = Candidate(problem, tile, machine, 1, axes, phase_groups(tile, axes), cropped)
-            for plan in list(estimates(candidate))[-1:]:
-                _assert_law_of_order(plan)
+    cropped = croppings(problem, machine)[0]
+    axes = problem.axes(cropped=cropped)
+    for tile in tiles_for(problem, machine):
+        candidate = Candidate(problem, tile, machine, 1, axes, phase_groups(tile, axes), cropped)
+        for plan in list(estimates(candidate))[-1:]:
+            _assert_law_of_order(plan)

@@ -2,54 +2,61 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
+import resource
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 
 from outstride.engine import runtime
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.runtime import cache, compiler
-from tests import ROOT
+from tests.cases import BY_ID
+from tests.contract import verify_contract
 from tests.engine.runtime.small_kernels import instruction_set, new_name
 
 _IDS = ("conv1d-stride-3", "conv2d-groups-2", "transpose2d-kernel-is-stride-2", "transpose2d-depthwise")
 
-# Runs cases, checks them against the definition, and says how many kernels had to be compiled.
-_PROGRAM = """
-import sys, torch
-from outstride.engine import runtime
-from tests.cases import BY_ID
-from tests.contract import verify_contract
-for name in sys.argv[1:]:
-    verify_contract(BY_ID[name], "value", torch.float32)
-print(runtime.compilations())
-"""
+#: Forked off one that has torch loaded: what is tested is what a process finds, not that it starts.
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload([__name__])
 
 
-def _start(directory: Path | str, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, *_IDS],
-        cwd=ROOT,
-        env={**os.environ, "OUTSTRIDE_CACHE_DIR": str(directory), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def _verify(there: Connection, environment: dict[str, str], most_bytes: int | None) -> None:
+    """Check cases against the definition, and send how many kernels had to be compiled."""
+    os.environ.update(environment)
+    if most_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    for name in _IDS:
+        verify_contract(BY_ID[name], "value", torch.float32)
+    there.send(runtime.compilations())
 
 
-def _compiled(process: subprocess.Popen[str]) -> int:
-    """Kernels that a process compiled, after it gave the right results."""
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err[-3000:]
-    return int(out.split()[-1])
+class _Run:
+    """A process that runs cases with a directory as its cache, and may write files of so many bytes."""
+
+    def __init__(self, directory: Path | str, most_bytes: int | None = None, **environment: str) -> None:
+        self._result, there = _PROCESSES.Pipe(duplex=False)
+        given = {"OUTSTRIDE_CACHE_DIR": str(directory), **environment}
+        self.process = _PROCESSES.Process(target=_verify, args=(there, given, most_bytes))
+        self.process.start()
+        there.close()
+
+    def compiled(self) -> int:
+        """Kernels that it compiled, after it gave the right results."""
+        assert self._result.poll(240), "it hangs"
+        found: int = self._result.recv()
+        self.process.join(60)
+        assert self.process.exitcode == 0
+        return found
 
 
 def _files(directory: Path) -> list[Path]:
@@ -60,7 +67,7 @@ def _files(directory: Path) -> list[Path]:
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that one process has filled."""
     directory = tmp_path_factory.mktemp("cache") / "kernels"
-    assert _compiled(_start(directory)) > 0
+    assert _Run(directory).compiled() > 0
     return directory
 
 
@@ -74,15 +81,15 @@ def copied(filled: Path, tmp_path: Path) -> Path:
 
 
 def test_a_second_process_compiles_nothing(filled: Path) -> None:
-    assert _compiled(_start(filled)) == 0
+    assert _Run(filled).compiled() == 0
 
 
 @pytest.mark.slow
 def test_processes_at_once_all_get_it_right(tmp_path: Path) -> None:
     directory = tmp_path / "kernels"
-    running = [_start(directory) for _ in range(3)]
-    assert all(_compiled(process) >= 0 for process in running)
-    assert _compiled(_start(directory)) == 0, "what several processes wrote together is not whole"
+    running = [_Run(directory) for _ in range(3)]
+    assert all(run.compiled() >= 0 for run in running)
+    assert _Run(directory).compiled() == 0, "what several processes wrote together is not whole"
     assert not [f for f in _files(directory) if f.name.startswith(".")], "temporary files were left"
 
 
@@ -90,14 +97,13 @@ def test_processes_at_once_all_get_it_right(tmp_path: Path) -> None:
 def test_killed_processes_leave_a_usable_cache(tmp_path: Path) -> None:
     directory = tmp_path / "kernels"
     for number in range(4):
-        process = _start(directory)
-        while process.poll() is None and len(_files(directory)) <= number:
+        process = _Run(directory).process
+        while process.is_alive() and len(_files(directory)) <= number:
             time.sleep(0.002)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-    assert _compiled(_start(directory)) >= 0
-    assert _compiled(_start(directory)) == 0
+        process.kill()
+        process.join(60)
+    assert _Run(directory).compiled() >= 0
+    assert _Run(directory).compiled() == 0
 
 
 def _empty(file: Path) -> None:
@@ -160,9 +166,9 @@ def test_damaged_files_are_compiled_again(copied: Path) -> None:
     for file, damage in zip(files, damages, strict=True):
         damage(file)
     readable = damages.count(_without_rights) if os.geteuid() == 0 else 0  # root reads what it likes
-    assert _compiled(_start(copied)) == len(files) - readable
+    assert _Run(copied).compiled() == len(files) - readable
     # Only a directory cannot be replaced by a file of its name.
-    assert _compiled(_start(copied)) == damages.count(_a_directory)
+    assert _Run(copied).compiled() == damages.count(_a_directory)
 
 
 def test_files_exchanged_for_each_other_are_told_apart(copied: Path) -> None:
@@ -171,14 +177,14 @@ def test_files_exchanged_for_each_other_are_told_apart(copied: Path) -> None:
     contents = [f.read_bytes() for f in files]
     for file, content in zip(files, contents[1:] + contents[:1], strict=True):
         file.write_bytes(content)
-    assert _compiled(_start(copied)) == len(files)
+    assert _Run(copied).compiled() == len(files)
 
 
 def test_foreign_files_are_left_alone(copied: Path) -> None:
     notes, other = copied / "notes.txt", copied / "other.kernel"
     notes.write_text("not a kernel")
     other.write_bytes(b"\x7fELF" + b"\0" * 500)
-    assert _compiled(_start(copied)) == 0
+    assert _Run(copied).compiled() == 0
     assert notes.read_text() == "not a kernel"
 
 
@@ -187,25 +193,24 @@ def test_a_directory_without_write_rights(tmp_path: Path) -> None:
     directory = tmp_path / "kernels"
     directory.mkdir()
     directory.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    assert _compiled(_start(directory)) > 0
+    assert _Run(directory).compiled() > 0
     assert not _files(directory)
 
 
 @pytest.mark.slow
 def test_a_place_that_takes_no_files() -> None:
-    assert _compiled(_start("/dev/null/kernels")) > 0
+    assert _Run("/dev/null/kernels").compiled() > 0
 
 
 @pytest.mark.slow
 def test_a_home_that_takes_no_files() -> None:
-    process = _start("", HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere/cache")
-    assert _compiled(process) > 0
+    assert _Run("", HOME="/proc/nowhere", XDG_CACHE_HOME="/proc/nowhere/cache").compiled() > 0
 
 
 def test_a_directory_that_others_may_write_to_is_not_trusted(copied: Path) -> None:
     """Whoever may put a file there could make every user of this cache run it."""
     copied.chmod(0o777)
-    assert _compiled(_start(copied)) == len(_files(copied))
+    assert _Run(copied).compiled() == len(_files(copied))
 
 
 def test_new_directories_are_private(filled: Path) -> None:
@@ -215,13 +220,7 @@ def test_new_directories_are_private(filled: Path) -> None:
 @pytest.mark.slow
 def test_a_full_disk_costs_only_time(tmp_path: Path) -> None:
     """A limit on the size of files stands for the full disk: writing fails in the middle."""
-    program = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n" + _PROGRAM
-    environment = {**os.environ, "OUTSTRIDE_CACHE_DIR": str(tmp_path / "kernels")}
-    done = subprocess.run(
-        [sys.executable, "-c", program, *_IDS],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert _Run(tmp_path / "kernels", most_bytes=200).compiled() > 0
     assert not _files(tmp_path / "kernels"), "a part of a file was left"
 
 
@@ -234,7 +233,7 @@ def test_clear_empties_it_and_running_layers_go_on(copied: Path, monkeypatch: py
     assert cache.size_bytes() == sum(f.stat().st_size for f in files)
     assert cache.clear() == len(files)
     assert cache.size_bytes() == 0
-    assert _compiled(_start(copied)) == len(files)
+    assert _Run(copied).compiled() == len(files)
 
 
 def test_what_is_written_is_read(empty_cache: Path) -> None:

@@ -5,6 +5,7 @@ Sums of inputs or weights may overflow where no product of the direct chain does
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -31,18 +32,24 @@ _every_layer = pytest.mark.parametrize(
     "layer", [replace(c, algorithm="short") for c in LAYERS], ids=lambda c: c.id
 )
 _GREATEST = torch.finfo(torch.float32).max
+_TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
 
 
-def _both(layer: Case, operands: Operands, side: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+@pytest.fixture(autouse=True, scope="module")
+def _whatever_it_saves() -> Iterator[None]:
+    with everything_short():
+        yield
+
+
+def _both(layer: Case, operands: Operands) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What short algorithms make and what the direct chain does, under one of the instruction sets."""
-    name = one_of(runtime.available(), layer.id, side, operands.input.dtype)
-    with everything_short(), runtime.instruction_set(name):
+    with runtime.instruction_set(one_of(runtime.available(), layer.id, operands.input.dtype)):
         assert is_short(layer, "output", operands.input.dtype)
         return run(layer, operands), run(replace(layer, algorithm="direct"), operands)
 
 
 @_every_layer
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", _TYPES.values(), ids=_TYPES)
 @pytest.mark.parametrize("side", ["input", "weight", "bias", "grad_output"])
 def test_infinities_and_nan_are_those_of_the_direct_chain(layer: Case, side: str, dtype: torch.dtype) -> None:
     operands = draw(layer, "short", dtype)
@@ -52,7 +59,7 @@ def test_infinities_and_nan_are_those_of_the_direct_chain(layer: Case, side: str
     poisoned.view(-1)[places] = torch.tensor([torch.inf, -torch.inf, torch.nan, torch.inf], dtype=dtype)[
         : len(places)
     ]
-    found, expected = _both(layer, replace(operands, **{side: poisoned}), side)
+    found, expected = _both(layer, replace(operands, **{side: poisoned}))
     for name in CONTRACTIONS:
         there = ~expected[name].isfinite()
         assert_same_bits(
@@ -71,11 +78,10 @@ def test_sums_that_overflow_are_made_by_the_direct_chain(layer: Case, side: str)
         **{side: signs[side] * (0.9 * _GREATEST)},
         **{name: signs[name] * 2.0**-20 for name in others},
     )
-    found, expected = _both(layer, operands, side)
+    found, expected = _both(layer, operands)
     truth = torch_opinion(layer, operands)
-    with everything_short():
-        scale = scales(layer, operands, torch.float32)
-        counts = {name: longest_chain(layer, name, torch.float32) for name in GATHERS}
+    scale = scales(layer, operands, torch.float32)
+    counts = {name: longest_chain(layer, name, torch.float32) for name in GATHERS}
     for name in GATHERS:
         assert bool(expected[name].isfinite().all())
         assert_close_to_reference(

@@ -35,12 +35,12 @@ def test_law4_no_layout_matters(item: Item) -> None:
     item.obeys("layouts")
 
 
-@played(torch.float32)
+@played(torch.float32, spread=True)
 def test_law4_batch_does_not_matter(item: Item) -> None:
     item.obeys("batch")
 
 
-@played(torch.float32)
+@played(torch.float32, spread=True)
 def test_law4_the_order_is_the_one_written_down(item: Item) -> None:
     item.obeys("order")
 

@@ -39,7 +39,7 @@ def test_law1_value_of_larger_layers(item: Item) -> None:
     item.obeys("value_by_torch")
 
 
-@played(torch.float32, torch.float64)
+@played(torch.float32, torch.float64, spread=True)
 def test_law2_adjoint(item: Item) -> None:
     item.obeys("adjoint")
 

@@ -39,6 +39,16 @@ def test_a_file_goes_in_and_a_file_comes_out(tmp_path: Path, capsys: pytest.Capt
     assert_equal_values(np.load(paths[1]), expected.numpy())
 
 
+def test_a_scratch_folder_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.ones((1, 1, 8, 8), np.float32))
+    paths = [str(tmp_path / name) for name in ("x.npy", "y.npy")]
+    assert run(LAYER, *paths, "--scratch", str(tmp_path / "missing")) == 2
+    assert "'--scratch' must be a folder that can be written to" in capsys.readouterr().err
+    assert run(LAYER, *paths, "--scratch", str(tmp_path)) == 0
+
+
 def test_a_plan_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(LAYER, "1,1,64,64", "--plan", "--tile", "32") == 0
     assert "in 4 tiles of 32 x 32" in capsys.readouterr().out

@@ -93,6 +93,12 @@ def tile(
     only_plan: Annotated[
         bool, typer.Option("--plan", help="Say what would be done, and do nothing.")
     ] = False,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for maps that --memory does not hold; that of temporary files otherwise."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -114,7 +120,10 @@ def tile(
     from outstride.tiling.addresses import is_address
     from outstride.tiling.making import Options
 
-    words = {name: f"--{name}" for name in ("tile", "memory", "level", "axes", "dataset", "only", "resume")}
+    words = {
+        name: f"--{name}"
+        for name in ("tile", "memory", "level", "axes", "dataset", "only", "resume", "scratch", "scheduler")
+    }
     words |= {"model": "MODEL", "source": "SOURCE", "out": "OUT", "output_range": "--output-range"}
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
@@ -122,8 +131,7 @@ def tile(
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)
-    words["scheduler"] = "--scheduler"
-    alone = ["level", "axes", "dataset", "output_range", "only", "resume", "verify", "clean"]
+    alone = ["level", "axes", "dataset", "output_range", "only", "resume", "scratch", "verify", "clean"]
     if scheduler is not None:
         refuse(context, ["only_plan", *alone], "'--scheduler'")
     with typed(**words, tiles="--verify"):
@@ -144,10 +152,12 @@ def tile(
             report |= _by_cluster(found, source, out, scheduler, sizes, (memory, overwrite), as_json)
         elif is_address(out):
             refuse(context, ["verify", "clean"], f"OUT at an address, {out}")
-            report |= _made(found, given, out, Options(sizes, memory, True, overwrite), as_json)
+            report |= _made(
+                found, given, out, Options(sizes, memory, True, overwrite, scratch=scratch), as_json
+            )
         elif verify is None or overwrite or not os.path.lexists(out):
             boxes = None if only is None else [_box(text) for text in only]
-            options = Options(sizes, memory, True, overwrite, output_range, resume, boxes)
+            options = Options(sizes, memory, True, overwrite, output_range, resume, boxes, scratch)
             report |= _made(found, given, out, options, as_json)
         if verify is not None and report.get("whole", True):
             verdict = tiling.recheck(found, given, out, verify, sizes, memory, output_range)

@@ -1,8 +1,7 @@
 """Mean and deviation of each channel as torch's batch norm takes them in training, which instance norm calls.
 
 A channel is two chains of float64, of x and then of the squares of x - mean, which is float32: the mean, the
-sum of squares, their number and the variance are rounded to float32
-([0044](docs/decisions/0044-maps-with-torchs-bits.md)).
+sum of squares, their number and the variance are rounded to float32 (docs/decisions/0044).
 """
 
 from __future__ import annotations

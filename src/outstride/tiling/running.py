@@ -135,7 +135,7 @@ def _shown_slabs(progress: bool, walk: Walk) -> Iterable[Box]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    said = f"{len(walk)} slabs for {', '.join(walk.names)}"
+    said = f"{len(walk)} boxes for {', '.join(walk.names)}"
     hidden = not console.is_terminal
     return track(walk.boxes(), said, total=len(walk), console=console, transient=True, disable=hidden)
 

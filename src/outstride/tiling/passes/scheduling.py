@@ -19,10 +19,11 @@ from outstride.models.operators.describing import VIEWS, describe
 from outstride.tiling.box import elements, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES
 from outstride.tiling.evaluation import INPUT, Need, Program
-from outstride.tiling.passes.walk import Schedule, Walk, outputs_of, slab_axis
+from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
 
-#: Multiply-adds and bytes a second of one thread, bytes a second of a file: what choices are made by.
-_PRODUCTS, _MEMORY, _FILE = 4e10, 4e9, 1e9
+#: Multiply-adds of one thread, bytes in memory and in files, elements that are folded, a second: choices are
+#: made by these.
+_PRODUCTS, _MEMORY, _FILE, _FOLDED = 4e10, 4e9, 1e9, 2e8
 #: Share of the budget up to which a map is taken to stay in memory while it is not known yet.
 _SMALL = 0.25
 #: Share of the budget that kept maps may fill beside a slab: what runs takes memory of its own.
@@ -49,8 +50,9 @@ class Scheduler:
             later = {event[0] for event in events[place + 1 :]} | self._outputs
             walks = self._walks(target, barriers, given, later)
             for walk in walks:
-                drafts.append((walk, given))
-                given |= set(walk.writes)
+                for step in self._in_steps(walk, given):
+                    drafts.append((step, given))
+                    given |= set(step.writes)
         return self._placed(self._closing(drafts))
 
     def _events(self) -> list[tuple[int, tuple[int, ...]]]:
@@ -69,9 +71,9 @@ class Scheduler:
     ) -> list[Walk]:
         """Those over one tensor."""
         shape = self._nodes[target].shape
-        draft = Walk(target, shape, slab_axis(shape), shape[slab_axis(shape)] if shape else 1)
         if not barriers:
-            return [replace(draft, names=self._names([target]), whole=True)]
+            return [Walk(target, shape, shape, self._names([target]), whole=True)]
+        draft = Walk(target, shape, (1, *shape[1:]))
         found = {index: self._program.barriers[index] for index in barriers}
         apart = [index for index, barrier in found.items() if barrier.by_channels(self._nodes[index])]
         folds = {index: barrier.walks for index, barrier in found.items() if index not in apart}
@@ -85,8 +87,18 @@ class Scheduler:
             walks.append(replace(draft, names=names, folds=taking, writes=() if number else keeps))
         if apart:
             taking = tuple((index, 0) for index in apart)
-            walks.append(replace(draft, names=self._names(apart), folds=taking, by_channels=True))
+            size = (1, 1, *shape[2:])
+            walks.append(Walk(target, shape, size, self._names(apart), taking))
         return walks
+
+    def _in_steps(self, walk: Walk, given: frozenset[int]) -> list[Walk]:
+        """Boxes of any shape that are kept first, where not even a row that is complete fits into memory."""
+        axis = _cut_axis(walk)
+        least = replace(walk, size=_with(walk.size, axis, 1))
+        if not walk.folds or walk.target in given or self._taken(least, given)[0] <= self._budget:
+            return [walk]
+        kept = tuple({walk.target, *walk.writes})
+        return [replace(walk, folds=(), writes=kept), replace(walk, writes=())]
 
     def _names(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(sorted({self._nodes[index].name for index in indices}))
@@ -101,15 +113,14 @@ class Scheduler:
         uses = walks - 1 + (target in self._needed(later, given | {target}).boxes)
         if is_read or (uses and self._is_worth(target, uses, given)):
             kept.append(target)
-        exits = [index for index in sorted(now.parts, reverse=True) if self._can_go_beside(index, target)]
-        for index in exits:
-            have = given | set(kept)
-            if index in have:
-                continue
-            needed = self._needed(later, have)
+        needed = self._needed(later, given | set(kept))
+        for index in sorted(now.parts, reverse=True):
             leaves = any(user in needed.parts and user not in now.parts for user in self._users[index])
-            if index in needed.parts and leaves and self._is_worth(index, 1, have):
+            if index not in needed.parts or not leaves or not self._can_go_beside(index, target):
+                continue
+            if self._is_worth(index, 1, given | set(kept)):
                 kept.append(index)
+                needed = self._needed(later, given | set(kept))
         return tuple(kept)
 
     def _needed(self, targets: set[int], given: Container[int]) -> Need:
@@ -117,10 +128,8 @@ class Scheduler:
 
     def _can_go_beside(self, index: int, target: int) -> bool:
         shape, other = self._nodes[index].shape, self._nodes[target].shape
-        if index == target or len(shape) != len(other) or len(shape) < 3:
-            return False
-        cut = shape[slab_axis(other)] > 1
-        return cut and other[0] in (1, shape[0]) and not isinstance(describe(self._nodes[index]), VIEWS)
+        is_map = len(shape) == len(other) and len(shape) > 2 and prod(shape[2:]) > 1
+        return is_map and not isinstance(describe(self._nodes[index]), VIEWS)
 
     def _is_worth(self, index: int, uses: int, given: frozenset[int]) -> bool:
         """Whether keeping a tensor takes less time than making it so many times more."""
@@ -136,7 +145,9 @@ class Scheduler:
         for index, box in need.boxes.items():
             count, size = elements(box), self._program.bytes_of(need, index)
             if index in need.parts:
-                found += size / _MEMORY + self._products(index, count)
+                read = sum(elements(part) for part in need.parts[index] if part is not None)
+                moved = size + read * self._nodes[index].dtype.itemsize
+                found += moved / _MEMORY + self._products(index, count)
             elif index in need.given:
                 found += size / (_MEMORY if index in in_memory else _FILE)
         return found
@@ -194,7 +205,8 @@ class Scheduler:
         for number, ((_, given), walk) in enumerate(zip(drafts, walks, strict=True)):
             need = self._needed({walk.target, *walk.writes}, given)
             written = sum(self._size(i) / (_MEMORY if i in in_memory else _FILE) for i in walk.writes)
-            walks[number] = replace(walk, seconds=self._seconds(need, in_memory) + written)
+            folded = len(walk.folds) * prod(walk.shape) / _FOLDED
+            walks[number] = replace(walk, seconds=self._seconds(need, in_memory) + written + folded)
         peaks = [h + walk.peak_bytes for h, walk in zip(held, walks, strict=False)]
         return Schedule(
             tuple(walks), frozenset(in_memory), frozenset(lives) - in_memory, held[-1], max(peaks, default=0),
@@ -214,9 +226,10 @@ class Scheduler:
             peak, seconds, computed = self._taken(walk, given)
             if peak <= self._budget and least is None:
                 least = seconds
-            if peak <= min(self._budget, NEAR_BYTES) or walk.rows == 1:
+            axis = _cut_axis(walk)
+            if peak <= min(self._budget, NEAR_BYTES) or walk.size[axis] == 1:
                 break
-            smaller = replace(walk, rows=ceil(walk.rows / 2))
+            smaller = replace(walk, size=_with(walk.size, axis, ceil(walk.size[axis] / 2)))
             if least is not None and self._taken(smaller, given)[1] > MOST_RECOMPUTED * least:
                 break
             walk = smaller
@@ -233,3 +246,16 @@ class Scheduler:
             max(self._program.made_bytes(need), folding), self._seconds(need, given) * len(boxes),
             computed * len(boxes),
         )  # fmt: skip
+
+
+def _cut_axis(walk: Walk) -> int:
+    """The axis that is cut next: the first of several positions, then, if nothing is folded, the longest."""
+    spatial = range(2, len(walk.shape))
+    first = next((axis for axis in spatial if walk.shape[axis] > 1), len(walk.shape) - 1)
+    if walk.folds or walk.size[first] > 1:
+        return first
+    return max(spatial, key=lambda axis: walk.size[axis], default=first)
+
+
+def _with(size: Sequence[int], axis: int, count: int) -> tuple[int, ...]:
+    return (*size[:axis], count, *size[axis + 1 :])

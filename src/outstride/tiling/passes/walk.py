@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from math import ceil
+from math import ceil, prod
 
-from outstride.tiling.box import Box, Interval, whole
+from outstride.tiling.box import Box
 from outstride.tiling.evaluation import Program
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One walk over a tensor: printable in a plan."""
+    """One walk over a tensor, box by box in the order of its elements."""
 
     target: int
     shape: tuple[int, ...]
-    axis: int
-    """The one that slabs cut."""
-    rows: int
-    """Positions of a slab along it."""
+    size: tuple[int, ...]
+    """Of a box; where something is folded, a box is complete behind the first axis that it cuts."""
     names: tuple[str, ...] = ()
     """The operators that it is for."""
     folds: tuple[tuple[int, int], ...] = ()
@@ -31,40 +29,27 @@ class Walk:
     """Kept ones that are read."""
     closes: tuple[int, ...] = ()
     """Kept ones that nothing reads afterwards."""
-    by_channels: bool = False
-    """Whether it goes over one channel after the other."""
     whole: bool = False
     """Whether it makes an anchor, at once."""
     peak_bytes: int = 0
-    """The most that the tensors of a slab take at a time."""
+    """The most that the tensors of a box take at a time."""
     seconds: float = 0.0
     """Predicted."""
     computed: int = 0
     """Elements that are computed."""
 
     def boxes(self) -> Iterator[Box]:
-        """The slabs, image by image."""
-        if self.whole:
-            yield whole(self.shape)
-            return
-        starts = range(0, self.shape[self.axis], self.rows)
-        for image, channels, start in product(range(self.shape[0]), self._channels(), starts):
-            box = list(whole(self.shape))
-            box[0], box[1] = (image, image + 1), channels
-            box[self.axis] = start, min(start + self.rows, self.shape[self.axis])
-            yield tuple(box)
+        """All of them."""
+        axes = zip(self.shape, self.size, strict=True)
+        yield from product(*([(a, min(a + n, size)) for a in range(0, size, n)] for size, n in axes))
 
     def __len__(self) -> int:
-        slabs = ceil(self.shape[self.axis] / self.rows)
-        return 1 if self.whole else self.shape[0] * len(self._channels()) * slabs
-
-    def _channels(self) -> list[Interval]:
-        return [(c, c + 1) for c in range(self.shape[1])] if self.by_channels else [(0, self.shape[1])]
+        return prod(ceil(size / n) for size, n in zip(self.shape, self.size, strict=True))
 
     def to_dict(self) -> dict[str, object]:
         """The figures, for a program to read."""
         return {
-            "for": list(self.names), "shape": list(self.shape), "slabs": len(self), "rows": self.rows,
+            "for": list(self.names), "shape": list(self.shape), "boxes": len(self), "box": list(self.size),
             "keeps": len(self.writes), "peak_bytes": self.peak_bytes, "seconds": self.seconds,
         }  # fmt: skip
 
@@ -108,23 +93,16 @@ class Schedule:
 NO_PASSES = Schedule()
 
 
-def slab_axis(shape: Sequence[int]) -> int:
-    """The first axis behind the channels that has more than one position."""
-    return next((axis for axis in range(2, len(shape)) if shape[axis] > 1), min(2, len(shape) - 1))
-
-
-def beside(box: Box, walk: Walk, shape: Sequence[int]) -> Box:
-    """The part of another tensor that is written with a slab: together they cover it once."""
-    made, size = list(whole(shape)), walk.shape[walk.axis]
-    if shape[0] == walk.shape[0]:
-        made[0] = box[0]
-    start, stop = box[walk.axis]
-    made[walk.axis] = start * shape[walk.axis] // size, stop * shape[walk.axis] // size
-    return tuple(made)
-
-
 def outputs_of(program: Program, walk: Walk, box: Box) -> dict[int, Box]:
-    """What is made of each tensor for a slab."""
+    """What is made of each tensor for a box."""
     others = [index for index in walk.writes if index != walk.target]
     shapes = {index: program.graph.nodes[index].shape for index in others}
-    return {walk.target: box} | {index: beside(box, walk, shape) for index, shape in shapes.items()}
+    return {walk.target: box} | {index: _beside(box, walk, shape) for index, shape in shapes.items()}
+
+
+def _beside(box: Box, walk: Walk, shape: Sequence[int]) -> Box:
+    """The part of another tensor that is written with a box: all together cover it once."""
+    axes = zip(box, walk.shape, walk.size, shape, strict=True)
+    return tuple(
+        (0, other) if n == size else (a * other // size, b * other // size) for (a, b), size, n, other in axes
+    )

@@ -32,12 +32,12 @@ def lines(schedule: Schedule) -> Iterator[str]:
 
 
 def _walk(schedule: Schedule, walk: Walk) -> str:
-    by = " x ".join(map(str, walk.shape))
-    slabs = "at once" if len(walk) == 1 else f"in {len(walk)} slabs of {walk.rows}"
+    by, box = (" x ".join(map(str, sizes)) for sizes in (walk.shape, walk.size))
+    boxes = "at once" if len(walk) == 1 else f"by {box}"
     kept = [
         f"kept {where}"
         for where, indices in (("in memory", schedule.in_memory), ("in a file", schedule.in_file))
         if indices.intersection(walk.writes)
     ]
     read = ["read"] if walk.target in walk.reads else []
-    return ", ".join([f"{by} {slabs}", *read, *kept, f"{walk.seconds:.2g} s"])
+    return ", ".join([f"{by} {boxes}", *read, *kept, f"{walk.seconds:.2g} s"])

@@ -380,7 +380,7 @@ def test_only_some_tiles_and_then_the_rest(tmp_path: Path, source: Path) -> None
     assert progress_of(out) == 3
     run(source, out)
     assert content(out) == content(tmp_path / "z.npy")
-    for box in [((0, 16),), ((0, 16), (0, 65)), ((4, 4), (0, 1)), ((-1, 4), (0, 1))]:
+    for box in [16, (16, 32), ((0, 16),), ((0, 16), (0, 65)), ((4, 4), (0, 1)), ((-1, 4), (0, 1))]:
         with pytest.raises(ArgumentError, match="'only' must name boxes of the result's last 2 axes"):
             run(source, tmp_path / "w.npy", only=[box])
     into = np.full((1, 2, 40, 64), 7, np.float32)
@@ -424,6 +424,15 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, source: Path) -
     assert (tmp_path / ".y.npy.part" / "letter").read_text() == "mine"
 
 
+def test_a_journal_of_another_version_is_left_alone(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "y.npy"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal, "_VERSION", 2)
+        stopped(source, out, 5)
+    with pytest.raises(ArgumentError, match=r"got a journal of another version .* 5 tiles are done"):
+        run(source, out)
+
+
 def test_numbers_that_are_gone_are_not_made_up(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "y.npy"
     stopped(source, out, 5)
@@ -445,31 +454,6 @@ def test_leftovers_are_found_and_removed(tmp_path: Path, source: Path) -> None:
     assert all(left.bytes > 0 for left in found)
     cleaned(found[:1])
     assert names(tmp_path) == [".z.npy.part", "x.npy"]
-
-
-# Finished.
-@pytest.mark.parametrize("suffix", [".npy", ".zarr", ".ome.zarr", ".tif", ".ome.tif"])
-def test_some_tiles_of_a_finished_file_are_made_once_more(tmp_path: Path, source: Path, suffix: str) -> None:
-    pytest.importorskip("tifffile")
-    pytest.importorskip("zarr")
-    out = run(source, tmp_path / f"y{suffix}")
-    verdict = tiling.recheck(model(), source, out, 20, TILE)
-    assert verdict
-    assert verdict.elements == 2 * 40 * 64
-    verdict = tiling.recheck(model(1), source, out, 3, TILE)
-    assert not verdict
-    assert not verdict.rounding
-    assert names(tmp_path) == sorted(["x.npy", out.name])
-
-
-def test_a_file_that_is_not_the_result_is_said(tmp_path: Path, source: Path) -> None:
-    pytest.importorskip("PIL")
-    with pytest.raises(ArgumentError, match="'out' must hold the result of the model"):
-        tiling.recheck(model(), source, source, 3)
-    with pytest.raises(ArgumentError, match="'out' must be a file that can be read"):
-        tiling.recheck(model(), source, tmp_path / "none.npy", 3)
-    with pytest.raises(ArgumentError, match="'out' must be a file that keeps the numbers"):
-        tiling.recheck(nn.Conv2d(1, 1, 1), source, tmp_path / "none.png", 3)
 
 
 def test_a_run_that_ended_after_its_result_had_its_name(

@@ -85,9 +85,12 @@ class Journal:
     def _take(self, said: Any) -> None:
         if isinstance(said, int):
             self.grids[-1].done.add(said)
+        elif "journal" in said and said["journal"] != _VERSION:
+            self.belongs, self.grids = {"journal": said["journal"]}, [Grid((), ())]
+        elif self.belongs is not None and "journal" in self.belongs:
+            pass  # of another version nothing is read but that tiles are done
         elif "journal" in said:
-            self.belongs = said["belongs"] if said["journal"] == _VERSION else {"journal": said["journal"]}
-            self._shape = tuple(said["shape"])
+            self.belongs, self._shape = said["belongs"], tuple(said["shape"])
         elif "tile" in said:
             self.grids.append(Grid(self._shape, said["tile"]))
         elif "counts" in said:

@@ -256,6 +256,7 @@ def _file(
             if partial.is_finished:
                 partial.remove()
                 return Outcome(out, run.plan, len(run.plan), found=len(run.plan))
+            files.check_free(out, options.overwrite)
             _take_over(run, partial.journal, options)
             identity = blake2b(json.dumps(belongs).encode(), digest_size=8).hexdigest()
             wanted = replace(wanted, tile=run.plan.tile, identity=identity)
@@ -380,10 +381,11 @@ def _words(wanted: Wanted, suffix: str) -> dict[str, Any]:
 def _checked_range(given: Any) -> tuple[float, float] | None:
     if given is None:
         return None
-    numbers = [number for number in given if isinstance(number, (int, float)) and isfinite(number)]
-    if len(given) != 2 or len(numbers) != 2 or numbers[0] >= numbers[1]:
+    pair = given if isinstance(given, (tuple, list)) else ()
+    numbers = [number for number in pair if isinstance(number, (int, float)) and isfinite(number)]
+    if len(pair) != 2 or len(numbers) != 2 or numbers[0] >= numbers[1]:
         raise ArgumentError(
-            f"'output_range' must be two numbers, the lower one first: got {tuple(given)}; legal: (0, 1)"
+            f"'output_range' must be two numbers, the lower one first: got {given!r}; legal: (0, 1)"
         )
     return float(numbers[0]), float(numbers[1])
 
@@ -421,22 +423,30 @@ def _asked(only: Boxes | None, plan: TilePlan) -> Callable[[Box], bool]:
     if only is None:
         return lambda _: True
     nd, shape = len(plan.tile), plan.output_shape
-    wanted = [tuple(tuple(side) for side in box) for box in only]
-    for box in wanted:
-        sides = zip(box, shape[-nd:], strict=False)
-        if len(box) != nd or not all(len(side) == 2 and 0 <= side[0] < side[1] <= n for side, n in sides):
+    for box in only:
+        if not _is_box(box, shape[-nd:]):
             raise ArgumentError(
-                f"'only' must name boxes of the result's last {nd} axes: got {box} of {tuple(shape[-nd:])}; "
-                f"legal: {tuple((0, n) for n in shape[-nd:])}"
+                f"'only' must name boxes of the result's last {nd} axes: got {box!r} of "
+                f"{tuple(shape[-nd:])}; legal: {tuple((0, n) for n in shape[-nd:])}"
             )
 
     def asked(tile: Box) -> bool:
         return any(
             all(a < end and start < b for (a, b), (start, end) in zip(tile[-nd:], box, strict=True))
-            for box in wanted
+            for box in only
         )
 
     return asked
+
+
+def _is_box(box: Any, sizes: Sequence[int]) -> bool:
+    """Whether something is an interval that is not empty for each of these sizes."""
+    if not isinstance(box, (tuple, list)):
+        return False
+    pairs = [side for side in box if isinstance(side, (tuple, list)) and len(side) == 2]
+    return len(pairs) == len(box) == len(sizes) and all(
+        0 <= start < stop <= n for (start, stop), n in zip(pairs, sizes, strict=True)
+    )
 
 
 def _scale_rate(facts: Facts, rate: Fraction, suffix: str) -> None:

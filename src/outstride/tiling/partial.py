@@ -12,12 +12,13 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from outstride.errors import ArgumentError
+from outstride.tiling.files import one_sentence
 from outstride.tiling.identity import difference
 from outstride.tiling.journal import Journal
 from outstride.tiling.writers.disk import same_place, sync_folder
@@ -122,8 +123,10 @@ def held(out: Path) -> Iterator[Partial]:
             f"'out' must have room for {folder.name!r} beside it: got {str(out)!r}, where that is something "
             "else; legal: another name"
         )
-    folder.mkdir(exist_ok=True)
-    with (folder / _JOURNAL).open("ab") as file:
+    with ExitStack() as opened:
+        with one_sentence("out", out):
+            folder.mkdir(exist_ok=True)
+            file = opened.enter_context((folder / _JOURNAL).open("ab"))
         if not _locked(file):
             raise ArgumentError(
                 f"'out' must be made by one process at a time: got {str(out)!r}, which another is making; "
@@ -177,10 +180,17 @@ def leftovers(folder: Path) -> list[Leftover]:
         with (path / _JOURNAL).open("ab") as file:
             if _locked(file):
                 journal = Journal(path / _JOURNAL)
-                size = sum(part.stat().st_blocks * 512 for part in path.rglob("*") if part.is_file())
+                size = sum(_taken(part) for part in path.rglob("*") if part.is_file())
                 tiles = len(journal.grids[-1]) if journal.grids else 0
                 found.append(Leftover(path, journal.done, tiles, size))
     return found
+
+
+def _taken(path: Path) -> int:
+    """What a file takes of the disk; one that is not full takes less than its size."""
+    status = path.stat()
+    blocks = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else int(blocks) * 512
 
 
 def cleaned(found: Sequence[Leftover]) -> list[Leftover]:

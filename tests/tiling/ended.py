@@ -193,6 +193,5 @@ def main(folder: Path, seed: int, kills: int, places: list[str], suffixes: list[
 
 
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), list(PLACES) if sys.argv[4] == "all" else SOME, sys.argv[5:]
-    )  # fmt: skip
+    folder, seed, kills, places = sys.argv[1:5]
+    main(Path(folder), int(seed), int(kills), list(PLACES) if places == "all" else SOME, sys.argv[5:])

@@ -106,6 +106,7 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_runs_that_are_killed_make_the_same_file_of_every_format(tmp_path: Path) -> None:
     for package in ("tifffile", "zarr", "nibabel", "soundfile", "PIL", "scipy"):
         pytest.importorskip(package)

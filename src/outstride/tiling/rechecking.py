@@ -45,6 +45,13 @@ def recheck(
 
     Raises:
         ArgumentError: the file holds something else, or no numbers.
+
+    Example:
+        >>> from outstride.tiling import tile_run
+        >>> model, x = torch.nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 32, 32)
+        >>> with TemporaryDirectory() as folder:
+        ...     print(recheck(model, x, tile_run(model, x, Path(folder) / "y.npy")))
+        every bit of 1800 elements agrees with the whole
     """
     check_model(model)
     if tiles < 1:

@@ -50,7 +50,7 @@ KINDS = {
     for name in {entry.name for entry in iter_modules(operators.__path__)} - BESIDE
     for _, kind in inspect.getmembers(import_module(f"{operators.__name__}.{name}"), inspect.isclass)
     if kind.__module__ == f"{operators.__name__}.{name}" and is_dataclass(kind)
-} - {resizing.Resize}  # of which there are four
+} - {resizing.Resize, norms.Norm}  # of which there are several
 aten = torch.ops.aten
 
 #: In a tiled run these need every pixel, and are made once for all tiles.
@@ -153,11 +153,11 @@ READ: dict[str, tuple[Any, Any]] = {
     "softmax": (lambda: called(aten._softmax.default, X, -3, False), reductions.Softmax(1)),
     "layer_norm": (
         lambda: called(aten.native_layer_norm.default, X, [8, 9], None, None, 1e-5),
-        norms.LayerNorm(2, 72),
+        norms.LayerNorm(X, None, None, 1e-5, 2, 72),
     ),
     "instance_norm": (
         lambda: called(aten._native_batch_norm_legit.no_stats, X, None, None, True, 0.1, 1e-5),
-        norms.BatchNorm(training=True),
+        norms.BatchNorm(X, None, None, 1e-5, training=True),
     ),
     "gate": (lambda: called(aten.glu.default, X, 1), pointwise.Gate(1)),
     "in_place": (lambda: called(aten.relu_.default, torch.empty_like(X)), pointwise.Pointwise()),

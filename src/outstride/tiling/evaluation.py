@@ -79,7 +79,10 @@ class Program:
                 for source, shape in zip(node.sources, node.source_shapes, strict=True)
                 if source not in self.graph.constants
             )
-        corners = [tuple((at * (n - 1), at * (n - 1) + 1) for n in node.shape) for at in (0, 1)]
+        images = whole(node.shape)[: len(node.shape) > 2]  # each image is made of its own
+        corners = [
+            (*images, *((at * (n - 1), at * (n - 1) + 1) for n in node.shape[len(images) :])) for at in (0, 1)
+        ]
         for source, *parts in zip(
             node.sources, *(rule.demand(node, corner) for corner in corners), strict=True
         ):

@@ -19,14 +19,24 @@ BATCH_FAMILY = torch.nn.modules.batchnorm._NormBase  # noqa: SLF001 - the family
 
 
 @dataclass(frozen=True)
-class BatchNorm:
+class Norm:
+    """What all of them are given: the input, weight and bias where there are any, and what is added."""
+
+    input: Any
+    weight: Any
+    bias: Any
+    eps: Any
+
+
+@dataclass(frozen=True)
+class BatchNorm(Norm):
     """Channel by channel; ``training`` with the statistics of the batch, otherwise with fixed ones."""
 
     training: bool
 
 
 @dataclass(frozen=True)
-class LayerNorm:
+class LayerNorm(Norm):
     """With the statistics of the last axes, of so many elements."""
 
     axes: int
@@ -38,23 +48,40 @@ class RMSNorm(LayerNorm):
 
 
 @dataclass(frozen=True)
-class GroupNorm:
+class GroupNorm(Norm):
     """With the statistics of groups of channels at all positions."""
+
+    groups: int
+
+
+def _given(operation: Operation) -> tuple[Any, Any, Any, Any]:
+    input, weight, bias = (operation.argument(name) for name in ("input", "weight", "bias"))
+    return input, weight, bias, operation.argument("eps")
+
+
+def _batch(training: bool) -> Any:
+    return lambda operation: BatchNorm(*_given(operation), training)
 
 
 def read_batch(operation: Operation) -> BatchNorm:
     """An operator that is told whether it trains."""
-    return BatchNorm(bool(operation.argument("training")))
+    return BatchNorm(*_given(operation), bool(operation.argument("training")))
 
 
 def read_layer(operation: Operation) -> LayerNorm:
     """Of the mean and the deviation."""
-    return LayerNorm(*_normalized(operation))
+    return LayerNorm(*_given(operation), *_normalized(operation))
 
 
 def read_rms(operation: Operation) -> RMSNorm:
     """Of the mean square."""
-    return RMSNorm(*_normalized(operation))
+    input, weight = operation.argument("input"), operation.argument("weight")
+    return RMSNorm(input, weight, None, operation.argument("eps"), *_normalized(operation))
+
+
+def read_group(operation: Operation) -> GroupNorm:
+    """However many groups."""
+    return GroupNorm(*_given(operation), operation.argument("group"))
 
 
 def _normalized(operation: Operation) -> tuple[int, int]:
@@ -65,11 +92,11 @@ def _normalized(operation: Operation) -> tuple[int, int]:
 OPERATORS: dict[str, Any] = {
     "aten.native_batch_norm": read_batch,
     "aten._native_batch_norm_legit": read_batch,
-    "aten._native_batch_norm_legit_no_training": lambda _: BatchNorm(training=False),
-    "aten._batch_norm_with_update": lambda _: BatchNorm(training=True),
+    "aten._native_batch_norm_legit_no_training": _batch(training=False),
+    "aten._batch_norm_with_update": _batch(training=True),
     "aten.native_layer_norm": read_layer,
     "aten._fused_rms_norm": read_rms,
-    "aten.native_group_norm": lambda _: GroupNorm(),
+    "aten.native_group_norm": read_group,
 }
 
 

@@ -14,6 +14,8 @@ class Reduction:
 
     axes: tuple[int, ...]
     keepdim: bool
+    converts: bool = False
+    """Whether elements are converted to another type first."""
 
 
 class Sum(Reduction):
@@ -76,7 +78,8 @@ def _reading(kind: type[Reduction]) -> Any:
         rank, dims = _rank(operation), operation.argument("dim")
         listed = [dims] if isinstance(dims, int) else dims or range(rank)
         axes = tuple(sorted({dim % rank for dim in listed})) if rank else ()
-        return kind(axes, bool(operation.argument("keepdim", False)))
+        converts = operation.argument("dtype") is not None
+        return kind(axes, bool(operation.argument("keepdim", False)), converts)
 
     return read
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.norms import BatchNorm, GroupNorm, LayerNorm
+from outstride.models.operators.norms import BatchNorm, GroupNorm, LayerNorm, Norm
 from outstride.tiling.barriers.interface import Barrier, is_map, lies_in_order
 from outstride.tiling.barriers.trials import folded, numbers
 from outstride.tiling.box import Box
@@ -19,6 +19,11 @@ from outstride.tiling.folds.chains import ChannelMoments
 from outstride.tiling.folds.interface import Fold
 from outstride.tiling.folds.moments import GroupMoments
 from outstride.tiling.rules.interface import Boxes, Tensors
+
+
+def _operator(node: Node) -> Norm:
+    found: Norm = describe(node)
+    return found
 
 
 # Of each channel.
@@ -29,7 +34,7 @@ def _serves_channels(node: Node) -> bool:
 
 
 def _channel_moments(node: Node) -> Fold:
-    return ChannelMoments(node.source_shapes[0], node.argument("eps"))
+    return ChannelMoments(node.source_shapes[0], _operator(node).eps)
 
 
 def _normalised(
@@ -48,8 +53,8 @@ def _normalised(
 
 def _held(node: Node, tensors: Tensors) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The box of the map, and the parts of weight and bias."""
-    held = dict(zip(node.sources, tensors, strict=True))
-    sources = (node.argument(name) for name in ("input", "weight", "bias"))
+    held, operator = dict(zip(node.sources, tensors, strict=True)), _operator(node)
+    sources = operator.input, operator.weight, operator.bias
     x, weight, bias = (None if source is None else held[source.index] for source in sources)
     assert x is not None
     return x, weight, bias
@@ -84,16 +89,19 @@ def _serves_groups(node: Node) -> bool:
 
 
 def _group_moments(node: Node) -> Fold:
-    return GroupMoments(node.source_shapes[0], node.argument("group"), node.argument("eps"), wide_root=True)
+    operator: GroupNorm = describe(node)
+    return GroupMoments(node.source_shapes[0], operator.groups, operator.eps, wide_root=True)
 
 
 def _groups_by_channels(node: Node) -> bool:
-    return bool(node.argument("group") < node.source_shapes[0][1])
+    operator: GroupNorm = describe(node)
+    return operator.groups < node.source_shapes[0][1]
 
 
 def _normalise_groups(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
     x, weight, bias = _held(node, tensors)
-    width = node.source_shapes[0][1] // node.argument("group")
+    operator: GroupNorm = describe(node)
+    width = node.source_shapes[0][1] // operator.groups
     groups, channels = torch.arange(*box[1]) // width, slice(*box[1])
     made = [
         _normalised_group(
@@ -144,7 +152,7 @@ def _with_channels(node: Node) -> bool:
 
 def _layer_moments(node: Node) -> Fold:
     groups = 1 if _with_channels(node) else node.shape[1]
-    return GroupMoments(node.source_shapes[0], groups, node.argument("eps"), wide_root=False)
+    return GroupMoments(node.source_shapes[0], groups, _operator(node).eps, wide_root=False)
 
 
 def _layer_demand(node: Node, box: Box) -> Boxes:

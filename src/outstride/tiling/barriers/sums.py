@@ -23,7 +23,7 @@ _FLOATS = (torch.float32, torch.float64)
 
 def _serves(node: Node) -> bool:
     operator: Reduction = describe(node)
-    known = node.dtype in _FLOATS and node.argument("dtype") is None
+    known = node.dtype in _FLOATS and not operator.converts
     return known and is_map(node) and set(operator.axes) == spatial_axes(node) and _orders(node) is not None
 
 

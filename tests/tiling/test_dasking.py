@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from torch import nn
 
 from outstride import tiling
-from outstride.errors import ArgumentError, DTypeError, UnsupportedError
-from outstride.tiling import blocks
+from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from outstride.tiling import blocks, jobs
+from tests.environments import threads
 from tests.tiling.models_to_tile import Function, UNet, image, seeded, whole_of
 from tests.tolerance import assert_same_bits
 
@@ -95,3 +98,29 @@ def test_a_block_is_made_of_whole_chunks_of_the_source() -> None:
     assert len(lazy.dask.layers[lazy.name]) == lazy.npartitions
     halved = tiling.dask(nn.Conv2d(3, 4, 2, 2), da.zeros(shape, "uint8", chunks=(1, 3, 3000, 500)))
     assert (halved.chunksize[2] % 1500, halved.chunksize[3] % 250) == (0, 0)
+
+
+def test_what_a_task_takes_is_within_memory() -> None:
+    array = da.zeros((1, 3, 9_000, 9_000), "float32", chunks=(1, 3, 1024, 1024))
+    model = seeded(UNet)
+    for memory, least in (("60MB", 1), ("200MB", 4), ("2GB", 30)):
+        lazy = tiling.dask(model, array, memory=memory)
+        peak = tiling.plan(model, array.shape, memory=memory).peak_bytes
+        height, width = lazy.chunksize[2:]
+        assert height * width * (3 + 2) * 4 + peak <= {"60MB": 6e7, "200MB": 2e8, "2GB": 2e9}[memory]
+        assert height * width >= least * 240 * 240
+    with pytest.raises(ShapeError, match="'memory' must hold one tile: got 1 KB"):
+        tiling.dask(model, array, memory="1KB")
+
+
+def test_threads_of_tasks_at_once_are_no_more_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    with threads(4):
+        assert jobs.threads_of_task() == 4  # alone, in the main thread
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(jobs.threads_of_task).result() == 1  # Dask's own threads: one for each core
+            distributed = pytest.importorskip("distributed")
+            for at_once, share in ((1, 4), (2, 4), (4, 2), (16, 1)):
+                state = SimpleNamespace(state=SimpleNamespace(nthreads=at_once))
+                monkeypatch.setattr(distributed, "get_worker", lambda state=state: state)
+                assert pool.submit(jobs.threads_of_task).result() == share

@@ -6,11 +6,13 @@ import threading
 
 import pytest
 import torch
+from torch import Tensor
 
 from outstride.tiling.running import TileRun
 from outstride.tiling.surroundings import Surroundings
 from tests.environments import threads
 from tests.tiling.models_to_tile import Function, image
+from tests.tiling.shifted_windows import joined, parted
 from tests.tiling.test_layouts import FUNCTIONS, LAYOUTS
 from tests.tolerance import assert_equal_values, assert_same_bits
 
@@ -34,11 +36,30 @@ def test_bits_are_those_of_the_threads_that_asked(asked: int, computing: int, la
             expected, there = model(x), Surroundings.now()
         with there.entered(computing):
             run = TileRun(model, x, 50)
-            if run.plan.kept:  # made once by who asks; tasks are refused them
+            if run.program.wholes:  # made once by who asks; tasks are refused them
                 continue
             got = run(None, progress=False)
             assert torch.get_num_threads() == computing
         assert_same_bits(got, expected, name)
+
+
+def attended(x: Tensor) -> Tensor:
+    """Attention of each position to those of its window."""
+    windows = parted(x.permute(0, 2, 3, 1), 7)
+    made = (windows @ windows.transpose(1, 2)).softmax(-1) @ windows
+    return joined(made, 7, (x.shape[0], x.shape[2], x.shape[3])).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("asked", "computing"), [(2, 1), (1, 2)])
+def test_products_of_matrices_are_those_of_the_threads_that_asked(asked: int, computing: int) -> None:
+    model, x = Function(attended), image(1, 24, 70, 77)
+    with threads(asked), torch.inference_mode():
+        expected, there = model(x), Surroundings.now()
+    with there.entered(computing):
+        run = TileRun(model, x, (20, 28))
+        assert not run.program.wholes
+        got = run(None, progress=False)
+    assert_same_bits(got, expected)
 
 
 def test_settings_of_the_process_are_not_changed_under_a_task() -> None:

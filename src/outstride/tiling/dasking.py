@@ -132,9 +132,7 @@ def job_of(
     Raises:
         UnsupportedError: the model needs every pixel.
     """
-    budget = budget_of(memory)
-    most = min(blocks.BLOCK_BYTES, budget // 4)
-    run = TileRun(model, array, tile, budget if tile else budget - most)
+    run = TileRun(model, array, tile, memory)
     plan = run.plan
     output = run.program.graph.only_output("run on a cluster")
     if run.program.wholes:
@@ -145,7 +143,8 @@ def job_of(
         )
     block = plan.tile
     if tile is None:
-        sizes = run.nodes()[output].dtype.itemsize, getattr(array.dtype, "itemsize", 4)
+        sizes = array.dtype.itemsize, run.nodes()[output].dtype.itemsize
+        most = min(blocks.BLOCK_BYTES, max(budget_of(memory) - plan.peak_bytes, 0))
         block = blocks.block_of(plan, _chunks_of(array, len(block)), sizes, most)
     chunks = blocks.grid(replace(plan, tile=block))
     job = Job(model, array.shape, run.dtype, chunks, blocks.even(plan.tile, block) if tile is None else block)

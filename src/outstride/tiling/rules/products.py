@@ -28,6 +28,7 @@ from outstride.tiling.rules.interface import (
     cropped,
     present,
 )
+from outstride.tiling.surroundings import computing_by, threads_of_whole
 
 #: Matrices of which it is tried whether they are computed one by one, and elements of all of them.
 _TRIED, _MOST_TRIED = 8, 1 << 22
@@ -84,7 +85,8 @@ def _matrices(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
         tensor.expand(*lead, *tensor.shape[n:]).reshape(prod(lead), *shape).contiguous()
         for tensor, shape in zip(present(tensors), operator.shapes, strict=True)
     ]
-    made = (_called if are_torchs(node) else _in_order)(node, parts).reshape(*lead, *node.shape[n:])
+    with computing_by(threads_of_whole()):  # as torch's own sums may be shared among them
+        made = (_called if are_torchs(node) else _in_order)(node, parts).reshape(*lead, *node.shape[n:])
     return cropped(made, box, (*box[:n], *whole(node.shape[n:])))
 
 
@@ -108,7 +110,8 @@ def _in_order(node: Node, parts: list[Tensor]) -> Tensor:
 
 def are_torchs(node: Node) -> bool:
     """Whether a matrix product has torch's bits in a tile, too."""
-    return _are_apart(node, torch.get_num_threads())
+    with computing_by(threads_of_whole()):
+        return _are_apart(node, torch.get_num_threads())
 
 
 @lru_cache(1024)

@@ -78,16 +78,16 @@ def test_results_are_written_where_an_address_says(memory: str) -> None:
     expected = whole_of(model(), stored(source))
     tiling.tile_run(model(), source, out, tile=20, progress=False)
     assert_same_bits(torch.from_numpy(zarr.open_array(out, mode="r")[:]), expected)
-    for place, options, text in (
-        (out, {}, "'out' must not exist yet"),
-        (source, {"overwrite": True}, "'out' must be another place than 'source'"),
-        (f"{memory}/y.npy", {}, "'out' must be an array of zarr where it is at an address"),
-        (memory + "/other.zarr", {"overwrite": True}, "which is something else"),
-        ("nothing://x.zarr", {}, "Protocol not known: nothing"),
+    for place, overwrite, text in (
+        (out, False, "'out' must not exist yet"),
+        (source, True, "'out' must be another place than 'source'"),
+        (f"{memory}/y.npy", False, "'out' must be an array of zarr where it is at an address"),
+        (memory + "/other.zarr", True, "which is something else"),
+        ("nothing://x.zarr", False, "Protocol not known: nothing"),
     ):
         fsspec.filesystem("memory").pipe(f"{memory}/other.zarr/kept.txt", b"kept")
         with pytest.raises(ArgumentError, match=text):
-            tiling.tile_run(model(), source, place, progress=False, **options)
+            tiling.tile_run(model(), source, place, progress=False, overwrite=overwrite)
     with pytest.raises(ArgumentError, match="'out' must be another place"):
         tiling.tile_run(model(), zarr.open_array(source), source, overwrite=True, progress=False)
     tiling.tile_run(nn.ReLU(), source, out, overwrite=True, progress=False)

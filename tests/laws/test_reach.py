@@ -18,6 +18,7 @@ _bounds = played(torch.float32, slow=(torch.float64, *NARROW))
 
 
 @_bounds
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("edge", ["end", pytest.param("start", marks=pytest.mark.slow)])
 def test_law5_bounds(item: Item, edge: guard.Edge) -> None:
     failure = _guarded(item.dtype, edge, item.waits)[_play(item, edge)]

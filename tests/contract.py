@@ -303,7 +303,8 @@ def _halo(case: Case, dtype: torch.dtype) -> None:
     }  # fmt: skip
     for side, names in results.items():
         given: Tensor = getattr(operands, side)
-        places = sorted({0, case.seed % given.numel(), given.numel() - 1}) if given.numel() else []
+        ends = (0, given.numel() - 1)
+        places = sorted({case.seed % given.numel(), ends[case.seed % 2]}) if given.numel() else []
         for turn, place in enumerate(places, start=case.seed):
             number = (float("nan"), float("inf"))[turn % 2]
             indicator = torch.zeros_like(given)

@@ -3,7 +3,8 @@
 By short algorithms are played those cases alone of which a contraction is short where all are that can be. A
 law that costs much for what it finds is played under one instruction set for each case, always the same, and
 under the others in the long run; so are all by short algorithms, and in all dtypes but the law's first. Of
-the narrow dtypes each case has one: their kernels differ in how elements are read and written alone.
+the narrow dtypes each case has one: their kernels differ in how elements are read and written alone. In
+float64, where a law has another type first, every second case is always played.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def played(
         spread: whether the direct chain of the first dtype, too, is played under one set for each case.
         compares_sets: whether the law itself goes over the instruction sets.
         short_share: of so many cases one is always played by short algorithms: each has kernels to compile.
+            In narrow dtypes it is one of three at most.
     """
 
     def items() -> Iterator[Item]:
@@ -66,11 +68,12 @@ def played(
             for dtype in (*dtypes, *slow):
                 for case in cases_of(algorithm, dtype, tuple(cases)):
                     for name in (None,) if compares_sets else runtime.available():
-                        waits = dtype in slow or not is_usual_dtype(case, dtype)
+                        waits = dtype in slow or not is_usual_dtype(case, dtype, dtypes[0])
                         if name is not None and (spread or algorithm == "short" or dtype != dtypes[0]):
                             waits |= not is_usual(case, name)
                         if algorithm == "short":
-                            waits |= one_of(range(short_share), case.id, "share") > 0
+                            share = max(short_share, 3) if dtype in NARROW else short_share
+                            waits |= one_of(range(share), case.id, "share") > 0
                         yield Item(case, algorithm, name, dtype, waits)
 
     return pytest.mark.played(items=items)
@@ -86,9 +89,11 @@ def is_usual(case: Case, instruction_set: str) -> bool:
     return instruction_set == one_of(runtime.available(), case.id)
 
 
-def is_usual_dtype(case: Case, dtype: torch.dtype) -> bool:
-    """Whether the dtype is no narrow one, or the one that the case is always played in."""
-    return dtype not in NARROW or dtype == one_of(NARROW, case.id, "dtype")
+def is_usual_dtype(case: Case, dtype: torch.dtype, first: torch.dtype) -> bool:
+    """Whether the case is always played in the dtype by a law that has another one first."""
+    if dtype in NARROW:
+        return dtype == one_of(NARROW, case.id, "dtype")
+    return dtype in (torch.float32, first) or one_of((True, False), case.id, "float64")
 
 
 @lru_cache

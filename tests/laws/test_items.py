@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -41,6 +42,17 @@ def test_every_case_is_played_in_one_narrow_dtype_and_in_the_other_in_the_long_r
     assert len(items) == len(NARROW) * len(runtime.available()) * len(CASES)
     for name in runtime.available():
         assert {each.dtype for each in at_once if each.instruction_set == name} == set(NARROW)
+
+
+def test_many_cases_are_played_in_float64_and_all_in_the_long_run() -> None:
+    items = items_of(played(torch.float32, torch.float64, algorithms=("direct",), spread=True))
+    double = [each for each in items if each.dtype == torch.float64]
+    assert len(double) == len(runtime.available()) * len(CASES)
+    at_once = {each.case for each in double if not each.waits}
+    assert len(CASES) / 3 < len(at_once) < len(CASES)
+    assert {(c.operator, c.nd) for c in at_once} == set(product(("conv", "conv_transpose"), (1, 2, 3)))
+    first = items_of(played(torch.float64, algorithms=("direct",), spread=True))
+    assert {each.case for each in first if not each.waits} == set(CASES)
 
 
 def test_the_rule_is_as_it_was_after_all_was_short() -> None:

@@ -25,10 +25,10 @@ _MODES = ("reflect", "replicate", "circular")
 def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
     """The graph with every convolution computed here, in place, and so are those of the graphs that it calls.
 
-    So are linear layers, which ``accelerate`` finds, too; a product that somebody else makes is not.
     These are branches of a condition, and what is computed anew for a derivative.
     A padding mode of a layer, which torch's applies by itself before, is given to the convolution, as
-    ``accelerate`` does, so that its derivative is the same, too.
+    ``accelerate`` does, so that its derivative is the same, too. Of linear functions those of layers that
+    ``accelerate`` serves are computed here, and no others.
     """
     for part in list(graph.modules()):
         if isinstance(part, GraphModule):

@@ -138,7 +138,7 @@ def position(k: Context, axis: str, cell: Operand, phase: Operand) -> Operand:
 def existing_cells(k: Context, box: Box, phase: Operand) -> tuple[Operand, Operand]:
     """The cells [first, last) of a row of a box whose output of a phase exists."""
     f, a = k.f, k.a
-    start, step = position(k, "w", box.start[3], phase), a["out_step_w"]
+    start, step = position(k, "w", box.start[3], phase), k.recipe.out_step or a["out_step_w"]
     low = f.ceil_div(f.maximum(0, f.sub(0, start)), step)
     high = f.minimum(box.count[3], f.ceil_div(f.maximum(0, f.sub(a["out_size_w"], start)), step))
     return low, high

@@ -151,6 +151,7 @@ def _tile(kernel: Kernel, tile: Tile, vectors: int) -> Function:
     inside = None if vectors else elements.first_lanes(f, count, lanes)
     channels = _Channels(k, vectors or 1, inside)
     g = read_arguments(f, entry, GROUP_INDEX)
+    begin, end = existing_cells(k, box, phases[2])
     with f.loop(0, box.count[1]) as d, f.loop(0, box.count[2]) as h:
         cells = [f.add(box.start[1], d), f.add(box.start[2], h)]
         made = [position(k, axis, cell, p) for axis, cell, p in zip("dh", cells, phases, strict=False)]
@@ -159,7 +160,6 @@ def _tile(kernel: Kernel, tile: Tile, vectors: int) -> Function:
         for axis, out in zip("dh", made, strict=True):
             target = f.at(target, f.mul(out, a[f"y_stride_{axis}"]), e.storage)
         first = [f.mul(cell, a[f"in_step_{axis}"]) for axis, cell in zip("dh", cells, strict=True)]
-        begin, end = existing_cells(k, box, phases[2])
         with f.when(f.both(*exist)), f.loop(begin, end, tile.rows) as q:
             column = f.add(box.start[3], q)
             sums = zero_sums(k, tile.rows, channels.vectors)

@@ -206,7 +206,7 @@ addEventListener('hashchange', async () => {
   const step = Number(state.step) || 0
   document.documentElement.dataset.ready = 'no'
   light(state.light)
-  if (language() !== document.documentElement.lang) translate(language())
+  if (language() !== document.documentElement.lang) { speak(language()); build() }  // the layer before is not shown anew
   photographs.adopt(state); model.adopt()
   answers.tab = TABS.includes(state.tab) ? state.tab : 'sizes'
   await show({ layer: state.layer }, { step })

@@ -142,3 +142,33 @@ def test_what_is_told_of_layers_and_models_is_said_in_chinese(page: Any) -> None
     }
     assert len(texts) > 60
     assert not left, dict(islice(left.items(), 40))
+
+
+#: Layers whose pictures hold between them every sentence and every title that a picture has.
+PICTURED = [
+    *LAYERS, "Conv2d(3, 2, 3, padding=1)", "ConvTranspose2d(2, 4, 3, stride=2, groups=2)", "MaxPool2d(2)",
+    "Conv1d(1, 1, 3, padding=2, padding_mode='circular')", "ConvTranspose3d(1, 1, 2, stride=2)",
+    "Conv2d(1, 1, 1)", "AvgPool1d(3, padding=1, count_include_pad=False)", "Conv3d(1, 1, 2)",
+    "ConvTranspose2d(1, 1, 1, stride=2)",
+]  # fmt: skip
+SHOWN = """async ([kind, texts]) => {
+  const words = await import('./words.js')
+  words.speak('zh')
+  return texts.map(text => kind === 'title' ? words.word(`title ${text}`, text) : words[kind](text))
+}"""
+
+
+def test_pictures_are_said_in_chinese(page: Any) -> None:
+    said: dict[str, set[str]] = {"caption": set(), "titled": set(), "title": set()}
+    for text in PICTURED:
+        question: dict[str, Any] = {"layer": text, "numbers": {"bias": 2}}
+        for view in ANSWERS["layer"](question)["views"]:
+            scene = ANSWERS["layer"]({**question, "view": view})["scene"]
+            said["title"].add(scene["title"])
+            said["caption"] |= {frame["caption"] for frame in scene["frames"]}
+            said["titled"] |= {grid["title"] for frame in scene["frames"] for grid in frame["grids"]}
+    for kind, texts in said.items():
+        known = sorted(texts)
+        found = zip(known, page.evaluate(SHOWN, [kind, known]), strict=True)
+        left = {text: shown for text, shown in found if english(shown)}
+        assert not left, (kind, dict(islice(left.items(), 5)))

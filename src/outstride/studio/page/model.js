@@ -81,7 +81,7 @@ export class Model {
     this.groups = new Map(order.map(plate => {
       const lit = s('rect', { class: 'lit', visibility: 'hidden', rx: 1.5 })
       const label = plate.layer || plate.kind, under = plate.row * ROW + TOP + tallest + 14, bad = plate.chain.map(index => marked.get(index)).filter(one => one !== undefined)
-      const group = s('g', { class: `plate ${plate.family}`, 'data-node': plate.index }, s('rect', { class: 'body', x: plate.x, y: plate.y, width: plate.w, height: plate.h, rx: 3 }), lit, bad.length > 0 && s('circle', { class: bad.includes(true) ? 'finding bad' : 'finding', cx: plate.x + plate.w, cy: plate.y, r: 5 }),
+      const group = s('g', { class: `plate ${plate.family}`, 'data-node': plate.index }, s('rect', { class: 'body', x: plate.x, y: plate.y, width: plate.w, height: plate.h, rx: 3 }), lit, bad.length > 0 && s('circle', { class: bad.includes(true) ? 'finding bad' : 'finding', cx: plate.x + plate.w, cy: plate.y, r: bad.includes(true) ? 6.5 : 4 }),
         s('text', { class: 'label', x: plate.x + plate.w / 2 - 4, y: under, transform: `rotate(32 ${plate.x + plate.w / 2 - 4} ${under})` }, label),
         s('title', {}, `${plate.parts.map(part => part.layer || part.kind).join(', ')}\n${plate.kind} ${plate.shape.join(' × ')}`))
       return [plate.index, { group, lit, plate }]

@@ -87,19 +87,20 @@ const GRIDS = [
   ['the convolution reads, padded', '卷积读取（已填充）'], ['the convolution reads', '卷积读取'], ['and writes', '并写出'], ['the transposed one stamps', '转置卷积盖印'], ['for its input', '对应它的输入'], ['largest', '最大值'], ['indices', '下标'], ['unpooled', '反池化结果'],
   [/^kernel of output (\d+)$/, '输出 $1 的卷积核'], [/^kernel (\d+), channel (\d+)$/, '卷积核 $1，通道 $2'], [/^sum, channel (\d+)$/, '通道 $1 之和'], [/^(.+) times kernel (\d+), (\d+)$/, '$1 乘卷积核 $2, $3'],
   ['gradient of the output', '输出的梯度'], ['gradient of the input', '输入的梯度'], ['gradient of the kernel', '卷积核的梯度'],
-  ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps', '各次盖印'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
+  ['input, zeros between and around', '输入，其间与四周为零'], ['input, zeros around', '输入，四周为零'], ['input, zeros between', '输入，其间为零'], [/^kernel (\d+), (\d+)$/, '卷积核 $1, $2'], ['input, padded', '输入（已填充）'], ['kernel, turned round', '翻转的卷积核'], ['stamps', '各次盖印'], ['stamps so far', '已盖的印'], ['stamps added up', '印的总和'],
   ['sums of inputs', '输入之和'], ['sums of the kernel', '卷积核之和'], ['products', '乘积'], [/^(.+) times the kernel$/, '$1 乘卷积核'], ['matrix', '矩阵'], ['kernel', '卷积核'], ['output', '输出'], ['input', '输入'],
 ]
 const CAPTIONS = [
+  [/^phase (\d+) of (\d+): /, '相位 $1（共 $2）：'], [/(^|：)no tap reaches output (.+): (.+)$/, '$1没有核元素到达输出 $2：$3'],
   [/^gradient (.+) = (.+): (.+) times the kernel is added to the input's, (.+) times what it read to the kernel's$/, '梯度 $1 = $2：卷积核的 $3 倍加到输入的梯度，所读内容的 $4 倍加到卷积核的梯度'],
   [/^input (.+): the kernel times the window is its gradient, (.+); (.+) times the window is added to the kernel's$/, '输入 $1：卷积核乘窗口是它的梯度 $2；窗口的 $3 倍加到卷积核的梯度'],
   [/^gradient (.+) = (.+) goes to (.+) at (.+), which won$/, '梯度 $1 = $2 归于胜出的 $3，位于 $4'], [/^gradient (.+) = (.+) gives (.+) to each that was read$/, '梯度 $1 = $2 给每个被读取者 $3'],
   [/^output (.+) = (.+) was input (.+), counted row by row: it goes back there, all else is 0$/, '输出 $1 = $2 是第 $3 个输入（逐行计数）：放回原处，其余为 0'],
   [/^output (.+) of channel (\d+) = /, '通道 $2 的输出 $1 = '], [/^input (.+) of channel (\d+) = (.+) stamps on every output channel$/, '通道 $2 的输入 $1 = $3 盖印到每个输出通道'], [/^input (.+) of channel (\d+) = (.+) stamps on the output channels of its group$/, '通道 $2 的输入 $1 = $3 盖印到本组的输出通道'],
   [/^(.+): the same window is read on the way down and stamped on the way up$/, '$1：向下时读取的窗口，正是向上时盖印的窗口'], ['the way back is the transposed layer', '反向就是转置层'], ['the way back is the convolution', '反向就是卷积'],
-  ['what lies on the padding is dropped', '落在填充上的被丢弃'], ['what lies on the padding is added to the inputs that it repeats', '落在填充上的加到它所重复的输入'], [/the bias gets the sum (\S+)/, '偏置得到总和 $1'], [/, and the padding cropped/, '，再裁去填充'], [/^no tap reaches output (.+): (.+)$/, '没有核元素到达输出 $1：$2'],
-  [/^outputs? /, '输出 '], [/^input (.+) = (.+) stamps at (.+)$/, '输入 $1 = $2，印在 $3'], [/^row (\d+): /, '第 $1 行：'], ['the stamps added up', '所有的印相加'], ['the padding crops what lies outside of the output', '填充裁去输出之外的部分'],
-  [/the bias (\S+) is added/, '加上偏置 $1'], [/(\d+) products instead of (\d+)/, '用 $1 次乘法代替 $2 次'], [/(\d+) products/, '$1 次乘法'], [/(\d+) taps each/, '每相 $1 个核元素'], [/(\d+) to (\d+) taps/, '$1 到 $2 个核元素'],
+  ['what lies on the padding is dropped', '落在填充上的被丢弃'], ['what lies on the padding is added to the inputs that it repeats', '落在填充上的加到它所重复的输入'], [/the bias gets the sum (\S+)/, '偏置得到总和 $1'], [/, and the padding cropped/, '，再裁去填充'], 
+  [/(^|：)outputs? /, '$1输出 '], [/([:：]) ?nothing = /, '$1 无 = '], [/^input (.+) = (.+) stamps at (.+)$/, '输入 $1 = $2，印在 $3'], [/^row (\d+): /, '第 $1 行：'], ['the stamps added up', '所有的印相加'], ['the padding crops what lies outside of the output', '填充裁去输出之外的部分'],
+  [/the bias (\S+) is added/, '加上偏置 $1'], [/(\d+) products instead of (\d+)/, '用 $1 次乘法代替 $2 次'], [/(\d+) products?$/, '$1 次乘法'], [/(\d+) products?(?=[;,])/, '$1 次乘法'], [/(\d+) taps each/, '每相 $1 个核元素'], [/(\d+) to (\d+) taps/, '$1 到 $2 个核元素'],
   ['; no zero is multiplied', '；不乘任何零'], [/ phases, /, ' 个相位，'], [/^phase \((.+)\): (\d+) outputs, each a sum over (.+) taps$/, '相位 ($1)：$2 个输出，各为 $3 个核元素之和'], [/^phase \((.+)\): no tap reaches its (\d+) outputs, which hold the bias alone$/, '相位 ($1)：没有核元素到达这 $2 个输出，只有偏置'],
 ]
 

@@ -55,6 +55,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "window_attention": lambda: Function(by_windows),
     "norm_of_channels": lambda: Function(lambda x: F.normalize(x, dim=1)),
     "repeated": lambda: Function(lambda x: x.repeat(1, 2, 1, 1).rot90(1, (2, 3))),
+    "instance_norm": lambda: nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.InstanceNorm2d(8)),
+    "group_norm": lambda: nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8)),
+    "excite": lambda: Function(lambda x: x * x.mean((2, 3), keepdim=True).sigmoid()),
+    "pyramid": lambda: Function(
+        lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 3), x.shape[2:], mode="bilinear")
+    ),
     "unet": lambda: nn.Sequential(
         nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1),
         nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(16, 8, 1), nn.Softmax(1),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from outstride.engine.launch.sum_orders import LEVELS, SumColumns
 from outstride.tiling.box import Box
+from outstride.tiling.folds.blocks import Blocks
 from outstride.tiling.folds.interface import Fold
 
 
@@ -23,19 +24,15 @@ class Cascade:
     def __init__(self, columns: SumColumns, positions: int, dtype: torch.dtype) -> None:
         self._order = columns.order
         self._every = self._order.level_steps(positions)
-        self._raw = torch.zeros(columns.count, 0, dtype=dtype)
+        self._blocks = Blocks(columns.count, self._order.chains * self._every, dtype)
         chains = columns.count, 0, self._order.chains
         self._waiting = [torch.zeros(chains, dtype=dtype) for _ in range(LEVELS - 2)]
         self._last = torch.zeros(columns.count, self._order.chains, dtype=dtype)
 
     def take(self, part: Tensor) -> None:
         """The next elements, (maps, count)."""
-        block = self._order.chains * self._every
-        raw = torch.cat([self._raw, part], 1)
-        whole = raw.shape[1] // block * block
-        self._raw = raw[:, whole:].clone()
-        steps = raw[:, :whole].reshape(len(raw), -1, self._every, self._order.chains)
-        self._climb(0, _sums(steps))
+        for blocks in self._blocks.take(part):
+            self._climb(0, _sums(blocks.unflatten(2, (self._every, self._order.chains))))
 
     def _climb(self, level: int, sums: Tensor) -> None:
         """Sums of a level go up where there are enough of them."""
@@ -51,7 +48,7 @@ class Cascade:
 
     def result(self) -> Tensor:
         """The sum of each map."""
-        width, fold, rest = self._order.width, self._order.fold, self._raw
+        width, fold, rest = self._order.width, self._order.fold, self._blocks.rest
         steps = rest.shape[1] // self._order.chains
         whole_steps = rest[:, : steps * self._order.chains]
         total = _sums(whole_steps.reshape(len(rest), 1, steps, self._order.chains))[:, 0]

@@ -31,12 +31,13 @@ class ChannelMoments(Fold):
     def take(self, walk: int, box: Box, part: Tensor) -> None:
         """The next rows of all channels."""
         del box
+        mean = self._means()[:, None] if walk else None
         for image in part:
-            terms = image.reshape(image.shape[0], -1).numpy()
-            if walk:
-                apart = terms - self._means()[:, None]
-                terms = np.square(apart, out=apart)
-            self._totals[walk] = added(self._totals[walk], terms)
+            values = image.reshape(image.shape[0], -1).numpy()
+            if mean is None:
+                self._totals[walk] = added(self._totals[walk], values)
+            else:
+                self._totals[walk] = added(self._totals[walk], values, lambda x: np.square(x - mean))
 
     def _means(self) -> Any:
         if self._mean is None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from outstride.tiling.box import Box
+from outstride.tiling.folds.blocks import Blocks
 from outstride.tiling.folds.interface import Fold
 
 #: Lanes of torch's vectors, and vectors of a chunk.
@@ -65,18 +66,15 @@ class Runs:
         chunks = -(-(count // WIDTH) // STEPS)
         levels = 1 if chunks <= 2 else (chunks - 1).bit_length()
         nothing = torch.zeros(runs, WIDTH)
-        self._count, self._raw = count, torch.zeros(runs, 0)
+        self._count, self._blocks = count, Blocks(runs, _CHUNK, torch.float32)
         self._levels = [_Sum(0, nothing, nothing) for _ in range(levels)]
         self._taken = [0] * levels
         """How many sums each level has taken: of every two it hands one on, but for the last."""
 
     def take(self, part: Tensor) -> None:
         """The next elements, (runs, count)."""
-        raw = torch.cat([self._raw, part], 1)
-        whole = raw.shape[1] // _CHUNK * _CHUNK
-        self._raw = raw[:, whole:].clone()
-        if whole:
-            self._climb(0, _chunks(raw[:, :whole].reshape(len(raw), -1, STEPS, WIDTH)))
+        for chunks in self._blocks.take(part):
+            self._climb(0, _chunks(chunks.unflatten(2, (STEPS, WIDTH))))
 
     def _climb(self, level: int, sums: _Sum) -> None:
         """Sums of a level, (runs, count, lanes), in pairs to the next one."""
@@ -111,10 +109,10 @@ class Runs:
 
     def result(self) -> tuple[Tensor, Tensor]:
         """Mean and variance of each run."""
-        steps = self._count // WIDTH
-        rest = self._raw.shape[1] // WIDTH
+        steps, raw = self._count // WIDTH, self._blocks.rest
+        rest = raw.shape[1] // WIDTH
         if rest:
-            part = _chunks(self._raw[:, : rest * WIDTH].reshape(len(self._raw), 1, rest, WIDTH))
+            part = _chunks(raw[:, : rest * WIDTH].reshape(len(raw), 1, rest, WIDTH))
             self._add(0, _Sum(rest, part.mean[:, 0], part.squares[:, 0]))
             level = 0
             while level + 1 < len(self._levels) and self._taken[level] % 2 == 0:
@@ -125,7 +123,7 @@ class Runs:
         for sums in self._levels[1:]:
             if sums.steps:
                 lanes = lanes.joined(sums)
-        return self._with_the_rest(lanes, steps, self._raw[:, rest * WIDTH :])
+        return self._with_the_rest(lanes, steps, raw[:, rest * WIDTH :])
 
     def _with_the_rest(self, lanes: _Sum, steps: int, rest: Tensor) -> tuple[Tensor, Tensor]:
         """What fills no vector, and behind it lane after lane."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,16 @@ import numpy as np
 _AT_ONCE = 1 << 15
 
 
-def added(totals: Any, terms: Any) -> Any:
-    """Totals of (rows,) after the terms of (rows, count), in the type of the totals.
+def added(totals: Any, values: Any, term: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Totals of (rows,) after a term for each of the values, (rows, count), in the type of the totals.
 
     NumPy's running sums are sequences by what they return; its sums are not.
     """
-    rows, count = terms.shape
+    rows, count = values.shape
     step = max(_AT_ONCE // max(rows, 1), 1)
     room = np.empty((rows, min(step, count) + 1), totals.dtype)
     for start in range(0, count, step):
-        part = terms[:, start : start + step]
+        part = term(values[:, start : start + step])
         stretch = room[:, : part.shape[1] + 1]
         stretch[:, 0], stretch[:, 1:] = totals, part
         totals = np.add.accumulate(stretch, axis=1)[:, -1]

@@ -240,7 +240,7 @@ class Scheduler:
         boxes = list(walk.boxes())
         need = self._program.needs(outputs_of(self._program, walk, boxes[len(boxes) // 2]), given=given)
         ends = sum(self._program.bytes_of(need, index) for index in need.outputs)
-        folding = ends + 2 * self._program.bytes_of(need, walk.target) if walk.folds else 0
+        folding = ends + self._program.bytes_of(need, walk.target) if walk.folds else 0
         computed = sum(elements(self._program.computed(need, index)) for index in need.parts)
         return (
             max(self._program.made_bytes(need), folding), self._seconds(need, given) * len(boxes),

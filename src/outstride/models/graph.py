@@ -74,7 +74,7 @@ def capture(
         source = recorder.input(shape, dtype, strides)
         prepared = prepare(isolated(model, recorder.stand_in))
         try:
-            with recorder.stand_ins, recorder:
+            with recorder.naming(prepared), recorder.stand_ins, recorder:
                 returned = prepared(source)
         except UnsupportedError:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from outstride.models.operation import Operation, mapped
+
+#: Operators that are named in a sentence.
+_MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,13 @@ class Node(Operation):
     result: int | None = None
     kind: Any = None
     """Its description, where that is not the one of its operator."""
+    layer: str = ""
+    """The innermost layer of the model whose code calls it, by its name in the model."""
+
+    @property
+    def called(self) -> str:
+        """The operator and the layer that calls it, for a sentence."""
+        return f"{self.name} of {self.layer!r}" if self.layer else self.name
 
     def result_shape(self) -> tuple[int, ...]:
         """That of this tensor."""
@@ -58,3 +68,11 @@ class Node(Operation):
         result = self.target(**{name: mapped(put, value) for name, value in arguments.items()})
         made: Tensor = result if self.result is None else result[self.result]
         return made
+
+
+def listed(nodes: Iterable[Node]) -> str:
+    """Some tensors by what makes them, the first few by their layers, too."""
+    names = list(dict.fromkeys(node.called for node in nodes))
+    return ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else ""
+    )

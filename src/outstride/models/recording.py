@@ -8,8 +8,10 @@ the memory, and other views of it are taken anew when they are read next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -52,6 +54,30 @@ class Recorder(TorchDispatchMode):
         self._views: dict[int, View] = {}
         self._alive: list[Tensor] = []
         self._standing: dict[int, tuple[Tensor, FakeTensor]] = {}
+        self._layers: list[str] = []
+
+    @contextmanager
+    def naming(self, model: torch.nn.Module) -> Iterator[None]:
+        """Note the layer of a model that calls an operator."""
+        handles: list[Any] = []
+        for name, module in model.named_modules():
+            if name and not isinstance(module, torch.jit.ScriptModule):  # which has no hooks of its own
+                handles.append(module.register_forward_pre_hook(partial(self._enter, name)))
+                handles.append(module.register_forward_hook(self._leave, always_call=True))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, name: str, module: torch.nn.Module, args: Any) -> None:
+        del module, args
+        self._layers.append(name)
+
+    def _leave(self, module: torch.nn.Module, args: Any, result: Any) -> None:
+        del module, args, result
+        if self._layers:
+            self._layers.pop()
 
     def input(self, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None) -> Tensor:
         """What the model is called with; without strides in order."""
@@ -192,6 +218,7 @@ class Recorder(TorchDispatchMode):
             target, args, kwargs, sources, tuple(self.nodes[i].shape for i in sources),
             tuple(self.nodes[i].strides for i in sources),
             tuple(like.shape), like.stride(), like.dtype, result,
+            layer=self._layers[-1] if self._layers else "",
         ))  # fmt: skip
         if not self._of_weights.isdisjoint(sources):
             self._of_weights.add(len(self.nodes) - 1)

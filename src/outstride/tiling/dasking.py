@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError, UnsupportedError
+from outstride.models.node import listed
 from outstride.tiling import arrays, blocks, files
 from outstride.tiling.addresses import is_address
 from outstride.tiling.budget import budget_of
@@ -136,9 +137,9 @@ def job_of(
     plan = run.plan
     output = run.program.graph.only_output("run on a cluster")
     if run.program.wholes:
-        names = sorted({run.program.graph.nodes[index].name for index in run.program.wholes})
+        names = listed(run.program.graph.nodes[index] for index in run.program.wholes)
         raise UnsupportedError(
-            f"'model' must not need every pixel to be run on a cluster: got {', '.join(names)}; "
+            f"'model' must not need every pixel to be run on a cluster: got {names}; "
             "legal: tile_run, which goes over the whole in passes first"
         )
     block = plan.tile

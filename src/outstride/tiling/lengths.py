@@ -12,7 +12,7 @@ from math import lcm, prod
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
-from outstride.models.node import Node
+from outstride.models.node import Node, listed
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
 from outstride.models.operators.indexing import Slice
@@ -46,9 +46,9 @@ class Captured:
         self.program, self.length = Program(graph, self.carried), length
         self.output = self.program.graph.only_output("streamed")
         if self.program.wholes:
-            names = sorted({self.program.graph.nodes[i].name for i in self.program.wholes})
+            names = listed(self.program.graph.nodes[i] for i in self.program.wholes)
             raise UnsupportedError(
-                f"'model' must not need its whole input to be streamed: got {', '.join(names)}; "
+                f"'model' must not need its whole input to be streamed: got {names}; "
                 "legal: layers whose windows end"
             )
 

@@ -9,6 +9,7 @@ from math import ceil, prod
 from typing import Any
 
 from outstride.errors import ArgumentError, ShapeError
+from outstride.models.node import listed
 from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES, spelled
@@ -264,5 +265,5 @@ def _one_image(shape: Sequence[int], tiled: int) -> Box:
 
 
 def _reason(program: Program) -> str:
-    names = sorted({program.graph.nodes[i].name for i in program.wholes})
-    return f", as {', '.join(names)} needs every pixel" if names else ""
+    names = listed(program.graph.nodes[i] for i in program.wholes)
+    return f", as {names} needs every pixel" if names else ""

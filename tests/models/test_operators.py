@@ -58,7 +58,7 @@ WITHOUT_TILES = {
     *(unfolding.Unfold, resizing.CubicResize, resizing.AntialiasedResize, views.Reinterpret, views.Conjugate),
     *(views.ComplexToPairs, views.PairsToComplex, indexing.FlatRoll),
     *(indexing.Index, indexing.IndexSelect, indexing.Embedding),
-    *(reductions.Reduction, reductions.MaskedSoftmax, reductions.Scan, reductions.Sort),
+    *(reductions.Reduction, reductions.Scan, reductions.Sort),
     *(norms.RMSNorm, norms.GroupNorm, sampling.GridSample, creation.Unset, recurrent.Recurrence),
 }
 #: And these are written as others before.

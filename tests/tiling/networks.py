@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from tests.tiling.models_to_tile import Function, Residual
+from tests.tiling.shifted_windows import ShiftedWindows
+
+F = nn.functional
 
 F = nn.functional
 
@@ -28,6 +31,70 @@ ALL_KINDS = (
     "softmax",
     *WHOLE_KINDS,
 )
+#: What real models do besides, on eight channels.
+REAL_KINDS = (
+    *("behind", "tokens", "einsum", "windows", "shifted", "attended", "normalized", "repeated", "turned"),
+    *("parts", "folded", "unpooled", "area", "transformed", "one channel", "each repeated"),
+)
+
+
+def real(kind: str, channels: int, nd: int, size: int) -> nn.Module | None:
+    """A layer of such a kind that keeps the channels; None where there is none for so many axes."""
+    weight = torch.randn(channels, channels)
+    letters = "hwd"[:nd]
+    by_axes: dict[str, Callable[[Tensor], Tensor]] = {
+        "normalized": lambda x: F.normalize(x, dim=1),
+        "repeated": lambda x: x.repeat(1, 2, *[1] * nd)[:, 1 : 1 + channels],
+        "each repeated": lambda x: x.repeat_interleave(size, 1)[:, :channels],
+        "parts": lambda x: torch.cat([*x.split([1, channels - 1], 1)[::-1]], 1) + torch.stack(x.unbind(1), 1),
+        "one channel": lambda x: (
+            x + x.mean(1, keepdim=True).squeeze(1)[:, None] + x[:, :1].flatten(1, 2)[:, None]
+        ),
+        "transformed": lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=1), channels, dim=1),
+        "einsum": lambda x: torch.einsum(f"oc,bc{letters}->bo{letters}", weight, x),
+    }
+    if kind in by_axes:
+        return Function(by_axes[kind])
+    if kind == "behind":
+        return Behind(nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU()))
+    if kind == "tokens":
+        return Tokens(nn.Linear(channels, channels))
+    if nd != 2:
+        return None
+    in_two: dict[str, Callable[[Tensor], Tensor]] = {
+        "turned": lambda x: torch.rot90(x, size, (2, 3)),
+        "folded": lambda x: F.fold(F.unfold(x, size, padding=1), x.shape[2:], size, padding=1),
+        "unpooled": unpooled,
+        "area": lambda x: F.interpolate(x, [max(n // size, 1) for n in x.shape[2:]], mode="area"),
+    }
+    if kind in in_two:
+        return Function(in_two[kind])
+    return ShiftedWindows(channels, 1 + size, 2, 1 if kind == "shifted" else 0, fused=kind == "attended")
+
+
+def unpooled(x: Tensor) -> Tensor:
+    y, places = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(y * 2, places, (2, 2), output_size=list(x.shape[2:]))
+
+
+class Behind(nn.Module):
+    """Layers on channels that lie behind all other axes."""
+
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layers(x.movedim(1, -1)).movedim(-1, 1)
+        return made
+
+
+class Tokens(Behind):
+    """The same on positions in a row."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.layers(x.flatten(2).transpose(1, 2)).transpose(1, 2)
+        return made.reshape(x.shape)
 
 
 @st.composite
@@ -75,10 +142,13 @@ def networks(
             made = Function(lambda x, pool=pool: x - F.interpolate(pool(x), x.shape[2:]))  # type: ignore[misc]
         elif kind == "skip":
             made = Residual(getattr(nn, f"Conv{nd}d")(channels, channels, kernel, 1, padding))
-        else:
+        elif kind not in REAL_KINDS:
             made = draw(
                 st.sampled_from([nn.ReLU(inplace=True), nn.GELU(), nn.SiLU(), nn.Sigmoid(), nn.ELU()])
             )
+        if kind in REAL_KINDS:
+            found = real(kind, channels, nd, draw(st.integers(1, 3)))
+            made = nn.Identity() if found is None else found
         layers.append(made)
     model = nn.Sequential(*layers)
     with torch.random.fork_rng():

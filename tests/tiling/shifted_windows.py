@@ -23,9 +23,9 @@ def joined(x: Tensor, window: int, size: tuple[int, int, int]) -> Tensor:
 class ShiftedWindows(nn.Module):
     """Norm, attention in windows with a bias by distance, norm, two linear layers."""
 
-    def __init__(self, channels: int, window: int, heads: int, shift: int) -> None:
+    def __init__(self, channels: int, window: int, heads: int, shift: int, fused: bool = False) -> None:
         super().__init__()
-        self.window, self.heads, self.shift = window, heads, shift
+        self.window, self.heads, self.shift, self.fused = window, heads, shift, fused
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(2))
         self.qkv, self.last = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
         self.up, self.down = nn.Linear(channels, 2 * channels), nn.Linear(2 * channels, channels)
@@ -50,6 +50,12 @@ class ShiftedWindows(nn.Module):
         """Of (windows, positions, C)."""
         count, positions, channels = x.shape
         q, k, v = self.qkv(x).view(count, positions, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.fused:
+            made = nn.functional.scaled_dot_product_attention(
+                q, k, v, self.table[self.index].permute(2, 0, 1)
+            )
+            fused: Tensor = self.last(made.transpose(1, 2).reshape(count, positions, channels))
+            return fused
         weights = (q * 0.3) @ k.transpose(-2, -1)
         weights = weights + self.table[self.index].permute(2, 0, 1)
         if mask is not None:

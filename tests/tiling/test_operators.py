@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
 from tests.tiling.models_to_tile import Function, image, seeded, whole_of
+from tests.tiling.networks import REAL_KINDS, accepts, networks
 from tests.tiling.shifted_windows import ShiftedWindows
 from tests.tolerance import assert_same_bits, assert_within_roundings
 
@@ -59,6 +62,7 @@ PRODUCTS: dict[str, Made] = {
     "mixed": (lambda: chain(Channels(tokens), nn.Conv2d(5, 6, 3, padding=1), nn.GELU(), Channels(rows)),
               (1, 6, 20, 21), (9, 7)),
     "windows": (lambda: ShiftedWindows(8, 4, heads=2, shift=0), (1, 8, 22, 19), (5, 7)),
+    "attention of torch": (lambda: ShiftedWindows(16, 4, 2, 0, fused=True), (1, 16, 22, 19), (5, 7)),
     "shifted windows": (lambda: chain(ShiftedWindows(8, 4, 2, 0), ShiftedWindows(8, 4, 2, 2)),
                         (2, 8, 22, 19), (9, 6)),
 }  # fmt: skip
@@ -133,6 +137,21 @@ def test_a_tile_is_the_whole(name: str) -> None:
     model, x = seeded(make), image(*shape)
     assert not tiling.plan(model, shape, tile=tile).kept
     assert_same_bits(tiling.tile_run(model, x, tile=tile, progress=False), whole_of(model, x))
+
+
+@settings(max_examples=60, deadline=None)
+@given(networks((*REAL_KINDS, "conv", "max", "function", "linear", "skip"), channels=8), st.data())
+def test_any_network_of_such_operators_in_any_tiles(
+    network: tuple[nn.Module, tuple[int, ...]], data: st.DataObject
+) -> None:
+    model, shape = network
+    model = seeded(lambda: model)
+    if not accepts(model, shape):
+        return
+    x, tile = image(*shape), tuple(data.draw(st.integers(1, 16)) for _ in shape[2:])
+    got = tiling.tile_run(model, x, tile=tile, progress=False)
+    assert_same_bits(got, tiling.tile_run(model, x, tile=1000, progress=False))
+    assert_within_roundings(got, whole_of(model, x), 4096, "sums of a few layers in another order")
 
 
 class Heads(nn.Module):

@@ -16,7 +16,15 @@ from torch import Tensor
 from outstride.models.layouts import order_of
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.reductions import Deviation, Extremum, Mean, Reduction, Softmax, Sum
+from outstride.models.operators.reductions import (
+    Deviation,
+    Extremum,
+    MaskedSoftmax,
+    Mean,
+    Reduction,
+    Softmax,
+    Sum,
+)
 from outstride.tiling.box import Box, Interval, shape_of, whole
 from outstride.tiling.rules import tails
 from outstride.tiling.rules.interface import (
@@ -46,7 +54,7 @@ def _by_positions(rows: Tensor, call: Rows, node: Node, box: Box, shape: Sequenc
     if not step:
         return result
     # Softmax is shared among threads by position, all others row by row.
-    count, shared = prod(shape), node.name == "aten._softmax"
+    count, shared = prod(shape), node.name in ("aten._softmax", "aten._safe_softmax")
     alone = tails.places(box, tuple(shape), tails.tails(count, step, 1 if shared else count + 1, row))
     if not len(alone):
         return result
@@ -108,6 +116,10 @@ def _axes(node: Node) -> list[int]:
     return list(operator.axes)
 
 
+#: Positions that no vector of torch's is longer than; of shorter rows sums have a third routine.
+_VECTOR = 16
+
+
 class _Way(NamedTuple):
     """How torch goes through a tensor that it reduces."""
 
@@ -133,7 +145,7 @@ def _way(node: Node) -> _Way | None:
     if not natural or not after or not _one_stretch(shape, strides, reduced):
         return None
     _, row = order_of([shape[axis] for axis in after], [strides[axis] for axis in after])
-    return _Way(apart=False, row=row) if strides[after[-1]] == 1 else None
+    return _Way(apart=False, row=row) if strides[after[-1]] == 1 and row >= _VECTOR else None
 
 
 def _one_stretch(shape: Sequence[int], strides: Sequence[int], axes: Sequence[int]) -> bool:
@@ -195,4 +207,4 @@ def _scratch_of_softmax(node: Node, box: Box, boxes: Sequence[Box | None]) -> in
 
 _SUM = Rule(_summed_demand, _sum, _over_everything, _scratch_of_sum)
 RULES: RuleTable = dict.fromkeys((Sum, Mean, Extremum, Deviation), _SUM)
-RULES[Softmax] = Rule(_softmax_demand, _softmax, scratch=_scratch_of_softmax)
+RULES |= dict.fromkeys((Softmax, MaskedSoftmax), Rule(_softmax_demand, _softmax, scratch=_scratch_of_softmax))

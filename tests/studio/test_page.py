@@ -310,6 +310,9 @@ def test_a_link_brings_all_of_its_state(visit: Any) -> None:
     shown.page.locator(".chip[aria-pressed=true]", has_text="random").wait_for()
     assert shown.page.get_by_label("cure the pattern").is_checked()
     assert saved(shown, "PNG of the output").path().read_bytes().startswith(b"\x89PNG")
+    shown.page.get_by_role("button", name="1-d").click()  # where there is no photograph
+    shown.page.locator(".canvas").wait_for()
+    assert saved(shown, "PNG of the last steps").suggested_filename.endswith(".png")
 
 
 def test_the_page_speaks_chinese_and_keeps_its_state(visit: Any) -> None:

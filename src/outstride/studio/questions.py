@@ -40,9 +40,8 @@ def text_of(question: Mapping[str, Any], name: str, default: str = "") -> str:
         raise ArgumentError(
             f"{name!r} must be a text: got {str(value)[:40]!r}; legal: at most {_LONGEST_TEXT} letters"
         )
-    return unicodedata.normalize(
-        "NFKC", value
-    )  # brackets, commas and digits of Chinese and Japanese keyboards
+    # Keyboards of Chinese and Japanese have brackets, commas and digits of their own.
+    return unicodedata.normalize("NFKC", value)
 
 
 def layer_text(question: Mapping[str, Any]) -> str:

@@ -77,8 +77,10 @@ function refuse(sentence, ways) {
 // Numbers or a photograph: the layer stays.
 function turn(mode) {
   const modes = ['numbers', ...(known.fields.nd === 2 ? ['picture'] : []), ...(modelled ? ['model'] : [])]
+  const before = state.mode
   state.mode = modes.includes(mode) ? mode : 'numbers'
-  stage.turn(modes, state.mode, name => { turn(name); tools.build(); save() })
+  if (state.mode !== before) tools.build()
+  stage.turn(modes, state.mode, name => { turn(name); save() })
   photographs.show(state.mode === 'picture', known.layer, numbers(state.w))
   model.show(state.mode === 'model')
   document.body.classList.toggle('whole', state.mode === 'model')

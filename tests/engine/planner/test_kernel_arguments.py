@@ -30,7 +30,7 @@ from outstride.engine.planner.plan import (
 )
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.tables import pixel_offsets
-from outstride.engine.planner.unrolled import UnrolledPhases
+from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
 from tests import ROOT
 from tests.engine.planner.definitions import read_taps
 from tests.engine.planner.problems import (
@@ -123,7 +123,7 @@ def _assert_room_for_masks(plan: GatherPlan, made: KernelArguments) -> None:
     if isinstance(taps, UnrolledPhases):
         masks = (len(taps.columns) + p.stride[2]) * sum(tile.vectors for tile in tiles)
     else:
-        assert taps is not None
+        assert isinstance(taps, UnrolledTaps)
         at_once = [taps.across > 0 and (tile.vectors == 1 or not taps.narrow) for tile in tiles]
         reads = [
             tile.vectors * step + (taps.across > step) if whole else tile.vectors * step * p.kernel_size[2]

@@ -24,7 +24,7 @@ from outstride.engine.planner.plan import (
     tiles_for,
 )
 from outstride.engine.planner.problem import Problem
-from outstride.engine.planner.unrolled import UnrolledPhases
+from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps
 from tests.engine.planner.definitions import (
     all_channels,
     input_read,
@@ -120,6 +120,7 @@ def _assert_window(plan: GatherPlan) -> None:
     if isinstance(unrolled, UnrolledPhases):
         _assert_spread(plan, unrolled)
         return
+    assert isinstance(unrolled, UnrolledTaps)
     (group,) = axis.groups
     assert group.kernel == (tuple(range(unrolled.taps)),)
     rows = unrolled.rows(plan.tile.rows)

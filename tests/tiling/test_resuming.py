@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import nn
 from outstride import tiling
 from outstride.errors import ArgumentError
 from outstride.tiling import journal
-from outstride.tiling.journal import Grid, Journal
+from outstride.tiling.journal import Grid, Journal, Notes
 from outstride.tiling.partial import Partial, cleaned, folder_of, held, leftovers, progress_of
 from outstride.tiling.writers import MAKERS, Made, Wanted
 from tests import ROOT
@@ -473,3 +474,19 @@ def test_a_run_that_ended_after_its_result_had_its_name(
     out.unlink()
     run(source, out)
     assert content(out) == before
+
+
+def test_what_a_failed_sync_has_lost_is_not_written_down(tmp_path: Path) -> None:
+    one, calls = Journal(tmp_path / "journal"), [0]
+    one.begin({"source": "x"}, (1, 1, 40, 64), (1, 1, 16, 16))
+
+    def sync(_: object) -> None:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise OSError(errno.EIO, "the disk says so once")
+
+    notes = Notes(one, sync, Counter())
+    with pytest.raises(OSError, match="once"):
+        notes.add(((0, 1), (0, 1), (0, 16), (0, 16)))
+    notes.add(((0, 1), (0, 1), (0, 16), (16, 32)))
+    assert Journal(tmp_path / "journal").grids[0].done == {1}

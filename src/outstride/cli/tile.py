@@ -118,7 +118,7 @@ def tile(
     from outstride.bench.cases import parse_size
     from outstride.errors import ArgumentError
     from outstride.tiling.addresses import is_address
-    from outstride.tiling.making import Options
+    from outstride.tiling.filling import Options
 
     words = {
         name: f"--{name}"

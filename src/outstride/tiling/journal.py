@@ -175,8 +175,8 @@ class Notes:
 
     def flush(self) -> None:
         """Have all that was written on the disk, and then written down."""
-        if self._waiting:
-            self._sync(self._waiting)
-            self._journal.note(self._waiting, self._counts)
-            self._waiting = []
+        boxes, self._waiting = self._waiting, []  # a second sync would not say what a first one lost
+        if boxes:
+            self._sync(boxes)
+            self._journal.note(boxes, self._counts)
         self._latest = monotonic()

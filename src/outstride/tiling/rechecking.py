@@ -16,7 +16,7 @@ import torch
 from outstride.errors import ArgumentError
 from outstride.tiling import files
 from outstride.tiling.box import Box, elements, slices
-from outstride.tiling.making import wanted_of
+from outstride.tiling.filling import wanted_of
 from outstride.tiling.running import TileRun, check_model, sliding_axes
 from outstride.tiling.verifying import ROUNDING, Verdict
 from outstride.tiling.writers import MAKERS

@@ -239,6 +239,7 @@ def test_first_interrupt_ends_the_training_and_keeps_what_is_done(picture: Path,
     assert (tmp_path / "out" / "panel.png").is_file()
 
 
+@pytest.mark.slow
 def test_second_interrupt_ends_at_once(picture: Path, tmp_path: Path) -> None:
     process = demo("--image", picture, "--seconds", "3600", "--out", tmp_path / "out")
     wait_for_training(process)

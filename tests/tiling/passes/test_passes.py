@@ -11,6 +11,8 @@ from torch import nn
 
 from outstride import tiling
 from outstride.errors import ArgumentError, ShapeError, UnsupportedError
+from outstride.tiling.box import Box
+from outstride.tiling.maps import MapInFile
 from outstride.tiling.running import TileRun
 from tests.tiling.models_to_tile import Function, image, seeded, whole_of
 from tests.tiling.passes.models import MODELS, NNUNet
@@ -116,3 +118,13 @@ def test_streams_and_clusters_refuse_by_name() -> None:
         tiling.dask(
             Function(lambda x: x - x.mean((2, 3), keepdim=True)), np.zeros((1, 1, 99, 99), np.float32)
         )
+
+
+def test_a_disk_that_fills_up_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: MapInFile, box: Box, part: torch.Tensor) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MapInFile, "write", full)
+    model = seeded(lambda: NNUNet((4, 6, 8), (1, 2, 2)))
+    with pytest.raises(ArgumentError, match=r"'scratch' must be a folder with room.*No space left"):
+        tiling.tile_run(model, image(1, 1, 24, 16, 20), memory="300KB", progress=False)

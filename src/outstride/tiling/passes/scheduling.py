@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import ceil, prod
 
 import torch
@@ -237,14 +238,15 @@ class Scheduler:
 
     def _taken(self, walk: Walk, given: frozenset[int]) -> tuple[int, float, int]:
         """Bytes of a slab in the middle; seconds and computed elements of all slabs like it."""
-        boxes = list(walk.boxes())
-        need = self._program.needs(outputs_of(self._program, walk, boxes[len(boxes) // 2]), given=given)
+        count = len(walk)
+        box = next(islice(walk.boxes(), count // 2, None))
+        need = self._program.needs(outputs_of(self._program, walk, box), given=given)
         ends = sum(self._program.bytes_of(need, index) for index in need.outputs)
         folding = ends + self._program.bytes_of(need, walk.target) if walk.folds else 0
         computed = sum(elements(self._program.computed(need, index)) for index in need.parts)
         return (
-            max(self._program.made_bytes(need), folding), self._seconds(need, given) * len(boxes),
-            computed * len(boxes),
+            max(self._program.made_bytes(need), folding), self._seconds(need, given) * count,
+            computed * count,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from outstride.errors import ArgumentError
 from outstride.tiling.box import Box, whole
@@ -88,7 +89,7 @@ def _play(
             need = program.needs(outputs_of(program, walk, box), given=given)
             made = program.run_all(need, read)
             for index in walk.writes:
-                maps[index].write(need.outputs[index], made[index])
+                _write(maps[index], need.outputs[index], made[index], folder)
             for index, number in walk.folds:
                 folds[index].take(number, box, made[walk.target])
         for index, number in walk.folds:
@@ -96,6 +97,16 @@ def _play(
                 _finish(program, index, folds.pop(index))
     for index in walk.closes:
         maps.close(index)
+
+
+def _write(kept: Map, box: Box, part: Tensor, folder: Path) -> None:
+    try:
+        kept.write(box, part)
+    except OSError as error:  # somebody else has filled the disk meanwhile
+        raise ArgumentError(
+            f"'scratch' must be a folder with room: got {str(folder)!r} ({error.strerror or error}); "
+            "legal: another folder, or more 'memory'"
+        ) from error
 
 
 def _made_for(program: Program, schedule: Schedule, index: int, folder: Path) -> Map:

@@ -151,8 +151,9 @@ def _refusal(shape: Sequence[int], error: Exception) -> Exception:
             f"'model' must compute with functions of torch: got one that calls NumPy{_place(error)}, "
             "of which nothing is known; legal: torch's own functions there"
         )
+    alone = isinstance(error, TypeError) and "argument" in said
+    legal = "a module around it that takes the source alone" if alone else "a shape that the model accepts"
     return ShapeError(
         f"'model' must run on the source: got shape {tuple(shape)}, for which it raises "
-        f"{type(error).__name__}: {said}"
-        + ("" if "legal: " in said else "; legal: a shape that the model accepts")
+        f"{type(error).__name__}: {said}" + ("" if "legal: " in said else f"; legal: {legal}")
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
+from typing import Any
+
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
@@ -36,6 +40,30 @@ SHOTS = {
 }
 
 
+#: The picture that moves: its state without the step, the steps, the width and height of the window.
+MOVING = (f"layer={UP}&size=3x3&view=stamps&mode=numbers&lang=en", range(10), 1440, 900)
+#: Its width, colours and milliseconds a step; the last one stays.
+WIDTH, COLOURS, PACE, LAST = 1080, 96, 900, 3000
+
+
+def moving(browser: Any, link: str, path: Path) -> None:
+    """A layer at work, step by step, as the page shows it."""
+    state, steps, width, height = MOVING
+    page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    frames = []
+    for step in steps:
+        page.goto(f"{link}#{state}&step={step}")
+        page.wait_for_selector("html[data-ready=yes]")
+        page.wait_for_timeout(2500 if step == 0 else 700)
+        shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        frames.append(shot.resize((WIDTH, height * WIDTH // width), Image.Resampling.LANCZOS))
+    page.close()
+    palette = frames[-1].quantize(COLOURS)
+    flat = [frame.quantize(COLOURS, palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [PACE] * (len(flat) - 1) + [LAST]
+    flat[0].save(path, save_all=True, append_images=flat[1:], duration=times, loop=0, optimize=True)
+
+
 def make(out: Path = HERE) -> None:
     """Every picture, as the page stands when nothing moves any more."""
     model = Network("torchvision:resnet18", build("torchvision:resnet18")[0], (1, 3, 224, 224))
@@ -49,6 +77,7 @@ def make(out: Path = HERE) -> None:
             page.wait_for_timeout(2500)
             page.screenshot(path=out / f"{name}.png")
             page.close()
+        moving(browser, link, out / "studio.gif")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_the_description_has_links_that_work_on_the_index(wheel: Path) -> None:
     assert len(re.findall(r"\]\(", text)) == len(re.findall(r"\]\(", readme)) > 10
     assert not re.findall(r"\]\((?!https://|#)[^)]*\)", text)
     assert f"]({_ADDRESS}/blob/v{outstride.__version__}/docs/performance.md)" in text
-    assert f"]({_ADDRESS}/raw/v{outstride.__version__}/docs/pictures/studio.png)" in text
+    assert f"]({_ADDRESS}/raw/v{outstride.__version__}/docs/pictures/studio.gif)" in text
     assert f"Source, {_ADDRESS}" in metadata.get_all("Project-URL", [])
 
 

@@ -49,7 +49,7 @@ class Captured:
             names = listed(self.program.graph.nodes[i] for i in self.program.wholes)
             raise UnsupportedError(
                 f"'model' must not need its whole input to be streamed: got {names}; "
-                "legal: layers whose windows end"
+                "legal: layers whose windows end, and recurrent ones of one direction"
             )
 
     @property

@@ -188,6 +188,18 @@ def whole_of_several(model: nn.Module, x: Tensor) -> Any:
     return accelerate(model)(x)
 
 
+def test_channels_behind_are_not_cut() -> None:
+    """A backbone's maps of (N, H, W, C) are cut along height and width all the same."""
+    model = seeded(
+        lambda: chain(nn.Conv2d(3, 8, 3, padding=1), Function(lambda x: F.gelu(x.permute(0, 2, 3, 1))))
+    )
+    plan = tiling.plan(model, (1, 3, 3000, 2000), memory="4MB")
+    assert plan.tile[-1] == 8
+    assert max(plan.reads[1:]) < 700
+    x = image(1, 3, 40, 33)
+    assert_same_bits(tiling.tile_run(model, x, tile=(7, 9), progress=False), whole_of(model, x))
+
+
 def test_several_results_go_where_they_are_told(tmp_path: Any) -> None:
     model, x = seeded(lambda: Function(lambda x: (x * 2, x[..., ::2]))), image(1, 2, 12, 16)
     out = [tmp_path / "a.npy", torch.empty(1, 2, 12, 8)]

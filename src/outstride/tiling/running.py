@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -16,10 +17,10 @@ from outstride.models.isolation import undisturbed
 from outstride.models.node import Node
 from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays, files
-from outstride.tiling.box import Box, elements
+from outstride.tiling.box import Box, elements, replaced, whole
 from outstride.tiling.budget import budget_of
 from outstride.tiling.capturing import served_graph
-from outstride.tiling.evaluation import Program
+from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.loops import check_steps
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes.scheduling import Scheduler
@@ -50,13 +51,15 @@ class TileRun:
         strides = arrays.strides_of(source, self.dtype)
         with silent(TRIALS):
             self.program = Program(served_graph(model, source.shape, self.dtype, strides))
-        axes = spatial_axes(model, source.shape)
-        self.outputs = Outputs.of(self.program.graph, axes)
+        self.outputs = Outputs.of(self.program.graph, spatial_axes(model, source.shape))
+        if _has_channels_last(self.program, self.outputs):
+            self.outputs = replace(self.outputs, most=self.outputs.most + 1)
+            tile = _with_channels(tile, self.outputs)
         self.output, budget = self.outputs.main, budget_of(memory)
         self.schedule = Scheduler(self.program, self.outputs.indices, budget).schedule()
         self._planned = partial(
             plan_tiles, self.program, self.outputs, self.schedule, budget=budget,
-            multiples=chunks_of(out, axes),
+            multiples=chunks_of(out, self.outputs.tiled),
         )  # fmt: skip
         self.plan: TilePlan = self._planned(tile)
 
@@ -172,6 +175,29 @@ def dtype_of(model: torch.nn.Module, source: Any) -> torch.dtype:
     if isinstance(source, torch.Tensor) and source.dtype.is_floating_point:
         return source.dtype
     return torch.float64 if str(getattr(source, "dtype", "")) == "float64" else torch.float32
+
+
+def _with_channels(tile: int | Sequence[int] | None, outputs: Outputs) -> int | Sequence[int] | None:
+    """A caller's tile of positions with all channels, which lie behind them."""
+    nd, channels = outputs.tiled - 1, outputs.shape[-1]
+    if isinstance(tile, int):
+        return (*[tile] * nd, channels)
+    return (*tile, channels) if isinstance(tile, (tuple, list)) and len(tile) == nd else tile
+
+
+def _has_channels_last(program: Program, outputs: Outputs) -> bool:
+    """Whether it is not the last axis that follows the source's positions, but the one before those cut."""
+    shape, nd = outputs.shape, outputs.most
+    if len(shape) < nd + 2 or 0 in shape:
+        return False
+    everything = whole(program.graph.nodes[INPUT].shape)
+
+    def is_read(axis: int) -> bool:
+        """Whether one position of an axis reads all positions of the source."""
+        need = program.need(outputs.main, replaced(whole(shape), axis, (0, 1)))
+        return need.boxes.get(INPUT, everything)[-nd:] == everything[-nd:]
+
+    return shape[-1] > 1 and is_read(len(shape) - 1) and not is_read(len(shape) - nd - 1)
 
 
 def spatial_axes(model: torch.nn.Module, shape: Sequence[int]) -> int:

@@ -94,9 +94,10 @@ class Scheduler:
 
     def _in_steps(self, walk: Walk, given: frozenset[int]) -> list[Walk]:
         """Boxes of any shape that are kept first, where not even a row that is complete fits into memory."""
-        axis = _cut_axis(walk)
-        least = replace(walk, size=_with(walk.size, axis, 1))
-        if not walk.folds or walk.target in given or self._taken(least, given)[0] <= self._budget:
+        if not walk.folds or walk.target in given:
+            return [walk]
+        least = replace(walk, size=_with(walk.size, _cut_axis(walk), 1))
+        if self._taken(least, given)[0] <= self._budget:
             return [walk]
         kept = tuple({walk.target, *walk.writes})
         return [replace(walk, folds=(), writes=kept), replace(walk, writes=())]

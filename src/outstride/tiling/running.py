@@ -28,6 +28,7 @@ from outstride.tiling.passes.walk import Walk
 from outstride.tiling.passes.walking import check_room, scratch_folder, walked
 from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
+from outstride.tiling.trimming import Room
 from outstride.tiling.writers.plain import CHUNK
 
 #: Eight bytes each, a tensor of them has a size that torch can count.
@@ -55,10 +56,10 @@ class TileRun:
         if _has_channels_last(self.program, self.outputs):
             self.outputs = replace(self.outputs, most=self.outputs.most + 1)
             tile = _with_channels(tile, self.outputs)
-        self.output, budget = self.outputs.main, budget_of(memory)
-        self.schedule = Scheduler(self.program, self.outputs.indices, budget).schedule()
+        self.output, self._budget = self.outputs.main, budget_of(memory)
+        self.schedule = Scheduler(self.program, self.outputs.indices, self._budget).schedule()
         self._planned = partial(
-            plan_tiles, self.program, self.outputs, self.schedule, budget=budget,
+            plan_tiles, self.program, self.outputs, self.schedule, budget=self._budget,
             multiples=chunks_of(out, self.outputs.tiled),
         )  # fmt: skip
         self.plan: TilePlan = self._planned(tile)
@@ -88,8 +89,10 @@ class TileRun:
                 arrays.check_target(targets[index], node.shape, node.dtype)
         boxes = [box for box in self.plan.boxes() if asked(box)]
         if boxes:
-            with self._walked(progress):
+            room = Room(self._budget)
+            with self._walked(progress, room):
                 for box in _shown(boxes, progress):
+                    room.make(self.plan.peak_bytes - self.schedule.held_bytes)
                     for index, part, made in self._made(box):
                         arrays.write(targets[index], part, made)
                     written(box)
@@ -98,14 +101,14 @@ class TileRun:
     @undisturbed()
     def tiles(self, boxes: Sequence[Box]) -> list[dict[int, torch.Tensor]]:
         """Of some tiles what they are of each tensor that the model returns."""
-        with self._walked(progress=False):
+        with self._walked(progress=False, room=Room(self._budget)):
             return [{index: made for index, _, made in self._made(box)} for box in boxes]
 
-    def _walked(self, progress: bool) -> AbstractContextManager[None]:
+    def _walked(self, progress: bool, room: Room) -> AbstractContextManager[None]:
         """While the passes' results are there."""
         check_room(self.schedule, self.scratch)
         shown = partial(_shown_slabs, progress)
-        return walked(self.program, self.schedule, self._read, self.scratch, shown)
+        return walked(self.program, self.schedule, self._read, self.scratch, room, shown)
 
     def _made(self, box: Box) -> Iterator[tuple[int, Box, torch.Tensor]]:
         """The parts that belong to a tile, of each tensor that has one."""

@@ -75,8 +75,9 @@ def pyramid(x: Tensor) -> Tensor:
     return torch.cat([x, *(F.interpolate(p, x.shape[2:], mode="nearest") for p in pooled)], 1)
 
 
-def generator() -> nn.Module:
+def generator(width: int = 8) -> nn.Module:
     """CycleGAN's, smaller."""
+    deep = 3 * width // 2
 
     def block(channels: int) -> nn.Module:
         layers = [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), nn.InstanceNorm2d(channels)]
@@ -84,10 +85,10 @@ def generator() -> nn.Module:
         return Residual(*layers, nn.ReLU(), *again)
 
     return nn.Sequential(
-        nn.ReflectionPad2d(3), nn.Conv2d(3, 8, 7), nn.InstanceNorm2d(8), nn.ReLU(),
-        nn.Conv2d(8, 12, 3, 2, 1), nn.InstanceNorm2d(12), nn.ReLU(), *(block(12) for _ in range(3)),
-        nn.ConvTranspose2d(12, 8, 3, 2, 1, 1), nn.InstanceNorm2d(8), nn.ReLU(),
-        nn.ReflectionPad2d(3), nn.Conv2d(8, 3, 7), nn.Tanh(),
+        nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, deep, 3, 2, 1), nn.InstanceNorm2d(deep), nn.ReLU(), *(block(deep) for _ in range(3)),
+        nn.ConvTranspose2d(deep, width, 3, 2, 1, 1), nn.InstanceNorm2d(width), nn.ReLU(),
+        nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh(),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from outstride.tiling.evaluation import Program, Read
 from outstride.tiling.folds.interface import Fold
 from outstride.tiling.maps import Map, MapInFile, MapInMemory, Maps
 from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
+from outstride.tiling.trimming import Room
 
 
 def scratch_folder(scratch: str | Path | None) -> Path:
@@ -56,7 +57,7 @@ Shown = Callable[[Walk], Iterable[Box]]
 
 @contextmanager
 def walked(
-    program: Program, schedule: Schedule, read: Read, folder: Path, shown: Shown = Walk.boxes
+    program: Program, schedule: Schedule, read: Read, folder: Path, room: Room, shown: Shown = Walk.boxes
 ) -> Iterator[None]:
     """Play all walks; what the tiles need of them is there until the end."""
     folds = dict[int, Fold]()
@@ -65,7 +66,7 @@ def walked(
         try:
             with torch.inference_mode():
                 for walk in schedule.walks:
-                    _play(program, schedule, walk, maps, folds, read, folder, shown)
+                    _play(program, schedule, walk, maps, folds, read, folder, room, shown)
             yield
         finally:
             program.maps = {}
@@ -73,7 +74,7 @@ def walked(
 
 def _play(
     program: Program, schedule: Schedule, walk: Walk, maps: Maps, folds: dict[int, Fold], read: Read,
-    folder: Path, shown: Shown,
+    folder: Path, room: Room, shown: Shown,
 ) -> None:  # fmt: skip
     """One walk."""
     given = frozenset(maps)
@@ -86,6 +87,8 @@ def _play(
             if not number:
                 folds[index] = program.barriers[index].fold(program.graph.nodes[index])
         for box in shown(walk):
+            made = dict[int, Tensor]()  # those before go
+            room.make(walk.peak_bytes)
             need = program.needs(outputs_of(program, walk, box), given=given)
             made = program.run_all(need, read)
             for index in walk.writes:

@@ -13,8 +13,6 @@ from tests.tiling.shifted_windows import ShiftedWindows
 
 F = nn.functional
 
-F = nn.functional
-
 #: Those that look at whole maps.
 WHOLE_KINDS = ("instance", "group", "excite", "pool", "largest")
 ALL_KINDS = (

@@ -17,8 +17,8 @@ def lines(schedule: Schedule) -> Iterator[str]:
     if not walks:
         return
     names = ", ".join(sorted({name for walk in walks for name in walk.names}))
-    seconds = sum(walk.seconds for walk in walks)
-    yield f"  passes        {len(walks)} first, about {seconds:.2g} s, as every pixel is needed by {names}"
+    seconds = _spelled(sum(walk.seconds for walk in walks))
+    yield f"  passes        {len(walks)} first, about {seconds}, as every pixel is needed by {names}"
     for number, walk in enumerate(walks[:_MOST_WRITTEN], 1):
         yield f"    {number:<12}{_walk(schedule, walk)}"
     if len(walks) > _MOST_WRITTEN:
@@ -40,4 +40,8 @@ def _walk(schedule: Schedule, walk: Walk) -> str:
         if indices.intersection(walk.writes)
     ]
     read = ["read"] if walk.target in walk.reads else []
-    return ", ".join([f"{by} {boxes}", *read, *kept, f"{walk.seconds:.2g} s"])
+    return ", ".join([f"{by} {boxes}", *read, *kept, _spelled(walk.seconds)])
+
+
+def _spelled(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -123,7 +123,8 @@ def test_moduleinfo(info: Any, training: bool) -> None:
         layer.load_state_dict(stock.state_dict())
         result = layer(*called.args, **called.kwargs)
         assert isinstance(layer, getattr(torch.nn, type(layer).__name__))
-        _assert_like_torch(result, expected, layer, called.args[0])
+        given_first = next(iter((*called.args, *called.kwargs.values())))
+        _assert_like_torch(result, expected, layer, given_first)
 
 
 def _assert_like_torch(result: Any, expected: Any, layer: Any, input: Tensor) -> None:

@@ -230,7 +230,7 @@ def test_scales_that_are_none(tmp_path: Path, given: Any) -> None:
 
 def test_scales_without_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
-    with pytest.raises(ArgumentError, match="'output_range' must go with a file"):
+    with pytest.raises(ArgumentError, match="'output_range' must go with one file"):
         tiling.tile_run(SAME, numbers(1, 1, 4, 4), output_range=(0, 1))
     with pytest.raises(ArgumentError, match=r"got bytes for a \.wav"):
         make(numbers(1, 1, 40), tmp_path / "y.wav", output_range=(0, 1))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from outstride.models.operators.describing import describe
 from outstride.models.operators.norms import BatchNorm, GroupNorm, LayerNorm
-from outstride.tiling.box import Box, elements, hull
+from outstride.tiling.box import Box, elements, hull, whole
 from outstride.tiling.evaluation import INPUT, Program
 
 
@@ -45,11 +45,12 @@ def _followed(
         if at not in program.rules or not elements(boxes[at]):
             continue
         node = program.graph.nodes[at]
-        parts = program.rules[at].demand(node, boxes[at])
-        if at in program.anchors:
+        if at in program.wholes:
             through.append(at)
-            if not through_all:
-                parts = _of_its_place(program, at, boxes[at])
+            everything: Sequence[Box | None] = [whole(shape) for shape in node.source_shapes]
+            parts = everything if through_all else _of_its_place(program, at, boxes[at])
+        else:
+            parts = program.rules[at].demand(node, boxes[at])
         for source, part in zip(node.sources, parts, strict=False):
             if part is not None:
                 needed.setdefault(source, []).append(part)

@@ -91,7 +91,7 @@ def killed(folder: Path, kills: int, places: str, *suffixes: str) -> None:
     for suffix, line in found.items():
         assert line["left"] == [], suffix
         rows = line["rows"]
-        assert len(rows["random"]["tiles"]) == kills
+        assert 0 < len(rows["random"]["tiles"]) <= kills  # a quick run is done before all of them
         assert rows["random"]["tiles"] == sorted(rows["random"]["tiles"])
         for place, row in rows.items():
             assert row["code"] == 0, (suffix, place)

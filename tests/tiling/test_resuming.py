@@ -106,6 +106,16 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
     killed(tmp_path, 2, "some", ".zarr")
 
 
+def test_what_zarr_had_begun_to_write_is_removed(tmp_path: Path, source: Path) -> None:
+    pytest.importorskip("zarr")
+    out = tmp_path / "y.zarr"
+    stopped(source, out, 5)
+    (chunk,) = [path for path in folder_of(out).rglob("c") if path.is_dir()][:1]
+    (chunk / "0.00000000000000000000000000000000.partial").write_bytes(b"torn")
+    run(source, out)
+    assert not list(out.rglob("*.partial"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_runs_that_are_killed_make_the_same_file_of_every_format(tmp_path: Path) -> None:

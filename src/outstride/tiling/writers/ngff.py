@@ -14,7 +14,7 @@ from outstride.tiling.box import Box
 from outstride.tiling.writers import pyramid
 from outstride.tiling.writers.disk import sync_whole
 from outstride.tiling.writers.interface import RESULT, Encoder, Made, Seen, Wanted
-from outstride.tiling.writers.plain import check_tiles, chunks_of, sync_chunks
+from outstride.tiling.writers.plain import check_tiles, chunks_of, sync_chunks, without_torn_chunks
 
 _VERSION = "0.5"
 
@@ -46,6 +46,7 @@ def ome_zarr(folder: Path, wanted: Wanted) -> Made:
         group = zarr.create_group(begun, attributes={"ome": _words(wanted, axes, shape)}, overwrite=True)
         group.create_array("0", shape=shape, dtype=encode.dtype, chunks=chunks, dimension_names=list(axes))
         begun.rename(path)
+    without_torn_chunks(path)
     group = zarr.open_group(path, mode="r+")
     largest: Any = group["0"]
     check_tiles(largest.chunks, wanted)

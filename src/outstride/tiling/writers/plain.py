@@ -51,6 +51,7 @@ def zarr(folder: Path, wanted: Wanted) -> Made:
         begun = folder / "begun"
         zarr.create_array(begun, shape=wanted.shape, dtype=encode.dtype, chunks=chunks_of(wanted))
         begun.rename(path)
+    without_torn_chunks(path)
     array = zarr.open_array(path, mode="r+")
     check_tiles(array.chunks, wanted)
     return Made(
@@ -81,6 +82,12 @@ def even_chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes of chunks where no tile is known: one image and all channels, parts of the rest."""
     leading = [1, *shape[1:2]][: max(len(shape) - 1, 0)]
     return tuple(max(n, 1) for n in (*leading, *(min(n, CHUNK) for n in shape[len(leading) :])))
+
+
+def without_torn_chunks(path: Path) -> None:
+    """Remove what zarr had begun to write beside a chunk, and not renamed, when a run was ended."""
+    for torn in path.rglob("*.partial"):
+        torn.unlink()
 
 
 def check_tiles(chunks: Sequence[int], wanted: Wanted) -> None:

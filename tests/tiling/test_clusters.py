@@ -113,13 +113,13 @@ def test_a_window_goes_over_any_number_of_blocks(
 def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[[], object]) -> None:
     """Have something happen at the client when so many blocks are done."""
 
-    def shown(done: Iterable[None], count: int, progress: bool) -> Iterator[None]:
+    def shown(done: Iterable[None], *_: object) -> Iterator[None]:
         for place, each in enumerate(done, 1):
             if place == number:
                 happens()
             yield each
 
-    monkeypatch.setattr(clusters, "_shown", shown)
+    monkeypatch.setattr(clusters, "shown", shown)
 
 
 def interrupted() -> None:

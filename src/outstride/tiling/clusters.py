@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import pickle
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +26,7 @@ from outstride.tiling.jobs import Work, given_up
 from outstride.tiling.planning import TilePlan
 from outstride.tiling.running import check_model
 from outstride.tiling.schedulers import checked, connected
+from outstride.tiling.showing import shown
 
 #: Blocks on their way at a time, at least: enough for hundreds of threads, and a megabyte of a scheduler.
 _WINDOW = 1024
@@ -122,7 +123,7 @@ def cluster_run_noting(
                 begins(spread)
             work = Work(job, target, uuid4().hex)
             with closing(_made(client, work, max(_WINDOW, 4 * spread.threads), scheduler)) as done:
-                for _ in _shown(done, spread.tasks, progress):
+                for _ in shown(done, spread.tasks, f"{spread.tasks} tasks", progress):
                     pass
     return notes
 
@@ -193,14 +194,3 @@ def _end(client: Any, pending: Any, sent: Any, token: str) -> None:
             client.cancel([*pending.futures, sent], force=True)
             client.run(given_up, token, on_error="ignore")
     pending.clear()
-
-
-def _shown(done: Iterable[None], count: int, progress: bool) -> Any:
-    """What is done, with a bar on the error stream where somebody looks."""
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(
-        done, f"{count} tasks", total=count, console=console, disable=not progress or not console.is_terminal
-    )

@@ -28,6 +28,7 @@ from outstride.tiling.passes.walk import Walk
 from outstride.tiling.passes.walking import check_room, scratch_folder, walked
 from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
+from outstride.tiling.showing import shown
 from outstride.tiling.trimming import Room
 from outstride.tiling.writers.plain import CHUNK
 
@@ -89,9 +90,9 @@ class TileRun:
                 arrays.check_target(targets[index], node.shape, node.dtype)
         boxes = [box for box in self.plan.boxes() if asked(box)]
         if boxes:
-            room = Room(self._budget)
+            room, count = Room(self._budget), len(boxes)
             with self._walked(progress, room):
-                for box in _shown(boxes, progress):
+                for box in shown(boxes, count, f"{count} tiles", progress and count > 1):
                     room.make(self.plan.peak_bytes - self.schedule.held_bytes)
                     for index, part, made in self._made(box):
                         arrays.write(targets[index], part, made)
@@ -107,8 +108,8 @@ class TileRun:
     def _walked(self, progress: bool, room: Room) -> AbstractContextManager[None]:
         """While the passes' results are there."""
         check_room(self.schedule, self.scratch)
-        shown = partial(_shown_slabs, progress)
-        return walked(self.program, self.schedule, self._read, self.scratch, room, shown)
+        walks = partial(_shown_walk, progress)
+        return walked(self.program, self.schedule, self._read, self.scratch, room, walks)
 
     def _made(self, box: Box) -> Iterator[tuple[int, Box, torch.Tensor]]:
         """The parts that belong to a tile, of each tensor that has one."""
@@ -122,28 +123,10 @@ class TileRun:
         return arrays.read(self.source, box, self.dtype)
 
 
-def _shown(boxes: Sequence[Box], progress: bool) -> Any:
-    """The tiles, with a bar on the error stream where there is more than one and somebody looks."""
-    if not progress or len(boxes) < 2:
-        return boxes
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    return track(boxes, f"{len(boxes)} tiles", console=console, disable=not console.is_terminal)
-
-
-def _shown_slabs(progress: bool, walk: Walk) -> Iterable[Box]:
-    """The slabs of a pass, with a bar that goes away."""
-    if not progress or len(walk) < 2:
-        return walk.boxes()
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
+def _shown_walk(progress: bool, walk: Walk) -> Iterable[Box]:
+    """The boxes of a pass, with a bar that goes away."""
     said = f"{len(walk)} boxes for {', '.join(walk.names)}"
-    hidden = not console.is_terminal
-    return track(walk.boxes(), said, total=len(walk), console=console, transient=True, disable=hidden)
+    return shown(walk.boxes(), len(walk), said, progress and len(walk) > 1, transient=True)
 
 
 def check_model(model: Any) -> None:

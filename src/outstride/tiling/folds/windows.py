@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -38,23 +38,34 @@ def met(window: Sequence[Interval], box: Box) -> tuple[slice, ...] | None:
     return tuple(found)
 
 
-class WindowMeans(Fold):
+class _Windows(Fold):
+    """Of (N, C, *size) what is known of each window."""
+
+    def __init__(self, shape: tuple[int, ...], made: tuple[int, ...]) -> None:
+        self._cells = cells(shape[2:], made[2:])
+
+    def _inside(self, box: Box, part: Tensor) -> Iterator[tuple[Any, Tensor]]:
+        """Where in the result a window stands of which there is a part, and its elements of all channels."""
+        for image, number in enumerate(range(*box[0])):
+            for place, window in self._cells:
+                inside = met(window, box)
+                if inside is not None:
+                    there: Any = (image, slice(None), *inside)
+                    yield (number, slice(None), *place), part[there].flatten(1)
+
+
+class WindowMeans(_Windows):
     """Of (N, C, *size) the mean of each window."""
 
     def __init__(self, shape: tuple[int, ...], made: tuple[int, ...], dtype: torch.dtype) -> None:
-        self._cells = cells(shape[2:], made[2:])
+        super().__init__(shape, made)
         self._sums: Any = torch.zeros(made, dtype=dtype).numpy()
 
     def take(self, walk: int, box: Box, part: Tensor) -> None:
         """The next rows of all channels."""
         del walk
-        for image, number in enumerate(range(*box[0])):
-            for place, window in self._cells:
-                inside = met(window, box)
-                if inside is not None:
-                    at: Any = (number, slice(None), *place)
-                    there: Any = (image, slice(None), *inside)
-                    self._sums[at] = added(self._sums[at], part[there].flatten(1).numpy())
+        for at, elements in self._inside(box, part):
+            self._sums[at] = added(self._sums[at], elements.numpy())
 
     def result(self) -> Tensor:
         """(N, C, *places): divided by the size of the window, along one axis after the other."""
@@ -66,25 +77,19 @@ class WindowMeans(Fold):
         return means
 
 
-class WindowMaxima(Fold):
+class WindowMaxima(_Windows):
     """Of (N, C, *size) the largest element of each window; NaN where there is one."""
 
     def __init__(self, shape: tuple[int, ...], made: tuple[int, ...], dtype: torch.dtype) -> None:
-        self._cells = cells(shape[2:], made[2:])
+        super().__init__(shape, made)
         lowest = -torch.inf if dtype.is_floating_point else torch.iinfo(dtype).min
         self._largest = torch.full(made, lowest, dtype=dtype)
 
     def take(self, walk: int, box: Box, part: Tensor) -> None:
         """The next rows of all channels."""
         del walk
-        for image, number in enumerate(range(*box[0])):
-            for place, window in self._cells:
-                inside = met(window, box)
-                if inside is not None:
-                    at: Any = (number, slice(None), *place)
-                    there: Any = (image, slice(None), *inside)
-                    largest = part[there].flatten(1).amax(1)
-                    self._largest[at] = torch.maximum(self._largest[at], largest)
+        for at, elements in self._inside(box, part):
+            self._largest[at] = torch.maximum(self._largest[at], elements.amax(1))
 
     def result(self) -> Tensor:
         """(N, C, *places)."""

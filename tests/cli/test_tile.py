@@ -161,7 +161,8 @@ def test_what_a_picture_shows_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_an_interrupted_run_says_how_far_it_came_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from outstride.tiling import arrays, journal
+    from outstride.tiling import arrays
+    from outstride.tiling.results import journal
 
     monkeypatch.setattr(journal, "SECONDS_BETWEEN_NOTES", 0.0)
     np.save(tmp_path / "x.npy", np.ones((1, 1, 40, 64), np.float32))

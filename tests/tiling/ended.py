@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 from outstride import tiling
-from outstride.tiling import arrays, journal, partial
+from outstride.tiling import arrays
+from outstride.tiling.results import journal, partial
 
 TILES = {1: 40, 2: 48, 3: 8}
 

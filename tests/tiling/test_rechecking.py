@@ -9,7 +9,7 @@ from torch import nn
 
 from outstride import tiling
 from outstride.errors import ArgumentError
-from tests.tiling.test_resuming import TILE, model, names, run, source
+from tests.tiling.results.test_resuming import TILE, model, names, run, source
 
 __all__ = ["source"]
 

@@ -117,8 +117,8 @@ def tile(
     from outstride import tiling
     from outstride.bench.cases import parse_size
     from outstride.errors import ArgumentError
-    from outstride.tiling.addresses import is_address
-    from outstride.tiling.filling import Options
+    from outstride.tiling.files.addresses import is_address
+    from outstride.tiling.results.filling import Options
 
     words = {
         name: f"--{name}"
@@ -177,9 +177,9 @@ def _made(model: Any, source: Any, out: str, options: Any, as_json: bool) -> dic
     from time import perf_counter
 
     from outstride.tiling import TilePlan
-    from outstride.tiling.addresses import is_address
+    from outstride.tiling.files.addresses import is_address
     from outstride.tiling.making import make
-    from outstride.tiling.partial import progress_of
+    from outstride.tiling.results.partial import progress_of
 
     def begins(plan: TilePlan, done: int) -> None:
         if not as_json:
@@ -212,7 +212,7 @@ def _by_cluster(
     """Have a cluster make an array, say so, and give the figures."""
     from time import perf_counter
 
-    from outstride.tiling.clusters import cluster_run_noting
+    from outstride.tiling.clusters.workers import cluster_run_noting
 
     content: dict[str, Any] = {}
     memory, overwrite = options
@@ -251,7 +251,7 @@ def _box(text: str) -> list[tuple[int, int]]:
 def _say_leftovers(out: Path, clean: bool, report: dict[str, Any], as_json: bool) -> None:
     """Name what other runs left beside a result, or remove it."""
     from outstride.tiling.budget import spelled
-    from outstride.tiling.partial import cleaned, folder_of, leftovers
+    from outstride.tiling.results.partial import cleaned, folder_of, leftovers
 
     beside = folder_of(out)
     found = [left for left in leftovers(beside.parent) if left.folder != beside]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from outstride.tiling.clusters import cluster_run
-from outstride.tiling.dasking import dask
+from outstride.tiling.clusters.lazy import dask
+from outstride.tiling.clusters.workers import cluster_run
+from outstride.tiling.files.readers import File
 from outstride.tiling.making import tile_run
 from outstride.tiling.planning import TilePlan
-from outstride.tiling.readers import File
 from outstride.tiling.rechecking import recheck
 from outstride.tiling.running import plan
-from outstride.tiling.streaming import Stream, stream
+from outstride.tiling.streams.streaming import Stream, stream
 from outstride.tiling.verifying import Verdict, verify
 
 __all__ = [

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from outstride.errors import ArgumentError
-from outstride.tiling import addresses, files
-from outstride.tiling.apart import check_apart
-from outstride.tiling.filling import Boxes, Options, Outcome, asked_for, make_file
-from outstride.tiling.places import check_place, target
+from outstride.tiling.files import addresses, formats
+from outstride.tiling.files.apart import check_apart
 from outstride.tiling.planning import TilePlan
+from outstride.tiling.results.filling import Boxes, Options, Outcome, asked_for, make_file
+from outstride.tiling.results.places import check_place, target
 from outstride.tiling.running import TileRun, check_model, sliding_axes
 
 
@@ -99,7 +99,7 @@ def make(
     ``begins`` is told the plan, and how many tiles are done, once the file can be filled.
     """
     check_model(model)
-    source = files.file_of(source)
+    source = formats.file_of(source)
     if isinstance(out, (str, Path)) and not addresses.is_address(out):
         check_apart(source, out)
         return make_file(model, source, Path(out), options, begins)
@@ -116,7 +116,7 @@ def make(
                 "legal: such a path"
             )
     with ExitStack() as opened:
-        array = opened.enter_context(files.opened(source, sliding_axes(model)))
+        array = opened.enter_context(formats.opened(source, sliding_axes(model)))
         run = TileRun(model, array, options.tile, options.memory, out, options.scratch)
         notes, targets = list[str](), run.outputs.targets(out)
         filled = [

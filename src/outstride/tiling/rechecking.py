@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from outstride.errors import ArgumentError
-from outstride.tiling import files
 from outstride.tiling.box import Box, elements, slices
-from outstride.tiling.filling import wanted_of
+from outstride.tiling.files import formats
+from outstride.tiling.files.writers import MAKERS
+from outstride.tiling.results.filling import wanted_of
 from outstride.tiling.running import TileRun, check_model, sliding_axes
 from outstride.tiling.verifying import ROUNDING, Verdict
-from outstride.tiling.writers import MAKERS
 
 
 def recheck(
@@ -56,13 +56,13 @@ def recheck(
     check_model(model)
     if tiles < 1:
         raise ArgumentError(f"'tiles' must be a number of tiles: got {tiles!r}; legal: 8")
-    path, source = Path(out), files.file_of(source)
-    files.check_path(path)
-    with files.opened(source, sliding_axes(model)) as array, TemporaryDirectory() as folder:
+    path, source = Path(out), formats.file_of(source)
+    formats.check_path(path)
+    with formats.opened(source, sliding_axes(model)) as array, TemporaryDirectory() as folder:
         run = TileRun(model, array, tile, memory, path)
         run.program.graph.only_output("be compared")
         wanted = wanted_of(model, run, path, output_range, run.output)
-        made = MAKERS[files.suffix_of(path)](Path(folder), wanted)
+        made = MAKERS[formats.suffix_of(path)](Path(folder), wanted)
         try:
             if made.again is None:
                 raise ArgumentError(
@@ -70,8 +70,8 @@ def recheck(
                     ".tif, .wav or .nii, or a .png of integers"
                 )
             with ExitStack() as opened:
-                with files.one_sentence("made", path):
-                    there = files.Guarded(opened.enter_context(made.again(path)), "made", path)
+                with formats.one_sentence("made", path):
+                    there = formats.Guarded(opened.enter_context(made.again(path)), "made", path)
                 if there.shape != wanted.shape or there.dtype != made.encode.dtype:
                     raise ArgumentError(
                         f"'out' must hold the result of the model: got {there.shape} of {there.dtype} in "

@@ -16,11 +16,13 @@ from outstride.errors import ArgumentError
 from outstride.models.isolation import undisturbed
 from outstride.models.node import Node
 from outstride.models.operators import norms, pointwise, recurrent
-from outstride.tiling import arrays, files
+from outstride.tiling import arrays
 from outstride.tiling.box import Box, elements, replaced, whole
 from outstride.tiling.budget import budget_of
 from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import INPUT, Program
+from outstride.tiling.files import formats
+from outstride.tiling.files.writers.plain import CHUNK
 from outstride.tiling.loops import check_steps
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes.scheduling import Scheduler
@@ -30,7 +32,6 @@ from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
 from outstride.tiling.showing import shown
 from outstride.tiling.trimming import Room
-from outstride.tiling.writers.plain import CHUNK
 
 #: Eight bytes each, a tensor of them has a size that torch can count.
 _MOST_ELEMENTS = 2**60 - 1
@@ -224,5 +225,5 @@ def plan(
                 "legal: such as (1, 3, 60000, 60000)"
             )
         source = torch.empty(1).expand(source)
-    with files.opened(source, sliding_axes(model)) as array:
+    with formats.opened(source, sliding_axes(model)) as array:
         return TileRun(model, array, tile, memory, out).plan

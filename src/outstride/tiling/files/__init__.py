@@ -1,0 +1,1 @@
+"""Files in and out: formats, what they say beside numbers, and where results may not go."""

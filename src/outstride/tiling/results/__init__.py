@@ -1,0 +1,1 @@
+"""Results as files: nothing that is finished is lost, and nothing partial looks whole."""

@@ -1,0 +1,60 @@
+"""Where results go of which several are made at once, or at an address: whole in the end, or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from outstride.tiling import arrays
+from outstride.tiling.files import addresses, formats
+from outstride.tiling.files.apart import check_apart
+from outstride.tiling.files.readers import File
+from outstride.tiling.results.filling import Encoded, Options, begun, wanted_of
+from outstride.tiling.results.partial import held
+from outstride.tiling.running import TileRun
+
+
+def check_place(source: Any, place: Any, options: Options) -> None:
+    """Refuse a place before anything is computed for it."""
+    if addresses.is_address(place):
+        addresses.check(place, options.overwrite, source.path if isinstance(source, File) else source)
+        return
+    check_apart(source, place)
+    if isinstance(place, (str, Path)):
+        formats.check_path(Path(place))
+        formats.check_free(Path(place), options.overwrite)
+
+
+@contextmanager
+def target(
+    model: torch.nn.Module, run: TileRun, place: int, index: int, out: Any, options: Options,
+    notes: list[str],
+) -> Iterator[Any]:  # fmt: skip
+    """An array to fill: the caller's, or that of a file or an address, which is whole in the end or none."""
+    node = run.nodes()[index]
+    if addresses.is_address(out):
+        with formats.created_at(out, node.shape, arrays.numpy_dtype(node.dtype)) as array:
+            yield array
+    elif isinstance(out, (str, Path)):
+        with held(Path(out)) as partial:
+            partial.restart()
+            wanted = wanted_of(model, run, Path(out), options.output_range, index, place)
+            made = begun(partial.folder, partial.out, wanted, fresh=True)
+            try:
+                yield Encoded(made, wanted, partial.out)
+                with formats.one_sentence("out", partial.out):
+                    made.finish()
+                notes += wanted.facts.notes + made.encode.notes(made.counts)
+            except BaseException:
+                made.close()
+                partial.restart()
+                raise
+            made.close()
+            with formats.one_sentence("out", partial.out):
+                partial.put()
+    else:
+        yield out

@@ -1,0 +1,1 @@
+"""Models on inputs that arrive in chunks."""

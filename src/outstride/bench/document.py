@@ -39,7 +39,10 @@ the others, for several rounds of at least a few hundredths of a second; figures
 which the system gave the core to somebody else is taken again. Weights are packed before the clock starts
 wherever a library can do that; inputs and outputs are bound where it can, while outstride and torch
 allocate a new output each call, as their users see it. Of the layouts and forms that a library offers its
-fastest counts. *torch as called* is torch on contiguous tensors, eager.
+fastest counts. *torch as called* is torch on contiguous tensors, eager; a layer of outstride is compared with
+it as called, too, and looks at its weights in each call. Other libraries keep weights of their own and do not
+look: with them the faster is compared of that and *frozen*, `accelerate(layer, frozen=True)`, which promises
+that nobody writes to weights.
 
 - **limit**: the longer of two times. One is that of a layer's useful multiply-adds (those that meet two
   real elements) at the rate of pure multiply-adds, the other that of its least bytes (input, weight and
@@ -221,12 +224,12 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     others = [name for name in names if not CONTENDERS[name].ours]
     yield f"### {_title(part)}, {counted(part['threads'], 'thread')}"
     yield ""
-    yield "Milliseconds of outstride on contiguous and on channels_last tensors; then how many times as long"
-    yield "each of the others takes."
+    yield "Milliseconds of outstride on contiguous and on channels_last tensors, and in the faster of these with"
+    yield "weights frozen; then how many times as long each of the others takes."
     yield ""
     narrow = ["times float32"] if part["dtype"] != "float32" else []
     short = ["direct"] if part["short"] else []
-    ours = ["ms", "last ms", *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
+    ours = ["ms", "last ms", "frozen ms", *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
     shorts = [CONTENDERS[name].short for name in others]
     yield from head("layer", *ours, *shorts, ":best peer", "times")
     gains = []
@@ -280,6 +283,7 @@ def _row(row: Row, others: Sequence[str], gain: Sequence[str], direct: bool) -> 
         row.job.id,
         milliseconds(row.median_ms("outstride")),
         milliseconds(row.median_ms("outstride_channels_last")),
+        milliseconds(row.median_ms("outstride_frozen")),
         *gain,
         number(row.gflops(row.ours) if row.ours else None, ".1f"),
         percent(row.of_limit(row.ours) if row.ours else None),

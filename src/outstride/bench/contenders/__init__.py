@@ -97,6 +97,16 @@ CONTENDERS = {
             "outstride_channels_last", "ours/last", "channels_last", _EAGER, _OURS, ours=True, also=_ALSO
         ),
         Contender(
+            "outstride_frozen",
+            "ours/frozen",
+            "accelerate(layer, frozen=True): weights not looked at, as peers' prepacked ones are not",
+            _EAGER,
+            _OURS,
+            ours=True,
+            also=("dtypes",),
+            of=("layers",),
+        ),
+        Contender(
             "outstride_compile",
             "ours/compiled",
             'torch.compile(model, backend="outstride"), frozen',

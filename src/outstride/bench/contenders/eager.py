@@ -14,17 +14,28 @@ from outstride.bench.work import Work, tensors
 from outstride.errors import UnsupportedError
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+FROZEN = "outstride_frozen"
 
 
 def forms(name: str, work: Work, threads: int) -> Iterator[Form]:
-    """One form: the module on its input, or a training step."""
+    """One form, the module on its input or a training step; with frozen weights one for each layout."""
     del threads
+    if name == FROZEN:
+        yield from _frozen(work)
+        return
     module, x = _module(name, work)
     chosen = None
     if name == "outstride" and work.case is not None and not work.training:
         chosen = _plan(work.module, x)
     run, read = calls(module, x, work)
     yield Form("eager", run, read, chosen, direct(work, name) if name.startswith("outstride") else None)
+
+
+def _frozen(work: Work) -> Iterator[Form]:
+    yield Form("NCHW", *_inference(*_module(FROZEN, work)), direct=direct(work))
+    if work.input.dim() in CHANNELS_LAST:
+        name = "outstride_channels_last"
+        yield Form("NHWC", *_inference(*_module(f"{FROZEN}_channels_last", work)), direct=direct(work, name))
 
 
 def direct(work: Work, name: str = "outstride") -> Callable[[], tuple[Tensor, ...]] | None:
@@ -62,7 +73,7 @@ def _module(name: str, work: Work, algorithm: str = "auto") -> tuple[nn.Module, 
             raise UnsupportedError(
                 "accelerate serves layers, and a saved program has none: it calls operators"
             )
-        module = accelerate(module, algorithm=algorithm)
+        module = accelerate(module, algorithm=algorithm, frozen=name.startswith(FROZEN))
     if name.endswith("channels_last"):
         if x.dim() not in CHANNELS_LAST:
             raise UnsupportedError(f"torch has no channels_last for inputs of {x.dim()} axes")

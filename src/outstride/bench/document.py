@@ -224,8 +224,8 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     others = [name for name in names if not CONTENDERS[name].ours]
     yield f"### {_title(part)}, {counted(part['threads'], 'thread')}"
     yield ""
-    yield "Milliseconds of outstride on contiguous and on channels_last tensors, and in the faster of these with"
-    yield "weights frozen; then how many times as long each of the others takes."
+    yield "Milliseconds of outstride on contiguous and on channels_last tensors, and in the faster of these"
+    yield "with weights frozen; then how many times as long each of the others takes."
     yield ""
     narrow = ["times float32"] if part["dtype"] != "float32" else []
     short = ["direct"] if part["short"] else []

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from outstride.engine import runtime
-from outstride.engine.runtime import pages, threads
+from outstride.engine.runtime import pages
 
 
 def test_asking_for_large_pages_never_raises() -> None:
@@ -49,4 +49,3 @@ def test_only_whole_large_pages_inside_the_memory_are_asked_for(monkeypatch: pyt
 def test_other_systems_are_not_asked(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert pages._madvise.__wrapped__() is None
-    assert threads.openmp_library.__wrapped__() is None

@@ -16,7 +16,7 @@ from tests.engine.runtime.small_kernels import adder, in_threads, instruction_se
 
 def test_launch_runs_on_as_many_workers_as_asked() -> None:
     kernel = runtime.kernel(new_name(), lambda: adder(1), instruction_set())
-    assert threads.openmp_library(), "torch is loaded, so its OpenMP library is"
+    assert threads.fork_address(), "torch is loaded, so its OpenMP library is"
     for workers in (1, 2, 3, 5):
         assert run_kernel(kernel, workers) == workers
 
@@ -55,5 +55,5 @@ def test_python_threads_launch_one_kernel_at_once(workers: int) -> None:
 
 def test_without_a_pool_one_thread_does_all(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = runtime.kernel(new_name(), lambda: adder(1), instruction_set())
-    monkeypatch.setattr(threads, "_gomp_parallel", lambda: None)
+    monkeypatch.setattr(threads, "_parallel", lambda: None)
     assert run_kernel(kernel, 4) == 1

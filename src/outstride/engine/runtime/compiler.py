@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -47,25 +48,58 @@ def host_cpu() -> str:
     return str(llvm.get_host_cpu_name())
 
 
+def host() -> str:
+    """This processor as LLVM sees it: its name and all that it has."""
+    features = sorted(name for name, there in host_features().items() if there)
+    return " ".join((str(llvm.get_process_triple()), host_cpu(), *features))
+
+
+def refusal() -> str | None:
+    """Why this system lets no memory be run that was written, or nothing."""
+    try:
+        llvm.check_jit_execution()
+    except OSError as problem:
+        reason = os.strerror(problem.errno) if problem.errno else "no reason given"
+        return f"the system refuses to run code from memory ({reason})"
+    return None
+
+
 def host_features() -> dict[str, bool]:
     """The processor's features by LLVM's names."""
     return dict(llvm.get_host_cpu_features())
 
 
+#: Apple's name of an architecture, and everybody else's.
+_ALIKE = {"arm64": "aarch64"}
+
+
+def _architecture(triple: str) -> str:
+    name = triple.partition("-")[0]
+    return _ALIKE.get(name, name)
+
+
+def architecture() -> str:
+    """The architecture of this process by LLVM's name, such as "x86_64"."""
+    return _architecture(str(llvm.get_process_triple()))
+
+
 def native(isa: InstructionSet) -> bool:
     """Whether code for the instruction set runs on this machine's architecture."""
-    return isa.triple.split("-")[0] == str(llvm.get_process_triple()).split("-")[0]
+    return _architecture(isa.triple) == architecture()
 
 
-def _machine(isa: InstructionSet) -> llvm.TargetMachine:
+def triple(isa: InstructionSet) -> str:
+    """What code for an instruction set is compiled for: this system, or where it would run."""
+    return str(llvm.get_process_triple()) if native(isa) else isa.triple
+
+
+def _machine(isa: InstructionSet, system: str | None = None) -> llvm.TargetMachine:
     if native(isa):
         _targets_ready()
-        triple = llvm.get_process_triple()
-    else:
+    if system is not None or not native(isa):
         _all_targets_ready()
-        triple = isa.triple
-    model = "jitdefault" if native(isa) else "small"
-    return llvm.Target.from_triple(triple).create_target_machine(
+    model = "jitdefault" if system is not None or native(isa) else "small"
+    return llvm.Target.from_triple(system or triple(isa)).create_target_machine(
         cpu=isa.cpu, features=isa.features, opt=3, reloc="pic", codemodel=model
     )
 
@@ -84,9 +118,12 @@ def _optimised(source: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     return module
 
 
-def compile_object(source: str, isa: InstructionSet) -> bytes:
-    """The object file of an IR module for an instruction set; threads compile side by side."""
-    machine = _machine(isa)
+def compile_object(source: str, isa: InstructionSet, system: str | None = None) -> bytes:
+    """The object file of an IR module for an instruction set; threads compile side by side.
+
+    With `system`, a triple of LLVM's, it is the one that would be loaded there.
+    """
+    machine = _machine(isa, system)
     module = _optimised(source, machine)
     unlocked = _unlocked()
     return bytes(machine.emit_object(module)) if unlocked is None else unlocked.emit(machine, module)
@@ -132,9 +169,9 @@ def _unlocked() -> _Unlocked | None:
         return None
 
 
-def compile_assembly(source: str, isa: InstructionSet) -> str:
+def compile_assembly(source: str, isa: InstructionSet, system: str | None = None) -> str:
     """The same as assembly text, to be read by people and by tests that count spills."""
-    machine = _machine(isa)
+    machine = _machine(isa, system)
     return str(machine.emit_assembly(_optimised(source, machine)))
 
 

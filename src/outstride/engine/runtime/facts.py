@@ -22,7 +22,7 @@ def info() -> dict[str, object]:
         "declines": reason,
         "algorithm": algorithm.resolved("auto"),
         "l2_bytes": None if reason else host.machine().l2_bytes,
-        "openmp": threads.openmp_library() or "none: one thread",
+        "openmp": threads.pool(),
         "dtypes": ["float32", "float64", "bfloat16", "float16"],
         "cache_path": str(cache.path()),
         "cache_bytes": cache.size_bytes(),

@@ -88,7 +88,8 @@ def prepare(modules: Sequence[Module]) -> None:
 def _key(module: Module) -> str:
     what = (module.author, module.name) if module.author else (module.source(),)
     isa = module.isa
-    return cache.key(*what, isa.triple, isa.cpu, isa.features, compiler.version(), " ".join(compiler.PASSES))
+    target = (isa.triple, compiler.triple(isa), isa.cpu, isa.features)
+    return cache.key(*what, *target, compiler.version(), " ".join(compiler.PASSES))
 
 
 def _read(module: Module, key: str) -> bool:

@@ -195,33 +195,34 @@ def test_a_page_gets_the_short_table_between_its_marks(results: Results, tmp_pat
         for threads in (1, 2):
             results.add(timed(case, "layers", threads, outstride=2.0, torch=8.0, onnxruntime=1.0 + threads))
     results.save(source)
-    page.write_text(f"above\n{excerpt.BEGIN}\nold\n{excerpt.END}\nbelow\n")
+    begin, end = excerpt.marks("layers")
+    page.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
     for _ in range(2):
         assert excerpt.write(source, page) == page
     text = page.read_text()
-    assert text.startswith(f"above\n{excerpt.BEGIN}\n| layer")
-    assert text.endswith(f"\n{excerpt.END}\nbelow\n")
+    assert text.startswith(f"above\n{begin}\n| layer")
+    assert text.endswith(f"\n{end}\nbelow\n")
     assert "old" not in text
-    line = (
-        "| `ConvTranspose2d(56, 1, 9, stride=3)`, FSRCNN x3 | 1 x 360x640 | 2.00 | 8.00 | 4.00 | 2.00 ort |"
-    )
-    assert line in text
+    line = "| `ConvTranspose2d(56, 1, 9, stride=3)`, FSRCNN x3 | 1 x 360x640 | 2.00 | 8.00 | 4.00 |"
+    assert f"{line} 2.00 ONNX Runtime | 1.00 |" in text
     assert text.count("| `Conv") == len(excerpt.SHOWN)
     assert (
         "| all 76 layers of [bench/layers.csv](bench/layers.csv), geometric means | 1 thread | 2 threads |"
         in text
     )
-    assert "| times torch as called | 4.00 | 4.00 |" in text
-    assert "| times the fastest of all others on each layer | 1.17 | 1.50 |" in text
-    assert "the others are torch, ONNX Runtime, prepacked" in " ".join(text.split())
+    assert "| speed, torch = 1 | 4.00 | 4.00 |" in text
+    assert "| speed, fastest other on each layer = 1 | 1.17 | 1.50 |" in text
+    assert "| Layers of real models: training steps | 1 | 2.50 | 2.50 | 0 |" in text
+    assert "beside torch, ONNX Runtime, prepacked" in " ".join(text.split())
     page.write_text("no marks")
     with pytest.raises(ArgumentError, match="must hold the lines"):
         excerpt.write(source, page)
     with pytest.raises(ArgumentError, match="a page that can be read"):
         excerpt.write(source, tmp_path / "absent.md")
     with pytest.raises(ArgumentError, match="must hold rows of bench"):
-        list(excerpt.excerpt(Results(machine=MACHINE)))
-    assert excerpt.END in (BENCH.parent / "README.md").read_text(encoding="utf-8")
+        list(excerpt.of_layers(Results(machine=MACHINE)))
+    readme = (BENCH.parent / "README.md").read_text(encoding="utf-8")
+    assert all(mark in readme for part in excerpt.PARTS for mark in excerpt.marks(part))
 
 
 @pytest.mark.skipif(not PAGE.exists(), reason="nothing was measured for this page yet")

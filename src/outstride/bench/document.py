@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outstride.bench import model_tables, plots, results, standings, study_tables
+from outstride.bench import model_tables, plots, results, standings, study_tables, titles
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
@@ -17,14 +17,6 @@ from outstride.bench.table import WHOLE, Row, geometric_mean, is_real, is_whole,
 from outstride.output.files import write_whole
 
 PAGE, PICTURES = "performance.md", "pictures"
-TITLES = {
-    "models": "Whole models",
-    "layers": "Layers of real models",
-    "more_layers": "Other real layers, which nothing was tuned on",
-    "small_layers": "Small maps and tiny layers: what a call costs",
-    "single_models": "Single models",
-    "": "Single layers",
-}
 INTRODUCTION = """\
 # Performance
 
@@ -128,7 +120,7 @@ def _models(rows: Sequence[Row], pictures: Mapping[str, str]) -> Iterator[str]:
         picture = pictures.get("models") if is_whole(mine[0]) else None
         _, suite, training, _, dtype, algorithm = group
         part = {"suite": suite, "training": training, "dtype": dtype, "algorithm": algorithm}
-        yield from model_tables.section(mine, _title(part), picture)
+        yield from model_tables.section(mine, titles.of_table(part), picture)
 
 
 def _conditions(found: Results, source: str) -> Iterator[str]:
@@ -157,26 +149,16 @@ def _is_of(row: Row, part: dict[str, Any]) -> bool:
     return row.part == tuple(part[name] for name in ("suite", "training", "dtype", "threads", "algorithm"))
 
 
-def _title(part: dict[str, Any]) -> str:
-    title = TITLES.get(part["suite"], part["suite"])
-    step = ": training steps" if part["training"] else ""
-    dtype = "" if part["dtype"] == "float32" else f", {part['dtype']}"
-    algorithm = "" if part["algorithm"] == "auto" else f", {part['algorithm']}"
-    return f"{title}{step}{dtype}{algorithm}"
-
-
 def _overview(rows: Sequence[Row]) -> Iterator[str]:
     """The geometric means of every table."""
     yield "### In short"
     yield ""
-    yield from head(
-        "table", "threads", "rows", "times torch as called", "times best peer", "behind it", "% limit"
-    )
+    yield from head("table", "threads", "rows", titles.OF_TORCH, titles.OF_BEST, "rows behind it", "% limit")
     for part in summary(rows):
         if part["suite"] == "growth":
             continue
         yield cells(
-            _title(part),
+            titles.of_table(part),
             part["threads"],
             part["layers"],
             number(part["geometric_mean"], ".2f"),
@@ -185,8 +167,8 @@ def _overview(rows: Sequence[Row]) -> Iterator[str]:
             percent(part["of_limit"]),
         )
     yield ""
-    yield "Times and shares are geometric means over the rows, each library in its best layout for the row."
-    yield "The best peer is the fastest of all of them on that row. Above 1 outstride is faster."
+    yield "Speeds and shares are geometric means over the rows; above 1 outstride is faster. The fastest"
+    yield "other is that of all libraries on a row, each in its best layout for it."
     yield ""
 
 
@@ -222,7 +204,7 @@ def _standings(rows: Sequence[Row], pictures: Mapping[str, str]) -> Iterator[str
 def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float]) -> Iterator[str]:
     names = [name for name in CONTENDERS if any(row.median_ms(name) for row in rows)]
     others = [name for name in names if not CONTENDERS[name].ours]
-    yield f"### {_title(part)}, {counted(part['threads'], 'thread')}"
+    yield f"### {titles.of_table(part)}, {counted(part['threads'], 'thread')}"
     yield ""
     yield "Milliseconds of outstride on contiguous and on channels_last tensors, and in the faster of these"
     yield "with weights frozen; then how many times as long each of the others takes."
@@ -231,7 +213,7 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     short = ["direct"] if part["short"] else []
     ours = ["ms", "last ms", "frozen ms", *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
     shorts = [CONTENDERS[name].short for name in others]
-    yield from head("layer", *ours, *shorts, ":best peer", "times")
+    yield from head("layer", *ours, *shorts, ":fastest other", titles.OF_THAT)
     gains = []
     for row in rows:
         gain = _gain(row, floats)
@@ -247,7 +229,7 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
         yield ""
     if part["behind"] and not is_real(rows[0]):
         late = ", ".join(f"{name} {lead:.2f}" for name, lead in part["behind"].items())
-        yield f"Behind the best peer: {late}."
+        yield f"Behind the fastest other: {late}."
         yield ""
     failed = [
         f"{CONTENDERS[name].short} on {row.job.id} ({timing.error})"

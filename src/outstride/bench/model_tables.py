@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from outstride.bench import titles
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.contest import Timing
 from outstride.bench.markdown import cells, counted, head
@@ -13,8 +14,8 @@ from outstride.bench.table import Row
 
 TIMES = """\
 Milliseconds of a call, each way to outstride and each of the others in its fastest form; then the
-fastest of ours beside torch as called, and beside the fastest of all others. *ours* is `accelerate(model)`,
-*ours/compiled* `torch.compile(model, backend="outstride")`, where it was there."""
+fastest of ours beside torch as called, and beside the fastest of all others. *outstride* is
+`accelerate(model)`, *outstride compiled* `torch.compile(model, backend="outstride")`, where it was there."""
 MEMORY = """\
 Megabytes of the highest resident memory during a repeated call, above the loaded library and the input:
 weights as given and in a library's own order, and everything between input and output."""
@@ -76,15 +77,14 @@ def size(row: Row) -> str:
 
 def _times(rows: Sequence[Row]) -> Iterator[str]:
     names = _timed(rows)
-    shorts = [CONTENDERS[name].short for name in names]
-    yield from head("model", ":input", *shorts, "times torch", ":fastest of the others", "times that")
+    yield from head("model", ":input", *_named(names), titles.OF_TORCH, ":fastest other", titles.OF_THAT)
     for row in rows:
         yield cells(
             row.job.id,
             size(row),
             *(_milliseconds(row, name) for name in names),
             number(row.ratio, ".2f"),
-            CONTENDERS[row.best_peer].short if row.best_peer else "",
+            titles.NAMES[row.best_peer] if row.best_peer else "",
             number(row.lead, ".2f"),
         )
 
@@ -99,11 +99,15 @@ def _milliseconds(row: Row, name: str) -> str:
 
 def _beside(rows: Sequence[Row], figure: Callable[[Timing], str]) -> Iterator[str]:
     names = _timed(rows)
-    yield from head("model", "weights MB", *(CONTENDERS[name].short for name in names))
+    yield from head("model", "weights MB", *_named(names))
     for row in rows:
         found = [row.timings.get(name) for name in names]
         figures = ("" if timing is None or timing.median_ms is None else figure(timing) for timing in found)
         yield cells(row.job.id, megabytes(row.weight_bytes), *figures)
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    return [titles.NAMES[name] for name in names]
 
 
 def _timed(rows: Sequence[Row]) -> list[str]:

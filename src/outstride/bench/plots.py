@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from outstride.bench import studies
-from outstride.bench.contenders import CONTENDERS
+from outstride.bench import studies, titles
 from outstride.bench.results import Results
 from outstride.bench.table import Row, geometric_mean, is_real, is_whole, over
 from outstride.output.files import write_whole
@@ -89,6 +88,8 @@ def models(rows: Sequence[Row]) -> Figure | None:
     who = [name for name in BARS if any(row.median_ms(name) is not None for row in rows)]
     figure, axes = _panels(numbers, 5.6, 1.2 + len(names) * (0.12 * len(who) + 0.12))
     width = 0.86 / max(1, len(who))
+    shares = [over(row.median_ms(name), row.median_ms("torch")) for row in rows for name in who]
+    longest = min(LONGEST_BAR, max(1.0, *(share or 0.0 for share in shares)))
     for axis, number in zip(axes, numbers, strict=True):
         for row in (row for row in rows if row.threads == number):
             middle = names.index(row.job.id)
@@ -102,8 +103,8 @@ def models(rows: Sequence[Row]) -> Figure | None:
                     axis.text(LONGEST_BAR, y, f" {share:.1f}", fontsize=6, va="center")
         axis.axvline(1, color="black", lw=0.8)
         axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names), fontsize=8)
-        axis.set(xlim=(0, LONGEST_BAR * 1.06), ylim=(len(names) - 0.4, -0.6))
-        axis.set_xlabel("time as a share of torch's, as most call it")
+        axis.set(xlim=(0, longest * 1.06), ylim=(len(names) - 0.4, -0.6))
+        axis.set_xlabel("time as a share of torch's as called: short is fast")
     marks = [_patch(name) for name in who]
     figure.legend(handles=marks, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     return figure
@@ -112,7 +113,7 @@ def models(rows: Sequence[Row]) -> Figure | None:
 def _patch(name: str) -> Any:
     from matplotlib.patches import Patch
 
-    return Patch(color=BARS[name], label=CONTENDERS[name].short)
+    return Patch(color=BARS[name], label=titles.NAMES[name])
 
 
 def roofline(rows: Sequence[Row], limits: Sequence[dict[str, Any]]) -> Figure | None:
@@ -126,7 +127,7 @@ def roofline(rows: Sequence[Row], limits: Sequence[dict[str, Any]]) -> Figure | 
         xs = [(row.flops or 0) / (row.bytes or 1) for row in mine]
         for colour, label, size, who in (
             (TORCH, "torch, as called", 9, ["torch" if "torch" in row.timings else None for row in mine]),
-            (PEER, "best peer of the layer", 14, [row.best_peer for row in mine]),
+            (PEER, "fastest other on the layer", 14, [row.best_peer for row in mine]),
             (OURS, "outstride", 18, [row.ours for row in mine]),
         ):
             ys = [row.gflops(name) if name else None for row, name in zip(mine, who, strict=True)]
@@ -178,7 +179,7 @@ def leads(rows: Sequence[Row]) -> Figure | None:
 
 
 def families(rows: Sequence[Row]) -> Figure | None:
-    """For each model the share of the limit: ours as a bar, the best peers and torch as marks."""
+    """For each model the share of the limit: ours as a bar, the fastest others and torch as marks."""
     numbers = sorted({row.threads for row in rows})
     if not numbers:
         return None
@@ -192,7 +193,7 @@ def families(rows: Sequence[Row]) -> Figure | None:
             peers = _share([row.of_limit(row.best_peer) for row in part if row.best_peer])
             torch = _share([row.of_limit("torch") for row in part if "torch" in row.timings])
             axis.barh(y, ours or 0, color=OURS, height=0.62, label="outstride" if y == 0 else None)
-            for share, colour, label in ((torch, TORCH, "torch, as called"), (peers, PEER, "best peers")):
+            for share, colour, label in ((torch, TORCH, "torch, as called"), (peers, PEER, "fastest others")):
                 if share is not None:
                     axis.plot(
                         [share] * 2, [y - 0.42, y + 0.42], color=colour, lw=3, label=label if y == 0 else None

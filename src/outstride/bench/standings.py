@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from outstride.bench import titles
 from outstride.bench.cases import Case
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.markdown import cells, counted, head
@@ -33,7 +34,9 @@ def kind(case: Case) -> str:
 
 def of_libraries(rows: Sequence[Row]) -> Iterator[str]:
     """How many times as long each library takes, over the rows that it computed."""
-    yield from head("library", "threads", "rows", "times as long", "least", "faster than outstride on")
+    yield from head(
+        "library", "threads", "rows", "takes times as long", "at least", "faster than outstride on"
+    )
     for threads in sorted({row.threads for row in rows}):
         mine = [row for row in rows if row.threads == threads]
         for name in [*CONTENDERS, None]:
@@ -57,8 +60,9 @@ def _times(row: Row, name: str | None) -> float | None:
 def of_kinds(rows: Sequence[Row]) -> Iterator[str]:
     """For each kind of layer the geometric means."""
     yield from head(
-        "kind of layer", "threads", "rows", "times torch", "times best peer", "% limit", "best peers' % limit"
-    )
+        "kind of layer", "threads", "rows", titles.OF_TORCH, titles.OF_BEST, "% limit",
+        "fastest others' % limit",
+    )  # fmt: skip
     kinds = sorted({kind(row.job.case) for row in rows if row.job.case is not None})
     for name in kinds:
         for threads in sorted({row.threads for row in rows}):
@@ -83,8 +87,9 @@ def of_kinds(rows: Sequence[Row]) -> Iterator[str]:
 def behind(rows: Sequence[Row]) -> Iterator[str]:
     """The rows on which another library is ahead, the largest gap first, and what the figures say of it."""
     yield from head(
-        "layer", ":kind", "threads", "ms", ":best peer", "its ms", "times", "% limit", "its % limit", ":seen"
-    )
+        "layer", ":kind", "threads", "ms", ":fastest other", "its ms", titles.OF_THAT, "% limit",
+        "its % limit", ":seen",
+    )  # fmt: skip
     late = sorted((lead, row.job.id, row) for row in rows if (lead := row.lead) is not None and lead < 1)
     for lead, _, row in late:
         assert row.ours is not None

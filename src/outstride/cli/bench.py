@@ -59,7 +59,7 @@ def bench(
     ] = None,
     readme: Annotated[
         Path | None,
-        typer.Option(help="With --report: put a short table of the first file into this page, too."),
+        typer.Option(help="With --report: put short tables of the first file into this page, too."),
     ] = None,
     only: Annotated[
         list[str] | None,

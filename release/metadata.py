@@ -1,4 +1,4 @@
-"""What a release says of itself that a checkout does not: where it comes from, and links that work elsewhere.
+"""What a release says of itself that a checkout does not: where it is from, badges, links that work anywhere.
 
 The address of the repository is known to whoever publishes from it, so it is given, not written down here:
 ``OUTSTRIDE_REPOSITORY=https://HOST/OWNER/NAME python -m build``.
@@ -15,6 +15,8 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 #: An image, or a link that may have one as its text; a target that names no scheme and no part of the page.
 _TARGET = re.compile(r"(?P<image>!?)(?P<text>\[(?:[^\[\]]|\[[^\[\]]*\])*\])\((?!\w+:|#)(?P<path>[^()\s]+)\)")
+#: The line of the README in whose place badges stand, and what one of them opens.
+BADGES, NOTEBOOK = "<!-- badges -->", "examples/super_resolution.ipynb"
 
 
 class ReleaseMetadata(MetadataHookInterface):
@@ -26,6 +28,7 @@ class ReleaseMetadata(MetadataHookInterface):
         address = os.environ.get("OUTSTRIDE_REPOSITORY", "").rstrip("/")
         if address:
             at = f"v{metadata['version']}"
+            text = with_badges(text, address, at)
             text = with_addresses(text, f"{address}/blob/{at}", f"{address}/raw/{at}")
             metadata["urls"] = {
                 "Source": address,
@@ -34,6 +37,26 @@ class ReleaseMetadata(MetadataHookInterface):
                 "Issues": f"{address}/issues",
             }
         metadata["readme"] = {"content-type": "text/markdown", "text": text}
+
+
+def with_badges(text: str, address: str, at: str) -> str:
+    """Markdown with badges in the place that it marks: of what is there at this address, and nothing else.
+
+    Args:
+        text: the page.
+        address: of the repository.
+        at: the tag of the release.
+    """
+    found = re.fullmatch(r"https://github\.com/([^/]+/[^/]+)", address)
+    if not found:
+        return text
+    checks = f"{address}/actions/workflows/checks.yml"
+    notebook = f"https://colab.research.google.com/github/{found[1]}/blob/{at}/{NOTEBOOK}"
+    badges = (
+        f"[![checks]({checks}/badge.svg)]({checks})",
+        f"[![the demo in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({notebook})",
+    )
+    return text.replace(BADGES, "\n".join(badges))
 
 
 def with_addresses(text: str, pages: str, files: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -72,6 +73,24 @@ def test_the_description_has_links_that_work_on_the_index(wheel: Path) -> None:
     assert f"]({_ADDRESS}/blob/v{outstride.__version__}/docs/performance.md)" in text
     assert f"]({_ADDRESS}/raw/v{outstride.__version__}/docs/pictures/studio.gif)" in text
     assert f"Source, {_ADDRESS}" in metadata.get_all("Project-URL", [])
+
+
+def test_badges_are_of_what_is_there() -> None:
+    spec = importlib.util.spec_from_file_location("release_metadata", ROOT / "release" / "metadata.py")
+    assert spec is not None
+    assert spec.loader is not None
+    metadata = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(metadata)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.count(metadata.BADGES) == 1
+    assert metadata.with_badges(readme, _ADDRESS, "v1.2.3") == readme
+    text = metadata.with_badges(readme, "https://github.com/owner/outstride", "v1.2.3")
+    checks = "https://github.com/owner/outstride/actions/workflows/checks.yml"
+    notebook = "owner/outstride/blob/v1.2.3/examples/super_resolution.ipynb"
+    assert f"[![checks]({checks}/badge.svg)]({checks})" in text
+    assert f"](https://colab.research.google.com/github/{notebook})" in text
+    assert (ROOT / ".github" / "workflows" / "checks.yml").exists()
+    assert (ROOT / metadata.NOTEBOOK).exists()
 
 
 def test_the_sources_build_and_test_themselves(built: Path) -> None:

@@ -24,6 +24,18 @@ from tests.fuzz.graphs.tracing import traced
 from tests.tolerance import assert_same_bits, is_same_numbers
 
 
+class Carried(nn.Module):
+    """What was and what is new one behind the other, and the end of both once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(3, 16, 3), nn.Conv1d(16, 8, 3)
+
+    def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([before, self.first(x).relu()], 2)
+        return self.second(both), both[..., -4:].contiguous()
+
+
 class Mixed(nn.Module):
     """Layers, a norm, a pool, a join in place, a reshape and a layer of torch's behind it."""
 
@@ -66,6 +78,18 @@ def test_launches_are_entered_once() -> None:
         for a, b in zip(one, other, strict=True):
             assert_same_bits(a, b.detach(), "without a launch by Python")
     assert found[0][1].data_ptr() != found[1][1].data_ptr()
+
+
+def test_what_is_joined_in_time_is_launched_too() -> None:
+    model, given = Carried().eval().requires_grad_(False), [torch.randn(1, 3, 20), torch.randn(1, 16, 4)]
+    fast, expected = traced(model, given), outstride.accelerate(model)(*given)
+    with torch.no_grad():
+        for _ in range(2):
+            fast(*given)
+        with mock.patch.object(runtime.Kernel, "launch", side_effect=AssertionError):
+            found = fast(*given)
+    for one, other in zip(found, expected, strict=True):
+        assert_same_bits(one, other.detach(), "without a launch by Python")
 
 
 def _by_step(model: nn.Module) -> None:

@@ -105,5 +105,5 @@ def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:
 
 def _refusal(operator: Node, reading: Reading | None) -> str:
     if reading is None:
-        return why_next(operator)
+        return why_next(operator) or "a function of no name is next"
     return declined((reading.step,), dtype_of(reading.value), count_of(reading.value)) or ""

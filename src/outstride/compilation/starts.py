@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from outstride.compilation import contractions, interpolation, maps, norms, padding, reductions
+from outstride.compilation import contractions, copies, interpolation, maps, norms, padding, reductions
 from outstride.compilation.arguments import Arguments
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of
@@ -34,22 +34,23 @@ def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) ->
     name = Operator.of(node).name
     if name in contractions.OPERATORS:
         return contractions.start(node, taken if fuse else None)
-    if name == "aten.cat":
-        return _join(node)
-    rooms = (reductions, norms, interpolation, padding, maps)
-    found = (room.start(node, fuse, taken) for room in rooms)
-    return next((stage for stage in found if stage is not None), None) or by_torch(node)
+    found = _join(node) if name == "aten.cat" else None
+    if found is not None:
+        return found
+    rooms = (copies, reductions, norms, interpolation, padding, maps)
+    stages = (room.start(node, fuse, taken) for room in rooms)
+    return next((stage for stage in stages if stage is not None), None) or by_torch(node)
 
 
-def _join(node: Node) -> Stage:
-    """Tensors one behind the other, of which those are copied that do not lie in their places yet."""
+def _join(node: Node) -> Stage | None:
+    """Tensors side by side along the channels: those are copied that do not lie in their places yet."""
     own = Operator.of(node)
     parts, axis = own.args[0], own.argument("dim", 0)
     rank = len(own.result_shape())
     if len(set(parts)) < len(parts) or axis % rank != 1 or any(len(own.shape_of(p)) != rank for p in parts):
-        return by_torch(node)
+        return None
     if any(dtype_of(part) != dtype_of(node) for part in parts):
-        return by_torch(node)
+        return None
 
     def run(*values: Tensor, out: Tensor | None = None) -> Tensor:
         if out is None:
@@ -80,6 +81,13 @@ def by_torch(node: Node, reason: str = "") -> Stage:
     def run(*values: Any) -> Any:
         args, kwargs = arguments.filled(values)
         return target(*args, **kwargs)
+
+    count = len(arguments.inputs)
+    rest = node.args[count:]
+    if arguments.inputs == node.args[:count] and not node.kwargs and not Arguments(list(rest)).inputs:
+
+        def run(*values: Any) -> Any:  # nothing is filled in
+            return target(*values, *rest)
 
     return Stage((node,), arguments.inputs, run, label, reason, is_view=is_view)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from outstride.engine.codegen.group_norms import group_norm_source
+from outstride.engine.codegen.joining import joining_source
 from outstride.engine.codegen.layer_norms import layer_norm_source
 from outstride.engine.codegen.linear_pixels import linear_pixels_source
 from outstride.engine.codegen.linear_rows import linear_rows_source
@@ -42,6 +43,7 @@ def map_sources(isa: str) -> dict[str, str]:
         for is_plain in (False, True)
     }
     found |= {f"steps of layer norms {has}": layer_norm_source(every, has, has) for has in (False, True)}
+    found |= {f"joined {n}": joining_source(2 << n, every) for n in range(3)}
     found |= {f"padded {n}": padding_source(2 << n, every, n == 1) for n in range(3)}
     found |= {f"linear rows {axes}": linear_rows_source(axes, "nested", every) for axes in (1, 2, 3)}
     found["linear rows of corners"] = linear_rows_source(2, "corners", every)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
+from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
+from outstride.engine.codegen.joining import copy_row
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import InstructionSet
 
@@ -21,9 +22,6 @@ PADDING_ARGUMENTS = (
     "columns_at",
 )  # fmt: skip
 PADDING_INDEX = {name: i for i, name in enumerate(PADDING_ARGUMENTS)}
-
-#: Vectors at a time.
-_VECTORS = 4
 
 
 def padding_source(item_bytes: int, isa: InstructionSet, together: bool) -> str:
@@ -89,29 +87,7 @@ class _Padding:
                 self._copy(f.at(source, f.mul(column, unit), self.element), there, unit)
 
     def _copy(self, source: Value, target: Value, count: Operand) -> None:
-        f = self.f
-
-        def move(place: Operand, lanes: int) -> None:
-            value = f.load(
-                vector_type(lanes, self.element), f.at(source, place, self.element), self.item_bytes
-            )
-            f.store(value, f.at(target, place, self.element), self.item_bytes)
-
-        if count == 1:
-            move(0, 1)
-            return
-        many = _VECTORS * self.lanes
-        bulk = f.mul(f.div(count, many), many)
-        with f.loop(0, bulk, many) as i:
-            for v in range(_VECTORS):
-                move(f.add(i, v * self.lanes), self.lanes)
-        begin: Operand = bulk
-        lanes = self.lanes
-        while lanes:
-            end = f.mul(f.div(count, lanes), lanes)
-            with f.loop(begin, end, lanes) as i:
-                move(i, lanes)
-            begin, lanes = end, lanes // 2
+        copy_row(self.f, self.element, self.lanes, source, target, count)
 
     def _fill(self, target: Value, count: Operand, fill: Value) -> None:
         with self.f.loop(0, count) as i:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def _alignment(node: Node) -> tuple[int, ...]:
     return (1, 1, *operator.cells(node.dtype, resolved(operator.algorithm)))
 
 
-def _made(node: Node, box: Box) -> Box:
+def made_for(node: Node, box: Box) -> Box:
     """What is computed for a box: all channels, from the first results of the cells that it cuts."""
     batch, _, *size = begun(box, _alignment(node))
     return (batch, (0, node.shape[1]), *size)
@@ -62,7 +63,7 @@ def _demand(node: Node, box: Box) -> Boxes:
     if node.dtype not in ENGINE_DTYPES:
         return NEEDS_ALL.demand(node, box)
     input = _described(node).input.index
-    read = _read(node, _made(node, box))
+    read = _read(node, made_for(node, box))
     return [
         read if index == input else whole(shape)
         for index, shape in zip(node.sources, node.source_shapes, strict=True)
@@ -73,7 +74,7 @@ def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     if node.dtype not in ENGINE_DTYPES:
         return NEEDS_ALL.run(node, box, boxes, tensors)
     operator, held = _described(node), dict(zip(node.sources, tensors, strict=True))
-    made = _made(node, box)
+    made = made_for(node, box)
     read, size = _read(node, made), shape_of(made)[2:]
     x, weight = held[operator.input.index], held[operator.weight.index]
     bias = None if operator.bias is None else held[operator.bias.index]
@@ -82,11 +83,17 @@ def _run(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
         if bias is not None:
             result += bias.reshape(-1, *(1 for _ in size))
         return cropped(result, box, made)
+    function, numbers = called(node, made)
+    return cropped(function(x, weight, bias, *numbers), box, made)
+
+
+def called(node: Node, made: Box) -> tuple[Any, tuple[Any, ...]]:
+    """The operator that computes a box of the part of its input that it reads, and its numbers."""
+    operator, read = _described(node), _read(node, made)
     function = torch.ops.outstride.conv_transpose if operator.transposed else torch.ops.outstride.conv
     strides, dilation = ([getattr(w, name) for w in operator.windows] for name in ("stride", "dilation"))
-    rest = (_lows(operator, made, read), size, dilation, operator.groups, operator.algorithm)
-    result = function(x, weight, bias, strides, *rest)
-    return cropped(result, box, made)
+    lows, size = _lows(operator, made, read), shape_of(made)[2:]
+    return function.default, (strides, lows, size, dilation, operator.groups, operator.algorithm)
 
 
 RULES: RuleTable = {Convolution: Rule(_demand, _run, alignment=_alignment)}

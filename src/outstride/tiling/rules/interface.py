@@ -55,6 +55,8 @@ class Rule(NamedTuple):
     """Whether it does for this operator of its kind."""
     alignment: Callable[[Node], Sequence[int]] = lambda node: (1,) * len(node.shape)
     """On each axis of the result a number of which every start is a multiple: it computes from there on."""
+    even: Callable[[Node], bool] = lambda _: True
+    """Whether it makes the same of the same parts, however far from the beginning they lie."""
 
 
 RuleTable = dict[type, Rule]

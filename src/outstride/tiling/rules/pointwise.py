@@ -5,7 +5,7 @@ Every element goes through torch's vectors, but for those of the whole that do n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from functools import lru_cache
 from math import ceil, prod
@@ -69,13 +69,12 @@ def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
         return node.call([operand.contiguous() for operand in operands])
     (operand,) = operands
     order, row = order_of(node.source_shapes[0], node.source_strides[0])
-    layout = _layout_of(node, order, row)
-    laid = operand.permute(order)
-    step = _step(node, operand.dtype, layout)
-    if not step and layout is _Layout.IN_ORDER:
+    if _is_plain(node, operand):
         if operand.numel() == 1 < prod(node.shape):  # torch's gelu takes another routine for a single number
             return node.call([operand.reshape(1).repeat(2)])[0].reshape(operand.shape)
         return node.call([operand.contiguous()])
+    layout = _layout_of(node, order, row)
+    laid, step = operand.permute(order), _step(node, operand.dtype, layout)
     flat = laid.reshape(-1)
     result = _by_vectors(node, flat, layout)
     if step:
@@ -86,6 +85,49 @@ def _run(node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Te
             result[alone] = node.call([tails.apart(flat[alone])])
     back = sorted(range(len(order)), key=order.__getitem__)
     return result.view(laid.shape).permute(back)
+
+
+def _is_plain(node: Node, operand: Tensor) -> bool:
+    """Whether an operator of one tensor makes the same of each number wherever it lies."""
+    order, row = order_of(node.source_shapes[0], node.source_strides[0])
+    layout = _layout_of(node, order, row)
+    return layout is _Layout.IN_ORDER and not _step(node, operand.dtype, layout)
+
+
+def is_called(node: Node, operands: Sequence[Tensor]) -> bool:
+    """Whether torch's operator on operands without gaps makes of every element what its vectors do."""
+    if _differs(node):
+        return False
+    if len(operands) > 1:
+        return True
+    (operand,) = operands
+    count, dtype = operand.numel(), operand.dtype
+    if count < 2 or not operand.is_contiguous() or not _is_as_in_order(node, dtype):
+        return False
+    return room(count) == count or not _step(node, dtype, _Layout.IN_ORDER)
+
+
+def in_vectors(node: Node, operand: Tensor) -> Callable[[Tensor], Tensor]:
+    """What does an operator of one tensor to tensors like this as if every element lay in a vector."""
+    shape, count = operand.shape, operand.numel()
+    if _is_as_in_order(node, operand.dtype):
+        rest = operand.new_zeros(room(count) - count)
+        return lambda x: node.call([torch.cat([x.reshape(-1), rest])])[:count].view(shape)
+    order, row = order_of(node.source_shapes[0], node.source_strides[0])
+    layout, permuted = _layout_of(node, order, row), [shape[axis] for axis in order]
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return lambda x: _by_vectors(node, x.permute(order).reshape(-1), layout).view(permuted).permute(back)
+
+
+@lru_cache(1024)
+def _is_as_in_order(node: Node, dtype: torch.dtype) -> bool:
+    """Whether an operator's vectors are the same however its tensor lies."""
+    layout = _layout_of(node, *order_of(node.source_shapes[0], node.source_strides[0]))
+    if layout is _Layout.IN_ORDER:
+        return True
+    numbers = torch.linspace(-8, 8, _NUMBERS, dtype=torch.float64).to(dtype)
+    made, in_order = _as_laid(node, numbers, layout), _as_laid(node, numbers, _Layout.IN_ORDER)
+    return not bool(((made != in_order) & ~(made.isnan() & in_order.isnan())).any())
 
 
 def _layout_of(node: Node, order: Sequence[int], row: int) -> _Layout:

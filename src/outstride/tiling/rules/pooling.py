@@ -185,8 +185,10 @@ def _padded_bytes(node: Node, boxes: Boxes) -> int:
 
 
 RULES: RuleTable = {
-    Unpool: Rule(_unpooled_demand, _unpool, scratch=_scratch_of_unpool, serves=_is_local),
+    Unpool: Rule(
+        _unpooled_demand, _unpool, scratch=_scratch_of_unpool, serves=_is_local, even=lambda _: False
+    ),
     AdaptivePool: Rule(_adaptive_demand, _adaptive, scratch=_scratch_of_adaptive, serves=_divides),
-    MaxPool: Rule(_demand, _largest, scratch=_scratch_of_largest),
+    MaxPool: Rule(_demand, _largest, scratch=_scratch_of_largest, even=lambda node: node.result != 1),
     AveragePool: Rule(_demand, _mean, scratch=_scratch_of_mean),
 }

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import permutations
+from math import frexp
 from typing import NamedTuple
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 from outstride.models.layouts import laid_out
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.resizing import LinearResize, NearestResize
+from outstride.models.operators.resizing import LinearResize, NearestResize, Resize
 from outstride.tiling.box import Box, elements, replaced
 from outstride.tiling.rules.indexing import Lines, by_positions, on_a_map
 from outstride.tiling.rules.interface import NEEDS_ALL, Rule, RuleTable, present
@@ -216,7 +217,15 @@ def _nearest(node: Node) -> Lines:
     }
 
 
+def _is_even(node: Node) -> bool:
+    """Whether places are found without rounding, so that they are as far apart everywhere."""
+    operator: Resize = describe(node)
+    return not operator.aligned and all(
+        factor is not None and frexp(factor)[0] == 0.5 for factor in operator.factors
+    )
+
+
 RULES: RuleTable = {
-    LinearResize: Rule(_demand, _interpolate, _needs_all, _scratch),
-    NearestResize: by_positions(_nearest),
+    LinearResize: Rule(_demand, _interpolate, _needs_all, _scratch, even=_is_even),
+    NearestResize: by_positions(_nearest)._replace(even=_is_even),
 }

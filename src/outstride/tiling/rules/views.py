@@ -79,6 +79,14 @@ def _reshaped_demand(node: Node, box: Box) -> Boxes:
     return [tuple(axes)]
 
 
+def is_kept_together(node: Node, box: Box, held: Box) -> bool:
+    """Whether a box of another shape has just the elements of the box of its source, in their order."""
+    return elements(box) > 0 and all(
+        prod(box[j][1] - box[j][0] for j in made) == prod(held[i][1] - held[i][0] for i in group)
+        for group, made in _groups(node.source_shapes[0], node.shape)
+    )
+
+
 def _reshape(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     (held,), (x,) = boxes, present(tensors)
     assert held is not None

@@ -64,6 +64,14 @@ class States:
     def __init__(self) -> None:
         self._states: dict[int, tuple[int, list[Tensor]]] = {}
 
+    def copy(self) -> dict[int, tuple[int, list[Tensor]]]:
+        """What they are now."""
+        return dict(self._states)
+
+    def restore(self, states: dict[int, tuple[int, list[Tensor]]]) -> None:
+        """Go back to that."""
+        self._states = dict(states)
+
     def made(self, index: int, node: Node, box: Box, sources: Sequence[Tensor]) -> Tensor:
         """A box that begins where the last one ended, of the input from the beginning of its block on."""
         operator: Recurrence = describe(node)

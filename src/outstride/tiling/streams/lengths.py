@@ -5,21 +5,24 @@ Sizes of its tensors grow evenly with the length, so those at any length follow 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import lcm, prod
+from math import ceil, lcm, prod
 
 import torch
 
 from outstride.errors import ShapeError, UnsupportedError
+from outstride.models.graph import Graph
 from outstride.models.node import Node, listed
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
 from outstride.models.operators.indexing import Slice
+from outstride.models.operators.padding import BorderPad
 from outstride.models.operators.pooling import AveragePool, MaxPool
 from outstride.models.operators.resizing import Resize
 from outstride.models.operators.unfolding import Columns
-from outstride.tiling.box import Box, complete_but, elements, replaced, whole
+from outstride.tiling.box import Box, Interval, complete_but, elements, replaced, whole
 from outstride.tiling.capturing import served_graph
 from outstride.tiling.evaluation import INPUT, Program
 from outstride.tiling.loops import check_steps
@@ -33,6 +36,8 @@ _LENGTHS = (1 << 14, 105 << 10, 105 << 13, 105 << 16)
 _TRIES = 65
 #: The same where what was tried is remembered.
 _MOST_TRIES = 1000
+#: Activations that a convolution can do to its input, each of one tensor.
+_READ_THROUGH = frozenset(("aten.relu", "aten.leaky_relu", "aten.hardswish"))
 #: Denominators up to which a scale is taken for a fraction.
 _DENOMINATOR = 1000
 
@@ -45,6 +50,7 @@ class Captured:
         self.carried = carried(graph)
         self.program, self.length = Program(graph, self.carried), length
         self.output = self.program.graph.only_output("streamed")
+        self.remade = _read_through(graph)
         if self.program.wholes:
             names = listed(self.program.graph.nodes[i] for i in self.program.wholes)
             raise UnsupportedError(
@@ -61,23 +67,33 @@ class Captured:
         """What the graph consists of."""
         return [node.name for node in self.nodes]
 
-    def need(
-        self, start: int, stop: int, axes: Mapping[int, int], *, moved: bool = False
-    ) -> Mapping[int, Box]:
-        """What results from ``start`` to ``stop`` need, along the axes on which time runs.
-
-        ``moved``: no less than that, wherever the cells of short algorithms are counted from.
-        """
+    def need(self, start: int, stop: int, axes: Mapping[int, int]) -> Mapping[int, Box]:
+        """What results from ``start`` to ``stop`` need, along the axes on which time runs."""
         box = replaced(whole(self.nodes[self.output].shape), axes[self.output], (start, stop))
 
         def complete(index: int, needed: Box) -> Box:
-            axis = axes.get(index)
-            if moved and axis is not None:
-                (first, last), cell = needed[axis], self.program.alignment(index)[axis]
-                needed = replaced(needed, axis, (max(first - cell + 1, 0), last))
-            return complete_but(needed, self.nodes[index].shape, axis)
+            return complete_but(needed, self.nodes[index].shape, axes.get(index))
 
         return self.program.need(self.output, box, complete).boxes
+
+
+def _read_through(graph: Graph) -> frozenset[int]:
+    """Activations that a convolution does to what it reads, so that what they are made of is kept for both.
+
+    That is kept for others anyway.
+    """
+    users = Counter(source for node in graph.nodes for source in node.sources)
+    found = set[int]()
+    for node in graph.nodes:
+        if node.target is None or not isinstance(describe(node), Convolution):
+            continue
+        read = describe(node).input.index
+        made_by = graph.nodes[read]
+        if made_by.target is not None and made_by.name in _READ_THROUGH and users[read] == 1:
+            (source,) = made_by.sources
+            if users[source] > 1 and source not in graph.constants and read not in graph.outputs:
+                found.add(read)
+    return frozenset(found)
 
 
 class Lengths:
@@ -119,18 +135,17 @@ class Lengths:
             )
         self.axis = self.axes[self.far.output]
         longer = other.length - self.far.length
-        self._growth = {
+        #: Elements of each tensor for an element of the input.
+        self.growth = {
             index: Fraction(other.nodes[index].shape[axis] - self.far.nodes[index].shape[axis], longer)
             for index, axis in self.axes.items()
         }
-        self.period = lcm(self.period, *(growth.denominator for growth in self._growth.values()))
-        self.rate = self._growth[self.far.output]
+        self.period = lcm(self.period, *(growth.denominator for growth in self.growth.values()))
+        self.rate = self.growth[self.far.output]
         #: By what lengths leave over after whole periods: the model at one of them, or why it is refused.
         self._tried_at: dict[int, Captured | ShapeError] = {}
         #: By the same: one of them, and the model at the first from it on.
         self._known: dict[int, tuple[int, Captured]] = {}
-        #: By what lengths leave over, and the number of results that are missing: from where they read.
-        self._endings: dict[tuple[int, int], dict[int, int]] = {}
         self.sizes(self.far.length + 1)  # what leaves something over is refused now, if it does other things
 
     def _check_reach(self) -> None:
@@ -143,11 +158,13 @@ class Lengths:
                 f"element {reach} of {self.far.length}; legal: padding that does not wrap round"
             )
 
-    def beyond(self, length: int) -> None:
-        """See to it that the length that is captured stays out of reach."""
-        if 2 * length > self.far.length:
-            periods = -((self.far.length - 4 * length) // self.period)
-            self.far = self._alike(self._from(self.far.length + periods * self.period))
+    def beyond(self, length: int) -> bool:
+        """See to it that the length that is captured stays out of reach; whether another one is."""
+        if 2 * length <= self.far.length:
+            return False
+        periods = -((self.far.length - 4 * length) // self.period)
+        self.far = self._alike(self._from(self.far.length + periods * self.period))
+        return True
 
     def at(self, length: int) -> Captured:
         """The model at just this length.
@@ -164,7 +181,7 @@ class Lengths:
             self._known[residue] = self._next(length)
         first, known = self._known[residue]
         sizes = {
-            index: max(int(known.nodes[index].shape[axis] - self._growth[index] * (first - length)), 0)
+            index: max(int(known.nodes[index].shape[axis] - self.growth[index] * (first - length)), 0)
             for index, axis in self.axes.items()
         }
         return sizes | {INPUT: length}
@@ -189,26 +206,6 @@ class Lengths:
                 return found.length - more, self._alike(found)
             refusals.append(found)
         raise refusals[0]
-
-    def ending(self, done: int, length: int) -> dict[int, int]:
-        """From where on the results after those that are done read every tensor, if the input ends soon.
-
-        A border that repeats what lies before it is made of what results further off the end read no more.
-        What an end within the next period reads is no earlier than what this end and a period of results more
-        do: a period later both are the same, and no end reads more of what came before than one before it.
-        Cells of short algorithms are counted from the first element, so from the end they may lie anywhere.
-        """
-        rest = self.sizes(length)[self.far.output] - done + int(self.rate * self.period)
-        residue = length % self.period
-        first, known = self._known[residue]
-        if (residue, rest) not in self._endings:
-            end = known.nodes[known.output].shape[self.axis]
-            need = known.need(max(end - rest, 0), end, self.axes, moved=True)
-            self._endings[residue, rest] = {
-                i: box[self.axes[i]][0] for i, box in need.items() if i in self.axes and elements(box)
-            }
-        starts = self._endings[residue, rest]
-        return {i: start - int(self._growth[i] * (first - length)) for i, start in starts.items()}
 
     def _from(self, least: int, tries: int = _TRIES) -> Captured:
         """The model at the first length from this one on at which it runs."""
@@ -257,30 +254,47 @@ class Lengths:
         read = self.far.need(result, result + 1, self.axes).get(INPUT)
         return 0 if read is None else read[-1][1]
 
-    def length_for(self, result: int) -> int:
-        """The least length from which on a result does not depend on where the input ends."""
-        need = self.far.need(result, result + 1, self.axes)
-        # As much as it reads at least; where layers have strides, up to a period more.
+    def length_for(self, start: int, stop: int) -> int:
+        """The least length from which on results from ``start`` on do not depend on where it ends."""
+        need = self.far.need(start, stop, self.axes)
+        # As much as they read at least; where layers have strides, up to a period more.
         least, most = need[INPUT][-1][1] if INPUT in need else 0, 0
         for index, box in need.items():
-            if index in self.axes and self._growth[index]:
+            if index in self.axes and self.growth[index]:
                 axis = self.axes[index]
                 spare = self.far.nodes[index].shape[axis] - box[axis][1]
-                periods = spare // int(self._growth[index] * self.period)
+                periods = spare // int(self.growth[index] * self.period)
                 most = max(most, self.far.length - periods * self.period)
         tried = least  # which is the answer in all likelihood
         while least < most:
-            if self.fit(need, tried):
+            if self._fit(need, tried):
                 most = tried
             else:
                 least = tried + 1
             tried = (least + most) // 2
         return most
 
-    def fit(self, need: Mapping[int, Box], length: int) -> bool:
+    def _fit(self, need: Mapping[int, Box], length: int) -> bool:
         """Whether all that is needed is there if the input ends at a length."""
         sizes = self.sizes(length)
         return all(box[self.axes[i]][1] <= sizes[i] for i, box in need.items() if i in self.axes)
+
+    def turns(self, index: int, source: int, read: Interval) -> int:
+        """How far before the end of what it reads a layer may turn back, at whatever length that ends.
+
+        How far depends on what is left over of whole periods, and no more. ``read``: what its last elements
+        read where the length is out of reach.
+        """
+        node = self.far.nodes[index]
+        size, kind = self.far.nodes[source].shape[self.axes[source]], describe(node)
+        if isinstance(kind, BorderPad):
+            _, high = kind.pads.get(self.axes[source], (0, 0))
+            back = high + 1
+        elif index not in self.axes and 2 * read[0] > size:  # what is cut off for a border
+            back = size - read[0]
+        else:
+            return 0
+        return back + ceil(self.period * self.growth[source])
 
     def firsts(self) -> list[int]:
         """The first result of all, and each that is the first to read a tensor."""

@@ -1,16 +1,18 @@
 """``stream``: a model on an input that arrives in chunks, with exactly the result of the whole.
 
 How long the input will be is not known, so the model is captured for a length that is out of reach: what is
-made before its end is seen does not depend on where it lies. Every tensor keeps the end that later results
-still need; nothing is made twice, but the beginning of a cell of a short algorithm in which a chunk ended.
+made before its end is seen does not depend on where it lies. Every tensor keeps the end that is still read;
+nothing is made twice, but the beginning of a cell of a short algorithm in which a chunk ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
-from math import ceil, floor
+from math import ceil
 from typing import Any
 
 import torch
@@ -21,11 +23,15 @@ from outstride.layer import arguments as argument
 from outstride.models.isolation import undisturbed
 from outstride.models.operators import convolution
 from outstride.tiling import arrays
-from outstride.tiling.box import Box, complete_but, elements, replaced, whole, within
+from outstride.tiling.box import whole
 from outstride.tiling.evaluation import INPUT
 from outstride.tiling.running import check_model, dtype_of
 from outstride.tiling.streams.carrying import States
-from outstride.tiling.streams.lengths import Lengths
+from outstride.tiling.streams.counting import Counting
+from outstride.tiling.streams.lengths import Captured, Lengths
+from outstride.tiling.streams.playing import played
+from outstride.tiling.streams.preparing import Memory, Prepared
+from outstride.tiling.streams.stretches import State, Stretch, Stretches, stretch_of
 
 #: Results that are looked at to find the latency.
 _MOST_SCANNED = 4096
@@ -38,14 +44,17 @@ class Stream:
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype) -> None:
         self._shape, self._dtype = tuple(shape), dtype
         self._lengths = Lengths(model, shape, dtype)
-        self._captured, self._axis = self._lengths.far, self._lengths.axis
+        self._axis = self._lengths.axis
         self.rate = self._lengths.rate
         """Results for each element of the input."""
-        self._held: dict[int, tuple[Box, Tensor]] = {}
-        self._states = States()
-        self._done = self._pushed = 0
-        #: Results that the input stands for and that were not complete at the last chunk.
-        self._behind = Fraction(0)
+        self._counting, self._stretches = Counting(self._lengths), Stretches(self._lengths)
+        self._memory = Memory(self._lengths.far, self._lengths.axes)
+        self._state, self._states = State(0), States()
+        #: What is held of each tensor, and of the input.
+        self._held = dict[int, Tensor]()
+        self._input = torch.empty((*self._shape[:-1], 0), dtype=dtype)
+        #: Elements that have come, and where the last of them lies as positions are counted now.
+        self._came = self._last = 0
         self._closed = False
 
     @cached_property
@@ -62,8 +71,38 @@ class Stream:
         # first that meets them is the latest; beyond them, what is read goes on evenly.
         results = (*lengths.firsts(), *range(middle, middle + period))
         # One element before a result can be made, those before it have been returned.
-        late: Fraction = max(lengths.length_for(b) - 1 - b / self.rate for b in results)
+        late: Fraction = max(lengths.length_for(b, b + 1) - 1 - b / self.rate for b in results)
         return max(ceil(late), 0)
+
+    @undisturbed()
+    def prepare(self, length: int) -> None:
+        """Make ready for chunks of so many elements from here on, so that none of them waits for it.
+
+        Without it the first few chunks of a size take longer, while it is found that they come again.
+
+        Args:
+            length: elements of each of the chunks that will be pushed.
+
+        Raises:
+            ArgumentError: it is not positive.
+        """
+        if length < 1:
+            raise ArgumentError(f"'length' must be at least 1: got {length}; legal: 480")
+        state, last, seen = self._state, self._last, set[tuple[Stretch, int]]()
+        self._held = {index: tensor.clone() for index, tensor in self._held.items()}
+        while 2 * last <= self._lengths.far.length:
+            last += length
+            stop = self._counting.complete(state.done, last)
+            if stop <= state.done:
+                continue
+            stretch = self._stretches.to(state, stop)
+            if (stretch, last) in seen:
+                break
+            seen.add((stretch, last))
+            if state.settled and stretch.prepared is None:
+                stretch.prepared = self._new(stretch)
+                stretch.prepared.rehearse(self._states)
+            state, last = stretch.after, last - stretch.back
 
     @undisturbed()
     def push(self, chunk: Any) -> Tensor:
@@ -82,11 +121,21 @@ class Stream:
                 f"legal: {(*self._shape[:-1], 'any')}"
             )
         part = arrays.read(chunk, whole(chunk.shape), self._dtype)
-        start, self._pushed = self._pushed, self._pushed + part.shape[-1]
-        self._append(INPUT, replaced(whole(part.shape), -1, (start, self._pushed)), part.clone())
-        self._lengths.beyond(self._pushed)
-        self._captured = self._lengths.far
-        return self._advance(self._complete())
+        self._input = torch.cat([self._input, part], -1)
+        self._came, self._last = self._came + part.shape[-1], self._last + part.shape[-1]
+        if self._lengths.beyond(self._last):
+            self._stretches = Stretches(self._lengths)
+            self._state = replace(self._state, settled=False, onward={})
+            self._memory = Memory(self._lengths.far, self._lengths.axes)
+        stop = self._counting.complete(self._state.done, self._last)
+        if stop <= self._state.done:
+            return self._nothing(self._lengths.far)
+        stretch = self._stretches.to(self._state, stop)
+        result = self._through(self._lengths.far, stretch)
+        first, _ = stretch.before.held.get(INPUT, (0, 0))
+        self._input = self._input[..., stretch.kept[INPUT][0] - first :]
+        self._state, self._last = stretch.after, self._last - stretch.back
+        return result
 
     @undisturbed()
     def close(self) -> Tensor:
@@ -97,126 +146,47 @@ class Stream:
         """
         if self._closed:
             raise ShapeError("'close' must be called once: got a second call; legal: another stream")
-        self._captured, self._closed = self._lengths.at(self._pushed), True
-        rest = self._advance(self._captured.nodes[self._captured.output].shape[self._axis])
+        lengths, captured = self._lengths, self._lengths.at(self._came)
+        self._closed = True
+        state = self._state.moved(lengths.growth, self._came - self._last, captured.output)
+        stop = captured.nodes[captured.output].shape[self._axis]
+        if stop > state.done:
+            result = self._through(captured, stretch_of(captured, lengths, state, stop))
+        else:
+            result = self._nothing(captured)
         self._held.clear()
-        return rest
-
-    def _complete(self) -> int:
-        """How many results do not depend on whether the input ends here."""
-        lengths = self._lengths
-        low, high = self._done, lengths.sizes(self._pushed)[self._captured.output]
-
-        def fits(stop: int) -> bool:
-            return lengths.fit(self._captured.need(self._done, stop, lengths.axes), self._pushed)
-
-        # As many as the last time for what has come, in all likelihood, and none more.
-        usual = floor(self._pushed * self.rate - self._behind)
-        likely = [usual, usual + 1]
-        while low < high:
-            middle = likely.pop(0) if likely else (low + high + 1) // 2
-            if not low < middle <= high:
-                continue
-            if fits(middle):
-                low = middle
-            else:
-                high = middle - 1
-        self._behind = self._pushed * self.rate - low
-        return low
-
-    def _advance(self, stop: int) -> Tensor:
-        """Make the results up to ``stop``, and forget what later ones do not need."""
-        captured, start = self._captured, self._done
-        shape = captured.nodes[captured.output].shape
-        if stop <= start:
-            return torch.empty(
-                (*shape[: self._axis], 0, *shape[self._axis + 1 :]),
-                dtype=captured.nodes[captured.output].dtype,
-            )
-        box = replaced(whole(shape), self._axis, (start, stop))
-        with torch.inference_mode():
-            self._make(box)
-        held, result = self._held[captured.output]
-        result = result[within(box, held)].clone()
-        self._done = stop
-        self._forget()
         return result
 
-    def _make(self, box: Box) -> None:
-        program = self._captured.program
-        need = program.need(self._captured.output, box, self._missing)
-        for index in sorted(need.parts):
-            made = self._made(index, need.boxes[index], need.parts[index])
-            self._append(index, need.boxes[index], made)
+    def _nothing(self, captured: Captured) -> Tensor:
+        """No result."""
+        node = captured.nodes[captured.output]
+        return torch.empty((*node.shape[: self._axis], 0, *node.shape[self._axis + 1 :]), dtype=node.dtype)
 
-    def _made(self, index: int, box: Box, parts: Sequence[Box | None]) -> Tensor:
-        if index not in self._captured.carried:
-            return self._captured.program.make(index, box, parts, self._part)
-        node = self._captured.nodes[index]
-        sources = [self._part(i, part) for i, part in zip(node.sources, parts, strict=True) if part]
-        return self._states.made(index, node, box, sources)
+    def _through(self, captured: Captured, stretch: Stretch) -> Tensor:
+        """What a stretch makes; what it keeps is held afterwards."""
+        casting = torch.is_autocast_enabled("cpu")  # casts are in the graph
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False) if casting else nullcontext():
+            if stretch.before.settled and self._is_prepared(stretch):
+                start, _ = stretch.before.held[INPUT]
+                first, last = stretch.need.boxes.get(INPUT, ((start, start),))[-1]
+                result: Tensor = stretch.prepared(self._input[..., first - start : last - start], self._held)
+                self._held = stretch.prepared.after
+            else:
+                held = dict(self._held) | {INPUT: self._input}
+                result, self._held = played(captured, self._lengths.axes, stretch, held, self._states)
+        return result
 
-    def _part(self, index: int, box: Box) -> Tensor:
-        constant = self._captured.program.graph.constants.get(index)
-        if constant is not None:
-            return constant[within(box, whole(constant.shape))]
-        if elements(box) == 0 and index not in self._held:
-            return torch.empty([b - a for a, b in box], dtype=self._captured.nodes[index].dtype)
-        held, tensor = self._held[index]
-        return tensor[within(box, held)]
+    def _is_prepared(self, stretch: Stretch) -> bool:
+        """Whether a stretch is one program; it becomes one when it comes for the second time."""
+        threads = torch.get_num_threads()
+        if stretch.prepared is None or stretch.prepared.threads != threads:
+            stretch.met += 1
+            if stretch.met > 1:
+                stretch.prepared = self._new(stretch)
+        return stretch.prepared is not None
 
-    def _missing(self, index: int, box: Box) -> Box:
-        """What is not held of a box that is complete on all axes but that of time."""
-        axis = self._lengths.axes.get(index)
-        box = complete_but(box, self._captured.nodes[index].shape, axis)
-        if axis is None:
-            return box
-        if index in self._captured.carried:  # from step to step, whatever is asked for
-            _, last = self._held[index][0][axis] if index in self._held else (0, 0)
-            return replaced(box, axis, (last, max(box[axis][1], last)))
-        if index not in self._held:
-            return box
-        (start, stop), (first, last) = box[axis], self._held[index][0][axis]
-        # A border that turns round may ask for what lies before: then it is made again as a whole.
-        return box if start < first else replaced(box, axis, (max(start, last), stop))
-
-    def _append(self, index: int, box: Box, tensor: Tensor) -> None:
-        axis = self._lengths.axes.get(index)
-        if axis is not None and index in self._held:
-            held, before = self._held[index]
-            if held[axis][1] == box[axis][0]:
-                tensor = torch.cat([before, tensor], axis)
-                box = replaced(box, axis, (held[axis][0], box[axis][1]))
-        self._held[index] = (box, tensor)
-
-    def _forget(self) -> None:
-        captured = self._captured
-        end = captured.nodes[captured.output].shape[self._axis]
-        later = captured.need(self._done, end, self._lengths.axes) if self._done < end else {}
-        ending = {} if self._closed else self._lengths.ending(self._done, self._pushed)
-        waiting = self._waiting()
-        for index, (held, tensor) in self._held.items():
-            axis = self._lengths.axes.get(index)
-            if axis is None:
-                continue
-            first, last = held[axis]
-            start = min(later[index][axis][0] if index in later else last, ending.get(index, last))
-            start = min(start, waiting.get(index, last))
-            start = min(max(start, first), last)
-            kept = replaced(held, axis, (start, last))
-            self._held[index] = (kept, tensor[within(kept, held)].clone())
-
-    def _waiting(self) -> dict[int, int]:
-        """From where on recurrent layers will read what they go on with."""
-        found: dict[int, int] = {}
-        for index, rule in self._captured.carried.items():
-            node, axis = self._captured.nodes[index], self._lengths.axes[index]
-            end = self._held[index][0][axis][1] if index in self._held else 0
-            (read, *_) = rule.demand(node, replaced(whole(node.shape), axis, (end, end + 1)))
-            assert read is not None
-            source = node.sources[0]
-            found[source] = min(found.get(source, end), read[axis][0])
-        return found
+    def _new(self, stretch: Stretch) -> Prepared:
+        return Prepared(self._lengths.far, self._lengths.axes, stretch, self._memory, self._states)
 
 
 def stream(model: torch.nn.Module, shape: Sequence[int] | None = None) -> Stream:

@@ -20,7 +20,7 @@ from outstride.layer import arguments
 from outstride.layer.shortening import ALGORITHMS
 from outstride.models.copying import is_generated, rebased, renewed
 from outstride.models.operators import convolution
-from outstride.models.stock import linear_own_way, own_way
+from outstride.models.stock import METHODS, linear_own_way, own_way, replaced
 from outstride.nn.kinds import ServedConv, ServedConvTranspose, torch_can
 from outstride.nn.serving import algorithm_of, serve, serving_of
 from outstride.output.tables import text_table
@@ -39,8 +39,6 @@ _STOCK: dict[type, type] = {
 } | {nn.Linear: torch.nn.Linear}
 _FAMILY = (convolution.FAMILY, torch.nn.Linear)
 _OURS = (ServedConv, ServedConvTranspose, nn.Linear)
-#: What of a layer's class decides what it computes.
-_METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
 
 
 def accelerate(
@@ -211,10 +209,8 @@ def _left_alone(module: torch.nn.Module) -> str | None:
         return f"{cls.__name__} computes in its own way"
     if issubclass(cls, _OURS):
         return "it is a layer of outstride.nn"
-    for name in _METHODS:
-        if name in vars(module):
-            return f"its {name!r} was replaced"
-    return linear_own_way(cls) if stock is torch.nn.Linear else own_way(cls, stock, _METHODS)
+    own = linear_own_way(cls) if stock is torch.nn.Linear else own_way(cls, stock, METHODS)
+    return replaced(module) or own
 
 
 def _stock_class(cls: type, module: torch.nn.Module) -> type | None:

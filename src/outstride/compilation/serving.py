@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch.fx import GraphModule, Node
 
 from outstride import functional
+from outstride.compilation.layers import layer_call, own_linears
 from outstride.layer.shortening import AlgorithmName
 from outstride.models.operators import convolution, padding
-from outstride.models.stock import is_linear
 
 _OURS = {
     stock: getattr(functional, stock.__name__)
@@ -38,14 +38,16 @@ def served(graph: GraphModule, algorithm: AlgorithmName) -> GraphModule:
 
 def _serve(graph: GraphModule, algorithm: AlgorithmName) -> None:
     asked = {} if algorithm == "auto" else {"algorithm": algorithm}
+    for node in own_linears(graph.graph):
+        node.target = functional.linear
     for node in list(graph.graph.nodes):
-        if node.op == "call_function" and node.target is F.linear and is_linear(_layer(node)):
-            node.target = functional.linear
-            continue
         ours = _OURS.get(node.target) if node.op == "call_function" else None
         if ours is not None:
             call = convolution.FUNCTIONS[node.target].arguments(node.args, node.kwargs)
-            if node.target in convolution.FORWARD_FUNCTIONS and _layer(node) in convolution.CONVOLUTIONS:
+            if (
+                node.target in convolution.FORWARD_FUNCTIONS
+                and layer_call(node).cls in convolution.CONVOLUTIONS
+            ):
                 call = _bordered(call)
             with graph.graph.inserting_before(node):
                 new = graph.graph.call_function(ours, (), call | asked)
@@ -67,7 +69,7 @@ def _bordered(given: dict[str, Any]) -> dict[str, Any]:
         return given
     if padded.op != "call_function" or padded.target not in (F.pad, _TRACED_PAD):
         return given
-    if _layer(padded) not in convolution.CONVOLUTIONS:
+    if layer_call(padded).cls not in convolution.CONVOLUTIONS:
         return given  # a padding layer, which stays torch's
     pad = padding.FUNCTIONS[F.pad].arguments(padded.args, padded.kwargs)
     ends, mode = pad["pad"], pad.get("mode", "constant")
@@ -80,9 +82,3 @@ def _bordered(given: dict[str, Any]) -> dict[str, Any]:
 
 def _numbers(padding: Any) -> tuple[Any, ...]:
     return tuple(padding) if isinstance(padding, (tuple, list)) else (padding,)
-
-
-def _layer(node: Node) -> Any:
-    """The class of the innermost module that a call stands in."""
-    modules = node.meta.get("nn_module_stack") or {}
-    return list(modules.values())[-1][1] if modules else None

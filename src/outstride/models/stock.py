@@ -1,4 +1,4 @@
-"""Classes of layers that compute in the way of torch's own, of which they are."""
+"""Layers that compute in the way of torch's own classes, of which they are."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from torch.nn.utils import parametrize
 
 _UNASKED = (nn.modules.linear.NonDynamicallyQuantizableLinear,)
 """Classes whose layers hold weights that others, such as attention, compute with by themselves."""
+METHODS = ("forward", "_conv_forward", "_output_padding", "__call__")
+"""What of a layer, or of its class, decides what it computes."""
+
+
+def replaced(layer: nn.Module) -> str | None:
+    """What of a layer itself is in the place of its class's, or nothing."""
+    return next((f"its {name!r} was replaced" for name in METHODS if name in vars(layer)), None)
 
 
 def own_way(cls: type, stock: type, methods: Sequence[str]) -> str | None:

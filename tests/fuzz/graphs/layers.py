@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import MethodType
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.fuzz.graphs.builder import Builder
@@ -198,11 +201,24 @@ def may_write(b: Builder, place: int) -> bool:
 
 
 def linear(b: Builder) -> Call | None:
-    """A matrix on the last axis."""
-    place = b.pick(lambda v: v.is_floating_point() and v.dim() > 0 and 0 < v.shape[-1] <= 600)
+    """A matrix on the last axis: of a layer, of one with another ``forward``, or a function's."""
+    place, dice = b.pick(lambda v: v.is_floating_point() and v.dim() > 0 and 0 < v.shape[-1] <= 600), b.dice
     if place is None:
         return None
-    return b.model.layer(nn.Linear(b.values[place].shape[-1], b.dice.one(_WIDTHS), b.dice.chance(0.5)), place)
+    layer = nn.Linear(b.values[place].shape[-1], dice.one(_WIDTHS), dice.chance(0.5))
+    kind = dice.one(("layer", "layer", "layer", "replaced", "function"))
+    if kind == "function":
+        find = b.model.tensor(layer.weight.detach().to(b.values[0].dtype))
+        return Call(f"function of {layer}", lambda model, v: F.linear(v, find(model)), (place,))
+    if kind == "replaced":
+        vars(layer)["forward"] = MethodType(_half, layer)
+    call = b.model.layer(layer, place)
+    return replace(call, text=f"{call.text} {kind}") if kind == "replaced" else call
+
+
+def _half(layer: nn.Linear, x: Tensor) -> Tensor:
+    """What is put in the place of a layer's ``forward``."""
+    return F.linear(x, layer.weight, layer.bias) * 0.5
 
 
 __all__ = ["activation", "contraction", "linear", "norm", "pool", "repeat", "resize"]

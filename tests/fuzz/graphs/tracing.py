@@ -6,6 +6,7 @@ Functions are written down as they are called on real tensors, which a mode of t
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from operator import getitem
 from typing import Any
@@ -36,7 +37,7 @@ def traced(
     copies = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype).copy_(x.detach()) for x in inputs]
     written = _Written([*copies, *_held(own)])
     hooks = [
-        modules.register_module_forward_pre_hook(lambda m, _: written.layers.append(type(m))),
+        modules.register_module_forward_pre_hook(written.entered),
         modules.register_module_forward_hook(written.left),
     ]
     try:
@@ -83,15 +84,21 @@ class _Written(TorchFunctionMode):
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self.graph = Graph()
-        self.layers = list[type]()
+        self._layers = list[tuple[str, type]]()
+        self._calls = Counter[nn.Module]()
         self._nodes = dict[int, Node]()
         self._alive = list[Tensor]()
         for number, tensor in enumerate(inputs):
             self._is(tensor, self.graph.placeholder(f"x{number}"))
 
+    def entered(self, layer: nn.Module, _: Any) -> None:
+        """A layer begins: known as torch's tracer knows it, by its identity and the number of the call."""
+        self._layers.append((f"{id(layer)}@{self._calls[layer]}", type(layer)))
+        self._calls[layer] += 1
+
     def left(self, *_: Any) -> None:
         """A layer ends."""
-        self.layers.pop()
+        self._layers.pop()
 
     def node(self, tensor: Tensor) -> Node:
         """Whose value a tensor is."""
@@ -111,8 +118,9 @@ class _Written(TorchFunctionMode):
             return made
         args, kwargs = pytree.tree_map(lambda v: self.node(v) if isinstance(v, Tensor) else v, given)
         node = self.graph.call_function(func, args, kwargs)
-        if self.layers:
-            node.meta["nn_module_stack"] = {"layer": ("layer", self.layers[-1])}
+        if self._layers:
+            call, cls = self._layers[-1]
+            node.meta["nn_module_stack"] = {call: ("layer", cls)}
         if isinstance(made, Tensor):
             self._is(made, node)
         elif tensors:

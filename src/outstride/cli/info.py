@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import Annotated, Any
 
 import typer
@@ -27,11 +28,25 @@ def info(as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")]
         threads = None
     else:
         threads = torch.get_num_threads()
-    content = {**facts(), "threads": threads, "engine": runtime.info()}
+    engine = runtime.info()
+    content = {
+        **facts(),
+        "threads": threads,
+        "advice": _advice(threads, engine["cpu_share"]),
+        "engine": engine,
+    }
     if as_json:
         print_json(content)
     else:
         print("\n".join(_lines(content)))
+
+
+def _advice(threads: int | None, share: Any) -> str | None:
+    """What to do where torch starts more threads than this process is given time for."""
+    wanted = ceil(share) if share is not None else None
+    if threads is None or wanted is None or threads <= wanted:
+        return None
+    return f"torch.set_num_threads({wanted}): control groups leave this process {share:g} processors' time"
 
 
 def _lines(content: Mapping[str, Any], indent: str = "") -> Iterable[str]:

@@ -24,7 +24,7 @@ from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import plan_of
 from outstride.engine.launch.step_check import declined
-from outstride.engine.runtime import resolved
+from outstride.engine.runtime import decline, resolved
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
@@ -104,7 +104,7 @@ class _Contraction:
 
     def formats(self) -> Reads | None:
         """Its tensors of the result's size lie as that does; its input as it likes."""
-        if self._views:
+        if self._views or decline():
             return None
         forms = operand_forms(self._steps)
         alike = (place for place, form in zip(self._operands, forms, strict=True) if form == "tensor")

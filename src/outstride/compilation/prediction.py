@@ -11,16 +11,17 @@ from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import plan_of
-from outstride.engine.runtime import machine, resolved
+from outstride.engine.runtime import decline, machine, resolved
 from outstride.engine.runtime.host import clock
 
 
 def predicted_ms(stage: Stage) -> float | None:
     """What a stage takes: its plan's cycles, or moving what it reads and makes once.
 
-    None where sizes are symbols, of gradients of weights, or where the system states no clock rate.
+    None where sizes are symbols, of gradients of weights, where the system states no clock rate, and where no
+    kernel runs.
     """
-    stated = clock()
+    stated = None if decline() else clock()
     values = [node.meta.get("val") for node in (*stage.inputs, stage.output)]
     tensors = [value for value in values if isinstance(value, Tensor)]
     if (

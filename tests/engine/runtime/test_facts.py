@@ -15,12 +15,13 @@ from outstride.engine.runtime import cache, host
 def test_info_says_what_there_is(empty_cache: Path) -> None:
     facts = runtime.info()
     assert set(facts) == {
-        "python", "platform", "compiler", "cpu", "cpu_count", "instruction_sets", "instruction_set",
-        "algorithm",
-        "declines", "l2_bytes", "openmp", "dtypes", "cache_path", "cache_bytes", "cache_entries",
+        "python", "platform", "system", "compiler", "cpu", "cpu_count", "cpus_usable", "cpu_share",
+        "instruction_sets", "probe", "instruction_set", "algorithm", "declines", "l2_bytes", "openmp",
+        "dtypes", "cache_path", "cache_bytes", "cache_entries",
     }  # fmt: skip
     assert json.loads(json.dumps(facts)) == facts
     assert facts["instruction_sets"] == list(runtime.available())
+    assert facts["probe"] == host.probed()
     assert facts["cache_path"] == str(empty_cache)
     assert (facts["cache_entries"], facts["cache_bytes"]) == (0, 0)
     assert "libgomp" in str(facts["openmp"])

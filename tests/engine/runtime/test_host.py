@@ -79,7 +79,7 @@ def test_detection_asks_for_every_feature(monkeypatch: pytest.MonkeyPatch) -> No
     features = {"avx": True, "fma": True, "f16c": True, "avx2": True, "avx512f": True, "avx512vl": True}
     features |= {"avx512dq": True, "avx512bw": True}
     monkeypatch.setattr(compiler, "host_features", lambda: features)
-    assert host.available.__wrapped__() == ("avx512", "avx2", "generic")
+    assert host.detected.__wrapped__() == ("avx512", "avx2", "generic")
     expected = {
         "avx512vl": ("avx2", "generic"), "avx512dq": ("avx2", "generic"), "avx2": ("avx512", "generic"),
         "avx512bw": ("avx2", "generic"), "avx512f": ("avx2", "generic"), "avx": ("avx512", "avx2"),
@@ -87,7 +87,7 @@ def test_detection_asks_for_every_feature(monkeypatch: pytest.MonkeyPatch) -> No
     }  # fmt: skip
     for lacking, names in expected.items():
         monkeypatch.setattr(compiler, "host_features", lambda lacking=lacking: {**features, lacking: False})
-        assert host.available.__wrapped__() == names, lacking
+        assert host.detected.__wrapped__() == names, lacking
 
 
 def test_used_features_are_asked_for() -> None:
@@ -100,6 +100,7 @@ def test_used_features_are_asked_for() -> None:
 def test_a_processor_that_nothing_runs_on_is_declined(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.decline() is None
     monkeypatch.setattr(host, "available", lambda: ())
+    monkeypatch.setattr(host, "detected", lambda: ())
     reason = runtime.decline()
     assert reason
     assert "multiply-add" in reason
@@ -107,7 +108,16 @@ def test_a_processor_that_nothing_runs_on_is_declined(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("1024K", 1 << 20), ("2M\n", 1 << 21), ("", 1 << 19), ("many", 1 << 19), ("1024", 1 << 19)],
+    [
+        ("1024K", 1 << 20),
+        ("2M\n", 1 << 21),
+        ("256K", 1 << 18),
+        ("", 1 << 19),
+        ("many", 1 << 19),
+        ("1024", 1 << 19),
+        ("0K", 1 << 19),
+        ("9999M", 1 << 19),
+    ],
 )
 def test_the_cache_size_is_read_or_supposed(
     text: str, expected: int, monkeypatch: pytest.MonkeyPatch

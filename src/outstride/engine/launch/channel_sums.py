@@ -22,7 +22,7 @@ from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.guarded import Run
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES
-from outstride.engine.runtime import kernel, machine, scratch
+from outstride.engine.runtime import decline, kernel, machine, scratch
 from outstride.engine.torch_internals import empty_strided
 
 _DATA, _RESULT, _SCRATCH = (CHANNEL_SUMS_INDEX[n] for n in ("data_at", "result_at", "scratch_at"))
@@ -34,6 +34,8 @@ def channel_sums_run(grad: Tensor) -> Run:
     """What sums plain CPU tensors of this shape, dtype and memory format."""
     if not grad.numel():
         return lambda grad: torch.zeros(grad.shape[1], dtype=grad.dtype)
+    if decline() is not None:
+        return _by_torch
     lie = _side_by_side(grad)
     if lie is not None:
         return _SumsTogether(grad, *lie)
@@ -41,6 +43,13 @@ def channel_sums_run(grad: Tensor) -> Run:
         return _ChannelSums(grad)
     along = channel_sums_run(torch.empty(grad.shape, dtype=grad.dtype, device="meta"))
     return lambda grad: along(grad.contiguous())
+
+
+def _by_torch(grad: Tensor) -> Tensor:
+    """The sum where no kernel may run, in torch's order."""
+    axes = [0, *range(2, grad.dim())]
+    wide = grad.detach() if grad.dtype.itemsize > 2 else grad.detach().float()
+    return wide.sum(axes).to(grad.dtype)
 
 
 def _side_by_side(grad: Tensor) -> tuple[int, int, int, int] | None:

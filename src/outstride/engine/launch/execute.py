@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from outstride.engine.launch.by_torch import TorchCall, announce, weight_call
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.compaction import CompactedCall, compacted, compaction, fill_with_bias
 from outstride.engine.launch.far_padding import is_far, near
@@ -29,7 +30,7 @@ from outstride.engine.launch.nonfinite_parts import (
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.steps import Step
-from outstride.engine.runtime import LARGE, Kernel, chosen, prefer_large, resolved
+from outstride.engine.runtime import LARGE, Kernel, chosen, decline, prefer_large, resolved
 from outstride.engine.torch_internals import empty_strided
 from outstride.layer.shortening import AlgorithmName, choose
 
@@ -74,7 +75,7 @@ def conv_weight(
 class GatherRun:
     """A convolution or its adjoint: the bound kernel (None: nothing to sum), and what the result is like."""
 
-    call: GatherCall | CompactedCall | None
+    call: GatherCall | CompactedCall | TorchCall | None
     operator: Literal["conv", "conv_transpose"]
     geometry: Geometry
     shape: tuple[int, ...]
@@ -187,8 +188,12 @@ def bound(
     stride, padding, dilation, groups, algorithm = geometry
     channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
     target = out if out is not None else empty_result((x.shape[0], channels, *output_size), x, w)
-    call: GatherCall | CompactedCall | None = None
-    if target.numel() and x.numel() and w.numel():
+    call: GatherCall | CompactedCall | TorchCall | None = None
+    has_terms = target.numel() and x.numel() and w.numel()
+    if has_terms and (reason := decline()):
+        announce(reason)
+        call = TorchCall(operator, geometry[:4])
+    elif has_terms:
         large, small = (x, target) if operator == "conv" else (target, x)
         ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
         asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
@@ -217,6 +222,8 @@ def weight_run(
     found = WEIGHT_GRADIENTS.get(key)
     if found is not None:
         return found
+    if decline() is not None:
+        return weight_call(kernel_size, (stride, padding, dilation, groups))
     geometry = (tuple(stride), tuple(padding), tuple(dilation), groups, algorithm)
     counts = (x.shape[1] // groups, y.shape[1] // groups)
     layer = (tuple(kernel_size), geometry[0], geometry[2], *counts, DTYPES[x.dtype], algorithm)

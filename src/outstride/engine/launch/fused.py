@@ -22,7 +22,7 @@ from outstride.engine.launch.step_check import declined
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.epilogue import Epilogue
 from outstride.engine.planner.steps import OperandForm, Step, operand_forms
-from outstride.engine.runtime import chosen, resolved
+from outstride.engine.runtime import chosen, decline, resolved
 from outstride.engine.torch_internals import tensor_guard
 from outstride.layer.shortening import AlgorithmName
 
@@ -185,7 +185,7 @@ def _made(
 
     channels = w.shape[0] if operator == "conv" else w.shape[1] * groups
     count = x.shape[0] * channels * prod(output_size)
-    reason = declined(before, x.dtype, x.numel()) or declined(steps, x.dtype, count)
+    reason = decline() or declined(before, x.dtype, x.numel()) or declined(steps, x.dtype, count)
     if x.dim() == 3 and _has_batch_norm(steps):
         like = torch.empty_like(x) if before else x  # what torch's operators make of it
         if result_format(like, w) != torch.contiguous_format:

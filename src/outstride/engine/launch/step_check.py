@@ -24,7 +24,7 @@ from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.steps import CONTIGUOUS, IN_VECTORS, Step, operand_forms, steps_name
-from outstride.engine.runtime import Kernel, chosen, kernel, machine
+from outstride.engine.runtime import Kernel, chosen, decline, kernel, machine
 
 #: Shapes of the numbers tried, each in each memory format: vectors over the channels and along the width
 #: that are full and that are not.
@@ -37,6 +37,8 @@ _AT_ONCE, _GRAIN = 32, 1 << 15
 
 def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None) -> str | None:
     """Why steps on so many elements, if that is known, have not torch's own bits here, or nothing."""
+    if reason := decline():
+        return reason
     in_vectors = next((step.kind for step in steps if step.kind in IN_VECTORS), None)
     if in_vectors is not None:
         if dtype is not torch.float32:

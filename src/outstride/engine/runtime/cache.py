@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 
 _MAGIC = b"outstride kernel 2\n"
-_SUFFIX = ".kernel"
+#: How files end: object code, and what was found out about a machine.
+KERNEL, VERDICT = ".kernel", ".verdict"
 #: Bytes of the largest file that is looked into: kernels have less than a hundredth of it.
 _MOST = 1 << 26
 
@@ -41,10 +42,10 @@ def _users_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def entries() -> list[Path]:
-    """The files of the cache."""
+def entries(suffix: str = KERNEL) -> list[Path]:
+    """The files of the cache that end so."""
     try:
-        return sorted(p for p in path().iterdir() if p.suffix == _SUFFIX and p.is_file())
+        return sorted(p for p in path().iterdir() if p.suffix == suffix and p.is_file())
     except OSError:
         return []
 
@@ -59,12 +60,12 @@ def size_bytes() -> int:
 
 
 def clear() -> int:
-    """Delete every kernel and return how many there were; kernels in use go on."""
+    """Delete everything and return how many kernels there were; kernels in use go on."""
     gone = 0
-    for entry in entries():
+    for entry in (*entries(VERDICT), *entries()):
         with contextlib.suppress(OSError):
             entry.unlink()
-            gone += 1
+            gone += entry.suffix == KERNEL
     return gone
 
 
@@ -102,13 +103,13 @@ def _at_once(file: str, flags: int) -> int:
     return os.open(file, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def read(name: str) -> bytes | None:
-    """The object stored under `name`, or None if there is none that can be trusted."""
+def read(name: str, suffix: str = KERNEL) -> bytes | None:
+    """What is stored under `name`, or None if there is none that can be trusted."""
     directory = path()
     try:
         if not _private(directory):
             return None
-        content = _content(directory / (name + _SUFFIX))
+        content = _content(directory / (name + suffix))
     except OSError:
         return None
     head = len(_MAGIC) + 32
@@ -117,8 +118,8 @@ def read(name: str) -> bytes | None:
     return content[head:]
 
 
-def write(name: str, code: bytes) -> bool:
-    """Store an object; False if the directory does not take it."""
+def write(name: str, code: bytes, suffix: str = KERNEL) -> bool:
+    """Store an object, or something else; False if the directory does not take it."""
     directory = path()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,7 +131,7 @@ def write(name: str, code: bytes) -> bool:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_MAGIC + _digest(name, code) + code)
-        Path(temporary).replace(directory / (name + _SUFFIX))
+        Path(temporary).replace(directory / (name + suffix))
     except OSError:
         with contextlib.suppress(OSError):
             Path(temporary).unlink()

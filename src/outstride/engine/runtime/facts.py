@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 
-from outstride.engine.runtime import algorithm, cache, compiler, host, threads
+from outstride.engine.runtime import algorithm, cache, compiler, host, processors, systems, threads
 
 
 def info() -> dict[str, object]:
@@ -14,10 +14,14 @@ def info() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "system": systems.here(),
         "compiler": compiler.version(),
         "cpu": compiler.host_cpu(),
         "cpu_count": os.cpu_count(),
+        "cpus_usable": processors.usable(),
+        "cpu_share": processors.share(),
         "instruction_sets": list(host.available()),
+        "probe": host.probed(),
         "instruction_set": None if reason else host.machine().instruction_set.name,
         "declines": reason,
         "algorithm": algorithm.resolved("auto"),

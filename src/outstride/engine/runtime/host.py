@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from outstride.engine.planner.machine import HALF_RATE, INSTRUCTION_SETS, Machine
-from outstride.engine.runtime import compiler
-from outstride.errors import ArgumentError
+from outstride.engine.runtime import compiler, probe, systems
+from outstride.errors import ArgumentError, UnsupportedError
 
 _NEEDS = {
     "avx512": ("avx512f", "avx512vl", "avx512dq", "avx512bw", "fma", "f16c"),
@@ -33,8 +33,10 @@ _chosen = _Choice()
 
 
 @lru_cache(maxsize=1)
-def available() -> tuple[str, ...]:
-    """The instruction sets that this processor runs, the best first."""
+def detected() -> tuple[str, ...]:
+    """The instruction sets that this processor says it has, the best first."""
+    if systems.unserved() is not None:
+        return ()
     features = compiler.host_features()
     return tuple(
         name
@@ -44,12 +46,33 @@ def available() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
+def available() -> tuple[str, ...]:
+    """The instruction sets that run here, the best first: of those that it says it has, what was tried."""
+    names = detected()
+    return probe.verdict(names).runs if names else ()
+
+
+def probed() -> dict[str, str]:
+    """How the instruction sets that the processor says it has were tried, and what became of each."""
+    names = detected()
+    if not names:
+        return {}
+    found = probe.verdict(names)
+    return {"how": found.how, **{name: found.fails.get(name, "runs") for name in names}}
+
+
+#: Bytes of a second-level cache of which nothing is known, and between which sizes it is one.
+_USUAL, _LEAST, _MOST = 1 << 19, 1 << 16, 1 << 26
+
+
+@lru_cache(maxsize=1)
 def _l2_bytes() -> int:
     try:
         text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
-        return int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
+        size = int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
     except (OSError, ValueError, KeyError, IndexError):
-        return 1 << 19
+        return _USUAL
+    return size if _LEAST <= size <= _MOST else _USUAL
 
 
 @lru_cache(maxsize=1)
@@ -80,7 +103,14 @@ def decline() -> str | None:
     """Why no kernel runs here, or nothing."""
     if available():
         return None
-    return "this processor has no fused multiply-add that the engine can use"
+    if reason := systems.unserved():
+        return reason
+    if not any(compiler.native(isa) for isa in INSTRUCTION_SETS.values()):
+        return f"the engine has no instruction set for {compiler.architecture()}"
+    if not detected():
+        return "this processor has no fused multiply-add that the engine can use"
+    reasons = dict.fromkeys(probe.verdict(detected()).fails.values())
+    return f"generated code does not run here: {'; '.join(reasons)}"
 
 
 @lru_cache(maxsize=8)
@@ -103,6 +133,10 @@ def chosen() -> str | None:
 
 @lru_cache(maxsize=1)
 def _default() -> str:
+    if reason := decline():
+        raise UnsupportedError(
+            f"no kernel can be planned where none runs: {reason}; torch's own functions do"
+        )
     name = os.environ.get("OUTSTRIDE_ISA")
     if name:
         _check(name)

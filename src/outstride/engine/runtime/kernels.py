@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from outstride.engine.planner.machine import InstructionSet
-from outstride.engine.runtime import cache, compiler, threads
+from outstride.engine.runtime import cache, compiler, host, threads
 from outstride.errors import CompileError
 
 _lock = threading.Lock()
@@ -68,8 +68,14 @@ def kernel(name: str, source: Callable[[], str], isa: InstructionSet, author: st
 
 
 def prepare(modules: Sequence[Module]) -> None:
-    """Have modules loaded; those that neither memory nor disk has are compiled side by side."""
+    """Have modules loaded; those that neither memory nor disk has are compiled side by side.
+
+    Raises:
+        CompileError: a text is no LLVM IR, or no generated code may run here.
+    """
     global _compilations  # noqa: PLW0603  # a counter of the process, guarded by the lock
+    if reason := host.decline():
+        raise CompileError(f"a kernel was asked for where none may run: {reason}")
     with _lock:
         wanted = {(m.name, m.isa.name): m for m in modules}
         keys = {name: _key(m) for name, m in wanted.items() if name not in _addresses}

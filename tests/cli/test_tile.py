@@ -244,3 +244,66 @@ def test_what_of_a_file_is_read_and_how_it_is_written(
     assert "'--only' must name boxes of the result: got '0:x'" in capsys.readouterr().err
     assert run("MaxPool2d(1)", *paths, "--verify", "0") == 2
     assert "'--verify' must be a number of tiles" in capsys.readouterr().err
+
+
+TWO_INPUTS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, image, mask, strength=1.0):
+        y = self.layer(image) * mask * strength
+        return {"fine": y, "coarse": y.mean((2, 3))} if strength == 3 else y
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+def test_further_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "two.py").write_text(TWO_INPUTS)
+    rng = np.random.default_rng(0)
+    for name in ("x", "mask"):
+        np.save(tmp_path / f"{name}.npy", rng.random((1, 1, 40, 50), np.float32))
+    model, x, y, mask = (str(tmp_path / name) for name in ("two.py:net", "x.npy", "y.npy", "mask.npy"))
+    assert run(model, x, y, "--tile", "16", "--input", mask, "--input", "2") == 0
+    in_order = np.load(y)
+    named = ["--input", "strength=2", "--input", f"mask={mask}"]
+    assert run(model, x, y, "--tile", "20", *named, "--overwrite") == 0
+    assert_equal_values(np.load(y), in_order)
+    assert run(model, x, y, *named, "--verify", "3") == 0
+    assert "verified: every bit" in " ".join(capsys.readouterr().out.split())
+    assert run(model, "1,1,64,64", "--plan", "--tile", "32", "--input", "1,1,64,64") == 0
+    assert "1 x 1 x 64 x 64 and 1 x 1 x 64 x 64 to 1 x 2 x 64 x 64" in capsys.readouterr().out
+
+    several = str(tmp_path / "z.{}.npy")
+    options = ["--input", f"mask={mask}", "--input", "strength=3"]
+    assert run(model, x, several, *options) == 0
+    saved = f"saved: {tmp_path}/z.fine.npy, {tmp_path}/z.coarse.npy"
+    assert saved in " ".join(capsys.readouterr().out.split())
+    assert np.load(tmp_path / "z.coarse.npy").shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "missing 1 required positional argument: 'mask'"),
+        (["--input", "mask=missing.npy"], "must be a file that exists"),
+        (["--input", "mask=x.npy", "--input", "mask=x.npy"], "'--input' must name an input once"),
+        (["--input", "alpha=x.npy"], "unexpected keyword argument 'alpha'"),
+        (["--input", "image=1", "--input", "mask=1", "--input", "strength=1"], "'--input' must name inputs"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("two.py").write_text(TWO_INPUTS)
+    np.save("x.npy", np.ones((1, 1, 8, 8), np.float32))
+    assert run("two.py:net", "x.npy", "y.npy", *options) == 2
+    assert said in " ".join(capsys.readouterr().err.split())

@@ -57,7 +57,7 @@ aten = torch.ops.aten
 WITHOUT_TILES = {
     *(unfolding.Unfold, resizing.CubicResize, resizing.AntialiasedResize, views.Reinterpret, views.Conjugate),
     *(views.ComplexToPairs, views.PairsToComplex, indexing.FlatRoll),
-    *(indexing.Index, indexing.IndexSelect, indexing.Embedding),
+    *(indexing.Index, indexing.IndexSelect),
     *(reductions.Reduction, reductions.Scan, reductions.Sort),
     *(norms.RMSNorm, norms.GroupNorm, sampling.GridSample, creation.Unset, recurrent.Recurrence),
 }

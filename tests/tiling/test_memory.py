@@ -86,7 +86,8 @@ def _made(model: nn.Module, size: int) -> int:
     run = TileRun(model, torch.zeros(1, 1, 1, 1).expand(1, 8, size, size), size // 2)
     box = list(run.plan.boxes())[len(run.plan) // 2]
 
-    def read(part: Box) -> Tensor:
+    def read(index: int, part: Box) -> Tensor:
+        del index
         return torch.rand(shape_of(part)).to(run.dtype)
 
     room = Room(run.plan.peak_bytes)

@@ -11,6 +11,7 @@ import typer
 from outstride.cli.model import read_model
 from outstride.cli.options import refuse
 from outstride.cli.screen import InterruptedWorkError, print_json
+from outstride.cli.sources import arguments_of
 from outstride.cli.wording import typed
 
 #: Letters of what torch says of weights that do not fit; of a large model it is pages.
@@ -40,7 +41,7 @@ def tile(
         typer.Argument(
             metavar="[OUT]",
             help="The .npy, .zarr, .ome.zarr, .tif, .ome.tif, .png, .jpg, .nii, .nii.gz, .wav or .flac to "
-            "make; or the address of a .zarr.",
+            "make; or the address of a .zarr. Of several results such as y.{}.npy, with the name of each.",
         ),
     ] = None,
     tile: Annotated[str, typer.Option(help="Size of a tile of the result, such as 1024x1024.")] = "",
@@ -55,6 +56,15 @@ def tile(
             "open themselves to a .zarr in a shared folder or at an address."
         ),
     ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="[NAME=]FILE",
+            help="A further input of the model, by its name there or the next in order: a file, an address "
+            "or a number; repeatable.",
+        ),
+    ] = None,
     level: Annotated[int | None, typer.Option(help="Level of a pyramid to read, 0 for the largest.")] = None,
     axes: Annotated[
         str | None, typer.Option(help="A letter for each axis of SOURCE, of NTCSZYXL, such as CZYX.")
@@ -65,6 +75,10 @@ def tile(
     output_range: Annotated[
         tuple[float, float] | None,
         typer.Option(metavar="LOW HIGH", help="The numbers that become 0 and 255 in a file of bytes."),
+    ] = None,
+    output_bits: Annotated[
+        int | None,
+        typer.Option(metavar="8|16", help="Of the integers of --output-range: 16 for 0 and 65535."),
     ] = None,
     only: Annotated[
         list[str] | None,
@@ -112,12 +126,15 @@ def tile(
 
     outstride tile "Conv2d(3, 8, 5, padding=2)" 1,3,60000,60000 --plan
 
+    outstride tile mymodel.py:matting photo.png alpha.png --input mask=trimap.png
+
     outstride tile mymodel.py:unet s3://slides/a.zarr s3://masks/a.zarr --scheduler tcp://host:8786
     """
     from outstride import tiling
     from outstride.bench.cases import parse_size
     from outstride.errors import ArgumentError
     from outstride.tiling.files.addresses import is_address
+    from outstride.tiling.outputs import HERE
     from outstride.tiling.results.filling import Options
 
     words = {
@@ -125,13 +142,15 @@ def tile(
         for name in ("tile", "memory", "level", "axes", "dataset", "only", "resume", "scratch", "scheduler")
     }
     words |= {"model": "MODEL", "source": "SOURCE", "out": "OUT", "output_range": "--output-range"}
+    words |= {"output_bits": "--output-bits"}
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
         sizes = sizes[0]
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)
-    alone = ["level", "axes", "dataset", "output_range", "only", "resume", "scratch", "verify", "clean"]
+    alone = ["level", "axes", "dataset", "output_range", "output_bits", "only"]
+    alone += ["resume", "scratch", "verify", "clean"]
     if scheduler is not None:
         refuse(context, ["only_plan", *alone], "'--scheduler'")
     with typed(**words, tiles="--verify"):
@@ -139,6 +158,7 @@ def tile(
         if only_plan:
             if given is not source and not Path(source).exists() and not set(source) - set("0123456789,x "):
                 given = parse_size(source, "SOURCE", 1)
+            given = arguments_of(found, given, inputs or (), shapes=True)
             plan = tiling.plan(found, given, sizes, memory, out)
             if as_json:
                 print_json(plan.to_dict())
@@ -148,19 +168,26 @@ def tile(
         if out is None:
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
         report: dict[str, Any] = {"out": out}
+        given = arguments_of(found, given, inputs or (), shapes=False)
         if scheduler is not None:
-            report |= _by_cluster(found, source, out, scheduler, sizes, (memory, overwrite), as_json)
+            report |= _by_cluster(found, given, out, scheduler, sizes, (memory, overwrite), as_json)
         elif is_address(out):
             refuse(context, ["verify", "clean"], f"OUT at an address, {out}")
             report |= _made(
                 found, given, out, Options(sizes, memory, True, overwrite, scratch=scratch), as_json
             )
+        elif HERE in out:
+            refuse(context, ["verify", "clean", "resume", "only"], f"several results, {out}")
+            options = Options(sizes, memory, True, overwrite, output_range, output_bits, scratch=scratch)
+            report |= _made(found, given, out, options, as_json)
         elif verify is None or overwrite or not os.path.lexists(out):
             boxes = None if only is None else [_box(text) for text in only]
-            options = Options(sizes, memory, True, overwrite, output_range, resume, boxes, scratch)
+            options = Options(
+                sizes, memory, True, overwrite, output_range, output_bits, resume, boxes, scratch
+            )
             report |= _made(found, given, out, options, as_json)
         if verify is not None and report.get("whole", True):
-            verdict = tiling.recheck(found, given, out, verify, sizes, memory, output_range)
+            verdict = tiling.recheck(found, given, out, verify, sizes, memory, output_range, output_bits)
             report["verified"] = verdict.to_dict()
             if not as_json:
                 print(f"verified: {verdict}")
@@ -197,7 +224,8 @@ def _made(model: Any, source: Any, out: str, options: Any, as_json: bool) -> dic
     seconds = perf_counter() - started
     if not as_json:
         done = outcome.found + outcome.made
-        saved = f"saved: {out} in {seconds:.1f} s"
+        made = ", ".join(outcome.out) if isinstance(outcome.out, list) else out
+        saved = f"saved: {made} in {seconds:.1f} s"
         begun = f"begun: {done} of {outcome.tiles} tiles of {out}; the command without --only makes the rest"
         print("\n".join([saved if outcome.whole else begun, *(f"  {note}" for note in outcome.notes)]))
     return {
@@ -207,7 +235,7 @@ def _made(model: Any, source: Any, out: str, options: Any, as_json: bool) -> dic
 
 
 def _by_cluster(
-    model: Any, source: str, out: str, scheduler: str, sizes: Any, options: tuple[Any, Any], as_json: bool
+    model: Any, source: Any, out: str, scheduler: str, sizes: Any, options: tuple[Any, Any], as_json: bool
 ) -> dict[str, Any]:
     """Have a cluster make an array, say so, and give the figures."""
     from time import perf_counter

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -23,19 +24,30 @@ from outstride.models.node import Node, Source
 from outstride.models.operation import mapped
 from outstride.models.recording import Recorder
 
-__all__ = ["Graph", "Node", "Source", "capture"]
+__all__ = ["Graph", "Input", "Node", "Source", "capture", "capture_call"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A tensor that a model is called with, without its numbers; without strides it lies in order."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    strides: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The tensors of a model in the order in which they are made, the input first."""
+    """The tensors of a model in the order in which they are made, the inputs first."""
 
     nodes: tuple[Node, ...]
     constants: Mapping[int, Tensor]
-    """Tensors that do not depend on the input."""
+    """Tensors that do not depend on the inputs."""
     outputs: tuple[int, ...]
     structure: Any
     """How the model wraps its outputs."""
+    inputs: tuple[int, ...] = (0,)
+    """Those that the model is called with, in the order of its arguments."""
 
     def only_output(self, purpose: str) -> int:
         """The one tensor that the model returns.
@@ -55,36 +67,56 @@ def capture(
     model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None,
     prepare: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model,
 ) -> Graph:  # fmt: skip
-    """The graph of a model for an input of that shape and strides, as it runs without gradients.
+    """``capture_call`` of a model that takes one tensor, of that shape and strides."""
+    strides = None if strides is None else tuple(strides)
+    return capture_call(model, (Input(tuple(shape), dtype, strides),), {}, prepare)
+
+
+def capture_call(
+    model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any],
+    prepare: Callable[[torch.nn.Module], torch.nn.Module] = lambda model: model,
+) -> Graph:  # fmt: skip
+    """The graph of a call of a model, as it runs without gradients.
 
     Neither the modes that the caller has entered nor the model have a part in it or are touched: it is a copy
     that runs.
 
     Args:
         model: any module.
-        shape, dtype, strides: of the input; without strides it lies in order.
+        args, kwargs: what it is called with. Each ``Input`` in a nest of these is an input of the graph;
+            tensors are known by their numbers, as weights are.
         prepare: what is done to the copy before it runs, such as ``accelerate``.
 
     Raises:
-        ShapeError: the model does not run at this shape.
-        UnsupportedError: what it does depends on the numbers of its input, or on random ones.
+        ShapeError: the model does not run at these shapes.
+        UnsupportedError: what it does depends on the numbers of its inputs, or on random ones.
     """
     with undisturbed():
         recorder = Recorder()
-        source = recorder.input(shape, dtype, strides)
+        leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        inputs = {
+            place: recorder.input(leaf.shape, leaf.dtype, leaf.strides)
+            for place, leaf in enumerate(leaves)
+            if isinstance(leaf, Input)
+        }
         prepared = prepare(isolated(model, recorder.stand_in))
+        given = [
+            recorder.stand_in(leaf) if isinstance(leaf, Tensor) else inputs.get(place, leaf)
+            for place, leaf in enumerate(leaves)
+        ]
+        called, named = pytree.tree_unflatten(given, structure)
         try:
             with recorder.naming(prepared), recorder.stand_ins, recorder:
-                returned = prepared(source)
+                returned = prepared(*called, **named)
         except UnsupportedError:
             raise
         except Exception as error:
-            raise _refusal(shape, error) from error
-        return _graph(recorder, returned)
+            raise _refusal(model, leaves, error) from error
+        return _graph(recorder, returned, len(inputs))
 
 
-def _graph(recorder: Recorder, returned: Any) -> Graph:
-    """What is used of all that was written down, the input first."""
+def _graph(recorder: Recorder, returned: Any, count: int) -> Graph:
+    """What is used of all that was written down, so many inputs first."""
     flat, structure = pytree.tree_flatten(returned)
     if not flat or not all(isinstance(out, Tensor) for out in flat):
         raise UnsupportedError(
@@ -93,13 +125,14 @@ def _graph(recorder: Recorder, returned: Any) -> Graph:
         )
     outputs = [recorder.index(recorder.stand_in(out)) for out in flat]
     values = recorder.values(_used(recorder.nodes, outputs, ()))
-    used = [0, *(index for index in _used(recorder.nodes, outputs, values) if index)]
+    used = [*range(count), *(index for index in _used(recorder.nodes, outputs, values) if index >= count)]
     places = {index: place for place, index in enumerate(used)}
     return Graph(
         tuple(_placed(recorder.nodes[index], places, index in values) for index in used),
         {places[index]: value for index, value in values.items() if index in places},
         tuple(places[index] for index in outputs),
         structure,
+        tuple(range(count)),
     )
 
 
@@ -139,7 +172,7 @@ def _place(error: Exception) -> str:
     return found
 
 
-def _refusal(shape: Sequence[int], error: Exception) -> Exception:
+def _refusal(model: torch.nn.Module, leaves: Sequence[Any], error: Exception) -> Exception:
     said = " ".join(str(error).split())[:300]
     if "DataDependent" in type(error).__name__ or "DynamicOutputShape" in type(error).__name__:
         return UnsupportedError(
@@ -151,9 +184,20 @@ def _refusal(shape: Sequence[int], error: Exception) -> Exception:
             f"'model' must compute with functions of torch: got one that calls NumPy{_place(error)}, "
             "of which nothing is known; legal: torch's own functions there"
         )
-    alone = isinstance(error, TypeError) and "argument" in said
-    legal = "a module around it that takes the source alone" if alone else "a shape that the model accepts"
+    shapes = [tuple(leaf.shape) for leaf in leaves if isinstance(leaf, (Input, Tensor))]
+    got = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {', '.join(map(str, shapes))}"
+    called = isinstance(error, TypeError) and "argument" in said
+    legal = f"what its forward takes, {_signature(model)}" if called else "a shape that the model accepts"
     return ShapeError(
-        f"'model' must run on the source: got shape {tuple(shape)}, for which it raises "
+        f"'model' must run on the source: got {got}, for which it raises "
         f"{type(error).__name__}: {said}" + ("" if "legal: " in said else f"; legal: {legal}")
     )
+
+
+def _signature(model: torch.nn.Module) -> str:
+    """The arguments of a model as its code names them."""
+    try:
+        parameters = signature(model.forward).parameters.values()
+    except (TypeError, ValueError):  # no Python
+        return "as its author calls it"
+    return f"({', '.join(str(parameter).partition(':')[0] for parameter in parameters)})"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from outstride.models.operation import Operation, mapped
 
-#: Operators that are named in a sentence.
+#: Layers and operators that are named in a sentence.
 _MOST_NAMED = 3
 
 
@@ -39,11 +39,17 @@ class Node(Operation):
     """Its description, where that is not the one of its operator."""
     layer: str = ""
     """The innermost layer of the model whose code calls it, by its name in the model."""
+    layer_class: str = ""
+    """The name of its class."""
+    is_layer: bool = False
+    """Whether it is a layer that has no others."""
 
     @property
     def called(self) -> str:
-        """The operator and the layer that calls it, for a sentence."""
-        return f"{self.name} of {self.layer!r}" if self.layer else self.name
+        """What makes it, for a sentence: such a layer, or an operator and the layer whose code calls it."""
+        operator = self.name.rpartition(".")[2].lstrip("_")
+        where = f"{self.layer!r} ({self.layer_class})"
+        return operator if not self.layer else f"layer {where}" if self.is_layer else f"{operator} in {where}"
 
     def result_shape(self) -> tuple[int, ...]:
         """That of this tensor."""
@@ -71,8 +77,13 @@ class Node(Operation):
 
 
 def listed(nodes: Iterable[Node]) -> str:
-    """Some tensors by what makes them, the first few by their layers, too."""
-    names = list(dict.fromkeys(node.called for node in nodes))
+    """Some tensors by what makes them."""
+    return first_few(node.called for node in nodes)
+
+
+def first_few(words: Iterable[str]) -> str:
+    """The first few of different words, and how many more there are."""
+    names = list(dict.fromkeys(words))
     return ", ".join(names[:_MOST_NAMED]) + (
         f" and {len(names) - _MOST_NAMED} more" if names[_MOST_NAMED:] else ""
     )

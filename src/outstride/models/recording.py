@@ -54,7 +54,8 @@ class Recorder(TorchDispatchMode):
         self._views: dict[int, View] = {}
         self._alive: list[Tensor] = []
         self._standing: dict[int, tuple[Tensor, FakeTensor]] = {}
-        self._layers: list[str] = []
+        self._layers: list[tuple[str, str, bool]] = []
+        """Those that run, by their names, their classes and whether they have no others."""
 
     @contextmanager
     def naming(self, model: torch.nn.Module) -> Iterator[None]:
@@ -71,8 +72,9 @@ class Recorder(TorchDispatchMode):
                 handle.remove()
 
     def _enter(self, name: str, module: torch.nn.Module, args: Any) -> None:
-        del module, args
-        self._layers.append(name)
+        del args
+        is_leaf = next(module.children(), None) is None
+        self._layers.append((name, type(module).__name__, is_leaf))
 
     def _leave(self, module: torch.nn.Module, args: Any, result: Any) -> None:
         del module, args, result
@@ -214,11 +216,12 @@ class Recorder(TorchDispatchMode):
         """A node of the size and strides of a tensor."""
         found = dict.fromkeys(v.index for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, Source))
         sources = tuple(found)
+        layer, kind, is_leaf = self._layers[-1] if self._layers else ("", "", False)
         self.nodes.append(Node(
             target, args, kwargs, sources, tuple(self.nodes[i].shape for i in sources),
             tuple(self.nodes[i].strides for i in sources),
             tuple(like.shape), like.stride(), like.dtype, result,
-            layer=self._layers[-1] if self._layers else "",
+            layer=layer, layer_class=kind, is_layer=is_leaf,
         ))  # fmt: skip
         if not self._of_weights.isdisjoint(sources):
             self._of_weights.add(len(self.nodes) - 1)

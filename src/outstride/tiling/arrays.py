@@ -15,6 +15,7 @@ _DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.int64: "int64",
     torch.int32: "int32", torch.int16: "int16", torch.int8: "int8", torch.uint8: "uint8", torch.bool: "bool",
 }  # fmt: skip
+_LABELS = (torch.bool, torch.int32, torch.int64)
 _PATHS = ", or the path of a file"
 
 
@@ -41,6 +42,15 @@ def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
     elif values.dtype == np.longdouble:
         values = values.astype(np.float64)
     return torch.from_numpy(values).to(dtype)
+
+
+def label_dtype(source: Readable | Tensor) -> torch.dtype | None:
+    """The type of what models take for labels, masks or steps; None of what they take for numbers."""
+    if isinstance(source, Tensor):
+        return source.dtype if source.dtype in _LABELS else None
+    dtype: Any = source.dtype
+    name = np.dtype(dtype).name
+    return next((dtype for dtype in _LABELS if _DTYPES[dtype] == name), None)
 
 
 def strides_of(source: Readable | Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
+#: How much larger than two boxes one around them may be to be made in their place; and than all pieces one
+#: has to be for these to be made apart, as each takes its calls and its borders.
+_NEAR, _FAR = 1.25, 1.5
+
 Interval = tuple[int, int]
 Box = tuple[Interval, ...]
 
@@ -33,6 +37,39 @@ def hull(boxes: Sequence[Box]) -> Box:
     """The least box that holds them all; those without elements ask for nothing."""
     asking = [box for box in boxes if elements(box)] or boxes[:1]
     return tuple((min(a for a, _ in axis), max(b for _, b in axis)) for axis in zip(*asking, strict=True))
+
+
+def apart(boxes: Sequence[Box]) -> tuple[Box, ...]:
+    """Boxes that hold them all: one, or several where one would be much larger than what is asked for."""
+    asking = list(dict.fromkeys(box for box in boxes if elements(box)))
+    if len(asking) < 2:
+        return tuple(asking or boxes[:1])
+    everything = hull(asking)
+    if elements(everything) <= _FAR * max(map(elements, asking)):
+        return (everything,)
+    pieces = list[Box]()
+    for box in asking:
+        joined, near = box, True
+        while near:
+            near = False
+            for piece in pieces:
+                if elements(hull([piece, joined])) <= _NEAR * _together(piece, joined):
+                    joined, near = hull([piece, joined]), True
+                    pieces.remove(piece)
+                    break
+        pieces.append(joined)
+    return tuple(pieces) if elements(everything) > _FAR * sum(map(elements, pieces)) else (everything,)
+
+
+def _together(a: Box, b: Box) -> int:
+    """How many elements are in one of two boxes."""
+    shared = tuple((max(i, k), min(j, m)) for (i, j), (k, m) in zip(a, b, strict=True))
+    return elements(a) + elements(b) - elements(shared)
+
+
+def holds(outer: Box, box: Box) -> bool:
+    """Whether a box lies in another."""
+    return all(start <= a and b <= stop for (a, b), (start, stop) in zip(box, outer, strict=True))
 
 
 def complete_but(box: Box, shape: Sequence[int], axis: int | None) -> Box:

@@ -1,7 +1,8 @@
 """A box of the output, made of just the boxes that it needs.
 
-What a box needs is found from the output back to the input, of every tensor the hull of what is made of
-it; then the boxes are made in the model's order, each forgotten after its last use.
+What a box needs is found from the output back to the inputs, of every tensor the hull of what is made of
+it, or a few boxes where that would be much larger; then these are made in the model's order, each forgotten
+after its last use.
 """
 
 from __future__ import annotations
@@ -17,30 +18,42 @@ from torch import Tensor
 
 from outstride.models.graph import Graph
 from outstride.tiling.barriers import barrier_of
-from outstride.tiling.box import Box, begun, elements, hull, shape_of, whole, within
+from outstride.tiling.box import Box, apart, begun, elements, holds, hull, shape_of, whole, within
 from outstride.tiling.maps import Map
 from outstride.tiling.rules import rule_of
 from outstride.tiling.rules.interface import Rule
 
 INPUT = 0
+"""The first input, of models that have one."""
 #: Positions of a tensor from which it is not made again for each tile that needs all of it.
 _LARGE = 4096
 
-Read = Callable[[Box], Tensor]
-"""What hands over a box of the input."""
+Read = Callable[[int, Box], Tensor]
+"""What hands over a box of an input."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """The box of each tensor that boxes of outputs need, and after which tensor it is needed no more."""
+    """What boxes of outputs need of each tensor, and after which tensor it is needed no more."""
 
     outputs: Mapping[int, Box]
-    boxes: Mapping[int, Box]
-    parts: Mapping[int, Sequence[Box | None]]
-    """For each tensor that is made, the box of each of its sources."""
+    pieces: Mapping[int, Sequence[Box]]
+    """Of each tensor one box, or several that lie far apart, as where a border goes round."""
+    demands: Mapping[int, Sequence[Sequence[Box | None]]]
+    """For each piece of a tensor that is made, the box of each of its sources."""
     last_use: Mapping[int, int]
     given: Container[int]
     """Tensors that are not made but read where they are kept."""
+
+    @cached_property
+    def boxes(self) -> Mapping[int, Box]:
+        """The box around all pieces of each tensor."""
+        return {index: hull(pieces) for index, pieces in self.pieces.items()}
+
+    @cached_property
+    def parts(self) -> Mapping[int, Sequence[Box | None]]:
+        """The demands of the first piece, which is the only one of a need that is cut."""
+        return {index: demands[0] for index, demands in self.demands.items()}
 
 
 class Program:
@@ -114,24 +127,23 @@ class Program:
         """What boxes of several tensors need together."""
         given = self.maps if given is None else given
         needed: dict[int, list[Box]] = {index: [box] for index, box in outputs.items()}
-        boxes: dict[int, Box] = {}
-        parts: dict[int, Sequence[Box | None]] = {}
+        pieces: dict[int, Sequence[Box]] = {}
+        demands: dict[int, Sequence[Sequence[Box | None]]] = {}
         last_use: dict[int, int] = {}
         for index in range(max(outputs), -1, -1):
             if index not in needed:
                 continue
-            boxes[index] = hull(needed[index])
-            if cut is not None:
-                boxes[index] = cut(index, boxes[index])
-            if not self._is_made(index, outputs, given) or not elements(boxes[index]):
+            pieces[index] = apart(needed[index]) if cut is None else (cut(index, hull(needed[index])),)
+            if not self._is_made(index, outputs, given) or not elements(pieces[index][0]):
                 continue
-            node = self.graph.nodes[index]
-            parts[index] = self.rules[index].demand(node, boxes[index])
-            for source, part in zip(node.sources, parts[index], strict=True):
-                if part is not None:
-                    needed.setdefault(source, []).append(part)
+            node, rule = self.graph.nodes[index], self.rules[index]
+            demands[index] = [rule.demand(node, piece) for piece in pieces[index]]
+            for source, *parts in zip(node.sources, *demands[index], strict=True):
+                asked = [part for part in parts if part is not None]
+                if asked:
+                    needed.setdefault(source, []).extend(asked)
                     last_use.setdefault(source, index)
-        return Need(outputs, boxes, parts, last_use, given)
+        return Need(outputs, pieces, demands, last_use, given)
 
     def _is_made(self, index: int, outputs: Container[int], given: Container[int]) -> bool:
         """Whether a tensor is made for each box of an output, and not read or kept."""
@@ -148,7 +160,7 @@ class Program:
         ends: dict[int, list[int]] = {}
         for source, user in need.last_use.items():
             ends.setdefault(user, []).append(source)
-        for index in sorted(need.boxes):
+        for index in sorted(need.pieces):
             if not self._counts(need, index):
                 continue
             held += self.bytes_of(need, index)
@@ -158,28 +170,31 @@ class Program:
                     held -= self.bytes_of(need, source)
         return most
 
-    @staticmethod
-    def _counts(need: Need, index: int) -> bool:
+    def _counts(self, need: Need, index: int) -> bool:
         """Whether a tensor takes memory while boxes are made."""
-        return index == INPUT or index in need.parts or index in need.given
+        return index in self.graph.inputs or index in need.demands or index in need.given
 
     def _scratch_bytes(self, need: Need, index: int) -> int:
         """What making a tensor takes besides: a source in its own type, copies of parts, torch's own."""
-        if index == INPUT:
+        if index in self.graph.inputs:
             return self.bytes_of(need, index)
-        if index not in need.parts:
+        if index not in need.demands:
             return 0
-        node, parts = self.graph.nodes[index], need.parts[index]
-        return self.rules[index].scratch(node, need.boxes[index], parts)
+        node, rule = self.graph.nodes[index], self.rules[index]
+        pieces = zip(need.pieces[index], need.demands[index], strict=True)
+        return max(rule.scratch(node, piece, parts) for piece, parts in pieces)
 
     def bytes_of(self, need: Need, index: int) -> int:
-        """Those of a tensor's box."""
-        return elements(self.computed(need, index)) * self.graph.nodes[index].dtype.itemsize
+        """Those of a tensor's pieces."""
+        count = sum(elements(self._computed(need, index, piece)) for piece in need.pieces[index])
+        return count * self.graph.nodes[index].dtype.itemsize
 
     def computed(self, need: Need, index: int) -> Box:
         """The box of a tensor that is computed: from where it can begin with the bits of the whole."""
-        box = need.boxes[index]
-        return begun(box, self.alignment(index)) if index in need.parts else box
+        return self._computed(need, index, need.boxes[index])
+
+    def _computed(self, need: Need, index: int, box: Box) -> Box:
+        return begun(box, self.alignment(index)) if index in need.demands else box
 
     def alignment(self, index: int) -> Sequence[int]:
         """On each axis of a tensor a number of which every start of what is computed is a multiple."""
@@ -198,31 +213,37 @@ class Program:
 
     def run_all(self, need: Need, read: Read) -> dict[int, Tensor]:
         """Make the boxes of all outputs."""
-        held: dict[int, Tensor] = {}
+        held: dict[int, list[Tensor]] = {}
 
         def taken(source: int, part: Box) -> Tensor:
-            return held[source][within(part, need.boxes[source])]
+            pieces = need.pieces[source]
+            place = next((place for place, piece in enumerate(pieces) if holds(piece, part)), 0)
+            return held[source][place][within(part, pieces[place])]
 
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # casts are in the graph
-            for index in sorted(need.boxes):
-                held[index] = self._held(need, index, read, taken)
-                for source in self.graph.nodes[index].sources if index in need.parts else ():
+            for index in sorted(need.pieces):
+                held[index] = [
+                    self._held(need, index, place, read, taken) for place in range(len(need.pieces[index]))
+                ]
+                for source in self.graph.nodes[index].sources if index in need.demands else ():
                     if need.last_use.get(source) == index and source not in need.outputs:
                         del held[source]
         return {index: taken(index, box) for index, box in need.outputs.items()}
 
-    def _held(self, need: Need, index: int, read: Read, taken: Callable[[int, Box], Tensor]) -> Tensor:
-        """A tensor's box: kept, read or made."""
-        box = need.boxes[index]
+    def _held(
+        self, need: Need, index: int, place: int, read: Read, taken: Callable[[int, Box], Tensor]
+    ) -> Tensor:
+        """A piece of a tensor: kept, read or made."""
+        box = need.pieces[index][place]
         if index in self.kept:
             return self.kept[index][within(box, whole(self.kept[index].shape))]
-        if index == INPUT:
-            return read(box)
+        if index in self.graph.inputs:
+            return read(index, box)
         if index in need.given:
             return self.maps[index].read(box)
-        if index not in need.parts:
+        if index not in need.demands:
             return torch.empty(shape_of(box), dtype=self.graph.nodes[index].dtype)
-        return self.make(index, box, need.parts[index], taken)
+        return self.make(index, box, need.demands[index][place], taken)
 
     def make(
         self, index: int, box: Box, parts: Sequence[Box | None], taken: Callable[[int, Box], Tensor]

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride.errors import UnsupportedError
+from outstride.models.graph import Input
 from outstride.models.recurrence import as_one_operator
 from outstride.models.trace import Runner
 
@@ -38,6 +40,13 @@ class _Counting(TorchDispatchMode):
 
 
 def check_steps(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, what: str) -> None:
+    """``check_steps_of_call`` of a model that takes one tensor."""
+    check_steps_of_call(model, (Input(tuple(shape), dtype),), {}, what)
+
+
+def check_steps_of_call(
+    model: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], what: str
+) -> None:
     """Refuse a model that goes from element to element.
 
     A copy is run once without numbers, which takes a hundredth of what writing it down does. Torch's
@@ -46,14 +55,22 @@ def check_steps(model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype
     Raises:
         UnsupportedError: it does.
     """
-    copied = as_one_operator(Runner(model, dtype, {}).model)
+    copied = as_one_operator(Runner(model, torch.float32, {}).model)
+    leaves, structure = pytree.tree_flatten((tuple(args), dict(kwargs)))
+    sized = [leaf for leaf in leaves if isinstance(leaf, (Input, torch.Tensor))]
     try:
         with torch.inference_mode(False), torch.no_grad(), torch.device("meta"), _Counting():
-            copied(torch.empty(tuple(shape), dtype=dtype))
+            called, named = pytree.tree_unflatten(list(map(_without_numbers, leaves)), structure)
+            copied(*called, **named)
     except _Endless as found:
         raise UnsupportedError(
-            f"'model' must not go from element to element to be {what}: got {found} for {tuple(shape)}; "
-            "legal: layers whose windows end"
+            f"'model' must not go from element to element to be {what}: got {found} for "
+            f"{tuple(sized[0].shape)}; legal: layers whose windows end"
         ) from None
     except Exception:  # noqa: BLE001, S110 - whatever the model refuses, the capture that follows says
         pass
+
+
+def _without_numbers(leaf: Any) -> Any:
+    sized = isinstance(leaf, (Input, torch.Tensor))
+    return torch.empty(tuple(leaf.shape), dtype=leaf.dtype, device="meta") if sized else leaf

@@ -13,6 +13,9 @@ import torch
 from outstride.errors import ArgumentError
 from outstride.tiling.files import addresses, formats
 from outstride.tiling.files.apart import check_apart
+from outstride.tiling.inputs import Inputs
+from outstride.tiling.inputs import opened as opened_inputs
+from outstride.tiling.outputs import HERE
 from outstride.tiling.planning import TilePlan
 from outstride.tiling.results.filling import Boxes, Options, Outcome, asked_for, make_file
 from outstride.tiling.results.places import check_place, target
@@ -31,6 +34,7 @@ def tile_run(
     resume: bool | None = None,
     only: Boxes | None = None,
     scratch: str | Path | None = None,
+    output_bits: int | None = None,
 ) -> Any:
     """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
 
@@ -39,11 +43,16 @@ def tile_run(
             computed by this package, as in ``accelerate(model)``.
         source: the whole input as the model takes it, (N, C, *size) or (C, *size): a tensor, an array, a
             memory map, a zarr array, the path of a file, the address of a .zarr, or a ``File``, which says
-            what of it. A picture is read as (1, C, H, W), integers from 0 to 1 as by torchvision's
-            ``to_tensor``, and a sound as (1, C, L), integers from -1 to 1; an array without channels has one.
+            what of it. Of a model with several inputs a tuple of its arguments, (x, y), or a dict by their
+            names, with lists, tuples and dicts inside where it takes such; numbers are handed over. Inputs
+            as large as the picture, or smaller by some factor, are read by boxes, small ones whole; bool,
+            int32 and int64 keep their type. A picture is read as (1, C, H, W), integers from 0 to 1 as by
+            torchvision's ``to_tensor``, and a sound as (1, C, L), integers from -1 to 1; an array without
+            channels has one.
         out: where the result goes: an array of its shape, the path of a file that is made, or the address
-            of a .zarr; of several tensors a list of such, in the model's order. By default arrays in memory,
-            tensors if the source is one. Results beyond 0 to 1 are scaled for a .png or
+            of a .zarr; of several tensors a list of such, in the model's order, or a path with {} where
+            the name of each comes, "y.{}.npy". By default arrays in memory, tensors if the source is one.
+            Results beyond 0 to 1 are scaled for a .png or
             .jpg, the lowest black and the highest white, with a warning; a sound has the source's rate times
             the model's.
         tile: size of a tile on the last axes of the result; by default the largest within ``memory``, or a
@@ -53,6 +62,7 @@ def tile_run(
         progress: show a bar while it runs, if the error stream is a terminal.
         overwrite: replace the file at ``out`` if there is one.
         output_range: the numbers that become 0 and 255 in a file of bytes; what lies beyond is cut off.
+        output_bits: 16 for a file of 16 bits instead, 0 and 65535.
         resume: what happens where an earlier call for this file was ended before it was whole: by default it
             is gone on with, if all is as it was. True: there must be one. False: it is thrown away.
         only: boxes of the last axes of the result, ((0, 512), (1024, 2048)) each: no tiles but those that
@@ -83,7 +93,7 @@ def tile_run(
         >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
         torch.Size([1, 8, 100, 70])
     """
-    options = Options(tile, memory, progress, overwrite, output_range, resume, only, scratch)
+    options = Options(tile, memory, progress, overwrite, output_range, output_bits, resume, only, scratch)
     outcome = make(model, source, out, options)
     for note in outcome.notes:
         warnings.warn(f"{out}: {note}", stacklevel=2)
@@ -99,25 +109,29 @@ def make(
     ``begins`` is told the plan, and how many tiles are done, once the file can be filled.
     """
     check_model(model)
-    source = formats.file_of(source)
-    if isinstance(out, (str, Path)) and not addresses.is_address(out):
-        check_apart(source, out)
-        return make_file(model, source, Path(out), options, begins)
-    places = (
-        list(out.values()) if isinstance(out, Mapping) else out if isinstance(out, (list, tuple)) else [out]
-    )
+    inputs = Inputs.of(source).mapped(formats.file_of)
+    several = isinstance(out, (str, Path)) and HERE in str(out)
+    if isinstance(out, (str, Path)) and not several and not addresses.is_address(out):
+        for each in inputs.sources:
+            check_apart(each, out)
+        return make_file(model, inputs, Path(out), options, begins)
+    places = [] if several else _places(out)
     for place in places:
-        check_place(source, place, options)
-    whole = any(isinstance(place, (str, Path)) for place in places)
-    for name in ("resume", "only") if whole else ("output_range", "resume"):
+        check_place(inputs.sources, place, options)
+    whole = several or any(isinstance(place, (str, Path)) for place in places)
+    for name in ("resume", "only") if whole else ("output_range", "output_bits", "resume"):
         if getattr(options, name) is not None:
             raise ArgumentError(
                 f"'{name}' must go with one file to make, the path of which is 'out': got {str(out)[:80]!r}; "
                 "legal: such a path"
             )
     with ExitStack() as opened:
-        array = opened.enter_context(formats.opened(source, sliding_axes(model)))
-        run = TileRun(model, array, options.tile, options.memory, out, options.scratch)
+        arrays = opened.enter_context(opened_inputs(inputs, sliding_axes(model)))
+        run = TileRun(model, arrays, options.tile, options.memory, out, options.scratch)
+        if several:
+            out = run.outputs.places(str(out))
+            for place in out:
+                check_place(inputs.sources, place, options)
         notes, targets = list[str](), run.outputs.targets(out)
         filled = [
             opened.enter_context(target(model, run, place, index, targets[index], options, notes))
@@ -126,6 +140,13 @@ def make(
         begins(run.plan, 0)
         made = run(_as_given(out, filled), options.progress, asked_for(options.only, run.plan))
     return Outcome(out if whole else made, run.plan, len(run.plan), notes=notes)
+
+
+def _places(out: Any) -> list[Any]:
+    """Where results go, as a caller names it."""
+    if isinstance(out, Mapping):
+        return list(out.values())
+    return list(out) if isinstance(out, (list, tuple)) else [out]
 
 
 def _as_given(out: Any, filled: list[Any]) -> Any:

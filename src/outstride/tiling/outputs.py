@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -12,6 +14,9 @@ from torch.utils import _pytree as pytree
 from outstride.errors import ArgumentError
 from outstride.models.graph import Graph
 from outstride.tiling.box import Box, Interval, whole
+
+#: Where in the path of several results the name of each comes.
+HERE = "{}"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,29 @@ class Outputs:
         """What the model would return."""
         return pytree.tree_unflatten([made[index] for index in self.indices], self.structure)
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each is called, by its place in the nest: "out", "deep-0"."""
+        nest = pytree.tree_unflatten(list(self.indices), self.structure)
+        paths, _ = pytree.tree_flatten_with_path(nest)
+        return tuple(
+            "-".join(re.sub(r"[^\w-]+", "_", str(_key(key))) for key in path) or "result" for path, _ in paths
+        )
+
+    def places(self, template: str) -> list[str]:
+        """The paths of all, of one in which ``HERE`` stands for the name of each.
+
+        Raises:
+            ArgumentError: two of them are one.
+        """
+        made = [template.replace(HERE, name) for name in self.names]
+        if len(set(made)) < len(made):
+            raise ArgumentError(
+                f"'out' must name another place for each result: got {', '.join(self.names)} for "
+                f"{template!r}; legal: a list of {len(made)}"
+            )
+        return made
+
     def targets(self, out: Any) -> dict[int, Any]:
         """The place of each result among those that a caller names, in their order.
 
@@ -86,3 +114,8 @@ class Outputs:
                 f"got {count}; legal: a list of {len(self.indices)}, or None"
             )
         return dict(zip(self.indices, named, strict=True))
+
+
+def _key(key: Any) -> Any:
+    """A step on the way to a tensor in a nest: a number, a key of a dict or the name of an attribute."""
+    return next((getattr(key, name) for name in ("idx", "key", "name") if hasattr(key, name)), key)

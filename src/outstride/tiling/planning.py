@@ -9,7 +9,7 @@ from math import ceil, prod
 from typing import Any
 
 from outstride.errors import ArgumentError, ShapeError
-from outstride.models.node import listed
+from outstride.models.node import first_few, listed
 from outstride.output.tables import html_text
 from outstride.tiling.box import Box, elements, shape_of, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES, spelled
@@ -40,7 +40,7 @@ class TilePlan:
     recomputed: float
     """Elements that tiles compute for each element that the whole computes."""
     kept: tuple[str, ...]
-    """Operators that need every pixel, made once for all tiles."""
+    """What needs every pixel, layers and operators, made once for all tiles."""
     called: int
     """Convolutions and products that are no layers but called by the model's code: torch rounds otherwise."""
     early: int = 0
@@ -49,6 +49,8 @@ class TilePlan:
     """By how many elements along an axis, at most."""
     schedule: Schedule = NO_PASSES
     """The passes before the tiles."""
+    inputs: tuple[tuple[int, ...], ...] = ()
+    """Shapes of all that the model is called with, of several."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -79,7 +81,8 @@ class TilePlan:
         """The figures, for a program to read."""
         return {
             "input_shape": list(self.input_shape), "output_shape": list(self.output_shape),
-            "tile": list(self.tile), "tiles": len(self), "reads": list(self.reads),
+            "inputs": list(map(list, self.inputs or [self.input_shape])), "tile": list(self.tile),
+            "tiles": len(self), "reads": list(self.reads),
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
             "early": self.early, "early_by": self.early_by,
@@ -95,8 +98,9 @@ class TilePlan:
             return " x ".join(map(str, sizes))
 
         read = f"{by(self.reads)} of the input" if any(self.reads) else "what passes keep"
+        inputs = " and ".join(map(by, self.inputs or [self.input_shape]))
         lines = [
-            f"{by(self.input_shape)} to {by(self.output_shape)} in {len(self)} tiles of {by(self.tile)}",
+            f"{inputs} to {by(self.output_shape)} in {len(self)} tiles of {by(self.tile)}",
             f"  a tile reads  {read}",
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",
@@ -108,7 +112,7 @@ class TilePlan:
             )
         lines += wording.lines(self.schedule)
         if self.kept:
-            lines.append(f"  made once     {', '.join(sorted(set(self.kept)))}, as every pixel is needed")
+            lines.append(f"  made once     {first_few(self.kept)}, as every pixel is needed")
         if self.called:
             lines.append(
                 f"  not layers    {self.called} convolutions and products of its code, rounded as layers are"
@@ -118,11 +122,12 @@ class TilePlan:
 
 def plan_tiles(
     program: Program, outputs: Outputs, schedule: Schedule, tile: int | Sequence[int] | None, budget: int,
-    multiples: Sequence[int] | None = None,
+    multiples: Sequence[int] | None = None, main: int = INPUT, shapes: Sequence[tuple[int, ...]] = (),
 ) -> TilePlan:  # fmt: skip
     """Tiles of the caller's size, or good ones within a budget.
 
     ``schedule``: the passes before the tiles. ``multiples``: sizes that a tile should be a multiple of.
+    ``main``: the input that tiles are said to read, ``shapes``: of all that the model is called with.
 
     Raises:
         ArgumentError: the tile has other than one positive size per axis.
@@ -135,17 +140,17 @@ def plan_tiles(
         chosen = _checked(tile, sizes)
     else:
         chosen = tiles.chosen(sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
-    nothing = tuple((0, 0) for _ in nodes[INPUT].shape)
+    nothing = tuple((0, 0) for _ in nodes[main].shape)
     need = tiles.need(chosen)
-    read = need.boxes.get(INPUT, nothing)
+    read = need.boxes.get(main, nothing)
     early = [n for n in (_early(program, need, index) for index in need.parts) if n]
     everything = tiles.everything()
     return TilePlan(
-        nodes[INPUT].shape, shape, chosen, shape_of(read)[-tiled:],
+        nodes[main].shape, shape, chosen, shape_of(read)[-tiled:],
         max(schedule.peak_bytes, tiles.peak_bytes(chosen)), program.made_bytes(everything),
-        tiles.recomputed_in_all(chosen, everything), tuple(nodes[i].name for i in program.anchors),
+        tiles.recomputed_in_all(chosen, everything), tuple(nodes[i].called for i in program.anchors),
         sum(map(is_called, nodes)),
-        len(early), max(early, default=0), schedule,
+        len(early), max(early, default=0), schedule, tuple(shapes) if len(shapes) > 1 else (),
     )  # fmt: skip
 
 

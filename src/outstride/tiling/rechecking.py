@@ -17,7 +17,8 @@ from outstride.errors import ArgumentError
 from outstride.tiling.box import Box, elements, slices
 from outstride.tiling.files import formats
 from outstride.tiling.files.writers import MAKERS
-from outstride.tiling.results.filling import wanted_of
+from outstride.tiling.inputs import opened as opened_inputs
+from outstride.tiling.results.filling import scale_of, wanted_of
 from outstride.tiling.running import TileRun, check_model, sliding_axes
 from outstride.tiling.verifying import ROUNDING, Verdict
 
@@ -30,11 +31,12 @@ def recheck(
     tile: int | Sequence[int] | None = None,
     memory: int | str | None = None,
     output_range: tuple[float, float] | None = None,
+    output_bits: int | None = None,
 ) -> Verdict:
     """Make some tiles of a finished file once more and compare them with what is in it.
 
     Args:
-        model, source, tile, memory, output_range: as ``tile_run`` was given them.
+        model, source, tile, memory, output_range, output_bits: as ``tile_run`` was given them.
         out: the file that it made, of a format that keeps the numbers: not a .jpg, .flac or .nii.gz, and a
             .png of integers, masks or with ``output_range``.
         tiles: how many, chosen at random.
@@ -56,12 +58,12 @@ def recheck(
     check_model(model)
     if tiles < 1:
         raise ArgumentError(f"'tiles' must be a number of tiles: got {tiles!r}; legal: 8")
-    path, source = Path(out), formats.file_of(source)
+    path = Path(out)
     formats.check_path(path)
-    with formats.opened(source, sliding_axes(model)) as array, TemporaryDirectory() as folder:
-        run = TileRun(model, array, tile, memory, path)
+    with opened_inputs(source, sliding_axes(model)) as inputs, TemporaryDirectory() as folder:
+        run = TileRun(model, inputs, tile, memory, path)
         run.program.graph.only_output("be compared")
-        wanted = wanted_of(model, run, path, output_range, run.output)
+        wanted = wanted_of(model, run, path, scale_of(output_range, output_bits), run.output)
         made = MAKERS[formats.suffix_of(path)](Path(folder), wanted)
         try:
             if made.again is None:

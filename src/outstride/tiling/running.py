@@ -6,24 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from outstride.errors import ArgumentError
+from outstride.models.graph import Input
 from outstride.models.isolation import undisturbed
-from outstride.models.node import Node
+from outstride.models.node import Node, first_few
 from outstride.models.operators import norms, pointwise, recurrent
 from outstride.tiling import arrays
 from outstride.tiling.box import Box, elements, replaced, whole
 from outstride.tiling.budget import budget_of
-from outstride.tiling.capturing import served_graph
-from outstride.tiling.evaluation import INPUT, Program
-from outstride.tiling.files import formats
+from outstride.tiling.capturing import served_call
+from outstride.tiling.evaluation import Program
 from outstride.tiling.files.writers.plain import CHUNK
-from outstride.tiling.loops import check_steps
+from outstride.tiling.inputs import Inputs, as_shapes, is_cut, opened
+from outstride.tiling.loops import check_steps_of_call
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes.scheduling import Scheduler
 from outstride.tiling.passes.walk import Walk
@@ -33,12 +33,9 @@ from outstride.tiling.quiet import TRIALS, silent
 from outstride.tiling.showing import shown
 from outstride.tiling.trimming import Room
 
-#: Eight bytes each, a tensor of them has a size that torch can count.
-_MOST_ELEMENTS = 2**60 - 1
-
 
 class TileRun:
-    """A model made ready for one source: its plan, and what runs it."""
+    """A model made ready for its sources: its plan, and what runs it."""
 
     @undisturbed()
     def __init__(
@@ -46,25 +43,56 @@ class TileRun:
         memory: int | str | None = None, out: Any = None, scratch: str | Path | None = None,
     ) -> None:  # fmt: skip
         check_model(model)
-        arrays.check_source(source)
+        self.inputs = Inputs.of(source)
+        for place in self.inputs.places:
+            arrays.check_source(self.inputs.leaves[place], self.inputs.names[place])
         self.scratch = scratch_folder(scratch)
-        self.source, self.dtype = source, dtype_of(model, source)
+        main = self.inputs.main(sliding_axes(model))
+        self.source = self.inputs.leaves[main]
+        self.dtype = dtype_of(model, self.source)
+        nd = spatial_axes(model, self.source.shape)
+        self.boxed = tuple(
+            place
+            for place in self.inputs.places
+            if place == main or is_cut(self.inputs.leaves[place].shape, self.source.shape, nd)
+        )
+        self.dtypes = tuple(map(self._dtype_of, self.boxed))
+        self.call = self._called()
         if any(isinstance(module, recurrent.LAYER) for module in model.modules()):
-            check_steps(model, source.shape, self.dtype, "run in tiles")
-        strides = arrays.strides_of(source, self.dtype)
+            check_steps_of_call(model, *self.call, "run in tiles")
         with silent(TRIALS):
-            self.program = Program(served_graph(model, source.shape, self.dtype, strides))
-        self.outputs = Outputs.of(self.program.graph, spatial_axes(model, source.shape))
-        if _has_channels_last(self.program, self.outputs):
+            self.program = Program(served_call(model, *self.call))
+        self.outputs = Outputs.of(self.program.graph, nd)
+        self._main = self.boxed.index(main)
+        if _has_channels_last(self.program, self.outputs, self._main):
             self.outputs = replace(self.outputs, most=self.outputs.most + 1)
             tile = _with_channels(tile, self.outputs)
         self.output, self._budget = self.outputs.main, budget_of(memory)
         self.schedule = Scheduler(self.program, self.outputs.indices, self._budget).schedule()
         self._planned = partial(
             plan_tiles, self.program, self.outputs, self.schedule, budget=self._budget,
-            multiples=chunks_of(out, self.outputs.tiled),
+            multiples=chunks_of(out, self.outputs.tiled), main=self._main,
+            shapes=[tuple(source.shape) for source in self.inputs.sources],
         )  # fmt: skip
         self.plan: TilePlan = self._planned(tile)
+
+    def _called(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the model is called with: sizes of what is read in boxes, the numbers of what is small."""
+        leaves = list(self.inputs.leaves)
+        for place in self.inputs.places:
+            source, dtype = leaves[place], self._dtype_of(place)
+            strides = arrays.strides_of(source, dtype)
+            if place in self.boxed:
+                leaves[place] = Input(tuple(source.shape), dtype, strides)
+            else:
+                made = arrays.read(source, whole(source.shape), dtype).clone()
+                leaves[place] = made.contiguous() if strides is None else made
+        return self.inputs.call(leaves)
+
+    def _dtype_of(self, place: int) -> torch.dtype:
+        """The type in which a source is handed over: of several, labels and masks have their own."""
+        own = None if self.inputs.alone else arrays.label_dtype(self.inputs.leaves[place])
+        return own or self.dtype
 
     def nodes(self) -> dict[int, Node]:
         """The tensors that the model returns."""
@@ -120,13 +148,13 @@ class TileRun:
             if elements(part):
                 yield index, part, made[index]
 
-    def _read(self, box: Any) -> torch.Tensor:
-        return arrays.read(self.source, box, self.dtype)
+    def _read(self, index: int, box: Any) -> torch.Tensor:
+        return arrays.read(self.inputs.leaves[self.boxed[index]], box, self.dtypes[index])
 
 
 def _shown_walk(progress: bool, walk: Walk) -> Iterable[Box]:
     """The boxes of a pass, with a bar that goes away."""
-    said = f"{len(walk)} boxes for {', '.join(walk.names)}"
+    said = f"{len(walk)} boxes for {first_few(walk.names)}"
     return shown(walk.boxes(), len(walk), said, progress and len(walk) > 1, transient=True)
 
 
@@ -172,17 +200,20 @@ def _with_channels(tile: int | Sequence[int] | None, outputs: Outputs) -> int | 
     return (*tile, channels) if isinstance(tile, (tuple, list)) and len(tile) == nd else tile
 
 
-def _has_channels_last(program: Program, outputs: Outputs) -> bool:
-    """Whether it is not the last axis that follows the source's positions, but the one before those cut."""
+def _has_channels_last(program: Program, outputs: Outputs, main: int) -> bool:
+    """Whether it is not the last axis that follows the source's positions, but the one before those cut.
+
+    ``main``: which of the inputs says where positions are.
+    """
     shape, nd = outputs.shape, outputs.most
     if len(shape) < nd + 2 or 0 in shape:
         return False
-    everything = whole(program.graph.nodes[INPUT].shape)
+    everything = whole(program.graph.nodes[main].shape)
 
     def is_read(axis: int) -> bool:
         """Whether one position of an axis reads all positions of the source."""
         need = program.need(outputs.main, replaced(whole(shape), axis, (0, 1)))
-        return need.boxes.get(INPUT, everything)[-nd:] == everything[-nd:]
+        return need.boxes.get(main, everything)[-nd:] == everything[-nd:]
 
     return shape[-1] > 1 and is_read(len(shape) - 1) and not is_read(len(shape) - nd - 1)
 
@@ -208,7 +239,7 @@ def plan(
 ) -> TilePlan:
     """What ``tile_run`` would do: tiles, what each reads, memory, and what is computed more than once.
 
-    ``source`` may also be a shape. ``out`` counts where results are stored in chunks.
+    ``source`` may also be a shape, or several in a nest. ``out`` counts where results are stored in chunks.
 
     Example:
         >>> print(plan(torch.nn.Conv2d(3, 8, 5, padding=2), (1, 3, 60000, 60000), tile=1000))
@@ -218,12 +249,5 @@ def plan(
           computed      1.00 times what the whole computes
     """
     check_model(model)
-    if isinstance(source, tuple):
-        if prod(source) > _MOST_ELEMENTS:
-            raise ArgumentError(
-                f"'source' must have fewer than 2**60 elements, as tensors have: got {source}; "
-                "legal: such as (1, 3, 60000, 60000)"
-            )
-        source = torch.empty(1).expand(source)
-    with formats.opened(source, sliding_axes(model)) as array:
-        return TileRun(model, array, tile, memory, out).plan
+    with opened(as_shapes(source), sliding_axes(model)) as inputs:
+        return TileRun(model, inputs, tile, memory, out).plan

@@ -12,7 +12,8 @@ from torch import Tensor
 from outstride.acceleration import accelerate
 from outstride.errors import ArgumentError
 from outstride.output.tables import html_text
-from outstride.tiling.running import check_model, spatial_axes
+from outstride.tiling.inputs import Inputs
+from outstride.tiling.running import check_model, sliding_axes, spatial_axes
 
 #: Units of the last place, of the largest value, up to which differences are taken for rounding.
 ROUNDING = 1024
@@ -71,13 +72,15 @@ class Verdict:
         return "\n".join(rows)
 
 
-def verify(fn: Callable[[Tensor], Tensor], model: torch.nn.Module, input: Tensor) -> Verdict:
+def verify(fn: Callable[..., Tensor], model: torch.nn.Module, input: Any) -> Verdict:
     """Compare a tiled computation of a model with the model on the whole input.
 
     Args:
-        fn: what computes the model in tiles, from the whole input to the whole result.
+        fn: what computes the model in tiles, from the whole input to the whole result; it is called as the
+            model is.
         model: the model, in inference mode; its convolutions are computed as in ``accelerate(model)``.
-        input: (N, C, *size), small enough for the whole to run.
+        input: (N, C, *size), small enough for the whole to run; of a model with several inputs a tuple of
+            its arguments, or a dict by their names.
 
     Returns:
         A ``Verdict``: true if every bit agrees; printed, it says where the result differs, and along which
@@ -95,9 +98,11 @@ def verify(fn: Callable[[Tensor], Tensor], model: torch.nn.Module, input: Tensor
     check_model(model)
     if not callable(fn):
         raise ArgumentError(f"'fn' must be a function of the input: got {type(fn).__name__}; legal: any")
+    inputs = Inputs.of(input)
+    args, kwargs = inputs.call(inputs.leaves)
     with torch.inference_mode():
-        expected = accelerate(model)(input)
-        got: Any = fn(input)
+        expected = accelerate(model)(*args, **kwargs)
+        got: Any = fn(*args, **kwargs)
     if not isinstance(got, Tensor) or got.shape != expected.shape:
         shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
         raise ArgumentError(
@@ -107,7 +112,8 @@ def verify(fn: Callable[[Tensor], Tensor], model: torch.nn.Module, input: Tensor
     wrong = ~same
     distances = (got.double() - expected.double()).abs().nan_to_num(torch.inf)
     first = tuple(int(i) for i in wrong.nonzero()[0]) if bool(wrong.any()) else None
-    nd = min(spatial_axes(model, input.shape), expected.dim())
+    main = inputs.leaves[inputs.main(sliding_axes(model))]
+    nd = min(spatial_axes(model, main.shape), expected.dim())
     largest = float(distances[wrong].max()) if first else 0.0
     scale = float(expected.double().abs().max()) if expected.numel() else 0.0
     axes = range(expected.dim() - nd, expected.dim())

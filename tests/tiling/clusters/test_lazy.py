@@ -41,7 +41,7 @@ def test_what_is_no_lazy_result_is_one_sentence() -> None:
         tiling.dask(Function(lambda x: x - x.mean()), x.numpy(), tile=16)
     for arguments, error, text in (
         ((5, x), ArgumentError, "'model' must be a torch.nn.Module: got int"),
-        ((model, 5), ArgumentError, "'array' must be an array, a tensor or a path: got int"),
+        ((model, 5), ArgumentError, "'array' must be an array, a tensor or a path, or a nest of such"),
         ((model, x.bfloat16()), DTypeError, "'array' must have a type that NumPy has"),
         ((model, "missing.npy"), ArgumentError, "'source' must be a file that exists"),
     ):

@@ -105,12 +105,24 @@ def _several(node: Node, kind: Any, place: Callable[[int], int]) -> dict[str, An
     return {"dims": [place(axis) for axis in kind.axes]}
 
 
-def _rolled(node: Node, kind: indexing.Roll, place: Callable[[int], int]) -> dict[str, Any]:
-    del node
-    return {
-        "dims": [place(axis) for axis, _ in kind.shifts],
-        "shifts": [shift for _, shift in kind.shifts],
-    }
+def _rolled(b: Builder, node: Node, kind: indexing.Roll) -> Held:
+    """What leaves an axis at one end beside what stays: two boxes where they would be one around both."""
+    held = b.plain(b.held(_main(node)), [axis for axis, _ in kind.shifts])
+    for axis, shift in kind.shifts:
+        size, place = node.shape[axis], held.place(axis)
+        moved = shift % size
+        if moved:
+            ends = [
+                b.add_of(
+                    node, (*held.axes[:axis], (Part(len(positions)),), *held.axes[axis + 1 :]), [held.index],
+                    indexing.Slice(place, positions),
+                )
+                for positions in (range(size - moved, size), range(size - moved))
+            ]  # fmt: skip
+            indices = [end.index for end in ends]
+            joined = concatenation.Concatenate(tuple(map(Source, indices)), place)
+            held = b.add_of(node, held.axes, indices, joined)
+    return held
 
 
 def _turned(b: Builder, node: Node, kind: indexing.QuarterTurns) -> Held:
@@ -232,7 +244,7 @@ WRITERS: dict[type, Write] = {
     indexing.Select: _along(lambda _, kind: [kind.axis], _one, _without),
     indexing.Slice: _along(lambda _, kind: [kind.axis], _one),
     indexing.Flip: _along(lambda _, kind: kind.axes, _several),
-    indexing.Roll: _along(lambda _, kind: [axis for axis, _ in kind.shifts], _rolled),
+    indexing.Roll: _rolled,
     indexing.QuarterTurns: _turned,
     views.Repeat: _repeated,
     indexing.SliceScatter: _scattered,

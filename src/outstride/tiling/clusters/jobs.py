@@ -12,7 +12,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -21,35 +21,43 @@ import torch
 
 from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
-from outstride.tiling.box import Box, elements, hull, shape_of, whole, within
-from outstride.tiling.capturing import served_graph
+from outstride.tiling.box import Box, elements, holds, shape_of, whole, within
+from outstride.tiling.capturing import served_call
 from outstride.tiling.clusters.blocks import Chunks, box_at, cut, overlapping
 from outstride.tiling.clusters.parcels import Parcel
-from outstride.tiling.evaluation import INPUT, Program
+from outstride.tiling.evaluation import Program
 from outstride.tiling.files import addresses, formats
 from outstride.tiling.surroundings import Surroundings
 
-Fetch = Callable[[Box], Any]
-"""What hands over a box of the source as an array."""
+Fetch = Callable[[int, Box], Any]
+"""What hands over a box of an input as an array."""
+Call = tuple[Sequence[Any], Mapping[str, Any]]
 
 _making_ready = threading.RLock()
 
 
 class Job:
-    """A model on one source, in blocks, as the process that asked would compute it."""
+    """A model on its sources, in blocks, as the process that asked would compute it."""
 
     def __init__(
-        self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, chunks: Chunks,
+        self, model: torch.nn.Module, call: Call, dtypes: Sequence[torch.dtype], chunks: Chunks,
         tile: Sequence[int],
     ) -> None:  # fmt: skip
-        """``chunks``: of the result. ``tile``: size of what is computed at once of a block."""
-        self.model, self.shape, self.dtype = Parcel(model), tuple(shape), dtype
+        """A job.
+
+        Args:
+            model, call: what is called with what, its inputs known by their sizes alone.
+            dtypes: in which inputs are handed over.
+            chunks: of the result.
+            tile: size of what is computed at once of a block.
+        """
+        self.model, self.call, self.dtypes = Parcel(model), call, tuple(dtypes)
         self.chunks, self.tile = chunks, tuple(tile)
         self.surroundings = Surroundings.now()
-        self.source: Any = None
-        """What workers open themselves."""
-        self.parts: Chunks = ()
-        """Of a source whose chunks tasks are given."""
+        self.sources: tuple[Any, ...] = ()
+        """What workers open themselves, for each input."""
+        self.parts: tuple[Chunks, ...] = ()
+        """Of inputs whose chunks tasks are given."""
         self.program: Program | None = None
         self._opened: Any = None
 
@@ -65,13 +73,15 @@ class Job:
         """
         with self.surroundings.entered(threads_of_task()), undisturbed():
             program, box = self._ready(), box_at(self.chunks, place)
-            output = program.graph.outputs[0]
-            held = program.need(output, box).boxes.get(INPUT, _nothing(self.shape))
-            part = np.asarray((fetch or self._fetch)(held))
+            output, graph = program.graph.outputs[0], program.graph
+            boxes = program.need(output, box).boxes
+            held = [boxes.get(index, _nothing(graph.nodes[index].shape)) for index in graph.inputs]
+            parts = [np.asarray((fetch or self._fetch)(index, part)) for index, part in enumerate(held)]
 
-            def read(asked: Box) -> torch.Tensor:
-                assert not elements(asked) or hull([asked, held]) == held, "a block reads what its tiles read"
-                return arrays.read(part[within(asked, held)], whole(shape_of(asked)), self.dtype)
+            def read(index: int, asked: Box) -> torch.Tensor:
+                assert not elements(asked) or holds(held[index], asked), "a block reads what its tiles read"
+                part = parts[index][within(asked, held[index])]
+                return arrays.read(part, whole(shape_of(asked)), self.dtypes[index])
 
             result = np.empty(shape_of(box), arrays.numpy_dtype(program.graph.nodes[output].dtype))
             for tile in cut(box, self.tile):
@@ -79,15 +89,15 @@ class Job:
                 result[within(tile, box)] = program.run(program.need(output, tile), read).numpy()
         return result
 
-    def of_parts(self, place: Sequence[int], parts: Sequence[Any]) -> Any:
-        """The same from the chunks of the source that hold what it needs, in their order."""
+    def of_parts(self, place: Sequence[int], parts: Sequence[Sequence[Any]]) -> Any:
+        """The same from the chunks of each source that hold what it needs, in their order."""
 
-        def fetch(box: Box) -> Any:
-            found = overlapping(self.parts, box)
-            assert len(found) == len(parts), "tasks are given the parts that the program asks for"
-            made = np.empty(shape_of(box), parts[0].dtype if parts else np.float32)
-            for index, part in zip(found, parts, strict=True):
-                held = box_at(self.parts, index)
+        def fetch(number: int, box: Box) -> Any:
+            found, given = overlapping(self.parts[number], box), parts[number]
+            assert len(found) == len(given), "tasks are given the parts that the program asks for"
+            made = np.empty(shape_of(box), given[0].dtype if given else np.float32)
+            for index, part in zip(found, given, strict=True):
+                held = box_at(self.parts[number], index)
                 shared = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(held, box, strict=True))
                 made[within(shared, box)] = part[within(shared, held)]
             return made
@@ -99,16 +109,16 @@ class Job:
         with _making_ready:  # torch's tracer is one for all threads
             if self.program is None:
                 with self.surroundings.entered():
-                    self.program = Program(served_graph(self.model.opened(), self.shape, self.dtype))
+                    self.program = Program(served_call(self.model.opened(), *self.call))
             return self.program
 
-    def _fetch(self, box: Box) -> Any:
+    def _fetch(self, index: int, box: Box) -> Any:
         with _making_ready:
             if self._opened is None:
                 stack = ExitStack()
-                self._opened = stack.enter_context(formats.opened(self.source))
+                self._opened = [stack.enter_context(formats.opened(source)) for source in self.sources]
                 weakref.finalize(self, stack.close)
-        return self._opened[tuple(slice(a, b) for a, b in box)]
+        return self._opened[index][tuple(slice(a, b) for a, b in box)]
 
 
 def _nothing(shape: Sequence[int]) -> Box:

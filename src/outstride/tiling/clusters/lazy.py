@@ -18,9 +18,8 @@ from outstride.tiling import arrays
 from outstride.tiling.budget import budget_of
 from outstride.tiling.clusters import blocks
 from outstride.tiling.clusters.jobs import Job
-from outstride.tiling.evaluation import INPUT
-from outstride.tiling.files import formats
 from outstride.tiling.files.addresses import is_address
+from outstride.tiling.inputs import Inputs, opened
 from outstride.tiling.running import TileRun, check_model
 
 
@@ -36,7 +35,8 @@ def dask(
         model: any module in inference mode that returns one tensor; it is sent to each worker once.
         array: the whole input as the model takes it, (N, C, *size): what workers open themselves, an array of
             zarr or the path or address of a file, of which each reads its parts and the graph has one layer;
-            or a Dask array, an array or a tensor, whose chunks the tasks are given.
+            or a Dask array, an array or a tensor, whose chunks the tasks are given. Of a model with several
+            inputs a tuple or a dict of such, as in ``tile_run``.
         tile: size of a chunk on the last axes of the result, computed at once. By default chunks have about a
             hundred megabytes, aligned to those of the source, computed in tiles that stay in the caches.
         memory: bytes that a task's tensors may take on a worker.
@@ -56,14 +56,13 @@ def dask(
     """
     if find_spec("dask") is None or find_spec("dask.array") is None:
         raise UnsupportedError("lazy arrays need Dask: pip install 'outstride[tiling]'.")
-    import dask.array as da
-
     check_model(model)
-    given = _given(array)
-    if isinstance(given, da.Array):
-        return _given_parts(*job_of(model, given, None, tile, memory), given)
-    with formats.opened(given) as opened:
-        return _opening_parts(*job_of(model, opened, given, tile, memory))
+    given = Inputs.of(array, "array").mapped(_given)
+    with opened(given, None) as read:
+        job, run = job_of(model, read, given, tile, memory)
+        if job.sources:
+            return _opening_parts(job, run)
+        return _given_parts(job, run, [read.leaves[place] for place in run.boxed])
 
 
 def _opening_parts(job: Job, run: TileRun) -> Any:
@@ -76,19 +75,24 @@ def _opening_parts(job: Job, run: TileRun) -> Any:
     return da.map_blocks(_block, job=sent, chunks=job.chunks, dtype=dtype, meta=empty, name=name)
 
 
-def _given_parts(job: Job, run: TileRun, source: Any) -> Any:
-    """Tasks that are given the chunks of a Dask array that they need."""
+def _given_parts(job: Job, run: TileRun, sources: Sequence[Any]) -> Any:
+    """Tasks that are given the chunks of Dask arrays that they need."""
     import dask.array as da
     from dask.highlevelgraph import HighLevelGraph
 
     name, sent = _sent(job)
     tasks: dict[Any, Any] = {}
     for place in blocks.places(job.chunks):
-        box = run.program.need(run.output, blocks.box_at(job.chunks, place)).boxes.get(INPUT)
-        parts = blocks.overlapping(source.chunks, box) if box else []
+        boxes = run.program.need(run.output, blocks.box_at(job.chunks, place)).boxes
+        parts = [
+            [(source.name, *part) for part in blocks.overlapping(source.chunks, boxes[index])]
+            if index in boxes
+            else []
+            for index, source in enumerate(sources)
+        ]
         key = (name, *place)
-        tasks[key] = (_of_parts, sent.key, list(place), [(source.name, *part) for part in parts])
-    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[sent, source])
+        tasks[key] = (_of_parts, sent.key, list(place), parts)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[sent, *sources])
     return da.Array(graph, name, job.chunks, dtype=arrays.numpy_dtype(run.nodes()[run.output].dtype))
 
 
@@ -123,19 +127,20 @@ def _given(array: Any) -> Any:
 
 def job_of(
     model: torch.nn.Module,
-    array: Any,
-    source: Any,
+    read: Inputs,
+    given: Inputs,
     tile: int | Sequence[int] | None,
     memory: int | str | None,
 ) -> tuple[Job, TileRun]:
     """What workers are sent, and the run that it was planned by.
 
-    ``source``: what they open as ``array``; None where they are given parts of it.
+    ``given``: what they open as ``read`` themselves, or Dask arrays of which tasks are given parts.
 
     Raises:
+        ArgumentError: some of what is read by parts is opened by workers and some is not.
         UnsupportedError: the model needs every pixel.
     """
-    run = TileRun(model, array, tile, memory)
+    run = TileRun(model, read, tile, memory)
     plan = run.plan
     output = run.program.graph.only_output("run on a cluster")
     if run.program.wholes:
@@ -146,16 +151,25 @@ def job_of(
         )
     block = plan.tile
     if tile is None:
-        sizes = array.dtype.itemsize, run.nodes()[output].dtype.itemsize
+        sizes = np.dtype(run.source.dtype).itemsize, run.nodes()[output].dtype.itemsize
         most = min(blocks.BLOCK_BYTES, max(budget_of(memory) - plan.peak_bytes, 0))
-        block = blocks.block_of(plan, _chunks_of(array, len(block)), sizes, most)
+        block = blocks.block_of(plan, _chunks_of(run.source, len(block)), sizes, most)
     chunks = blocks.grid(replace(plan, tile=block))
-    job = Job(model, array.shape, run.dtype, chunks, blocks.even(plan.tile, block) if tile is None else block)
+    even = blocks.even(plan.tile, block) if tile is None else block
+    job = Job(model, run.call, run.dtypes, chunks, even)
     job.program = run.program
-    if source is None:
-        job.parts = array.chunks
+    sources = [given.leaves[place] for place in run.boxed]
+    in_parts = [type(source).__module__.partition(".")[0] == "dask" for source in sources]
+    if all(in_parts):
+        job.parts = tuple(source.chunks for source in sources)
+    elif any(in_parts):
+        name = given.names[run.boxed[in_parts.index(True)]]
+        raise ArgumentError(
+            f"'{name}' must be what every worker can open, as another input is: got an array in memory or "
+            "of Dask; legal: all of them files, arrays of zarr and addresses, or all arrays"
+        )
     else:
-        job.source = source
+        job.sources = tuple(sources)
     return job, run
 
 
@@ -172,5 +186,5 @@ def _block(job: Job, block_id: Sequence[int]) -> Any:
     return job.block(block_id)
 
 
-def _of_parts(job: Job, place: Sequence[int], parts: Sequence[Any]) -> Any:
+def _of_parts(job: Job, place: Sequence[int], parts: Sequence[Sequence[Any]]) -> Any:
     return job.of_parts(place, parts)

@@ -25,7 +25,9 @@ from outstride.tiling.clusters import blocks
 from outstride.tiling.clusters.jobs import Work, given_up
 from outstride.tiling.clusters.lazy import job_of
 from outstride.tiling.clusters.schedulers import checked, connected
-from outstride.tiling.files import addresses, formats
+from outstride.tiling.files import addresses
+from outstride.tiling.files.readers import File
+from outstride.tiling.inputs import Inputs, opened
 from outstride.tiling.planning import TilePlan
 from outstride.tiling.running import check_model
 from outstride.tiling.showing import shown
@@ -75,7 +77,8 @@ def cluster_run(
     Args:
         model: any module in inference mode that returns one tensor; each worker is sent it once.
         source: what every worker can open: the path of a file in a folder that they share, an array of zarr
-            or the address of one, such as "s3://bucket/x.zarr".
+            or the address of one, such as "s3://bucket/x.zarr"; of a model with several inputs a tuple or a
+            dict of such, as in ``tile_run``, in which small ones may be in memory.
         out: a .zarr in a shared folder or at an address, written by the workers themselves.
         scheduler: the address of a Dask scheduler, "tcp://host:8786".
         tile: size of what a task makes on the last axes of the result, computed at once; by default blocks
@@ -111,11 +114,15 @@ def cluster_run_noting(
 ) -> Sequence[str]:  # fmt: skip
     """``cluster_run``, and what is to be said of it. ``begins`` is told the plan before the first block."""
     check_model(model)
-    source, place = _for_all(source), str(out if addresses.is_address(out) else Path(out).absolute())
-    addresses.check(place, overwrite, source)
-    with connected(scheduler) as client, formats.opened(source) as array:
+    inputs, place = Inputs.of(source), str(out if addresses.is_address(out) else Path(out).absolute())
+    inputs = inputs.mapped(_for_all if inputs.alone else _for_all_or_small)
+    for each in inputs.sources:
+        addresses.check(place, overwrite, each)
+    with connected(scheduler) as client, opened(inputs, None) as read:
         threads, notes = checked(client, scheduler)
-        job, run = job_of(model, array, source, tile, memory)
+        job, run = job_of(model, read, inputs, tile, memory)
+        for index in run.boxed:
+            _for_all(inputs.leaves[index])
         node, axes = run.nodes()[run.output], len(run.plan.tile)
         dtype = arrays.numpy_dtype(node.dtype)
         stored, block = blocks.stored(job.chunks, axes), tuple(sizes[0] for sizes in job.chunks[-axes:])
@@ -130,10 +137,18 @@ def cluster_run_noting(
     return notes
 
 
+def _for_all_or_small(source: Any) -> Any:
+    """The same of several: what is small and in memory is sent with the model."""
+    in_memory = isinstance(source, torch.Tensor) or type(source).__module__ == "numpy"
+    return source if in_memory else _for_all(source)
+
+
 def _for_all(source: Any) -> Any:
     """A source as every worker can open it."""
     if addresses.is_address(source) or type(source).__module__.partition(".")[0] == "zarr":
         return source
+    if isinstance(source, File) and source == File(source.path):
+        source = source.path
     if isinstance(source, (str, Path)):
         return Path(source).absolute()
     raise ArgumentError(

@@ -19,7 +19,7 @@ from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import VIEWS, describe
 from outstride.tiling.box import elements, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES
-from outstride.tiling.evaluation import INPUT, Need, Program
+from outstride.tiling.evaluation import Need, Program
 from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
 
 #: Multiply-adds of one thread, bytes in memory and in files, elements that are folded, a second: choices are
@@ -78,7 +78,7 @@ class Scheduler:
         found = {index: self._program.barriers[index] for index in barriers}
         apart = [index for index, barrier in found.items() if barrier.by_channels(self._nodes[index])]
         folds = {index: barrier.walks for index, barrier in found.items() if index not in apart}
-        is_there = target == INPUT or target in given
+        is_there = target in self._program.graph.inputs or target in given
         count = max([*folds.values(), 0 if is_there else 1])
         keeps = () if is_there else self._kept(target, count, given, later, bool(apart))
         walks = []
@@ -103,7 +103,7 @@ class Scheduler:
         return [replace(walk, folds=(), writes=kept), replace(walk, writes=())]
 
     def _names(self, indices: Sequence[int]) -> tuple[str, ...]:
-        return tuple(sorted({self._nodes[index].name for index in indices}))
+        return tuple(dict.fromkeys(self._nodes[index].called for index in indices))
 
     def _kept(
         self, target: int, walks: int, given: frozenset[int], later: set[int], is_read: bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from outstride.models.node import first_few
 from outstride.tiling.budget import spelled
 from outstride.tiling.passes.walk import Schedule, Walk
 
@@ -16,7 +17,7 @@ def lines(schedule: Schedule) -> Iterator[str]:
     walks = [walk for walk in schedule.walks if not walk.whole]
     if not walks:
         return
-    names = ", ".join(sorted({name for walk in walks for name in walk.names}))
+    names = first_few(name for walk in walks for name in walk.names)
     seconds = _spelled(sum(walk.seconds for walk in walks))
     yield f"  passes        {len(walks)} first, about {seconds}, as every pixel is needed by {names}"
     for number, walk in enumerate(walks[:_MOST_WRITTEN], 1):

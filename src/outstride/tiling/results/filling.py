@@ -27,6 +27,8 @@ from outstride.tiling.files.writers import FULL, MAKERS, Made, Wanted
 from outstride.tiling.files.writers.disk import same_place
 from outstride.tiling.files.writers.interface import NUMBERS, RESULT, UnfitError
 from outstride.tiling.files.writers.sounds import HIGHEST_RATES
+from outstride.tiling.inputs import Inputs, opened
+from outstride.tiling.outputs import HERE
 from outstride.tiling.planning import TilePlan
 from outstride.tiling.results.identity import belongs_to
 from outstride.tiling.results.journal import Journal, Notes
@@ -34,6 +36,9 @@ from outstride.tiling.results.partial import Partial, folder_of, held
 from outstride.tiling.running import TileRun, sliding_axes
 from outstride.tiling.streams.lengths import rate_of
 from outstride.tiling.surroundings import Surroundings
+
+#: Denominators up to which the quotient of two lengths is taken for a rate.
+_DENOMINATOR = 16
 
 Boxes = Sequence[Sequence[tuple[int, int]]]
 
@@ -47,6 +52,7 @@ class Options:
     progress: bool = True
     overwrite: bool = False
     output_range: tuple[float, float] | None = None
+    output_bits: int | None = None
     resume: bool | None = None
     only: Boxes | None = None
     scratch: str | Path | None = None
@@ -70,7 +76,7 @@ class Outcome:
 
 def make_file(
     model: torch.nn.Module,
-    source: Any,
+    inputs: Inputs,
     out: Path,
     options: Options,
     begins: Callable[[TilePlan, int], object],
@@ -92,11 +98,15 @@ def make_file(
             )
         if not partial.is_finished:
             formats.check_free(out, options.overwrite)
-        with _threads(partial.journal), formats.opened(source, sliding_axes(model)) as array:
-            run = TileRun(model, array, options.tile, options.memory, out, options.scratch)
-            run.program.graph.only_output("go into one file")
-            wanted = wanted_of(model, run, out, options.output_range, run.output)
-            belongs = belongs_to(run.program.graph, source, array, _words(wanted, formats.suffix_of(out)))
+        with _threads(partial.journal), opened(inputs, sliding_axes(model)) as read:
+            run = TileRun(model, read, options.tile, options.memory, out, options.scratch)
+            _check_one(run, out)
+            wanted = wanted_of(
+                model, run, out, scale_of(options.output_range, options.output_bits), run.output
+            )
+            belongs = belongs_to(
+                run.program.graph, inputs, run.inputs, _words(wanted, formats.suffix_of(out))
+            )
             partial.check(belongs)
             if partial.is_finished:
                 partial.remove()
@@ -197,21 +207,22 @@ class Encoded:
 
 
 def wanted_of(
-    model: torch.nn.Module, run: TileRun, out: Path, output_range: Any, index: int, place: int = 0
+    model: torch.nn.Module, run: TileRun, out: Path, scale: Scale, index: int, place: int = 0
 ) -> Wanted:
     """The result that a file is to hold, with what it takes over from its source.
 
-    ``index``: of the tensor in the graph, ``place``: among those that the model returns.
+    ``scale``: of a result of integers; ``index``: of the tensor in the graph, ``place``: among those that
+    the model returns.
     """
     node = run.nodes()[index]
     array, shape = run.source, node.shape
     facts = replace(getattr(array, "facts", None) or Facts(), notes=[])
     suffix = formats.suffix_of(out)
     if suffix in HIGHEST_RATES and facts.rate is not None:
-        _scale_rate(facts, rate_of(model, array.shape, run.dtype, shape, place), suffix)
+        _scale_rate(facts, _rate(model, run, shape, place), suffix)
     facts = facts.on(array.shape, shape, len(run.plan.tile))
     dtype = np.dtype(arrays.numpy_dtype(node.dtype))
-    return Wanted(out.name, shape, dtype, run.plan.tile, facts, _checked_range(output_range))
+    return Wanted(out.name, shape, dtype, run.plan.tile, facts, *scale)
 
 
 def _words(wanted: Wanted, suffix: str) -> dict[str, Any]:
@@ -219,10 +230,26 @@ def _words(wanted: Wanted, suffix: str) -> dict[str, Any]:
     facts = {name: value for name, value in asdict(wanted.facts).items() if name != "notes"}
     words = {
         "shape": wanted.shape, "dtype": str(wanted.dtype), "format": suffix, "name": wanted.name,
-        "range": wanted.range_, "facts": facts,
+        "range": wanted.range_, "bits": wanted.bits, "facts": facts,
     }  # fmt: skip
     found: dict[str, Any] = json.loads(json.dumps(words))
     return found
+
+
+Scale = tuple["tuple[float, float] | None", int]
+"""The numbers that are black and white in a result of integers, None where it has its own; and their bits."""
+
+
+def scale_of(range_: Any, bits: Any) -> Scale:
+    """What a caller says of it.
+
+    Raises:
+        ArgumentError: it is no scale.
+    """
+    if bits not in (None, 8, 16) or (bits is not None and range_ is None):
+        legal = "8 or 16" if range_ is not None else "8 or 16 beside 'output_range'"
+        raise ArgumentError(f"'output_bits' must be 8 or 16, of a scale: got {bits!r}; legal: {legal}")
+    return _checked_range(range_), bits or 8
 
 
 def _checked_range(given: Any) -> tuple[float, float] | None:
@@ -307,6 +334,25 @@ def _scale_rate(facts: Facts, rate: Fraction, suffix: str) -> None:
     facts.rate = round(exact)
     if facts.rate != exact:
         facts.notes.append(f"{facts.rate} samples a second, where {float(exact):.9g} would be exact")
+
+
+def _check_one(run: TileRun, out: Path) -> None:
+    """Refuse to put several results into one file."""
+    names = run.outputs.names
+    if len(names) > 1:
+        several = f"{out.name.removesuffix(formats.suffix_of(out))}.{HERE}{formats.suffix_of(out)}"
+        raise ArgumentError(
+            f"'out' must name a file for each of the {len(names)} tensors that 'model' returns: got "
+            f"{str(out)!r}; legal: {several!r}, in which {HERE} becomes {', '.join(names)}"
+        )
+
+
+def _rate(model: torch.nn.Module, run: TileRun, shape: tuple[int, ...], place: int) -> Fraction:
+    """Samples of a result for each of the source; of several sources, which grow together, about that."""
+    before = run.source.shape
+    if run.inputs.alone:
+        return rate_of(model, before, run.dtype, shape, place)
+    return Fraction(shape[-1], max(before[-1], 1)).limit_denominator(_DENOMINATOR)
 
 
 def _check_space(path: Path, size: int) -> None:

@@ -17,6 +17,7 @@ from outstride.engine.runtime.algorithm import resolved
 from outstride.models.graph import Graph
 from outstride.tiling.files.apart import place_of
 from outstride.tiling.files.readers import File
+from outstride.tiling.inputs import Inputs
 from outstride.tiling.surroundings import Surroundings
 
 #: What each entry is called where it differs.
@@ -33,16 +34,16 @@ WORDS = {
 _BLOCK = 1 << 22
 
 
-def belongs_to(graph: Graph, source: Any, array: Any, result: dict[str, Any]) -> dict[str, Any] | None:
-    """What decides the bits of a result; None where the source cannot be known again.
+def belongs_to(graph: Graph, given: Inputs, read: Inputs, result: dict[str, Any]) -> dict[str, Any] | None:
+    """What decides the bits of a result; None where a source cannot be known again.
 
     Args:
         graph: of the model.
-        source: as the caller gave it, ``array`` as it is read.
+        given: its inputs as the caller gave them, ``read`` as they are read.
         result: shape, type and what else is said of the result.
     """
-    known = _source(source)
-    if known is None:
+    known = [_known(*leaves) for leaves in zip(given.leaves, read.leaves, strict=True)]
+    if None in known:
         return None
     here = Surroundings.now()
     return {
@@ -51,7 +52,7 @@ def belongs_to(graph: Graph, source: Any, array: Any, result: dict[str, Any]) ->
         "settings": [
             str(setting) for setting in (here.dtype, here.autocast, here.precision, resolved("auto"))
         ],
-        "source": {**known, "shape": list(array.shape), "dtype": str(array.dtype)},
+        "source": known[0] if given.alone else {"names": list(given.names), "inputs": known},
         "program": _hash([repr(graph.nodes).encode(), repr(graph.outputs).encode()]),
         "weights": _hash(part for index in graph.constants for part in _tensor(graph.constants[index])),
         "result": result,
@@ -76,6 +77,14 @@ def _tensor(tensor: Tensor) -> Any:
     flat = tensor.detach().resolve_conj().contiguous().reshape(-1)
     for part in flat.split(_BLOCK):
         yield part.new_empty(part.shape).copy_(part).view(torch.uint8).numpy().data if part.numel() else b""
+
+
+def _known(given: Any, read: Any) -> Any:
+    """One input: a source, or a number as it is."""
+    if not hasattr(read, "shape"):
+        return {"number": repr(read)}
+    known = _source(given)
+    return known and {**known, "shape": list(read.shape), "dtype": str(read.dtype)}
 
 
 def _source(source: Any) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,19 @@ from outstride.tiling import arrays
 from outstride.tiling.files import addresses, formats
 from outstride.tiling.files.apart import check_apart
 from outstride.tiling.files.readers import File
-from outstride.tiling.results.filling import Encoded, Options, begun, wanted_of
+from outstride.tiling.results.filling import Encoded, Options, begun, scale_of, wanted_of
 from outstride.tiling.results.partial import held
 from outstride.tiling.running import TileRun
 
 
-def check_place(source: Any, place: Any, options: Options) -> None:
+def check_place(sources: Sequence[Any], place: Any, options: Options) -> None:
     """Refuse a place before anything is computed for it."""
     if addresses.is_address(place):
-        addresses.check(place, options.overwrite, source.path if isinstance(source, File) else source)
+        for source in sources:
+            addresses.check(place, options.overwrite, source.path if isinstance(source, File) else source)
         return
-    check_apart(source, place)
+    for source in sources:
+        check_apart(source, place)
     if isinstance(place, (str, Path)):
         formats.check_path(Path(place))
         formats.check_free(Path(place), options.overwrite)
@@ -42,7 +44,8 @@ def target(
     elif isinstance(out, (str, Path)):
         with held(Path(out)) as partial:
             partial.restart()
-            wanted = wanted_of(model, run, Path(out), options.output_range, index, place)
+            scale = scale_of(options.output_range, options.output_bits)
+            wanted = wanted_of(model, run, Path(out), scale, index, place)
             made = begun(partial.folder, partial.out, wanted, fresh=True)
             try:
                 yield Encoded(made, wanted, partial.out)

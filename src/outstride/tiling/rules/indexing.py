@@ -16,7 +16,7 @@ from torch import Tensor
 from outstride.models.node import Node
 from outstride.models.operators import indexing, views
 from outstride.models.operators.describing import describe
-from outstride.tiling.box import Box, clamped, elements, replaced
+from outstride.tiling.box import Box, clamped, elements, replaced, whole
 from outstride.tiling.rules.interface import NEEDS_ALL, Boxes, Rule, RuleTable, Tensors, present
 
 Lines = Mapping[int, Callable[[Any], Any]]
@@ -132,6 +132,20 @@ def _select(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     return present(tensors)[0].squeeze(operator.axis)
 
 
+# A row of a table for each element.
+def _embedded_demand(node: Node, box: Box) -> Boxes:
+    operator: indexing.Embedding = describe(node)
+    return [
+        box[:-1] if index == operator.indices.index else whole(shape)
+        for index, shape in zip(node.sources, node.source_shapes, strict=True)
+    ]
+
+
+def _embed(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
+    del boxes
+    return node.call(present(tensors))[..., slice(*box[-1])]
+
+
 # Written into a part: what an assignment to a slice has become.
 def _written(node: Node, box: Box) -> Box:
     """What a box takes of the tensor that is written."""
@@ -142,6 +156,11 @@ def _written(node: Node, box: Box) -> Box:
         node.shape_of(operator.written)[operator.axis],
     )
     return replaced(box, operator.axis, clamped(a - start, b - start, count))
+
+
+def _is_all(node: Node, box: Box) -> bool:
+    """Whether all of a box is written."""
+    return elements(_written(node, box)) == elements(box) > 0
 
 
 def _has_gaps(node: Node) -> bool:
@@ -155,7 +174,8 @@ def _scattered_demand(node: Node, box: Box) -> Boxes:
     operator: indexing.SliceScatter = describe(node)
     part = _written(node, box)
     written = part if elements(part) else None
-    return [written if index == operator.written.index else box for index in node.sources]
+    kept = None if _is_all(node, box) else box
+    return [written if index == operator.written.index else kept for index in node.sources]
 
 
 def _scatter(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
@@ -163,7 +183,9 @@ def _scatter(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
         return NEEDS_ALL.run(node, box, boxes, tensors)
     operator: indexing.SliceScatter = describe(node)
     result, part = tensors[node.place_of(operator.target)], tensors[node.place_of(operator.written)]
-    assert result is not None
+    if result is None:
+        assert part is not None
+        return part
     result = result.clone()
     if part is not None:
         first, last = _written(node, box)[operator.axis]
@@ -178,5 +200,6 @@ RULES: RuleTable = {
     indexing.Roll: by_positions(_rolled),
     views.Repeat: by_positions(_repeated),
     indexing.Select: Rule(_selected_demand, _select),
+    indexing.Embedding: Rule(_embedded_demand, _embed),
     indexing.SliceScatter: Rule(_scattered_demand, _scatter),
 }

@@ -39,7 +39,9 @@ class Wanted:
     """Size of a tile on the last axes."""
     facts: Facts
     range_: tuple[float, float] | None = None
-    """The numbers that are black and white in a result of bytes."""
+    """The numbers that are black and white in a result of integers."""
+    bits: int = 8
+    """Of these integers: 8 or 16."""
     identity: str = ""
     """Letters and digits that are the same whenever the same is made."""
 
@@ -56,7 +58,10 @@ class Encoder:
         self._wanted, self._range = wanted, wanted.range_
         self.dtype = wanted.dtype
         self._masks = masks and wanted.dtype.kind == "b"
-        if self._range is not None or self._masks:
+        self._most = 2**wanted.bits - 1
+        if self._range is not None:
+            self.dtype = np.dtype(f"uint{wanted.bits}")
+        elif self._masks:
             self.dtype = np.dtype(np.uint8)
         elif least and wanted.dtype.kind in "iu" and wanted.dtype.itemsize > 4:
             self.dtype = np.dtype(np.int32)
@@ -71,7 +76,7 @@ class Encoder:
             counts["nan"] += int(missing.sum())
             counts["beyond"] += int(((part < low) | (part > high)).sum())
             share = (np.where(missing, low, part).astype(np.float64) - low) / (high - low)
-            return np.rint(np.clip(share, 0, 1) * _BYTE).astype(np.uint8)
+            return np.rint(np.clip(share, 0, 1) * self._most).astype(self.dtype)
         if self._masks:
             return part.astype(np.uint8) * np.uint8(_BYTE)
         if self.dtype.kind == "i" and self.dtype != part.dtype and part.size:

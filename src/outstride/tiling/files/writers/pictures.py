@@ -55,6 +55,8 @@ def _picture(folder: Path, wanted: Wanted, kind: str, name: str, **options: int)
     encode = Encoder(wanted, masks=True)
     most = _WORD if kind == ".png" and shape[0] == 1 else _BYTE
     rows = Rows(folder / NUMBERS, shape, encode.dtype)
+    if encode.dtype.itemsize > 1 and most == _BYTE and wanted.range_ is not None:
+        raise wanted.unfit(f"16 bits for a {kind} of {shape[0]} channels", "a .png of one, or a .tif or .npy")
     held: Any = Seen(rows, wanted.shape)
     if encode.dtype.kind in "iu":
         held = _Checked(held, partial(_check_labels, wanted, most, kind))
@@ -147,7 +149,8 @@ def _labels(rows: Rows, wanted: Wanted) -> Any:
     high = max(int(part.max()) for _, part in _strips(rows))
     if high and high < _DARK and wanted.range_ is None:
         wanted.facts.notes.append(_dark(f"integers from 0 to {high}", 0, high))
-    levels = np.empty((*rows.shape[1:], rows.shape[0]), np.uint8 if high <= _BYTE else np.uint16)
+    wide = high > _BYTE or (wanted.range_ is not None and wanted.bits > 8)
+    levels = np.empty((*rows.shape[1:], rows.shape[0]), np.uint16 if wide else np.uint8)
     for place, part in _strips(rows):
         levels[place] = part.transpose(1, 2, 0)
     return levels

@@ -103,7 +103,7 @@ class _Planar:
 
 
 def _is_coloured(wanted: Wanted, axes: str) -> bool:
-    """Whether three channels are the colours of a picture: bytes by a scale."""
+    """Whether three channels are the colours of a picture: integers by a scale."""
     return axes == "CYX" and wanted.shape[-3] == 3 and wanted.range_ is not None
 
 

@@ -55,9 +55,8 @@ aten = torch.ops.aten
 
 #: In a tiled run these need every pixel, and are made once for all tiles.
 WITHOUT_TILES = {
-    *(unfolding.Unfold, resizing.CubicResize, resizing.AntialiasedResize, views.Reinterpret, views.Conjugate),
-    *(views.ComplexToPairs, views.PairsToComplex, indexing.FlatRoll),
-    *(indexing.Index, indexing.IndexSelect),
+    *(unfolding.Unfold, views.Reinterpret, views.Conjugate, views.ComplexToPairs, views.PairsToComplex),
+    *(indexing.FlatRoll, indexing.Index, indexing.IndexSelect),
     *(reductions.Reduction, reductions.Scan, reductions.Sort),
     *(norms.RMSNorm, norms.GroupNorm, sampling.GridSample, creation.Unset, recurrent.Recurrence),
 }

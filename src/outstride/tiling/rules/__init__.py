@@ -7,9 +7,11 @@ from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
 from outstride.models.operators.products import ChannelProduct, MatrixProducts
 from outstride.tiling.rules import (
+    adaptive,
     concatenation,
     convolution,
     creation,
+    filtering,
     fourier,
     gates,
     indexing,
@@ -27,9 +29,9 @@ from outstride.tiling.rules import (
 from outstride.tiling.rules.interface import NEEDS_ALL, Rule, RuleTable
 
 RULES: RuleTable = (
-    convolution.RULES | pooling.RULES | resizing.RULES | padding.RULES | shuffling.RULES | views.RULES
-    | indexing.RULES | concatenation.RULES | reductions.RULES | norms.RULES | pointwise.RULES | gates.RULES
-    | creation.RULES | products.RULES | fourier.RULES | unfolding.RULES
+    convolution.RULES | pooling.RULES | adaptive.RULES | resizing.RULES | filtering.RULES | padding.RULES
+    | shuffling.RULES | views.RULES | indexing.RULES | concatenation.RULES | reductions.RULES | norms.RULES
+    | pointwise.RULES | gates.RULES | creation.RULES | products.RULES | fourier.RULES | unfolding.RULES
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Rules for pooling: windows as of a convolution, padded by hand, and divided by what each covers."""
+"""Rules for pooling over windows that slide, padded by hand, and divided by what each covers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,10 @@ from torch import Tensor
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.pooling import AdaptivePool, AveragePool, MaxPool, Unpool
+from outstride.models.operators.pooling import AveragePool, MaxPool, Unpool
 from outstride.models.operators.reach import Window
 from outstride.tiling.box import Box, Interval, clamped, elements
-from outstride.tiling.rules.interface import (
-    Boxes,
-    Rule,
-    RuleTable,
-    Tensors,
-    as_the_whole,
-    copied_unless_in_order,
-    copies,
-    present,
-)
+from outstride.tiling.rules.interface import Boxes, Rule, RuleTable, Tensors, copies, present
 
 _SHORT = (torch.bfloat16, torch.float16)
 
@@ -113,33 +104,6 @@ def _scratch_of_unpool(node: Node, box: Box, boxes: Boxes) -> int:
     )
 
 
-# Windows that follow the size: where it divides evenly, those of any part do.
-def _ratios(node: Node) -> list[int]:
-    operator: AdaptivePool = describe(node)
-    sizes = zip(node.source_shapes[0][-operator.nd :], node.shape[-operator.nd :], strict=True)
-    return [0 if n % max(m, 1) else n // max(m, 1) for n, m in sizes]
-
-
-def _divides(node: Node) -> bool:
-    return all(_ratios(node)) and node.result in (None, 0)
-
-
-def _adaptive_demand(node: Node, box: Box) -> Boxes:
-    ratios = _ratios(node)
-    axes = zip(ratios, box[-len(ratios) :], strict=True)
-    return [(*box[: -len(ratios)], *((a * ratio, b * ratio) for ratio, (a, b) in axes))]
-
-
-def _adaptive(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
-    del boxes
-    (x,), nd = present(tensors), len(_ratios(node))
-    return node.call([as_the_whole(x, node)], output_size=[b - a for a, b in box[-nd:]])
-
-
-def _scratch_of_adaptive(node: Node, box: Box, boxes: Boxes) -> int:
-    return copied_unless_in_order(node, box, boxes) + torch.int64.itemsize * elements(box)
-
-
 def _mean(node: Node, box: Box, boxes: Boxes, tensors: Tensors) -> Tensor:
     del boxes
     (x,) = tensors
@@ -188,7 +152,6 @@ RULES: RuleTable = {
     Unpool: Rule(
         _unpooled_demand, _unpool, scratch=_scratch_of_unpool, serves=_is_local, even=lambda _: False
     ),
-    AdaptivePool: Rule(_adaptive_demand, _adaptive, scratch=_scratch_of_adaptive, serves=_divides),
     MaxPool: Rule(_demand, _largest, scratch=_scratch_of_largest, even=lambda node: node.result != 1),
     AveragePool: Rule(_demand, _mean, scratch=_scratch_of_mean),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from tests.tiling.shifted_windows import ShiftedWindows
 F = nn.functional
 
 #: Those that look at whole maps.
-WHOLE_KINDS = ("instance", "group", "excite", "pool", "largest")
+WHOLE_KINDS = ("instance", "group", "excite", "pool", "largest", "response", "deviation")
 ALL_KINDS = (
     "conv",
     "transposed",
@@ -33,6 +34,7 @@ ALL_KINDS = (
 REAL_KINDS = (
     *("behind", "tokens", "einsum", "windows", "shifted", "attended", "normalized", "repeated", "turned"),
     *("parts", "folded", "unpooled", "area", "transformed", "one channel", "each repeated"),
+    *("circular", "rolled", "uneven", "uneven maximum", "bicubic", "antialiased", "behind a response"),
 )
 
 
@@ -50,6 +52,10 @@ def real(kind: str, channels: int, nd: int, size: int) -> nn.Module | None:
         ),
         "transformed": lambda x: torch.fft.irfft(torch.fft.rfft(x, dim=1), channels, dim=1),
         "einsum": lambda x: torch.einsum(f"oc,bc{letters}->bo{letters}", weight, x),
+        "circular": lambda x: F.pad(x, (min(size, x.shape[-1]), 0) * nd, mode="circular") * 0.5,
+        "rolled": lambda x: x.roll([size - 2] * nd, list(range(2, 2 + nd))) - x.roll(size, -1),
+        "uneven": lambda x: uneven(x, size, "avg"),
+        "uneven maximum": lambda x: uneven(x, size, "max"),
     }
     if kind in by_axes:
         return Function(by_axes[kind])
@@ -64,10 +70,32 @@ def real(kind: str, channels: int, nd: int, size: int) -> nn.Module | None:
         "folded": lambda x: F.fold(F.unfold(x, size, padding=1), x.shape[2:], size, padding=1),
         "unpooled": unpooled,
         "area": lambda x: F.interpolate(x, [max(n // size, 1) for n in x.shape[2:]], mode="area"),
+        "bicubic": lambda x: resized(x, size, mode="bicubic", align_corners=size == 2),
+        "antialiased": lambda x: resized(x, size, mode=("bilinear", "bicubic")[size % 2], antialias=True),
+        "behind a response": lambda x: response(x.permute(0, 2, 3, 1), (1, 2), 3).permute(0, 3, 1, 2),
     }
     if kind in in_two:
         return Function(in_two[kind])
     return ShiftedWindows(channels, 1 + size, 2, 1 if kind == "shifted" else 0, fused=kind == "attended")
+
+
+def uneven(x: Tensor, size: int, kind: str) -> Tensor:
+    """Pooled over windows of two lengths, three of them where it can be."""
+    function = getattr(F, f"adaptive_{kind}_pool{x.dim() - 2}d")
+    made: Tensor = function(x, [max(2 * n // (2 * size + 1), 1) for n in x.shape[2:]])
+    return made
+
+
+def resized(x: Tensor, size: int, **options: Any) -> Tensor:
+    made = [max(n * (size + 1) // (5 - size), 1) for n in x.shape[2:]]
+    return F.interpolate(x, made, **options)
+
+
+def response(x: Tensor, positions: tuple[int, ...], channels: int) -> Tensor:
+    """Global response normalization, as ConvNeXt V2 has it."""
+    norm = torch.linalg.vector_norm(x, 2, positions, keepdim=True)
+    made: Tensor = x + x * (norm / (norm.mean(channels, keepdim=True) + 1e-6)) * 0.5
+    return made
 
 
 def unpooled(x: Tensor) -> Tensor:
@@ -135,6 +163,10 @@ def networks(
             made = Function(lambda x: x * x.mean(tuple(range(2, x.dim())), keepdim=True).sigmoid())
         elif kind == "largest":
             made = Function(lambda x: x - x.amax(tuple(range(2, x.dim())), keepdim=True))
+        elif kind == "response":
+            made = Function(lambda x: response(x, tuple(range(2, x.dim())), 1))
+        elif kind == "deviation":
+            made = Function(lambda x: x / (x.std(tuple(range(2, x.dim())), correction=0, keepdim=True) + 1))
         elif kind == "pool":
             pool = getattr(nn, f"AdaptiveAvgPool{nd}d")(stride)
             made = Function(lambda x, pool=pool: x - F.interpolate(pool(x), x.shape[2:]))  # type: ignore[misc]

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
+from outstride.errors import ArgumentError
 from tests.tiling.models_to_tile import Function, image, seeded, whole_of
-from tests.tiling.networks import REAL_KINDS, accepts, networks
+from tests.tiling.networks import REAL_KINDS, accepts, networks, response
 from tests.tiling.shifted_windows import ShiftedWindows
 from tests.tolerance import assert_same_bits, assert_within_roundings
 
@@ -98,6 +99,15 @@ def unpooled(x: Tensor) -> Tensor:
     return F.max_unpool2d(y * 2, places, (2, 2), output_size=list(x.shape[2:]))
 
 
+class Halved(torch.autograd.Function):
+    """What users write who know a better derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x / 2).sigmoid()
+
+
 #: Model, input shape, tile.
 MODELS: dict[str, Made] = {
     "normalized": (lambda: Function(lambda x: F.normalize(x, dim=1)), (1, 7, 30, 41), (9, 1)),
@@ -127,6 +137,42 @@ MODELS: dict[str, Made] = {
                                             Function(lambda y: y[0] + y[1])), (1, 3, 22, 31), (4, 5)),
     "area": (lambda: Function(lambda x: F.interpolate(x, (8, 10), mode="area")), (1, 3, 24, 20), (3, 4)),
     "adaptive maximum": (lambda: nn.AdaptiveMaxPool2d((8, 10)), (1, 3, 24, 20), (3, 4)),
+    "uneven area": (lambda: Function(lambda x: F.interpolate(x, (9, 14), mode="area")),
+                    (2, 3, 25, 31), (4, 5)),
+    "uneven enlarged area": (lambda: nn.AdaptiveAvgPool2d((35, 9)), (1, 3, 24, 20), (8, 4)),
+    "uneven of a line": (lambda: nn.AdaptiveAvgPool1d(17), (2, 3, 50), (5,)),
+    "uneven of a volume": (lambda: nn.AdaptiveAvgPool3d((5, 4, 6)), (1, 2, 13, 11, 17), (2, 3, 4)),
+    "uneven channels_last": (lambda: Function(lambda x: F.adaptive_avg_pool2d(x.contiguous(
+        memory_format=torch.channels_last), (9, 7))), (1, 13, 25, 24), (4, 3)),
+    "uneven maximum": (lambda: Function(lambda x: F.adaptive_max_pool2d(x, (9, 14))), (1, 3, 25, 31), (4, 5)),
+    "uneven places": (lambda: Function(lambda x: F.adaptive_max_pool2d(x, (9, 14), return_indices=True)[1]),
+                      (1, 3, 25, 31), (4, 5)),
+    "bicubic": (lambda: nn.Upsample(scale_factor=2, mode="bicubic"), (1, 3, 24, 20), (13, 14)),
+    "bicubic aligned": (lambda: nn.Upsample((61, 33), mode="bicubic", align_corners=True),
+                        (2, 3, 24, 20), (13, 14)),
+    "bicubic reduced": (lambda: Function(lambda x: F.interpolate(x, scale_factor=0.4, mode="bicubic")),
+                        (1, 3, 54, 50), (7, 9)),
+    "bicubic channels_last": (lambda: Function(lambda x: F.interpolate(x.contiguous(
+        memory_format=torch.channels_last), scale_factor=1.7, mode="bicubic")), (1, 9, 24, 20), (13, 14)),
+    "antialiased": (lambda: Function(lambda x: F.interpolate(x, (11, 13), mode="bilinear", antialias=True)),
+                    (1, 3, 54, 50), (4, 5)),
+    "antialiased bicubic": (lambda: Function(lambda x: F.interpolate(
+        x, scale_factor=0.3, mode="bicubic", antialias=True)), (1, 3, 54, 50), (4, 5)),
+    "antialiased enlarged": (lambda: Function(lambda x: F.interpolate(
+        x, (80, 70), mode="bicubic", antialias=True)), (1, 3, 24, 25), (14, 15)),
+    "a response": (lambda: Function(lambda x: response(x, (2, 3), 1)), (2, 7, 30, 41), (9, 10)),
+    "a response behind": (lambda: Function(lambda x: response(F.gelu(x.permute(0, 2, 3, 1)), (1, 2), 3)),
+                          (2, 7, 30, 41), (9, 10)),
+    "variances": (lambda: Function(lambda x: x * x.var((2, 3), keepdim=True) + x.std((2, 3), correction=0,
+                                                                                     keepdim=True)),
+                  (2, 7, 30, 41), (9, 10)),
+    "variance and mean": (lambda: Function(lambda x: x - sum(torch.var_mean(x, (2, 3), keepdim=True))),
+                          (2, 7, 30, 41), (9, 10)),
+    "variance behind": (lambda: Function(lambda x: x.permute(0, 2, 3, 1) / x.permute(0, 2, 3, 1).std(
+        (1, 2), keepdim=True)), (2, 7, 30, 41), (9, 10)),
+    "mean behind": (lambda: Function(lambda x: F.gelu(x.permute(0, 2, 3, 1)).mean((1, 2))),
+                    (2, 7, 30, 41), (5,)),
+    "its own derivative": (lambda: Function(Halved.apply), (1, 2, 20, 21), (6, 7)),
     "frames": (lambda: Function(spectrum), (1, 18, 50), (37,)),
 }  # fmt: skip
 
@@ -208,3 +254,23 @@ def test_several_results_go_where_they_are_told(tmp_path: Any) -> None:
 
     assert_same_bits(torch.from_numpy(np.load(out[0])), x * 2)
     assert_same_bits(out[1], x[..., ::2])
+
+
+def test_files_of_several_results_have_their_names(tmp_path: Any) -> None:
+    model, x = seeded(Heads), image(2, 3, 31, 40)
+    out = tiling.tile_run(model, x, tmp_path / "y.{}.npy", tile=16, progress=False)
+    assert [path.removeprefix(str(tmp_path)) for path in out] == [
+        "/y.out.npy", "/y.deep-0.npy", "/y.deep-1-0.npy", "/y.deep-1-1.npy", "/y.again.npy"
+    ]  # fmt: skip
+    import numpy as np
+
+    with torch.inference_mode():
+        expected = whole_of_several(model, x)
+    assert_same_bits(torch.from_numpy(np.load(out[0])), expected["out"])
+    assert_same_bits(torch.from_numpy(np.load(out[3])), expected["deep"][1][1])
+    with pytest.raises(ArgumentError, match=r"'out' must not exist yet.*y.out.npy"):
+        tiling.tile_run(model, x, tmp_path / "y.{}.npy", tile=16, progress=False)
+    said = r"a file for each of the 5 tensors.*legal: 'z.{}.npy', in which {} becomes out, deep-0"
+    with pytest.raises(ArgumentError, match=said):
+        tiling.tile_run(model, x, tmp_path / "z.npy", tile=16, progress=False)
+    assert not (tmp_path / "z.npy").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from outstride.models.operation import Operation
@@ -26,8 +26,16 @@ class Mean(Reduction):
     """Their mean."""
 
 
+@dataclass(frozen=True)
 class Deviation(Reduction):
     """Their norm or their deviation, which torch makes result by result."""
+
+    kind: str = "var"
+    """"var", "std" or "norm"."""
+    power: float = 2.0
+    """Of a norm."""
+    correction: float = 1.0
+    """What a variance takes off the number of elements that it divides by."""
 
 
 class Extremum(Reduction):
@@ -84,6 +92,18 @@ def _reading(kind: type[Reduction]) -> Any:
     return read
 
 
+def _deviation(operation: Operation) -> Deviation:
+    found: Deviation = _reading(Deviation)(operation)
+    name = operation.functional_name.rpartition(".")[2]
+    if "norm" in name:
+        power = operation.argument("ord", operation.argument("p"))
+        return replace(found, kind="norm", power=2.0 if power is None else float(power))
+    correction = operation.argument("correction")
+    if correction is None:
+        correction = operation.argument("unbiased", True)
+    return replace(found, kind=name.partition("_")[0], correction=float(correction))
+
+
 def _along(kind: type[_AlongAnAxis]) -> Any:
     def read(operation: Operation) -> _AlongAnAxis:
         return kind(operation.argument("dim") % max(_rank(operation), 1))
@@ -114,7 +134,7 @@ OPERATORS |= {
 }
 OPERATORS |= {f"aten.{name}": _reading(Reduction) for name in ("prod", "logsumexp")}
 OPERATORS |= {
-    f"aten.{name}": _reading(Deviation)
+    f"aten.{name}": _deviation
     for name in ("var", "std", "var_mean", "std_mean", "linalg_vector_norm", "norm")
 }
 OPERATORS |= {f"aten._fft_{name}": read_fourier for name in ("r2c", "c2r", "c2c")}

@@ -24,7 +24,7 @@ from outstride.models.unmerging.parts import (
     strides_of,
 )
 
-_VIEW = torch.ops.aten.view.default
+_VIEW, _PERMUTE = torch.ops.aten.view.default, torch.ops.aten.permute.default
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class Builder:
     def held(self, source: Source) -> Held:
         """Where a source is."""
         return self._held[source.index]
+
+    def reads_through(self, source: Source, held: Held) -> None:
+        """Have whatever is written from now on read a source where it is held so."""
+        self._held[source.index] = held
 
     def serves(self, dtype: torch.dtype) -> bool:
         """Whether linear maps of such numbers can be written as convolutions."""
@@ -159,6 +163,18 @@ class Builder:
             )  # fmt: skip
             known = self._views[held.index, shape] = len(self.nodes) - 1
         return Held(known, axes, strides)
+
+    def turned(self, held: Held, order: Sequence[int]) -> Held:
+        """The same with its axes, each of one part, in another order."""
+        source, strides = self.nodes[held.index], tuple(held.strides[axis] for axis in order)
+        shape = tuple(held.shape[axis] for axis in order)
+        self.nodes.append(
+            Node(
+                _PERMUTE, (), {"self": Source(held.index), "dims": list(order)}, (held.index,),
+                (source.shape,), (source.strides,), shape, strides, source.dtype,
+            )
+        )  # fmt: skip
+        return Held(len(self.nodes) - 1, tuple(held.axes[axis] for axis in order), strides)
 
     def plain(self, held: Held, axes: Sequence[int] | None = None) -> Held:
         """The same with some axes, or all of them, in one part."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import prod
 from typing import Any
 
 from outstride.models.node import Node, Source
@@ -19,7 +21,7 @@ from outstride.models.operators import (
 )
 from outstride.models.unmerging import products
 from outstride.models.unmerging.builder import Builder, Held, Write
-from outstride.models.unmerging.parts import Axes, Part, length_of, plain, reshaped
+from outstride.models.unmerging.parts import Axes, Part, length_of, plain, reshaped, strides_of
 
 
 def _main(node: Node, name: str = "self") -> Source:
@@ -168,7 +170,10 @@ def _reduced(b: Builder, node: Node, kind: reductions.Reduction) -> Held | None:
     dim = node.argument("dim")
     if dim is None or len(node.sources) != 1:
         return None
-    held = b.plain(b.held(Source(node.sources[0])), kind.axes)
+    held = b.held(Source(node.sources[0]))
+    if _over_positions(kind, held):
+        return _reduced_in_order(b, node, kind, held)
+    held = b.plain(held, kind.axes)
     dims: Any = [held.place(axis) for axis in kind.axes]
     if isinstance(dim, int):
         (dims,) = dims
@@ -179,6 +184,41 @@ def _reduced(b: Builder, node: Node, kind: reductions.Reduction) -> Held | None:
         if kind.keepdim or axis not in kind.axes
     )
     return b.add(node, axes, {node.sources[0]: held}, dim=dims)
+
+
+def _over_positions(kind: reductions.Reduction, held: Held) -> bool:
+    """Whether all positions of a map are reduced whose channels lie behind them.
+
+    Of three axes that may as well be the channels of a line, unless a view has merged positions in it.
+    """
+    rank, shape = len(held.axes), [length_of(parts) for parts in held.axes]
+    is_map = len(held.axes[1]) > 1 if rank == 3 else prod(shape[1:-1]) > shape[-1]
+    return rank > 2 and kind.axes == tuple(range(1, rank - 1)) and is_map
+
+
+def _reduced_in_order(b: Builder, node: Node, kind: reductions.Reduction, held: Held) -> Held:
+    """The same of a map whose channels come before its positions, as rules and folds know it.
+
+    What comes later reads the map through this one, so that one of them is kept between passes.
+    """
+    rank, dim = len(held.axes), node.argument("dim")
+    held = b.plain(held, [0, rank - 1] if not isinstance(dim, int) else None)
+    flat = Held(
+        held.index, tuple((part,) for axis in held.axes for part in axis), strides_of(held.axes, held.strides)
+    )
+    count = len(flat.axes)
+    source = b.turned(flat, (0, count - 1, *range(1, count - 1)))
+    back = b.turned(source, (0, *range(2, count), 1))
+    b.reads_through(Source(node.sources[0]), Held(back.index, held.axes, held.strides))
+    dims: Any = 2 if isinstance(dim, int) else list(range(2, count))
+    images, channels = source.axes[:2]
+    made = b.add(
+        replace(node, strides=(node.strides[0], node.strides[-1])), (images, channels),
+        {node.sources[0]: source}, dim=dims, keepdim=False,
+    )  # fmt: skip
+    if not kind.keepdim:
+        return made
+    return b.viewed(made, (images, *plain((1,) * (rank - 2)), channels), node.strides)
 
 
 def _normalized(node: Node, kind: norms.LayerNorm) -> Sequence[int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.tiling.barriers import norms, pooling, sums
+from outstride.tiling.barriers import deviations, norms, pooling, sums
 from outstride.tiling.barriers.interface import Barrier
 
-BARRIERS = norms.BARRIERS | sums.BARRIERS | pooling.BARRIERS
+BARRIERS = norms.BARRIERS | sums.BARRIERS | pooling.BARRIERS | deviations.BARRIERS
 
 
 def barrier_of(node: Node) -> Barrier | None:

@@ -40,6 +40,9 @@ from outstride.tiling.rules.interface import (
     twice,
 )
 
+#: Elements along an axis from which a softmax is one of the whole map.
+_LARGE = 4096
+
 Rows = Callable[[Tensor], Tensor]
 """An operator along the middle axis of (rows, channels, positions), which keeps that axis."""
 
@@ -92,6 +95,12 @@ def _step(node: Node, dtype: torch.dtype) -> int:
 def _softmax_axis(node: Node) -> int:
     operator: Softmax = describe(node)
     return operator.axis
+
+
+def _softmax_over_positions(node: Node) -> bool:
+    """Whether each element is made of so many others that it is better made once."""
+    axis = _softmax_axis(node)
+    return axis > 1 and node.source_shapes[0][axis] >= _LARGE
 
 
 def _softmax_demand(node: Node, box: Box) -> Sequence[Box | None]:
@@ -207,4 +216,6 @@ def _scratch_of_softmax(node: Node, box: Box, boxes: Sequence[Box | None]) -> in
 
 _SUM = Rule(_summed_demand, _sum, _over_everything, _scratch_of_sum)
 RULES: RuleTable = dict.fromkeys((Sum, Mean, Extremum, Deviation), _SUM)
-RULES |= dict.fromkeys((Softmax, MaskedSoftmax), Rule(_softmax_demand, _softmax, scratch=_scratch_of_softmax))
+RULES |= dict.fromkeys(
+    (Softmax, MaskedSoftmax), Rule(_softmax_demand, _softmax, _softmax_over_positions, _scratch_of_softmax)
+)

@@ -88,7 +88,7 @@ class Program:
             return False
         if rule.needs_all(node):
             return any(
-                prod(shape[2:]) > 1 or prod(shape) >= _LARGE
+                (prod(shape[2:]) > 1 and not _is_vector(shape)) or prod(shape) >= _LARGE
                 for source, shape in zip(node.sources, node.source_shapes, strict=True)
                 if source not in self.graph.constants
             )
@@ -255,3 +255,8 @@ class Program:
             for source, part in zip(node.sources, parts, strict=True)
         ]
         return self.rules[index].run(node, box, parts, tensors)
+
+
+def _is_vector(shape: Sequence[int]) -> bool:
+    """Whether a tensor holds numbers of channels behind one position, (N, 1, 1, C), and is no map."""
+    return len(shape) > 3 and prod(shape[1:-1]) == 1

@@ -23,6 +23,7 @@ from outstride.models.operators.describing import describe
 from outstride.models.operators.resizing import AntialiasedResize, CubicResize, Resize
 from outstride.tiling.box import Box, elements, replaced
 from outstride.tiling.rules.interface import Boxes, Rule, RuleTable, Tensors, present
+from outstride.tiling.rules.resizing import is_even
 from outstride.tiling.surroundings import computing_by, threads_of_whole
 
 _DTYPES = (torch.float32, torch.float64)
@@ -261,5 +262,6 @@ def _scratch(node: Node, box: Box, boxes: Boxes) -> int:
 
 
 RULES: RuleTable = dict.fromkeys(
-    (CubicResize, AntialiasedResize), Rule(_demand, _interpolate, scratch=_scratch, serves=_serves)
+    (CubicResize, AntialiasedResize),
+    Rule(_demand, _interpolate, scratch=_scratch, serves=_serves, even=is_even),
 )

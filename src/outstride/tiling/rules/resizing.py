@@ -217,7 +217,7 @@ def _nearest(node: Node) -> Lines:
     }
 
 
-def _is_even(node: Node) -> bool:
+def is_even(node: Node) -> bool:
     """Whether places are found without rounding, so that they are as far apart everywhere."""
     operator: Resize = describe(node)
     return not operator.aligned and all(
@@ -226,6 +226,6 @@ def _is_even(node: Node) -> bool:
 
 
 RULES: RuleTable = {
-    LinearResize: Rule(_demand, _interpolate, _needs_all, _scratch, even=_is_even),
-    NearestResize: by_positions(_nearest)._replace(even=_is_even),
+    LinearResize: Rule(_demand, _interpolate, _needs_all, _scratch, even=is_even),
+    NearestResize: by_positions(_nearest)._replace(even=is_even),
 }

@@ -211,7 +211,7 @@ def test_a_recurrent_layer_goes_on(
 
 def test_a_recurrent_layer_is_made_once_for_tiles() -> None:
     model, x = seeded(lambda: Recurrent(nn.LSTM)), image(2, 2, 70)
-    assert tiling.plan(model, (2, 2, 70), tile=16).kept == ("outstride.recurrent",)
+    assert tiling.plan(model, (2, 2, 70), tile=16).kept == ("layer 'layer' (LSTM)",)
     assert_same_bits(tiling.tile_run(model, x, tile=16, progress=False), whole_of(model, x))
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from outstride import tiling
+from outstride import accelerate, tiling
 from outstride.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
 from outstride.tiling.clusters import blocks, jobs
 from tests.environments import threads
@@ -124,3 +124,35 @@ def test_threads_of_tasks_at_once_are_no_more_than_cores(monkeypatch: pytest.Mon
                 state = SimpleNamespace(state=SimpleNamespace(nthreads=at_once))
                 monkeypatch.setattr(distributed, "get_worker", lambda state=state: state)
                 assert pool.submit(jobs.threads_of_task).result() == share
+
+
+class Masked(nn.Module):
+    """A picture, a mask as large and a small vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.style = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = torch.where(mask, self.layer(x), self.style(style)[..., None, None])
+        return made
+
+
+def test_several_inputs_are_the_whole(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    model, x, style = seeded(Masked), image(1, 3, 60, 70), image(1, 8)
+    mask = image(1, 1, 60, 70) > 0
+    with torch.inference_mode():
+        expected = accelerate(model)(x, mask, style)
+    given = (
+        da.from_array(x.numpy(), chunks=(1, 3, 20, 20)),
+        da.from_array(mask.numpy(), chunks=(1, 1, 33, 70)),
+    )
+    assert_same_bits(torch.from_numpy(tiling.dask(model, (*given, style), tile=16).compute()), expected)
+    assert_same_bits(torch.from_numpy(tiling.dask(model, (x, mask, style), tile=16).compute()), expected)
+    paths = {name: tmp_path / f"{name}.zarr" for name in ("x", "mask", "style")}
+    for path, values in zip(paths.values(), (x, mask, style), strict=True):
+        zarr.create_array(path, data=values.numpy())
+    assert_same_bits(torch.from_numpy(tiling.dask(model, paths, tile=16).compute()), expected)
+    with pytest.raises(ArgumentError, match=r"'array\['mask'\]' must be what every worker can open"):
+        tiling.dask(model, {**paths, "mask": mask}, tile=16)

@@ -16,11 +16,12 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from outstride import tiling
+from outstride import accelerate, tiling
 from outstride.cli import main
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.tiling.clusters import blocks, jobs, schedulers, workers
@@ -80,6 +81,30 @@ def stored(place: Path, *shape: int) -> Tensor:
 
 def read(place: Path) -> Tensor:
     return torch.from_numpy(zarr.open_array(place, mode="r")[:])
+
+
+class Masked(nn.Module):
+    """A picture, a mask as large and a small vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.style = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, mask: Tensor, style: Tensor) -> Tensor:
+        made: Tensor = self.layer(x) * mask + self.style(style)[..., None, None]
+        return made
+
+
+def test_a_cluster_opens_several_inputs(here: str, tmp_path: Path) -> None:
+    model, style = seeded(Masked), image(1, 8)
+    x, mask = stored(tmp_path / "x.zarr", 1, 3, 64, 80), image(1, 1, 64, 80)
+    np.save(tmp_path / "mask.npy", mask.numpy())
+    source = {"x": tmp_path / "x.zarr", "mask": tmp_path / "mask.npy", "style": style}
+    out = tiling.cluster_run(model, source, tmp_path / "y.zarr", here, tile=16, progress=False)
+    with torch.inference_mode():
+        assert_same_bits(read(Path(out)), accelerate(model)(x, mask, style))
+    with pytest.raises(ArgumentError, match="'source' must be what every worker can open: got Tensor"):
+        tiling.cluster_run(model, {**source, "mask": mask}, tmp_path / "z.zarr", here, progress=False)
 
 
 def test_a_cluster_makes_the_whole(here: str, tmp_path: Path, small_blocks: None) -> None:

@@ -156,3 +156,23 @@ def test_several_inputs_are_the_whole(tmp_path: Path) -> None:
     assert_same_bits(torch.from_numpy(tiling.dask(model, paths, tile=16).compute()), expected)
     with pytest.raises(ArgumentError, match=r"'array\['mask'\]' must be what every worker can open"):
         tiling.dask(model, {**paths, "mask": mask}, tile=16)
+
+
+def test_a_block_at_the_end_of_a_ring_reads_no_more_than_both_ends(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    model = seeded(lambda: nn.Conv2d(1, 2, 5, padding=2, padding_mode="circular"))
+    x = image(1, 1, 120, 90)
+    zarr.create_array(tmp_path / "x.zarr", data=x.numpy())
+    read = list[int]()
+
+    class Watched(jobs.Job):
+        def _fetch(self, index: int, box: Any) -> Any:
+            read.append(int(np.prod([b - a for a, b in box])))
+            return super()._fetch(index, box)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("outstride.tiling.clusters.lazy.Job", Watched)
+        lazy = tiling.dask(model, tmp_path / "x.zarr", tile=30)
+        made = lazy.compute(scheduler="synchronous")
+    assert_same_bits(torch.from_numpy(made), whole_of(model, x))
+    assert max(read) <= 34 * 34

@@ -21,7 +21,7 @@ import torch
 
 from outstride.models.isolation import undisturbed
 from outstride.tiling import arrays
-from outstride.tiling.box import Box, elements, holds, shape_of, whole, within
+from outstride.tiling.box import Box, elements, holds, hull, shape_of, whole, within
 from outstride.tiling.capturing import served_call
 from outstride.tiling.clusters.blocks import Chunks, box_at, cut, overlapping
 from outstride.tiling.clusters.parcels import Parcel
@@ -74,14 +74,19 @@ class Job:
         with self.surroundings.entered(threads_of_task()), undisturbed():
             program, box = self._ready(), box_at(self.chunks, place)
             output, graph = program.graph.outputs[0], program.graph
-            boxes = program.need(output, box).boxes
-            held = [boxes.get(index, _nothing(graph.nodes[index].shape)) for index in graph.inputs]
-            parts = [np.asarray((fetch or self._fetch)(index, part)) for index, part in enumerate(held)]
+            need = program.need(output, box)
+            held: dict[int, list[tuple[Box, Any]]] = {}
+            for index in graph.inputs:
+                pieces = need.pieces.get(index, [_nothing(graph.nodes[index].shape)])
+                pieces = pieces if fetch is None else [hull(pieces)]  # tasks are given all between the ends
+                held[index] = [(piece, np.asarray((fetch or self._fetch)(index, piece))) for piece in pieces]
 
             def read(index: int, asked: Box) -> torch.Tensor:
-                assert not elements(asked) or holds(held[index], asked), "a block reads what its tiles read"
-                part = parts[index][within(asked, held[index])]
-                return arrays.read(part, whole(shape_of(asked)), self.dtypes[index])
+                found = [part for part in held[index] if not elements(asked) or holds(part[0], asked)]
+                assert found or fetch is None, "a block reads what its tiles read"
+                piece, part = found[0] if found else (asked, np.asarray(self._fetch(index, asked)))
+                values = part[within(asked, piece)]
+                return arrays.read(values, whole(shape_of(asked)), self.dtypes[index])
 
             result = np.empty(shape_of(box), arrays.numpy_dtype(program.graph.nodes[output].dtype))
             for tile in cut(box, self.tile):

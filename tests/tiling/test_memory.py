@@ -1,4 +1,4 @@
-"""The memory that a plan promises is what a tile takes: measured, each model in a process of its own."""
+"""The memory that a plan promises is what a run takes: measured, each model in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,19 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.models.isolation import undisturbed
-from outstride.tiling.box import Box, shape_of
-from outstride.tiling.passes.walking import walked
+from outstride.tiling.arrays import numpy_dtype
 from outstride.tiling.running import TileRun
-from outstride.tiling.trimming import Room
 from tests.tiling.models_to_tile import Function, seeded
-from tests.tiling.passes.models import generator
+from tests.tiling.passes.models import SqueezeExcite, generator
+from tests.tiling.shifted_windows import ShiftedWindows
 
-F = nn.functional
+F, chain = nn.functional, nn.Sequential
 _LAST = torch.channels_last
 #: Forked off one that has torch loaded, which takes most of the time.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
+#: What the process grows by besides, whatever it computes: Python's objects, kernels' code, threads.
+_BESIDES = 8 * 10**6
+#: A plan may take a view for a copy, but not promise anything.
+_OVERSTATED = 3
 
 
 def by_windows(x: Tensor) -> Tensor:
@@ -37,85 +39,149 @@ def by_windows(x: Tensor) -> Tensor:
     return t.view(n, h // 8, w // 8, 8, 8, c).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
 
 
-#: Bytes by which a process may grow besides: code, stacks of threads, the allocator's rounding.
-_BESIDES = 24 * 10**6
+def skipped(x: Tensor) -> Tensor:
+    return torch.cat([x, F.interpolate(F.max_pool2d(x, 2), scale_factor=2, mode="nearest")], 1)
 
-MODELS: dict[str, Callable[[], nn.Module]] = {
-    "conv": lambda: nn.Conv2d(8, 8, 3, padding=1),
-    "transposed": lambda: nn.ConvTranspose2d(8, 8, 2, 2),
-    "sigmoid": nn.Sigmoid,
-    "max_pool": lambda: nn.MaxPool2d(3, 1, 1),
-    "avg_pool": lambda: nn.AvgPool2d(3, 1, 1),
-    "bilinear": lambda: nn.Upsample(scale_factor=2, mode="bilinear"),
-    "softmax": lambda: nn.Softmax(1),
-    "layer_norm": lambda: Function(lambda x: F.layer_norm(x.movedim(1, 3), (8,)).movedim(3, 1)),
-    "glu": lambda: nn.GLU(1),
-    "bfloat16": lambda: nn.Sequential(nn.Conv2d(8, 8, 1), nn.AvgPool2d(3, 1, 1)).bfloat16(),
-    "channels_last": lambda: Function(lambda x: F.gelu(x.contiguous(memory_format=_LAST))),
-    "channels_last_bilinear": lambda: Function(
-        lambda x: F.interpolate(x.contiguous(memory_format=_LAST), scale_factor=2, mode="bilinear")
-    ),
-    "linear": lambda: Function(lambda x: F.linear(x.movedim(1, 3), torch.ones(8, 8)).movedim(3, 1)),
-    "window_attention": lambda: Function(by_windows),
-    "norm_of_channels": lambda: Function(lambda x: F.normalize(x, dim=1)),
-    "repeated": lambda: Function(lambda x: x.repeat(1, 2, 1, 1).rot90(1, (2, 3))),
-    "instance_norm": lambda: nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.InstanceNorm2d(8)),
-    "group_norm": lambda: nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8)),
-    "excite": lambda: Function(lambda x: x * x.mean((2, 3), keepdim=True).sigmoid()),
-    "pyramid": lambda: Function(
-        lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 3), x.shape[2:], mode="bilinear")
-    ),
-    "unet": lambda: nn.Sequential(
+
+def unpooled(x: Tensor) -> Tensor:
+    made, places = F.max_pool2d(x, 2, return_indices=True)
+    return F.max_unpool2d(made, places, [2, 2])
+
+
+class Case(NamedTuple):
+    """A model and what it is run on, in about four tiles."""
+
+    make: Callable[[], nn.Module]
+    size: tuple[int, ...] = (2400, 2400)
+    channels: int = 8
+
+
+def of(function: Callable[[Tensor], Tensor]) -> Case:
+    return Case(lambda: Function(function))
+
+
+CASES: dict[str, Case] = {
+    "conv": Case(lambda: nn.Conv2d(8, 8, 3, padding=1)),
+    "max_pool": Case(lambda: nn.MaxPool2d(3, 1, 1)),
+    "instance_norm": Case(lambda: chain(nn.Conv2d(8, 8, 3, padding=1), nn.InstanceNorm2d(8))),
+    "unet": Case(lambda: chain(
         nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1),
         nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(16, 8, 1), nn.Softmax(1),
+    ), (1600, 1600)),
+    # Layers.
+    "conv_of_lines": Case(lambda: nn.Conv1d(8, 8, 9, padding=4), (4_000_000,)),
+    "conv_of_volumes": Case(lambda: nn.Conv3d(8, 8, 3, padding=1), (120, 200, 200)),
+    "wide": Case(lambda: chain(nn.Conv2d(8, 64, 3, padding=1), nn.Conv2d(64, 8, 3, padding=1)), (1000, 1000)),
+    "many_weights": Case(lambda: chain(nn.Conv2d(8, 1024, 3, padding=1), nn.Conv2d(1024, 1024, 3, padding=1)),
+                         (128, 128)),
+    "direct": Case(lambda: nn.Conv2d(8, 8, 5, 2, padding=4, dilation=2)),
+    "depthwise": Case(lambda: nn.Conv2d(8, 8, 7, padding=3, groups=8)),
+    "grouped": Case(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2)),
+    "few_used": Case(lambda: nn.Conv2d(8, 8, 1, 4)),
+    "transposed": Case(lambda: nn.ConvTranspose2d(8, 8, 2, 2), (1600, 1600)),
+    "spread_out": Case(lambda: nn.ConvTranspose2d(8, 8, 1, 3, output_padding=1), (800, 800)),
+    "channels_last_conv": Case(
+        lambda: nn.Conv2d(8, 8, 3, padding=1).to(memory_format=_LAST)  # type: ignore[call-overload]
     ),
+    "bfloat16": Case(
+        lambda: chain(nn.Conv2d(8, 8, 1), nn.AvgPool2d(3, 1, 1)).bfloat16().append(Function(Tensor.float))
+    ),
+    "double": Case(lambda: chain(nn.Conv2d(8, 8, 1), nn.MaxPool2d(2)).double()),
+    "linear": of(lambda x: F.linear(x.movedim(1, 3), torch.ones(8, 8)).movedim(3, 1)),
+    # Pools, resizes, borders, shuffles.
+    "avg_pool": Case(lambda: nn.AvgPool2d(3, 1, 1)),
+    "halved": Case(lambda: nn.AvgPool2d(2)),
+    "unpooled": of(unpooled),
+    "adaptive_pool": of(lambda x: F.adaptive_avg_pool2d(x, 800)),
+    "adaptive_max_pool": of(lambda x: F.adaptive_max_pool2d(x, 800)),
+    "nearest": Case(lambda: nn.Upsample(scale_factor=2), (1600, 1600)),
+    "bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (1600, 1600)),
+    "bilinear_of_many": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (400, 400), 64),
+    "trilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="trilinear"), (60, 100, 100)),
+    "channels_last_bilinear": of(
+        lambda x: F.interpolate(x.contiguous(memory_format=_LAST), scale_factor=2, mode="bilinear")
+    ),
+    "zeros_around": Case(lambda: nn.ZeroPad2d(3)),
+    "reflected": Case(lambda: nn.ReflectionPad2d(3)),
+    "circular": Case(lambda: nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular")),
+    "shuffled": Case(lambda: nn.PixelShuffle(2)),
+    "unshuffled": Case(lambda: nn.PixelUnshuffle(2)),
+    "channels_shuffled": Case(lambda: nn.ChannelShuffle(2)),
+    # Functions, norms over channels, views.
+    "sigmoid": Case(nn.Sigmoid),
+    "relu": Case(nn.ReLU),
+    "glu": Case(lambda: nn.GLU(1)),
+    "added": of(lambda x: x + x.relu() * 2),
+    "joined": of(skipped),
+    "repeated": of(lambda x: x.repeat(1, 2, 1, 1).rot90(1, (2, 3))),
+    "parts": of(lambda x: torch.cat(x.chunk(2, 1)[::-1], 1)),
+    "turned": of(lambda x: x.flip(3).roll((5, 7), (2, 3))),
+    "softmax": Case(lambda: nn.Softmax(1)),
+    "sums_of_channels": of(lambda x: x - x.mean(1, keepdim=True)),
+    "largest_of_channels": of(lambda x: x.amax(1, keepdim=True)),
+    "norm_of_channels": of(lambda x: F.normalize(x, dim=1)),
+    "layer_norm": of(lambda x: F.layer_norm(x.movedim(1, 3), (8,)).movedim(3, 1)),
+    "batch_norm": Case(lambda: nn.BatchNorm2d(8)),
+    "channels_last": of(lambda x: F.gelu(x.contiguous(memory_format=_LAST))),
+    # Windows.
+    "window_attention": of(by_windows),
+    "shifted_windows": Case(lambda: ShiftedWindows(8, 8, 2, 4), (800, 800)),
+    "unfolded": of(lambda x: F.fold(F.unfold(x, 2, stride=2), x.shape[2:], 2, stride=2)),
+    # What looks at the whole.
+    "group_norm": Case(lambda: chain(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8))),
+    "layer_norm_of_maps": Case(lambda: nn.LayerNorm([8, 1600, 1600]), (1600, 1600)),
+    "excite": Case(lambda: chain(nn.Conv2d(8, 8, 3, padding=1), SqueezeExcite(8))),
+    "pyramid": of(lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 3), x.shape[2:], mode="bilinear")),
+    "largest": of(lambda x: x / x.amax((2, 3), keepdim=True)),
+    "generator": Case(lambda: generator(width=8), (1000, 1000), 3),
 }  # fmt: skip
 
 
-def grown(name: str, size: int) -> tuple[int, int]:
-    """Planned bytes of a tile, and by how much this process grew while it was made."""
-    model = seeded(MODELS[name])
-    _made(model, 64)  # what is loaded and compiled at the first call
+class Numbers:
+    """A source that takes no memory, and a place for results that keeps none."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> None:
+        self.shape, self.dtype = shape, np.dtype(dtype)
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Any:
+        return np.random.default_rng(0).random([k.stop - k.start for k in key], np.float32)
+
+    def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
+        pass
+
+
+def grown(name: str, threads: int = 1) -> tuple[int, int]:
+    """Planned bytes of a run, and by how much this process grew in it."""
+    torch.set_num_threads(threads)
+    make, size, channels = CASES[name]
+    model = seeded(make)
+    small = tuple(min(n, 64) for n in size)
+    if "layer_norm_of" not in name:
+        TileRun(model, torch.rand(1, channels, *small), 32)(None, progress=False)  # what is loaded at first
+    tile = tuple(n // 2 for n in tiling.plan(model, (1, channels, *size)).output_shape[2:])
+    planned = named = 0
+    while not named or planned < named:  # what is kept between passes depends on it
+        named = planned
+        planned = tiling.plan(model, (1, channels, *size), tile, named or None).peak_bytes
+    return _grown(lambda: TileRun(model, Numbers((1, channels, *size)), tile, named))
+
+
+def _grown(make: Callable[[], TileRun]) -> tuple[int, int]:
     Path("/proc/self/clear_refs").write_text("5")
     before = _bytes("VmRSS")
-    return _made(model, size), _bytes("VmHWM") - before
-
-
-def _made(model: nn.Module, size: int) -> int:
-    """Make a tile of numbers that take memory."""
-    run = TileRun(model, torch.zeros(1, 1, 1, 1).expand(1, 8, size, size), size // 2)
-    box = list(run.plan.boxes())[len(run.plan) // 2]
-
-    def read(index: int, part: Box) -> Tensor:
-        del index
-        return torch.rand(shape_of(part)).to(run.dtype)
-
-    room = Room(run.plan.peak_bytes)
-    with undisturbed(), walked(run.program, run.schedule, read, run.scratch, room):
-        run.program.run(run.program.need(run.output, box), read)
-    return run.plan.peak_bytes
+    run = make()
+    node = run.nodes()[run.output]
+    run(Numbers(node.shape, numpy_dtype(node.dtype)), progress=False)
+    return run.plan.peak_bytes, _bytes("VmHWM") - before
 
 
 def grown_by_a_run(memory: int) -> int:
-    """By how much this process grew in a whole run of many passes, whose results take nothing."""
-
-    class Numbers:
-        shape, dtype = (1, 3, 512, 640), np.dtype(np.float32)
-
-        def __getitem__(self, key: tuple[slice, ...]) -> Any:
-            return np.random.default_rng(0).random([k.stop - k.start for k in key], np.float32)
-
-        def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
-            pass
-
+    """By how much this process grew in a whole run of many passes."""
     model = seeded(lambda: generator(width=32))
-    TileRun(model, torch.zeros(1, 3, 64, 64), 64, memory)(None, progress=False)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _bytes("VmRSS")
-    run = TileRun(model, Numbers(), None, memory)
-    assert run.schedule.in_file
-    run(Numbers(), progress=False)
-    return _bytes("VmHWM") - before
+    TileRun(model, torch.zeros(1, 3, 64, 64), 64)(None, progress=False)
+    planned, measured = _grown(lambda: TileRun(model, Numbers((1, 3, 512, 640)), None, memory))
+    assert planned <= memory
+    return measured
 
 
 def _bytes(what: str) -> int:
@@ -123,18 +189,21 @@ def _bytes(what: str) -> int:
     return next(1024 * int(row.split()[1]) for row in rows if row.startswith(what))
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
+measured = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
+
+
+@measured
 @pytest.mark.parametrize(
-    "name",
-    [name if i % 3 == 0 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(MODELS)],
+    "name", [name if i < 4 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CASES)]
 )
-def test_a_tile_takes_what_was_planned(name: str) -> None:
+def test_a_run_takes_what_was_planned(name: str) -> None:
     with ProcessPoolExecutor(1, _PROCESSES) as pool:
-        planned, measured = pool.submit(grown, name, 2400).result()
-    assert measured <= 1.1 * planned + _BESIDES, f"planned {planned}, measured {measured}"
+        planned, measured = pool.submit(grown, name).result()
+    assert measured <= planned + _BESIDES, f"planned {planned}, measured {measured}"
+    assert planned <= _OVERSTATED * measured, f"planned {planned}, measured {measured}"
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system does not say")
+@measured
 @pytest.mark.slow
 def test_a_run_of_many_passes_stays_within_its_budget() -> None:
     """What the C library keeps of memory that is free would come to several times as much."""
@@ -144,6 +213,6 @@ def test_a_run_of_many_passes_stays_within_its_budget() -> None:
 
 
 def test_a_linear_layer_over_channels_is_cut() -> None:
-    plan = tiling.plan(seeded(MODELS["linear"]), (1, 8, 2000, 2000), memory="80MB")
+    plan = tiling.plan(seeded(CASES["linear"].make), (1, 8, 2000, 2000), memory="80MB")
     assert not plan.kept
     assert plan.recomputed < 1.1

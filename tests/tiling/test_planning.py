@@ -25,7 +25,8 @@ def test_a_plan_keeps_within_memory_and_says_what_it_takes() -> None:
 
 def test_the_peak_is_that_of_the_tensors_made() -> None:
     plan = tiling.plan(conv(3, 8, 3, padding=1), (1, 3, 100, 100), tile=100)
-    assert plan.peak_bytes == plan.whole_bytes == 4 * (3 + 8) * 100 * 100
+    assert plan.taken.tensors == 4 * (3 + 8) * 100 * 100
+    assert plan.peak_bytes == plan.whole_bytes == plan.taken.tensors + plan.taken.kept
 
 
 def test_what_needs_every_pixel_is_named() -> None:

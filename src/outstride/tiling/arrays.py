@@ -53,6 +53,12 @@ def label_dtype(source: Readable | Tensor) -> torch.dtype | None:
     return next((dtype for dtype in _LABELS if _DTYPES[dtype] == name), None)
 
 
+def reading_bytes(source: Any, dtype: torch.dtype) -> int:
+    """Bytes of each element that reading takes beside the tensor of that type that it makes."""
+    item = int(getattr(source.dtype, "itemsize", dtype.itemsize))
+    return item + item * 2 if str(source.dtype) in ("uint16", "uint32") else item
+
+
 def strides_of(source: Readable | Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:
     """How a source in memory lies there once it has that type; None where it is in order or elsewhere."""
     if isinstance(source, np.ndarray):

@@ -7,7 +7,7 @@ after its last use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
@@ -30,6 +30,8 @@ _LARGE = 4096
 
 Read = Callable[[int, Box], Tensor]
 """What hands over a box of an input."""
+Before = Callable[[int], object]
+"""What is told of each tensor before it is made."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Program:
             if node.target is not None and index not in graph.constants
         } | dict(rules or {})
         self.kept: dict[int, Tensor] = dict(graph.constants)
+        self.read_bytes = {index: graph.nodes[index].dtype.itemsize for index in graph.inputs}
         self.maps: Mapping[int, Map] = {}
         self.folded: dict[int, Any] = {}
         self.wholes = tuple(index for index in self.rules if self._needs_all(index))
@@ -154,40 +157,15 @@ class Program:
             return barrier.apply is not None
         return index in outputs or index not in self.anchors
 
-    def made_bytes(self, need: Need) -> int:
-        """The most bytes that the tensors of boxes take at a time, weights and what is kept aside."""
-        held = most = 0
-        ends: dict[int, list[int]] = {}
-        for source, user in need.last_use.items():
-            ends.setdefault(user, []).append(source)
-        for index in sorted(need.pieces):
-            if not self._counts(need, index):
-                continue
-            held += self.bytes_of(need, index)
-            most = max(most, held + self._scratch_bytes(need, index))
-            for source in ends.get(index, ()):
-                if self._counts(need, source) and source not in need.outputs:
-                    held -= self.bytes_of(need, source)
-        return most
-
-    def _counts(self, need: Need, index: int) -> bool:
-        """Whether a tensor takes memory while boxes are made."""
-        return index in self.graph.inputs or index in need.demands or index in need.given
-
-    def _scratch_bytes(self, need: Need, index: int) -> int:
-        """What making a tensor takes besides: a source in its own type, copies of parts, torch's own."""
-        if index in self.graph.inputs:
-            return self.bytes_of(need, index)
-        if index not in need.demands:
-            return 0
-        node, rule = self.graph.nodes[index], self.rules[index]
-        pieces = zip(need.pieces[index], need.demands[index], strict=True)
-        return max(rule.scratch(node, piece, parts) for piece, parts in pieces)
-
     def bytes_of(self, need: Need, index: int) -> int:
         """Those of a tensor's pieces."""
         count = sum(elements(self._computed(need, index, piece)) for piece in need.pieces[index])
         return count * self.graph.nodes[index].dtype.itemsize
+
+    def making(self, need: Need, index: int) -> Iterator[tuple[Box, Box, Sequence[Box | None]]]:
+        """Of each piece of a tensor that is made what is computed, the piece, and its demands."""
+        for piece, parts in zip(need.pieces[index], need.demands[index], strict=True):
+            yield self._computed(need, index, piece), piece, parts
 
     def computed(self, need: Need, index: int) -> Box:
         """The box of a tensor that is computed: from where it can begin with the bits of the whole."""
@@ -206,12 +184,12 @@ class Program:
         """Whether any tensor may be computed from other elements on than those that are needed."""
         return any(max(self.alignment(index), default=1) > 1 for index in self.rules)
 
-    def run(self, need: Need, read: Read) -> Tensor:
+    def run(self, need: Need, read: Read, before: Before = lambda _: None) -> Tensor:
         """Make the box of the only output."""
-        (made,) = self.run_all(need, read).values()
+        (made,) = self.run_all(need, read, before).values()
         return made
 
-    def run_all(self, need: Need, read: Read) -> dict[int, Tensor]:
+    def run_all(self, need: Need, read: Read, before: Before = lambda _: None) -> dict[int, Tensor]:
         """Make the boxes of all outputs."""
         held: dict[int, list[Tensor]] = {}
 
@@ -222,6 +200,7 @@ class Program:
 
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):  # casts are in the graph
             for index in sorted(need.pieces):
+                before(index)
                 held[index] = [
                     self._held(need, index, place, read, taken) for place in range(len(need.pieces[index]))
                 ]

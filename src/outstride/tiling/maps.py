@@ -15,6 +15,9 @@ from torch import Tensor
 
 from outstride.tiling.box import Box, shape_of, whole, within
 
+#: Bytes of a stretch up to which a call costs more than they do, and how much more is read to save calls.
+_SHORT, _MORE = 1 << 13, 2
+
 
 class Map(Protocol):
     """A tensor that is written and read by boxes."""
@@ -73,9 +76,10 @@ class MapInFile:
                 view = view[self._file.write(view) :]
 
     def read(self, box: Box) -> Tensor:
-        """A tensor of its own."""
-        part = torch.empty(shape_of(box), dtype=self._dtype)
-        for start, stretch in zip(self._starts(box), self._stretches(box, part), strict=True):
+        """A tensor of its own, or a part of one that is up to twice as large."""
+        longer = self._longer(box)
+        part = torch.empty(shape_of(longer), dtype=self._dtype)
+        for start, stretch in zip(self._starts(longer), self._stretches(longer, part), strict=True):
             self._file.seek(start)
             view = _bytes_of(stretch)
             while view:
@@ -83,11 +87,19 @@ class MapInFile:
                 if not read:
                     raise OSError("a scratch file ended early")
                 view = view[read:]
-        return part
+        return part[within(box, longer)]
 
     def close(self) -> None:
         """Give the space back."""
         self._file.close()
+
+    def _longer(self, box: Box) -> Box:
+        """A box in fewer and longer stretches, if that reads little more: each short one costs a call."""
+        axis = self._together(box)
+        stretch = prod(shape_of(box[axis:])) * self._dtype.itemsize
+        size, (a, b) = self._shape[axis], box[axis]
+        is_short = axis > 0 and stretch < _SHORT and 0 < size <= _MORE * (b - a)
+        return (*box[:axis], (0, size), *box[axis + 1 :]) if is_short and b - a < size else box
 
     def _together(self, box: Box) -> int:
         """The first of the last axes whose elements lie together in a box."""

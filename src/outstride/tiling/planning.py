@@ -8,11 +8,16 @@ from itertools import product
 from math import ceil, prod
 from typing import Any
 
+import torch
+
 from outstride.errors import ArgumentError, ShapeError
 from outstride.models.node import first_few, listed
 from outstride.output.tables import html_text
-from outstride.tiling.box import Box, elements, shape_of, whole
+from outstride.tiling.box import Box, Interval, elements, shape_of, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES, spelled
+from outstride.tiling.costs import clock
+from outstride.tiling.costs.memory import NOTHING, Bytes, bytes_of
+from outstride.tiling.costs.times import cycles_of
 from outstride.tiling.evaluation import INPUT, Need, Program
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes import wording
@@ -34,7 +39,7 @@ class TilePlan:
     reads: tuple[int, ...]
     """Size of the input that a tile in the middle reads, on the last axes of the input."""
     peak_bytes: int
-    """The most that the tensors of a tile take at a time."""
+    """The most that is taken at a time: by a tile or a pass, by what passes keep, and by layers' kernels."""
     whole_bytes: int
     """The same for the whole output at once."""
     recomputed: float
@@ -49,6 +54,12 @@ class TilePlan:
     """By how many elements along an axis, at most."""
     schedule: Schedule = NO_PASSES
     """The passes before the tiles."""
+    tile_seconds: float = 0.0
+    """What one tile is predicted to take, beside reading its source and storing its result."""
+    threads: int = 1
+    """By how many threads."""
+    taken: Bytes = NOTHING
+    """What one tile takes."""
     inputs: tuple[tuple[int, ...], ...] = ()
     """Shapes of all that the model is called with, of several."""
 
@@ -60,6 +71,12 @@ class TilePlan:
 
     def __len__(self) -> int:
         return prod(self.counts) * prod(self._images)
+
+    @property
+    def seconds(self) -> float:
+        """What passes and tiles are predicted to take together."""
+        share = prod(n / t for n, t in zip(self.output_shape[-len(self.tile) :], self.tile, strict=True))
+        return self.schedule.seconds + self.tile_seconds * share * prod(self._images)
 
     @property
     def _images(self) -> tuple[int, ...]:
@@ -85,6 +102,7 @@ class TilePlan:
             "tiles": len(self), "reads": list(self.reads),
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
+            "predicted_seconds": self.seconds, "threads": self.threads, "kernel_bytes": self.taken.kept,
             "early": self.early, "early_by": self.early_by,
             "passes": [walk.to_dict() for walk in self.schedule.walks],
             "file_bytes": self.schedule.file_bytes,
@@ -104,6 +122,7 @@ class TilePlan:
             f"  a tile reads  {read}",
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",
+            f"  time          about {clock.spelled(self.seconds)} on {_threads(self.threads)}",
         ]
         if self.early:
             lines.append(
@@ -118,6 +137,10 @@ class TilePlan:
                 f"  not layers    {self.called} convolutions and products of its code, rounded as layers are"
             )
         return "\n".join(lines)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
 
 
 def plan_tiles(
@@ -141,16 +164,17 @@ def plan_tiles(
     else:
         chosen = tiles.chosen(sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
     nothing = tuple((0, 0) for _ in nodes[main].shape)
-    need = tiles.need(chosen)
+    need, taken, seconds = tiles.need(chosen), tiles.taken(chosen), tiles.seconds(chosen)
     read = need.boxes.get(main, nothing)
     early = [n for n in (_early(program, need, index) for index in need.parts) if n]
     everything = tiles.everything()
     return TilePlan(
         nodes[main].shape, shape, chosen, shape_of(read)[-tiled:],
-        max(schedule.peak_bytes, tiles.peak_bytes(chosen)), program.made_bytes(everything),
+        max(schedule.peak_bytes, schedule.held_bytes + taken.peak), bytes_of(program, everything).peak,
         tiles.recomputed_in_all(chosen, everything), tuple(nodes[i].called for i in program.anchors),
         sum(map(is_called, nodes)),
-        len(early), max(early, default=0), schedule, tuple(shapes) if len(shapes) > 1 else (),
+        len(early), max(early, default=0), schedule, seconds, torch.get_num_threads(), taken,
+        tuple(shapes) if len(shapes) > 1 else (),
     )  # fmt: skip
 
 
@@ -175,9 +199,31 @@ class _Tiles:
     def _need(self, tile: Box) -> Need:
         return self.program.needs(self.outputs.boxes(tile), given=self.schedule.given)
 
-    def peak_bytes(self, tile: Sequence[int]) -> int:
-        """The most that a tile takes, with what is kept in memory meanwhile."""
-        return self.schedule.held_bytes + self.program.made_bytes(self.need(tile))
+    def taken(self, tile: Sequence[int]) -> Bytes:
+        """The most that a tile takes, in the middle or at the border, where some read both ends."""
+        places = self._places(tile)
+        corners = [self._need(self._at([axis[end] for axis in places])) for end in (0, -1)]
+        found = [bytes_of(self.program, need) for need in (self.need(tile), *corners)]
+        return Bytes(max(each.tensors for each in found), max(each.kept for each in found))
+
+    def seconds(self, tile: Sequence[int]) -> float:
+        """How long one takes on the average of those in the middle and at the border."""
+        found, count = 0.0, 0
+        for place in product(*map(_kinds, self._places(tile))):
+            times = prod(times for _, times in place)
+            need = self._need(self._at([interval for interval, _ in place]))
+            found += times * cycles_of(self.program, need, self.schedule.in_memory)
+            count += times
+        return found / max(count, 1) / clock.cycles_a_second()
+
+    def _places(self, tile: Sequence[int]) -> list[list[Interval]]:
+        """Where the tiles lie along each axis."""
+        sizes = zip(self.outputs.shape[-len(tile) :], tile, strict=True)
+        return [[(a, min(a + t, n)) for a in range(0, n, t)] or [(0, 0)] for n, t in sizes]
+
+    def _at(self, place: Sequence[Interval]) -> Box:
+        """A tile of one image."""
+        return (*_one_image(self.outputs.shape, len(place))[: -len(place)], *place)
 
     def everything(self) -> Need:
         """What the whole needs, without any passes."""
@@ -196,8 +242,12 @@ class _Tiles:
                 f"'memory' must hold one tile: got {spelled(budget)}, and before the tiles the passes take "
                 f"{spelled(self.schedule.peak_bytes)}{_reason(self.program)}; legal: more memory"
             )
-        chosen = sizes
-        while (peak := self.peak_bytes(chosen)) > min(budget, self.schedule.held_bytes + NEAR_BYTES):
+        chosen, held = sizes, self.schedule.held_bytes
+        while True:
+            taken = self.taken(chosen)
+            peak = held + taken.peak
+            if peak <= min(budget, held + taken.kept + NEAR_BYTES):
+                break
             smaller = min(_halved(chosen, aligned), key=self.recomputed, default=None)
             if peak <= budget and (smaller is None or self.recomputed(smaller) > MOST_RECOMPUTED):
                 break
@@ -237,6 +287,12 @@ def _checked(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]
             f"for {len(sizes)}; legal: 256 or {(256,) * len(sizes)}"
         )
     return tuple(min(n, size) if size else n for n, size in zip(wanted, sizes, strict=True))
+
+
+def _kinds(places: Sequence[Interval]) -> list[tuple[Interval, int]]:
+    """The first, one in the middle and the last, each with how many are like it."""
+    middle = [(places[len(places) // 2], len(places) - 2)] if len(places) > 2 else []
+    return [(places[0], 1), *middle, *([(places[-1], 1)] if len(places) > 1 else [])]
 
 
 def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -30,7 +30,7 @@ from outstride.tiling.passes.walk import Walk
 from outstride.tiling.passes.walking import check_room, scratch_folder, walked
 from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
-from outstride.tiling.showing import shown
+from outstride.tiling.showing import Bar, bar, no_bar
 from outstride.tiling.trimming import Room
 
 
@@ -62,6 +62,10 @@ class TileRun:
             check_steps_of_call(model, *self.call, "run in tiles")
         with silent(TRIALS):
             self.program = Program(served_call(model, *self.call))
+        self.program.read_bytes = {
+            index: arrays.reading_bytes(self.inputs.leaves[place], dtype)
+            for index, (place, dtype) in enumerate(zip(self.boxed, self.dtypes, strict=True))
+        }
         self.outputs = Outputs.of(self.program.graph, nd)
         self._main = self.boxed.index(main)
         if _has_channels_last(self.program, self.outputs, self._main):
@@ -119,43 +123,49 @@ class TileRun:
                 arrays.check_target(targets[index], node.shape, node.dtype)
         boxes = [box for box in self.plan.boxes() if asked(box)]
         if boxes:
-            room, count = Room(self._budget), len(boxes)
-            with self._walked(progress, room):
-                for box in shown(boxes, count, f"{count} tiles", progress and count > 1):
-                    room.make(self.plan.peak_bytes - self.schedule.held_bytes)
-                    for index, part, made in self._made(box):
-                        arrays.write(targets[index], part, made)
+            count, plan = len(boxes), self.plan
+            length = plan.schedule.seconds + count * plan.tile_seconds
+            is_long = count > 1 or bool(plan.schedule.walks)
+            with (
+                Room(self._budget) as room,
+                bar(length, progress and is_long) as shown,
+                self._walked(room, shown),
+            ):
+                for box in shown(boxes, f"{count} tiles", plan.tile_seconds):
+                    made = self._made(box, room)
+                    while made:
+                        index, part, tensor = made.pop(0)
+                        arrays.write(targets[index], part, tensor)
+                        del tensor  # before the next is made
                     written(box)
         return self.outputs.wrapped(targets) if out is None else out
 
     @undisturbed()
     def tiles(self, boxes: Sequence[Box]) -> list[dict[int, torch.Tensor]]:
         """Of some tiles what they are of each tensor that the model returns."""
-        with self._walked(progress=False, room=Room(self._budget)):
-            return [{index: made for index, _, made in self._made(box)} for box in boxes]
+        with Room(self._budget) as room, self._walked(room):
+            return [{index: made for index, _, made in self._made(box, room)} for box in boxes]
 
-    def _walked(self, progress: bool, room: Room) -> AbstractContextManager[None]:
+    def _walked(self, room: Room, shown: Bar = no_bar) -> AbstractContextManager[None]:
         """While the passes' results are there."""
         check_room(self.schedule, self.scratch)
-        walks = partial(_shown_walk, progress)
+        walks = partial(_shown_walk, shown)
         return walked(self.program, self.schedule, self._read, self.scratch, room, walks)
 
-    def _made(self, box: Box) -> Iterator[tuple[int, Box, torch.Tensor]]:
+    def _made(self, box: Box, room: Room) -> list[tuple[int, Box, torch.Tensor]]:
         """The parts that belong to a tile, of each tensor that has one."""
         boxes = self.outputs.boxes(box)
-        made = self.program.run_all(self.program.needs(boxes), self._read)
-        for index, part in boxes.items():
-            if elements(part):
-                yield index, part, made[index]
+        need = self.program.needs(boxes)
+        made = self.program.run_all(need, self._read, room.box(self.program, need))
+        return [(index, part, made[index]) for index, part in boxes.items() if elements(part)]
 
     def _read(self, index: int, box: Any) -> torch.Tensor:
         return arrays.read(self.inputs.leaves[self.boxed[index]], box, self.dtypes[index])
 
 
-def _shown_walk(progress: bool, walk: Walk) -> Iterable[Box]:
-    """The boxes of a pass, with a bar that goes away."""
-    said = f"{len(walk)} boxes for {first_few(walk.names)}"
-    return shown(walk.boxes(), len(walk), said, progress and len(walk) > 1, transient=True)
+def _shown_walk(shown: Bar, walk: Walk) -> Iterable[Box]:
+    """The boxes of a pass."""
+    return shown(walk.boxes(), f"{len(walk)} boxes for {first_few(walk.names)}", walk.seconds / len(walk))
 
 
 def check_model(model: Any) -> None:
@@ -247,6 +257,7 @@ def plan(
           a tile reads  1004 x 1004 of the input
           memory        44.1 MB; the whole would take 158 GB
           computed      1.00 times what the whole computes
+          time          about ... on ...
     """
     check_model(model)
     with opened(as_shapes(source), sliding_axes(model)) as inputs:

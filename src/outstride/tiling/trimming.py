@@ -1,20 +1,27 @@
 """Memory that is free goes back to the system where a budget needs it.
 
-The C library keeps what is freed for the next call, in pieces between others that are in use: after boxes of
-several sizes that can be several times what any of them takes. To give it back costs time, so that is done
-only where what comes next would not fit.
+The C library keeps what is freed for the next call, in pieces between others that are in use: a tensor often
+does not fit into what one of its own size has left. To give it back costs time, so that is done only where
+what comes next would not fit. Where that is not enough, packed weights go, too, which are made anew: boxes at
+the border may be served by other kernels than those in the middle, in other packings.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from functools import cache
-from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-_STATUS = Path("/proc/self/statm")
+from outstride.engine.launch.packing import PACKED
+from outstride.tiling.box import shape_of
+from outstride.tiling.costs.memory import NOTHING, Bytes, steps_of
+from outstride.tiling.evaluation import Need, Program
+
+_STATUS = "/proc/self/statm"
 #: Share of a budget that may come on top of what could not be given back, before that is tried again.
 _SLACK = 0.125
 
@@ -29,28 +36,66 @@ def _trim() -> Callable[[int], Any] | None:
     return found
 
 
-def _resident() -> int:
-    """Bytes of the process that are in memory; 0 where the system does not say."""
-    try:
-        return int(_STATUS.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
 class Room:
-    """A budget for all that the process takes from now on."""
+    """A budget for all that the process takes from now on, as long as it is entered."""
 
     def __init__(self, budget: int) -> None:
-        self._budget, self._before = budget, _resident()
+        self._budget, self._status = budget, -1
+        self._seen = set[Hashable]()
+        self._steps = dict[Hashable, dict[int, Bytes]]()
 
-    def make(self, needed: int) -> None:
-        """See to it that so much fits, as far as what is free can be given back."""
+    def __enter__(self) -> Room:
+        with suppress(OSError):
+            self._status = os.open(_STATUS, os.O_RDONLY)
+        self._before = self._resident()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status >= 0:
+            os.close(self._status)
+            self._status = -1
+
+    def box(self, program: Program, need: Need) -> Callable[[int], None]:
+        """What sees to it, before each tensor of a box is made, that it fits.
+
+        Boxes of the same sizes are served by the same kernels, so what those keep is there after the first.
+        """
+        if _trim() is None or self._status < 0:
+            return lambda _: None
+        sizes: Hashable = tuple((index, shape_of(need.boxes[index])) for index in need.parts)
+        steps = self._steps.get(sizes)
+        if steps is None:
+            steps = self._steps[sizes] = steps_of(program, need)
+
+        def make(index: int) -> None:
+            tensors, kept = steps.get(index, NOTHING)
+            self._make(tensors, kept, (sizes, index))
+
+        return make
+
+    def _make(self, tensors: int, kept: int, layer: Hashable) -> None:
         trim = _trim()
-        if trim is None or self._lacking(needed) <= 0:
-            return
-        trim(0)
-        if (lacking := self._lacking(needed)) > 0:  # in use, and not only by tiles
-            self._before += lacking + int(_SLACK * self._budget)
+        assert trim is not None
+        if self._lacking(tensors + (0 if layer in self._seen else kept)) > 0:
+            trim(0)
+            if self._lacking(tensors + (0 if layer in self._seen else kept)) > 0 and self._seen:
+                self._seen.clear()
+                PACKED.clear()
+                trim(0)
+            lacking = self._lacking(tensors + (0 if layer in self._seen else kept))
+            if lacking > 0:  # in use, and not only by tiles
+                self._before += lacking + int(_SLACK * self._budget)
+        if kept:
+            self._seen.add(layer)
 
     def _lacking(self, needed: int) -> int:
-        return _resident() - self._before + needed - self._budget
+        return self._resident() - self._before + needed - self._budget
+
+    def _resident(self) -> int:
+        """Bytes of the process that are in memory; 0 where the system does not say."""
+        try:
+            return int(os.pread(self._status, 64, 0).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError, ValueError):
+            return 0

@@ -30,7 +30,7 @@ from outstride.tiling.files.readers import File
 from outstride.tiling.inputs import Inputs, opened
 from outstride.tiling.planning import TilePlan
 from outstride.tiling.running import check_model
-from outstride.tiling.showing import shown
+from outstride.tiling.showing import bar
 
 #: Blocks on their way at a time, at least: enough for hundreds of threads, and a megabyte of a scheduler.
 _WINDOW = 1024
@@ -131,8 +131,9 @@ def cluster_run_noting(
             if begins is not None:
                 begins(spread)
             work = Work(job, target, uuid4().hex)
-            with closing(_made(client, work, max(_WINDOW, 4 * spread.threads), scheduler)) as done:
-                for _ in shown(done, spread.tasks, f"{spread.tasks} tasks", progress):
+            made = _made(client, work, max(_WINDOW, 4 * spread.threads), scheduler)
+            with closing(made) as done, bar(spread.tasks, progress) as shown:
+                for _ in shown(done, f"{spread.tasks} tasks", 1):
                     pass
     return notes
 

@@ -12,23 +12,30 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import ceil, prod
+from typing import NamedTuple
 
-import torch
-
-from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import VIEWS, describe
 from outstride.tiling.box import elements, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES
+from outstride.tiling.costs.clock import cycles_a_second
+from outstride.tiling.costs.memory import bytes_of, kept_bytes
+from outstride.tiling.costs.times import FILE, MEMORY, cycles_of, folding_cycles
 from outstride.tiling.evaluation import Need, Program
 from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
 
-#: Multiply-adds of one thread, bytes in memory and in files, elements that are folded, a second: choices are
-#: made by these.
-_PRODUCTS, _MEMORY, _FILE, _FOLDED = 4e10, 4e9, 1e9, 2e8
 #: Share of the budget up to which a map is taken to stay in memory while it is not known yet.
 _SMALL = 0.25
 #: Share of the budget that kept maps may fill beside a slab: what runs takes memory of its own.
 _FILLED = 0.75
+
+
+class _Taken(NamedTuple):
+    """What slabs take: each of them bytes, and of those what stays for the next; all of them the rest."""
+
+    peak_bytes: int
+    kept_bytes: int
+    cycles: float
+    computed: int
 
 
 class Scheduler:
@@ -97,7 +104,7 @@ class Scheduler:
         if not walk.folds or walk.target in given:
             return [walk]
         least = replace(walk, size=_with(walk.size, _cut_axis(walk), 1))
-        if self._taken(least, given)[0] <= self._budget:
+        if self._taken(least, given).peak_bytes <= self._budget:
             return [walk]
         kept = tuple({walk.target, *walk.writes})
         return [replace(walk, folds=(), writes=kept), replace(walk, writes=())]
@@ -137,31 +144,9 @@ class Scheduler:
         """Whether keeping a tensor takes less time than making it so many times more."""
         shape = whole(self._nodes[index].shape)
         size = elements(shape) * self._nodes[index].dtype.itemsize
-        rate = _MEMORY if size <= _SMALL * self._budget else _FILE
+        rate = MEMORY if size <= _SMALL * self._budget else FILE
         need = self._program.need(index, shape, given=given)
-        return (1 + uses) * size / rate < uses * self._seconds(need, frozenset())
-
-    def _seconds(self, need: Need, in_memory: Container[int]) -> float:
-        """How long the tensors of boxes take to make, and kept ones to read."""
-        found = 0.0
-        for index, box in need.boxes.items():
-            count, size = elements(box), self._program.bytes_of(need, index)
-            if index in need.parts:
-                read = sum(elements(part) for part in need.parts[index] if part is not None)
-                moved = size + read * self._nodes[index].dtype.itemsize
-                found += moved / _MEMORY + self._products(index, count)
-            elif index in need.given:
-                found += size / (_MEMORY if index in in_memory else _FILE)
-        return found
-
-    def _products(self, index: int, count: int) -> float:
-        """Seconds that the sums of a convolution take."""
-        operator = describe(self._nodes[index])
-        if not isinstance(operator, Convolution):
-            return 0.0
-        taps = prod(window.kernel_size for window in operator.windows)
-        spread = prod(window.stride for window in operator.windows) if operator.transposed else 1
-        return count * operator.channels[0] * taps / spread / _PRODUCTS / torch.get_num_threads()
+        return (1 + uses) * size * rate < uses * cycles_of(self._program, need)
 
     def _closing(self, drafts: list[tuple[Walk, frozenset[int]]]) -> list[tuple[Walk, frozenset[int]]]:
         """The same with what each reads, and without what nothing reads."""
@@ -186,8 +171,6 @@ class Scheduler:
         """Slabs, and where each kept tensor lies: in memory, the smallest first, as long as there is room."""
         walks = [self._cut(walk, given) for walk, given in drafts]
         count = len(walks)
-        filled = int(_FILLED * self._budget)
-        room = [filled - walk.peak_bytes for walk in walks] + [filled - NEAR_BYTES]
         held = [0] * (count + 1)
         for number, walk in enumerate(walks):
             if walk.whole:
@@ -198,6 +181,9 @@ class Scheduler:
             for index in walk.writes:
                 ends = [n for n in range(number, count) if index in walks[n].closes]
                 lives[index] = range(number, ends[0] + 1 if ends else count + 1)
+        tiles = self._needed(self._outputs, {index for index, life in lives.items() if count in life})
+        filled, near = int(_FILLED * self._budget), NEAR_BYTES + kept_bytes(self._program, tiles)
+        room = [filled - peak for peak in (*(walk.peak_bytes for walk in walks), near)]
         in_memory = set[int]()
         for index in sorted(lives, key=self._size):
             if all(held[n] + self._size(index) <= room[n] for n in lives[index]):
@@ -205,49 +191,58 @@ class Scheduler:
                 for n in lives[index]:
                     held[n] += self._size(index)
         for number, ((_, given), walk) in enumerate(zip(drafts, walks, strict=True)):
-            need = self._needed({walk.target, *walk.writes}, given)
-            written = sum(self._size(i) / (_MEMORY if i in in_memory else _FILE) for i in walk.writes)
-            folded = len(walk.folds) * prod(walk.shape) / _FOLDED
-            walks[number] = replace(walk, seconds=self._seconds(need, in_memory) + written + folded)
+            walks[number] = replace(walk, seconds=self._seconds(walk, given, in_memory))
         peaks = [h + walk.peak_bytes for h, walk in zip(held, walks, strict=False)]
         return Schedule(
             tuple(walks), frozenset(in_memory), frozenset(lives) - in_memory, held[-1], max(peaks, default=0),
             {index: self._size(index) for index in lives},
         )  # fmt: skip
 
+    def _seconds(self, walk: Walk, given: frozenset[int], in_memory: Container[int]) -> float:
+        """How long a walk takes: what it makes and reads, folds and keeps."""
+        cycles = cycles_of(self._program, self._need_of(walk, given), in_memory) * len(walk)
+        cycles += sum(self._size(i) * (MEMORY if i in in_memory else FILE) for i in walk.writes)
+        cycles += sum(folding_cycles(self._nodes[index]) for index, _ in walk.folds)
+        return cycles / cycles_a_second()
+
+    def _need_of(self, walk: Walk, given: frozenset[int]) -> Need:
+        """What a box in the middle of a walk needs."""
+        box = next(islice(walk.boxes(), len(walk) // 2, None))
+        return self._program.needs(outputs_of(self._program, walk, box), given=given)
+
     def _size(self, index: int) -> int:
         return prod(self._nodes[index].shape) * self._nodes[index].dtype.itemsize
 
     def _cut(self, walk: Walk, given: frozenset[int]) -> Walk:
         """The largest slabs within the budget, or smaller ones that stay in the caches."""
-        everything, _, all_of_it = self._taken(walk, given)
-        if walk.whole:
-            return replace(walk, peak_bytes=everything, computed=all_of_it)
+        taken = self._taken(walk, given)
         least: float | None = None
-        while True:
-            peak, seconds, computed = self._taken(walk, given)
-            if peak <= self._budget and least is None:
-                least = seconds
+        while not walk.whole:
+            if taken.peak_bytes <= self._budget and least is None:
+                least = taken.cycles
             axis = _cut_axis(walk)
-            if peak <= min(self._budget, NEAR_BYTES) or walk.size[axis] == 1:
+            near = taken.kept_bytes + NEAR_BYTES
+            if taken.peak_bytes <= min(self._budget, near) or walk.size[axis] == 1:
                 break
             smaller = replace(walk, size=_with(walk.size, axis, ceil(walk.size[axis] / 2)))
-            if least is not None and self._taken(smaller, given)[1] > MOST_RECOMPUTED * least:
+            taken_then = self._taken(smaller, given)
+            if least is not None and taken_then.cycles > MOST_RECOMPUTED * least:
                 break
-            walk = smaller
-        return replace(walk, peak_bytes=peak, computed=computed)
+            walk, taken = smaller, taken_then
+        return replace(
+            walk, peak_bytes=taken.peak_bytes, kept_bytes=taken.kept_bytes, computed=taken.computed
+        )
 
-    def _taken(self, walk: Walk, given: frozenset[int]) -> tuple[int, float, int]:
-        """Bytes of a slab in the middle; seconds and computed elements of all slabs like it."""
-        count = len(walk)
-        box = next(islice(walk.boxes(), count // 2, None))
-        need = self._program.needs(outputs_of(self._program, walk, box), given=given)
+    def _taken(self, walk: Walk, given: frozenset[int]) -> _Taken:
+        """What the slabs of a walk take."""
+        need, count = self._need_of(walk, given), len(walk)
         ends = sum(self._program.bytes_of(need, index) for index in need.outputs)
         folding = ends + self._program.bytes_of(need, walk.target) if walk.folds else 0
         computed = sum(elements(self._program.computed(need, index)) for index in need.parts)
-        return (
-            max(self._program.made_bytes(need), folding), self._seconds(need, given) * count,
-            computed * count,
+        made = bytes_of(self._program, need)
+        return _Taken(
+            max(made.tensors, folding) + made.kept, made.kept,
+            cycles_of(self._program, need, given) * count, computed * count,
         )  # fmt: skip
 
 

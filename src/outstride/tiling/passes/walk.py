@@ -32,7 +32,9 @@ class Walk:
     whole: bool = False
     """Whether it makes an anchor, at once."""
     peak_bytes: int = 0
-    """The most that the tensors of a box take at a time."""
+    """The most that a box takes at a time."""
+    kept_bytes: int = 0
+    """What of it stays for the next: packed weights and scratch."""
     seconds: float = 0.0
     """Predicted."""
     computed: int = 0
@@ -75,6 +77,11 @@ class Schedule:
             kept |= {index for index in walk.writes if index in indices}
             yield sum(self.sizes[index] for index in kept)
             kept -= set(walk.closes)
+
+    @property
+    def seconds(self) -> float:
+        """What all walks are predicted to take."""
+        return sum(walk.seconds for walk in self.walks)
 
     @property
     def file_bytes(self) -> int:

@@ -79,7 +79,8 @@ def _play(
     """One walk."""
     given = frozenset(maps)
     if walk.whole:
-        program.kept[walk.target] = program.run(program.need(walk.target, whole(walk.shape)), read)
+        need = program.need(walk.target, whole(walk.shape))
+        program.kept[walk.target] = program.run(need, read, room.box(program, need))
     else:
         for index in walk.writes:
             maps.open(index, _made_for(program, schedule, index, folder))
@@ -88,9 +89,8 @@ def _play(
                 folds[index] = program.barriers[index].fold(program.graph.nodes[index])
         for box in shown(walk):
             made = dict[int, Tensor]()  # those before go
-            room.make(walk.peak_bytes)
             need = program.needs(outputs_of(program, walk, box), given=given)
-            made = program.run_all(need, read)
+            made = program.run_all(need, read, room.box(program, need))
             for index in walk.writes:
                 _write(maps[index], need.outputs[index], made[index], folder)
             for index, number in walk.folds:

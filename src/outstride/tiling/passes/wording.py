@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from outstride.models.node import first_few
 from outstride.tiling.budget import spelled
+from outstride.tiling.costs import clock
 from outstride.tiling.passes.walk import Schedule, Walk
 
 #: Passes that are written out; a deep model has dozens.
@@ -18,7 +19,7 @@ def lines(schedule: Schedule) -> Iterator[str]:
     if not walks:
         return
     names = first_few(name for walk in walks for name in walk.names)
-    seconds = _spelled(sum(walk.seconds for walk in walks))
+    seconds = clock.spelled(sum(walk.seconds for walk in walks))
     yield f"  passes        {len(walks)} first, about {seconds}, as every pixel is needed by {names}"
     for number, walk in enumerate(walks[:_MOST_WRITTEN], 1):
         yield f"    {number:<12}{_walk(schedule, walk)}"
@@ -41,8 +42,4 @@ def _walk(schedule: Schedule, walk: Walk) -> str:
         if indices.intersection(walk.writes)
     ]
     read = ["read"] if walk.target in walk.reads else []
-    return ", ".join([f"{by} {boxes}", *read, *kept, _spelled(walk.seconds)])
-
-
-def _spelled(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return ", ".join([f"{by} {boxes}", *read, *kept, clock.spelled(walk.seconds)])

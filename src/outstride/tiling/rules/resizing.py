@@ -196,13 +196,13 @@ def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
     assert held is not None
     if orders is None:
         return 0
-    if orders:  # a neighbour, the rows that it is taken from, and parts that are put together
-        rows = elements((*held[:2], box[2], held[3]))
-        return node.dtype.itemsize * (rows + result * (1 + (len(set(orders)) > 1)))
+    if orders:  # a neighbour, the rows that it is taken from, weights, and parts that are put together
+        rows, weights = elements((*held[:2], box[2], held[3])), 3 * elements(box[2:])
+        return node.dtype.itemsize * (rows + weights + result * (1 + (len(set(orders)) > 1)))
     most, made = 0, held
     for axis in reversed(range(2, len(box))):
         before, made = elements(made) if made != held else 0, replaced(made, axis, box[axis])
-        most = max(most, before + 2 * elements(made))
+        most = max(most, 2 * before + 2 * elements(made))  # what is free lies between what is not
     return node.dtype.itemsize * max(most - result, 0)
 
 

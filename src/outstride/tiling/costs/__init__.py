@@ -1,0 +1,1 @@
+"""What boxes take, in bytes and in time, before anything is made."""

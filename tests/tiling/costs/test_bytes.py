@@ -1,0 +1,45 @@
+"""Bytes of boxes: what lies in memory at a time, views and packed weights included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from outstride.tiling.running import TileRun
+from tests.tiling.models_to_tile import Function, conv, seeded
+
+_MAP = 4 * 10 * 40 * 50
+
+
+@pytest.mark.parametrize(
+    ("function", "maps"),
+    [
+        (lambda x: x + 1, 2),
+        (lambda x: ((x + 1) * 2).abs(), 2),
+        (lambda x: (x + 1).movedim(1, 3), 2),
+        (lambda x: x.movedim(1, 3) + x.relu().movedim(1, 3), 3),  # views take nothing, and keep their sources
+    ],
+)  # fmt: skip
+def test_views_take_nothing_and_keep_their_sources(function: Callable[[Tensor], Tensor], maps: int) -> None:
+    run = TileRun(Function(function), torch.zeros(1, 10, 40, 50), 1000)
+    assert run.plan.taken == (maps * _MAP, 0)
+
+
+def test_kernels_are_part_of_what_is_taken() -> None:
+    run = TileRun(conv(64, 64, 3), torch.zeros(1, 64, 20, 20), 1000)
+    weights = 4 * 64 * 64 * 9
+    assert run.plan.taken.kept > weights
+    assert run.plan.peak_bytes == run.plan.taken.peak == run.plan.taken.tensors + run.plan.taken.kept
+    assert run.plan.to_dict()["kernel_bytes"] == run.plan.taken.kept
+
+
+def test_a_source_of_another_type_is_there_beside_its_numbers() -> None:
+    model = seeded(nn.ReLU)
+    plain, wide = (
+        TileRun(model, torch.zeros(1, 4, 100, 100).numpy().astype(name), 1000).plan.peak_bytes
+        for name in ("uint8", "int64")
+    )
+    assert (plain, wide) == ((4 + 4) * 40_000, (8 + 4) * 40_000)

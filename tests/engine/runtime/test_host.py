@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from outstride.engine import runtime
-from outstride.engine.planner.machine import INSTRUCTION_SETS
+from outstride.engine.planner.machine import (
+    ARM_COSTS,
+    INSTRUCTION_SETS,
+    WIDE_ARM_COSTS,
+    Machine,
+    as_run_by,
+)
 from outstride.engine.runtime import compiler, host
 from outstride.errors import ArgumentError
 from tests.engine.runtime.small_kernels import in_threads
@@ -140,7 +146,8 @@ def test_machines_of_this_host() -> None:
             machine = runtime.machine()
             assert machine is runtime.machine(), "plans are found by it"
             known = INSTRUCTION_SETS[name]
-            assert replace(machine.instruction_set, fma_per_cycle=known.fma_per_cycle) == known
+            found = replace(machine.instruction_set, fma_per_cycle=known.fma_per_cycle, costs=known.costs)
+            assert found == known
             assert 1 << 14 <= machine.strip_bytes < machine.l2_bytes
             assert machine.panel_bytes + machine.strip_bytes <= machine.l2_bytes
 
@@ -154,3 +161,15 @@ def test_some_processors_take_twice_as_long_for_the_widest_vectors(
         own = share if known.vector_bytes == 64 else 1.0
         found = host._machine.__wrapped__(name).instruction_set
         assert found == replace(known, fma_per_cycle=known.fma_per_cycle * own)
+
+
+@pytest.mark.parametrize(("cpu", "rate"), [("neoverse-n1", 2.0), ("neoverse-v2", 4.0), ("generic", 2.0)])
+def test_some_processors_of_arm_have_twice_as_many_units(cpu: str, rate: float) -> None:
+    for name, known in INSTRUCTION_SETS.items():
+        found = as_run_by(known, cpu)
+        if name == "neon":
+            assert found.fma_per_cycle == rate
+            assert found.costs is (WIDE_ARM_COSTS if rate == 4.0 else ARM_COSTS)
+            assert Machine(found).costs is found.costs
+        else:
+            assert found is known

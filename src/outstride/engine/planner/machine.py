@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: Channels of one step of the summation order (law 4): fixed for every machine, size and
 #: dataflow. 64 channels of a pixel tile are 64 * 4 lines of 64 bytes = 16 KB, half of the
@@ -16,50 +16,11 @@ DOT_BYTES = 64
 
 
 @dataclass(frozen=True)
-class InstructionSet:
-    """A vector instruction set: register width, register count and how kernels for it are compiled."""
-
-    name: str
-    vector_bytes: int
-    registers: int
-    #: Whole-vector multiply-adds that retire in a cycle, and whole vectors that are loaded.
-    fma_per_cycle: float
-    triple: str
-    cpu: str
-    features: str
-    #: Whether loads and stores take a mask, a bit for each lane, of elements of any size.
-    masks: bool = False
-
-    def lanes(self, item_bytes: int) -> int:
-        """Elements of a vector."""
-        return self.vector_bytes // item_bytes
-
-
-_X86 = "x86_64-unknown-linux-gnu"
-#: Without the second, shorter division that compilers put beside each one: kernels divide a few times a tile.
-_DIVISION = "-idivq-to-divl"
-_AVX512 = f"+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-bit,{_DIVISION}"
-
-INSTRUCTION_SETS = {
-    s.name: s
-    for s in (
-        InstructionSet("avx512", 64, 32, 2.0, _X86, "x86-64-v4", _AVX512, masks=True),
-        InstructionSet("avx2", 32, 16, 2.0, _X86, "x86-64-v3", f"+avx2,+fma,+f16c,+bmi2,{_DIVISION}"),
-        InstructionSet("generic", 16, 16, 2.0, _X86, "x86-64-v2", f"+avx,+fma,+f16c,{_DIVISION}"),
-        InstructionSet("neon", 16, 32, 2.0, "aarch64-unknown-linux-gnu", "generic", "+neon"),
-    )
-}
-
-#: Processors, by LLVM's names, that take two cycles for what others do in one with vectors of 512 bits.
-HALF_RATE = frozenset(("znver4", "cannonlake", "icelake-client", "tigerlake", "rocketlake"))
-
-
-@dataclass(frozen=True)
 class Costs:
     """What the cost model takes things to cost on a machine, in cycles unless the name says otherwise.
 
     The numbers were fitted on one machine, to every tile of 107 layers (docs/decisions/0012 and 0025), and
-    serve all of them so far: a machine that they do not fit gets others.
+    serve all of x86: a machine that they do not fit gets others.
     """
 
     #: A broadcast: there are two load units, whatever they load. Whole vectors are loaded at the rate of
@@ -125,14 +86,83 @@ class Costs:
 
 COSTS = Costs()
 
+#: The same of Arm's processors: derived, never measured on one (docs/decisions/0066). Four operations are
+#: decoded in a cycle, and a vector that crosses a line is loaded twice without waiting. To move a vector is a
+#: load and a store of four elements, a store alone where a tile writes its results, and two shuffles more
+#: where it is transposed.
+ARM_COSTS = replace(
+    COSTS, issue_per_cycle=4.0, crossing=1.0, vector_move=0.5, direct_move=0.25, transposed_move=0.75
+)
+#: Of those with twice as many units: eight operations are decoded in a cycle, and there are three load units.
+WIDE_ARM_COSTS = replace(ARM_COSTS, issue_per_cycle=8.0, broadcast=1 / 3)
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """A vector instruction set: register width, register count and how kernels for it are compiled."""
+
+    name: str
+    vector_bytes: int
+    registers: int
+    #: Whole-vector multiply-adds that retire in a cycle, and whole vectors that are loaded.
+    fma_per_cycle: float
+    triple: str
+    cpu: str
+    features: str
+    #: Whether loads and stores take a mask, a bit for each lane, of elements of any size.
+    masks: bool = False
+    #: What things cost on the processors that have it.
+    costs: Costs = COSTS
+
+    def lanes(self, item_bytes: int) -> int:
+        """Elements of a vector."""
+        return self.vector_bytes // item_bytes
+
+
+_X86, _ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
+#: Without the second, shorter division that compilers put beside each one: kernels divide a few times a tile.
+_DIVISION = "-idivq-to-divl"
+_AVX512 = f"+avx512f,+avx512vl,+avx512dq,+avx512bw,+fma,+f16c,+bmi2,-prefer-256-bit,{_DIVISION}"
+
+INSTRUCTION_SETS = {
+    s.name: s
+    for s in (
+        InstructionSet("avx512", 64, 32, 2.0, _X86, "x86-64-v4", _AVX512, masks=True),
+        InstructionSet("avx2", 32, 16, 2.0, _X86, "x86-64-v3", f"+avx2,+fma,+f16c,+bmi2,{_DIVISION}"),
+        InstructionSet("generic", 16, 16, 2.0, _X86, "x86-64-v2", f"+avx,+fma,+f16c,{_DIVISION}"),
+        InstructionSet("neon", 16, 32, 2.0, _ARM, "generic", "+neon", costs=ARM_COSTS),
+    )
+}
+
+#: Processors, by LLVM's names, that take two cycles for what others do in one with vectors of 512 bits.
+HALF_RATE = frozenset(("znver4", "cannonlake", "icelake-client", "tigerlake", "rocketlake"))
+#: Processors of Arm's that take four vectors of 128 bits in a cycle, where the others take two.
+FOUR_UNITS = frozenset((
+    "neoverse-v1", "neoverse-v2", "neoverse-v3", "neoverse-v3ae", "cortex-x1", "cortex-x1c", "cortex-x2",
+    "cortex-x3", "cortex-x4", "cortex-x925", "apple-m1", "apple-m2", "apple-m3", "apple-m4",
+))  # fmt: skip
+
+
+def as_run_by(isa: InstructionSet, processor: str) -> InstructionSet:
+    """The instruction set at the rates of a processor, which LLVM has a name for."""
+    if isa.vector_bytes == 64 and processor in HALF_RATE:
+        return replace(isa, fma_per_cycle=isa.fma_per_cycle / 2)
+    if isa.costs is ARM_COSTS and processor in FOUR_UNITS:
+        return replace(isa, fma_per_cycle=2 * isa.fma_per_cycle, costs=WIDE_ARM_COSTS)
+    return isa
+
 
 @dataclass(frozen=True)
 class Machine:
-    """The instruction set, the private cache and the costs that a plan is made for."""
+    """The instruction set, with its costs, and the private cache that a plan is made for."""
 
     instruction_set: InstructionSet
     l2_bytes: int = 1 << 20
-    costs: Costs = COSTS
+
+    @property
+    def costs(self) -> Costs:
+        """What things cost here."""
+        return self.instruction_set.costs
 
     @property
     def strip_bytes(self) -> int:

@@ -7,11 +7,10 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from outstride.engine.planner.machine import HALF_RATE, INSTRUCTION_SETS, Machine
+from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine, as_run_by
 from outstride.engine.runtime import compiler, probe, systems
 from outstride.errors import ArgumentError, UnsupportedError
 
@@ -115,10 +114,7 @@ def decline() -> str | None:
 
 @lru_cache(maxsize=8)
 def _machine(name: str) -> Machine:
-    isa = INSTRUCTION_SETS[name]
-    if isa.vector_bytes == 64 and compiler.host_cpu() in HALF_RATE:
-        isa = replace(isa, fma_per_cycle=isa.fma_per_cycle / 2)
-    return Machine(isa, _l2_bytes())
+    return Machine(as_run_by(INSTRUCTION_SETS[name], compiler.host_cpu()), _l2_bytes())
 
 
 def machine() -> Machine:

@@ -43,24 +43,29 @@ def _tiles(*shapes: tuple[int, int], transposed: bool) -> tuple[Tile, ...]:
 
 _OF_32_REGISTERS = _tiles((8, 2), (7, 2), transposed=True)
 _OF_16_REGISTERS = _tiles((6, 2), transposed=True)
+#: Of vectors of four outputs more make a tile, and four pixels a square that is transposed.
+_OF_NEON = _tiles((8, 3), (7, 2), (4, 4), transposed=True)
 #: The tiles of each instruction set. Each pixel is read through a pointer: 8 of them fit.
 TILES: dict[str, tuple[Tile, ...]] = {
     "avx512": _OF_32_REGISTERS,
     "avx2": _OF_16_REGISTERS,
     "generic": _OF_16_REGISTERS,
-    "neon": _OF_32_REGISTERS,
+    "neon": _OF_NEON,
 }
 
 _STRAIGHT_OF_32_REGISTERS = _tiles(
     (8, 3), (7, 3), (8, 2), (7, 2), (8, 1), (4, 4), (2, 4), (1, 4), transposed=False
 )
 _STRAIGHT_OF_16_REGISTERS = _tiles((6, 2), (8, 1), (2, 4), (1, 6), transposed=False)
+_STRAIGHT_OF_NEON = _tiles(
+    (8, 3), (7, 3), (6, 4), (4, 6), (8, 2), (8, 1), (4, 4), (2, 6), (1, 6), transposed=False
+)
 #: Those whose results stay vectors of outputs.
 STRAIGHT_TILES: dict[str, tuple[Tile, ...]] = {
     "avx512": _STRAIGHT_OF_32_REGISTERS,
     "avx2": _STRAIGHT_OF_16_REGISTERS,
     "generic": _STRAIGHT_OF_16_REGISTERS,
-    "neon": _STRAIGHT_OF_32_REGISTERS,
+    "neon": _STRAIGHT_OF_NEON,
 }
 #: The most vectors of outputs of a tile.
 MOST_VECTORS = max(tile.vectors for tiles in STRAIGHT_TILES.values() for tile in tiles)

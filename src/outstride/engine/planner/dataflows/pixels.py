@@ -118,6 +118,8 @@ PIXELS = Pixels()
 
 _OF_32_REGISTERS = tuple(Tile(PIXELS, *shape) for shape in ((8, 3), (4, 5), (3, 7), (1, 8)))
 _OF_16_REGISTERS = tuple(Tile(PIXELS, *shape) for shape in ((6, 2), (4, 2), (3, 3), (1, 6)))
+#: Vectors of four elements lose few lanes in any row: few outputs have more of them, two a tile of their own.
+_OF_NEON = tuple(Tile(PIXELS, *shape) for shape in ((8, 3), (4, 6), (3, 7), (2, 8), (1, 12)))
 #: The tiles of each instruction set: accumulators, a vector of each column and a broadcast fit its registers.
 #: Few enough that one module holds them all, so that another size never asks for other code (law 6); between
 #: them they lose few lanes on any count of outputs.
@@ -125,7 +127,7 @@ TILES: dict[str, tuple[Tile, ...]] = {
     "avx512": _OF_32_REGISTERS,
     "avx2": _OF_16_REGISTERS,
     "generic": _OF_16_REGISTERS,
-    "neon": _OF_32_REGISTERS,
+    "neon": _OF_NEON,
 }
 #: The most outputs of a tile.
 MOST_OUTPUTS = max(tile.rows for tiles in TILES.values() for tile in tiles)

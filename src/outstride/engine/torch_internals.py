@@ -23,9 +23,10 @@ try:
     _profiling = torch._C._autograd._profiler_enabled
     _autocasting = torch._C._is_any_autocast_enabled
     _dispatch_keys = torch._C._dispatch_keys
-    _PLAIN = _dispatch_keys(torch.empty(0))
+    # Compared as numbers: before torch 2.8 two equal sets of keys are equal only if they are one object.
+    _PLAIN = _dispatch_keys(torch.empty(0)).raw_repr()
     with torch.inference_mode():
-        _PLAIN_INFERENCE = _dispatch_keys(torch.empty(0))
+        _PLAIN_INFERENCE = _dispatch_keys(torch.empty(0)).raw_repr()
     _FOUND = True
 except AttributeError:  # pragma: no cover - a torch that moved them
     _FOUND = False
@@ -102,7 +103,7 @@ def is_plain(tensor: Tensor) -> bool:
         return tensor.is_cpu and tensor.layout is torch.strided and not tensor.is_neg()
     if kind is not Tensor:
         return False
-    return _dispatch_keys(tensor) in (_PLAIN, _PLAIN_INFERENCE)
+    return _dispatch_keys(tensor).raw_repr() in (_PLAIN, _PLAIN_INFERENCE)
 
 
 def overrides_torch_function(*operands: Any) -> bool:

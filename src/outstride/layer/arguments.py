@@ -177,6 +177,8 @@ def check_output_padding(
 def _is_row(value: object, convention: Convention) -> bool:
     if isinstance(value, str) or not isinstance(value, convention.rows):
         return False
+    if isinstance(value, (tuple, list)):  # the tracer of torch 2.6 stumbles over the index of one
+        return True
     try:
         operator.index(cast(SupportsIndex, value))  # arrays without axes claim to be iterable
     except TypeError:

@@ -274,7 +274,7 @@ def _output_sizes(axes: list[Axis], sizes: Ints, pairs: Pairs, output_padding: I
 def _check_border(mode: str, pairs: Pairs, sizes: Ints, transposed: bool) -> None:
     if mode == "replicate":
         return
-    most = [size - (mode == "reflect") for size in sizes]
+    most = [size - int(mode == "reflect") for size in sizes]
     if any(max(pair) > limit for pair, limit in zip(pairs, most, strict=True)):
         whose = "output" if transposed else "input"
         raise ShapeError(

@@ -72,7 +72,7 @@ WEIGHT_ARGUMENTS = (
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
-    "phase_groups", "phase_groups_at", "kernel", "in_order", "product_pitch",
+    "phase_groups", "phase_groups_at", "kernel", "in_order", "side_by_side", "product_pitch",
 )  # fmt: skip
 WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 

@@ -1,8 +1,9 @@
-"""Packing weights in squares: where a row's weights lie in kernel order, 16 rows are read and transposed.
+"""Packing weights in vectors: in squares where a row's weights lie in kernel order, or rows side by side.
 
 A convolution's row is contiguous over channels and kernel positions, a transposed convolution's over the
-kernel positions of each channel. Either way a vector of every row is loaded, the square transposed, and
+kernel positions of each channel. Either way a vector of each of 16 rows is loaded, the square transposed, and
 vector j then holds one (channel, kernel position) of all rows, which is what the microkernel reads in one go.
+Of a matrix, whose kernel has one position, rows may lie side by side: then vectors are moved as they are.
 """
 
 from __future__ import annotations
@@ -58,10 +59,16 @@ def pack_squares(p: Panel) -> None:
             vectors.append(elements.load_masked(f, e, pointer, lanes, here))
         channel = f.variable(I64, f.i64(f.add(segment, f.div(first, a["kernel"]))))
         place = f.variable(I64, f.i64(f.rem(first, a["kernel"])))
-        room = f.sub(a["width"], r)
-        for j, column in enumerate(transpose(f, vectors, lanes)):
+        room, count = f.sub(a["width"], r), f.minimum(lanes, f.sub(length, first))
+        columns = transpose(f, vectors, lanes)
+        of_matrix = f.compare("eq", a["kernel"], 1)
+        with f.when(of_matrix):
+            for j, column in enumerate(columns):
+                with f.when(f.compare("slt", j, count)):
+                    _store_term(p, column, f.add(first, j), r, room)
+        for j, column in enumerate(columns):
             f.store(column, f.at(square, j * lanes, e.accumulator), 64)
-        with f.loop(0, f.minimum(lanes, f.sub(length, first))) as number:
+        with f.loop(0, f.select(of_matrix, 0, count)) as number:
             at = f.at(square, f.mul(number, lanes), e.accumulator)
             column = f.load(p.vector, at, 64)
             c, k = f.get(channel, I64), f.get(place, I64)
@@ -74,11 +81,28 @@ def pack_squares(p: Panel) -> None:
 
 def _store(p: Panel, column: Value, rows: tuple[Operand, Operand], weight: tuple[Value, Value]) -> None:
     """One (channel, kernel position) of so many rows from one on, unless the phase group has no such tap."""
-    f, e = p.f, p.e
+    f = p.f
     (first, count), (channel, place) = rows, weight
     tap = f.load_i64(p.g["tap_of_at"], place)
     with f.when(f.compare("sge", tap, 0)):
-        term = f.add(f.mul(tap, p.count), channel)
-        target = f.at(p.target, f.add(f.mul(term, p.a["width"]), first), e.accumulator)
-        wide = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
-        elements.store_first(f, wide, column, target, p.lanes, count)
+        _store_term(p, column, f.add(f.mul(tap, p.count), channel), first, count)
+
+
+def _store_term(p: Panel, column: Value, term: Operand, first: Operand, count: Operand) -> None:
+    """A term of so many rows from one on."""
+    f, e = p.f, p.e
+    target = f.at(p.target, f.add(f.mul(term, p.a["width"]), first), e.accumulator)
+    wide = ELEMENTS["float64" if e.accumulator == "double" else "float32"]
+    elements.store_first(f, wide, column, target, p.lanes, count)
+
+
+def pack_vectors(p: Panel) -> None:
+    """Emit the loops over vectors of rows that lie side by side, of a matrix."""
+    f, e, a, lanes = p.f, p.e, p.a, p.lanes
+    with f.loop(0, a["width"], lanes) as r:
+        row, room = f.add(p.first_row, r), f.sub(a["width"], r)
+        inside = elements.lanes_within(f, 0, f.minimum(room, f.sub(p.rows, row)), lanes)
+        with f.loop(0, p.count) as channel:
+            place = f.add(row, f.mul(f.add(p.begin, channel), a["w_stride_c"]))
+            vector = elements.load_masked(f, e, f.at(p.source, place, e.storage), lanes, inside)
+            _store_term(p, vector, channel, r, room)

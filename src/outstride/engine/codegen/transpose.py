@@ -14,20 +14,62 @@ def transpose(f: Function, vectors: Sequence[Value], lanes: int) -> list[Value]:
     Fewer vectors than lanes, a power of two, are several squares side by side: with n vectors, the
     result's lanes [s * n, (s + 1) * n) are the same lanes of the vectors, transposed.
     Blocks off the diagonal are exchanged, first those of half the square's size, then of a quarter, down to
-    single lanes.
+    single lanes; or two such sizes at once, where shuffles that processors do at the highest rate have the
+    same result: of quarters of a vector of sixteen, and of four lanes, which are 128 bits of float32.
     """
     square = list(vectors)
-    vector = square[0].type
     half = len(square) // 2
     while half:
-        # Lanes of the upper and of the lower vector of a pair, counted through both laid end to end.
-        upper = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
-        lower = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
-        for i in range(len(square)):
-            if not i & half:
-                pair = f"{vector} {square[i].name}, {vector} {square[i + half].name}"
-                first = f.emit(vector, f"shufflevector {pair}, {elements.mask(upper)}")
-                second = f.emit(vector, f"shufflevector {pair}, {elements.mask(lower)}")
-                square[i], square[i + half] = first, second
-        half //= 2
+        if 2 * half == len(square) == lanes == 16:
+            square, half = _quarters(f, square), half // 4
+        elif half == 2 and square[0].type.endswith("float>"):
+            square, half = _fours(f, square, lanes), 0
+        else:
+            # Lanes of the upper and of the lower vector of a pair, counted through both laid end to end.
+            upper = [lane if not lane & half else lanes + lane - half for lane in range(lanes)]
+            lower = [lane + half if not lane & half else lanes + lane for lane in range(lanes)]
+            for i in range(len(square)):
+                if not i & half:
+                    a, b = square[i], square[i + half]
+                    square[i], square[i + half] = _shuffled(f, a, b, upper), _shuffled(f, a, b, lower)
+            half //= 2
     return square
+
+
+def _shuffled(f: Function, a: Value, b: Value, lanes: list[int]) -> Value:
+    """Lanes of two vectors, counted through both laid end to end."""
+    return f.emit(
+        a.type, f"shufflevector {a.type} {a.name}, {a.type} {b.name}, {elements.mask(lanes)}"
+    )  # fmt: skip
+
+
+def _quarters(f: Function, square: list[Value]) -> list[Value]:
+    """Blocks of eight and of four lanes exchanged, by shuffles of whole quarters."""
+    made = list(square)
+    for i in range(4):
+        a, b, c, d = (square[i + 4 * j] for j in range(4))
+        for j, half in enumerate(([0, 1, 4, 5], [2, 3, 6, 7])):
+            ab, cd = _shuffled(f, a, b, _of_quarters(half)), _shuffled(f, c, d, _of_quarters(half))
+            made[i + 8 * j] = _shuffled(f, ab, cd, _of_quarters([0, 2, 4, 6]))
+            made[i + 8 * j + 4] = _shuffled(f, ab, cd, _of_quarters([1, 3, 5, 7]))
+    return made
+
+
+def _of_quarters(quarters: list[int]) -> list[int]:
+    return [4 * quarter + lane for quarter in quarters for lane in range(4)]
+
+
+def _fours(f: Function, square: list[Value], lanes: int) -> list[Value]:
+    """Blocks of four lanes transposed: pairs of lanes interleaved, then pairs of pairs."""
+    made = list[Value]()
+    starts = range(0, lanes, 4)
+    low = [at for s in starts for at in (s, lanes + s, s + 1, lanes + s + 1)]
+    high = [at + 2 for at in low]
+    first = [at for s in starts for at in (s, s + 1, lanes + s, lanes + s + 1)]
+    second = [at + 2 for at in first]
+    for i in range(0, len(square), 4):
+        a, b, c, d = square[i : i + 4]
+        for pairs in (low, high):
+            ab, cd = _shuffled(f, a, b, pairs), _shuffled(f, c, d, pairs)
+            made += [_shuffled(f, ab, cd, first), _shuffled(f, ab, cd, second)]
+    return made

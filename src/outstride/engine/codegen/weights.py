@@ -15,7 +15,7 @@ from outstride.engine.codegen.elements import ELEMENTS
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module, vector_type
 from outstride.engine.codegen.nonfinite import holds_nonfinite
 from outstride.engine.codegen.short import indices, products_of
-from outstride.engine.codegen.squares import Panel, pack_squares
+from outstride.engine.codegen.squares import Panel, pack_squares, pack_vectors
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import CHANNEL_BLOCK
 from outstride.layer.shortening import ShortAxis
@@ -53,10 +53,12 @@ def _task(dtype: str, short: tuple[ShortAxis, ...]) -> Function:
                 first_row = f.mul(tile, a["width"])
                 lanes = 64 // e.accumulator_bytes
                 panel = Panel(f, e, lanes, a, g, source, here, first_row, rows, begin, count)
-                squares = f.both(f.compare("ne", a["in_order"], 0), f.compare("eq", g["members"], 1))
-                with f.when(squares):
-                    pack_squares(panel)
-                with f.when(f.negate(squares)):
+                alone = f.compare("eq", g["members"], 1)
+                ways = [f.both(alone, f.compare("ne", a[way], 0)) for way in ("in_order", "side_by_side")]
+                for way, pack in zip(ways, (pack_squares, pack_vectors), strict=True):
+                    with f.when(way):
+                        pack(panel)
+                with f.when(f.both(*map(f.negate, ways))):
                     _pack_elements(panel, nothing)
                 terms = f.mul(count, a["width"])
                 if short:

@@ -81,6 +81,7 @@ class Packer:
         # Squares pay where a row, or a channel of it, has a few weights side by side.
         in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
         in_order = in_order and (positions >= 4 or strides.channel == positions)
+        side_by_side = positions == strides.output == 1 and not in_order
         for i, g in enumerate(_packed(plan, made)):
             taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
             tables[f"taps_{i}"] = taps
@@ -102,6 +103,7 @@ class Packer:
             "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
             "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
             "phase_groups": len(rows), "kernel": positions, "in_order": int(in_order),
+            "side_by_side": int(side_by_side),
             "product_pitch": made.groups[0].tiles * plan.tile_rows * p.channels,
         }  # fmt: skip
         if p.short:  # a block of channels as it lies, which products are summed from

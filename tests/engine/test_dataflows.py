@@ -10,7 +10,7 @@ import pytest
 
 from outstride.engine.codegen.dataflows import KERNELS, LOOPS, MICROKERNELS
 from outstride.engine.planner import dataflow
-from outstride.engine.planner.dataflows import DATAFLOWS, channels, lanes, pixels, rows
+from outstride.engine.planner.dataflows import DATAFLOWS, channels, lanes, pixels, rows, unpacked
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from tests import ROOT
 
@@ -29,7 +29,7 @@ def test_every_dataflow_is_a_module_in_both_rooms() -> None:
 
 
 def test_every_instruction_set_has_tiles_of_its_own() -> None:
-    tables = (channels.TILES, channels.STRAIGHT_TILES, lanes.TILES, pixels.TILES, rows.TILES)
+    tables = (channels.TILES, channels.STRAIGHT_TILES, lanes.TILES, pixels.TILES, rows.TILES, unpacked.TILES)
     assert all(set(table) == set(INSTRUCTION_SETS) for table in tables)
 
 

@@ -30,6 +30,7 @@ try:
     _FOUND = True
 except AttributeError:  # pragma: no cover - a torch that moved them
     _FOUND = False
+_graph_task: Callable[[], int] = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 _GUARDS: Any = getattr(getattr(torch._C, "_dynamo", None), "guards", None)
 
 
@@ -94,6 +95,11 @@ def is_intercepted_beyond_guard() -> bool:
 def forward_derivatives_active() -> bool:
     """Whether some dual level is open, so that any tensor may carry a tangent."""
     return forward_ad._current_level >= 0
+
+
+def is_differentiating() -> bool:
+    """Whether this thread computes gradients; no, where this torch cannot be asked."""
+    return _graph_task() >= 0
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 from outstride.engine.codegen.dots import dots_source
+from outstride.engine.codegen.few_rows import few_rows_source
 from outstride.engine.codegen.fingerprint import (
     fingerprint_source,
 )
@@ -17,6 +18,7 @@ from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.codegen.weights import weights_source
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows import channels, pixels, rows
+from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.epilogue import Epilogue
 from outstride.engine.planner.gradient import GradientProblem, plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
@@ -107,10 +109,20 @@ def recipes_of(isa: str) -> list[Recipe]:
     return made
 
 
+def unpacked_recipes(isa: str) -> list[Recipe]:
+    """Kernels that read weights where they lie."""
+    axes: tuple[WeightAxis, ...] = ("channel", "output")
+    return [
+        Recipe(dtype, isa, "channel", "channel", 1, 1, ("unpacked",), unpacked=axis)
+        for dtype in ITEM_BYTES
+        for axis in axes
+    ]
+
+
 def stepped_recipes(isa: str) -> list[Recipe]:
     """Kernels whose sums go through steps, on every way to the output."""
     along = Recipe("float32", isa, "width", "width", 1, 1, ("pixels", "direct", "channels"))
-    plain = [along, *recipes_of(isa)[2::11], *in_place_recipes(isa)[::12]]
+    plain = [along, *recipes_of(isa)[2::11], *in_place_recipes(isa)[::12], *unpacked_recipes(isa)[:2]]
     return [
         replace(recipe, epilogue=Epilogue(steps=CHAINS[1 if number % 2 else 5]))
         for number, recipe in enumerate(plain)
@@ -119,7 +131,7 @@ def stepped_recipes(isa: str) -> list[Recipe]:
 
 def sources_of(isa: str) -> dict[str, str]:
     """Everything that is compiled for an instruction set, by name."""
-    gathers = (*recipes_of(isa), *in_place_recipes(isa), *stepped_recipes(isa))
+    gathers = (*recipes_of(isa), *in_place_recipes(isa), *unpacked_recipes(isa), *stepped_recipes(isa))
     found = {f"gather {r.name}": gather_source(r) for r in gathers}
     for r in recipes_of(isa)[::4]:
         for tile in gradient_tiles(isa, r.dtype)[-1:]:
@@ -128,6 +140,7 @@ def sources_of(isa: str) -> dict[str, str]:
     found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], tiles_of(isa)) for d in ITEM_BYTES}
+    found |= {f"few rows {d}": few_rows_source(d, INSTRUCTION_SETS[isa]) for d in ITEM_BYTES}
     for dtype in ("float64", "bfloat16"):
         found[f"steps {dtype}"] = steps_source(STEPS, dtype, INSTRUCTION_SETS[isa])
     return found | map_sources(isa) | {"fingerprint": fingerprint_source()}

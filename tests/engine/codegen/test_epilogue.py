@@ -12,7 +12,7 @@ from outstride.engine.planner.epilogue import Epilogue
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.planner.recipe import Recipe
 from tests import ROOT
-from tests.engine.codegen.recipes import in_place_recipes, recipes_of
+from tests.engine.codegen.recipes import in_place_recipes, recipes_of, unpacked_recipes
 
 CODEGEN = ROOT / "src" / "outstride" / "engine" / "codegen"
 #: One names the pointer, in one it is the bias of an exponent, in four that of a norm, and one sums the
@@ -38,7 +38,7 @@ def _functions(source: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 def test_without_a_bias_none_is_loaded(isa: str) -> None:
-    for recipe in (*recipes_of(isa), *in_place_recipes(isa)):
+    for recipe in (*recipes_of(isa), *in_place_recipes(isa), *unpacked_recipes(isa)):
         bare = replace(recipe, epilogue=Epilogue(bias=False))
         assert bare.name != recipe.name
         source, bare_source = (gather_source(r) for r in (recipe, bare))

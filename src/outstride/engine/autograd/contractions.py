@@ -27,6 +27,7 @@ from outstride.engine.launch.guarded import GuardedCall, Run, guarded_call
 from outstride.engine.torch_internals import (
     SingleLevelFunction,
     forward_derivatives_active,
+    is_differentiating,
     is_intercepted,
     is_plain,
     outer_tangents,
@@ -105,6 +106,11 @@ def needs_gradient(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
     )
 
 
+def is_trained(weight: Tensor) -> bool:
+    """Whether a weight is likely to be written to before the next call: if its gradient is asked for."""
+    return weight.requires_grad and (torch.is_grad_enabled() or is_differentiating())
+
+
 def is_direct(first: Tensor, second: Tensor, bias: Tensor | None) -> bool:
     """Whether a call has nothing to gain from the dispatcher."""
     return not is_intercepted() and is_plain(first) and is_plain(second) and (bias is None or is_plain(bias))
@@ -119,7 +125,7 @@ def apply(
     geometry: Geometry,
 ) -> Tensor:
     """Compute a contraction of plain CPU tensors past the dispatcher, recorded where backward will come."""
-    run = contraction.run(first, second, size, geometry)
+    run = contraction.run(first, second, size, geometry, rewritten=is_trained(second))
     operands = (first, second) if bias is None else (first, second, bias)
     if needs_gradient(first, second, bias):
         sized = SizedContraction(run, size, geometry, (first.shape[2:], second.shape[2:]), None)
@@ -135,7 +141,7 @@ def guarded_contraction(
     first, second = operands[:2]
 
     def prepare() -> tuple[Run, Run]:
-        run = contraction.run(first, second, size, geometry)
+        run = contraction.run(first, second, size, geometry, rewritten=is_trained(second))
         backward: CallCache[tuple[bool, ...], GuardedCall] = CallCache("backward calls")
         sized = SizedContraction(run, size, geometry, (first.shape[2:], second.shape[2:]), backward)
         return run, partial(contraction.apply, sized)
@@ -170,8 +176,8 @@ class Contraction(SingleLevelFunction):
     """In the first operand and in the second."""
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
-        """What computes on plain CPU tensors like these."""
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry, *, rewritten: bool = False) -> Run:
+        """What computes on plain CPU tensors like these, of which the second may be `rewritten` each time."""
         raise NotImplementedError
 
     @staticmethod
@@ -254,9 +260,12 @@ class Conv(Contraction):
     name = "conv"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
+    def run(
+        first: Tensor, second: Tensor, size: Ints, geometry: Geometry, *, rewritten: bool = False
+    ) -> execute.GatherRun:  # fmt: skip
         stride, padding, dilation, groups, algorithm = geometry
-        return execute.gather_run("conv", first, second, stride, padding, size, dilation, groups, algorithm)
+        numbers = (stride, padding, size, dilation, groups)
+        return execute.gather_run("conv", first, second, *numbers, algorithm, rewritten=rewritten)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -274,10 +283,12 @@ class ConvTranspose(Contraction):
     name = "conv_transpose"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> execute.GatherRun:
+    def run(
+        first: Tensor, second: Tensor, size: Ints, geometry: Geometry, *, rewritten: bool = False
+    ) -> execute.GatherRun:  # fmt: skip
         stride, padding, dilation, groups, algorithm = geometry
         numbers = (stride, padding, size, dilation, groups)
-        return execute.gather_run("conv_transpose", first, second, *numbers, algorithm)
+        return execute.gather_run("conv_transpose", first, second, *numbers, algorithm, rewritten=rewritten)
 
     @staticmethod
     def call(first: Tensor, second: Tensor, bias: Tensor | None, size: Ints, geometry: Geometry) -> Tensor:
@@ -295,7 +306,8 @@ class ConvWeight(Contraction):
     name = "conv_weight"
 
     @staticmethod
-    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry) -> Run:
+    def run(first: Tensor, second: Tensor, size: Ints, geometry: Geometry, *, rewritten: bool = False) -> Run:
+        del rewritten
         return execute.weight_run(first, second, size, *geometry)
 
     @staticmethod
@@ -328,7 +340,8 @@ def _backward_run(
     for each, size, wanted in zip(contraction.derivatives, sized.operand_sizes, needed[1:3], strict=True):
         first, second = saved[each.first], saved[each.second]
         if wanted and first is not None and second is not None:
-            runs.append(each.contraction.run(first, second, size, sized.geometry))
+            trained = is_trained(second)
+            runs.append(each.contraction.run(first, second, size, sized.geometry, rewritten=trained))
         else:
             runs.append(None)
         pairs.append((places[each.first], places[each.second]))

@@ -42,7 +42,7 @@ FIXED = (
     "channels", "channels_per_pass", "passes", "own_channels", "x_lane", "result_pixel",
     "outputs", "chunk_outputs", "chunks_per_task", "chunks", "chunk_temp", "temp_pitch",
     "regions", "regions_at", "region_runs",
-    "w_stride_g", "w_stride_chunk",
+    "w_stride_g", "w_stride_chunk", "w_stride_m", "w_stride_c",
     "phase_groups", "phase_groups_at", "phase_rows_at",
     "spans", "loop", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
     "pixel_at", "line_bytes_offset", "nontemporal", "runs_bytes_offset", "tile_runs_offset", "skips",
@@ -96,6 +96,13 @@ GRADIENT_ARGUMENTS = (
     *_RAW, "raw_bytes_offset", "input_places_at", *_each("first_input"),
 )  # fmt: skip
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}
+
+#: The argument block of the weight-gradient kernel of few rows.
+FEW_ROWS_ARGUMENTS = (
+    "x_at", "y_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "outputs_per_task", "rows", "channels", "outputs", "x_stride", "y_stride", "y_stride_m",
+)  # fmt: skip
+FEW_ROWS_INDEX = {name: i for i, name in enumerate(FEW_ROWS_ARGUMENTS)}
 
 #: The argument block of the fingerprint kernel.
 FINGERPRINT_ARGUMENTS = (

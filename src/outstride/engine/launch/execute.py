@@ -156,22 +156,25 @@ class GatherRun:
 def gather_run(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
-    algorithm: AlgorithmName = "auto", out: Tensor | None = None,
+    algorithm: AlgorithmName = "auto", out: Tensor | None = None, *, rewritten: bool = False,
 ) -> GatherRun:  # fmt: skip
-    """What computes `operator` for operands like these, on as many threads as torch has now."""
+    """What computes `operator` for operands like these, on as many threads as torch has now.
+
+    A weight that is `rewritten` before each call, as in training, is not worth packing for some rows.
+    """
     threads, algorithm = torch.get_num_threads(), resolved(algorithm)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
-        groups, algorithm, None if out is None else out.stride(), threads, chosen(),
+        groups, algorithm, None if out is None else out.stride(), threads, chosen(), rewritten,
     )  # fmt: skip
     try:
         run = CONTRACTIONS.get(key)
     except TypeError:  # sizes came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
-        return gather_run(operator, x, w, *sizes, groups, algorithm, out)
+        return gather_run(operator, x, w, *sizes, groups, algorithm, out, rewritten=rewritten)
     if run is None:
         geometry = (stride, padding, dilation, groups, algorithm)
-        run = bound(operator, x, w, output_size, geometry, out, threads)
+        run = bound(operator, x, w, output_size, geometry, out, threads, rewritten=rewritten)
         CONTRACTIONS.keep((operator, x.dtype, w.shape, geometry), key, run)
     return run
 
@@ -179,7 +182,7 @@ def gather_run(
 def bound(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
     geometry: Geometry, out: Tensor | None, threads: int, epilogue: Epilogue = BIAS,
-    before: tuple[Step, ...] = (),
+    before: tuple[Step, ...] = (), *, rewritten: bool = False,
 ) -> GatherRun:  # fmt: skip
     """A kernel bound to operands like these; none where there is nothing to sum.
 
@@ -196,7 +199,7 @@ def bound(
     elif has_terms:
         large, small = (x, target) if operator == "conv" else (target, x)
         ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
-        asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm)
+        asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm, rewritten)
         operands, how = compacted(asked)
         spread = how is not None and operator == "conv_transpose" and bool(epilogue.steps)
         # Else none of the used positions is there.
@@ -229,13 +232,21 @@ def weight_run(
     layer = (tuple(kernel_size), geometry[0], geometry[2], *counts, DTYPES[x.dtype], algorithm)
     short = choose(False, *layer).short
     call = _weight_call(x, y, kernel_size, stride, padding, dilation, groups, threads, short)
+    sizes = zip(x.shape[2:], y.shape[2:], kernel_size, stride, padding, dilation, strict=True)
+    if not short and all(_is_inside(*axis) for axis in sizes):
+        return WEIGHT_GRADIENTS.keep((x.dtype, shape, geometry), key, call)
     run = WeightRun(call, nonfinite_kernel(x.dtype), tuple(kernel_size), geometry, short)
     return WEIGHT_GRADIENTS.keep((x.dtype, shape, geometry), key, run)
 
 
+def _is_inside(larger: int, smaller: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether no position of an axis is read that is padding."""
+    return padding <= 0 and (smaller - 1) * stride + (kernel - 1) * dilation - padding < larger
+
+
 @dataclass(frozen=True, slots=True)
 class WeightRun:
-    """A weight gradient: the bound kernel, and the kernel that looks for what is not finite."""
+    """A weight gradient that meets padding: the bound kernel, and one that looks for what is not finite."""
 
     call: Run
     look: Kernel

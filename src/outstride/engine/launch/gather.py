@@ -36,10 +36,10 @@ KERNELS: CallCache[tuple[Any, ...], _Compiled] = CallCache("kernels", most=1024)
 
 
 class _Compiled(NamedTuple):
-    """What is the same at all sizes: the loop nest, what packs the weights, and the tile's address."""
+    """What is the same at all sizes: the loop nest, what packs weights, if anything, the tile's address."""
 
     kernel: Kernel
-    packer: Packer
+    packer: Packer | None
     tile: int
 
 
@@ -49,7 +49,7 @@ class SizeClass:
 
     plan: GatherPlan
     kernel: Kernel
-    packer: Packer
+    packer: Packer | None
     scratch_bytes: int
     positions: int
     block: ArgumentBlock
@@ -101,13 +101,18 @@ class GatherCall:
             steps it is the sums that are looked at, and for such weights y is as it was.
         """
         shared = self.size_class
-        packed = PACKED.get(w, shared.packer, self.workers)
-        if not (packed.finite or inside):
-            if self.problem.short and not (self.problem.epilogue.steps or self.problem.before):
-                y.fill_(nan)
-            return False
+        if shared.packer is None:
+            _read = w.untyped_storage()  # as of the bias, below
+            weight = w.data_ptr()
+        else:
+            packed = PACKED.get(w, shared.packer, self.workers)
+            if not (packed.finite or inside):
+                if self.problem.short and not (self.problem.epilogue.steps or self.problem.before):
+                    y.fill_(nan)
+                return False
+            weight = packed.pointer
         block = self.block.fresh()
-        block[_X], block[_W], block[_Y] = x.data_ptr(), packed.pointer, y.data_ptr()
+        block[_X], block[_W], block[_Y] = x.data_ptr(), weight, y.data_ptr()
         block[_SCRATCH] = scratch(shared.scratch_bytes * self.workers)
         if bias is not None:
             if shared.positions > 1:
@@ -137,11 +142,16 @@ class GatherCall:
                 return None
         if shared.positions > 1:
             return None
+        weight = None
+        if shared.packer is None:
+            addresses["w_at"] = w
+        else:
+            keep = partial(PACKED.entry, packer=shared.packer, threads=self.workers)
+            weight = Weight(w, keep, self.workers)
         forms = zip(operands, self.problem.epilogue.forms, strict=True)
         return Launch(
             shared.kernel, self.block, self.workers, addresses,
-            [Operand(operand, form == "tensor") for operand, form in forms],
-            Weight(w, partial(PACKED.entry, packer=shared.packer, threads=self.workers), self.workers),
+            [Operand(operand, form == "tensor") for operand, form in forms], weight,
             shared.scratch_bytes * self.workers, "found",
         )  # fmt: skip
 
@@ -152,7 +162,9 @@ def gather_call(
     """The call for these operands, of which only shapes, strides and dtype are looked at."""
     operands, problem = posed(operands)
     if epilogue.steps or before:
-        problem = replace(problem, epilogue=epilogue, before=before)
+        # What is done to an input first is done whenever it is read: here for every few outputs.
+        unpacked = None if before else problem.unpacked
+        problem = replace(problem, epilogue=epilogue, before=before, unpacked=unpacked)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())
@@ -168,16 +180,19 @@ def _size_class(problem: Problem, operands: Operands, threads: int) -> SizeClass
     """What calls of this size share with others that have the same blocks."""
     plan = plan_for(problem, machine(), threads)
     made = kernel_arguments(plan)
-    strides = operands.w.stride()
+    strides = _weight_strides(problem, operands.w)
     any_size = replace(problem, batch=0, input_size=(0, 0, 0), output_size=(0, 0, 0))
-    key = (any_size, operands.w.shape, strides, plan.tile, plan.cropped, plan.machine)
+    key = (any_size, operands.w.shape, operands.w.stride(), plan.tile, plan.cropped, plan.machine)
     compiled = KERNELS.get(key)
     if compiled is None:
         nest, tiles = loop_nest(plan), tile_modules(plan)
-        prepare([nest, *tiles, weights_module(plan)])
-        packer = Packer(plan, made, _weight_strides(problem, operands.w))
+        packs = plan.dataflow.packs_weights
+        prepare([nest, *tiles, *([weights_module(plan)] if packs else [])])
+        packer = Packer(plan, made, strides) if packs else None
         compiled = KERNELS.keep(key, key, _Compiled(nest.kernel(), packer, tile_address(plan, tiles)))
-    scalars = made.scalars | {"tile_at": compiled.tile}
+    scalars = made.scalars | {
+        "tile_at": compiled.tile, "w_stride_m": strides.output, "w_stride_c": strides.channel
+    }  # fmt: skip
     block = ArgumentBlock.of(INDEX, scalars, _tables(plan, made))
     return SizeClass(plan, compiled.kernel, compiled.packer, made.scratch_bytes, operands.positions, block)
 

@@ -15,6 +15,7 @@ from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.codegen.partial_sums import PARTIAL_SUMS_INDEX, partial_sums_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.dots import DotCall
+from outstride.engine.launch.few_rows import FewRowsCall, suits
 from outstride.engine.launch.matrix_product import rows_as_width
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES, three
@@ -42,8 +43,10 @@ _PARALLEL = 1 << 16
 def gradient_call(
     x: Tensor, y: Tensor, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int],
     dilation: Sequence[int], groups: int, threads: int, short: bool = False,
-) -> GradientCall | DotCall:  # fmt: skip
+) -> GradientCall | DotCall | FewRowsCall:  # fmt: skip
     """The kernel for these tensors: by dot products where a group has few outputs, else by outer products.
+
+    These are of operands as they lie where few rows went through a matrix.
 
     If it is `short` those are the products of short algorithms.
     """
@@ -67,7 +70,8 @@ def gradient_call(
     }  # fmt: skip
     for axis, a, b in zip("dhw", three(xs[2:], 0), three(ys[2:], 0), strict=True):
         strides[f"x_stride_{axis}"], strides[f"y_stride_{axis}"] = a, b
-    return (DotCall if outputs <= DOT_OUTPUTS else GradientCall)(problem, strides, shape, threads)
+    kind = DotCall if outputs <= DOT_OUTPUTS else FewRowsCall if suits(problem, strides) else GradientCall
+    return kind(problem, strides, shape, threads)
 
 
 class GradientCall:

@@ -51,7 +51,7 @@ class Kept(Protocol):
 
 
 class Weight(NamedTuple):
-    """A weight, and what packs it where that has to be done."""
+    """A weight that is packed, and what packs it where that has to be done."""
 
     at: At
     keep: Callable[[Tensor], Kept]

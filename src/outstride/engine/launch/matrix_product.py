@@ -33,6 +33,8 @@ class Operands(NamedTuple):
     #: Neighbouring outputs that share a number of the bias.
     positions: int = 1
     algorithm: AlgorithmName = "direct"
+    #: Whether the weight is written to before each call.
+    rewritten: bool = False
 
 
 def as_product(operands: Operands) -> Operands:
@@ -41,7 +43,8 @@ def as_product(operands: Operands) -> Operands:
     kernel = w.shape[2:]
     if not kernel:
         x, y = rows_as_width(x), rows_as_width(y)
-        return Operands(operator, x, w.unsqueeze(-1), y, (1,), (0,), (1,), groups)
+        weight, numbers = w.unsqueeze(-1), ((1,), (0,), (1,), groups)
+        return Operands(operator, x, weight, y, *numbers, rewritten=operands.rewritten)
     positions = prod(kernel)
     if operator == "conv" and positions == groups == 1 and _is_vector(x) and _is_vector(y):
         return operands._replace(x=_batch_as_width(x, x.shape[1]), y=_batch_as_width(y, y.shape[1]))
@@ -58,7 +61,7 @@ def as_product(operands: Operands) -> Operands:
         _batch_as_width(x, x.shape[1]),
         w.as_strided((outputs, w.shape[0], *ones), (1, w.stride(0), *ones)),
         _batch_as_width(y, outputs),
-        ones, (0,) * len(kernel), ones, 1, positions,
+        ones, (0,) * len(kernel), ones, 1, positions, rewritten=operands.rewritten,
     )  # fmt: skip
 
 

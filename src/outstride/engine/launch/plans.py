@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
+from math import prod
 
 import torch
 
@@ -12,6 +13,8 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.launch.matrix_product import Operands, as_product
+from outstride.engine.planner.dataflows.unpacked import MOST_ROWS, MOST_TRAINED_ROWS
+from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine
@@ -39,7 +42,7 @@ def three(values: Sequence[int], fill: int) -> tuple[int, int, int]:
 
 def problem_of(operands: Operands) -> Problem:
     """The problem that these tensors pose; only their shapes, strides and dtype are looked at."""
-    operator, x, w, y, stride, padding, dilation, groups, _, algorithm = operands
+    operator, x, w, y, stride, padding, dilation, groups, _, algorithm, _ = operands
     forward = operator == "conv"
     inner, outer = (w.shape[1], w.shape[0] // groups) if forward else (w.shape[0] // groups, w.shape[1])
     depthwise = inner == outer == 1 and groups >= CHANNELS_TOGETHER
@@ -56,8 +59,22 @@ def problem_of(operands: Operands) -> Problem:
         three(stride, 1), three(padding, 0), three(dilation, 1),
         "width" if x.stride(-1) == 1 else "channel" if x.stride(1) == 1 else "any",
         "width" if y.stride(-1) == 1 else "channel" if y.stride(1) == 1 and together else "any",
-        depthwise, short=short,
+        depthwise, short=short, unpacked=_weight_axis(operands),
     )  # fmt: skip
+
+
+def _weight_axis(operands: Operands) -> WeightAxis | None:
+    """The axis that the weights of a matrix have side by side, where few rows read them as they lie."""
+    operator, x, w, y, stride, padding, _, groups, *_ = operands
+    *others, rows = x.shape[0], *x.shape[2:]
+    is_matrix = groups == w.shape[2:].numel() == prod(others) == 1 and x.shape[2:] == y.shape[2:]
+    is_matrix = is_matrix and not any(padding) and (rows == 1 or all(step == 1 for step in stride))
+    side_by_side = x.stride(1) == y.stride(1) == 1
+    most = MOST_TRAINED_ROWS if operands.rewritten else MOST_ROWS
+    if not (is_matrix and side_by_side and rows <= most and x.dtype in (torch.float32, torch.float64)):
+        return None
+    channel, output = w.stride()[:2][::-1] if operator == "conv" else w.stride()[:2]
+    return "channel" if channel == 1 else "output" if output == 1 else None
 
 
 def _channels_of_a_task(channels: int) -> int:

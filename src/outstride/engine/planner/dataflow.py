@@ -114,7 +114,7 @@ class Candidate:
 
 
 #: The loops over tiles. Their order is the number by which kernels know them.
-LOOPS = ("channels", "pixels", "rows", "in_place", "direct", "stored", "lanes")
+LOOPS = ("channels", "pixels", "rows", "in_place", "direct", "stored", "lanes", "unpacked")
 
 #: Where taps that read nothing but padding are left out: nowhere, in whole boxes and regions, in rows too.
 NO_SKIPS, BOX_SKIPS, ROW_SKIPS = range(3)
@@ -128,6 +128,8 @@ class Dataflow(ABC):
     tile_module: ClassVar[str | None]
     #: Whether a task's input is packed into a strip.
     packs: ClassVar[bool]
+    #: Whether weights are packed, and kept so; else they are read where they lie.
+    packs_weights: ClassVar[bool] = True
     #: Whether the plan of a size serves others.
     serves_other_sizes: ClassVar[bool]
     #: Whether its vectors hold outputs, and the rows of its tiles are pixels by list.

@@ -129,7 +129,7 @@ def recipe_for(problem: Problem, machine: Machine, axes: tuple[GatherAxis, ...])
         problem.dtype, machine.instruction_set.name, problem.in_unit, problem.out_unit,
         in_step if in_step <= most_in else 0, out_step if out_step <= most_out else 0,
         tuple(loops), flows[0].unrolled(problem), problem.epilogue,
-        problem.short_axes if problem.short else (), problem.before,
+        problem.short_axes if problem.short else (), problem.before, problem.unpacked,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, STORAGE_BYTES, Unit, WeightAxis
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.gather_form import GatherAxis, conv_axis, transposed_axis, useful_terms
 from outstride.engine.planner.short_form import axis_of_inputs, axis_of_products
@@ -52,6 +52,8 @@ class Problem:
     before: tuple[Step, ...] = ()
     #: Whether its outputs come from fewer products than one for each tap.
     short: bool = False
+    #: Of few rows times a matrix the axis that its weights have side by side; None: weights are packed.
+    unpacked: WeightAxis | None = None
 
     def axes(self, *, cropped: bool = False) -> tuple[GatherAxis, ...]:
         """The gather form of every axis, depth first; of short axes that of their transformed input."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from outstride.engine.planner.dtypes import Unit
+from outstride.engine.planner.dtypes import Unit, WeightAxis
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.steps import Step, steps_name
 from outstride.engine.planner.unrolled import RowTaps, Unrolled
@@ -33,6 +33,8 @@ class Recipe:
     short: tuple[ShortAxis, ...] = ()
     #: What is done to elements of the input when they are read.
     before: tuple[Step, ...] = ()
+    #: Along what vectors of weights are read where they lie; None: they are packed.
+    unpacked: WeightAxis | None = None
 
     @property
     def name(self) -> str:
@@ -41,6 +43,8 @@ class Recipe:
         loops = "".join(s[0] for s in self.loops)
         if self.unrolled is not None:
             loops += "_".join(map(str, ("", *self.unrolled.numbers)))
+        if self.unpacked is not None:
+            loops += f"_{self.unpacked}"
         short = "".join(f"_{axis.name}" for axis in self.short)
         before = f"_of{steps_name(self.before)}" if self.before else ""
         return f"{self.dtype}_{units}_{loops}{short}{before}{self.epilogue.name}_{self.instruction_set}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from outstride.engine.codegen.context import Kernel
-from outstride.engine.codegen.dataflows import channels, in_place, lanes, pixels, rows
+from outstride.engine.codegen.dataflows import channels, in_place, lanes, pixels, rows, unpacked
 from outstride.engine.codegen.dataflows.pixels import results_in_scratch
 from outstride.engine.codegen.elements import Element
 from outstride.engine.codegen.ir import Function
@@ -35,4 +35,5 @@ LOOPS: Mapping[str, Callable[[TileLoop], None]] = {
 KERNELS: Mapping[str, Callable[[Kernel], list[Function]]] = {
     "in_place": in_place.functions,
     "lanes": lanes.functions,
+    "unpacked": unpacked.functions,
 }

@@ -188,6 +188,8 @@ def _refusal(model: torch.nn.Module, leaves: Sequence[Any], error: Exception) ->
     got = f"shape {shapes[0]}" if len(shapes) == 1 else f"shapes {', '.join(map(str, shapes))}"
     called = isinstance(error, TypeError) and "argument" in said
     legal = f"what its forward takes, {_signature(model)}" if called else "a shape that the model accepts"
+    if called and len(shapes) == 1:
+        legal = f"a module around it that takes the source alone, or {legal}"
     return ShapeError(
         f"'model' must run on the source: got {got}, for which it raises "
         f"{type(error).__name__}: {said}" + ("" if "legal: " in said else f"; legal: {legal}")

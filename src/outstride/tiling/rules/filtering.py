@@ -29,8 +29,8 @@ from outstride.tiling.surroundings import computing_by, threads_of_whole
 _DTYPES = (torch.float32, torch.float64)
 #: Sizes of the small map that is tried, and of what is made of it.
 _TRIED, _MADE = (9, 11), ((13, 17), (5, 6))
-#: Elements of the lines that torch is asked for weights by.
-_MOST = 1 << 26
+#: Weights of a line, and elements that torch is asked for them by at a time.
+_MOST, _AT_ONCE = 1 << 24, 1 << 22
 #: Keys' kernel as torch has it.
 _A = -0.75
 
@@ -132,16 +132,20 @@ def _asked(
     radius = 2 if "cubic" in operator.mode else 1
     scale = 1 / factor if factor else inputs / max(outputs, 1)
     period = min(2 * ceil(radius * max(scale, 1)) + 3, inputs)
-    if period * (inputs + 2 * outputs) > _MOST:
+    if period * outputs > _MOST:
         return None
-    comb = torch.zeros(period, inputs, dtype=dtype)
-    at = torch.arange(inputs)
-    values, seen = (
-        _called(function, comb.index_put((at % period, at), comb.new_tensor(value))[None, :, None], outputs,
-                operator.aligned, factor)[0, :, 0]
-        for value in (1.0, float("nan"))
-    )  # fmt: skip
-    there = seen.isnan()
+
+    def combed(value: float) -> Tensor:
+        """What comes of a value at every so many positions, from each of the first ones on."""
+        step, made = max(_AT_ONCE // inputs, 1), list[Tensor]()
+        for first in range(0, period, step):
+            comb = torch.zeros(1, min(step, period - first), 1, inputs, dtype=dtype)
+            for place in range(comb.shape[1]):
+                comb[0, place, 0, first + place :: period] = value
+            made.append(_called(function, comb, outputs, operator.aligned, factor)[0, :, 0])
+        return torch.cat(made)
+
+    values, there = combed(1.0), combed(float("nan")).isnan()
     counts = there.sum(0)
     if bool((counts == period).any()) and period < inputs:
         return None

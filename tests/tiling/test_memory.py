@@ -52,7 +52,7 @@ class Case(NamedTuple):
     """A model and what it is run on, in about four tiles."""
 
     make: Callable[[], nn.Module]
-    size: tuple[int, ...] = (2400, 2400)
+    size: tuple[int, ...] = (1600, 1600)
     channels: int = 8
 
 
@@ -67,9 +67,9 @@ CASES: dict[str, Case] = {
     "unet": Case(lambda: chain(
         nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1),
         nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(16, 8, 1), nn.Softmax(1),
-    ), (1600, 1600)),
+    )),
     # Layers.
-    "conv_of_lines": Case(lambda: nn.Conv1d(8, 8, 9, padding=4), (4_000_000,)),
+    "conv_of_lines": Case(lambda: nn.Conv1d(8, 8, 9, padding=4), (2_000_000,)),
     "conv_of_volumes": Case(lambda: nn.Conv3d(8, 8, 3, padding=1), (120, 200, 200)),
     "wide": Case(lambda: chain(nn.Conv2d(8, 64, 3, padding=1), nn.Conv2d(64, 8, 3, padding=1)), (1000, 1000)),
     "many_weights": Case(lambda: chain(nn.Conv2d(8, 1024, 3, padding=1), nn.Conv2d(1024, 1024, 3, padding=1)),
@@ -78,7 +78,7 @@ CASES: dict[str, Case] = {
     "depthwise": Case(lambda: nn.Conv2d(8, 8, 7, padding=3, groups=8)),
     "grouped": Case(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2)),
     "few_used": Case(lambda: nn.Conv2d(8, 8, 1, 4)),
-    "transposed": Case(lambda: nn.ConvTranspose2d(8, 8, 2, 2), (1600, 1600)),
+    "transposed": Case(lambda: nn.ConvTranspose2d(8, 8, 2, 2)),
     "spread_out": Case(lambda: nn.ConvTranspose2d(8, 8, 1, 3, output_padding=1), (800, 800)),
     "channels_last_conv": Case(
         lambda: nn.Conv2d(8, 8, 3, padding=1).to(memory_format=_LAST)  # type: ignore[call-overload]
@@ -92,10 +92,10 @@ CASES: dict[str, Case] = {
     "avg_pool": Case(lambda: nn.AvgPool2d(3, 1, 1)),
     "halved": Case(lambda: nn.AvgPool2d(2)),
     "unpooled": of(unpooled),
-    "adaptive_pool": of(lambda x: F.adaptive_avg_pool2d(x, 800)),
-    "adaptive_max_pool": of(lambda x: F.adaptive_max_pool2d(x, 800)),
-    "nearest": Case(lambda: nn.Upsample(scale_factor=2), (1600, 1600)),
-    "bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (1600, 1600)),
+    "adaptive_pool": of(lambda x: F.adaptive_avg_pool2d(x, 400)),
+    "adaptive_max_pool": of(lambda x: F.adaptive_max_pool2d(x, 400)),
+    "nearest": Case(lambda: nn.Upsample(scale_factor=2)),
+    "bilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear")),
     "bilinear_of_many": Case(lambda: nn.Upsample(scale_factor=2, mode="bilinear"), (400, 400), 64),
     "trilinear": Case(lambda: nn.Upsample(scale_factor=2, mode="trilinear"), (60, 100, 100)),
     "channels_last_bilinear": of(
@@ -129,7 +129,7 @@ CASES: dict[str, Case] = {
     "unfolded": of(lambda x: F.fold(F.unfold(x, 2, stride=2), x.shape[2:], 2, stride=2)),
     # What looks at the whole.
     "group_norm": Case(lambda: chain(nn.Conv2d(8, 8, 3, padding=1), nn.GroupNorm(2, 8))),
-    "layer_norm_of_maps": Case(lambda: nn.LayerNorm([8, 1600, 1600]), (1600, 1600)),
+    "layer_norm_of_maps": Case(lambda: nn.LayerNorm([8, 1600, 1600])),
     "excite": Case(lambda: chain(nn.Conv2d(8, 8, 3, padding=1), SqueezeExcite(8))),
     "pyramid": of(lambda x: x + F.interpolate(F.adaptive_avg_pool2d(x, 3), x.shape[2:], mode="bilinear")),
     "largest": of(lambda x: x / x.amax((2, 3), keepdim=True)),

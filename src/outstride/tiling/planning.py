@@ -240,7 +240,7 @@ class _Tiles:
         if self.schedule.peak_bytes > budget:
             raise ShapeError(
                 f"'memory' must hold one tile: got {spelled(budget)}, and before the tiles the passes take "
-                f"{spelled(self.schedule.peak_bytes)}{_reason(self.program)}; legal: more memory"
+                f"{spelled(self.schedule.peak_bytes)}{_needing_all(self.program)}; legal: more memory"
             )
         chosen, held = sizes, self.schedule.held_bytes
         while True:
@@ -254,7 +254,7 @@ class _Tiles:
             if smaller is None:
                 raise ShapeError(
                     f"'memory' must hold one tile: got {spelled(budget)}, and the smallest, "
-                    f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{_reason(self.program)}; "
+                    f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{self._reason(chosen)}; "
                     "legal: more memory, or a 'tile'"
                 )
             chosen = smaller
@@ -272,6 +272,13 @@ class _Tiles:
         count = elements(whole(self.outputs.shape)) / max(self._main(middle), 1)
         passes = sum(walk.computed for walk in self.schedule.walks)
         return (self._computed(middle) * count + passes) / max(self._computed(everything), 1)
+
+    def _reason(self, tile: Sequence[int]) -> str:
+        """Why a small tile takes much."""
+        middle = self.schedule.held_bytes + bytes_of(self.program, self.need(tile)).peak
+        if self.schedule.held_bytes + self.taken(tile).peak > 2 * middle:
+            return f" at the border, where it reads both ends of an axis, and {spelled(middle)} elsewhere"
+        return _needing_all(self.program)
 
     def _main(self, need: Need) -> int:
         return elements(need.outputs[self.outputs.main])
@@ -325,6 +332,6 @@ def _one_image(shape: Sequence[int], tiled: int) -> Box:
     return tuple(boxes)
 
 
-def _reason(program: Program) -> str:
+def _needing_all(program: Program) -> str:
     names = listed(program.graph.nodes[i] for i in program.wholes)
     return f", as {names} needs every pixel" if names else ""

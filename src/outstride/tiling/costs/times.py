@@ -39,9 +39,9 @@ CALL = 60_000.0
 #: Of a byte in memory that is read or written, and in a file.
 MEMORY, FILE = 0.3, 1.5
 #: What layers take of what their plans say, whose inputs lie in the caches, and of a byte that they move.
-_PLANNED, _MOVED = 1.2, 0.35
+_PLANNED, _MOVED = 1.3, 0.35
 #: Of a byte of a tensor that the C library asks the system for, as it does from so many bytes on.
-_FRESH, _FRESH_FROM = 1.9, 1 << 25
+_FRESH, _FRESH_FROM = 1.3, 1 << 25
 #: By the kind of an operator: of an element that it makes, and of one that it reads, beside their bytes.
 _ELEMENT: dict[type, tuple[float, float]] = {
     pooling.MaxPool: (45.0, 0.0), pooling.AveragePool: (30.0, 0.0), pooling.AdaptivePool: (0.0, 4.0),
@@ -65,7 +65,7 @@ _TAP = 5.0
 _PRODUCTS = 2.0
 #: Of an element that a walk folds, by the kind of operator that it is for.
 _FOLDED: dict[type, float] = {
-    norms.BatchNorm: 15.0, norms.GroupNorm: 21.0, norms.LayerNorm: 21.0, pooling.AdaptivePool: 15.0,
+    norms.BatchNorm: 16.0, norms.GroupNorm: 21.0, norms.LayerNorm: 21.0, pooling.AdaptivePool: 15.0,
     reductions.Extremum: 1.0, reductions.Reduction: 5.5,
 }  # fmt: skip
 

@@ -99,7 +99,7 @@ def _is_local(node: Node) -> bool:
 
 
 def _scratch_of_unpool(node: Node, box: Box, boxes: Boxes) -> int:
-    return node.dtype.itemsize * elements(box) + 7 * torch.int64.itemsize * sum(
+    return node.dtype.itemsize * elements(box) + 9 * torch.int64.itemsize * sum(
         elements(held) for held in boxes[:1] if held is not None
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from inspect import Parameter, signature
 from pathlib import Path
@@ -36,23 +36,28 @@ def arguments_of(model: Any, source: Any, inputs: Sequence[str], shapes: bool) -
         if found[1] in kwargs:
             raise ArgumentError(f"'--input' must name an input once: got {found[1]!r} again; legal: one file")
         kwargs[found[1]] = value_of(found[2], shapes)
-    return Arguments((), {**_by_names(model, args, kwargs), **kwargs}) if kwargs else tuple(args)
+    if not kwargs:
+        return tuple(args)
+    named = _by_names(model, args, kwargs)
+    return Arguments(tuple(args), kwargs) if named is None else Arguments((), {**named, **kwargs})
 
 
-def _by_names(model: Any, args: Sequence[Any], taken: Any) -> dict[str, Any]:
-    """Arguments without names as the first of those that no other has."""
+def _by_names(model: Any, args: Sequence[Any], taken: Collection[str]) -> dict[str, Any] | None:
+    """Arguments without names as the first of those that no other has; None of a model that has no names."""
     from outstride.errors import ArgumentError
 
-    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     try:
-        known = [name for name, each in signature(model.forward).parameters.items() if each.kind in kinds]
+        parameters = signature(model.forward).parameters.values()
     except (TypeError, ValueError):  # no Python
-        known = []
+        return None
+    if any(each.kind is Parameter.VAR_POSITIONAL for each in parameters):
+        return None
+    known = [each.name for each in parameters if each.kind is not Parameter.VAR_KEYWORD]
     free = [name for name in known if name not in taken]
     if len(free) < len(args):
         raise ArgumentError(
             f"'--input' must name inputs of the model: got {', '.join(taken)} beside {len(args)} without a "
-            f"name; legal: {', '.join(known) or 'none by name'}"
+            f"name; legal: {', '.join(known)}"
         )
     return dict(zip(free, args, strict=False))
 

@@ -228,6 +228,27 @@ def test_scales_that_are_none(tmp_path: Path, given: Any) -> None:
         make(numbers(1, 1, 4, 4), tmp_path / "y.npy", output_range=given)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".ome.zarr"])
+def test_a_scale_of_16_bits(tmp_path: Path, suffix: str) -> None:
+    pytest.importorskip("tifffile")
+    values = np.linspace(-1, 3, 64 * 64, dtype=np.float32).reshape(1, 1, 64, 64)
+    out = make(values, tmp_path / f"y{suffix}", output_range=(-1, 3), output_bits=16)
+    expected = np.rint((values.astype(np.float64) + 1) / 4 * 65535)
+    got = tiling.tile_run(SAME, out, progress=False)
+    assert_within(got * (1 if suffix == ".npy" else 65535), expected, 0.01, "read as 0 to 1 in float32")
+    assert tiling.recheck(SAME, values, out, output_range=(-1, 3), output_bits=16)
+    with pytest.raises(ArgumentError, match=r"'output_bits' must go with 'output_range': got 16 alone"):
+        make(values, tmp_path / f"z{suffix}", output_bits=16)
+    with pytest.raises(ArgumentError, match=r"'output_bits' must be 8 or 16: got 12"):
+        make(values, tmp_path / f"z{suffix}", output_range=(-1, 3), output_bits=12)
+
+
+def test_colours_of_16_bits_are_no_png(tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    with pytest.raises(ArgumentError, match=r"got 16 bits for a .png of 3 channels"):
+        make(numbers(1, 3, 8, 8), tmp_path / "y.png", output_range=(0, 1), output_bits=16)
+
+
 def test_scales_without_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     with pytest.raises(ArgumentError, match="'output_range' must go with one file"):

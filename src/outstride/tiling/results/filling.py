@@ -246,9 +246,12 @@ def scale_of(range_: Any, bits: Any) -> Scale:
     Raises:
         ArgumentError: it is no scale.
     """
-    if bits not in (None, 8, 16) or (bits is not None and range_ is None):
-        legal = "8 or 16" if range_ is not None else "8 or 16 beside 'output_range'"
-        raise ArgumentError(f"'output_bits' must be 8 or 16, of a scale: got {bits!r}; legal: {legal}")
+    if bits is not None and range_ is None:
+        raise ArgumentError(
+            f"'output_bits' must go with 'output_range': got {bits!r} alone; legal: output_range=(0, 1)"
+        )
+    if bits not in (None, 8, 16):
+        raise ArgumentError(f"'output_bits' must be 8 or 16: got {bits!r}; legal: 16")
     return _checked_range(range_), bits or 8
 
 

@@ -258,9 +258,16 @@ class Net(torch.nn.Module):
         y = self.layer(image) * mask * strength
         return {"fine": y, "coarse": y.mean((2, 3))} if strength == 3 else y
 
-def net():
+class Any(Net):
+    def forward(self, *inputs, **named):
+        return super().forward(*inputs, **named)
+
+def net(kind=Net):
     torch.manual_seed(0)
-    return Net()
+    return kind()
+
+def without_names():
+    return net(Any)
 """
 
 
@@ -276,6 +283,8 @@ def test_further_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert run(model, x, y, "--tile", "20", *named, "--overwrite") == 0
     assert_equal_values(np.load(y), in_order)
     assert run(model, x, y, *named, "--verify", "3") == 0
+    assert run(model.replace(":net", ":without_names"), x, y, *named, "--overwrite") == 0
+    assert_equal_values(np.load(y), in_order)
     assert "verified: every bit" in " ".join(capsys.readouterr().out.split())
     assert run(model, "1,1,64,64", "--plan", "--tile", "32", "--input", "1,1,64,64") == 0
     assert "1 x 1 x 64 x 64 and 1 x 1 x 64 x 64 to 1 x 2 x 64 x 64" in capsys.readouterr().out

@@ -63,6 +63,10 @@ def _files(directory: Path) -> list[Path]:
     return sorted(p for p in directory.rglob("*") if p.is_file())
 
 
+def _kernels(directory: Path) -> list[Path]:
+    return [file for file in _files(directory) if file.suffix == ".kernel"]
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that one process has filled."""
@@ -160,7 +164,7 @@ _DAMAGES = [
 
 
 def test_damaged_files_are_compiled_again(copied: Path) -> None:
-    files = _files(copied)
+    files = _kernels(copied)
     assert len(files) >= len(_DAMAGES)
     damages = [_DAMAGES[n % len(_DAMAGES)] for n in range(len(files))]
     for file, damage in zip(files, damages, strict=True):
@@ -173,7 +177,7 @@ def test_damaged_files_are_compiled_again(copied: Path) -> None:
 
 def test_files_exchanged_for_each_other_are_told_apart(copied: Path) -> None:
     """Each file is whole and genuine, but it is another kernel's."""
-    files = _files(copied)
+    files = _kernels(copied)
     contents = [f.read_bytes() for f in files]
     for file, content in zip(files, contents[1:] + contents[:1], strict=True):
         file.write_bytes(content)

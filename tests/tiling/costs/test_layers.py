@@ -41,6 +41,7 @@ def test_weights_are_packed_as_predicted(name: str) -> None:
     SIZE_CLASSES.clear()
     run(None, progress=False)
     (served,) = SIZE_CLASSES.entries().values()
+    assert served.packer is not None
     packed_bytes = served.packer.elements * served.packer.dtype.itemsize
     assert packed_bytes <= cost.packed_bytes <= 1.4 * packed_bytes  # tiles of several sizes may be used
     assert cost.scratch_bytes >= served.scratch_bytes / 2

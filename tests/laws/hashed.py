@@ -195,9 +195,11 @@ def _everywhere() -> dict[str, Digests]:
     return found
 
 
-def _changed(found: Mapping[str, Digests], expected: Mapping[str, Digests]) -> list[str]:
-    """The names in both of which some result has another hash."""
-    return [name for name in found if name in expected and found[name] != expected[name]]
+def _changed(found: Digests, expected: Mapping[str, str]) -> list[str]:
+    """The results that have other hashes, of the same operands; of others they say nothing."""
+    if found["operands"] != expected["operands"]:
+        return []
+    return [result for result in found if found[result] != expected.get(result)]
 
 
 def main(arguments: list[str]) -> int:
@@ -206,17 +208,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help="write the table anew")
     options = parser.parse_args(arguments)
     found, expected = _everywhere(), table()
-    changed = _changed(found, expected)
-    for name in changed:
-        results = [r for r in found[name] if found[name][r] != expected[name].get(r)]
-        print(f"{name}: other bits in {', '.join(results)}")
-    for name in sorted(found.keys() - expected.keys()):
-        print(f"{name}: not in the table")
-    for name in sorted(expected.keys() - found.keys()):
-        print(f"{name}: in the table alone")
+    changed = {n: _changed(found[n], expected[n]) for n in found.keys() & expected.keys()}
+    for name in sorted(found.keys() | expected.keys()):
+        if name not in expected:
+            print(f"{name}: not in the table")
+        elif name not in found:
+            print(f"{name}: in the table alone")
+        elif changed[name]:
+            print(f"{name}: other bits in {', '.join(changed[name])}")
+        elif found[name] != expected[name]:
+            print(f"{name}: made from other numbers")
     if not options.write:
         return int(found != expected)
-    if changed and _read()["version"] == outstride.__version__:
+    if any(changed.values()) and _read()["version"] == outstride.__version__:
         print(
             f"other bits are another version: raise '__version__', which is {outstride.__version__} as in "
             "the table; of a version that nobody has yet, take the lines out of the table and write it again"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+import outstride
 from outstride.engine import runtime
 from tests.cases import Case
 from tests.environments import Environment, one_of
+from tests.laws import hashed
 from tests.laws.hashed import HASHED, SHORT, digests, numbers, table
 from tests.roundings import is_short
 from tests.tolerance import assert_equal_values
@@ -38,6 +43,29 @@ def test_law4_a_result_is_a_constant(name: str, instruction_set: str) -> None:
 
 def test_the_table_holds_what_is_hashed() -> None:
     assert table().keys() == HASHED.keys()
+
+
+def test_other_bits_are_written_under_another_version_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "hashes.json"
+    monkeypatch.setattr(hashed, "TABLE", path)
+
+    def written(operands: str, output: str, version: str = outstride.__version__) -> int:
+        before = {"layer": {"operands": "some", "output": "these"}}
+        path.write_text(json.dumps({"version": version, "results": before}), encoding="utf-8")
+        monkeypatch.setattr(
+            hashed, "_everywhere", lambda: {"layer": {"operands": operands, "output": output}}
+        )
+        return hashed.main(["--write"])
+
+    assert written("some", "others") == 1
+    assert "layer: other bits in output" in capsys.readouterr().out
+    assert table()["layer"]["output"] == "these"
+    assert written("some", "others", "0.0.1") == 0
+    assert table()["layer"]["output"] == "others"
+    assert json.loads(path.read_text(encoding="utf-8"))["version"] == outstride.__version__
+    assert written("new", "others") == 0, "of other operands results are others"
 
 
 def test_the_recipe_gives_the_numbers_that_it_says() -> None:

@@ -76,7 +76,7 @@ def test_the_recipe_gives_the_numbers_that_it_says() -> None:
         z = (i + 1 + operand * 2**32) * odd % wrap
         z = (z ^ z >> 30) * first % wrap
         z = (z ^ z >> 27) * second % wrap
-        return float(((z ^ z >> 31) // 2 ** (64 - bits) - 2 ** (bits - 1)) / 2.0 ** (bits - 2))
+        return ((z ^ z >> 31) // (1 << 64 - bits) - (1 << bits - 1)) / (1 << bits - 2)
 
     for dtype, bits in ((torch.float64, 53), (torch.float32, 24), (torch.bfloat16, 8), (torch.float16, 8)):
         expected = [[number(3 * row + column, 2, bits) for column in range(3)] for row in range(2)]

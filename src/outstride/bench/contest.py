@@ -169,6 +169,8 @@ class Contest:
         # A folder for each: nobody finds what another has compiled a moment before.
         folder = Path(self._folder.name) / contender
         caches = {variable: str(folder / variable) for variable in CACHES.values()} if afresh else {}
+        if afresh:
+            caches["OUTSTRIDE_PROBE"] = "off"  # it is done once a machine, not once for each empty cache
         return {"OUTSTRIDE_ALGORITHM": self.algorithm, **caches}
 
     def limits(self, dtype: str, moved_bytes: int | None, flops: bool = True) -> dict[str, float | None]:

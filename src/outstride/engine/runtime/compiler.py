@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
@@ -193,6 +194,19 @@ def _is_object(code: bytes) -> bool:
     return count > 0 and offset + size * count <= len(code)
 
 
+@lru_cache(maxsize=1)
+def _symbols_ready() -> bool:
+    """What code may call that is loaded here: on Windows a routine of its own, which makes large stacks.
+
+    Stacks grow there by a page at a time, so functions that need more have it touch all of them first. LLVM
+    calls it by this name; only some processes have it where LLVM would look.
+    """
+    if sys.platform == "win32":
+        routine = getattr(ctypes.WinDLL("ntdll"), "__chkstk")
+        llvm.add_symbol("__chkstk", ctypes.cast(routine, ctypes.c_void_p).value)
+    return True
+
+
 #: Loaded code lives as long as the process: addresses are handed to other threads and to pools of theirs.
 _engines: list[llvm.ExecutionEngine] = []
 
@@ -202,6 +216,7 @@ def load_object(code: bytes, isa: InstructionSet, symbols: Sequence[str]) -> tup
     if not _is_object(code):
         raise CompileError("the object code cannot be loaded: it is no object file of this machine")
     with _lock:
+        _symbols_ready()
         machine = _machine(isa)
         try:
             engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)

@@ -23,7 +23,7 @@ try:
     _profiling = torch._C._autograd._profiler_enabled
     _autocasting = torch._C._is_any_autocast_enabled
     _dispatch_keys = torch._C._dispatch_keys
-    # Compared as numbers: before torch 2.8 two equal sets of keys are equal only if they are one object.
+    # Compared as numbers: in torch 2.6 two equal sets of keys are equal only if they are one object.
     _PLAIN = _dispatch_keys(torch.empty(0)).raw_repr()
     with torch.inference_mode():
         _PLAIN_INFERENCE = _dispatch_keys(torch.empty(0)).raw_repr()

@@ -149,8 +149,7 @@ def _register(contraction: type[Contraction], batching_rule: Callable[..., Any])
     register_flop_formula(getattr(OPERATORS, name))(_FLOPS[name])
     if contraction is not ConvWeight:
         decompositions.register(operator, getattr(decompositions, name), on_fake)
-    if hasattr(torch.library, "register_vmap"):  # torch 2.5
-        torch.library.register_vmap(f"outstride::{name}", batching_rule, lib=_LIBRARY)
+    torch.library.register_vmap(f"outstride::{name}", batching_rule, lib=_LIBRARY)
 
 
 _register(Conv, batching.conv)
@@ -176,8 +175,7 @@ def _register_bias_gradient() -> None:
     _LIBRARY.impl("bias_gradient", lambda grad: channel_sums_run(grad)(grad), "CPU")
     _LIBRARY.impl("bias_gradient", with_derivative, "Autograd", with_keyset=True)
     torch.library.register_fake("outstride::bias_gradient", on_fake, lib=_LIBRARY)
-    if hasattr(torch.library, "register_vmap"):  # torch 2.5
-        torch.library.register_vmap("outstride::bias_gradient", batching.bias_gradient, lib=_LIBRARY)
+    torch.library.register_vmap("outstride::bias_gradient", batching.bias_gradient, lib=_LIBRARY)
 
 
 _register_bias_gradient()

@@ -25,8 +25,8 @@ def _root(squares: Tensor) -> Tensor:
 
 
 def _rows(image: Tensor) -> Tensor:
-    """The positions of each channel, (channels, positions)."""
-    return image.reshape(len(image), -1)
+    """The positions of each channel, (channels, positions), one after the other in memory."""
+    return image.reshape(len(image), -1).contiguous()
 
 
 def _side_by_side(image: Tensor) -> Tensor:

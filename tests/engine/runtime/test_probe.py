@@ -164,6 +164,25 @@ def test_where_nothing_can_be_tried_code_runs_untried(
     assert cache.entries(cache.VERDICT) == []
 
 
+def test_what_was_found_out_stays_so_where_the_rest_cannot_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process died of one set, and no other can be started for those behind it."""
+    names = (*NAMES, "another")
+    answers = iter([_answering(f"trying {names[0]}\n", -4)])
+
+    def run(*arguments: object, **keywords: object) -> object:
+        answer = next(answers, None)
+        if answer is None:
+            raise OSError("Resource temporarily unavailable")
+        assert callable(answer)
+        return answer(*arguments, **keywords)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    found = probe.verdict(names)
+    assert (found.runs, set(found.fails)) == (names[1:], {names[0]})
+    assert "SIGILL" in found.fails[names[0]]
+    assert found.how == "not tried: no process could be started (Resource temporarily unavailable)"
+
+
 def test_a_program_that_is_no_interpreter_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would start the application once more."""
     from multiprocessing import spawn

@@ -81,7 +81,7 @@ def _along_one(
 
 def conv_weight(
     x: Tensor, y: Tensor, kernel_size: Ints, stride: Ints, padding: Ints, dilation: Ints, groups: int
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The gradient of <y, conv(x, w)> in w, of a kernel of this size."""
     if not kernel_size:
         one = conv_weight(x.unsqueeze(-1), y.unsqueeze(-1), [1], [1], [0], [1], groups)

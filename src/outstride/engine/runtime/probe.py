@@ -54,31 +54,31 @@ def _tried(names: tuple[str, ...]) -> Verdict:
     import subprocess
 
     command, reason = _command()
-    if command is None:
-        return Verdict(names, {}, f"not tried: {reason}")
     left, runs, fails = list(names), list[str](), dict[str, str]()
-    while left:
+    while left and command is not None:
         try:
             done = subprocess.run(  # noqa: S603  # this very interpreter, on a module of this package
                 [*command, *left], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                 timeout=_SECONDS, check=False, creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            return Verdict(names, {}, f"not tried: no answer within {_SECONDS} seconds")
+            reason = f"no answer within {_SECONDS} seconds"
+            break
         except (OSError, ValueError, RuntimeError) as problem:
-            return Verdict(names, {}, f"not tried: no process could be started ({problem})")
+            reason = f"no process could be started ({problem})"
+            break
         said = reading(done.stdout)
         runs += [name for name in left if said.get(name) == trial.RIGHT]
         fails |= {name: "its results are wrong" for name in left if said.get(name) == trial.WRONG}
         died = next((name for name in left if said.get(name) == trial.TRYING), None)
-        if died is None:
-            if len(said) < len(left):  # before it came to it: that says nothing of generated code
-                return Verdict(
-                    names, {}, f"not tried: {_last_line(done.stderr) or 'the process said nothing'}"
-                )
+        if died is not None:
+            fails[died] = f"it ends a process ({_ending(done.returncode)})"
+        elif len(said) < len(left):  # it ended before it came to it: that says nothing of generated code
+            reason = _last_line(done.stderr) or "the process said nothing"
             break
-        fails[died] = f"it ends a process ({_ending(done.returncode)})"
-        left = left[left.index(died) + 1 :]
+        left = [name for name in left if name not in said]
+    if left:
+        return Verdict(tuple(name for name in names if name not in fails), fails, f"not tried: {reason}")
     return Verdict(tuple(runs), fails, "tried in a process of its own")
 
 
@@ -98,7 +98,7 @@ def _command() -> tuple[list[str] | None, str]:
     if not Path(executable).stem.lower().startswith(("python", "pypy")):
         return None, f"{executable or 'the program'} is no interpreter to start"
     places = [str(Path(file).parents[depth]) for file, depth in ((__file__, 3), (llvmlite.__file__, 1))]
-    paths = ascii([*places, *map(str, sys.path)])
+    paths = ascii([*map(str, sys.path), *places])
     work = "from outstride.engine.runtime import trial; trial.main(sys.argv[1:])"
     return [executable, "-S", "-c", f"import sys; sys.path[:] = {paths}; {work}"], ""
 

@@ -74,6 +74,18 @@ def _keep(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[
         lines[:] = _sentences.pop(name, lines)
 
 
+#: Pages in another language than English, by where they lie.
+LANGUAGES = {"tutorials/zh/": "zh-CN"}
+
+
+def _declare(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:  # noqa: ARG001
+    """Say which language a page is in: screen readers, hyphenation and the choice of a font go by it."""
+    for folder, language in LANGUAGES.items():
+        if pagename.startswith(folder):
+            context["language"] = language
+
+
 def setup(app: Any) -> None:
+    app.connect("html-page-context", _declare)
     app.connect("autodoc-process-docstring", _plain, priority=100)
     app.connect("autodoc-process-docstring", _keep, priority=900)  # napoleon's is 500

@@ -50,7 +50,7 @@ def with_blocks(*languages: str) -> list[Path]:
 
 
 def to_run() -> list[Path]:
-    """Pages with Python in them; a translation's is the original's, as test_site.py says, so it runs once."""
+    """Pages with Python in them; a translation's is the original's (test_tutorials.py), so it runs once."""
     return [page for page in with_blocks("python", "pycon") if page.parent.name != "zh"]
 
 
@@ -151,6 +151,31 @@ def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     targets = [a or b for a, b in LINK.findall(text)]
     local = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
     assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and the site make it: words with hyphens between, no punctuation."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_anchors_lead_to_headings(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    lost = []
+    for target in (a or b for a, b in LINK.findall(text)):
+        path, _, anchor = target.partition("#")
+        if not anchor or re.match(r"[a-z]+:", target):
+            continue
+        to = page.parent / path if path else page
+        if to.suffix == ".md" and anchor not in anchors(to):
+            lost.append(target)
+    assert lost == []
 
 
 def readme_command(which: str) -> str:

@@ -15,7 +15,7 @@ from outstride.engine.launch.execute import gather_run, weight_run
 from outstride.engine.launch.few_rows import MOST_ROWS as MOST_SUMMED
 from outstride.engine.launch.fused import fused_run
 from outstride.engine.launch.packing import PACKED
-from outstride.engine.planner.dataflows.unpacked import MOST_ROWS, MOST_TRAINED_ROWS
+from outstride.engine.planner.dataflows.unpacked import MOST_ROWS as MOST
 from outstride.engine.planner.steps import Step
 from tests.environments import threads
 from tests.poison import poison
@@ -25,8 +25,9 @@ _Operator = Literal["conv", "conv_transpose"]
 _OPERATORS: tuple[_Operator, ...] = ("conv", "conv_transpose")
 #: Channels and outputs: parts of vectors and of tiles, several tasks, fewer than a vector.
 _SIZES = ((64, 96), (70, 33), (131, 1100), (1, 9), (9, 1), (530, 17))
+_FEW, _TRAINED = MOST["seldom"], MOST["always"]
 #: And on how many threads.
-_ROWS = ((1, 1), (2, 3), (3, 1), (MOST_ROWS, 2))
+_ROWS = ((1, 1), (2, 3), (3, 1), (_FEW, 2))
 _NONE: tuple[int, ...] = ()
 
 
@@ -58,7 +59,7 @@ def packed(operator: _Operator, x: Tensor, w: Tensor, bias: Tensor | None) -> Te
 @pytest.mark.parametrize("operator", _OPERATORS)
 def test_the_bits_are_those_of_packed_weights(operator: _Operator, dtype: torch.dtype) -> None:
     for channels, outputs in _SIZES:
-        x, w = drawn(MOST_ROWS + 2, channels, dtype=dtype), weight(operator, channels, outputs, dtype)
+        x, w = drawn(_FEW + 2, channels, dtype=dtype), weight(operator, channels, outputs, dtype)
         bias = drawn(outputs, dtype=dtype, seed=2)
         expected = packed(operator, x, w, bias)
         for isa, (rows, count), lying in product(runtime.available(), _ROWS, ("as it is", "turned")):
@@ -74,7 +75,7 @@ def test_the_bits_are_those_of_packed_weights(operator: _Operator, dtype: torch.
 def test_steps_follow_and_nothing_beside_the_result_is_written(operator: _Operator) -> None:
     steps = (Step("leaky_relu", (0.125,)), Step("add", (), ("tensor",)))
     numbers = (_NONE, _NONE, _NONE, _NONE, 1)
-    for rows in (1, 3, MOST_ROWS):
+    for rows in (1, 3, _FEW):
         x, w, bias = drawn(rows, 70), weight(operator, 70, 45, torch.float32), drawn(45, seed=2)
         residual = drawn(rows, 45, seed=3)
         expected = torch.nn.functional.leaky_relu(packed(operator, x, w, bias), 0.125) + residual
@@ -96,14 +97,14 @@ def test_a_step_before_it_lets_weights_be_packed() -> None:
 
 @pytest.mark.parametrize("operator", _OPERATORS)
 def test_weights_that_are_rewritten_are_read_as_they_lie_for_more_rows(operator: _Operator) -> None:
-    x, w = drawn(MOST_TRAINED_ROWS + 1, 70), weight(operator, 70, 45, torch.float32)
+    x, w = drawn(_TRAINED + 1, 70), weight(operator, 70, 45, torch.float32)
     expected = packed(operator, x, w, None)
-    for isa, rows in product(runtime.available(), (MOST_ROWS + 1, MOST_TRAINED_ROWS, MOST_TRAINED_ROWS + 1)):
+    for isa, rows in product(runtime.available(), (_FEW + 1, _TRAINED, _TRAINED + 1)):
         with runtime.instruction_set(isa), poison():
             given, some = w.clone(), x[:rows]
             run = gather_run(operator, some, given, _NONE, _NONE, _NONE, _NONE, 1, rewritten=True)
             assert_same_bits(run(some, given), expected[:rows], f"{rows} rows, {isa}")
-            assert bool(PACKED.forms(given)) == (rows > MOST_TRAINED_ROWS)
+            assert bool(PACKED.forms(given)) == (rows > _TRAINED)
 
 
 def test_layers_that_are_trained_pack_nothing() -> None:
@@ -113,6 +114,15 @@ def test_layers_that_are_trained_pack_nothing() -> None:
     with torch.no_grad():
         functional.linear(x[:10], w)
     assert PACKED.forms(w)
+
+
+def test_frozen_weights_are_packed_unless_one_row_reads_them_from_the_cache() -> None:
+    for rows, outputs in ((1, 300), (2, 300), (1, 3000)):
+        x, w = drawn(rows, 130), drawn(outputs, 130, seed=1)
+        PACKED.freeze(w)
+        run = gather_run("conv", x, w, _NONE, _NONE, _NONE, _NONE, 1)
+        assert_same_bits(run(x, w), packed("conv", x, w.clone(), None))
+        assert bool(PACKED.forms(w)) == (rows > 1 or outputs > 300)
 
 
 def test_what_is_written_to_a_weight_is_seen() -> None:

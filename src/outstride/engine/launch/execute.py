@@ -18,7 +18,7 @@ from outstride.engine.launch.gather import GatherCall, gather_call
 from outstride.engine.launch.gradient import gradient_call
 from outstride.engine.launch.guarded import Run
 from outstride.engine.launch.launches import At, Launch
-from outstride.engine.launch.matrix_product import Operands
+from outstride.engine.launch.matrix_product import Changes, Operands
 from outstride.engine.launch.memory_format import contiguous_strides, empty_result
 from outstride.engine.launch.nonfinite_parts import (
     conv_parts,
@@ -27,6 +27,7 @@ from outstride.engine.launch.nonfinite_parts import (
     nonfinite,
     nonfinite_kernel,
 )
+from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.steps import Step
@@ -163,9 +164,10 @@ def gather_run(
     A weight that is `rewritten` before each call, as in training, is not worth packing for some rows.
     """
     threads, algorithm = torch.get_num_threads(), resolved(algorithm)
+    changes = changes_of(w, rewritten=rewritten)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
-        groups, algorithm, None if out is None else out.stride(), threads, chosen(), rewritten,
+        groups, algorithm, None if out is None else out.stride(), threads, chosen(), changes,
     )  # fmt: skip
     try:
         run = CONTRACTIONS.get(key)
@@ -174,15 +176,20 @@ def gather_run(
         return gather_run(operator, x, w, *sizes, groups, algorithm, out, rewritten=rewritten)
     if run is None:
         geometry = (stride, padding, dilation, groups, algorithm)
-        run = bound(operator, x, w, output_size, geometry, out, threads, rewritten=rewritten)
+        run = bound(operator, x, w, output_size, geometry, out, threads, changes=changes)
         CONTRACTIONS.keep((operator, x.dtype, w.shape, geometry), key, run)
     return run
+
+
+def changes_of(weight: Tensor, *, rewritten: bool = False) -> Changes:
+    """How often a weight is written to, as far as one knows."""
+    return "always" if rewritten else "never" if PACKED.is_frozen(weight) else "seldom"
 
 
 def bound(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
     geometry: Geometry, out: Tensor | None, threads: int, epilogue: Epilogue = BIAS,
-    before: tuple[Step, ...] = (), *, rewritten: bool = False,
+    before: tuple[Step, ...] = (), *, changes: Changes = "seldom",
 ) -> GatherRun:  # fmt: skip
     """A kernel bound to operands like these; none where there is nothing to sum.
 
@@ -199,7 +206,7 @@ def bound(
     elif has_terms:
         large, small = (x, target) if operator == "conv" else (target, x)
         ends = near(padding, large.shape[2:], small.shape[2:], w.shape[2:], stride, dilation)
-        asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm, rewritten)
+        asked = Operands(operator, x, w, target, stride, ends, dilation, groups, 1, algorithm, changes)
         operands, how = compacted(asked)
         spread = how is not None and operator == "conv_transpose" and bool(epilogue.steps)
         # Else none of the used positions is there.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from outstride.engine.launch.call_cache import CallCache
-from outstride.engine.launch.execute import GatherRun, Geometry, bound, gather_run
+from outstride.engine.launch.execute import GatherRun, Geometry, bound, changes_of, gather_run
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.memory_format import result_format
 from outstride.engine.launch.step_check import declined
@@ -161,6 +161,7 @@ def fused_run(
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
         groups, algorithm, None if out is None else out.stride(), threads, chosen(), steps, before,
+        changes_of(w),
     )  # fmt: skip
     try:
         run = FUSED.get(key)
@@ -195,7 +196,8 @@ def _made(
     epilogue = Epilogue(steps=steps)
     run = None
     if reason is None:
-        run = bound(operator, x, w, output_size, geometry, out, threads, epilogue, before)
+        how = changes_of(w)
+        run = bound(operator, x, w, output_size, geometry, out, threads, epilogue, before, changes=how)
     return FusedRun(run, steps, plain, reason, before, None if out is None else out.stride())
 
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from outstride.layer.shortening import AlgorithmName
 
+Changes = Literal["never", "seldom", "always"]
+
 
 class Operands(NamedTuple):
     """What is computed: an operator on tensors of which only shapes, strides and dtype are looked at."""
@@ -33,8 +35,8 @@ class Operands(NamedTuple):
     #: Neighbouring outputs that share a number of the bias.
     positions: int = 1
     algorithm: AlgorithmName = "direct"
-    #: Whether the weight is written to before each call.
-    rewritten: bool = False
+    #: How often the weight is written to: each time where it is trained, never where it is frozen.
+    changes: Changes = "seldom"
 
 
 def as_product(operands: Operands) -> Operands:
@@ -44,7 +46,7 @@ def as_product(operands: Operands) -> Operands:
     if not kernel:
         x, y = rows_as_width(x), rows_as_width(y)
         weight, numbers = w.unsqueeze(-1), ((1,), (0,), (1,), groups)
-        return Operands(operator, x, weight, y, *numbers, rewritten=operands.rewritten)
+        return Operands(operator, x, weight, y, *numbers, changes=operands.changes)
     positions = prod(kernel)
     if operator == "conv" and positions == groups == 1 and _is_vector(x) and _is_vector(y):
         return operands._replace(x=_batch_as_width(x, x.shape[1]), y=_batch_as_width(y, y.shape[1]))
@@ -61,7 +63,7 @@ def as_product(operands: Operands) -> Operands:
         _batch_as_width(x, x.shape[1]),
         w.as_strided((outputs, w.shape[0], *ones), (1, w.stride(0), *ones)),
         _batch_as_width(y, outputs),
-        ones, (0,) * len(kernel), ones, 1, positions, rewritten=operands.rewritten,
+        ones, (0,) * len(kernel), ones, 1, positions, changes=operands.changes,
     )  # fmt: skip
 
 

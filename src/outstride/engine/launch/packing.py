@@ -264,6 +264,14 @@ class PackedWeights:
         self._memory(storage).frozen.discard(weight.data_ptr() - storage.data_ptr())
         self._forget(weight)
 
+    def is_frozen(self, weight: Tensor) -> bool:
+        """Whether its owner has promised not to change it."""
+        storage = weight.untyped_storage()
+        memory = self._memories.get(id(storage))
+        if memory is None or memory.storage() is not storage:
+            return False
+        return weight.data_ptr() - storage.data_ptr() in memory.frozen
+
     def _forget(self, weight: Tensor) -> None:
         for name in self.forms(weight):
             self._entries.pop(name, None)

@@ -13,7 +13,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.launch.matrix_product import Operands, as_product
-from outstride.engine.planner.dataflows.unpacked import MOST_ROWS, MOST_TRAINED_ROWS
+from outstride.engine.planner.dataflows.unpacked import MOST_FROZEN_BYTES, MOST_ROWS
 from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
 from outstride.engine.planner.problem import Problem
@@ -70,8 +70,10 @@ def _weight_axis(operands: Operands) -> WeightAxis | None:
     is_matrix = groups == w.shape[2:].numel() == prod(others) == 1 and x.shape[2:] == y.shape[2:]
     is_matrix = is_matrix and not any(padding) and (rows == 1 or all(step == 1 for step in stride))
     side_by_side = x.stride(1) == y.stride(1) == 1
-    most = MOST_TRAINED_ROWS if operands.rewritten else MOST_ROWS
-    if not (is_matrix and side_by_side and rows <= most and x.dtype in (torch.float32, torch.float64)):
+    if not (is_matrix and side_by_side and x.dtype in (torch.float32, torch.float64)):
+        return None
+    is_far = operands.changes == "never" and w.nbytes > MOST_FROZEN_BYTES
+    if is_far or rows > MOST_ROWS[operands.changes]:
         return None
     channel, output = w.stride()[:2][::-1] if operator == "conv" else w.stride()[:2]
     return "channel" if channel == 1 else "output" if output == 1 else None

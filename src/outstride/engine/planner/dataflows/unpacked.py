@@ -17,9 +17,11 @@ from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
 
-#: Rows up to which reading weights unpacked is as fast as packed ones and the look at them; and as packing
-#: them, where they are written to before each call. Squares are transposed anew for each tile of rows.
-MOST_ROWS, MOST_TRAINED_ROWS = 8, 64
+#: Rows up to which weights are read unpacked, by how often they are written to: as fast as packed ones are,
+#: and looking at these, and packing them in each call. Squares are transposed for each tile of rows.
+MOST_ROWS = {"never": 1, "seldom": 8, "always": 64}
+#: Weights of more bytes come from memory in one stream, in large pages, where they are packed for ever.
+MOST_FROZEN_BYTES = 1 << 20
 #: Outputs of a task, at most, and channels that are added at a time where outputs lie side by side: weights
 #: of so many fill half of the first-level cache, from where all rows read them.
 TASK_OUTPUTS, CHANNELS = 512, 8

@@ -127,7 +127,8 @@ def _registered(where: str, name: str) -> Built:
         known: Any = library("timm" if where == "timm" else "torchvision.models")
     except (ImportError, RuntimeError) as error:
         raise UnsupportedError(
-            f"{where}:{name} needs {where}, which cannot be imported ({said(error)}); legal: pip install {where}"
+            f"{where}:{name} needs {where}, which cannot be imported ({said(error)}); "
+            f"legal: pip install {where}"
         ) from error
     names = known.list_models()
     if name not in names:

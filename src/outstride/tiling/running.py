@@ -249,8 +249,8 @@ def plan(
 ) -> TilePlan:
     """What ``tile_run`` would do: tiles, what each reads, memory, and what is computed more than once.
 
-    ``source`` may also be a shape, or several in a nest; numbers that are none stand in a list. ``out`` counts
-    where results are stored in chunks.
+    ``source`` may also be a shape, or several in a nest; numbers that are none stand in a list. ``out``
+    counts where results are stored in chunks.
 
     Example:
         >>> print(plan(torch.nn.Conv2d(3, 8, 5, padding=2), (1, 3, 60000, 60000), tile=1000))

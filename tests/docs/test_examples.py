@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from outstride.cli import main as outstride_command
@@ -158,8 +159,45 @@ def test_an_example_runs_and_saves_its_picture(
     assert "held-out" in told or "mean IoU" in told
 
 
+def live(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["live_sound", "--threads", str(torch.get_num_threads()), *arguments])
+    script("live_sound").main()
+
+
+@pytest.mark.parametrize("network", ["telephone", "codec"])
+def test_sound_goes_through_a_network_as_it_arrives(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    first, second = tmp_path / "first.wav", tmp_path / "second.wav"
+    live(monkeypatch, "--quick", "--network", network, "--verbose", "--out", str(first))
+    live(monkeypatch, str(first), "--network", network, "--block", "50", "--out", str(second))
+    told = capsys.readouterr().out
+    assert "10 blocks of 20 ms: " in told
+    assert "4 blocks of 50 ms: " in told
+    assert told.count("after its last sample") == 10
+    assert [len(soundfile.read(path)[0]) for path in (first, second)] == [4800, 4800]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.wav",), "'source' must be a recording: got 'nowhere.wav'"),
+        (("--block", "0"), "'--block' must be positive: got 0.0"),
+        (("--threads", "0"), "'--threads' must be at least 1: got 0"),
+    ],
+)
+def test_sound_that_is_none_is_one_sentence(
+    arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("soundfile")
+    with pytest.raises(SystemExit) as stop:
+        live(monkeypatch, *arguments)
+    assert said in f"{stop.value.code} {capsys.readouterr().err}"
+
+
 def test_every_example_is_run() -> None:
-    assert sorted([*SCRIPTS, "training"]) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
+    assert sorted([*SCRIPTS, "live_sound", "training"]) == sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
 def test_sobel_and_gauss_are_learned(

@@ -274,6 +274,18 @@ class Lengths:
             tried = (least + most) // 2
         return most
 
+    def lengths_for(self, start: int, stop: int) -> dict[int, int]:
+        """Of results from ``start`` to ``stop``, the first that needs each length among them, that length."""
+        found = {at: self.length_for(start, at + 1) for at in (start, stop - 1)}
+        left = [(start, stop - 1)]
+        while left:
+            low, high = left.pop()
+            if found[low] != found[high] and high - low > 1:
+                middle = (low + high) // 2
+                found[middle] = self.length_for(start, middle + 1)
+                left += [(low, middle), (middle, high)]
+        return found
+
     def _fit(self, need: Mapping[int, Box], length: int) -> bool:
         """Whether all that is needed is there if the input ends at a length."""
         sizes = self.sizes(length)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from outstride.tiling.box import Box, elements, replaced, whole, within
+from outstride.tiling.box import Box, elements, replaced, shape_of, whole, within
 from outstride.tiling.evaluation import INPUT
 from outstride.tiling.streams.carrying import States
 from outstride.tiling.streams.lengths import Captured
@@ -26,6 +26,18 @@ def played(
     result = playing.part(output, box).clone()
     kept = {i: interval for i, interval in stretch.kept.items() if i != INPUT and interval[1] > interval[0]}
     return result, {index: playing.kept(index, interval) for index, interval in kept.items()}
+
+
+def rehearsed(captured: Captured, axes: Mapping[int, int], stretch: Stretch) -> None:
+    """Play a stretch on zeros, so that all that its layers look up is known."""
+    read = stretch.need.boxes.get(INPUT, ((0, 0),))[-1]
+    start, _ = stretch.before.held.get(INPUT, (0, 0))
+    held = dict[int, Tensor]()
+    for index, interval in {**stretch.before.held, INPUT: (start, max(start, read[1]))}.items():
+        box = replaced(whole(captured.nodes[index].shape), axes[index], interval)
+        held[index] = torch.zeros(shape_of(box), dtype=captured.nodes[index].dtype)
+    with torch.inference_mode():
+        played(captured, axes, stretch, held, States())
 
 
 class _Playing:

@@ -29,7 +29,7 @@ from outstride.tiling.running import check_model, dtype_of
 from outstride.tiling.streams.carrying import States
 from outstride.tiling.streams.counting import Counting
 from outstride.tiling.streams.lengths import Captured, Lengths
-from outstride.tiling.streams.playing import played
+from outstride.tiling.streams.playing import played, rehearsed
 from outstride.tiling.streams.preparing import Memory, Prepared
 from outstride.tiling.streams.stretches import State, Stretch, Stretches, stretch_of
 
@@ -47,8 +47,8 @@ class Stream:
         self._axis = self._lengths.axis
         self.rate = self._lengths.rate
         """Results for each element of the input."""
-        self._counting, self._stretches = Counting(self._lengths), Stretches(self._lengths)
-        self._memory = Memory(self._lengths.far, self._lengths.axes)
+        self._counting = Counting(self._lengths)
+        self._begin()
         self._state, self._states = State(0), States()
         #: What is held of each tensor, and of the input.
         self._held = dict[int, Tensor]()
@@ -56,6 +56,11 @@ class Stream:
         #: Elements that have come, and where the last of them lies as positions are counted now.
         self._came = self._last = 0
         self._closed = False
+
+    def _begin(self) -> None:
+        """Look for stretches anew, in the length that is captured now."""
+        self._stretches = Stretches(self._lengths)
+        self._memory = Memory(self._lengths.far, self._lengths.axes)
 
     @cached_property
     @undisturbed()
@@ -69,9 +74,10 @@ class Stream:
         middle = lengths.far.nodes[lengths.far.output].shape[self._axis] // 2
         # Borders add to what is read a number of elements that is the same for all results, so that the
         # first that meets them is the latest; beyond them, what is read goes on evenly.
-        results = (*lengths.firsts(), *range(middle, middle + period))
+        found = {first: lengths.length_for(first, first + 1) for first in lengths.firsts()}
+        found |= lengths.lengths_for(middle, middle + period)
         # One element before a result can be made, those before it have been returned.
-        late: Fraction = max(lengths.length_for(b, b + 1) - 1 - b / self.rate for b in results)
+        late: Fraction = max(length - 1 - result / self.rate for result, length in found.items())
         return max(ceil(late), 0)
 
     @undisturbed()
@@ -99,7 +105,9 @@ class Stream:
             if (stretch, last) in seen:
                 break
             seen.add((stretch, last))
-            if state.settled and stretch.prepared is None:
+            if not state.settled:
+                rehearsed(self._lengths.far, self._lengths.axes, stretch)
+            elif stretch.prepared is None:
                 stretch.prepared = self._new(stretch)
                 stretch.prepared.rehearse(self._states)
             state, last = stretch.after, last - stretch.back
@@ -124,9 +132,8 @@ class Stream:
         self._input = torch.cat([self._input, part], -1)
         self._came, self._last = self._came + part.shape[-1], self._last + part.shape[-1]
         if self._lengths.beyond(self._last):
-            self._stretches = Stretches(self._lengths)
+            self._begin()
             self._state = replace(self._state, settled=False, onward={})
-            self._memory = Memory(self._lengths.far, self._lengths.axes)
         stop = self._counting.complete(self._state.done, self._last)
         if stop <= self._state.done:
             return self._nothing(self._lengths.far)

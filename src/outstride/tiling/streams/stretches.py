@@ -19,6 +19,8 @@ from outstride.tiling.streams.lengths import Captured, Lengths
 
 #: States that are kept, and stretches from each.
 _MOST_KEPT = 512
+#: The longest period of models whose positions are moved back, and how many fit in half of what is captured.
+_LONGEST, _PERIODS = 1 << 17, 4
 #: Where in all of the length that is captured positions are moved to.
 _PLACE = 0.26
 
@@ -82,15 +84,17 @@ class Stretches:
     """Those of a model, found when they are first asked for."""
 
     def __init__(self, lengths: Lengths) -> None:
+        #: Elements after which everything repeats, with the cells of short algorithms.
+        self.period = _period(lengths)
+        self._is_even = self.period <= _LONGEST and _is_even(lengths)
+        if self._is_even:
+            lengths.beyond(_PERIODS * self.period)
         self._lengths, self._far = lengths, lengths.far
         #: Settled states, by what tells them from others.
         self._states = dict[Any, State]()
-        #: Elements after which everything repeats, with the cells of short algorithms.
-        self.period = _period(lengths)
         self._results = int(self.period * lengths.rate)
         # Not at a simple part of all, where torch's threads would part.
         self._middle = int(_PLACE * lengths.far.length)
-        self.is_even = 8 * self.period <= lengths.far.length and _is_even(lengths)
 
     def to(self, state: State, stop: int) -> Stretch:
         """The stretch from a state to so many results."""
@@ -99,16 +103,15 @@ class Stretches:
             if len(state.onward) >= _MOST_KEPT:
                 state.onward.clear()
             found = self._settled(stretch_of(self._far, self._lengths, state, stop))
-            if state.settled:
-                state.onward[stop] = found
+            state.onward[stop] = found
         return found
 
     def _settled(self, stretch: Stretch) -> Stretch:
         """The same, its end moved to where all like it end if nothing in it sees the beginning."""
-        by = self._to_the_middle(stretch.before) if self.is_even else 0
+        by = self._to_the_middle(stretch.before) if self._is_even else 0
         further = by + self._middle // (2 * self.period) * self.period
         if stretch.before.settled or (
-            self.is_even and self._repeats(stretch, by) and self._repeats(stretch, further)
+            self._is_even and self._repeats(stretch, by) and self._repeats(stretch, further)
         ):
             stretch.back = -self._to_the_middle(stretch.after)
             stretch.after = self._known(self._moved(stretch.after, -stretch.back))

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
@@ -16,6 +18,7 @@ from outstride.errors import ArgumentError
 from outstride.tiling.streams import lengths, preparing, streaming
 from tests.environments import threads
 from tests.tiling.models_to_tile import Function, Residual, image, seeded, whole_of
+from tests.tiling.streams.test_streaming import lines, runs
 from tests.tolerance import assert_same_bits
 
 F, chain = nn.functional, nn.Sequential
@@ -165,7 +168,10 @@ def pushed(live: Any, x: Tensor, sizes: Sequence[int]) -> Tensor:
     return torch.cat([*parts, live.close()], -1)
 
 
-@pytest.mark.parametrize("sizes", [(40,), (7, 33), (1, 0, 20)])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("sizes", [(7, 33), *(pytest.param(s, marks=SLOW) for s in ((40,), (1, 0, 20)))])
 @pytest.mark.parametrize("name", MODELS)
 def test_sizes_that_come_again_make_the_whole(name: str, sizes: tuple[int, ...]) -> None:
     model, x = seeded(MODELS[name]), image(1, 2, 640)
@@ -180,8 +186,9 @@ def test_sizes_that_never_come_again_make_the_whole(name: str) -> None:
     assert_same_bits(pushed(live, x, [drawn.randint(0, 60) for _ in range(60)]), whole_of(model, x))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("batch", "count"), [(1, 1), (3, 2), *(pytest.param(1, n, marks=SLOW) for n in (2, 3))]
+)
 def test_threads_and_batches_make_the_whole(batch: int, count: int) -> None:
     model, x = seeded(Vocoder), image(batch, 2, 300)
     with threads(count):
@@ -237,8 +244,8 @@ def nothing(*_: Any, **__: Any) -> Any:
     raise AssertionError("this was to be known by now")
 
 
-@pytest.mark.parametrize("sizes", [(40,), (7, 33), (24, 24, 25)])
-@pytest.mark.parametrize("name", ["vocoder", "encoder", "codec", "gated", "LSTM"])
+@pytest.mark.parametrize("sizes", [(7, 33), *(pytest.param(s, marks=SLOW) for s in ((40,), (24, 24, 25)))])
+@pytest.mark.parametrize("name", ["vocoder", "encoder", "codec", pytest.param("gated", marks=SLOW), "LSTM"])
 def test_after_some_chunks_nothing_is_found_out(
     name: str, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +283,25 @@ def test_preparing_amid_a_stream_changes_nothing() -> None:
     assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, x))
 
 
+def test_of_many_sizes_few_are_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparing, "MOST_PREPARED", 3)
+    model, x = seeded(MODELS["gated"]), image(1, 2, 1400)
+    live = tiling.stream(model, (1, 2, 0))
+    parts = [live.push(chunk) for chunk in x.split([10, 20, 30, 40, 50, 60, 70] * 5, -1)]
+    ways = [way for state in live._stretches._states.values() for way in state.onward.values()]
+    assert sum(way.prepared is not None for way in ways) == 3
+    assert len(live._memory._places) <= 6
+    assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, x))
+
+
+def test_a_model_that_depends_on_places_is_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "Prepared", nothing)
+    model, x = seeded(lambda: chain(nn.Upsample(scale_factor=3), nn.Conv1d(2, 2, 5))), image(1, 2, 600)
+    live = tiling.stream(model, (1, 2, 0))
+    live.prepare(20)
+    assert_same_bits(pushed(live, x, (20,)), whole_of(model, x))
+
+
 def test_a_size_to_prepare_for_is_positive() -> None:
     with pytest.raises(ArgumentError, match="'length' must be at least 1: got 0; legal: "):
         tiling.stream(seeded(Vocoder), (1, 2, 0)).prepare(0)
@@ -292,3 +318,13 @@ def test_weights_of_the_model_may_be_written_to_afterwards() -> None:
             parameter.mul_(1.5)
     fresh = tiling.stream(model, (1, 2, 0))
     assert_same_bits(pushed(fresh, x, (20,)), whole_of(model, x))
+
+
+@SLOW
+@settings(max_examples=150, deadline=None)
+@given(lines(), st.integers(1, 40), st.integers(1, 40))
+def test_any_chain_in_sizes_that_come_again(model: nn.Module, first: int, second: int) -> None:
+    model = seeded(lambda: model)
+    x = next((x for n in range(799, 820) if runs(model, x := image(1, 2, n))), None)
+    if x is not None:
+        assert_same_bits(pushed(tiling.stream(model, (1, 2, 0)), x, (first, second)), whole_of(model, x))

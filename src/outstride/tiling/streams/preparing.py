@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from outstride.tiling.streams.lengths import Captured
 from outstride.tiling.streams.stretches import State, Stretch
 from outstride.tiling.streams.writing import Writing
 
+MOST_PREPARED = 64
+"""Stretches of a stream that are prepared at a time."""
 #: Calls until a program does no more than it will always do, and what it is given meanwhile.
 _REHEARSALS, _NUMBER = 3, 0.125
 
@@ -28,7 +30,8 @@ class Memory:
 
     def __init__(self, captured: Captured, axes: Mapping[int, int]) -> None:
         self._captured, self._axes = captured, axes
-        self._places: WeakKeyDictionary[State, dict[int, Tensor]] = WeakKeyDictionary()
+        self._places = OrderedDict[State, dict[int, Tensor]]()
+        self._prepared = OrderedDict[Stretch, None]()
         self._constants = dict[int, Tensor]()
         self._weights = {
             describe(node).weight.index
@@ -49,7 +52,18 @@ class Memory:
         """Where a state has what is held of each tensor."""
         if state not in self._places:
             self._places[state] = self._new(state)
+            while len(self._places) > 2 * MOST_PREPARED:
+                self._places.popitem(last=False)
+        self._places.move_to_end(state)
         return self._places[state]
+
+    def use(self, stretch: Stretch) -> None:
+        """Note that a stretch that is prepared is used; of many those go that were used longest ago."""
+        self._prepared[stretch] = None
+        self._prepared.move_to_end(stretch)
+        while len(self._prepared) > MOST_PREPARED:
+            gone, _ = self._prepared.popitem(last=False)
+            gone.prepared, gone.met = None, 0
 
     def _new(self, state: State) -> dict[int, Tensor]:
         nodes, found = self._captured.nodes, dict[int, Tensor]()

@@ -30,7 +30,7 @@ from outstride.tiling.streams.carrying import States
 from outstride.tiling.streams.counting import Counting
 from outstride.tiling.streams.lengths import Captured, Lengths
 from outstride.tiling.streams.playing import played, rehearsed
-from outstride.tiling.streams.preparing import Memory, Prepared
+from outstride.tiling.streams.preparing import MOST_PREPARED, Memory, Prepared
 from outstride.tiling.streams.stretches import State, Stretch, Stretches, stretch_of
 
 #: Results that are looked at to find the latency.
@@ -84,7 +84,8 @@ class Stream:
     def prepare(self, length: int) -> None:
         """Make ready for chunks of so many elements from here on, so that none of them waits for it.
 
-        Without it the first few chunks of a size take longer, while it is found that they come again.
+        Without it the first few chunks of a size take longer, while it is found that they come again. Of
+        chunks that come in many ways, as where a layer takes steps, the first 64 are made ready.
 
         Args:
             length: elements of each of the chunks that will be pushed.
@@ -96,7 +97,7 @@ class Stream:
             raise ArgumentError(f"'length' must be at least 1: got {length}; legal: 480")
         state, last, seen = self._state, self._last, set[tuple[Stretch, int]]()
         self._held = {index: tensor.clone() for index, tensor in self._held.items()}
-        while 2 * last <= self._lengths.far.length:
+        while 2 * last <= self._lengths.far.length and len(seen) < MOST_PREPARED:
             last += length
             stop = self._counting.complete(state.done, last)
             if stop <= state.done:
@@ -110,6 +111,7 @@ class Stream:
             elif stretch.prepared is None:
                 stretch.prepared = self._new(stretch)
                 stretch.prepared.rehearse(self._states)
+                self._memory.use(stretch)
             state, last = stretch.after, last - stretch.back
 
     @undisturbed()
@@ -190,6 +192,8 @@ class Stream:
             stretch.met += 1
             if stretch.met > 1:
                 stretch.prepared = self._new(stretch)
+        if stretch.prepared is not None:
+            self._memory.use(stretch)
         return stretch.prepared is not None
 
     def _new(self, stretch: Stretch) -> Prepared:

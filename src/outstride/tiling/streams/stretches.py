@@ -13,6 +13,7 @@ from fractions import Fraction
 from math import floor, lcm
 from typing import Any
 
+from outstride.errors import ShapeError, UnsupportedError
 from outstride.tiling.box import Box, Interval, complete_but, elements, replaced, whole
 from outstride.tiling.evaluation import INPUT, Need
 from outstride.tiling.streams.lengths import Captured, Lengths
@@ -88,7 +89,10 @@ class Stretches:
         self.period = _period(lengths)
         self._is_even = self.period <= _LONGEST and _is_even(lengths)
         if self._is_even:
-            lengths.beyond(_PERIODS * self.period)
+            try:
+                lengths.beyond(_PERIODS * self.period)
+            except (ShapeError, UnsupportedError):  # it does not run at such lengths
+                self._is_even = False
         self._lengths, self._far = lengths, lengths.far
         #: Settled states, by what tells them from others.
         self._states = dict[Any, State]()

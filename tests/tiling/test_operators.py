@@ -177,6 +177,17 @@ MODELS: dict[str, Made] = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("options", [{"antialias": True}, {}], ids=["antialiased", "plain"])
+def test_small_sizes_are_resized_as_torch_does(options: dict[str, bool], layout: torch.memory_format) -> None:
+    """Torch's own result of a single column is that of other elements, and so is ours."""
+    for sizes in ((1, 5, 1, 2), (5, 2, 4, 1), (5, 1, 2, 1), (2, 2, 1, 4), (1, 2, 4, 2), (5, 5, 2, 4)):
+        made = sizes[2:]
+        model = Function(lambda x, made=made: F.interpolate(x, made, mode="bicubic", **options))  # type: ignore[misc]
+        x = image(2, 3, *sizes[:2]).contiguous(memory_format=layout)
+        assert_same_bits(tiling.tile_run(model.eval(), x, tile=1, progress=False), model(x))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_tile_is_the_whole(name: str) -> None:
     make, shape, tile = MODELS[name]

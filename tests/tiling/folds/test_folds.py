@@ -17,6 +17,7 @@ from outstride.engine.launch.sum_orders import map_sum_orders
 from outstride.tiling.box import whole
 from outstride.tiling.folds.cascades import MapSums
 from outstride.tiling.folds.chains import ChannelMoments
+from outstride.tiling.folds.deviations import Norms, Variances
 from outstride.tiling.folds.interface import Fold
 from outstride.tiling.folds.moments import GroupMoments
 from outstride.tiling.folds.sequences import added
@@ -129,3 +130,27 @@ def test_windows_are_those_of_adaptive_pooling(
     assert_same_bits(folded(WindowMeans(tuple(x.shape), tuple(means.shape), dtype), x), means)
     largest: Tensor = getattr(F, f"adaptive_max_pool{nd}d")(x, made)
     assert_same_bits(folded(WindowMaxima(tuple(x.shape), tuple(means.shape), dtype), x), largest)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", _SIZES)
+def test_norms_and_variances_are_torchs(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    axes, one = tuple(range(2, 2 + len(size))), dict[str, Any](keepdim=True)
+    for x in (wild(2, 5, *size, dtype=dtype), channels_last(wild(2, 5, *size, dtype=dtype))):
+        shape, made, turned = tuple(x.shape), (2, 5, *(1 for _ in size)), not x.is_contiguous()
+        lanes = 0 if turned else 32 // dtype.itemsize
+        expected = torch.linalg.vector_norm(x, 2, axes, keepdim=True)
+        assert_same_bits(folded(Norms(shape, dtype, lanes, made), x), expected)
+        for wanted, theirs in (
+            ("var", x.var(axes, correction=1, **one)), ("std", x.std(axes, correction=1, **one)),
+            ("mean", torch.var_mean(x, axes, **one)[1]),
+        ):  # fmt: skip
+            assert_same_bits(folded(Variances(shape, dtype, turned, wanted, 1.0, made), x), theirs)
+
+
+def test_rows_of_a_map_that_lies_otherwise_are_taken_in_order() -> None:
+    """A slab may be a view whose positions lie apart."""
+    x = wild(1, 8, 6, 12)
+    turned = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    expected = torch.linalg.vector_norm(x, 2, (2, 3))
+    assert_same_bits(folded(Norms((1, 8, 6, 12), torch.float32, 8, (1, 8)), turned), expected)

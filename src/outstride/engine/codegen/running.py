@@ -1,7 +1,7 @@
 """Sums that go on: chains over elements that arrive in parts, each from what the part before has left.
 
 `squares` is s = s + x * x, rounded twice, which is how torch takes norms; `moments` are Welford's in float64,
-whatever x is: d = x - mean, mean = mean + d / n, s = fma(d, x - mean, s), which is how it takes variances.
+whatever x is: d = x - mean, mean = mean + d / n, s = s + d * (x - mean), which is how it takes variances.
 Chains that lie side by side are the lanes of vectors.
 """
 
@@ -11,7 +11,6 @@ from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS, Element
 from outstride.engine.codegen.ir import PTR, Function, Operand, Value, module, vector_type
-from outstride.engine.codegen.registers import fused
 from outstride.engine.codegen.tasks import read_arguments
 
 #: The argument block: `groups` of `lanes` chains, `pitch` elements apart; an element of a chain lies `step`
@@ -71,6 +70,7 @@ def _moments(f: Function, e: Element, a: dict[str, Value], lanes: int, start: Va
         apart = combined("fsub", x, before)
         after = combined("fadd", before, combined("fdiv", apart, n))
         f.set(mean, after)
-        f.set(total, fused(k, apart, combined("fsub", x, after), f.get(total, k.vector)))
+        square = combined("fmul", apart, combined("fsub", x, after))
+        f.set(total, combined("fadd", f.get(total, k.vector), square))
     for place, variable in zip(places, (mean, total), strict=True):
         f.store(f.get(variable, k.vector), place, 8)

@@ -25,8 +25,8 @@ _LAST = torch.channels_last
 #: Forked off one that has torch loaded, which takes most of the time.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
-#: What the process grows by besides, whatever it computes: Python's objects, kernels' code, threads.
-_BESIDES = 8 * 10**6
+#: What the process grows by besides: Python's objects, code and tables of kernels for each size, threads.
+_BESIDES = 16 * 10**6
 #: A plan may take a view for a copy, but not promise anything.
 _OVERSTATED = 3
 

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from outstride.tiling.box import Box, shape_of, whole, within
 
-#: Bytes of a stretch up to which a call costs more than they do, and how much more is read to save calls.
-_SHORT, _MORE = 1 << 13, 2
+#: Bytes of a stretch up to which a call costs more than they do, and how much more is read to save calls, in
+#: stretches of at most so many bytes.
+_SHORT, _MORE, LONGEST = 1 << 13, 2, 1 << 23
 
 
 class Map(Protocol):
@@ -76,18 +77,29 @@ class MapInFile:
                 view = view[self._file.write(view) :]
 
     def read(self, box: Box) -> Tensor:
-        """A tensor of its own, or a part of one that is up to twice as large."""
-        longer = self._longer(box)
-        part = torch.empty(shape_of(longer), dtype=self._dtype)
-        for start, stretch in zip(self._starts(longer), self._stretches(longer, part), strict=True):
-            self._file.seek(start)
-            view = _bytes_of(stretch)
-            while view:
-                read = self._file.readinto(view)
-                if not read:
-                    raise OSError("a scratch file ended early")
-                view = view[read:]
-        return part[within(box, longer)]
+        """A tensor of its own."""
+        part, longer = torch.empty(shape_of(box), dtype=self._dtype), self._longer(box)
+        starts = self._starts(longer)
+        if longer == box:
+            for start, stretch in zip(starts, self._stretches(box, part), strict=True):
+                self._fill(stretch, start)
+            return part
+        axis = self._together(longer)
+        places, room = within(box, longer)[axis:], torch.empty(shape_of(longer)[axis:], dtype=self._dtype)
+        for start, piece in zip(starts, part.flatten(0, axis - 1) if axis else [part], strict=True):
+            self._fill(room.view(-1), start)
+            piece.copy_(room[places])
+        return part
+
+    def _fill(self, stretch: Tensor, start: int) -> None:
+        """Read what lies at a place of the file."""
+        self._file.seek(start)
+        view = _bytes_of(stretch)
+        while view:
+            read = self._file.readinto(view)
+            if not read:
+                raise OSError("a scratch file ended early")
+            view = view[read:]
 
     def close(self) -> None:
         """Give the space back."""
@@ -98,8 +110,10 @@ class MapInFile:
         axis = self._together(box)
         stretch = prod(shape_of(box[axis:])) * self._dtype.itemsize
         size, (a, b) = self._shape[axis], box[axis]
-        is_short = axis > 0 and stretch < _SHORT and 0 < size <= _MORE * (b - a)
-        return (*box[:axis], (0, size), *box[axis + 1 :]) if is_short and b - a < size else box
+        longer = (*box[:axis], (0, size), *box[axis + 1 :])
+        is_worth = axis > 0 and stretch < _SHORT and 0 < b - a < size <= _MORE * (b - a)
+        outer = shape_of(longer)[self._together(longer) :]
+        return longer if is_worth and prod(outer) * self._dtype.itemsize <= LONGEST else box
 
     def _together(self, box: Box) -> int:
         """The first of the last axes whose elements lie together in a box."""

@@ -256,7 +256,7 @@ def plan(
         >>> print(plan(torch.nn.Conv2d(3, 8, 5, padding=2), (1, 3, 60000, 60000), tile=1000))
         1 x 3 x 60000 x 60000 to 1 x 8 x 60000 x 60000 in 3600 tiles of 1000 x 1000
           a tile reads  1004 x 1004 of the input
-          memory        44.1 MB; the whole would take 158 GB
+          memory        ... MB; the whole would take 158 GB
           computed      1.00 times what the whole computes
           time          about ... on ...
     """

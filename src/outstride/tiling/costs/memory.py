@@ -12,6 +12,7 @@ from outstride.models.operators.describing import VIEWS, describe
 from outstride.tiling.box import Box, elements, whole
 from outstride.tiling.costs.layers import LayerCost, layer_cost
 from outstride.tiling.evaluation import Need, Program
+from outstride.tiling.maps import LONGEST
 
 #: Kinds whose results take no memory beside their source's; other views may be copies.
 _NO_COPIES = (views.Permute, views.Expand, indexing.Slice, indexing.Select)
@@ -107,7 +108,7 @@ def _scratch_bytes(program: Program, need: Need, index: int) -> int:
         return sum(map(elements, need.pieces[index])) * program.read_bytes[index]
     if index not in need.parts:
         cut = index in need.given and need.boxes[index][-1:] != whole(program.graph.nodes[index].shape)[-1:]
-        return program.bytes_of(need, index) if cut else 0
+        return min(program.bytes_of(need, index), LONGEST) if cut else 0
     return max(_copied(program, need, index, *each) for each in program.making(need, index))
 
 

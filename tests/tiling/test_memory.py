@@ -26,7 +26,7 @@ _LAST = torch.channels_last
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__])
 #: What the process grows by besides: Python's objects, code and tables of kernels for each size, threads.
-_BESIDES = 16 * 10**6
+_BESIDES = 24 * 10**6
 #: A plan may take a view for a copy, but not promise anything.
 _OVERSTATED = 3
 

@@ -16,7 +16,7 @@ from outstride.tiling.maps import LONGEST
 
 #: Kinds whose results take no memory beside their source's; other views may be copies.
 _NO_COPIES = (views.Permute, views.Expand, indexing.Slice, indexing.Select)
-#: Kinds whose routines want their sources in order, and copy what is a part of a larger box.
+#: Kinds whose routines want their sources in order, and copy views and parts of larger boxes.
 _IN_ORDER = (
     *(pointwise.Pointwise, pointwise.Gate, reductions.Reduction, reductions.Softmax),
     *(pooling.MaxPool, pooling.AveragePool, pooling.AdaptivePool),
@@ -96,7 +96,7 @@ def _ends(program: Program, need: Need) -> dict[int, list[int]]:
 
 def _own_bytes(program: Program, need: Need, index: int) -> int:
     """What a tensor takes by itself."""
-    if index in need.parts and isinstance(describe(program.graph.nodes[index]), _NO_COPIES):
+    if _is_view(program, need, index):
         return 0
     is_there = index in program.graph.inputs or index in need.parts or index in need.given
     return program.bytes_of(need, index) if is_there and index in need.boxes else 0
@@ -122,9 +122,16 @@ def _copied(
         copied = int(cost.copied_bytes * elements(computed))
     elif isinstance(describe(node), _IN_ORDER):
         for source, part in zip(node.sources, parts, strict=True):
-            if part is not None and _has_gaps(part, need.boxes[source]):
+            if part is None:
+                continue
+            if _is_view(program, need, source) or _has_gaps(part, need.boxes[source]):
                 copied += elements(part) * program.graph.nodes[source].dtype.itemsize
     return copied + program.rules[index].scratch(node, piece, parts)
+
+
+def _is_view(program: Program, need: Need, index: int) -> bool:
+    """Whether a tensor lies in the memory of its source, in whatever order."""
+    return index in need.parts and isinstance(describe(program.graph.nodes[index]), _NO_COPIES)
 
 
 def _has_gaps(part: Box, box: Box) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from outstride.engine.runtime import decline
 from outstride.engine.runtime.algorithm import resolved
 from outstride.models.graph import Graph
 from outstride.tiling.files.apart import place_of
@@ -25,7 +26,7 @@ WORDS = {
     "journal": "a journal of another version of outstride",
     "versions": "another version of outstride or torch",
     "machine": "a machine with other instructions",
-    "settings": "other settings (autocast, default dtype, matmul precision, OUTSTRIDE_ALGORITHM)",
+    "settings": "other settings (autocast, default dtype, matmul precision, OUTSTRIDE_ALGORITHM, kernels)",
     "source": "another source, or one that has changed since",
     "program": "another model",
     "weights": "a model with other weights",
@@ -50,7 +51,8 @@ def belongs_to(graph: Graph, given: Inputs, read: Inputs, result: dict[str, Any]
         "versions": {"outstride": version("outstride"), "torch": torch.__version__},
         "machine": torch.backends.cpu.get_cpu_capability(),  # torch's functions have routines for each
         "settings": [
-            str(setting) for setting in (here.dtype, here.autocast, here.precision, resolved("auto"))
+            str(setting)
+            for setting in (here.dtype, here.autocast, here.precision, resolved("auto"), decline())
         ],
         "source": known[0] if given.alone else {"names": list(given.names), "inputs": known},
         "program": _hash([repr(graph.nodes).encode(), repr(graph.outputs).encode()]),

@@ -95,7 +95,11 @@ SHORT = (
     case("short-transpose2d-3x3", TRANSPOSED, (7, 9), 3, (24, 32), padding=1, batch=1),
     case("short-transpose2d-5x5-stride-2", TRANSPOSED, (4, 5), 5, (64, 64), stride=2, padding=2, batch=1),
 )
-_IN_PARTS = (case("conv2d-in-parts", CONV, (40, 60), 3, (2, 3), padding=1, batch=1),)
+_IN_PARTS = (
+    case("conv2d-in-parts", CONV, (40, 60), 3, (2, 3), padding=1, batch=1),
+    case("conv2d-24-outputs-in-parts", CONV, (40, 60), 3, (2, 24), padding=1, batch=1),
+    case("short-conv2d-3x3-in-more-parts", CONV, (33, 46), 3, (16, 32), padding=1, batch=1),
+)
 
 
 def _layer(layer: Case, dtype: torch.dtype) -> Results:

@@ -155,6 +155,7 @@ LINE = 110
 WIDE = "performance.html"
 
 
+@pytest.mark.timeout(900)  # each page is loaded with its pictures
 @pytest.mark.parametrize("width", [1280, 400])
 def test_nothing_is_wider_than_its_column(
     width: int, address: str, pages: dict[Path, Page], site: Path

@@ -236,7 +236,8 @@ def test_the_plan_is_for_the_threads_in_use(count: int) -> None:
     ("name", "dataflow", "words"),
     [
         ("conv2d", "pixels", "inputs in lanes, weights broadcast"),
-        ("transpose2d one pixel", "channels", "weights in lanes, inputs broadcast"),
+        ("conv2d pointwise", "channels", "weights in lanes, inputs broadcast"),
+        ("transpose2d one pixel", "unpacked", "weights in lanes as they lie, inputs broadcast"),
         pytest.param(
             "conv2d depthwise", "in_place", "strip         none: the input is read where it lies",
             marks=_MASKS,

@@ -35,7 +35,7 @@ class Unpacked(Dataflow):
     packs = False
     packs_weights = False
     serves_other_sizes = False
-    operands = "weights in lanes, read where they lie, inputs broadcast"
+    operands = "weights in lanes as they lie, inputs broadcast"
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
         return TILES[machine.instruction_set.name] if problem.unpacked else ()
@@ -116,7 +116,7 @@ def _parts(candidate: Candidate) -> Blocking:
     box = (images, depth, height, width)
     strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
     ranges = ranges_of(candidate.axes, box[1:], UNCUT)
-    return Blocking(1, box, problem.channels, outputs, 1, strip, nested=False, direct=True, ranges=ranges)
+    return Blocking(1, box, problem.channels, outputs, 1, strip, nested=False, direct=False, ranges=ranges)
 
 
 def _cycles(candidate: Candidate, blocking: Blocking) -> float:

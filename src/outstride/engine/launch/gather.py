@@ -14,7 +14,7 @@ from torch import Tensor
 from outstride.engine.codegen.arguments import GROUP_FIELDS, INDEX, REGION_FIELDS
 from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.call_cache import CallCache, Memo
-from outstride.engine.launch.launches import At, Launch, Operand, Weight
+from outstride.engine.launch.launches import At, Launch, Operand, Weight, memory_of
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.packing import PACKED, Packer, WeightStrides, weights_module
@@ -102,8 +102,7 @@ class GatherCall:
         """
         shared = self.size_class
         if shared.packer is None:
-            _read = w.untyped_storage()  # as of the bias, below
-            weight = w.data_ptr()
+            _read, weight = memory_of(w)
         else:
             packed = PACKED.get(w, shared.packer, self.workers)
             if not (packed.finite or inside):

@@ -20,7 +20,7 @@ from outstride.engine.codegen.arguments import ENTRY_FIELDS, ENTRY_INDEX, LIST_A
 from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.launch_list import launch_list_source
 from outstride.engine.launch.argument_block import address
-from outstride.engine.launch.launches import At, Kept, Launch, Weight
+from outstride.engine.launch.launches import At, Kept, Launch, Weight, memory_of
 from outstride.engine.launch.packing import PACKED
 from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
 
@@ -126,7 +126,7 @@ class LaunchList:
 
     def _found(self, tensor: Tensor, place: int) -> torch.UntypedStorage:
         """What a value lies in; its address is written anew if it is another one."""
-        storage, pointer = _memory(tensor)
+        storage, pointer = memory_of(tensor)
         if pointer != self._addresses[place]:
             self._addresses[place] = pointer
             for word in self._words.get(place, ()):
@@ -286,14 +286,6 @@ class _Weighed:
         if kept is None:
             return True
         return kept.version is not None and bool(values[self.place]._version != kept.version)
-
-
-def _memory(tensor: Tensor) -> tuple[torch.UntypedStorage, int]:
-    """What a tensor lies in, and where."""
-    while True:
-        storage, pointer = tensor.untyped_storage(), tensor.data_ptr()
-        if not pointer or 0 <= pointer - storage.data_ptr() <= storage.nbytes():
-            return storage, pointer  # else another thread gave it other memory between the two
 
 
 @lru_cache(maxsize=1)

@@ -12,6 +12,14 @@ from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.runtime import Kernel
 
 
+def memory_of(tensor: Tensor) -> tuple[UntypedStorage, int]:
+    """What a tensor lies in, and where."""
+    while True:
+        storage, pointer = tensor.untyped_storage(), tensor.data_ptr()
+        if not pointer or 0 <= pointer - storage.data_ptr() <= storage.nbytes():
+            return storage, pointer  # else another thread gave it other memory between the two
+
+
 class At(NamedTuple):
     """A tensor, and the number of the place among its owner's values that it came from."""
 

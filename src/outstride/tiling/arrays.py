@@ -56,7 +56,7 @@ def label_dtype(source: Readable | Tensor) -> torch.dtype | None:
 def reading_bytes(source: Any, dtype: torch.dtype) -> int:
     """Bytes of each element that reading takes beside the tensor of that type that it makes."""
     item = int(getattr(source.dtype, "itemsize", dtype.itemsize))
-    return item + item * 2 if str(source.dtype) in ("uint16", "uint32") else item
+    return 3 * item if str(source.dtype) in ("uint16", "uint32") else item  # by way of floats
 
 
 def strides_of(source: Readable | Tensor, dtype: torch.dtype) -> tuple[int, ...] | None:

@@ -229,9 +229,7 @@ class Scheduler:
             if least is not None and taken_then.cycles > MOST_RECOMPUTED * least:
                 break
             walk, taken = smaller, taken_then
-        return replace(
-            walk, peak_bytes=taken.peak_bytes, kept_bytes=taken.kept_bytes, computed=taken.computed
-        )
+        return replace(walk, peak_bytes=taken.peak_bytes, computed=taken.computed)
 
     def _taken(self, walk: Walk, given: frozenset[int]) -> _Taken:
         """What the slabs of a walk take."""

@@ -33,8 +33,6 @@ class Walk:
     """Whether it makes an anchor, at once."""
     peak_bytes: int = 0
     """The most that a box takes at a time."""
-    kept_bytes: int = 0
-    """What of it stays for the next: packed weights and scratch."""
     seconds: float = 0.0
     """Predicted."""
     computed: int = 0

@@ -242,7 +242,7 @@ def test_an_accelerated_model_compiles_exports_and_pickles() -> None:
     expected = fast(_input())
     compiled: Any = torch.compile(fast, fullgraph=True, backend="aot_eager")
     assert_same_bits(compiled(_input()), expected)
-    program = torch.export.export(fast, (_input(),))
+    program = torch.export.export(fast, (_input(),), strict=False)
     assert "outstride.conv_transpose.default" in [str(node.target) for node in program.graph.nodes]
     assert_same_bits(pickle.loads(pickle.dumps(fast))(_input()), expected)
     state = copy.deepcopy(fast).state_dict()

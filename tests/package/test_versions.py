@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from ci import versions
 from ci.versions import CORE, ENVIRONMENTS, EXTRAS, Environment, Outcome
 from packaging.specifiers import SpecifierSet
 
-from ci import versions
 from tests import ROOT
 
 _PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")

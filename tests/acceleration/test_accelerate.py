@@ -236,6 +236,7 @@ def test_a_compiled_model() -> None:
     assert fast(_input()).shape == expected.shape
 
 
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="its tracer does not follow a served layer's call")
 def test_an_accelerated_model_compiles_exports_and_pickles() -> None:
     torch._dynamo.reset()
     fast: Any = accelerate(Net().eval())

@@ -80,6 +80,7 @@ def test_the_newer_onnx_exporter_writes_stock_operators(name: str, exported: boo
         assert_integers_equal(torch.from_numpy(result), model(x).numpy(), torch.float32, str(shape))
 
 
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="its symbols have strides of their own")
 def test_shapes_under_symbols_are_those_of_the_engine() -> None:
     """A decomposition must not say what strides a result has."""
     layer = accelerate(torch.nn.Conv2d(4, 8, 3))

@@ -80,7 +80,7 @@ NAMING_MODULES = [
 @pytest.mark.parametrize("page", sorted(NAMING_MODULES), ids=page_name)
 def test_modules_that_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"`([\w/.]+\.py)`", page.read_text(encoding="utf-8")))
-    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("[setd]*/**/*.py")]
+    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("[csetd]*/**/*.py")]
     absent = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
     assert not absent, f"{page.name} names {sorted(absent)}"
 

@@ -129,7 +129,7 @@ def test_a_plan_says_where_tiles_begin_early() -> None:
     assert "starts        up to 1 before what is needed in 1 layers, where cells" in str(odd)
     assert (even.early, even.early_by, even.reads) == (0, 0, (66, 66))
     assert "starts" not in str(even)
-    assert odd.peak_bytes == 4 * (16 * 66 * 66 + 32 * 64 * 64)
+    assert odd.taken.tensors == 4 * (16 * 66 * 66 + 32 * 64 * 64)
     assert odd.to_dict()["early_by"] == 1
     transposed = tiling.plan(seeded(lambda: nn.ConvTranspose2d(16, 16, 4, 2, 1)), x, tile=63)
     assert (transposed.early, transposed.early_by) == (1, 3)

@@ -206,19 +206,22 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     others = [name for name in names if not CONTENDERS[name].ours]
     yield f"### {titles.of_table(part)}, {counted(part['threads'], 'thread')}"
     yield ""
-    yield "Milliseconds of outstride on contiguous and on channels_last tensors, and in the faster of these"
-    yield "with weights frozen; then how many times as long each of the others takes."
+    frozen = ["frozen ms"] if "outstride_frozen" in names else []
+    yield f"Milliseconds of outstride on contiguous and on channels_last tensors{', and frozen' * len(frozen)};"
+    yield "then how many times as long each of the others takes."
     yield ""
     narrow = ["times float32"] if part["dtype"] != "float32" else []
     short = ["direct"] if part["short"] else []
-    ours = ["ms", "last ms", "frozen ms", *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
+    ours = ["ms", "last ms", *frozen, *narrow, "GFLOP/s", "% limit", "residual", *short, "spread %"]
     shorts = [CONTENDERS[name].short for name in others]
     yield from head("layer", *ours, *shorts, ":fastest other", titles.OF_THAT)
     gains = []
     for row in rows:
         gain = _gain(row, floats)
         gains += [gain] if gain is not None else []
-        yield cells(*_row(row, others, [number(gain, ".2f")] if narrow else [], direct=bool(short)))
+        more = [milliseconds(row.median_ms("outstride_frozen"))] if frozen else []
+        more += [number(gain, ".2f")] if narrow else []
+        yield cells(*_row(row, others, more, direct=bool(short)))
     yield ""
     if short:
         yield f"Residuals are {of_direct(part)}."
@@ -259,14 +262,13 @@ def _gain(row: Row, floats: Mapping[Any, float]) -> float | None:
     return None if row.dtype == "float32" or ms is None or wide is None else wide / ms
 
 
-def _row(row: Row, others: Sequence[str], gain: Sequence[str], direct: bool) -> list[str]:
+def _row(row: Row, others: Sequence[str], more: Sequence[str], direct: bool) -> list[str]:
     ours = row.timings[row.ours] if row.ours else None
     return [
         row.job.id,
         milliseconds(row.median_ms("outstride")),
         milliseconds(row.median_ms("outstride_channels_last")),
-        milliseconds(row.median_ms("outstride_frozen")),
-        *gain,
+        *more,
         number(row.gflops(row.ours) if row.ours else None, ".1f"),
         percent(row.of_limit(row.ours) if row.ours else None),
         number(ours.residual if ours else None, ".0e"),

@@ -144,7 +144,11 @@ def stopping_at(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[
                 happens()
             yield each
 
-    monkeypatch.setattr(workers, "shown", shown)
+    @contextmanager
+    def bar(*_: object) -> Iterator[Callable[..., Iterator[None]]]:
+        yield shown
+
+    monkeypatch.setattr(workers, "bar", bar)
 
 
 def interrupted() -> None:

@@ -207,7 +207,8 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     yield f"### {titles.of_table(part)}, {counted(part['threads'], 'thread')}"
     yield ""
     frozen = ["frozen ms"] if "outstride_frozen" in names else []
-    yield f"Milliseconds of outstride on contiguous and on channels_last tensors{', and frozen' * len(frozen)};"
+    also = ", and frozen" if frozen else ""
+    yield f"Milliseconds of outstride on contiguous and on channels_last tensors{also};"
     yield "then how many times as long each of the others takes."
     yield ""
     narrow = ["times float32"] if part["dtype"] != "float32" else []

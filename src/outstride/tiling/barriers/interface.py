@@ -55,8 +55,9 @@ class Barrier:
 
 
 def _copied(node: Node, box: Box, boxes: Boxes) -> int:
+    """A copy of the map, and one as large of each weight that has positions, too."""
     del box
-    return copies(node, boxes[:1])
+    return copies(node, boxes[:1]) * (1 + sum(len(shape) > 1 for shape in node.source_shapes[1:]))
 
 
 def is_map(node: Node) -> bool:

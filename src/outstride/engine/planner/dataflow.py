@@ -18,7 +18,7 @@ from outstride.engine.planner.blocking import Blocking, Cut, Region, rows_of
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.gather_form import GatherAxis, PhaseGroup
 from outstride.engine.planner.machine import Costs, Machine
-from outstride.engine.planner.prefetch import Prefetch
+from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.unrolled import RowTaps, Unrolled
@@ -220,6 +220,27 @@ class Dataflow(ABC):
         """What a tile is, as plans print it."""
         of_rows = f" of {tile.rows} rows" if self.of_rows else ""
         return f"{tile.outputs(lanes)} outputs x {tile.pixels(lanes)} pixels{of_rows}: {self.operands}"
+
+
+class ReadingDataflow(Dataflow):
+    """One whose tiles read the input where it lies, in a kernel that has no others."""
+
+    tile_module = None
+    packs = False
+    serves_other_sizes = False
+
+    def loops(self, problem: Problem) -> tuple[str, ...]:
+        del problem
+        return (self.name,)
+
+    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
+        """It looks at every input row, whether it exists."""
+        del candidate, blocking
+        return NO_SKIPS
+
+    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
+        del candidate, blocking
+        return NO_PREFETCH
 
 
 class PackingDataflow(Dataflow):

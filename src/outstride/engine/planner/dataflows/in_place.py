@@ -14,11 +14,10 @@ from functools import lru_cache
 from math import ceil
 
 from outstride.engine.planner.blocking import UNCUT, Blocking, boxes_over, ranges_of
-from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
+from outstride.engine.planner.dataflow import Candidate, ReadingDataflow, Tile
 from outstride.engine.planner.dataflows.rows import FEW_OUTPUTS
 from outstride.engine.planner.dtypes import STORAGE_BYTES
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
@@ -41,13 +40,10 @@ MOST_MASKED = 2
 MOST_COLUMNS = 4096
 
 
-class InPlace(Dataflow):
+class InPlace(ReadingDataflow):
     """Vectors of pixels run along the rows of the input itself, under masks at their ends."""
 
     name = "in_place"
-    tile_module = None
-    packs = False
-    serves_other_sizes = False
     of_rows = True
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -63,10 +59,6 @@ class InPlace(Dataflow):
 
     def pixels(self, tile: Tile, lanes: int) -> int:
         return tile.vectors * lanes
-
-    def loops(self, problem: Problem) -> tuple[str, ...]:
-        del problem
-        return ("in_place",)
 
     def unrolled(self, problem: Problem) -> Unrolled:
         return unrolled_of(problem)
@@ -106,15 +98,6 @@ class InPlace(Dataflow):
         )
         exist = min(offsets) >= -lanes and min(behind) >= max(offsets)
         return unrolled.widest.vectors if exist else MOST_MASKED
-
-    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
-        """It looks at every input row, whether it exists."""
-        del candidate, blocking
-        return NO_SKIPS
-
-    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
-        del candidate, blocking
-        return NO_PREFETCH
 
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """Masks, and an output row where planes are single rows."""

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from math import ceil, prod
 
 from outstride.engine.planner.blocking import UNCUT, Blocking, boxes_over, ranges_of
-from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
+from outstride.engine.planner.dataflow import Candidate, ReadingDataflow, Tile
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
@@ -23,13 +22,10 @@ from outstride.engine.planner.unrolled import RowTaps
 MOST_TAPS = 9
 
 
-class Lanes(Dataflow):
+class Lanes(ReadingDataflow):
     """Vectors hold neighbouring channels of inputs, and their weights."""
 
     name = "lanes"
-    tile_module = None
-    packs = False
-    serves_other_sizes = False
     operands = "inputs and weights in lanes"
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -45,10 +41,6 @@ class Lanes(Dataflow):
     def outputs_together(self, tile: Tile) -> bool:
         del tile
         return True
-
-    def loops(self, problem: Problem) -> tuple[str, ...]:
-        del problem
-        return ("lanes",)
 
     def unrolled(self, problem: Problem) -> RowTaps | None:
         """The taps of a kernel row; none where the outputs of a row have several phases, or it is long."""
@@ -68,15 +60,6 @@ class Lanes(Dataflow):
     def pixels_over(self, candidate: Candidate, blocking: Blocking) -> int:
         tile = candidate.tile.rows
         return blocking.rows * ceil(blocking.box[3] / tile) * tile
-
-    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
-        """It looks at every input row, whether it exists."""
-        del candidate, blocking
-        return NO_SKIPS
-
-    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
-        del candidate, blocking
-        return NO_PREFETCH
 
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """Zeros, which stand for the elements of a pixel beyond the input."""

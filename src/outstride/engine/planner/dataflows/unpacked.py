@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from math import ceil, log2
 
 from outstride.engine.planner.blocking import UNCUT, Blocking, ranges_of, shared_out
-from outstride.engine.planner.dataflow import NO_SKIPS, Candidate, Dataflow, Tile
+from outstride.engine.planner.dataflow import Candidate, ReadingDataflow, Tile
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.prefetch import NO_PREFETCH, Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
@@ -27,14 +26,11 @@ MOST_FROZEN_BYTES = 1 << 20
 TASK_OUTPUTS, CHANNELS = 512, 8
 
 
-class Unpacked(Dataflow):
+class Unpacked(ReadingDataflow):
     """Vectors hold the weights of neighbouring outputs, read where they lie, and rows are broadcast."""
 
     name = "unpacked"
-    tile_module = None
-    packs = False
     packs_weights = False
-    serves_other_sizes = False
     operands = "weights in lanes as they lie, inputs broadcast"
 
     def tiles(self, problem: Problem, machine: Machine) -> tuple[Tile, ...]:
@@ -51,10 +47,6 @@ class Unpacked(Dataflow):
         del tile
         return True
 
-    def loops(self, problem: Problem) -> tuple[str, ...]:
-        del problem
-        return ("unpacked",)
-
     def estimates(self, candidate: Candidate) -> Iterator[tuple[Blocking, float]]:
         blocking = _parts(candidate)
         yield blocking, _cycles(candidate, blocking)
@@ -66,15 +58,6 @@ class Unpacked(Dataflow):
     def pixels_over(self, candidate: Candidate, blocking: Blocking) -> int:
         rows = candidate.tile.rows
         return ceil(blocking.pixels / rows) * rows
-
-    def skips(self, candidate: Candidate, blocking: Blocking) -> int:
-        """There is no padding."""
-        del candidate, blocking
-        return NO_SKIPS
-
-    def prefetch(self, candidate: Candidate, blocking: Blocking) -> Prefetch:
-        del candidate, blocking
-        return NO_PREFETCH
 
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """Sums of whole tiles."""

@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Literal
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from outstride.engine.launch.packing import Packed, Packer
 from tests import ROOT
 from tests.cases import BY_ID, Case
 from tests.environments import Environment, computed_by
@@ -100,8 +103,8 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
     operands = arrange(draw(case, "short", dtype), case.layout, case.weight_layout)
     if not case.batched:
         operands = replace(operands, input=operands.input[None], grad_output=operands.grad_output[None])
-    expected = {name: call() for name, call in contractions(case, operands).items()}
-    with GuardedPages() as pages:
+    with GuardedPages() as pages, _packed_in(pages):
+        expected = {name: call() for name, call in contractions(case, operands).items()}
         guarded = operands.map(lambda t: pages.copy(t, edge))
         for name, call in contractions(case, guarded).items():
             assert_same_bits(call(), expected[name], f"{name}, operands at the {edge} of a page")
@@ -110,6 +113,23 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
             place = pages.empty_like(expected[name], edge)
             call(out=place)
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
+
+
+@contextmanager
+def _packed_in(pages: GuardedPages) -> Iterator[None]:
+    """Within the block weights are packed at the end of a page first, and not one number behind them changes."""
+    pack = Packer.pack
+
+    def packed(packer: Packer, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
+        made = pack(packer, pointer, threads, buffer)
+        room = pages.empty_like(made.values, "end")
+        pack(packer, pointer, threads, room)
+        assert_same_bits(room[: packer.elements], made.values[: packer.elements], "weights, packed twice")
+        assert room[packer.elements :].isnan().all(), "numbers behind the packed weights were written"
+        return made
+
+    with mock.patch.object(Packer, "pack", packed):
+        yield
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class Packer:
         in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
         in_order = in_order and (positions >= 4 or strides.channel == positions)
         side_by_side = positions == strides.output == 1 and not in_order
-        for i, g in enumerate(_packed(plan, made)):
+        for i, g in enumerate(g for g in _packed(plan, made) if g.taps):
             taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
             tables[f"taps_{i}"] = taps
             tap_of = array("q", [-1] * prod(p.kernel_size))

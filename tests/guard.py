@@ -117,7 +117,7 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
 
 @contextmanager
 def _packed_in(pages: GuardedPages) -> Iterator[None]:
-    """Within the block weights are packed at the end of a page first, and not one number behind them changes."""
+    """Within the block weights are packed at the end of a page, too, and no number behind them changes."""
     pack = Packer.pack
 
     def packed(packer: Packer, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:

@@ -16,8 +16,8 @@ def test_info_says_what_there_is(empty_cache: Path) -> None:
     facts = runtime.info()
     assert set(facts) == {
         "python", "platform", "system", "compiler", "cpu", "cpu_count", "cpus_usable", "cpu_share",
-        "instruction_sets", "probe", "instruction_set", "algorithm", "declines", "l2_bytes", "openmp",
-        "dtypes", "cache_path", "cache_bytes", "cache_entries",
+        "instruction_sets", "probe", "instruction_set", "algorithm", "declines", "l2_bytes", "l2_from",
+        "openmp", "dtypes", "cache_path", "cache_bytes", "cache_entries",
     }  # fmt: skip
     assert json.loads(json.dumps(facts)) == facts
     assert facts["instruction_sets"] == list(runtime.available())
@@ -38,4 +38,5 @@ def test_info_on_a_machine_that_is_declined(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(host, "available", lambda: ())
     facts = runtime.info()
     assert facts["declines"]
-    assert (facts["instruction_sets"], facts["instruction_set"], facts["l2_bytes"]) == ([], None, None)
+    assert (facts["instruction_sets"], facts["instruction_set"]) == ([], None)
+    assert (facts["l2_bytes"], facts["l2_from"]) == (None, None)

@@ -1,9 +1,8 @@
-"""The machine: instruction sets, caches, and what it is told to use."""
+"""The machine: its instruction sets, and what it is told to use."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -110,34 +109,6 @@ def test_a_processor_that_nothing_runs_on_is_declined(monkeypatch: pytest.Monkey
     reason = runtime.decline()
     assert reason
     assert "multiply-add" in reason
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1024K", 1 << 20),
-        ("2M\n", 1 << 21),
-        ("256K", 1 << 18),
-        ("", 1 << 19),
-        ("many", 1 << 19),
-        ("1024", 1 << 19),
-        ("0K", 1 << 19),
-        ("9999M", 1 << 19),
-    ],
-)
-def test_the_cache_size_is_read_or_supposed(
-    text: str, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *_: text)
-    assert host._l2_bytes.__wrapped__() == expected
-
-
-def test_the_cache_size_of_a_machine_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> str:
-        raise OSError
-
-    monkeypatch.setattr(Path, "read_text", refuse)
-    assert host._l2_bytes.__wrapped__() == 1 << 19
 
 
 def test_machines_of_this_host() -> None:

@@ -64,7 +64,7 @@ def test_without_proc_and_sys(tmp_path: Path) -> None:
     """Nothing says how large caches are; torch's threads are found all the same."""
     shell = "mount -t tmpfs none /sys && mount -t tmpfs none /proc"
     found = _apart(shell, OUTSTRIDE_CACHE_DIR=str(tmp_path / "kernels"))
-    assert found["l2_bytes"] == 1 << 19
+    assert (found["l2_bytes"], found["l2_from"]) == (1 << 19, "supposed: the system does not say")
     assert found["openmp"].startswith("/")
     assert found["declines"] is None
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 import platform
 
-from outstride.engine.runtime import algorithm, cache, compiler, host, processors, systems, threads
+from outstride.engine.runtime import (
+    algorithm,
+    cache,
+    compiler,
+    host,
+    processors,
+    second_level,
+    systems,
+    threads,
+)
 
 
 def info() -> dict[str, object]:
@@ -26,6 +35,7 @@ def info() -> dict[str, object]:
         "declines": reason,
         "algorithm": algorithm.resolved("auto"),
         "l2_bytes": None if reason else host.machine().l2_bytes,
+        "l2_from": None if reason else second_level.found()[1],
         "openmp": threads.pool(),
         "dtypes": ["float32", "float64", "bfloat16", "float16"],
         "cache_path": str(cache.path()),

@@ -1,4 +1,4 @@
-"""What this machine is: instruction set, caches, and the instruction set in use, which tests may choose."""
+"""What this machine is: its instruction sets and clock, and the set in use, which tests may choose."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine, as_run_by
-from outstride.engine.runtime import compiler, probe, systems
+from outstride.engine.runtime import compiler, probe, second_level, systems
 from outstride.errors import ArgumentError, UnsupportedError
 
 _NEEDS = {
@@ -60,20 +60,6 @@ def probed() -> dict[str, str]:
     return {"how": found.how, **{name: found.fails.get(name, "runs") for name in names}}
 
 
-#: Bytes of a second-level cache of which nothing is known, and between which sizes it is one.
-_USUAL, _LEAST, _MOST = 1 << 19, 1 << 16, 1 << 26
-
-
-@lru_cache(maxsize=1)
-def _l2_bytes() -> int:
-    try:
-        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
-        size = int(text[:-1]) << {"K": 10, "M": 20}[text[-1]]
-    except (OSError, ValueError, KeyError, IndexError):
-        return _USUAL
-    return size if _LEAST <= size <= _MOST else _USUAL
-
-
 @lru_cache(maxsize=1)
 def clock() -> tuple[float, str] | None:
     """Cycles a second of the first core as the system states them, and where; None where it states nothing.
@@ -114,7 +100,7 @@ def decline() -> str | None:
 
 @lru_cache(maxsize=8)
 def _machine(name: str) -> Machine:
-    return Machine(as_run_by(INSTRUCTION_SETS[name], compiler.host_cpu()), _l2_bytes())
+    return Machine(as_run_by(INSTRUCTION_SETS[name], compiler.host_cpu()), second_level.found()[0])
 
 
 def machine() -> Machine:

@@ -19,11 +19,15 @@ X86 = ("avx512", "avx2", "generic")
 REGISTER = {"avx512": "zmm", "avx2": "ymm", "generic": "xmm"}
 
 
+#: Comments of x86 begin with # and a space, or with two; those of Arm with //, for there # begins a number.
+_COMMENT = re.compile(r"#(?=[\s#]).*|//.*")
+
+
 def bodies_of(assembly: str) -> dict[str, list[str]]:
-    """The lines of every function."""
+    """The lines of every function, without comments."""
     found: dict[str, list[str]] = {}
     name = ""
-    for line in (raw.split("#")[0].rstrip() for raw in assembly.splitlines()):
+    for line in (_COMMENT.sub("", raw).rstrip() for raw in assembly.splitlines()):
         if re.match(r"[A-Za-z_]\w*:", line):
             name = line[:-1]
             found[name] = []

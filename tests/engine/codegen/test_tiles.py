@@ -59,6 +59,25 @@ def test_a_tile_that_does_not_fit_is_found_out() -> None:
         assert_tight(body, tile, "avx512")
 
 
+@pytest.mark.parametrize(
+    ("assembly", "expected"),
+    [
+        ("run:                  # @run\n# %bb.0:\n\taddq\t$8, %rax\t# 8-byte Reload", ["addq\t$8, %rax"]),
+        ("run:  // @run\n// %bb.0:\n\tldr\tq0, [x0, #16]  // 16-byte Reload", ["ldr\tq0, [x0, #16]"]),
+        ("_run:  ## @run\n## %bb.0:\n\tretq ##\n.Lfunc_end0:\n\tretq", ["retq"]),
+    ],
+)
+def test_comments_are_left_out_and_numbers_are_not(assembly: str, expected: list[str]) -> None:
+    (body,) = bodies_of(assembly).values()
+    assert body == expected
+
+
+def test_jumps_on_a_bit_are_loops_of_aarch64() -> None:
+    """Such a jump has a number in the middle of its line."""
+    body = bodies_of("run:\n.LBB0_1:\n\tfmla\tv0.4s, v1.4s, v2.s[0]\n\ttbz\tw8, #3, .LBB0_1\n\tret")["run"]
+    assert list(innermost_loops(body)) == [["fmla\tv0.4s, v1.4s, v2.s[0]"]]
+
+
 @pytest.mark.parametrize("accumulator", ITEM_BYTES)
 def test_tiles_for_aarch64_multiply_and_add_in_vectors(accumulator: str) -> None:
     bodies = tile_bodies("neon", accumulator)

@@ -24,14 +24,32 @@ from torch import nn
 
 from outstride import tiling
 from outstride.tiling import arrays
+from outstride.tiling.files.writers import plain
 from outstride.tiling.results import journal, partial
 
 TILES = {1: 40, 2: 48, 3: 8}
+#: In the suffix of several results.
+SEVERAL = "{}"
+
+
+class Heads(nn.Module):
+    """Results of three sizes, of which one is no picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 3, 2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        fine = self.first(x)
+        coarse = self.second(nn.functional.gelu(fine))
+        return {"fine": fine, "coarse": coarse, "mean": coarse.mean((2, 3))}
 
 
 def model_of(suffix: str) -> tuple[nn.Module, int]:
     """A model whose result fits the format, and along how many axes it slides."""
     torch.manual_seed(0)
+    if SEVERAL in suffix:
+        return Heads().eval(), 2
     if suffix in (".wav", ".flac"):
         return nn.Conv1d(1, 2, 5, padding=2).eval(), 1
     if suffix in (".nii", ".nii.gz"):
@@ -125,22 +143,40 @@ PLACES: dict[str, Callable[[], None]] = {
     "before a line of the journal": dies(journal.Journal, "note", 3, False),
     "after a line of the journal": dies(journal.Journal, "note", 3, True),
     "in a line of the journal": torn,
-    "before the result has its name": dies(partial.Partial, "put", 1, False),
+    "before the result has its name": dies(partial.Partial, "seal", 1, False),
     "as the result is whole": dies(journal.Journal, "whole", 1, True),
     "between two names": dies(Path, "rename", 3, False),
     "as the result has its name": dies(partial.Partial, "remove", 1, False),
     "after all": dies(partial.Partial, "remove", 1, True),
 }
+#: Of several results.
+PLACES_OF_SEVERAL: dict[str, Callable[[], None]] = {
+    "between two lines of two journals": dies(journal.Journal, "note", 4, False),
+    "as one of several is whole": dies(journal.Journal, "whole", 2, False),
+    "as one of several has its name": dies(partial.Partial, "name", 2, False),
+    "as two of several have their names": dies(partial.Partial, "name", 2, True),
+    "as one of several is done": dies(partial.Partial, "remove", 2, False),
+}
+PLACES |= PLACES_OF_SEVERAL
 
 
 SOME = ["in a line of the journal", "between two names", "as the result has its name"]
 
 
 def content(path: Path) -> dict[str, bytes]:
-    """All bytes of a file or a folder."""
-    if path.is_file():
-        return {"": path.read_bytes()}
+    """All bytes of a file or a folder, or of all that several results make."""
+    if SEVERAL in path.name:
+        places = sorted(path.parent.glob(path.name.replace(SEVERAL, "*")))
+        return {f"{place.name} {name}": part for place in places for name, part in content(place).items()}
+    if not path.is_dir():
+        return {"": path.read_bytes()} if path.exists() else {}
     return {str(part.relative_to(path)): part.read_bytes() for part in path.rglob("*") if part.is_file()}
+
+
+def removed(path: Path) -> None:
+    """A result is no more, or several."""
+    for place in path.parent.glob(path.name.replace(SEVERAL, "*")):
+        plain.removed(place)
 
 
 def killed_at_random(
@@ -172,24 +208,26 @@ def main(folder: Path, seed: int, kills: int, places: list[str], suffixes: list[
     for suffix in suffixes:
         place = folder / suffix[1:]
         place.mkdir()
-        warm = folder / "warm.npy" if model_of(suffix)[1] == 2 else place / f"warm{suffix}"
-        work(suffix, folder, warm)
-        warm.unlink()
         out = place / f"result{suffix}"
+        warm = suffix if SEVERAL in suffix or model_of(suffix)[1] != 2 else ".npy"
+        work(suffix, folder, place / f"warm{warm}")
+        removed(place / f"warm{warm}")
         code = ended(begun(suffix, folder, out))
         expected = content(out) if code == 0 else {}
         rows: dict[str, Any] = {"undisturbed": {"code": code}}
-        out.rename(place / "whole") if code == 0 else None
+        removed(out)
         rows["random"] = killed_at_random(suffix, folder, out, chance, kills)
         rows["random"]["same"] = content(out) == expected
-        for name, prepare in (
-            (name, PLACES[name]) for name in places
-        ):  # over the result before, which is replaced
+        for name, prepare in ((name, PLACES[name]) for name in places):
+            # over the result before, which is replaced
+            if name in PLACES_OF_SEVERAL and SEVERAL not in suffix:
+                continue
             first = ended(begun(suffix, folder, out, prepare))
             second = ended(begun(suffix, folder, out))
-            same = out.exists() and content(out) == expected
+            same = content(out) == expected
             rows[name] = {"first": first, "code": second, "same": same}
-        left = sorted(path.name for path in place.iterdir() if path.name not in ("whole", out.name))
+        removed(out)
+        left = sorted(path.name for path in place.iterdir())
         print(json.dumps({"suffix": suffix, "left": left, "rows": rows}), flush=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,8 +9,9 @@ import typer
 
 from outstride.cli.model import read_model
 from outstride.cli.options import refuse
-from outstride.cli.screen import InterruptedWorkError, print_json
+from outstride.cli.screen import print_json
 from outstride.cli.sources import arguments_of
+from outstride.cli.tiled import by_cluster, made_each, made_one, places_in, say_leftovers
 from outstride.cli.wording import typed
 
 #: Letters of what torch says of weights that do not fit; of a large model it is pages.
@@ -28,20 +28,29 @@ def tile(
             "name such as timm:resnet18.",
         ),
     ],
-    source: Annotated[
-        str,
+    paths: Annotated[
+        list[str],
         typer.Argument(
-            metavar="SOURCE",
-            help="A .npy, .zarr, OME-Zarr, TIFF, SVS, PNG, JPEG, NIfTI, HDF5, WAV or FLAC file, or the "
-            "address of a .zarr, s3://bucket/x.zarr; with --plan also a shape such as 1,3,60000,60000.",
+            metavar="SOURCE [OUT]",
+            help="SOURCE: a .npy, .zarr, OME-Zarr, TIFF, SVS, PNG, JPEG, NIfTI, HDF5, WAV or FLAC file, or "
+            "the address of a .zarr, s3://bucket/x.zarr; with --plan also a shape such as 1,3,60000,60000. "
+            "OUT: the .npy, .zarr, .ome.zarr, .tif, .ome.tif, .png, .jpg, .nii, .nii.gz, .wav or .flac to "
+            "make, or the address of a .zarr; of several results such as y.{}.npy, with the name of each.",
         ),
     ],
-    out: Annotated[
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for the results of any number of SOURCEs, each under the name of its own."
+        ),
+    ] = None,
+    ending: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[OUT]",
-            help="The .npy, .zarr, .ome.zarr, .tif, .ome.tif, .png, .jpg, .nii, .nii.gz, .wav or .flac to "
-            "make; or the address of a .zarr. Of several results such as y.{}.npy, with the name of each.",
+        typer.Option(
+            "--format",
+            metavar="ENDING",
+            help="What the names in --out-dir end with, such as ome.tif, or {}.npy of several results; by "
+            "default as the source's.",
         ),
     ] = None,
     tile: Annotated[str, typer.Option(help="Size of a tile of the result, such as 1024x1024.")] = "",
@@ -128,14 +137,16 @@ def tile(
 
     outstride tile mymodel.py:matting photo.png alpha.png --input mask=trimap.png
 
+    outstride tile mymodel.py:unet slides/*.svs --out-dir masks --format ome.tif
+
     outstride tile mymodel.py:unet s3://slides/a.zarr s3://masks/a.zarr --scheduler tcp://host:8786
     """
     from outstride import tiling
     from outstride.bench.cases import parse_size
     from outstride.errors import ArgumentError
     from outstride.tiling.files.addresses import is_address
-    from outstride.tiling.outputs import HERE
-    from outstride.tiling.results.filling import Options
+    from outstride.tiling.results.asking import Options
+    from outstride.tiling.running import Runs
 
     words = {
         name: f"--{name}"
@@ -146,121 +157,58 @@ def tile(
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
         sizes = sizes[0]
+    if out_dir is None:
+        refuse(context, ["ending"], "results without --out-dir")
+    if out_dir is None and len(paths) > 2:
+        raise ArgumentError(
+            f"'OUT' must be the only argument behind SOURCE: got {len(paths)} arguments; legal: --out-dir "
+            "FOLDER for any number of sources"
+        )
+    source, out = paths[0], None if out_dir is not None or len(paths) < 2 else paths[1]
     found = _with_memory(read_model(model)).eval()
     if weights is not None:
         _load(found, weights)
     alone = ["level", "axes", "dataset", "output_range", "output_bits", "only"]
-    alone += ["resume", "scratch", "verify", "clean"]
+    alone += ["resume", "scratch", "verify", "clean", "out_dir"]
     if scheduler is not None:
         refuse(context, ["only_plan", *alone], "'--scheduler'")
+
+    def given(path: str, shapes: bool = False) -> Any:
+        """What the model is called with for a source."""
+        one: Any = path if is_address(path) else tiling.File(path, level, axes, dataset)
+        if shapes and one is not path and not Path(path).exists() and not set(path) - set("0123456789,x "):
+            one = parse_size(path, "SOURCE", 1)
+        return arguments_of(found, one, inputs or (), shapes)
+
     with typed(**words, tiles="--verify"):
-        given: Any = source if is_address(source) else tiling.File(source, level, axes, dataset)
         if only_plan:
-            if given is not source and not Path(source).exists() and not set(source) - set("0123456789,x "):
-                given = parse_size(source, "SOURCE", 1)
-            given = arguments_of(found, given, inputs or (), shapes=True)
-            plan = tiling.plan(found, given, sizes, memory, out)
-            if as_json:
-                print_json(plan.to_dict())
-            else:
-                print(plan)
+            refuse(context, ["out_dir"], "'--plan'")
+            plan = tiling.plan(found, given(source, shapes=True), sizes, memory, out)
+            print_json(plan.to_dict()) if as_json else print(plan)
             return
-        if out is None:
+        boxes = None if only is None else [_box(text) for text in only]
+        options = Options(True, overwrite, output_range, output_bits, resume, boxes)
+        runs = Runs(found, sizes, memory, scratch)
+        if out_dir is not None:
+            outs = places_in(out_dir, paths, ending)
+            out_dir.mkdir(parents=True, exist_ok=True)
+            report = made_each(runs, list(map(given, paths)), outs, options, verify, as_json)
+            say_leftovers(outs, clean, report, as_json)
+        elif out is None:
             raise ArgumentError("'OUT' must name the file to make: got none; legal: result.npy, or --plan")
-        report: dict[str, Any] = {"out": out}
-        given = arguments_of(found, given, inputs or (), shapes=False)
-        if scheduler is not None:
-            report |= _by_cluster(found, given, out, scheduler, sizes, (memory, overwrite), as_json)
+        elif scheduler is not None:
+            report = by_cluster(found, given(source), out, scheduler, sizes, memory, overwrite, as_json)
         elif is_address(out):
-            refuse(context, ["verify", "clean"], f"OUT at an address, {out}")
-            report |= _made(
-                found, given, out, Options(sizes, memory, True, overwrite, scratch=scratch), as_json
-            )
-        elif HERE in out:
-            refuse(context, ["verify", "clean", "resume", "only"], f"several results, {out}")
-            options = Options(sizes, memory, True, overwrite, output_range, output_bits, scratch=scratch)
-            report |= _made(found, given, out, options, as_json)
-        elif verify is None or overwrite or not os.path.lexists(out):
-            boxes = None if only is None else [_box(text) for text in only]
-            options = Options(
-                sizes, memory, True, overwrite, output_range, output_bits, resume, boxes, scratch
-            )
-            report |= _made(found, given, out, options, as_json)
-        if verify is not None and report.get("whole", True):
-            verdict = tiling.recheck(found, given, out, verify, sizes, memory, output_range, output_bits)
-            report["verified"] = verdict.to_dict()
-            if not as_json:
-                print(f"verified: {verdict}")
-        if scheduler is None and not is_address(out):
-            _say_leftovers(Path(out), clean, report, as_json)
+            local = ["verify", "clean", "resume", "only", "output_range", "output_bits"]
+            refuse(context, local, f"OUT at an address, {out}")
+            report = made_one(runs, given(source), out, options, None, as_json)
+        else:
+            report = made_one(runs, given(source), out, options, verify, as_json)
+            say_leftovers([out], clean, report, as_json)
     if as_json:
         print_json(report)
-    if not report.get("verified", {}).get("exact", True):
+    if not report.get("exact", True):
         raise typer.Exit(1)
-
-
-def _made(model: Any, source: Any, out: str, options: Any, as_json: bool) -> dict[str, Any]:
-    """Make the file, say so, and give the figures."""
-    from time import perf_counter
-
-    from outstride.tiling import TilePlan
-    from outstride.tiling.files.addresses import is_address
-    from outstride.tiling.making import make
-    from outstride.tiling.results.partial import progress_of
-
-    def begins(plan: TilePlan, done: int) -> None:
-        if not as_json:
-            print(plan)
-            if done:
-                print(f"  goes on       {done} of {len(plan)} tiles were done")
-
-    started = perf_counter()
-    try:
-        outcome = make(model, source, out, options, begins)
-    except KeyboardInterrupt:
-        done = 0 if is_address(out) else progress_of(Path(out))
-        there = f"{done} tiles are done, the same command goes on" if done else f"no {out} was made"
-        raise InterruptedWorkError(f"interrupted after {perf_counter() - started:.0f} s: {there}") from None
-    seconds = perf_counter() - started
-    if not as_json:
-        done = outcome.found + outcome.made
-        made = ", ".join(outcome.out) if isinstance(outcome.out, list) else out
-        saved = f"saved: {made} in {seconds:.1f} s"
-        begun = f"begun: {done} of {outcome.tiles} tiles of {out}; the command without --only makes the rest"
-        print("\n".join([saved if outcome.whole else begun, *(f"  {note}" for note in outcome.notes)]))
-    return {
-        **outcome.plan.to_dict(), "seconds": seconds, "found": outcome.found, "made": outcome.made,
-        "whole": outcome.whole, "notes": outcome.notes,
-    }  # fmt: skip
-
-
-def _by_cluster(
-    model: Any, source: Any, out: str, scheduler: str, sizes: Any, options: tuple[Any, Any], as_json: bool
-) -> dict[str, Any]:
-    """Have a cluster make an array, say so, and give the figures."""
-    from time import perf_counter
-
-    from outstride.tiling.clusters.workers import cluster_run_noting
-
-    content: dict[str, Any] = {}
-    memory, overwrite = options
-
-    def begins(spread: Any) -> None:
-        content.update(spread.to_dict())
-        if not as_json:
-            print(spread)
-
-    started = perf_counter()
-    try:
-        notes = cluster_run_noting(model, source, out, scheduler, sizes, memory, True, overwrite, begins)
-    except KeyboardInterrupt:
-        raise InterruptedWorkError(
-            f"interrupted after {perf_counter() - started:.0f} s: no {out} was made"
-        ) from None
-    seconds = perf_counter() - started
-    if not as_json:
-        print("\n".join([f"saved: {out} in {seconds:.1f} s", *(f"  {note}" for note in notes)]))
-    return {**content, "seconds": seconds, "notes": list(notes)}
 
 
 def _box(text: str) -> list[tuple[int, int]]:
@@ -274,21 +222,6 @@ def _box(text: str) -> list[tuple[int, int]]:
         raise ArgumentError(
             f"'only' must name boxes of the result: got {text!r}; legal: such as 0:512,1024:2048"
         ) from None
-
-
-def _say_leftovers(out: Path, clean: bool, report: dict[str, Any], as_json: bool) -> None:
-    """Name what other runs left beside a result, or remove it."""
-    from outstride.tiling.budget import spelled
-    from outstride.tiling.results.partial import cleaned, folder_of, leftovers
-
-    beside = folder_of(out)
-    found = [left for left in leftovers(beside.parent) if left.folder != beside]
-    if clean:
-        found = cleaned(found)
-    report["removed" if clean else "leftovers"] = [str(left.folder) for left in found]
-    for left in () if as_json else found:
-        of = f"{left.done} of {left.tiles} tiles of {left.name} that a run left ({spelled(left.bytes)})"
-        print(f"removed: {of}" if clean else f"left over: {of}; its command goes on, --clean removes it")
 
 
 def _with_memory(model: Any) -> Any:

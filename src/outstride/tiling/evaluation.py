@@ -84,6 +84,11 @@ class Program:
             if barrier.apply is not None:
                 self.rules[index] = barrier.rule(partial(self.folded.__getitem__, index))
 
+    def forget(self) -> None:
+        """Begin anew, with whatever its inputs are now."""
+        self.kept = dict(self.graph.constants)
+        self.folded.clear()
+
     def _needs_all(self, index: int) -> bool:
         """Whether every element is made of all that depends on the input, so that it is better made once."""
         node, rule = self.graph.nodes[index], self.rules[index]

@@ -56,6 +56,11 @@ class Inputs:
         """
         if isinstance(source, Inputs):
             return source
+        if isinstance(source, list):
+            raise ArgumentError(
+                f"'{argument}' must be what a model is called with once: got a list of {len(source)}; legal: "
+                "one of them, or ([x, y],) for a list as an argument; a list of sources goes to tile_run"
+            )
         alone = type(source) not in (tuple, Arguments) and not isinstance(source, Mapping)
         if isinstance(source, Arguments):
             args, named = source

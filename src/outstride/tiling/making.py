@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from outstride.errors import ArgumentError
-from outstride.tiling.files import addresses, formats
-from outstride.tiling.files.apart import check_apart
-from outstride.tiling.inputs import Inputs
-from outstride.tiling.inputs import opened as opened_inputs
-from outstride.tiling.outputs import HERE
-from outstride.tiling.planning import TilePlan
-from outstride.tiling.results.filling import Boxes, Options, Outcome, asked_for, make_file
-from outstride.tiling.results.places import check_place, target
-from outstride.tiling.running import TileRun, check_model, sliding_axes
+from outstride.tiling.results.asking import Boxes, Options
+from outstride.tiling.results.batches import make_each
+from outstride.tiling.results.single import make
+from outstride.tiling.running import Runs, check_model
 
 
 def tile_run(
@@ -46,13 +39,13 @@ def tile_run(
             what of it. Of a model with several inputs a tuple of its arguments, (x, y), or a dict by their
             names, with lists, tuples and dicts inside where it takes such; numbers are handed over. Inputs
             as large as the picture, or smaller by some factor, are read by boxes, small ones whole; bool,
-            int32 and int64 keep their type. A picture is read as (1, C, H, W), integers from 0 to 1 as by
-            torchvision's ``to_tensor``, and a sound as (1, C, L), integers from -1 to 1; an array without
-            channels has one.
+            int32 and int64 keep their type. A list are sources of any sizes, run one after the other, each
+            size planned once. A picture is read as (1, C, H, W), integers from 0 to 1 as by torchvision's
+            ``to_tensor``, and a sound as (1, C, L), integers from -1 to 1; an array without channels has one.
         out: where the result goes: an array of its shape, the path of a file that is made, or the address
             of a .zarr; of several tensors a list of such, in the model's order, or a path with {} where
-            the name of each comes, "y.{}.npy". By default arrays in memory, tensors if the source is one.
-            Results beyond 0 to 1 are scaled for a .png or
+            the name of each comes, "y.{}.npy"; of a list of sources a list of what each takes. By default
+            arrays in memory, tensors if the source is one. Results beyond 0 to 1 are scaled for a .png or
             .jpg, the lowest black and the highest white, with a warning; a sound has the source's rate times
             the model's.
         tile: size of a tile on the last axes of the result; by default the largest within ``memory``, or a
@@ -65,9 +58,9 @@ def tile_run(
         output_bits: 16 for a file of 16 bits instead, 0 and 65535.
         resume: what happens where an earlier call for this file was ended before it was whole: by default it
             is gone on with, if all is as it was. True: there must be one. False: it is thrown away.
-        only: boxes of the last axes of the result, ((0, 512), (1024, 2048)) each: no tiles but those that
-            have a part in one of them. A file has its name once all of its tiles are made, whatever calls
-            have made them.
+        only: boxes of the last axes of the result, of several the finest, ((0, 512), (1024, 2048)) each: no
+            tiles but those that have a part in one of them. A file has its name once all of its tiles are
+            made, whatever calls have made them.
         scratch: a folder for maps that passes keep and that ``memory`` does not hold; by default that of
             temporary files. Nothing is left in it.
 
@@ -93,64 +86,17 @@ def tile_run(
         >>> tile_run(model, torch.zeros(1, 3, 100, 70), tile=32).shape
         torch.Size([1, 8, 100, 70])
     """
-    options = Options(tile, memory, progress, overwrite, output_range, output_bits, resume, only, scratch)
-    outcome = make(model, source, out, options)
-    for note in outcome.notes:
-        warnings.warn(f"{out}: {note}", stacklevel=2)
-    return outcome.out
-
-
-def make(
-    model: torch.nn.Module, source: Any, out: Any, options: Options,
-    begins: Callable[[TilePlan, int], object] = lambda *_: None,
-) -> Outcome:  # fmt: skip
-    """``tile_run``, and what is to be said about it.
-
-    ``begins`` is told the plan, and how many tiles are done, once the file can be filled.
-    """
     check_model(model)
-    inputs = Inputs.of(source).mapped(formats.file_of)
-    several = isinstance(out, (str, Path)) and HERE in str(out)
-    if isinstance(out, (str, Path)) and not several and not addresses.is_address(out):
-        for each in inputs.sources:
-            check_apart(each, out)
-        return make_file(model, inputs, Path(out), options, begins)
-    places = [] if several else _places(out)
-    for place in places:
-        check_place(inputs.sources, place, options)
-    whole = several or any(isinstance(place, (str, Path)) for place in places)
-    for name in ("resume", "only") if whole else ("output_range", "output_bits", "resume"):
-        if getattr(options, name) is not None:
-            raise ArgumentError(
-                f"'{name}' must go with one file to make, the path of which is 'out': got {str(out)[:80]!r}; "
-                "legal: such a path"
-            )
-    with ExitStack() as opened:
-        arrays = opened.enter_context(opened_inputs(inputs, sliding_axes(model)))
-        run = TileRun(model, arrays, options.tile, options.memory, out, options.scratch)
-        if several:
-            out = run.outputs.places(str(out))
-            for place in out:
-                check_place(inputs.sources, place, options)
-        notes, targets = list[str](), run.outputs.targets(out)
-        filled = [
-            opened.enter_context(target(model, run, place, index, targets[index], options, notes))
-            for place, index in enumerate(run.outputs.indices)
-        ]
-        begins(run.plan, 0)
-        made = run(_as_given(out, filled), options.progress, asked_for(options.only, run.plan))
-    return Outcome(out if whole else made, run.plan, len(run.plan), notes=notes)
-
-
-def _places(out: Any) -> list[Any]:
-    """Where results go, as a caller names it."""
-    if isinstance(out, Mapping):
-        return list(out.values())
-    return list(out) if isinstance(out, (list, tuple)) else [out]
-
-
-def _as_given(out: Any, filled: list[Any]) -> Any:
-    """What is filled, one or several as the caller has it."""
-    if out is None:
-        return None
-    return filled if isinstance(out, (Mapping, list, tuple)) else filled[0]
+    runs = Runs(model, tile, memory, scratch)
+    options = Options(progress, overwrite, output_range, output_bits, resume, only)
+    if not isinstance(source, list):
+        outcome = make(runs, source, out, options)
+        for note in outcome.notes:
+            warnings.warn(f"{out}: {note}", stacklevel=2)
+        return outcome.out
+    made = []
+    for place, one in make_each(runs, source, out, options):
+        for note in one.notes:
+            warnings.warn(f"{place}: {note}", stacklevel=2)
+        made.append(one.out)
+    return made if out is None else out

@@ -17,6 +17,8 @@ from outstride.tiling.box import Box, Interval, whole
 
 #: Where in the path of several results the name of each comes.
 HERE = "{}"
+#: By how many of its own elements a smaller tensor may miss the finest divided by a whole number.
+_NEAR = 16
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,23 @@ class Outputs:
         cut: list[Interval] = []
         for axis, ((a, b), fine, size) in enumerate(zip(tile, self.shape, shape, strict=True)):
             if axis >= len(shape) - self.tiled or (axis == 0 and size == fine):
-                cut.append((a * size // max(fine, 1), b * size // max(fine, 1)))
+                cut.append((_place(a, fine, size), _place(b, fine, size)))
             else:
                 cut.append((0, size) if a == 0 else (0, 0))
         return tuple(cut)
 
-    def wrapped(self, made: Mapping[int, Any]) -> Any:
-        """What the model would return."""
-        return pytree.tree_unflatten([made[index] for index in self.indices], self.structure)
+    def tile_of(self, index: int, tile: Sequence[int]) -> tuple[int, ...]:
+        """The size on its last axes of what of an output belongs to a tile of the finest in the middle."""
+        shape = self.shapes[index]
+        last = shape[max(len(shape) - len(tile), 0) :]
+        if len(shape) != len(self.shape):
+            return last
+        sizes = zip(tile, self.shape[-len(tile) :], last, strict=True)
+        return tuple(size if n >= fine else max(_place(n, fine, size), 1) for n, fine, size in sizes)
+
+    def wrapped(self, made: Sequence[Any]) -> Any:
+        """What the model would return, of all in their order."""
+        return pytree.tree_unflatten(list(made), self.structure)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -96,16 +107,16 @@ class Outputs:
             )
         return made
 
-    def targets(self, out: Any) -> dict[int, Any]:
+    def targets(self, out: Any) -> list[Any]:
         """The place of each result among those that a caller names, in their order.
 
         Raises:
             ArgumentError: there are not as many.
         """
         if len(self.indices) == 1:
-            return {self.main: out}
+            return [out]
         if out is None:
-            return dict.fromkeys(self.indices)
+            return [None] * len(self.indices)
         named: Sequence[Any] = list(out.values()) if isinstance(out, Mapping) else out
         if not isinstance(named, (tuple, list)) or len(named) != len(self.indices):
             count = len(named) if isinstance(named, (tuple, list)) else repr(out)[:80]
@@ -113,7 +124,21 @@ class Outputs:
                 f"'out' must name a place for each of the {len(self.indices)} tensors that 'model' returns: "
                 f"got {count}; legal: a list of {len(self.indices)}, or None"
             )
-        return dict(zip(self.indices, named, strict=True))
+        return list(named)
+
+
+def _place(at: int, fine: int, size: int) -> int:
+    """Where on an axis of so many elements what lies at a place of the finest one begins.
+
+    Where one is the other divided by a whole number, nearly, it is the place divided by that: so tiles of one
+    size have parts of one size, and what is stored in chunks shares none among them.
+    """
+    if at >= fine > 0:
+        return size
+    times = max(round(fine / max(size, 1)), 1)
+    if abs(size * times - fine) <= _NEAR * times:
+        return min(at // times, size)
+    return at * size // max(fine, 1)
 
 
 def _key(key: Any) -> Any:

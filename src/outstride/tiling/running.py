@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +33,13 @@ from outstride.tiling.passes.walking import check_room, scratch_folder, walked
 from outstride.tiling.planning import TilePlan, plan_tiles
 from outstride.tiling.quiet import TRIALS, silent
 from outstride.tiling.showing import Bar, bar, no_bar
+from outstride.tiling.surroundings import Surroundings
 from outstride.tiling.trimming import Room
+
+#: Plans that are kept for sizes that come again: each has the model's weights.
+_MOST_RUNS = 4
+#: Axes that are cut, at most.
+_MOST_AXES = 3
 
 
 class TileRun:
@@ -98,29 +106,37 @@ class TileRun:
         own = None if self.inputs.alone else arrays.label_dtype(self.inputs.leaves[place])
         return own or self.dtype
 
-    def nodes(self) -> dict[int, Node]:
-        """The tensors that the model returns."""
-        return {index: self.program.graph.nodes[index] for index in self.outputs.indices}
+    def nodes(self) -> list[Node]:
+        """The tensors that the model returns, in its order."""
+        return [self.program.graph.nodes[index] for index in self.outputs.indices]
 
     def take(self, tile: Sequence[int]) -> None:
         """Plan with tiles of this size, which somebody else has chosen."""
         self.plan = self._planned(tile)
 
+    def on(self, inputs: Inputs) -> TileRun:
+        """The same for other sources of the same sizes and types, all of which are read by boxes."""
+        found = copy(self)
+        found.inputs, found.source = inputs, inputs.leaves[self.boxed[self._main]]
+        return found
+
     @undisturbed()
     def __call__(
         self, out: Any, progress: bool, asked: Callable[[Box], bool] = lambda _: True,
         written: Callable[[Box], object] = lambda _: None,
+        has: Callable[[int, Box], bool] = lambda *_: False,
     ) -> Any:  # fmt: skip
         """Fill ``out``, or arrays made for it, and return it.
 
-        ``asked``: whether a tile is to be made; ``written`` is told each that was.
+        ``asked``: whether a tile is to be made; ``written`` is told each that was. ``has``: whether one of
+        several results, by its place, has its part of a tile already.
         """
         targets = self.outputs.targets(out)
-        for index, node in self.nodes().items():
-            if targets[index] is None:
-                targets[index] = arrays.made_for(self.source, node.shape, node.dtype)
+        for place, node in enumerate(self.nodes()):
+            if targets[place] is None:
+                targets[place] = arrays.made_for(self.source, node.shape, node.dtype)
             else:
-                arrays.check_target(targets[index], node.shape, node.dtype)
+                arrays.check_target(targets[place], node.shape, node.dtype)
         boxes = [box for box in self.plan.boxes() if asked(box)]
         if boxes:
             count, plan = len(boxes), self.plan
@@ -135,7 +151,9 @@ class TileRun:
                     made = self._made(box, room)
                     while made:
                         index, part, tensor = made.pop(0)
-                        arrays.write(targets[index], part, tensor)
+                        for place, target in enumerate(targets):
+                            if self.outputs.indices[place] == index and not has(place, box):
+                                arrays.write(target, part, tensor)
                         del tensor  # before the next is made
                     written(box)
         return self.outputs.wrapped(targets) if out is None else out
@@ -161,6 +179,40 @@ class TileRun:
 
     def _read(self, index: int, box: Any) -> torch.Tensor:
         return arrays.read(self.inputs.leaves[self.boxed[index]], box, self.dtypes[index])
+
+
+class Runs:
+    """A model made ready for sources one after the other: once for all of the same sizes, if it can be."""
+
+    def __init__(
+        self, model: torch.nn.Module, tile: int | Sequence[int] | None = None,
+        memory: int | str | None = None, scratch: str | Path | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.tile, self.memory = model, tile, memory
+        self._ready = partial(TileRun, model, tile=tile, memory=memory, scratch=scratch)
+        self._latest = OrderedDict[Any, TileRun]()
+
+    def of(self, inputs: Inputs, out: Any) -> TileRun:
+        """The run for some sources and where their results go."""
+        key = (Surroundings.now(), chunks_of(out, _MOST_AXES), *map(_kind, inputs.leaves))
+        if key in self._latest:
+            self._latest.move_to_end(key)
+            return self._latest[key].on(inputs)
+        run = self._ready(inputs, out=out)
+        if run.boxed == inputs.places:  # numbers of what is small are in the graph
+            self._latest[key] = run.on(inputs.mapped(lambda _: None))
+            if len(self._latest) > _MOST_RUNS:
+                self._latest.popitem(last=False)
+        return run
+
+
+def _kind(leaf: Any) -> Any:
+    """What decides of an input how a model is captured: size, type and layout, or the number itself."""
+    if not hasattr(leaf, "shape"):
+        return repr(leaf)
+    stride = getattr(leaf, "stride", None)
+    strides = stride() if callable(stride) else getattr(leaf, "strides", None)
+    return tuple(leaf.shape), str(leaf.dtype), strides
 
 
 def _shown_walk(shown: Bar, walk: Walk) -> Iterable[Box]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,8 @@ class Verdict:
     """For each of the last axes the positions with the largest differences, at most eight."""
     rounding: bool
     """Whether nothing differs by more than what sums in another order do."""
+    name: str = ""
+    """Of several results the one in which the first element differs."""
 
     def __bool__(self) -> bool:
         return self.different == 0
@@ -48,7 +50,7 @@ class Verdict:
             "exact": bool(self), "elements": self.elements, "different": self.different,
             "largest": self.largest, "scale": self.scale,
             "rounding": self.rounding, "first": None if self.first is None else list(self.first),
-            "lines": [list(x) for x in self.lines],
+            "lines": [list(x) for x in self.lines], "name": self.name,
         }  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -59,7 +61,8 @@ class Verdict:
             return f"every bit of {self.elements} elements agrees with the whole"
         found = f"{self.different} of {self.elements} elements differ from the whole"
         size = f"by {self.largest:.3g} at most where the largest value is {self.scale:.3g}"
-        rows = [f"{found}, {size}; the first at {self.first}"]
+        of = f" of {self.name}" if self.name else ""
+        rows = [f"{found}, {size}; the first at {self.first}{of}"]
         if self.rounding:
             return (
                 f"{rows[0]}\nno more than rounding: torch's own layers do; those of accelerate(model) only "
@@ -70,6 +73,19 @@ class Verdict:
             for axis, positions in enumerate(self.lines)
         ]
         return "\n".join(rows)
+
+
+def joined(verdicts: Sequence[Verdict]) -> Verdict:
+    """What was found of several results: sums, the largest, and the first that differs."""
+    if len(verdicts) == 1:
+        return verdicts[0]
+    wrong = [found for found in verdicts if not found]
+    largest = max(verdicts, key=lambda found: found.largest)
+    return Verdict(
+        sum(found.elements for found in verdicts), sum(found.different for found in verdicts),
+        largest.largest, largest.scale, wrong[0].first if wrong else None, (),
+        all(found.rounding for found in verdicts), wrong[0].name if wrong else "",
+    )  # fmt: skip
 
 
 def verify(fn: Callable[..., Tensor], model: torch.nn.Module, input: Any) -> Verdict:

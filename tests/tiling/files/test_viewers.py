@@ -251,7 +251,7 @@ def test_colours_of_16_bits_are_no_png(tmp_path: Path) -> None:
 
 def test_scales_without_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("scipy")
-    with pytest.raises(ArgumentError, match="'output_range' must go with one file"):
+    with pytest.raises(ArgumentError, match="'output_range' must go with files to make"):
         tiling.tile_run(SAME, numbers(1, 1, 4, 4), output_range=(0, 1))
     with pytest.raises(ArgumentError, match=r"got bytes for a \.wav"):
         make(numbers(1, 1, 40), tmp_path / "y.wav", output_range=(0, 1))

@@ -39,6 +39,14 @@ def test_a_run_that_is_killed_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+def test_runs_of_several_results_that_are_killed_make_the_same_files(tmp_path: Path) -> None:
+    for package in ("tifffile", "zarr"):
+        pytest.importorskip(package)
+    killed(tmp_path, 8, "all", ".{}.npy", ".{}.zarr")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_runs_that_are_killed_make_the_same_file_of_every_format(tmp_path: Path) -> None:
     for package in ("tifffile", "zarr", "nibabel", "soundfile", "PIL", "scipy"):
         pytest.importorskip(package)

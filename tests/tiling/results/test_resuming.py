@@ -367,7 +367,7 @@ def test_only_some_tiles_and_then_the_rest(tmp_path: Path, source: Path) -> None
 def test_there_must_be_something_to_insist_on(tmp_path: Path, source: Path) -> None:
     with pytest.raises(ArgumentError, match=r"'resume' must have something to go on with"):
         run(source, tmp_path / "y.npy", resume=True)
-    with pytest.raises(ArgumentError, match="'resume' must go with one file"):
+    with pytest.raises(ArgumentError, match="'resume' must go with files to make"):
         run(source, None, resume=True)
     assert names(tmp_path) == ["x.npy"]
 

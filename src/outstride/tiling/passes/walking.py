@@ -62,6 +62,7 @@ def walked(
     """Play all walks; what the tiles need of them is there until the end."""
     folds = dict[int, Fold]()
     with Maps() as maps:
+        program.forget()
         program.maps = maps
         try:
             with torch.inference_mode():

@@ -35,13 +35,12 @@ WORDS = {
 _BLOCK = 1 << 22
 
 
-def belongs_to(graph: Graph, given: Inputs, read: Inputs, result: dict[str, Any]) -> dict[str, Any] | None:
-    """What decides the bits of a result; None where a source cannot be known again.
+def belongs_to(graph: Graph, given: Inputs, read: Inputs) -> dict[str, Any] | None:
+    """What decides the bits of all results; None where a source cannot be known again.
 
     Args:
         graph: of the model.
         given: its inputs as the caller gave them, ``read`` as they are read.
-        result: shape, type and what else is said of the result.
     """
     known = [_known(*leaves) for leaves in zip(given.leaves, read.leaves, strict=True)]
     if None in known:
@@ -57,7 +56,6 @@ def belongs_to(graph: Graph, given: Inputs, read: Inputs, result: dict[str, Any]
         "source": known[0] if given.alone else {"names": list(given.names), "inputs": known},
         "program": _hash([repr(graph.nodes).encode(), repr(graph.outputs).encode()]),
         "weights": _hash(part for index in graph.constants for part in _tensor(graph.constants[index])),
-        "result": result,
     }
 
 

@@ -66,6 +66,8 @@ class Journal:
         self.counts: Counter[str] = Counter()
         self.is_whole = False
         """Whether the result was about to get its name."""
+        self.is_over = False
+        """Whether all that was to be made with it has its name, too."""
         self._end = 0
         self._read()
 
@@ -97,6 +99,7 @@ class Journal:
             self.counts = Counter(said["counts"])
         else:
             self.is_whole = True
+            self.is_over = "over" in said
 
     @property
     def tile(self) -> tuple[int, ...] | None:
@@ -131,6 +134,10 @@ class Journal:
     def whole(self) -> None:
         """Write down that the result is whole and gets its name now."""
         self._append([{"whole": True}])
+
+    def over(self) -> None:
+        """Write down that all that was to be made with the result has its name."""
+        self._append([{"over": True}])
 
     def clear(self) -> None:
         """Write down that nothing is done."""

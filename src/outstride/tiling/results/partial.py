@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from outstride.tiling.files.formats import one_sentence
 from outstride.tiling.files.writers.disk import same_place, sync_folder
 from outstride.tiling.files.writers.interface import RESULT
 from outstride.tiling.files.writers.plain import removed
+from outstride.tiling.outputs import HERE
 from outstride.tiling.results.identity import difference
 from outstride.tiling.results.journal import Journal
 
 _JOURNAL, _REPLACED = "journal", "replaced"
 _SUFFIX = ".part"
+#: What stands for the name of any result where paths are looked for.
+_ANY = "*"
 
 
 def folder_of(out: Path) -> Path:
@@ -74,11 +78,14 @@ class Partial:
                 "(--no-resume), which begins anew"
             )
 
-    def put(self) -> None:
-        """Give the result its name; a folder that has it is moved aside for a moment."""
-        place, made = same_place(self.out), self.folder / RESULT
+    def seal(self) -> None:
+        """Write down that the result is whole and gets its name now."""
         sync_folder(self.folder)
         self.journal.whole()
+
+    def name(self) -> None:
+        """Give the result its name; a folder that has it is moved aside for a moment."""
+        place, made = same_place(self.out), self.folder / RESULT
         if place.is_dir():
             place.rename(self.folder / _REPLACED)
             try:
@@ -89,7 +96,6 @@ class Partial:
         else:
             made.replace(place)
         sync_folder(place.parent)
-        self.remove()
 
     def restart(self) -> None:
         """Forget what is done; what was moved aside for a result that did not come gets its name back."""
@@ -97,17 +103,27 @@ class Partial:
         if aside.exists() and not os.path.lexists(place):
             aside.rename(place)
         self.journal.clear()  # first: what it says must be there
+        self.empty()
+        self.journal = Journal(self.folder / _JOURNAL)
+
+    def empty(self) -> None:
+        """Leave the journal."""
         for path in self.folder.iterdir():
             if path.name != _JOURNAL:
                 removed(path)
-        self.journal = Journal(self.folder / _JOURNAL)
 
     def remove(self) -> None:
         """Leave nothing; the journal goes last, so that what is left is known for what it is."""
-        for path in self.folder.iterdir():
-            if path.name != _JOURNAL:
-                removed(path)
+        self.empty()
         removed(self.folder)
+
+
+def put(partials: Sequence[Partial]) -> None:
+    """Give results their names, all of which are whole: whatever ends this, the next run does the rest."""
+    for step in (Partial.seal, Partial.name):
+        for partial in partials:
+            with one_sentence("out", partial.out):
+                step(partial)
 
 
 @contextmanager
@@ -168,7 +184,7 @@ class Leftover:
     @property
     def name(self) -> str:
         """Of the result that it was to be."""
-        return self.folder.name[1 : -len(_SUFFIX)]
+        return _place_of(self.folder).name
 
 
 def leftovers(folder: Path) -> list[Leftover]:
@@ -196,11 +212,43 @@ def _taken(path: Path) -> int:
 def cleaned(found: Sequence[Leftover]) -> list[Leftover]:
     """Remove leftovers."""
     for left in found:
-        with held(left.folder.with_name(left.name)) as partial:
+        with held(_place_of(left.folder)) as partial:
             partial.restart()
     return list(found)
 
 
-def progress_of(out: Path) -> int:
-    """How many tiles of a result are on the disk."""
-    return Journal(folder_of(out) / _JOURNAL).done
+def named(out: Path | str) -> list[Path]:
+    """What is at a path, or at those that several results of it may have."""
+    place = same_place(Path(out))
+    pattern = _ANY.join(escape(part) for part in str(place.relative_to(place.anchor)).split(HERE))
+    return sorted(Path(place.anchor).glob(pattern))
+
+
+def folders_of(out: Path | str) -> list[Path]:
+    """Where a result is while it is made, or several of one path, as far as they have been begun."""
+    return [folder for folder in named(folder_of(Path(out))) if (folder / _JOURNAL).is_file()]
+
+
+def is_over(out: Path | str) -> bool:
+    """Whether results of a path are whole, and all that was to be made with them."""
+    return any(Journal(folder / _JOURNAL).is_over for folder in folders_of(out))
+
+
+def end(outs: Sequence[Path | str]) -> None:
+    """Remove what is left of results that are whole: as soon as one journal says so, all of them are."""
+    folders = [folder for out in outs for folder in folders_of(out)]
+    for folder in folders:
+        Journal(folder / _JOURNAL).over()
+    for folder in folders:
+        with held(_place_of(folder)) as partial:
+            partial.remove()
+
+
+def _place_of(folder: Path) -> Path:
+    """Where what is made in a folder goes."""
+    return folder.with_name(folder.name[1 : -len(_SUFFIX)])
+
+
+def progress_of(out: Path | str) -> int:
+    """How many tiles of a result are on the disk; of several the fewest."""
+    return min((Journal(folder / _JOURNAL).done for folder in folders_of(out)), default=0)

@@ -1,4 +1,8 @@
-"""Where results go of which several are made at once, or at an address: whole in the end, or not there."""
+"""Where results go that are not all files of this machine: arrays, addresses and files side by side.
+
+A file among them is whole in the end, or not there: nobody knows what was in an array, so nothing is gone on
+with.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,9 @@ from outstride.tiling import arrays
 from outstride.tiling.files import addresses, formats
 from outstride.tiling.files.apart import check_apart
 from outstride.tiling.files.readers import File
-from outstride.tiling.results.filling import Encoded, Options, begun, scale_of, wanted_of
-from outstride.tiling.results.partial import held
+from outstride.tiling.results.asking import Options
+from outstride.tiling.results.beginning import Encoded, begun, wanted_of
+from outstride.tiling.results.partial import held, put
 from outstride.tiling.running import TileRun
 
 
@@ -33,19 +38,17 @@ def check_place(sources: Sequence[Any], place: Any, options: Options) -> None:
 
 @contextmanager
 def target(
-    model: torch.nn.Module, run: TileRun, place: int, index: int, out: Any, options: Options,
-    notes: list[str],
-) -> Iterator[Any]:  # fmt: skip
+    model: torch.nn.Module, run: TileRun, place: int, out: Any, options: Options, notes: list[str]
+) -> Iterator[Any]:
     """An array to fill: the caller's, or that of a file or an address, which is whole in the end or none."""
-    node = run.nodes()[index]
+    node = run.nodes()[place]
     if addresses.is_address(out):
         with formats.created_at(out, node.shape, arrays.numpy_dtype(node.dtype)) as array:
             yield array
     elif isinstance(out, (str, Path)):
         with held(Path(out)) as partial:
             partial.restart()
-            scale = scale_of(options.output_range, options.output_bits)
-            wanted = wanted_of(model, run, Path(out), scale, index, place)
+            wanted = wanted_of(model, run, Path(out), options, place)
             made = begun(partial.folder, partial.out, wanted, fresh=True)
             try:
                 yield Encoded(made, wanted, partial.out)
@@ -57,7 +60,7 @@ def target(
                 partial.restart()
                 raise
             made.close()
-            with formats.one_sentence("out", partial.out):
-                partial.put()
+            put([partial])
+            partial.remove()
     else:
         yield out

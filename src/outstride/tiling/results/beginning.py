@@ -1,0 +1,117 @@
+"""The file of a result, begun or found: what it is to hold, and the array that is filled."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from dataclasses import asdict, replace
+from fractions import Fraction
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from outstride.errors import ArgumentError
+from outstride.tiling import arrays
+from outstride.tiling.budget import spelled
+from outstride.tiling.files import formats
+from outstride.tiling.files.facts import Facts
+from outstride.tiling.files.writers import FULL, MAKERS, Made, Wanted
+from outstride.tiling.files.writers.disk import same_place
+from outstride.tiling.files.writers.interface import NUMBERS, RESULT
+from outstride.tiling.files.writers.sounds import HIGHEST_RATES
+from outstride.tiling.results.asking import Options, scale_of
+from outstride.tiling.running import TileRun
+from outstride.tiling.streams.lengths import rate_of
+
+#: Denominators up to which the quotient of two lengths is taken for a rate.
+_DENOMINATOR = 16
+
+
+def wanted_of(model: torch.nn.Module, run: TileRun, out: Path, options: Options, place: int) -> Wanted:
+    """The result that a file is to hold, with what it takes over from its source.
+
+    ``place``: of the result among those that the model returns.
+    """
+    node = run.nodes()[place]
+    array, shape = run.source, node.shape
+    facts = replace(getattr(array, "facts", None) or Facts(), notes=[])
+    suffix = formats.suffix_of(out)
+    if suffix in HIGHEST_RATES and facts.rate is not None:
+        _scale_rate(facts, _rate(model, run, shape, place), suffix)
+    facts = facts.on(array.shape, shape, len(run.plan.tile))
+    dtype = np.dtype(arrays.numpy_dtype(node.dtype))
+    tile = run.outputs.tile_of(run.outputs.indices[place], run.plan.tile)
+    return Wanted(out.name, shape, dtype, tile, facts, *scale_of(options.output_range, options.output_bits))
+
+
+def words_of(wanted: Wanted, suffix: str) -> dict[str, Any]:
+    """What decides about a file besides the numbers of its result."""
+    facts = {name: value for name, value in asdict(wanted.facts).items() if name != "notes"}
+    words = {
+        "shape": wanted.shape, "dtype": str(wanted.dtype), "format": suffix, "name": wanted.name,
+        "range": wanted.range_, "bits": wanted.bits, "facts": facts,
+    }  # fmt: skip
+    found: dict[str, Any] = json.loads(json.dumps(words))
+    return found
+
+
+def begun(folder: Path, out: Path, wanted: Wanted, fresh: bool) -> Made:
+    """What a file is made with, begun in a folder, or found there.
+
+    Raises:
+        ArgumentError: the format cannot hold the result, there is no space, or what was there is gone.
+    """
+    suffix = formats.suffix_of(out)
+    if not fresh and not any((folder / name).exists() for name in (RESULT, NUMBERS)):
+        raise ArgumentError(
+            f"'out' must be gone on with by what began it: got {folder.name!r} without its numbers; legal: "
+            "resume=False (--no-resume), which begins anew"
+        )
+    with formats.one_sentence("out", out):
+        if fresh and suffix in FULL:
+            _check_space(out, prod(wanted.shape) * wanted.dtype.itemsize)
+        return MAKERS[suffix](folder, wanted)
+
+
+def _check_space(path: Path, size: int) -> None:
+    free = shutil.disk_usage(same_place(path).parent).free
+    if size > free:
+        raise OSError(f"it takes {spelled(size)}, and {spelled(free)} are free")
+
+
+class Encoded:
+    """The array of a file, filled with a model's numbers."""
+
+    def __init__(self, made: Made, wanted: Wanted, out: Path) -> None:
+        self._made, self._array = made, formats.Guarded(made.array, "out", out)
+        self.shape, self.dtype = wanted.shape, wanted.dtype
+
+    def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
+        counts = Counter[str]()
+        self._array[key] = self._made.encode(part, counts)
+        self._made.counts.update(counts)  # of what is written
+
+
+def _scale_rate(facts: Facts, rate: Fraction, suffix: str) -> None:
+    """A sound with twice the samples has twice as many a second."""
+    exact = (facts.rate or 0) * rate
+    if not 1 <= round(exact) <= HIGHEST_RATES[suffix]:
+        raise ArgumentError(
+            f"'out' must be a file that can hold the result: got a {suffix} of {float(exact):.4g} samples a "
+            f"second; legal: 1 to {HIGHEST_RATES[suffix]}, or a .npy"
+        )
+    facts.rate = round(exact)
+    if facts.rate != exact:
+        facts.notes.append(f"{facts.rate} samples a second, where {float(exact):.9g} would be exact")
+
+
+def _rate(model: torch.nn.Module, run: TileRun, shape: tuple[int, ...], place: int) -> Fraction:
+    """Samples of a result for each of the source; of several sources, which grow together, about that."""
+    before = run.source.shape
+    if run.inputs.alone:
+        return rate_of(model, before, run.dtype, shape, place)
+    return Fraction(shape[-1], max(before[-1], 1)).limit_denominator(_DENOMINATOR)

@@ -13,6 +13,7 @@ from outstride.engine import runtime
 from outstride.engine.launch.group_norms import group_norm, group_norm_declines
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.steps import Step
+from tests.engine.launch.agreed import assert_served
 from tests.engine.launch.map_inputs import operands_of
 from tests.engine.planner.chains import RELU, RESIDUAL
 from tests.environments import threads
@@ -42,6 +43,11 @@ def drawn(seed: int) -> tuple[Tensor, int, Tensor | None, Tensor | None, float]:
         torch.randn(shape[1], generator=generator) if rng.random() < 0.6 else None for _ in range(2)
     )
     return x, groups, weight, bias, rng.choice((1e-5, 1e-3, 1e-12))
+
+
+@pytest.fixture(autouse=True)
+def _served() -> None:
+    assert_served(group_norm_declines(torch.ones(1, 4, 3, 3), 2))
 
 
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)

@@ -23,7 +23,7 @@ from outstride.engine.launch.packing import PACKED
 from tests.tolerance import assert_same_bits
 
 _NORM = Step("batch_norm", (1e-5,), ("channel", "channel", None, None))
-_STEPS = (_NORM, Step("add", (), ("tensor",)), Step("relu"))
+_STEPS = (_NORM, Step("add", (), ("tensor",)), Step("leaky_relu", (0.1,)))
 _TURNS = 4_000_000_000
 _NAMES = ("x", "v", "w", "bias", "mean", "variance", "first", "pooled", "made")
 _AT = {name: place for place, name in enumerate(_NAMES)}

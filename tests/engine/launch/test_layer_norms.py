@@ -11,6 +11,7 @@ from torch import Tensor
 
 from outstride.engine import runtime
 from outstride.engine.launch.layer_norms import layer_norm, layer_norm_declines
+from tests.engine.launch.agreed import assert_served
 from tests.environments import threads
 from tests.guard import Edge, GuardedPages
 from tests.tolerance import assert_same_bits
@@ -38,6 +39,11 @@ def drawn(seed: int) -> tuple[Tensor, tuple[int, ...], Tensor | None, Tensor | N
     if weight is not None and rng.random() < 0.2:
         weight.view(-1)[::2] = -0.0
     return x, shape, weight, bias, rng.choice((1e-5, 1e-6, 1e-12))
+
+
+@pytest.fixture(autouse=True)
+def _served() -> None:
+    assert_served(layer_norm_declines(torch.ones(5, 4), (4,)))
 
 
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)

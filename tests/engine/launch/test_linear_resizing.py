@@ -13,6 +13,7 @@ from torch import Tensor
 from outstride.engine import runtime
 from outstride.engine.launch.agreement import trial
 from outstride.engine.launch.linear_resizing import linear_declines, linear_order, resize_linear
+from tests.engine.launch.agreed import assert_served
 from tests.engine.launch.map_inputs import laid_out
 from tests.environments import threads
 from tests.guard import Edge, GuardedPages
@@ -45,6 +46,11 @@ def drawn(seed: int) -> tuple[Tensor, tuple[int, ...], bool, tuple[float, ...] |
 def by_torch(x: Tensor, size: tuple[int, ...], align: bool, factors: tuple[float, ...] | None) -> Tensor:
     how: dict[str, Any] = {"size": size} if factors is None else {"scale_factor": factors}
     return F.interpolate(x, mode=MODES[len(size) - 1], align_corners=align, **how)
+
+
+@pytest.fixture(autouse=True)
+def _served() -> None:
+    assert_served(linear_declines(torch.ones(1, 2, 4, 4), (8, 8)))
 
 
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)

@@ -1,0 +1,34 @@
+"""What kernels serve in place of torch, asked by tests: on Arm this torch computes some of it in another way.
+
+There torch's operators compute it, as `step_check` and `agreement` decide, so that there is no kernel to test
+(docs/guides/bits.md). On x86 nothing may be left to torch for that reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from outstride.engine.launch.step_check import declined
+from outstride.engine.planner.steps import Step
+from outstride.engine.runtime import compiler
+
+
+def is_left_to_torch(reason: str | None) -> bool:
+    """Whether a reason to decline is that the torch of this Arm processor has other bits."""
+    other = reason is not None and reason.startswith("this build of torch")
+    return other and compiler.architecture() == "aarch64"
+
+
+def assert_served(reason: str | None) -> None:
+    """Nothing declines; the test is skipped where a kernel's kind is left to torch."""
+    if is_left_to_torch(reason):
+        pytest.skip(str(reason))
+    assert reason is None
+
+
+def needs(steps: Sequence[Step], dtype: torch.dtype = torch.float32) -> None:
+    """The test is of kernels that do these steps."""
+    assert_served(declined(steps, dtype))

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from outstride.bench.cases import read_cases
+from outstride.bench.cases import Case, read_cases
 from outstride.bench.contenders import CONTENDERS, absentees, choose, installed
 from outstride.bench.contest import Contest, Rules
 from outstride.bench.table import Row
 from outstride.bench.work import Work, residual
 from outstride.cli import main
+from outstride.engine.launch import packing
 from outstride.errors import ArgumentError, UnsupportedError
+from outstride.layer.spec import ConvSpec
 from tests import ROOT
 
 FILE = '''
@@ -177,6 +179,16 @@ def test_models_are_compiled_in_both_layouts(
         assert residual(form.read(form.run()), work.reference()) < 1e-5
     frozen = backend == "inductor"
     assert asked == [(backend, True, frozen), (backend, False, frozen)]
+
+
+def test_frozen_weights_stay_so_in_both_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case.from_spec(ConvSpec.parse("Conv2d(8, 16, 3)"), 1, (6, 6))
+    work = Work({"case": case.to_dict()}, "float32", False)
+    forms = list(CONTENDERS["outstride_frozen"].forms(work, 1))
+    monkeypatch.setattr(packing, "take_snapshot", lambda *_: pytest.fail("a frozen weight is looked at"))
+    for form in forms:
+        form.run()
+    assert [form.name for form in forms] == ["NCHW", "NHWC"]
 
 
 def _frozen() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from typing import Any, cast
 
@@ -66,6 +67,14 @@ def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
 
 def _module(name: str, work: Work, algorithm: str = "auto") -> tuple[nn.Module, Tensor]:
     module, x = work.module, work.input
+    frozen = name.startswith(FROZEN)
+    if frozen:  # the promise is about memory, which other forms have put in another layout or look at
+        module = deepcopy(module)
+    if name.endswith("channels_last"):
+        if x.dim() not in CHANNELS_LAST:
+            raise UnsupportedError(f"torch has no channels_last for inputs of {x.dim()} axes")
+        layout = CHANNELS_LAST[x.dim()]
+        module, x = in_layout(module, layout), x.contiguous(memory_format=layout)
     if name.startswith("outstride"):
         from outstride import accelerate
 
@@ -73,12 +82,7 @@ def _module(name: str, work: Work, algorithm: str = "auto") -> tuple[nn.Module, 
             raise UnsupportedError(
                 "accelerate serves layers, and a saved program has none: it calls operators"
             )
-        module = accelerate(module, algorithm=algorithm, frozen=name.startswith(FROZEN))
-    if name.endswith("channels_last"):
-        if x.dim() not in CHANNELS_LAST:
-            raise UnsupportedError(f"torch has no channels_last for inputs of {x.dim()} axes")
-        layout = CHANNELS_LAST[x.dim()]
-        module, x = in_layout(module, layout), x.contiguous(memory_format=layout)
+        module = accelerate(module, algorithm=algorithm, frozen=frozen)
     return module, x
 
 

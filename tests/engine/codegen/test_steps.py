@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from outstride.engine import runtime
+from outstride.engine.launch.pointwise import pointwise
 from outstride.engine.launch.step_check import declined, run_alone, steps_kernel
 from outstride.engine.launch.steps_by_torch import by_torch
 from outstride.engine.planner.steps import Step
@@ -100,7 +102,7 @@ def test_this_torch_computes_every_step_as_written() -> None:
         assert reasons.keys() == left, reasons
 
 
-@pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: step.kind)
+@pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: chain_name((step,)))
 @pytest.mark.parametrize("instruction_set", runtime.available())
 def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> None:
     """Over all exponents, where elements fill vectors; other numbers of elements and types are declined."""
@@ -113,6 +115,41 @@ def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> Non
     assert "fill no vector" in (declined((step,), torch.float32, (1 << 20) + 16) or "")
     for dtype in DTYPES[1:]:
         assert "a routine of its own" in (declined((step,), dtype) or "")
+
+
+def _compared(step: Step, patterns: torch.Tensor) -> None:
+    """A step without operands on float32 of these bits."""
+    x = patterns.to(torch.int32).view(torch.float32).view(1, 1, -1)
+    made = run_alone(steps_kernel((step,), torch.float32), (step,), x, ())
+    assert_same_bits(made, by_torch(x, (step,), ()))
+
+
+@pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: chain_name((step,)))
+def test_numbers_of_all_bits_in_vectors(step: Step) -> None:
+    count = 2**32 // 9973 // 32 * 32
+    with runtime.instruction_set(_set_for("bits", chain_name((step,)))):
+        _compared(step, torch.arange(count) * 9973 - 2**31)
+
+
+@pytest.mark.slow
+def test_an_elu_of_every_number_below_zero() -> None:
+    """SLEEF's sums are taken in a shorter way, which is shown to be the same by trying all."""
+    part = 1 << 23
+    for first in range(-(2**31), 0, part):
+        _compared(Step("elu", (1.0, 1.0, 1.0)), torch.arange(first, first + part))
+
+
+def test_steps_of_vectors_alone_do_not_ask_how_many() -> None:
+    """As in a part of a whole: torch's vectors, of elements that fill none, too."""
+    for step in IN_VECTORS:
+        x = _numbers((1, 3, 53), torch.float32, 4)
+        row = torch.cat([x.flatten(), x.new_zeros(-x.numel() % 32)]).view(1, 1, -1)
+        expected = by_torch(row, (step,), ()).flatten()[: x.numel()].view(x.shape)
+        filled = replace(step, filled=True)
+        assert declined((filled,), torch.float32, x.numel()) is None
+        assert_same_bits(by_torch(x, (filled,), ()), expected)
+        assert_same_bits(pointwise((filled,), x), expected)
+        assert "a routine of its own" in (declined((filled,), torch.float64, x.numel()) or "")
 
 
 _GELUS = """

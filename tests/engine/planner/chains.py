@@ -36,7 +36,13 @@ STEPS = (
     *(Step(kind, (), ("tensor",)) for kind in _OF_TWO),
 )
 #: Those that have torch's bits only where all elements fill torch's vectors.
-IN_VECTORS = (Step("silu"), Step("sigmoid"))
+IN_VECTORS = (
+    Step("silu"),
+    Step("sigmoid"),
+    Step("elu", (1.0, 1.0, 1.0)),
+    Step("elu", (1.6732632423543772, 1.0507009873554805, 1.0)),
+    Step("elu", (-2.5, 0.7, 1 / 2.5)),
+)
 #: Those that have torch's bits only where torch takes a tensor that is contiguous.
 CONTIGUOUS = (Step("gelu"), Step("gelu_by_series"))
 CHAINS = (

@@ -25,6 +25,11 @@ def test_names_tell_steps_apart() -> None:
     assert steps_name((Step("relu"), Step("hardtanh", (0, 6)))).startswith("_relu_hardtanh_")
 
 
+def test_steps_of_vectors_alone_are_others_by_the_same_code() -> None:
+    assert Step("silu", filled=True) != Step("silu")
+    assert steps_name((Step("silu", filled=True),)) == steps_name((Step("silu"),))
+
+
 def test_the_operands_of_a_chain_come_in_its_order() -> None:
     assert operand_forms(CHAINS[1]) == ("channel",) * 4 + ("tensor",)
     assert operand_forms([Step("batch_norm", (1e-5,), ("channel", "channel", None, "channel"))]) == (
@@ -40,6 +45,8 @@ def test_the_operands_of_a_chain_come_in_its_order() -> None:
         (("leaky_relu", (None,)), r"does not take numbers=\(None,\).*legal: 1 number, never NaN"),
         (("hardtanh", (None, None)), r"does not take numbers=\(None, None\).*legal: 2 numbers"),
         (("hardtanh", (0.0, float("nan"))), "legal: 2 numbers, never NaN"),
+        (("elu", (1.0, 1.0)), "legal: 3 numbers"),
+        (("elu", (1.0, 1.0, -1.0)), "legal: 3 numbers, the last above zero"),
         (("prelu", (), ("tensor",)), r"operands=\('tensor',\); legal: no numbers.*operands \(channel\)"),
         (("add",), "legal: one number, or one operand, 'channel' or 'tensor'"),
         (("add", (1.0,), ("tensor",)), "legal: one number, or one operand"),

@@ -8,11 +8,11 @@ from outstride.engine.codegen.elements import ELEMENTS
 from outstride.engine.codegen.ir import PTR, Function, module
 from outstride.engine.codegen.tasks import read_arguments
 from outstride.engine.planner.machine import InstructionSet
-from outstride.engine.planner.steps import Step
+from outstride.engine.planner.steps import Step, steps_name
 
-#: The argument block: `count` elements of x to y, of which the first `whole` fill vectors; the C library's
-#: exponential.
-ENDS_ARGUMENTS = ("x_at", "y_at", "exponential_at", "whole", "count")
+#: The argument block: `count` elements of x to y, of which the first `whole` fill vectors; what torch calls
+#: of the C library.
+ENDS_ARGUMENTS = ("x_at", "y_at", "function_at", "whole", "count")
 ENDS_INDEX = {name: i for i, name in enumerate(ENDS_ARGUMENTS)}
 
 
@@ -28,6 +28,6 @@ def ends_source(step: Step, isa: InstructionSet) -> str:
             if k is wide:
                 made = steps.apply(k, (step,), value, ((),))
             else:
-                made = steps.of_single(k, step, value, a["exponential_at"])
+                made = steps.of_single(k, step, value, a["function_at"])
             elements.store(f, e, made, f.at(a["y_at"], i, e.storage), k.lanes)
-    return module([f], f"outstride ends_{step.kind}")
+    return module([f], f"outstride ends{steps_name((step,))}")

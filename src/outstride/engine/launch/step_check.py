@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -39,17 +40,18 @@ def declined(steps: Sequence[Step], dtype: torch.dtype, count: int | None = None
     """Why steps on so many elements, if that is known, have not torch's own bits here, or nothing."""
     if reason := decline():
         return reason
-    in_vectors = next((step.kind for step in steps if step.kind in IN_VECTORS), None)
-    if in_vectors is not None:
-        if dtype is not torch.float32:
-            return f"torch computes {in_vectors!r} of {dtype} by a routine of its own"
-        if count is not None and not _fills_vectors(count):
-            return f"torch computes {in_vectors!r} of elements that fill no vector by another routine"
+    in_vectors = [step for step in steps if step.kind in IN_VECTORS]
+    if in_vectors and dtype is not torch.float32:
+        return f"torch computes {in_vectors[0].kind!r} of {dtype} by a routine of its own"
+    with_ends = next((step.kind for step in in_vectors if step.has_ends), None)
+    if with_ends is not None and count is not None and not _fills_vectors(count):
+        return f"torch computes {with_ends!r} of elements that fill no vector by another routine"
     if reason := _gelu_declined(steps, dtype, count):
         return reason
     # What is rounded to 16 bits hides most of what float32 shows.
     dtypes = (dtype,) if dtype.itemsize > 2 else (torch.float32, dtype)
-    reasons = (plainly(partial(_declined, step, each, chosen())) for step in steps for each in dtypes)
+    plain = [replace(step, filled=False) for step in steps]
+    reasons = (plainly(partial(_declined, step, each, chosen())) for step in plain for each in dtypes)
     return next((reason for reason in reasons if reason is not None), None)
 
 

@@ -23,8 +23,27 @@ def by_torch(value: Tensor, steps: Sequence[Step], operands: Sequence[Tensor]) -
     left = iter(operands)
     for step in steps:
         own = [None if form is None else next(left) for form in step.operands]
-        value = _OPERATORS[step.kind](value, step, own)
+        value = _filled(value, step) if step.filled else _OPERATORS[step.kind](value, step, own)
     return value
+
+
+#: Elements of a call that one thread does, in whole vectors.
+_AT_ONCE = 1 << 14
+
+
+def _filled(value: Tensor, step: Step) -> Tensor:
+    """A step without operands as torch's vectors do it, of elements that fill none, too."""
+    flat = value.contiguous().view(-1)
+    row = torch.cat([flat, flat.new_zeros(-flat.numel() % _AT_ONCE)])
+    made = [_OPERATORS[step.kind](part, step, ()) for part in row.split(_AT_ONCE)]
+    result = torch.empty_like(value)
+    return result.copy_(torch.cat(made)[: flat.numel()].view(value.shape)) if made else result
+
+
+def _elu(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
+    del own
+    made: Tensor = torch.ops.aten.elu.default(value, *step.numbers)
+    return made
 
 
 def _batch_norm(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
@@ -87,6 +106,7 @@ _OPERATORS: Mapping[str, _Operator] = {
     "square": _alone(torch.square),
     "silu": _alone(functional.silu),
     "sigmoid": _alone(torch.sigmoid),
+    "elu": _elu,
     "gelu": _alone(lambda value: functional.gelu(value.contiguous())),
     "gelu_by_series": _alone(lambda value: functional.gelu(value.contiguous())),
     "add": _of_two(torch.add),

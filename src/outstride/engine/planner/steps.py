@@ -36,6 +36,7 @@ _KINDS = {
     "square": _Kind(),
     "silu": _Kind(),
     "sigmoid": _Kind(),
+    "elu": _Kind(3),
     "gelu": _Kind(),
     "gelu_by_series": _Kind(),
 }
@@ -43,7 +44,7 @@ _KINDS = {
 #: where all of a tensor lies in vectors.
 KINDS = (*_KINDS, *_OF_TWO)
 #: Kinds that torch computes by a routine for vectors, and by another for elements that fill none.
-IN_VECTORS = frozenset(("silu", "sigmoid"))
+IN_VECTORS = frozenset(("silu", "sigmoid", "elu"))
 #: Kinds that are what torch computes of contiguous tensors, and of others by another routine: gelu with
 #: AVX-512, and with AVX2.
 CONTIGUOUS = frozenset(("gelu", "gelu_by_series"))
@@ -56,9 +57,10 @@ class Step:
     """One operation on a value, with torch's own bits.
 
     `numbers` are its constants: the eps of "batch_norm", the slope of "leaky_relu", the least and the
-    greatest of "hardtanh" (either may be None: no bound), the other value of "add", "subtract", "multiply"
-    and "divide" where that is a number. `operands` say how its operands lie, which come with each call: mean,
-    variance, weight and bias of "batch_norm", the slopes of "prelu", the other value of the four.
+    greatest of "hardtanh" (either may be None: no bound), alpha, scale and scale of the input of "elu" (the
+    last above zero), the other value of "add", "subtract", "multiply" and "divide" where that is a number.
+    `operands` say how its operands lie, which come with each call: mean, variance, weight and bias of
+    "batch_norm", the slopes of "prelu", the other value of the four.
 
     Raises:
         ValueError: if there is no such kind, or it takes other numbers or operands.
@@ -67,6 +69,8 @@ class Step:
     kind: str
     numbers: tuple[float | None, ...] = ()
     operands: tuple[OperandForm | None, ...] = ()
+    #: Whether every element is to be what torch's vectors make of it, in tensors that do not fill them, too.
+    filled: bool = False
     #: The numbers by their bits, for 0.0 equals -0.0.
     exact: tuple[str | None, ...] = field(init=False, repr=False)
     _hash: int = field(init=False, repr=False, compare=False)
@@ -75,7 +79,7 @@ class Step:
         numbers = tuple(None if n is None else float(n) for n in self.numbers)
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "exact", tuple(None if n is None else n.hex() for n in numbers))
-        object.__setattr__(self, "_hash", hash((self.kind, self.exact, self.operands)))
+        object.__setattr__(self, "_hash", hash((self.kind, self.exact, self.operands, self.filled)))
         if self.kind not in KINDS:
             raise ValueError(f"'kind' must be that of a step: got {self.kind!r}; legal: {', '.join(KINDS)}")
         if not self._is_legal():
@@ -100,13 +104,16 @@ class Step:
             return False
         if missing > (1 if self.kind == "hardtanh" else 0):
             return False
+        if self.kind == "elu" and not self.numbers[2] > 0:  # type: ignore[operator]
+            return False
         return all(have in may for have, may in zip(self.operands, kind.operands, strict=True))
 
     def _legal(self) -> str:
         if self.kind in _OF_TWO:
             return "one number, or one operand, 'channel' or 'tensor'"
         kind = _KINDS[self.kind]
-        numbers = f"{kind.numbers or 'no'} number{'' if kind.numbers == 1 else 's'}, never NaN"
+        numbers = f"{kind.numbers or 'no'} number{'' if kind.numbers == 1 else 's'}, "
+        numbers += "the last above zero" if self.kind == "elu" else "never NaN"
         forms = ["/".join(str(form) for form in forms) for forms in kind.operands]
         return f"{numbers}, operands ({', '.join(forms)})"
 
@@ -123,6 +130,11 @@ class Step:
         if self.kind == "leaky_relu":
             return number is not None and isfinite(number)
         return self.kind in ("relu", "abs", "neg", "square", "hardswish")
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether torch makes something else of elements that fill none of its vectors."""
+        return self.kind in IN_VECTORS and not self.filled
 
     @property
     def given(self) -> tuple[OperandForm, ...]:

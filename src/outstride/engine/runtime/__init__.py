@@ -6,14 +6,14 @@ from outstride.engine.runtime.compiler import compile_assembly as assembly
 from outstride.engine.runtime.facts import info
 from outstride.engine.runtime.host import available, chosen, decline, instruction_set, machine
 from outstride.engine.runtime.kernels import Kernel, Module, compilations, kernel, prepare
-from outstride.engine.runtime.libm import exponential_address
+from outstride.engine.runtime.libm import library_function
 from outstride.engine.runtime.pages import LARGE, prefer_large
 from outstride.engine.runtime.scratch import scratch
 from outstride.engine.runtime.threads import fork_address, run_forking
 
 __all__ = [
     "LARGE", "Kernel", "Module",
-    "assembly", "available", "cache", "chosen", "compilations", "decline", "exponential_address",
-    "fork_address", "info", "instruction_set", "kernel", "machine", "prefer_large", "prepare", "resolved",
+    "assembly", "available", "cache", "chosen", "compilations", "decline", "fork_address",
+    "info", "instruction_set", "kernel", "library_function", "machine", "prefer_large", "prepare", "resolved",
     "run_forking", "scratch",
 ]  # fmt: skip

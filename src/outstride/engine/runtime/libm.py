@@ -6,10 +6,10 @@ import ctypes
 from functools import lru_cache
 
 
-@lru_cache(maxsize=1)
-def exponential_address() -> int | None:
-    """Where this process has the exponential of float32 of its C library, or None."""
+@lru_cache(maxsize=8)
+def library_function(name: str) -> int | None:
+    """Where this process has a function of its C library, such as ``expf``, or None."""
     try:
-        return ctypes.cast(ctypes.CDLL(None).expf, ctypes.c_void_p).value
+        return ctypes.cast(getattr(ctypes.CDLL(None), name), ctypes.c_void_p).value
     except (AttributeError, OSError, TypeError):
         return None

@@ -65,6 +65,22 @@ def test_formats_do_change(name: str, as_others: list[int]) -> None:
     assert sum(as_others) > 0
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.ELU])
+def test_ends_are_those_of_elements_as_torch_has_them(
+    activation: type[nn.Module], dynamic: bool, as_others: list[int]
+) -> None:
+    """What fills no vector torch computes by another routine; which elements do not depends on the format."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(3) for layer in (nn.Conv2d(60, 60, 1), activation())]
+    model = nn.Sequential(*layers, nn.Conv2d(60, 16, 1)).eval()
+    served, fast = outstride.accelerate(model), compiled(model, dynamic=dynamic)
+    with torch.no_grad():
+        for seed in range(8):
+            x = 3 * torch.randn(1, 60, 7, 7)
+            assert_same(fast(x), served(x), f"seed {seed}")
+
+
 def test_small_maps_of_many_channels_lie_with_their_channels_side_by_side() -> None:
     """Predicted faster: three layers in a row, of which the values between are free."""
     layers = [nn.Conv2d(256, 256, 1, bias=False) for _ in range(3)]

@@ -96,6 +96,10 @@ class _Contraction:
             for reading, frame in zip(behind.readings, behind.frames, strict=True)
             for _ in reading.operands
         ]
+        # Where sizes are symbols, elements may fill no vector, and which ones depends on how they lie.
+        self._has_ends = any(
+            reading.step.has_ends and count_of(reading.value) is None for reading in behind.readings
+        )
 
     def __call__(self, *values: Any, out: Tensor | None = None) -> Tensor:
         """The result, in `out` if there is one."""
@@ -104,7 +108,7 @@ class _Contraction:
 
     def formats(self) -> Reads | None:
         """Its tensors of the result's size lie as that does; its input as it likes."""
-        if self._views or decline():
+        if self._views or self._has_ends or decline():
             return None
         forms = operand_forms(self._steps)
         alike = (place for place, form in zip(self._operands, forms, strict=True) if form == "tensor")

@@ -146,8 +146,9 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     if reading is None or len(shape(nodes[-1])) < 3:
         return None
     # What torch computes in another way where elements fill no vector is a launch of its own there.
-    together = fuse and declined((reading.step,), dtype_of(nodes[-1]), count_of(nodes[-1])) is None
-    behind = chain(nodes[-1], taken) if together else NOTHING
+    count = count_of(nodes[-1])
+    is_met = declined((reading.step,), dtype_of(nodes[-1]), count) is None
+    behind = chain(nodes[-1], taken) if fuse and is_met else NOTHING
     steps = (reading.step, *behind.steps)
     forms = operand_forms(steps)
 
@@ -166,7 +167,10 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     )
     given = (reading.value, *reading.operands, *behind.operands)
     elements = [number for number, form in enumerate((None, *forms)) if form != "channel"]
-    return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason, alike=elements)
+    # Which elements fill no vector depends on how they lie.
+    has_ends = any(step.has_ends for step in steps) and (count is None or not is_met)
+    alike = () if has_ends else elements
+    return _ours((*nodes, *behind.nodes), given, tried, "pointwise", behind.reason, alike=alike)
 
 
 def _ours(

@@ -111,13 +111,14 @@ def gates() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU(), Gate(16),
         nn.Conv2d(16, 8, 1), nn.SiLU(), nn.Conv2d(8, 3, (2, 3)), nn.SiLU(), nn.Conv2d(3, 16, 1), nn.Sigmoid(),
+        nn.Conv2d(16, 5, 1), nn.ELU(), nn.Conv2d(5, 16, 2), nn.SELU(), nn.CELU(0.6),
     )  # fmt: skip
 
 
 def borders() -> nn.Module:
     """Padding that layers apply themselves."""
     return nn.Sequential(
-        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.ELU(),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.Mish(),
         nn.Conv2d(4, 4, 3, padding=2, padding_mode="circular", dilation=2), nn.GELU(),
         nn.Conv2d(4, 4, 4, padding="same"), nn.Sigmoid(),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="replicate"), nn.AvgPool2d(2),

@@ -101,7 +101,7 @@ REASONS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "pool": (lambda y: F.max_pool2d(y, 2), "max_pool2d is next"),
     "norm": (F.instance_norm, "instance_norm is next"),
     "join": (lambda y: torch.cat([y, y.detach() * 2], 1), "its value has 2 uses"),
-    "elu": (F.elu, "torch has two routines for elu"),
+    "softplus": (F.softplus, "torch has two routines for softplus"),
     "softmax": (lambda y: F.softmax(y, 1), "torch has two routines for softmax"),
     "tanh": (torch.tanh, "torch calls a library for tanh"),
     "mean": (lambda y: y.mean((2, 3)), "mean is next"),
@@ -124,8 +124,8 @@ def test_why_a_launch_ends(name: str) -> None:
 
 
 def test_an_operator_of_torch_has_its_reason() -> None:
-    (elu,) = [launch for launch in report_of("borders").launches if "elu" in launch.operators]
-    assert (elu.computed_by, elu.reason) == ("torch", "torch has two routines for elu")
+    (mish,) = [launch for launch in report_of("borders").launches if "mish" in launch.operators]
+    assert (mish.computed_by, mish.reason) == ("torch", "torch has two routines for mish")
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -148,13 +148,28 @@ def test_steps_are_seen_through_views_of_rows() -> None:
 
 
 @pytest.mark.parametrize(("width", "is_step"), [(8, True), (7, False)])
-def test_silu_is_a_step_where_its_elements_fill_vectors(width: int, is_step: bool) -> None:
+@pytest.mark.parametrize("name", ["silu", "elu", "celu", "selu"])
+def test_exponentials_are_steps_where_their_elements_fill_vectors(
+    name: str, width: int, is_step: bool
+) -> None:
+    function = getattr(F, name)
     with torch.no_grad():
-        report = fusions(After(lambda y: F.silu(y + 1)).eval(), torch.randn(1, 2, 4, width))
+        report = fusions(After(lambda y: function(y + 1)).eval(), torch.randn(1, 2, 4, width))
     first = report.launches[0]
-    assert first.operators == (("conv", "add", "silu") if is_step else ("conv", "add"))
-    why = "its value is a result" if is_step else "torch computes 'silu' of elements that fill no vector"
+    called = "elu" if name == "selu" else name  # as torch's tracer has it
+    assert first.operators == (("conv", "add", called) if is_step else ("conv", "add"))
+    kind = "silu" if name == "silu" else "elu"
+    why = "its value is a result" if is_step else f"torch computes '{kind}' of elements that fill no vector"
     assert first.reason.startswith(why)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 2.0])
+def test_an_elu_of_other_scales_is_torchs(scale: float) -> None:
+    """Of a scale of its input below zero, the exponential is one of numbers above it."""
+    with torch.no_grad():
+        model, x = After(lambda y: torch.ops.aten.elu(y, 0.5, 1.5, scale)).eval(), torch.randn(1, 2, 4, 8)
+        report = fusions(model, x)
+        assert report.launches[0].operators == (("conv", "elu") if scale > 0 else ("conv",))
 
 
 def test_what_fills_no_vector_is_a_launch_of_its_own() -> None:

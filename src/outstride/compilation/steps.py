@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from operator import getitem
 from typing import Any
@@ -19,8 +19,10 @@ from outstride.compilation.values import (
     same_sizes,
     shape,
 )
+from outstride.compilation.vectors import InVectors
 from outstride.engine.launch.fused import OperandForm, Step
 from outstride.engine.launch.step_check import declined
+from outstride.engine.planner.steps import CONTIGUOUS
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,22 @@ def readings(node: Node, channels: int = 1) -> Iterator[Reading]:
         if channels == 1:
             yield from _first(node)
         return
+    if isinstance(node.target, InVectors):
+        yield from _filled(node, node.target)
+        return
     operator = Operator.of(node)
     read = _READ.get(operator.name)
     if read is not None:
         yield from read(operator, channels)
+
+
+def _filled(node: Node, target: InVectors) -> Iterator[Reading]:
+    """An operator as torch's vectors do it: a step that has no other way."""
+    operator = target.operator(node)
+    read = _READ.get(operator.name)
+    if read is not None:
+        found = (reading for reading in read(operator, 1) if reading.step.kind not in CONTIGUOUS)
+        yield from (replace(reading, step=replace(reading.step, filled=True)) for reading in found)
 
 
 def _unary(kind: str, *numbers: tuple[str, Any]) -> _Read:
@@ -96,6 +110,26 @@ def _gelu(operator: Operator, _: int) -> Iterator[Reading]:
         ways = [Step("gelu"), Step("gelu_by_series")]
         met = (step for step in ways if declined((step,), dtype_of(value), count_of(value)) is None)
         yield Reading(next(met, ways[0]), value)
+
+
+def _elu(operator: Operator, _: int) -> Iterator[Reading]:
+    yield from _of_numbers(operator, *(operator.argument(n, 1.0) for n in ("alpha", "scale", "input_scale")))
+
+
+def _celu(operator: Operator, _: int) -> Iterator[Reading]:
+    alpha = operator.argument("alpha", 1.0)
+    if _is_number(alpha) and alpha:
+        yield from _of_numbers(operator, alpha, 1.0, 1.0 / alpha)
+
+
+def _selu(operator: Operator, _: int) -> Iterator[Reading]:
+    yield from _of_numbers(operator, *_SELU)
+
+
+def _of_numbers(operator: Operator, alpha: Any, scale: Any, input_scale: Any) -> Iterator[Reading]:
+    """An ELU, whose exponential is one of numbers below zero."""
+    if all(map(_is_number, (alpha, scale, input_scale))) and input_scale > 0:
+        yield Reading(Step("elu", (alpha, scale, input_scale)), operator.args[0])
 
 
 def _is_contiguous(node: Node) -> bool:
@@ -193,6 +227,8 @@ def _unviewed(vector: Node) -> Node:
     return vector
 
 
+#: Alpha and scale of torch's SELU (Activation.cpp), and the scale of its input.
+_SELU = (1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0)
 _RESHAPES = ("aten.view", "aten.reshape", "aten.unsqueeze", "aten._unsafe_view")
 _READ: dict[str, _Read] = {
     "aten.relu": _unary("relu"),
@@ -204,6 +240,9 @@ _READ: dict[str, _Read] = {
     "aten.hardswish": _unary("hardswish"),
     "aten.silu": _unary("silu"),
     "aten.gelu": _gelu,
+    "aten.elu": _elu,
+    "aten.celu": _celu,
+    "aten.selu": _selu,
     "aten.abs": _unary("abs"),
     "aten.neg": _unary("neg"),
     "aten.pow": _power,

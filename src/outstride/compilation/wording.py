@@ -31,14 +31,29 @@ _WORDS = {
     "_upsample_nearest_exact3d": "upsample_nearest_exact3d",
 }
 """What users call torch's operators."""
-_TWO_ROUTINES = frozenset(("gelu", "elu", "mish", "softplus", "glu", "softmax", "log_softmax"))
+_TWO_ROUTINES = frozenset(("gelu", "mish", "softplus", "glu", "softmax", "log_softmax"))
 """What torch computes by one routine in vectors and by another at their ends: bits depend on the place."""
 _OF_A_LIBRARY = frozenset(("tanh", "exp", "expm1", "log", "log1p", "sin", "cos", "erf"))
 """What torch calls libraries for, whose roundings nobody states."""
 _STEPS = frozenset(
     (
         *("relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "hardswish", "hardsigmoid"),
-        *("silu", "sigmoid", "prelu", "batch_norm", "add", "sub", "mul", "div", "abs", "neg", "pow"),
+        *(
+            "silu",
+            "sigmoid",
+            "elu",
+            "celu",
+            "selu",
+            "prelu",
+            "batch_norm",
+            "add",
+            "sub",
+            "mul",
+            "div",
+            "abs",
+            "neg",
+            "pow",
+        ),
     )
 )
 _STARTS = frozenset(

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
+from outstride.engine.launch.step_check import declined
+from outstride.engine.planner.steps import Step
 from outstride.errors import ArgumentError
 from outstride.tiling.streams import lengths, preparing, streaming
 from tests.environments import threads
@@ -148,6 +150,9 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "two routines": lambda: chain(
         nn.Conv1d(2, 3, 3, padding=1), nn.GELU(), nn.Conv1d(3, 3, 1), nn.SiLU(), nn.Conv1d(3, 2, 1)
     ),
+    "exponentials": lambda: chain(
+        nn.CELU(0.7), nn.Conv1d(2, 5, 3, padding=1), nn.SELU(), nn.Sigmoid(), nn.Conv1d(5, 2, 2), nn.ELU(0.3)
+    ),
     "groups": lambda: chain(
         nn.Conv1d(2, 8, 3, groups=2), nn.Conv1d(8, 8, 5, padding=2, groups=8), nn.PReLU(8)
     ),
@@ -262,6 +267,22 @@ def test_after_some_chunks_nothing_is_found_out(
     for size in chunks:
         live.push(x[..., :size])
         x = x[..., size:]
+
+
+@pytest.mark.parametrize("size", [30, 33, 80])
+def test_a_prepared_codec_calls_no_function_of_torchs(size: int) -> None:
+    """Its elus run in launches, however many elements they have."""
+    if declined((Step("elu", (1.0, 1.0, 1.0), filled=True),), torch.float32) is not None:
+        pytest.skip("this build of torch computes them in another way")
+    live, x = tiling.stream(seeded(MODELS["codec"]), (1, 2, 0)), image(1, 2, size)
+    live.prepare(size)
+    for _ in range(20):
+        live.push(x)
+    with torch.profiler.profile() as profile:
+        live.push(x)
+    names = [event.key for event in profile.key_averages()]
+    assert "aten::copy_" in names, "what comes is noted"
+    assert "aten::elu" not in names
 
 
 def test_what_is_prepared_ahead_makes_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

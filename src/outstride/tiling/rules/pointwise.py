@@ -102,7 +102,7 @@ def is_called(node: Node, operands: Sequence[Tensor]) -> bool:
         return True
     (operand,) = operands
     count, dtype = operand.numel(), operand.dtype
-    if count < 2 or not operand.is_contiguous() or not _is_as_in_order(node, dtype):
+    if count < 2 or not operand.is_contiguous() or not is_as_in_order(node, dtype):
         return False
     return room(count) == count or not _step(node, dtype, _Layout.IN_ORDER)
 
@@ -110,7 +110,7 @@ def is_called(node: Node, operands: Sequence[Tensor]) -> bool:
 def in_vectors(node: Node, operand: Tensor) -> Callable[[Tensor], Tensor]:
     """What does an operator of one tensor to tensors like this as if every element lay in a vector."""
     shape, count = operand.shape, operand.numel()
-    if _is_as_in_order(node, operand.dtype):
+    if is_as_in_order(node, operand.dtype):
         rest = operand.new_zeros(room(count) - count)
         return lambda x: node.call([torch.cat([x.reshape(-1), rest])])[:count].view(shape)
     order, row = order_of(node.source_shapes[0], node.source_strides[0])
@@ -120,7 +120,7 @@ def in_vectors(node: Node, operand: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 @lru_cache(1024)
-def _is_as_in_order(node: Node, dtype: torch.dtype) -> bool:
+def is_as_in_order(node: Node, dtype: torch.dtype) -> bool:
     """Whether an operator's vectors are the same however its tensor lies."""
     layout = _layout_of(node, *order_of(node.source_shapes[0], node.source_strides[0]))
     if layout is _Layout.IN_ORDER:

@@ -15,6 +15,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from outstride.compilation.copies import store
+from outstride.compilation.vectors import InVectors
 from outstride.engine.dispatch.shapes import ENGINE_DTYPES
 from outstride.models.node import Node, Source
 from outstride.models.operation import mapped, parameters_of
@@ -189,20 +190,30 @@ class Writing:
         operands = list(sources)
         if index not in self._captured.remade:  # those a convolution does where it reads
             operands = [self._without_gaps(source) for source in sources]
-            if not pointwise.is_called(node, [operand.meta["val"] for operand in operands]):
-                return self._by(pointwise.in_vectors(node, sources[0].meta["val"]), sources)
-        held = dict(zip(node.sources, operands, strict=True))
+        placed, named = _arguments(node, dict(zip(node.sources, operands, strict=True)))
+        values = [operand.meta["val"] for operand in operands]
+        if index in self._captured.remade or pointwise.is_called(node, values):
+            return self._called(node.target, *placed, **named)
+        by_torch = pointwise.in_vectors(node, values[0])
+        others = [a for a in (*placed[1:], *named.values()) if isinstance(a, fx.Node)]
+        if placed[:1] != operands or others or not pointwise.is_as_in_order(node, values[0].dtype):
+            return self._by(by_torch, operands)
+        return self._called(InVectors(node.target, tuple(placed[1:]), named, by_torch), operands[0])
 
-        def put(value: Any) -> Any:
-            return held[value.index] if isinstance(value, Source) else value
 
-        named = {name: mapped(put, value) for name, value in node.arguments().items()}
-        placed = list[Any]()
-        for parameter in parameters_of(node.target):
-            if parameter.kwarg_only or parameter.name not in named:
-                break
-            placed.append(named.pop(parameter.name))
-        return self._called(node.target, *placed, **named)
+def _arguments(node: Node, held: Mapping[int, fx.Node]) -> tuple[list[Any], dict[str, Any]]:
+    """What a node's operator is called with."""
+
+    def put(value: Any) -> Any:
+        return held[value.index] if isinstance(value, Source) else value
+
+    named = {name: mapped(put, value) for name, value in node.arguments().items()}
+    placed = list[Any]()
+    for parameter in parameters_of(node.target):
+        if parameter.kwarg_only or parameter.name not in named:
+            break
+        placed.append(named.pop(parameter.name))
+    return placed, named
 
 
 def _has_elements(node: fx.Node | None) -> bool:

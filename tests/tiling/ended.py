@@ -206,7 +206,7 @@ def main(folder: Path, seed: int, kills: int, places: list[str], suffixes: list[
     journal.SECONDS_BETWEEN_NOTES = 0.0
     chance = random.Random(seed)
     for suffix in suffixes:
-        place = folder / suffix[1:]
+        place = folder / suffix[1:].replace(SEVERAL, "several")
         place.mkdir()
         out = place / f"result{suffix}"
         warm = suffix if SEVERAL in suffix or model_of(suffix)[1] != 2 else ".npy"

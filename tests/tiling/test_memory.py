@@ -157,7 +157,7 @@ def grown(name: str, threads: int = 1) -> tuple[int, int]:
     model = seeded(make)
     small = tuple(min(n, 64) for n in size)
     if "layer_norm_of" not in name:
-        TileRun(model, torch.rand(1, channels, *small), 32)(None, progress=False)  # what is loaded at first
+        TileRun(model, torch.rand(1, channels, *small), 32)(None)  # what is loaded at first
     tile = tuple(n // 2 for n in tiling.plan(model, (1, channels, *size)).output_shape[2:])
     planned = named = 0
     while not named or planned < named:  # what is kept between passes depends on it
@@ -171,14 +171,14 @@ def _grown(make: Callable[[], TileRun]) -> tuple[int, int]:
     before = _bytes("VmRSS")
     run = make()
     node = run.nodes()[run.output]
-    run(Numbers(node.shape, numpy_dtype(node.dtype)), progress=False)
+    run(Numbers(node.shape, numpy_dtype(node.dtype)))
     return run.plan.peak_bytes, _bytes("VmHWM") - before
 
 
 def grown_by_a_run(memory: int) -> int:
     """By how much this process grew in a whole run of many passes."""
     model = seeded(lambda: generator(width=32))
-    TileRun(model, torch.zeros(1, 3, 64, 64), 64)(None, progress=False)
+    TileRun(model, torch.zeros(1, 3, 64, 64), 64)(None)
     planned, measured = _grown(lambda: TileRun(model, Numbers((1, 3, 512, 640)), None, memory))
     assert planned <= memory
     return measured

@@ -38,7 +38,7 @@ def test_bits_are_those_of_the_threads_that_asked(asked: int, computing: int, la
             run = TileRun(model, x, 50)
             if run.program.wholes:  # made once by who asks; tasks are refused them
                 continue
-            got = run(None, progress=False)
+            got = run(None)
             assert torch.get_num_threads() == computing
         assert_same_bits(got, expected, name)
 
@@ -58,7 +58,7 @@ def test_products_of_matrices_are_those_of_the_threads_that_asked(asked: int, co
     with there.entered(computing):
         run = TileRun(model, x, (20, 28))
         assert not run.program.wholes
-        got = run(None, progress=False)
+        got = run(None)
     assert_same_bits(got, expected)
 
 

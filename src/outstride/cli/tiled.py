@@ -53,7 +53,7 @@ def made_one(
     if verify is None or options.overwrite or not _is_there(out):
         started = perf_counter()
         try:
-            outcome = make(runs, source, out, options, lambda *begun: _begun(as_json, *begun))
+            outcome = make(runs, source, out, options, _speaker(as_json))
         except KeyboardInterrupt:
             done = 0 if is_address(out) else progress_of(out)
             there = f"{done} tiles are done, the same command goes on" if done else f"no {out} was made"
@@ -75,20 +75,13 @@ def made_each(
     from outstride.tiling.results.batches import make_each
     from outstride.tiling.results.partial import progress_of
 
-    def begins(place: str, plan: Any, done: int) -> None:
-        """A plan is said once for all that have it."""
-        text = str(plan)
-        if text != said[0]:
-            _begun(as_json, plan, 0)
-        said[0] = text
-        if done and not as_json:
-            print(f"  goes on       {done} of {len(plan)} tiles of {place} were done")
-
-    said, found, started = [""], dict[str, dict[str, Any]](), perf_counter()
+    found, said, started = dict[str, dict[str, Any]](), set[str](), perf_counter()
     if verify is None or options.overwrite or not all(map(_is_there, outs)):
         begun = started
         try:
-            for place, outcome in make_each(runs, sources, outs, options, begins):
+            for place, outcome in make_each(
+                runs, sources, outs, options, lambda place: _speaker(as_json, place, said)
+            ):
                 found[place] = _made(outcome, place, perf_counter() - begun, as_json)
                 begun = perf_counter()
         except KeyboardInterrupt:
@@ -149,12 +142,26 @@ def say_leftovers(outs: Sequence[str], clean: bool, report: dict[str, Any], as_j
         print(f"removed: {of}" if clean else f"left over: {of}; its command goes on, --clean removes it")
 
 
-def _begun(as_json: bool, plan: Any, done: int) -> None:
-    """Say what is made."""
-    if not as_json:
-        print(plan)
-        if done:
-            print(f"  goes on       {done} of {len(plan)} tiles were done")
+def _speaker(as_json: bool, place: str = "", said: set[str] | None = None) -> Any:
+    """Who says what is made, how many tiles were done, and how long it takes; nobody beside JSON.
+
+    ``place``: of one of many results. ``said``: plans that were said, of which others like them are not.
+    """
+    from outstride.tiling.results.asking import Listener
+
+    class Speaker(Listener):
+        def begins(self, plan: Any, done: int) -> None:
+            if said is None or str(plan) not in said:
+                print(plan)
+            if said is not None:
+                said.add(str(plan))
+            if done:
+                print(f"  goes on       {done} of {len(plan)} tiles{f' of {place}' * bool(place)} were done")
+
+        def goes_on(self, left: Any) -> None:
+            print(f"  to go         {left}")
+
+    return Listener() if as_json else Speaker()
 
 
 def _made(outcome: Any, out: str, seconds: float, as_json: bool) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
+from itertools import islice, product
 from math import ceil, prod
 from typing import Any
 
@@ -26,6 +26,8 @@ from outstride.tiling.rules import is_called
 
 #: Tiles start at multiples of this, so that few strides and vectors are cut.
 _ALIGNMENT = 16
+#: Share of the time from which on reading is named.
+_NAMED = 0.05
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class TilePlan:
     """The passes before the tiles."""
     tile_seconds: float = 0.0
     """What one tile is predicted to take, beside reading its source and storing its result."""
+    inputs_read: int = 0
+    """Elements of the inputs that a tile in the middle reads."""
+    tile_reading: float = 0.0
+    """Seconds that this takes, where it was tried."""
     threads: int = 1
     """By how many threads."""
     taken: Bytes = NOTHING
@@ -74,9 +80,24 @@ class TilePlan:
 
     @property
     def seconds(self) -> float:
-        """What passes and tiles are predicted to take together."""
+        """What passes and tiles are predicted to take together, beside storing the result."""
+        return self.schedule.seconds + (self.tile_seconds + self.tile_reading) * self._full_tiles
+
+    @property
+    def reading_seconds(self) -> float:
+        """What reading is of it, where sources are files."""
+        walks = sum(walk.reading_seconds for walk in self.schedule.walks)
+        return walks + self.tile_reading * self._full_tiles
+
+    @property
+    def _full_tiles(self) -> float:
+        """How many tiles of full size have as many elements as all."""
         share = prod(n / t for n, t in zip(self.output_shape[-len(self.tile) :], self.tile, strict=True))
-        return self.schedule.seconds + self.tile_seconds * share * prod(self._images)
+        return share * prod(self._images)
+
+    def with_reading(self, rate: float) -> TilePlan:
+        """The same where reading an element of an input takes so many seconds."""
+        return replace(self, tile_reading=rate * self.inputs_read, schedule=self.schedule.with_reading(rate))
 
     @property
     def _images(self) -> tuple[int, ...]:
@@ -102,7 +123,8 @@ class TilePlan:
             "tiles": len(self), "reads": list(self.reads),
             "peak_bytes": self.peak_bytes, "whole_bytes": self.whole_bytes,
             "recomputed": self.recomputed, "kept": list(self.kept), "called": self.called,
-            "predicted_seconds": self.seconds, "threads": self.threads, "kernel_bytes": self.taken.kept,
+            "predicted_seconds": self.seconds, "reading_seconds": self.reading_seconds,
+            "threads": self.threads, "kernel_bytes": self.taken.kept,
             "early": self.early, "early_by": self.early_by,
             "passes": [walk.to_dict() for walk in self.schedule.walks],
             "file_bytes": self.schedule.file_bytes,
@@ -122,7 +144,7 @@ class TilePlan:
             f"  a tile reads  {read}",
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",
-            f"  time          about {clock.spelled(self.seconds)} on {_threads(self.threads)}",
+            f"  time          about {clock.spelled(self.seconds)} on {self._by()}",
         ]
         if self.early:
             lines.append(
@@ -138,9 +160,11 @@ class TilePlan:
             )
         return "\n".join(lines)
 
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' * (count > 1)}"
+    def _by(self) -> str:
+        """How many threads, and what reading is of the time, where it is worth a word."""
+        reading, threads = self.reading_seconds, f"{self.threads} thread{'s' * (self.threads > 1)}"
+        is_long = reading >= _NAMED * self.seconds > 0
+        return f"{threads}, {clock.spelled(reading)} of it reading" if is_long else threads
 
 
 def plan_tiles(
@@ -173,9 +197,34 @@ def plan_tiles(
         max(schedule.peak_bytes, schedule.held_bytes + taken.peak), bytes_of(program, everything).peak,
         tiles.recomputed_in_all(chosen, everything), tuple(nodes[i].called for i in program.anchors),
         sum(map(is_called, nodes)),
-        len(early), max(early, default=0), schedule, seconds, torch.get_num_threads(), taken,
+        len(early), max(early, default=0), schedule, seconds,
+        sum(elements(box) for _, box in _inputs(program, need)), 0.0, torch.get_num_threads(), taken,
         tuple(shapes) if len(shapes) > 1 else (),
     )  # fmt: skip
+
+
+def read_by_some(program: Program, outputs: Outputs, plan: TilePlan) -> Iterator[Sequence[tuple[int, Box]]]:
+    """The boxes of inputs that some tiles read, or some boxes of the first pass where tiles read none."""
+    tiles = (outputs.boxes(tile) for tile in _some(plan.boxes(), len(plan)))
+    needs = [program.needs(boxes, given=plan.schedule.given) for boxes in tiles]
+    if not any(_inputs(program, need) for need in needs):
+        walks = [
+            (walk.target, box) for walk in plan.schedule.walks[:1] for box in _some(walk.boxes(), len(walk))
+        ]
+        needs = [program.needs({target: box}, given=()) for target, box in walks]
+    for need in needs:
+        yield _inputs(program, need)
+
+
+def _some(boxes: Iterator[Box], count: int) -> list[Box]:
+    """The first, and some further on."""
+    wanted = {0, count // 3, count // 2}
+    return [box for place, box in enumerate(islice(boxes, count // 2 + 1)) if place in wanted]
+
+
+def _inputs(program: Program, need: Need) -> list[tuple[int, Box]]:
+    """Those that are read."""
+    return [(index, box) for index in program.graph.inputs for box in need.pieces.get(index, ())]
 
 
 def _early(program: Program, need: Need, index: int) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ from outstride.tiling import arrays
 from outstride.tiling.box import Box, elements, replaced, whole
 from outstride.tiling.budget import budget_of
 from outstride.tiling.capturing import served_call
+from outstride.tiling.costs.clock import spelled
+from outstride.tiling.costs.pacing import Left, Pace
+from outstride.tiling.costs.reading import is_file, seconds_an_element
 from outstride.tiling.evaluation import Program
 from outstride.tiling.files.writers.plain import CHUNK
 from outstride.tiling.inputs import Inputs, as_shapes, is_cut, opened
@@ -30,9 +33,9 @@ from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes.scheduling import Scheduler
 from outstride.tiling.passes.walk import Walk
 from outstride.tiling.passes.walking import check_room, scratch_folder, walked
-from outstride.tiling.planning import TilePlan, plan_tiles
+from outstride.tiling.planning import TilePlan, plan_tiles, read_by_some
 from outstride.tiling.quiet import TRIALS, silent
-from outstride.tiling.showing import Bar, bar, no_bar
+from outstride.tiling.showing import NO_BAR, Bar, bar
 from outstride.tiling.surroundings import Surroundings
 from outstride.tiling.trimming import Room
 
@@ -42,8 +45,31 @@ _MOST_RUNS = 4
 _MOST_AXES = 3
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a run goes: which tiles are made, and who is told what."""
+
+    progress: bool = False
+    """Whether a bar is shown."""
+    asked: Callable[[Box], bool] = lambda _: True
+    """Whether a tile is to be made."""
+    written: Callable[[Box], object] = lambda _: None
+    """Is told each tile that was."""
+    has: Callable[[int, Box], bool] = lambda *_: False
+    """Whether one of several results, by its place, has its part of a tile already."""
+    ending: Callable[[], float] = float
+    """Says how many seconds it takes to make files of the numbers when all are there."""
+    goes_on: Callable[[Left], object] = lambda _: None
+    """Is told what is left, when some tiles are there."""
+
+
+_SILENT = Course()
+
+
 class TileRun:
     """A model made ready for its sources: its plan, and what runs it."""
+
+    _pace: Pace | None = None
 
     @undisturbed()
     def __init__(
@@ -86,7 +112,8 @@ class TileRun:
             multiples=chunks_of(out, self.outputs.tiled), main=self._main,
             shapes=[tuple(source.shape) for source in self.inputs.sources],
         )  # fmt: skip
-        self.plan: TilePlan = self._planned(tile)
+        self._reading: float | None = None
+        self.plan: TilePlan = self._with_reading(self._planned(tile))
 
     def _called(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the model is called with: sizes of what is read in boxes, the numbers of what is small."""
@@ -112,7 +139,7 @@ class TileRun:
 
     def take(self, tile: Sequence[int]) -> None:
         """Plan with tiles of this size, which somebody else has chosen."""
-        self.plan = self._planned(tile)
+        self.plan = self._with_reading(self._planned(tile))
 
     def on(self, inputs: Inputs) -> TileRun:
         """The same for other sources of the same sizes and types, all of which are read by boxes."""
@@ -121,42 +148,51 @@ class TileRun:
         return found
 
     @undisturbed()
-    def __call__(
-        self, out: Any, progress: bool, asked: Callable[[Box], bool] = lambda _: True,
-        written: Callable[[Box], object] = lambda _: None,
-        has: Callable[[int, Box], bool] = lambda *_: False,
-    ) -> Any:  # fmt: skip
-        """Fill ``out``, or arrays made for it, and return it.
-
-        ``asked``: whether a tile is to be made; ``written`` is told each that was. ``has``: whether one of
-        several results, by its place, has its part of a tile already.
-        """
+    def __call__(self, out: Any, course: Course = _SILENT) -> Any:
+        """Fill ``out``, or arrays made for it, and return it."""
         targets = self.outputs.targets(out)
         for place, node in enumerate(self.nodes()):
             if targets[place] is None:
                 targets[place] = arrays.made_for(self.source, node.shape, node.dtype)
             else:
                 arrays.check_target(targets[place], node.shape, node.dtype)
-        boxes = [box for box in self.plan.boxes() if asked(box)]
+        boxes = [box for box in self.plan.boxes() if course.asked(box)]
         if boxes:
-            count, plan = len(boxes), self.plan
-            length = plan.schedule.seconds + count * plan.tile_seconds
-            is_long = count > 1 or bool(plan.schedule.walks)
+            is_long = len(boxes) > 1 or bool(self.plan.schedule.walks)
+            each = self.plan.tile_seconds + self.plan.tile_reading
+            length = self.plan.schedule.seconds + len(boxes) * each
             with (
                 Room(self._budget) as room,
-                bar(length, progress and is_long) as shown,
+                bar(length, course.progress and is_long) as shown,
                 self._walked(room, shown),
+                self._paced(len(boxes), course, shown) as pace,
             ):
-                for box in shown(boxes, f"{count} tiles", plan.tile_seconds):
+                for box in shown(boxes, f"{len(boxes)} tiles", each):
                     made = self._made(box, room)
-                    while made:
-                        index, part, tensor = made.pop(0)
-                        for place, target in enumerate(targets):
-                            if self.outputs.indices[place] == index and not has(place, box):
-                                arrays.write(target, part, tensor)
-                        del tensor  # before the next is made
-                    written(box)
+                    with pace.during("storing"):
+                        while made:
+                            index, part, tensor = made.pop(0)
+                            for place, target in enumerate(targets):
+                                if self.outputs.indices[place] == index and not course.has(place, box):
+                                    arrays.write(target, part, tensor)
+                            del tensor  # before the next is made
+                        course.written(box)
+                    pace.over()
         return self.outputs.wrapped(targets) if out is None else out
+
+    @contextmanager
+    def _paced(self, count: int, course: Course, shown: Bar) -> Iterator[Pace]:
+        """While tiles are made, whose times say how long the others take."""
+
+        def goes_on(left: Left) -> None:
+            shown.say(f"{count} tiles" + (f", then {spelled(left.ending)}" if left.ending >= 1 else ""))
+            course.goes_on(left)
+
+        self._pace = Pace(count, course.ending, goes_on)
+        try:
+            yield self._pace
+        finally:
+            self._pace = None
 
     @undisturbed()
     def tiles(self, boxes: Sequence[Box]) -> list[dict[int, torch.Tensor]]:
@@ -164,7 +200,7 @@ class TileRun:
         with Room(self._budget) as room, self._walked(room):
             return [{index: made for index, _, made in self._made(box, room)} for box in boxes]
 
-    def _walked(self, room: Room, shown: Bar = no_bar) -> AbstractContextManager[None]:
+    def _walked(self, room: Room, shown: Bar = NO_BAR) -> AbstractContextManager[None]:
         """While the passes' results are there."""
         check_room(self.schedule, self.scratch)
         walks = partial(_shown_walk, shown)
@@ -178,7 +214,17 @@ class TileRun:
         return [(index, part, made[index]) for index, part in boxes.items() if elements(part)]
 
     def _read(self, index: int, box: Any) -> torch.Tensor:
-        return arrays.read(self.inputs.leaves[self.boxed[index]], box, self.dtypes[index])
+        with nullcontext() if self._pace is None else self._pace.during("reading"):
+            return arrays.read(self.inputs.leaves[self.boxed[index]], box, self.dtypes[index])
+
+    def _with_reading(self, plan: TilePlan) -> TilePlan:
+        """The same with what reading takes, where sources are files; it is tried once."""
+        if not any(is_file(self.inputs.leaves[place]) for place in self.boxed):
+            return plan
+        if self._reading is None:
+            parts = self.program, self.outputs, plan
+            self._reading = seconds_an_element(self._read, read_by_some(*parts))
+        return plan.with_reading(self._reading)
 
 
 class Runs:
@@ -217,7 +263,7 @@ def _kind(leaf: Any) -> Any:
 
 def _shown_walk(shown: Bar, walk: Walk) -> Iterable[Box]:
     """The boxes of a pass."""
-    return shown(walk.boxes(), f"{len(walk)} boxes for {first_few(walk.names)}", walk.seconds / len(walk))
+    return shown(walk.boxes(), f"{len(walk)} boxes for {first_few(walk.names)}", walk.all_seconds / len(walk))
 
 
 def check_model(model: Any) -> None:

@@ -4,21 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
 
 
-class Bar(Protocol):
-    """Goes on with each of some items, every one of which is so long."""
+class Bar:
+    """Goes on with each of some items, every one of which is so long. This one shows nothing."""
 
-    def __call__(self, items: Iterable[_Item], said: str, each: float) -> Iterable[_Item]: ...
+    def __call__(self, items: Iterable[_Item], said: str, each: float) -> Iterable[_Item]:
+        """The items."""
+        del said, each
+        return items
+
+    def say(self, said: str) -> None:
+        """Show other words beside it."""
 
 
-def no_bar(items: Iterable[_Item], said: str, each: float) -> Iterable[_Item]:
-    """Nothing is shown."""
-    del said, each
-    return items
+NO_BAR = Bar()
+
+
+class _Shown(Bar):
+    """One on a terminal."""
+
+    def __init__(self, shown: Any, length: float) -> None:
+        self._shown, self._task = shown, shown.add_task("", total=length)
+
+    def __call__(self, items: Iterable[_Item], said: str, each: float) -> Iterator[_Item]:
+        self.say(said)
+        for item in items:
+            yield item
+            self._shown.advance(self._task, each)
+
+    def say(self, said: str) -> None:
+        self._shown.update(self._task, description=said)
 
 
 @contextmanager
@@ -33,7 +52,7 @@ def bar(length: float, wanted: bool) -> Iterator[Bar]:
 
         console = Console(stderr=True)
     if console is None or not console.is_terminal:
-        yield no_bar
+        yield NO_BAR
         return
     from rich import progress
 
@@ -42,12 +61,4 @@ def bar(length: float, wanted: bool) -> Iterator[Bar]:
         progress.TimeRemainingColumn(elapsed_when_finished=True),
     )  # fmt: skip
     with progress.Progress(*columns, console=console) as shown:
-        task = shown.add_task("", total=length)
-
-        def over(items: Iterable[_Item], said: str, each: float) -> Iterator[_Item]:
-            shown.update(task, description=said)
-            for item in items:
-                yield item
-                shown.advance(task, each)
-
-        yield over
+        yield _Shown(shown, length)

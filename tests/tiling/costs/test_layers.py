@@ -39,7 +39,7 @@ def test_weights_are_packed_as_predicted(name: str) -> None:
     cost = layer_cost(nodes[index][1], whole(nodes[index][1].shape))
     assert cost is not None
     SIZE_CLASSES.clear()
-    run(None, progress=False)
+    run(None)
     (served,) = SIZE_CLASSES.entries().values()
     assert served.packer is not None
     packed_bytes = served.packer.elements * served.packer.dtype.itemsize

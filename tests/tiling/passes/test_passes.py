@@ -34,7 +34,7 @@ def test_a_tile_is_the_whole_after_passes(name: str, threads: int) -> None:
             except ShapeError:
                 continue
             assert run.schedule.walks
-            assert_same_bits(run(None, progress=False), expected)
+            assert_same_bits(run(None), expected)
     finally:
         torch.set_num_threads(before)
 
@@ -56,7 +56,7 @@ def test_rows_that_do_not_fit_are_kept_in_smaller_boxes_first(norm: nn.Module) -
     run = TileRun(model, x, (2, 5, 7), "300KB")
     assert run.plan.peak_bytes < 300_000
     assert any(walk.size[3] < walk.shape[3] for walk in run.schedule.walks)
-    assert_same_bits(run(None, progress=False), whole_of(model, x))
+    assert_same_bits(run(None), whole_of(model, x))
 
 
 def test_a_chain_of_norms_is_not_made_again_from_its_beginning() -> None:

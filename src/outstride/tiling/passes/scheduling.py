@@ -191,7 +191,9 @@ class Scheduler:
                 for n in lives[index]:
                     held[n] += self._size(index)
         for number, ((_, given), walk) in enumerate(zip(drafts, walks, strict=True)):
-            walks[number] = replace(walk, seconds=self._seconds(walk, given, in_memory))
+            walks[number] = replace(
+                walk, seconds=self._seconds(walk, given, in_memory), inputs=self._inputs(walk, given)
+            )
         peaks = [h + walk.peak_bytes for h, walk in zip(held, walks, strict=False)]
         return Schedule(
             tuple(walks), frozenset(in_memory), frozenset(lives) - in_memory, held[-1], max(peaks, default=0),
@@ -204,6 +206,12 @@ class Scheduler:
         cycles += sum(self._size(i) * (MEMORY if i in in_memory else FILE) for i in walk.writes)
         cycles += sum(folding_cycles(self._nodes[index]) for index, _ in walk.folds)
         return cycles / cycles_a_second()
+
+    def _inputs(self, walk: Walk, given: frozenset[int]) -> int:
+        """Elements of inputs that a walk reads."""
+        pieces = self._need_of(walk, given).pieces
+        each = sum(elements(box) for index in self._program.graph.inputs for box in pieces.get(index, ()))
+        return each * len(walk)
 
     def _need_of(self, walk: Walk, given: frozenset[int]) -> Need:
         """What a box in the middle of a walk needs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil, prod
 
@@ -37,6 +37,10 @@ class Walk:
     """Predicted."""
     computed: int = 0
     """Elements that are computed."""
+    inputs: int = 0
+    """Elements of the model's inputs that are read."""
+    reading_seconds: float = 0.0
+    """What that takes, where it was tried."""
 
     def boxes(self) -> Iterator[Box]:
         """All of them."""
@@ -46,11 +50,16 @@ class Walk:
     def __len__(self) -> int:
         return prod(ceil(size / n) for size, n in zip(self.shape, self.size, strict=True))
 
+    @property
+    def all_seconds(self) -> float:
+        """Computing and reading."""
+        return self.seconds + self.reading_seconds
+
     def to_dict(self) -> dict[str, object]:
         """The figures, for a program to read."""
         return {
             "for": list(self.names), "shape": list(self.shape), "boxes": len(self), "box": list(self.size),
-            "keeps": len(self.writes), "peak_bytes": self.peak_bytes, "seconds": self.seconds,
+            "keeps": len(self.writes), "peak_bytes": self.peak_bytes, "seconds": self.all_seconds,
         }  # fmt: skip
 
 
@@ -79,7 +88,13 @@ class Schedule:
     @property
     def seconds(self) -> float:
         """What all walks are predicted to take."""
-        return sum(walk.seconds for walk in self.walks)
+        return sum(walk.all_seconds for walk in self.walks)
+
+    def with_reading(self, rate: float) -> Schedule:
+        """The same where reading an element of an input takes so many seconds."""
+        return replace(
+            self, walks=tuple(replace(walk, reading_seconds=rate * walk.inputs) for walk in self.walks)
+        )
 
     @property
     def file_bytes(self) -> int:

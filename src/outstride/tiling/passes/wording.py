@@ -19,7 +19,7 @@ def lines(schedule: Schedule) -> Iterator[str]:
     if not walks:
         return
     names = first_few(name for walk in walks for name in walk.names)
-    seconds = clock.spelled(sum(walk.seconds for walk in walks))
+    seconds = clock.spelled(sum(walk.all_seconds for walk in walks))
     yield f"  passes        {len(walks)} first, about {seconds}, as every pixel is needed by {names}"
     for number, walk in enumerate(walks[:_MOST_WRITTEN], 1):
         yield f"    {number:<12}{_walk(schedule, walk)}"
@@ -42,4 +42,4 @@ def _walk(schedule: Schedule, walk: Walk) -> str:
         if indices.intersection(walk.writes)
     ]
     read = ["read"] if walk.target in walk.reads else []
-    return ", ".join([f"{by} {boxes}", *read, *kept, clock.spelled(walk.seconds)])
+    return ", ".join([f"{by} {boxes}", *read, *kept, clock.spelled(walk.all_seconds)])

@@ -9,10 +9,20 @@ from typing import Any
 
 from outstride.errors import ArgumentError
 from outstride.tiling.box import Box
+from outstride.tiling.costs.pacing import Left
 from outstride.tiling.planning import TilePlan
 
 Boxes = Sequence[Sequence[tuple[int, int]]]
-Begins = Callable[[TilePlan, int], object]
+
+
+class Listener:
+    """Who is told what becomes of results while they are made; this one does not listen."""
+
+    def begins(self, plan: TilePlan, done: int) -> None:
+        """They can be filled, and so many tiles are done."""
+
+    def goes_on(self, left: Left) -> None:
+        """Some tiles are made, and say how long the others take."""
 
 
 @dataclass(frozen=True)

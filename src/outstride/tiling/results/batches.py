@@ -17,8 +17,7 @@ from outstride.tiling.files import formats
 from outstride.tiling.files.apart import check_apart, place_of
 from outstride.tiling.inputs import Inputs
 from outstride.tiling.outputs import HERE
-from outstride.tiling.planning import TilePlan
-from outstride.tiling.results.asking import Options, Outcome
+from outstride.tiling.results.asking import Listener, Options, Outcome
 from outstride.tiling.results.partial import end, folders_of, is_over, progress_of
 from outstride.tiling.results.single import files_of, make
 from outstride.tiling.running import Runs
@@ -26,7 +25,7 @@ from outstride.tiling.running import Runs
 
 def make_each(
     runs: Runs, sources: Sequence[Any], out: Any, options: Options,
-    begins: Callable[[Any, TilePlan, int], object] = lambda *_: None,
+    listens: Callable[[Any], Listener] = lambda _: Listener(),
 ) -> Iterator[tuple[Any, Outcome]]:  # fmt: skip
     """What a model makes of each of some sources, and where it is.
 
@@ -35,7 +34,7 @@ def make_each(
         sources: of any sizes.
         out: for each what ``make`` takes, or None.
         options: of all of them.
-        begins: is told the place of each source's results, the plan, and how many tiles are done.
+        listens: for the place of each source's results who is told what becomes of them.
 
     Raises:
         ArgumentError: there are not as many places, or one is not free, before anything is computed.
@@ -49,11 +48,7 @@ def make_each(
     for source, place, paths in zip(sources, places, files, strict=True):
         if over and not any(map(folders_of, paths)):
             continue  # it has its name, and its folder is removed
-
-        def begun(plan: TilePlan, done: int, place: Any = place) -> None:
-            begins(place, plan, done)
-
-        yield place, make(runs, source, place, _of_one(options), begun, keep=True)
+        yield place, make(runs, source, place, _of_one(options), listens(place), keep=True)
     end(everywhere)
 
 

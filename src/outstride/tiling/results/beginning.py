@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, replace
 from fractions import Fraction
-from math import prod
+from math import ceil, prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,8 @@ from outstride.tiling.streams.lengths import rate_of
 
 #: Denominators up to which the quotient of two lengths is taken for a rate.
 _DENOMINATOR = 16
+#: Pixels a side, and channels, of a small file that is made to see how long a large one takes.
+_TRIED, _TRIED_CHANNELS = 1024, 4
 
 
 def wanted_of(model: torch.nn.Module, run: TileRun, out: Path, options: Options, place: int) -> Wanted:
@@ -88,12 +93,43 @@ class Encoded:
 
     def __init__(self, made: Made, wanted: Wanted, out: Path) -> None:
         self._made, self._array = made, formats.Guarded(made.array, "out", out)
+        self._wanted, self._out = wanted, out
+        self._seen: Any = None
         self.shape, self.dtype = wanted.shape, wanted.dtype
 
     def __setitem__(self, key: tuple[slice, ...], part: Any) -> None:
         counts = Counter[str]()
         self._array[key] = self._made.encode(part, counts)
         self._made.counts.update(counts)  # of what is written
+        if self._seen is None and part.size:
+            self._seen = part.copy()
+
+    def seconds_to_end(self) -> float:
+        """What it takes to make the file of the numbers, once all are there: tried on a small one.
+
+        That one is filled with those that were written first, over and over.
+        """
+        seen = self._seen
+        if seen is None or not prod(self._wanted.shape):
+            return 0.0
+        nd = len(self._wanted.tile)
+        leading = self.shape[: len(self.shape) - nd]
+        sides = [1] * max(nd - 2, 0) + [_TRIED if nd > 1 else _TRIED**2] * min(nd, 2)
+        shape = (*(1 for _ in leading[:-1]), *(min(n, _TRIED_CHANNELS) for n in leading[-1:]), *sides)
+        numbers = np.tile(seen, [ceil(n / m) for n, m in zip(shape, seen.shape, strict=True)])
+        numbers = numbers[tuple(slice(0, n) for n in shape)]
+        facts = replace(self._wanted.facts, notes=[])
+        wanted = replace(self._wanted, shape=shape, tile=tuple(sides), facts=facts)
+        taken = 0.0
+        with suppress(OSError), TemporaryDirectory() as folder:  # the run does not end for want of space here
+            made = MAKERS[formats.suffix_of(self._out)](Path(folder), wanted)
+            made.array[tuple(slice(0, n) for n in shape)] = made.encode(numbers, Counter())
+            made.finish()  # libraries are loaded
+            started = perf_counter()
+            made.finish()
+            taken = perf_counter() - started
+            made.close()
+        return taken * prod(self.shape) / prod(shape)
 
 
 def _scale_rate(facts: Facts, rate: Fraction, suffix: str) -> None:

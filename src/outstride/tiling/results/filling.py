@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -27,12 +27,13 @@ from outstride.tiling.files.writers.interface import UnfitError
 from outstride.tiling.inputs import Inputs, opened
 from outstride.tiling.outputs import HERE
 from outstride.tiling.planning import TilePlan
-from outstride.tiling.results.asking import Begins, Options, Outcome, asked_for
+from outstride.tiling.results.asking import Listener, Options, Outcome, asked_for
 from outstride.tiling.results.beginning import Encoded, begun, wanted_of, words_of
 from outstride.tiling.results.identity import belongs_to
 from outstride.tiling.results.journal import Journal, Notes
 from outstride.tiling.results.partial import Partial, folder_of, held, put
-from outstride.tiling.running import Runs, TileRun, sliding_axes
+from outstride.tiling.running import Course, Runs, TileRun, sliding_axes
+from outstride.tiling.showing import bar
 from outstride.tiling.surroundings import Surroundings
 
 Belongs = dict[str, Any]
@@ -65,7 +66,7 @@ class _Named:
 
 
 def make_files(
-    runs: Runs, inputs: Inputs, out: Any, options: Options, begins: Begins, keep: bool = False
+    runs: Runs, inputs: Inputs, out: Any, options: Options, listener: Listener, keep: bool = False
 ) -> Outcome:
     """Files with the results of a model, gone on with where an ended run has left some of them.
 
@@ -73,7 +74,7 @@ def make_files(
         runs: of the model.
         inputs, options: as a caller gives them.
         out: a path, one with ``HERE`` in it, or a path for each result.
-        begins: is told the plan, and how many tiles are done, once the files can be filled.
+        listener: who is told what becomes of them.
         keep: whether the journals of whole results stay, as more is to be made before all is done.
     """
     places = places_of(out)
@@ -98,7 +99,7 @@ def make_files(
         outcome = Outcome(_as_given(out, places), run.plan, len(run.plan), found=len(run.plan))
         if not _are_named(partials):
             _take_over(run, partials, runs)
-            _fill(run, results, outcome, options, begins)
+            _fill(run, results, outcome, options, listener)
         if outcome.whole:
             for partial in partials:
                 (Partial.empty if keep else Partial.remove)(partial)
@@ -190,7 +191,7 @@ def _results(
 
 
 def _fill(
-    run: TileRun, results: Sequence[_Result], outcome: Outcome, options: Options, begins: Begins
+    run: TileRun, results: Sequence[_Result], outcome: Outcome, options: Options, listener: Listener
 ) -> None:
     """Make the tiles that are not there, and of them the files, if none is missing."""
     plan, left = run.plan, [result for result in results if not result.partial.is_finished]
@@ -206,14 +207,16 @@ def _fill(
             made[result.place] = _begun(run, result)
         if any(result.partial.journal.done for result in left):
             outcome.found = sum(all(result.has(box) for result in left) for box in plan.boxes())
-        begins(plan, outcome.found)
-        _make(run, results, made, outcome, asked, options.progress)
+        listener.begins(plan, outcome.found)
+        _make(run, results, made, outcome, Course(options.progress, asked, goes_on=listener.goes_on))
         outcome.whole = outcome.found + outcome.made == len(plan)
+        if outcome.whole:
+            with bar(len(left), options.progress) as shown:
+                for result in shown(left, "files of the numbers", 1):
+                    with formats.one_sentence("out", result.partial.out):
+                        made[result.place].finish()
         for result in left:
             one = made[result.place]
-            with formats.one_sentence("out", result.partial.out):
-                if outcome.whole:
-                    one.finish()
             named = f"{result.partial.out.name}: " if len(results) > 1 else ""
             outcome.notes += [
                 f"{named}{note}" for note in result.wanted.facts.notes + one.encode.notes(one.counts)
@@ -243,11 +246,10 @@ def _begun(run: TileRun, result: _Result) -> Made:
 
 
 def _make(
-    run: TileRun, results: Sequence[_Result], made: dict[int, Made], outcome: Outcome,
-    asked: Callable[[Box], bool], progress: bool,
-) -> None:  # fmt: skip
+    run: TileRun, results: Sequence[_Result], made: dict[int, Made], outcome: Outcome, course: Course
+) -> None:
     """Fill the arrays, and write down what is in them."""
-    targets, notes = list[Any](), dict[int, Notes]()
+    targets, notes, course_asked = list[Any](), dict[int, Notes](), course.asked
     for result in results:
         one, place = made.get(result.place), result.place
         if one is None:
@@ -269,12 +271,18 @@ def _make(
                 with formats.one_sentence("out", results[place].partial.out):
                     those.add(box)
 
+    def ending() -> float:
+        filled = [target for target in targets if isinstance(target, Encoded)]
+        return sum(target.seconds_to_end() for target in filled)
+
+    whole = all(course.asked(box) for box in run.plan.boxes())
+    course = replace(
+        course, written=written, has=lambda place, box: results[place].has(box),
+        ending=ending if whole else float,
+        asked=lambda box: course_asked(box) and not all(result.has(box) for result in results),
+    )  # fmt: skip
     try:
-        run(
-            targets if len(targets) > 1 else targets[0], progress,
-            lambda box: asked(box) and not all(result.has(box) for result in results),
-            written, lambda place, box: results[place].has(box),
-        )  # fmt: skip
+        run(targets if len(targets) > 1 else targets[0], course)
     except BaseException:
         for those in notes.values():
             with suppress(OSError):

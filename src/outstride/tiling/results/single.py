@@ -12,26 +12,27 @@ from outstride.tiling.files import addresses, formats
 from outstride.tiling.inputs import Inputs
 from outstride.tiling.inputs import opened as opened_inputs
 from outstride.tiling.outputs import HERE
-from outstride.tiling.results.asking import Begins, Options, Outcome, asked_for
+from outstride.tiling.results.asking import Listener, Options, Outcome, asked_for
 from outstride.tiling.results.filling import make_files
 from outstride.tiling.results.places import check_place, target
-from outstride.tiling.running import Runs, sliding_axes
+from outstride.tiling.running import Course, Runs, sliding_axes
 
 
 def make(
-    runs: Runs, source: Any, out: Any, options: Options, begins: Begins = lambda *_: None, keep: bool = False
+    runs: Runs, source: Any, out: Any, options: Options, listener: Listener | None = None, keep: bool = False
 ) -> Outcome:
     """What a model makes of a source.
 
     Args:
         runs: of the model.
         source, out, options: as a caller gives them.
-        begins: is told the plan, and how many tiles are done, once results can be filled.
+        listener: who is told what becomes of it.
         keep: as ``make_files`` has it.
     """
+    listener = listener or Listener()
     inputs, places = Inputs.of(source).mapped(formats.file_of), _places(out)
     if files_of(out):
-        return make_files(runs, inputs, out, options, begins, keep)
+        return make_files(runs, inputs, out, options, listener, keep)
     for place in places:
         if HERE not in str(place):
             check_place(inputs.sources, place, options)
@@ -55,8 +56,9 @@ def make(
             opened.enter_context(target(runs.model, run, place, given, options, notes))
             for place, given in enumerate(targets)
         ]
-        begins(run.plan, 0)
-        made = run(_as_given(out, filled), options.progress, asked_for(options.only, run.plan))
+        listener.begins(run.plan, 0)
+        asked = asked_for(options.only, run.plan)
+        made = run(_as_given(out, filled), Course(options.progress, asked, goes_on=listener.goes_on))
     return Outcome(out if some else made, run.plan, len(run.plan), notes=notes)
 
 

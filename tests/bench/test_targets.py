@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_work_takes_the_input_that_comes_or_the_shape_that_is_asked_for(file: Pa
         Work({"model": f"{file}:bare"}, "float32", False)
 
 
-def test_a_saved_program_is_a_model_with_its_input(program: Path, tmp_path: Path) -> None:
+def test_a_saved_program_is_a_model_with_its_input(program: Path) -> None:
     source = {"model": str(program)}
     check(source, "float32", False)
     work = Work(source, "float32", False)
@@ -120,11 +121,22 @@ def test_a_saved_program_is_a_model_with_its_input(program: Path, tmp_path: Path
         next(CONTENDERS["outstride"].forms(work, 1))
     with pytest.raises(ArgumentError, match="'--training' must be left out for a saved program"):
         Work(source, "float32", True)
-    other = tmp_path / "other.pt2"
+
+
+def test_what_is_no_saved_program_is_refused_in_a_sentence_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other, archive = tmp_path / "other.pt2", tmp_path / "archive.pt2"
     other.write_text("no program")
-    for path in (other, tmp_path / "absent.pt2"):
-        with pytest.raises(ArgumentError, match=r"must be a program that torch\.export\.save wrote"):
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("something", "else")
+    for path in (other, archive, tmp_path / "absent.pt2"):
+        with pytest.raises(
+            ArgumentError, match=r"must be a program that torch\.export\.save wrote"
+        ) as caught:
             targets.build(str(path))
+        assert "above" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 class _Sum(nn.Module):

@@ -129,6 +129,8 @@ def test_no_answer_is_said_with_code_1(capsys: pytest.CaptureFixture[str]) -> No
         (["--chain", "8,0"], "'--chain' must be at least 1"),
         (["--chain", "/2,x2.5"], "'--chain' must hold sizes or scales: got 'x2.5'"),
         (["--chain", "8,4", "--explain", "Conv2d(1, 1, 3)"], "'--explain' must be left out with '--chain'"),
+        (["7", "14", "--explain", "Conv2d(1, 1"], "'--explain' must be one layer, written as a call"),
+        (["7", "14", "--explain", "Linear(1, 1)"], "'--explain' must name a convolution or pooling layer"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

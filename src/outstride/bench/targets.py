@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
@@ -99,7 +101,7 @@ def library(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error as a part of a sentence, on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -142,16 +144,36 @@ def _registered(where: str, name: str) -> Built:
 
 
 def _program(path: str) -> Built:
-    try:
-        saved = torch.export.load(path)
-        positional, named = saved.example_inputs or ((), {})
-        module = saved.module()
-    except Exception as error:
-        raise ArgumentError(
-            f"'MODEL' must be a program that torch.export.save wrote: got {path!r} ({said(error)})."
-        ) from error
+    with _logged_errors() as logged:
+        try:
+            saved = torch.export.load(path)
+            positional, named = saved.example_inputs or ((), {})
+            module = saved.module()
+        except Exception as error:
+            raise ArgumentError(
+                f"'MODEL' must be a program that torch.export.save wrote: got {path!r} "
+                f"({said(logged[0] if logged else error)})."
+            ) from error
     given = [*positional, *named.values()]
     if len(given) != 1 or named or not isinstance(given[0], Tensor):
         kinds = ", ".join(type(value).__name__ for value in given) or "nothing"
         raise ArgumentError(f"'MODEL' must take one tensor: {path!r} takes {kinds}.")
     return module, given[0]
+
+
+@contextmanager
+def _logged_errors() -> Iterator[list[BaseException]]:
+    """Errors that torch.export logs with a traceback and then calls "above": a sentence says them instead."""
+    logged: list[BaseException] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        logged.extend([] if error is None else [error])
+        return error is None
+
+    log = logging.getLogger("torch.export")
+    log.addFilter(keep)
+    try:
+        yield logged
+    finally:
+        log.removeFilter(keep)

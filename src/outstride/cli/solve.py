@@ -98,7 +98,10 @@ def solve(
             "legal: two sizes, '--scale' or '--chain'"
         )
     if explain and not chain:
+        from outstride.layer.notation import read_call
+
         refuse(context, ["kind", "nd", "free_axes", "top"], "'--explain'")
+        read_call(explain, "--explain")  # what is no layer at all is no question; an impossible one is
     free = False if free_axes else None
     if chain:
         if explain:

@@ -71,7 +71,7 @@ def _what_it_takes(question: Question, bounds: Bounds) -> str:
     """What window and padding the nearest stride would need, beside what the bounds have."""
     strides = [s for s in bounds.stride if not question.every or s == question.ratio]
     if not strides:
-        return f"a scale of {question.fine} / {question.coarse} needs stride {question.ratio}."
+        return f"a scale of {Fraction(question.fine, question.coarse)} needs stride {question.ratio}."
     largest = max(bounds.kernel_size), max(bounds.dilation)
     window = largest[1] * (largest[0] - 1) + 1
     stride = min(strides, key=lambda s: abs(question.fine - s * question.coarse))

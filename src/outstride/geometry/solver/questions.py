@@ -85,8 +85,8 @@ def _factor(value: object) -> Fraction:
         factor = Fraction(0)
     if factor <= 0:
         raise ArgumentError(
-            f"'scale' must be a whole number or one over a whole number: got {value!r}; legal: 2, or '1/2', "
-            f"or Fraction(1, 2), or one of these per axis"
+            f"'scale' must be a whole number or one over a whole number: got {value!r}; legal: 2 or '1/2', "
+            f"or one of these per axis"
         )
     return factor
 

@@ -98,9 +98,14 @@ def test_the_sources_build_and_test_themselves(built: Path) -> None:
     with tarfile.open(archive) as opened:
         held = {name.partition("/")[2] for name in opened.getnames()}
     wanted = [
+        ".ci/run",
+        ".github/workflows/checks.yml",
+        "CITATION.cff",
         "LICENSE",
         "README.md",
         "SECURITY.md",
+        "bench/layers.csv",
+        "ci/versions.py",
         "constraints.txt",
         "release/metadata.py",
         "tests/conftest.py",

@@ -266,6 +266,8 @@ def test_what_cannot_be_rewritten_is_refused() -> None:
         convert.compare(torch.nn.Linear(2, 2), (1, 2))
     with pytest.raises(ShapeError, match="'input_shape'"):
         convert.compare(torch.nn.ConvTranspose2d(2, 2, 2, stride=2), (1, 3, 4, 4))
+    with pytest.raises(ArgumentError, match="'input_shape' must be whole numbers of at least 0: got 5"):
+        convert.compare(torch.nn.ConvTranspose2d(2, 2, 2, stride=2), 5)  # type: ignore[arg-type]
 
 
 _COMPUTED: dict[str, Any] = {

@@ -210,6 +210,13 @@ def test_gifs_have_a_picture_for_each_step(tmp_path: Path) -> None:
         ("Conv2d(1, 1, 3)", (64, 64), ShapeError, "'input' must be small enough"),
         ("Conv2d(1, 1, 3)", (3,), ArgumentError, "'input' must have one positive size"),
         ("Conv2d(1, 1, 3)", [1, 2, 3], ArgumentError, "'input' must have the layer's 2 axes"),
+        (
+            "Conv2d(1, 1, 2)",
+            [[1, 2], [3]],
+            ArgumentError,
+            "'input' must be real numbers in rows of one length",
+        ),
+        ("Conv2d(1, 1, 3)", "4x4", ArgumentError, "'input' must be real numbers in rows of one length"),
         ("Conv2d(1, 1, 3)", (100_000, 100_000), ShapeError, "'input' must be small enough"),
         ("Conv2d(1, 1, 3)", (10**30, 10**30), ShapeError, "'input' must be small enough"),
         ("Conv2d(1, 1, 3, padding=1000000000)", (3, 3), ShapeError, "small enough"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -357,3 +358,23 @@ def test_same_on_a_transposed_layer_reaches_every_size_of_its_convolution(
 def test_only_transposed_layers_leave_their_output_size_open() -> None:
     with pytest.raises(ShapeError, match="'output_size' must be left out for Conv1d"):
         geometry.resolve(parse("Conv1d(1, 1, 3)"), 8, 6)
+
+
+@pytest.mark.parametrize(
+    "other", ["Conv2d(1, 1, 3)", nn.Conv2d(1, 1, 3), None], ids=["text", "layer", "nothing"]
+)
+def test_what_is_no_description_is_refused_with_the_ways_to_one(other: Any) -> None:
+    functions: list[Callable[[Any], object]] = [
+        geometry.legal_output_padding,
+        geometry.phases,
+        lambda spec: geometry.output_size(spec, 8),
+        lambda spec: geometry.input_sizes(spec, 8),
+        lambda spec: geometry.resolved_padding(spec, 8),
+        lambda spec: geometry.receptive_field(spec, 0),
+    ]
+    for function in functions:
+        with pytest.raises(ArgumentError, match=r"'spec' must be a ConvSpec: got .*; legal: ConvSpec\.parse"):
+            function(other)
+    if not isinstance(other, str):  # which it takes
+        with pytest.raises(ArgumentError, match="'spec' must be a ConvSpec"):
+            geometry.judge(other, 14, 28)

@@ -91,7 +91,7 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
         shapes are passed through.
 
     Raises:
-        ArgumentError: there is nothing to rewrite.
+        ArgumentError: there is nothing to rewrite, or the shape is none.
         ShapeError: the layer does not take such an input.
 
     Law: a transposed layer's multiply-adds are its inputs times its weights over its groups; inserting zeros
@@ -111,7 +111,7 @@ def compare(layer: nn.Module, input_shape: Sequence[int]) -> Comparison:
             "'layer' must be or hold a transposed or strided convolution: "
             f"got {type(layer).__name__}, which has none; legal: such as ConvTranspose2d"
         )
-    shape = tuple(input_shape)
+    shape = argument.shape("input_shape", input_shape, 0)
     text = repr(layer) if not any(True for _ in layer.children()) else type(layer).__name__
     return Comparison(text, shape, tuple(_form(name, form, shape) for name, form in forms))
 

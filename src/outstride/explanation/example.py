@@ -176,7 +176,7 @@ def _size(spec: ConvSpec, source: Any) -> Size:
                 f"'input' must have one positive size for each axis: got {source}; legal: {(4,) * spec.nd}"
             )
         return source
-    shape = tuple(np.shape(source))
+    shape = _given(source).shape
     if len(shape) < spec.nd or 0 in shape[: -spec.nd]:
         raise ArgumentError(
             f"'input' must have the layer's {spec.nd} axes, with batch and channels before them or not: "
@@ -197,11 +197,22 @@ def _numbers(spec: ConvSpec, size: Size, source: Any, channels: int) -> Array:
             step = next(s for s in range(max(1, round(0.618 * count)), count + 2) if gcd(s, count) == 1)
             numbers = (np.arange(count) * step + count // 2) % count + 1.0
         return numbers.reshape(channels, *size)
-    values: Array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source, np.float64)
+    values = _given(source)
     every: Array = values.reshape(-1, *size)
     if channels > 1 and values.ndim == spec.nd:  # one channel was given for all
         every = np.repeat(every, channels, 0)
     return every[:channels]
+
+
+def _given(source: Any) -> Array:
+    """Numbers that were given, of a tensor, an array or nested lists."""
+    try:
+        return np.asarray(source.detach().cpu() if hasattr(source, "detach") else source, np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(
+            f"'input' must be real numbers in rows of one length: got {type(source).__name__}; "
+            "legal: such as [[1, 2], [3, 4]], or a size such as (4, 4)"
+        ) from None
 
 
 def _counted(shape: Size) -> Array:

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Iterable, Sequence
 from typing import SupportsIndex, cast
 
-from outstride.errors import ShapeError
+from outstride.errors import ArgumentError, ShapeError
 from outstride.layer.arguments import Pairs
 from outstride.layer.axis import Axis
 from outstride.layer.spec import ConvSpec
@@ -15,8 +15,18 @@ SizesLike = SupportsIndex | Sequence[SupportsIndex]
 """One size per axis; a single number stands for every axis."""
 
 
+def check_spec(spec: object) -> None:
+    """Refuse what is no description of a layer, such as its text or the layer itself."""
+    if not isinstance(spec, ConvSpec):
+        raise ArgumentError(
+            f"'spec' must be a ConvSpec: got {type(spec).__name__}; legal: ConvSpec.parse('Conv2d(3, 8, 3)') "
+            "or ConvSpec.of(layer)"
+        )
+
+
 def axes_of(spec: ConvSpec) -> list[Axis]:
     """The axes of a layer, padding "same" not yet resolved."""
+    check_spec(spec)
     same = spec.padding == "same"
     pads: Pairs = ((0, 0),) * spec.nd if spec.padding == "same" else spec.padding
     return [
@@ -40,6 +50,7 @@ def axes_of(spec: ConvSpec) -> list[Axis]:
 
 def sizes_of(spec: ConvSpec, name: str, value: object) -> tuple[int, ...]:
     """One integer for every axis of the layer; a symbolic one stays symbolic."""
+    check_spec(spec)
     entries = tuple(value) if isinstance(value, Iterable) else (value,) * spec.nd
     if len(entries) != spec.nd:
         raise ShapeError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from outstride.errors import ShapeError
-from outstride.geometry.axes import SizesLike, axes_of, sizes_of
+from outstride.geometry.axes import SizesLike, axes_of, check_spec, sizes_of
 from outstride.layer.arguments import Pairs
 from outstride.layer.axis import Axis
 from outstride.layer.spec import ConvSpec
@@ -163,6 +163,7 @@ def legal_output_padding(spec: ConvSpec) -> tuple[range, ...]:
         >>> legal_output_padding(ConvSpec.parse("ConvTranspose1d(1, 1, 3, stride=2)"))
         (range(0, 2),)
     """
+    check_spec(spec)
     if spec.kind != "conv_transpose" or spec.padding == "same":
         return (range(1),) * spec.nd
     return tuple(range(max(s, d)) for s, d in zip(spec.stride, spec.dilation, strict=True))

@@ -33,7 +33,8 @@ def axis_phases(spec: ConvSpec, input_size: SizesLike | None = None) -> tuple[Se
         >>> axis_phases(ConvSpec.parse("ConvTranspose1d(1, 1, 1, stride=2)"))[0][1].taps
         ()
     """
-    return tuple(axis.phases(low) for axis, low in zip(axes_of(spec), _lows(spec, input_size), strict=True))
+    axes = axes_of(spec)
+    return tuple(axis.phases(low) for axis, low in zip(axes, _lows(spec, input_size), strict=True))
 
 
 def phases(spec: ConvSpec, input_size: SizesLike | None = None) -> Sequence[tuple[Phase, ...]]:

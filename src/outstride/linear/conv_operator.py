@@ -21,7 +21,7 @@ try:
     from scipy.sparse.linalg import LinearOperator
 except ImportError as error:
     raise ImportError(
-        "'ConvOperator' must have SciPy, which is not installed: legal: pip install 'outstride[operator]'"
+        "'ConvOperator' must have SciPy, which is not installed; legal: pip install 'outstride[operator]'"
     ) from error
 
 Array = npt.NDArray[Any]

@@ -240,7 +240,8 @@ def _padding_for(axes: list[Axis], sizes: Ints, wanted: Ints | None) -> tuple[Pa
         if wanted is not None and (out < least or out > most):
             raise ArgumentError(
                 f"'output_size' must be one that the stride leaves open: got {out} on axis {i} of "
-                f"output_size={shown(wanted)} for an input of size {shown(sizes)}; legal: {least} to {most}"
+                f"output_size={shown(wanted)} for an input of size {shown(sizes)}; "
+                f"legal: {least if least == most else f'{least} to {most}'}"
             )
         pair, extra = axis.aimed(size, out) if axis.same else ((axis.low, axis.high), out - least)
         pairs.append(pair)

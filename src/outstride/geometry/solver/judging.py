@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from outstride.errors import ArgumentError, ShapeError
+from outstride.geometry.axes import check_spec
 from outstride.geometry.extents import output_size as size_after
 from outstride.geometry.extents import resolve
 from outstride.geometry.solver import wording
@@ -121,6 +122,7 @@ def judge(
         layer = ConvSpec.parse(spec, "layer") if isinstance(spec, str) else spec
     except ArgumentError as error:
         return Judgement(written, (str(error),), None, None, (), None)
+    check_spec(layer)
     questions = questions_of(layer.kind, input_size, output_size, scale, layer.nd)
     limits = Limits(**bounds)
     large = tuple(_large(q, window) for q, window in zip(questions, layer.window, strict=True))

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from outstride.engine.launch.plans import three
 from outstride.engine.planner.dots import DOT_OUTPUTS
-from outstride.engine.planner.gradient import SPLITS, GradientProblem
+from outstride.engine.planner.gradient import SPLITS
+from outstride.engine.planner.gradient_plan import GradientProblem
 from outstride.layer.shortening import choose, short_axis
 from outstride.layer.spec import ConvSpec
 from tests.cases import Case

@@ -20,7 +20,8 @@ from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows import channels, pixels, rows
 from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.epilogue import Epilogue
-from outstride.engine.planner.gradient import GradientProblem, plan_gradient
+from outstride.engine.planner.gradient import plan_gradient
+from outstride.engine.planner.gradient_plan import GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps

@@ -8,7 +8,8 @@ import pytest
 
 from outstride.engine.codegen.gradient import gradient_source
 from outstride.engine.planner.dtypes import Unit
-from outstride.engine.planner.gradient import GradientProblem, plan_gradient
+from outstride.engine.planner.gradient import plan_gradient
+from outstride.engine.planner.gradient_plan import GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.runtime.compiler import compile_object
 

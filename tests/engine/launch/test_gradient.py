@@ -17,7 +17,7 @@ from torch import Tensor
 from outstride.engine import runtime
 from outstride.engine.launch.dots import DotCall
 from outstride.engine.launch.gradient import GradientCall, gradient_call
-from outstride.engine.planner.gradient import GradientPlan
+from outstride.engine.planner.gradient_plan import GradientPlan
 from tests.layouts import laid_out
 from tests.poison import poison
 from tests.short_order import gradient_in_the_short_order, gradient_magnitude

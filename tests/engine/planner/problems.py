@@ -16,7 +16,7 @@ from outstride.engine.planner.arguments import (
 from outstride.engine.planner.dataflow import Candidate
 from outstride.engine.planner.dots import DotPlan
 from outstride.engine.planner.dtypes import Unit
-from outstride.engine.planner.gradient import GradientPlan, GradientProblem
+from outstride.engine.planner.gradient_plan import GradientPlan, GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,

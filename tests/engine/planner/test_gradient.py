@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from math import ceil, prod
@@ -70,21 +71,26 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
     assert sorted(pixels) == list(product(range(p.batch), *(range(n) for n in p.output_size)))
     assert plan.output_blocks * plan.width >= p.outputs
     item = 8 if p.dtype == "float64" else 4
-    panel, terms = scalars["panel_bytes_offset"], scalars["terms_bytes_offset"]
-    assert strip.elements * item <= panel
-    assert prod(plan.box) * plan.width * item <= terms - panel
-    runs = scalars["runs_bytes_offset"]
-    assert 4 * prod(plan.box) <= runs - terms
-    assert 8 * (1 + 2 * prod(plan.box[:3])) <= scratch_bytes - runs, "each row may have a run of its own"
-    slabs = ceil(p.channels / plan.channels_per_block)
-    assert scalars["tasks"] == p.groups * plan.splits * slabs * plan.output_blocks
+    starts = [0, *(scalars[f"{room}_bytes_offset"] for room in ("panel", "sums", "terms", "runs"))]
+    of_part, taps_of_task = prod(plan.part), plan.channels_per_block * prod(p.kernel_size)
+    needed = [
+        strip.elements * item, plan.blocks_per_chunk * of_part * plan.width * item,
+        plan.blocks_per_chunk * taps_of_task * plan.width * item if plan.splits == 1 else 0, 4 * of_part,
+        8 * (1 + 2 * prod(plan.part[:3])),  # each row may have a run of its own
+    ]  # fmt: skip
+    assert all(b - a >= n for a, b, n in zip(starts, [*starts[1:], scratch_bytes], needed, strict=True))
+    tasks = ceil(p.channels / plan.channels_per_block), ceil(plan.output_blocks / plan.blocks_per_chunk)
+    assert scalars["tasks"] == p.groups * plan.splits * prod(tasks)
+    assert plan.strip.channels == plan.channels_per_slab <= plan.channels_per_block <= p.channels
     inputs = p.batch * prod(p.input_size)
     kernel = list(product(*(range(k) for k in p.kernel_size)))
     overrun = overrun_of(p.in_unit, plan.axes[2].in_step, machine, item)
     direct = replace(problem, operator="conv")
-    for box in boxes:
+    parts = [part for box in boxes for part in _parts(box, plan.part)]
+    assert [cell for part in parts for cell in product(*part)] == pixels, "parts have the order of the boxes"
+    for box in parts:
         one = packed_strip(plan.packed_axes, strip, box, 1 if strip.pixel_pitch > 1 else overrun)
-        full = all_channels(one, strip, range(min(p.channels, plan.channels_per_block)), inputs)
+        full = all_channels(one, strip, range(plan.channels_per_slab), inputs)
         pitch = strip.channel_pitch
         for n, d, h, w in product(*(range(len(r)) for r in box)):
             place = n * strip.image_pitch + (d * strip.extent[1] + h) * strip.extent[2] + w
@@ -96,11 +102,15 @@ def test_the_weight_gradient_sums_every_pixel_once_and_finds_it(
                     continue  # it is left out
                 if u is not None:
                     number = 1 + int(np.ravel_multi_index((box[0][n], *u), (p.batch, *p.input_size)))
-                found = full[place * strip.pixel_pitch + tap :: pitch][
-                    : min(p.channels, plan.channels_per_block)
-                ]
+                found = full[place * strip.pixel_pitch + tap :: pitch][: plan.channels_per_slab]
                 wanted = [number and number + c * inputs for c in range(len(found))]
                 assert found.tolist() == wanted
+
+
+def _parts(box: Sequence[range], part: Sequence[int]) -> Iterator[list[range]]:
+    """The parts of a box in the order in which a task packs them."""
+    axes = ([r[i : i + n] for i in range(0, len(r), n)] for r, n in zip(box, part, strict=True))
+    return map(list, product(*axes))
 
 
 @given(*CHOICES)

@@ -92,7 +92,7 @@ GRADIENT_ARGUMENTS = (
     "channels", "channels_per_block", "outputs", "taps", "taps_at", "groups",
     "by_tap", "tap_offsets_at", "runs_bytes_offset",
     "output_chunks", "blocks_per_chunk", "channels_per_slab", *_each("out_size"),
-    "line_bytes_offset", "sums_bytes_offset", "panel_pitch", "sums_pitch",
+    "line_bytes_offset", "sums_bytes_offset", "panel_pitch", "sums_pitch", "part_n", *_each("part"),
     *_RAW, "raw_bytes_offset", "input_places_at", *_each("first_input"),
 )  # fmt: skip
 GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}

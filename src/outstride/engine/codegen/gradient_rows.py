@@ -6,7 +6,7 @@ from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.strip import copy_row, zeros
-from outstride.engine.codegen.transpose import transpose
+from outstride.engine.codegen.transpose import load_rows, transpose
 
 
 def pack_row(k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand) -> None:
@@ -29,20 +29,24 @@ def _pixels(
 def _squares(
     k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand
 ) -> None:  # fmt: skip
-    """Pixels lie side by side: squares of pixels by outputs are transposed; what runs on is overwritten."""
+    """Pixels lie side by side: squares of pixels by outputs are transposed."""
+    f, e = k.f, k.e
+    with f.loop(0, width, k.lanes) as o:
+        source = f.at(line, f.mul(o, k.a["y_stride_m"]), e.storage)
+        pack_squares(k, width, source, f.at(target, o, e.accumulator), pixels, f.sub(outputs, o))
+
+
+def pack_squares(
+    k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand
+) -> None:  # fmt: skip
+    """So many pixels of a vector of outputs, of which some may be absent; what runs on is overwritten."""
     f, e, lanes = k.f, k.e, k.lanes
-    with f.loop(0, width, lanes) as o, f.loop(0, pixels, lanes) as w:
-        rows = []
-        inside = elements.lanes_within(f, 0, f.sub(pixels, w), lanes)
-        nothing = Value("zeroinitializer", inside.type)
-        for i in range(lanes):
-            output = f.add(o, i)
-            source = f.at(line, f.add(f.mul(output, k.a["y_stride_m"]), w), e.storage)
-            here = f.select(f.compare("slt", output, outputs), inside, nothing)
-            rows.append(elements.load_masked(f, e, source, lanes, here))
+    with f.loop(0, pixels, lanes) as w:
+        place = f.at(line, w, e.storage)
+        rows = load_rows(k, place, k.a["y_stride_m"], (lanes, outputs), f.sub(pixels, w), lanes)
         for j, column in enumerate(transpose(f, rows, lanes)):
-            place = f.add(f.mul(f.add(w, j), width), o)
-            f.store(column, f.at(target, place, e.accumulator), e.accumulator_bytes)
+            pixel = f.at(target, f.mul(f.add(w, j), width), e.accumulator)
+            f.store(column, pixel, e.accumulator_bytes)
 
 
 def _elements(

@@ -65,6 +65,18 @@ def write_rows(
                 elements.store_first(f, e, column, place, lanes, f.sub(end, row))
 
 
+def sums_of_rows(
+    k: Vectors, sums: Value, width: Operand, rows: Operand, at: tuple[Operand, Operand]
+) -> list[Value]:  # fmt: skip
+    """Sums of as many rows as there are lanes, from one and an output on; the last row stands for others."""
+    f, e, (row, output) = k.f, k.e, at
+    last = f.sub(rows, 1)
+    places = (f.add(f.mul(f.minimum(f.add(row, i), last), width), output) for i in range(k.lanes))
+    loaded = (f.load(k.vector, f.at(sums, n, e.accumulator), e.accumulator_bytes) for n in places)
+    # Whether terms that add zero were left out shows in the sign of a zero, and no more once +0 is added.
+    return [elements.plus(f, each, elements.zero(e, k.lanes)) for each in loaded]
+
+
 def _square(k: Vectors, a: dict[str, Value], source: Value, row: Operand, output: Operand) -> list[Value]:
     """The totals of as many rows as there are lanes; the last row stands for those beyond it."""
     f, e, vector = k.f, k.e, k.vector

@@ -12,6 +12,7 @@ from outstride.engine.codegen import runs
 from outstride.engine.codegen.box import BOX, Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.gradient_rows import pack_row
+from outstride.engine.codegen.gradient_tasks import Task
 from outstride.engine.codegen.gradient_tiles import Operands, list_pixels, sum_rows, whole_run
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.partial_sums import write_rows
@@ -20,7 +21,7 @@ from outstride.engine.codegen.planes import planes_functions
 from outstride.engine.codegen.short import Index, gradients_of, indices, kernel_of
 from outstride.engine.codegen.strip import zeros
 from outstride.engine.planner.dataflow import Tile
-from outstride.engine.planner.gradient import WRITTEN_CHANNELS
+from outstride.engine.planner.gradient_short import WRITTEN_CHANNELS
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.short_form import kernel_rows
 
@@ -45,37 +46,22 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
     panels, terms, sums = (
         f.at(strip, a[f"{what}_bytes_offset"], "i8") for what in ("panel", "terms", "sums")
     )
-    chunk, rest = f.rem(number, a["output_chunks"]), f.div(number, a["output_chunks"])
-    part, rest = f.rem(rest, a["channel_blocks"]), f.div(rest, a["channel_blocks"])
-    split, group = f.rem(rest, a["splits"]), f.div(rest, a["splits"])
-    first = f.mul(part, a["channels_per_block"])
-    channels = f.minimum(a["channels_per_block"], f.sub(a["channels"], first))
-    first_block = f.mul(chunk, a["blocks_per_chunk"])
-    blocks = f.minimum(a["blocks_per_chunk"], f.sub(a["output_blocks"], first_block))
-    x = f.at(a["x_at"], f.add(f.mul(group, a["x_stride_g"]), f.mul(first, a["x_stride_c"])), e.storage)
-    y = f.at(a["y_at"], f.mul(group, a["y_stride_g"]), e.storage)
-    place = f.add(f.mul(f.add(f.mul(split, a["groups"]), group), a["output_blocks"]), first_block)
-    of_block = f.mul(f.mul(a["channels"], a["taps"]), width)
-    place = f.add(f.mul(place, of_block), f.mul(f.mul(first, a["taps"]), width))
-    partial = f.at(a["partial_at"], place, e.accumulator)
+    task = Task.of(k, number, width)
+    channels, blocks = task.channels, task.blocks
 
     def of(base: Value, pitch: str, block: Operand) -> Value:
         return f.at(base, f.mul(f.mul(a[pitch], products), block), e.accumulator)
 
-    begin = f.mul(split, a["boxes_per_split"])
-    end = f.minimum(f.add(begin, a["boxes_per_split"]), a["boxes"])
-    with f.loop(begin, end) as index:
+    with f.loop(task.begin, task.end) as index:
         box, _ = decode_box(f, a, index)
         count = list_pixels(k, terms, box)
         line = f.at(strip, a["line_bytes_offset"], "i8")
         with f.loop(0, blocks) as block:
-            output = f.mul(f.add(first_block, block), width)
-            outputs = f.minimum(width, f.sub(a["outputs"], output))
-            source = f.at(y, f.mul(output, a["y_stride_m"]), e.storage)
+            source, (_, outputs) = task.gradients(block), task.outputs(block)
             panel = of(panels, "panel_pitch", block)
             f.run("pack_gradients", k.block, source, line, panel, *box.numbers, outputs)
-        source = f.at(x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
-        resume = f.word(f.compare("ne", index, begin))
+        source = f.at(task.x, f.mul(box.start[0], a["x_stride_n"]), e.storage)
+        resume = f.word(f.compare("ne", index, task.begin))
         with f.loop(0, channels, a["channels_per_slab"]) as c:
             few = f.minimum(a["channels_per_slab"], f.sub(channels, c))
             slab = f.at(source, f.mul(c, a["x_stride_c"]), e.storage)
@@ -86,14 +72,10 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
                 f.run("multiply", k.block, strip, panel, own, terms, count, few, resume)
     alone = f.compare("eq", a["splits"], 1)
     with f.when(f.negate(alone)), f.loop(0, blocks) as block:
-        target = f.at(partial, f.mul(block, of_block), e.accumulator)
+        target = f.at(task.partial, f.mul(block, task.partial_pitch), e.accumulator)
         f.run("turn", k.block, of(sums, "sums_pitch", block), target, channels)
     with f.when(alone), f.loop(0, blocks) as block:
-        output = f.mul(f.add(first_block, block), width)
-        row = f.mul(f.add(f.mul(f.mul(group, a["outputs"]), a["channels"]), first), a["taps"])
-        row = f.add(row, f.mul(output, f.mul(a["channels"], a["taps"])))
-        target = f.at(a["result_at"], row, e.storage)
-        outputs = f.minimum(width, f.sub(a["outputs"], output))
+        target, (_, outputs) = task.written(block), task.outputs(block)
         f.run("write", k.block, of(sums, "sums_pitch", block), panels, target, channels, outputs)
     return f
 

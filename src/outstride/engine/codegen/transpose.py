@@ -1,11 +1,39 @@
-"""Squares of vectors transposed in registers."""
+"""Squares of vectors, loaded and transposed in registers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from outstride.engine.codegen import elements
-from outstride.engine.codegen.ir import Function, Value
+from outstride.engine.codegen.context import Vectors
+from outstride.engine.codegen.ir import Function, Operand, Value
+
+
+def load_rows(
+    k: Vectors, first: Value, pitch: Operand, rows: tuple[int, Operand], count: Operand,
+    ahead: Operand,
+) -> list[Value]:  # fmt: skip
+    """Rows of a square: (so many, of which so many exist), `pitch` elements apart; what is absent is zeros.
+
+    Of each row `count` lanes are there. What lies so many elements `ahead` is asked for: the next square's.
+    """
+    f, e, (side, exist) = k.f, k.e, rows
+    held = [f.variable(k.vector, elements.zero(e, k.lanes)) for _ in range(side)]
+    inside = elements.lanes_within(f, 0, count, k.lanes)
+    whole = f.compare("sge", exist, side)
+    with f.when(whole):
+        place = first
+        for number, vector in enumerate(held):
+            place = f.at(place, pitch, e.storage) if number else first
+            f.prefetch(f.at(place, ahead, e.storage))
+            f.set(vector, elements.load_masked(f, e, place, k.lanes, inside))
+    with f.when(f.negate(whole)):
+        for number, vector in enumerate(held):
+            f.set(vector, elements.zero(e, k.lanes))
+            with f.when(f.compare("slt", number, exist)):
+                place = f.at(first, f.mul(pitch, number), e.storage)
+                f.set(vector, elements.load_masked(f, e, place, k.lanes, inside))
+    return [f.get(vector, k.vector) for vector in held]
 
 
 def transpose(f: Function, vectors: Sequence[Value], lanes: int) -> list[Value]:

@@ -14,7 +14,7 @@ from outstride.engine.codegen.dots import dots_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.planner.dots import dot_scalars, plan_dots
-from outstride.engine.planner.gradient import GradientProblem
+from outstride.engine.planner.gradient_plan import GradientProblem
 from outstride.engine.planner.tables import residue_planes
 from outstride.engine.runtime import kernel, machine, scratch
 from outstride.engine.torch_internals import empty_strided

@@ -13,7 +13,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.few_rows import few_rows_source
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.memory_format import contiguous_strides
-from outstride.engine.planner.gradient import GradientProblem
+from outstride.engine.planner.gradient_plan import GradientProblem
 from outstride.engine.runtime import kernel, machine
 from outstride.engine.torch_internals import empty_strided
 

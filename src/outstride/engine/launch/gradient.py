@@ -20,13 +20,8 @@ from outstride.engine.launch.matrix_product import rows_as_width
 from outstride.engine.launch.memory_format import contiguous_strides
 from outstride.engine.launch.plans import DTYPES, three
 from outstride.engine.planner.dots import DOT_OUTPUTS
-from outstride.engine.planner.gradient import (
-    GradientPlan,
-    GradientProblem,
-    gradient_scalars,
-    plan_gradient,
-    tap_offsets,
-)
+from outstride.engine.planner.gradient import gradient_scalars, plan_gradient, tap_offsets
+from outstride.engine.planner.gradient_plan import GradientPlan, GradientProblem
 from outstride.engine.planner.tables import residue_planes
 from outstride.engine.runtime import kernel, machine, scratch
 from outstride.engine.torch_internals import empty_strided

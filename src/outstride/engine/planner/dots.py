@@ -7,7 +7,8 @@ from math import ceil, prod
 
 from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES, Unit
 from outstride.engine.planner.gather_form import GatherAxis
-from outstride.engine.planner.gradient import GradientProblem, pixel_box, tap_places
+from outstride.engine.planner.gradient import tap_places
+from outstride.engine.planner.gradient_plan import GradientProblem, pixel_box
 from outstride.engine.planner.machine import DOT_BYTES, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.strip import Strip, strip_of

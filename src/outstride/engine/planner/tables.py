@@ -20,6 +20,16 @@ def round_up_line(size_bytes: int) -> int:
     return ceil(size_bytes / 64) * 64
 
 
+def placed(sizes_bytes: dict[str, int]) -> tuple[dict[str, int], int]:
+    """Where rooms of these sizes begin, one behind the other, the nameless one first, and where all end."""
+    offsets, end = dict[str, int](), 0
+    for name, size in sizes_bytes.items():
+        offsets[name] = end
+        end += round_up_line(size)
+    del offsets[""]
+    return offsets, end
+
+
 def box_scalars(
     axes: tuple[GatherAxis, ...], box: tuple[int, int, int, int], strip: Strip, batch: int
 ) -> dict[str, int]:

@@ -89,6 +89,10 @@ def tile(
         int | None,
         typer.Option(metavar="8|16", help="Of the integers of --output-range: 16 for 0 and 65535."),
     ] = None,
+    ngff_version: Annotated[
+        str | None,
+        typer.Option(metavar="0.4|0.5", help="Release of an .ome.zarr: 0.4 for readers of zarr's format 2."),
+    ] = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,7 +157,7 @@ def tile(
         for name in ("tile", "memory", "level", "axes", "dataset", "only", "resume", "scratch", "scheduler")
     }
     words |= {"model": "MODEL", "source": "SOURCE", "out": "OUT", "output_range": "--output-range"}
-    words |= {"output_bits": "--output-bits"}
+    words |= {"output_bits": "--output-bits", "ngff_version": "--ngff-version"}
     sizes: Any = parse_size(tile, "--tile", 1) if tile else None
     if sizes is not None and len(sizes) == 1:  # a single number stands for every axis
         sizes = sizes[0]
@@ -169,7 +173,7 @@ def tile(
     if weights is not None:
         _load(found, weights)
     alone = ["level", "axes", "dataset", "output_range", "output_bits", "only"]
-    alone += ["resume", "scratch", "verify", "clean", "out_dir"]
+    alone += ["resume", "scratch", "verify", "clean", "out_dir", "ngff_version"]
     if scheduler is not None:
         refuse(context, ["only_plan", *alone], "'--scheduler'")
 
@@ -187,7 +191,7 @@ def tile(
             print_json(plan.to_dict()) if as_json else print(plan)
             return
         boxes = None if only is None else [_box(text) for text in only]
-        options = Options(True, overwrite, output_range, output_bits, resume, boxes)
+        options = Options(True, overwrite, output_range, output_bits, resume, boxes, ngff_version)
         runs = Runs(found, sizes, memory, scratch)
         if out_dir is not None:
             outs = places_in(out_dir, paths, ending)
@@ -199,7 +203,7 @@ def tile(
         elif scheduler is not None:
             report = by_cluster(found, given(source), out, scheduler, sizes, memory, overwrite, as_json)
         elif is_address(out):
-            local = ["verify", "clean", "resume", "only", "output_range", "output_bits"]
+            local = ["verify", "clean", "resume", "only", "output_range", "output_bits", "ngff_version"]
             refuse(context, local, f"OUT at an address, {out}")
             report = made_one(runs, given(source), out, options, None, as_json)
         else:

@@ -28,6 +28,7 @@ def tile_run(
     only: Boxes | None = None,
     scratch: str | Path | None = None,
     output_bits: int | None = None,
+    ngff_version: str | None = None,
 ) -> Any:
     """Run a model on an input larger than memory, tile by tile, with exactly the result of the whole.
 
@@ -56,6 +57,7 @@ def tile_run(
         overwrite: replace the file at ``out`` if there is one.
         output_range: the numbers that become 0 and 255 in a file of bytes; what lies beyond is cut off.
         output_bits: 16 for a file of 16 bits instead, 0 and 65535.
+        ngff_version: "0.4" for an OME-Zarr of zarr's format 2, which older readers open; by default "0.5".
         resume: what happens where an earlier call for this file was ended before it was whole: by default it
             is gone on with, if all is as it was. True: there must be one. False: it is thrown away.
         only: boxes of the last axes of the result, of several the finest, ((0, 512), (1024, 2048)) each: no
@@ -88,7 +90,7 @@ def tile_run(
     """
     check_model(model)
     runs = Runs(model, tile, memory, scratch)
-    options = Options(progress, overwrite, output_range, output_bits, resume, only)
+    options = Options(progress, overwrite, output_range, output_bits, resume, only, ngff_version)
     if not isinstance(source, list):
         outcome = make(runs, source, out, options)
         for note in outcome.notes:

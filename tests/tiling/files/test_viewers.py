@@ -15,6 +15,7 @@ from outstride import tiling
 from outstride.errors import ArgumentError
 from outstride.tiling import File
 from outstride.tiling.files.writers.pyramid import halved, shapes_of
+from outstride.tiling.results import journal
 from tests.tiling.models_to_tile import Function
 from tests.tolerance import assert_equal_values, assert_within
 
@@ -146,21 +147,51 @@ def test_volumes_and_series_have_their_axes(tmp_path: Path, shape: tuple[int, ..
 
 
 # OME-Zarr.
-def test_an_ome_zarr_follows_its_specification(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "zarr_format"), [(None, 3), ("0.5", 3), ("0.4", 2)])
+def test_an_ome_zarr_follows_its_specification(tmp_path: Path, version: str | None, zarr_format: int) -> None:
     zarr = pytest.importorskip("zarr")
-    models = pytest.importorskip("ome_zarr_models.v05.image")
+    release = "v05" if zarr_format == 3 else "v04"
+    models = pytest.importorskip(f"ome_zarr_models.{release}.image")
     values = numbers(1, 2, 1301, 700)
-    out = make(values, tmp_path / "y.ome.zarr")
-    image = models.Image.from_zarr(zarr.open_group(out, mode="r"))
-    scales = [
-        level.coordinateTransformations[0].scale for level in image.ome_attributes.multiscales[0].datasets
-    ]
+    out = make(values, tmp_path / "y.ome.zarr", ngff_version=version)
+    group = zarr.open_group(out, mode="r")
+    attributes = dict(group.attrs)
+    if zarr_format == 3:
+        words = models.Image.from_zarr(group).ome_attributes
+    else:  # the class of whole groups is not to be had with every release of pydantic
+        words = models.ImageAttrs.model_validate(attributes)
+    scales = [level.coordinateTransformations[0].scale for level in words.multiscales[0].datasets]
+    assert group.metadata.zarr_format == group["1"].metadata.zarr_format == zarr_format
+    assert (out / ("0/0/0/0" if zarr_format == 2 else "0/c/0/0/0")).is_file()
+    assert tiling.recheck(SAME, values, out, 3, 256)
     assert_within(np.array(scales[0]), np.ones(3), 1e-12, "float64")
     assert_within(np.array(scales[2]), np.array([1, 1301 / 326, 700 / 175]), 1e-12, "float64")
     levels = [zarr.open_group(out)[str(level)][...] for level in range(3)]
     assert_equal_values(levels[0], values[0])
     assert_within(levels[1], means(values[0]), 1e-6, "float32")
     assert_equal_values(tiling.tile_run(SAME, File(out, 2), progress=False)[0], levels[2])
+
+
+def test_a_release_of_ome_zarr_is_kept_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("zarr")
+    monkeypatch.setattr(journal, "SECONDS_BETWEEN_NOTES", 0.0)
+    values, out = numbers(1, 1, 40, 64), tmp_path / "y.ome.zarr"
+    make(values, out, tile=16, only=[((0, 16), (0, 16))], ngff_version="0.4")
+    with pytest.raises(ArgumentError, match=r"a result of another shape, type, range or release"):
+        make(values, out, tile=16)
+    make(values, out, tile=16, ngff_version="0.4")
+    assert_equal_values(tiling.tile_run(SAME, out, progress=False), values)
+    make(values, out, tile=16, overwrite=True)
+    assert (out / "zarr.json").is_file()
+    assert not (out / ".zgroup").exists()
+    with pytest.raises(
+        ArgumentError, match=r"'ngff_version' must be a release of OME-Zarr .*got '0.3'; legal"
+    ):
+        make(values, tmp_path / "z.ome.zarr", ngff_version="0.3")
+    with pytest.raises(ArgumentError, match=r"'ngff_version' must go with an OME-Zarr to make: got 'z.zarr'"):
+        make(values, tmp_path / "z.zarr", ngff_version="0.4")
+    with pytest.raises(ArgumentError, match="'ngff_version' must go with files to make"):
+        tiling.tile_run(SAME, values, ngff_version="0.4", progress=False)
 
 
 def test_sizes_of_pixels_go_from_a_file_into_the_next(tmp_path: Path) -> None:

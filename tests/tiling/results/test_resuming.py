@@ -229,7 +229,7 @@ def rewritten(source: Path) -> None:
         (rewritten, {}, "another source, or one that has changed"),
         (lambda _: None, {"net": model(1)}, "a model with other weights"),
         (lambda _: None, {"net": nn.Sequential(model(), nn.ReLU()).eval()}, "another model"),
-        (lambda _: None, {"output_range": (0, 1)}, "a result of another shape, type or range"),
+        (lambda _: None, {"output_range": (0, 1)}, "a result of another shape, type, range or release"),
     ],
 )
 def test_what_belongs_to_something_else_is_refused(

@@ -10,6 +10,7 @@ from typing import Any
 from outstride.errors import ArgumentError
 from outstride.tiling.box import Box
 from outstride.tiling.costs.pacing import Left
+from outstride.tiling.files.writers.ngff import USUAL_VERSION, VERSIONS
 from outstride.tiling.planning import TilePlan
 
 Boxes = Sequence[Sequence[tuple[int, int]]]
@@ -35,6 +36,7 @@ class Options:
     output_bits: int | None = None
     resume: bool | None = None
     only: Boxes | None = None
+    ngff_version: str | None = None
 
 
 @dataclass
@@ -82,6 +84,20 @@ def _checked_range(given: Any) -> tuple[float, float] | None:
             f"'output_range' must be two numbers, the lower one first: got {given!r}; legal: (0, 1)"
         )
     return float(numbers[0]), float(numbers[1])
+
+
+def ngff_version_of(given: Any) -> str:
+    """The release of OME-Zarr that is written.
+
+    Raises:
+        ArgumentError: it is none that can be.
+    """
+    if given not in (None, *VERSIONS):
+        raise ArgumentError(
+            f"'ngff_version' must be a release of OME-Zarr that can be written: got {given!r}; legal: "
+            f"{' or '.join(map(repr, VERSIONS))}"
+        )
+    return given or USUAL_VERSION
 
 
 def asked_for(only: Boxes | None, plan: TilePlan) -> Callable[[Box], bool]:

@@ -25,8 +25,9 @@ from outstride.tiling.files.facts import Facts
 from outstride.tiling.files.writers import FULL, MAKERS, Made, Wanted
 from outstride.tiling.files.writers.disk import same_place
 from outstride.tiling.files.writers.interface import NUMBERS, RESULT
+from outstride.tiling.files.writers.ngff import USUAL_VERSION
 from outstride.tiling.files.writers.sounds import HIGHEST_RATES
-from outstride.tiling.results.asking import Options, scale_of
+from outstride.tiling.results.asking import Options, ngff_version_of, scale_of
 from outstride.tiling.running import TileRun
 from outstride.tiling.streams.lengths import rate_of
 
@@ -50,7 +51,14 @@ def wanted_of(model: torch.nn.Module, run: TileRun, out: Path, options: Options,
     facts = facts.on(array.shape, shape, len(run.plan.tile))
     dtype = np.dtype(arrays.numpy_dtype(node.dtype))
     tile = run.outputs.tile_of(run.outputs.indices[place], run.plan.tile)
-    return Wanted(out.name, shape, dtype, tile, facts, *scale_of(options.output_range, options.output_bits))
+    scale = scale_of(options.output_range, options.output_bits)
+    version = ngff_version_of(options.ngff_version)
+    if options.ngff_version is not None and suffix != ".ome.zarr":
+        raise ArgumentError(
+            f"'ngff_version' must go with an OME-Zarr to make: got {out.name!r}; legal: a name that ends in "
+            ".ome.zarr"
+        )
+    return Wanted(out.name, shape, dtype, tile, facts, *scale, version)
 
 
 def words_of(wanted: Wanted, suffix: str) -> dict[str, Any]:
@@ -60,6 +68,8 @@ def words_of(wanted: Wanted, suffix: str) -> dict[str, Any]:
         "shape": wanted.shape, "dtype": str(wanted.dtype), "format": suffix, "name": wanted.name,
         "range": wanted.range_, "bits": wanted.bits, "facts": facts,
     }  # fmt: skip
+    if wanted.ngff_version != USUAL_VERSION:
+        words["ngff_version"] = wanted.ngff_version
     found: dict[str, Any] = json.loads(json.dumps(words))
     return found
 

@@ -30,7 +30,7 @@ WORDS = {
     "source": "another source, or one that has changed since",
     "program": "another model",
     "weights": "a model with other weights",
-    "result": "a result of another shape, type or range",
+    "result": "a result of another shape, type, range or release",
 }
 _BLOCK = 1 << 22
 

@@ -38,7 +38,7 @@ def make(
             check_place(inputs.sources, place, options)
     some = any(isinstance(place, (str, Path)) for place in places)
     local = any(isinstance(place, (str, Path)) and not addresses.is_address(place) for place in places)
-    for name in ("resume", *["only"] * some, *["output_range", "output_bits"] * (not local)):
+    for name in ("resume", *["only"] * some, *["output_range", "output_bits", "ngff_version"] * (not local)):
         if getattr(options, name) is not None:
             raise ArgumentError(
                 f"'{name}' must go with files to make, the paths of which are 'out': got {str(out)[:80]!r}; "

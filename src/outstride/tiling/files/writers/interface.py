@@ -42,6 +42,8 @@ class Wanted:
     """The numbers that are black and white in a result of integers."""
     bits: int = 8
     """Of these integers: 8 or 16."""
+    ngff_version: str = "0.5"
+    """Of an OME-Zarr."""
     identity: str = ""
     """Letters and digits that are the same whenever the same is made."""
 

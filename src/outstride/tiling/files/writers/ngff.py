@@ -1,6 +1,7 @@
 """OME-Zarr: levels for viewers to zoom through, with names and sizes of axes.
 
-The group is that of https://ngff.openmicroscopy.org/0.5: zarr format 3, words under "ome".
+Groups are those of https://ngff.openmicroscopy.org/0.5, zarr format 3 with words under "ome", or of 0.4, zarr
+format 2 with the words themselves and chunks in folders, which readers of before 2025 open.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from outstride.tiling.files.writers.disk import sync_whole
 from outstride.tiling.files.writers.interface import RESULT, Encoder, Made, Seen, Wanted
 from outstride.tiling.files.writers.plain import check_tiles, chunks_of, sync_chunks, without_torn_chunks
 
-_VERSION = "0.5"
+#: Releases that are written, the usual one first, and the format of zarr that each has.
+VERSIONS = {"0.5": 3, "0.4": 2}
+USUAL_VERSION = next(iter(VERSIONS))
 
 
 def axes_of(wanted: Wanted) -> str:
@@ -36,15 +39,16 @@ def ome_zarr(folder: Path, wanted: Wanted) -> Made:
     """An OME-Zarr group: the largest level is written tile by tile, the others at the end."""
     import zarr
 
-    axes = axes_of(wanted)
+    axes, zarr_format = axes_of(wanted), VERSIONS[wanted.ngff_version]
     encode, path = Encoder(wanted, masks=True, least=True), folder / RESULT
     shape = wanted.shape[-len(axes) :]
     chunks = chunks_of(wanted)[-len(axes) :]
     chunks = tuple(1 if name in "tc" else n for name, n in zip(axes, chunks, strict=True))
     if not path.exists():
         begun = folder / "begun"
-        group = zarr.create_group(begun, attributes={"ome": _words(wanted, axes, shape)}, overwrite=True)
-        group.create_array("0", shape=shape, dtype=encode.dtype, chunks=chunks, dimension_names=list(axes))
+        words = _words(wanted, axes, shape)
+        group = zarr.create_group(begun, attributes=words, overwrite=True, zarr_format=zarr_format)
+        group.create_array("0", shape=shape, dtype=encode.dtype, chunks=chunks, **_named(axes, zarr_format))
         begun.rename(path)
     without_torn_chunks(path)
     group = zarr.open_group(path, mode="r+")
@@ -55,7 +59,7 @@ def ome_zarr(folder: Path, wanted: Wanted) -> Made:
         source = largest
         for level, size in enumerate(pyramid.shapes_of(shape)[1:], 1):
             target = group.create_array(
-                str(level), shape=size, dtype=encode.dtype, dimension_names=list(axes), overwrite=True,
+                str(level), shape=size, dtype=encode.dtype, overwrite=True, **_named(axes, zarr_format),
                 chunks=tuple(min(chunk, n) for chunk, n in zip(chunks, size, strict=True)),
             )  # fmt: skip
             pyramid.shrink(source, target, labels=is_labels(wanted))
@@ -74,6 +78,13 @@ def ome_zarr(folder: Path, wanted: Wanted) -> Made:
 def is_labels(wanted: Wanted) -> bool:
     """Whether numbers are names of classes, whose mean says nothing."""
     return wanted.range_ is None and wanted.dtype.kind in "iu"
+
+
+def _named(axes: str, zarr_format: int) -> dict[str, Any]:
+    """What an array says of its axes, and where its chunks are: in a folder for each axis."""
+    if zarr_format == 3:
+        return {"dimension_names": list(axes)}
+    return {"chunk_key_encoding": {"name": "v2", "separator": "/"}}
 
 
 def _words(wanted: Wanted, axes: str, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -98,7 +109,8 @@ def _words(wanted: Wanted, axes: str, shape: tuple[int, ...]) -> dict[str, Any]:
         if level and not is_labels(wanted):
             changes.append({"type": "translation", "translation": moved})
         levels.append({"path": str(level), "coordinateTransformations": changes})
-    return {
-        "version": _VERSION,
-        "multiscales": [{"name": wanted.name, "axes": described, "datasets": levels}],
-    }
+    image = {"name": wanted.name, "axes": described, "datasets": levels}
+    version = wanted.ngff_version
+    if VERSIONS[version] == 2:
+        return {"multiscales": [{"version": version, **image}]}
+    return {"ome": {"version": version, "multiscales": [image]}}

@@ -5,9 +5,10 @@ the border. So they are computed for the whole axis, in torch's arithmetic (UpSa
 
 Torch has two routines for maps. One goes axis by axis from the last to the first: a product and a fused
 multiply-add. The other sums all four neighbours, each with its product of weights; in which order, its
-compiler chose, and for the channels that fill no vector otherwise than for those that do. Which routine a map
-takes depends on its size, channels, memory format and the number of threads. So the operator is tried, on a
-small map that is like the whole in all of these.
+compiler chose, and for the channels that fill no vector otherwise than for those that do. It chose, too,
+whether a position is found by a multiply-add or its product is rounded first. Which routine a map takes
+depends on its size, channels, memory format and the number of threads. So the operator is tried, on a small
+map that is like the whole in all of these.
 """
 
 from __future__ import annotations
@@ -41,6 +42,13 @@ Orders = tuple[tuple[int, ...], ...]
 """For each channel in which order the four neighbours are summed; nothing where it goes axis by axis."""
 
 
+class _Routine(NamedTuple):
+    """How torch computes a node: in which orders, and whether it finds positions by a multiply-add."""
+
+    orders: Orders
+    fused: bool
+
+
 class _Line(NamedTuple):
     """For each position of an axis the two that it lies between, and their weights."""
 
@@ -51,13 +59,15 @@ class _Line(NamedTuple):
 
 
 @lru_cache(256)
-def _line(node: Node, axis: int) -> _Line:
+def _line(node: Node, axis: int, fused: bool) -> _Line:
     operator: LinearResize = describe(node)
     sizes = node.source_shapes[0][2 + axis], node.shape[2 + axis]
-    return _weights(*sizes, operator.factors[axis], operator.aligned, node.dtype)
+    return _weights(*sizes, operator.factors[axis], operator.aligned, node.dtype, fused)
 
 
-def _weights(size: int, made: int, factor: float | None, aligned: bool, dtype: torch.dtype) -> _Line:
+def _weights(
+    size: int, made: int, factor: float | None, aligned: bool, dtype: torch.dtype, fused: bool
+) -> _Line:
     positions = torch.arange(made, dtype=dtype)
     if size == made:
         whole = torch.arange(size)
@@ -67,7 +77,8 @@ def _weights(size: int, made: int, factor: float | None, aligned: bool, dtype: t
         real = (number - 1) / (made - 1) * positions if made > 1 else positions * 0
     else:
         scale = torch.tensor(1 / factor, dtype=dtype) if factor else number / made
-        real = torch.addcmul(torch.full_like(positions, -0.5), scale, positions + 0.5).clamp(min=0)
+        centres, half = positions + 0.5, torch.full_like(positions, -0.5)
+        real = (torch.addcmul(half, scale, centres) if fused else scale * centres - 0.5).clamp(min=0)
     low = real.floor().to(torch.int64).clamp(max=size - 1)
     of_high = (real - low).clamp(0, 1)
     return _Line(low, (low + 1).clamp(max=size - 1), 1 - of_high, of_high)
@@ -102,38 +113,50 @@ def _at_once(x: Tensor, lines: Sequence[_Line], order: Sequence[int]) -> Tensor:
 
 
 # Which of them torch takes, and in which orders.
-def _tried(channels: int, small: bool, node: Node) -> tuple[Tensor, list[_Line], Tensor]:
-    """A small map like the node's source, what interpolates it, and what torch makes of it."""
+def _tried(channels: int, small: bool, node: Node, fused: bool) -> tuple[Tensor, list[_Line], Tensor]:
+    """A small map like the node's source, what interpolates it, and what torch makes of it.
+
+    Its last axis has many positions, no power of two, so that some show whether products were rounded.
+    """
     nd = len(node.shape) - 2
-    sizes, made = (3, 4, 5)[-nd:], (5, 6, 9 if small else _SMALL)[-nd:]
+    sizes, made = (3, 4, 5)[-nd:], (5, 6, 101 if small else _SMALL + 1)[-nd:]
     shape = (1, channels, *sizes)
     x = torch.linspace(-1, 1, channels * 60, dtype=node.dtype).sin().mul(1e4).frac()
     x = x[: torch.Size(shape).numel()].reshape(shape)
     function = getattr(torch.ops.aten, node.name.removeprefix("aten.")).default
     like = laid_out(x, node.source_shapes[0], node.source_strides[0]) if channels == node.shape[1] else x
-    lines = [_weights(n, m, None, False, node.dtype) for n, m in zip(sizes, made, strict=True)]
+    lines = [_weights(n, m, None, False, node.dtype, fused) for n, m in zip(sizes, made, strict=True)]
     return x, lines, function(like, list(made), False)
 
 
 @lru_cache(256)
-def _orders(node: Node, threads: int) -> Orders | None:
-    """The routine of a node; None where it is neither."""
+def _routine_of(node: Node, threads: int) -> _Routine | None:
+    """The routine of a node; None where it is none that is known."""
     del threads  # torch asks for it
+    for fused in (True, False):
+        orders = _orders(node, fused)
+        if orders is not None:
+            return _Routine(orders, fused)
+    return None
+
+
+def _orders(node: Node, fused: bool) -> Orders | None:
+    """The orders of a node where positions are found so; None where it has none."""
     small = len(node.shape) == 4 and node.shape[2] + node.shape[3] <= _SMALL
-    x, lines, expected = _tried(node.shape[1], small, node)
+    x, lines, expected = _tried(node.shape[1], small, node, fused)
     if torch.equal(_by_axes(x, lines), expected):
         return ()
     if len(node.shape) != 4:
         return None
-    vectors, rest, step = _compiled(node)
+    vectors, rest, step = _compiled(node, fused)
     orders = (vectors,) * (node.shape[1] - node.shape[1] % step) + (rest,) * (node.shape[1] % step)
     return orders if torch.equal(_with(x, lines, orders), expected) else None
 
 
 @lru_cache(16)
-def _compiled(node: Node) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+def _compiled(node: Node, fused: bool) -> tuple[tuple[int, ...], tuple[int, ...], int]:
     """The orders of channels in vectors and of those left over, and how many fill a vector."""
-    x, lines, expected = _tried(_CHANNELS, True, node)
+    x, lines, expected = _tried(_CHANNELS, True, node, fused)
     fits = {
         order: (_at_once(x, lines, order) == expected)[0].flatten(1).all(1)
         for order in permutations(range(4))
@@ -153,19 +176,20 @@ def _with(x: Tensor, lines: Sequence[_Line], orders: Orders) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 
-def _routine(node: Node) -> Orders | None:
+def _routine(node: Node) -> _Routine | None:
     if node.dtype not in _DTYPES or not elements(tuple((0, n) for n in node.shape)):
         return None
     with computing_by(threads_of_whole()):
-        return _orders(node, torch.get_num_threads())
+        return _routine_of(node, torch.get_num_threads())
 
 
 def _demand(node: Node, box: Box) -> Sequence[Box | None]:
-    if _routine(node) is None:
+    routine = _routine(node)
+    if routine is None:
         return NEEDS_ALL.demand(node, box)
     axes = []
     for axis, (a, b) in enumerate(box[2:]):
-        line = _line(node, axis)
+        line = _line(node, axis, routine.fused)
         axes.append((int(line.low[a]), int(line.high[b - 1]) + 1) if b > a else (0, 0))
     return [(*box[:2], *axes)]
 
@@ -173,18 +197,20 @@ def _demand(node: Node, box: Box) -> Sequence[Box | None]:
 def _interpolate(
     node: Node, box: Box, boxes: Sequence[Box | None], tensors: Sequence[Tensor | None]
 ) -> Tensor:
-    orders = _routine(node)
-    if orders is None:
+    routine = _routine(node)
+    if routine is None:
         return NEEDS_ALL.run(node, box, boxes, tensors)
     (held,), (x,) = boxes, present(tensors)
     assert held is not None
     assert elements(box)
     lines = []
     for axis in range(len(box) - 2):
-        low, high, of_low, of_high = (part[slice(*box[2 + axis])] for part in _line(node, axis))
+        line = _line(node, axis, routine.fused)
+        low, high, of_low, of_high = (part[slice(*box[2 + axis])] for part in line)
         first = held[2 + axis][0]
         lines.append(_Line(low - first, high - first, of_low, of_high))
-    return _with(x, lines, orders[slice(*box[1])]) if orders else _by_axes(x, lines)
+    orders = routine.orders[slice(*box[1])]
+    return _with(x, lines, orders) if routine.orders else _by_axes(x, lines)
 
 
 def _needs_all(node: Node) -> bool:
@@ -192,11 +218,11 @@ def _needs_all(node: Node) -> bool:
 
 
 def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
-    orders, (held,), result = _routine(node), boxes, elements(box)
+    routine, (held,), result = _routine(node), boxes, elements(box)
     assert held is not None
-    if orders is None:
+    if routine is None:
         return 0
-    if orders:  # a neighbour, the rows that it is taken from, weights, and parts that are put together
+    if orders := routine.orders:  # a neighbour, the rows that it is taken from, weights, parts put together
         rows, weights = elements((*held[:2], box[2], held[3])), 3 * elements(box[2:])
         return node.dtype.itemsize * (rows + weights + result * (1 + (len(set(orders)) > 1)))
     most, made = 0, held

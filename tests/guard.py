@@ -20,7 +20,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from outstride.engine.launch.packing import Packed, Packer
+from outstride.engine.launch.packer import Packed, Packer
 from tests import ROOT
 from tests.cases import BY_ID, Case
 from tests.environments import Environment, computed_by

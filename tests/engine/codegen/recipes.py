@@ -138,8 +138,9 @@ def sources_of(isa: str) -> dict[str, str]:
         for tile in gradient_tiles(isa, r.dtype)[-1:]:
             found[f"gradient {r.name}"] = gradient_source(r, tile)
         found[f"dots {r.name}"] = dots_source(r, 4)
-    found |= {f"weights {d}": weights_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
-    found |= {f"nonfinite {d}": nonfinite_source(d) for d in ("float32", "float64", "bfloat16", "float16")}
+    dtypes = ("float32", "float64", "bfloat16", "float16")
+    found |= {f"weights {d}": weights_source(d, INSTRUCTION_SETS[isa]) for d in dtypes}
+    found |= {f"nonfinite {d}": nonfinite_source(d) for d in dtypes}
     found |= {f"tiles {d}": tiles_source(d, INSTRUCTION_SETS[isa], tiles_of(isa)) for d in ITEM_BYTES}
     found |= {f"few rows {d}": few_rows_source(d, INSTRUCTION_SETS[isa]) for d in ITEM_BYTES}
     for dtype in ("float64", "bfloat16"):

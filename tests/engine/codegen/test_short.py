@@ -39,8 +39,9 @@ def _planned(
 )
 def test_a_kernel_and_its_weights_compile(name: str, dtype: str, unit: Unit) -> None:
     plan = _planned(name, dtype, unit)
-    for source in (gather_source(plan.recipe), weights_source(dtype, plan.recipe.short)):
-        assert compiler.compile_object(source, INSTRUCTION_SETS[name])
+    isa = INSTRUCTION_SETS[name]
+    for source in (gather_source(plan.recipe), weights_source(dtype, isa, plan.recipe.short)):
+        assert compiler.compile_object(source, isa)
 
 
 @_every_set

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import outstride.nn
 from outstride import reference
-from outstride.engine.launch import packing
+from outstride.engine.launch import packer, packing
 from tests.tolerance import assert_close_to_reference, assert_differ, assert_same_bits, is_same_numbers
 
 Layer = nn.Conv2d | nn.ConvTranspose2d
@@ -245,15 +245,15 @@ def test_a_change_that_no_version_counts_is_seen_at_once(
 
 def test_a_write_while_the_weight_is_packed_is_seen_by_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = _LAYERS["conv"]()
-    pack = packing.Packer.pack
+    pack = packer.Packer.pack
 
-    def interrupted(*arguments: Any) -> packing.Packed:
+    def interrupted(*arguments: Any) -> packer.Packed:
         packed = pack(*arguments)
         layer.weight.data.add_(1)
         return packed
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing.Packer, "pack", interrupted)
+        patch.setattr(packer.Packer, "pack", interrupted)
         layer(_input(layer))
     _assert_current(layer)
 
@@ -295,31 +295,31 @@ def test_packed_weights_that_a_call_may_be_reading_are_not_written_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layer = outstride.nn.Conv2d(8, 16, 3)
-    seen: list[packing.Packer] = []
+    seen: list[packer.Packer] = []
     get = packing.PackedWeights.get
 
-    def watched(kept: packing.PackedWeights, weight: Tensor, packer: packing.Packer, threads: int) -> Any:
-        seen.append(packer)
-        return get(kept, weight, packer, threads)
+    def watched(kept: packing.PackedWeights, weight: Tensor, own: packer.Packer, threads: int) -> Any:
+        seen.append(own)
+        return get(kept, weight, own, threads)
 
     with monkeypatch.context() as patch:
         patch.setattr(packing.PackedWeights, "get", watched)
         layer(_draw(1, 8, 6, 6))
-    [packer] = seen
+    [own] = seen
     for _ in range(100):  # the interpreter rewrites what runs often
         layer.weight.data.add_(1)
-        packing.PACKED.get(layer.weight, packer, 1)
-    reading = packing.PACKED.get(layer.weight, packer, 1)
+        packing.PACKED.get(layer.weight, own, 1)
+    reading = packing.PACKED.get(layer.weight, own, 1)
     before = reading.values.clone()
     layer.weight.data.add_(1)
-    other = packing.PACKED.get(layer.weight, packer, 1)
+    other = packing.PACKED.get(layer.weight, own, 1)
     assert other.pointer != reading.pointer
     assert_same_bits(reading.values, before)
     pointer = other.pointer
     del other
     layer.weight.data.add_(1)
     if packing._COUNTS:
-        assert packing.PACKED.get(layer.weight, packer, 1).pointer == pointer, "what nobody reads is free"
+        assert packing.PACKED.get(layer.weight, own, 1).pointer == pointer, "what nobody reads is free"
 
 
 def test_few_forms_of_a_weight_are_kept() -> None:

@@ -80,7 +80,8 @@ def _sources(isa: str) -> dict[str, str]:
         for unit in ("width", "channel"):
             recipe = _planned(isa, "float32", unit, kernel).recipe
             found[f"short {recipe.name}"] = gather_source(recipe)
-            found[f"short weights {recipe.name}"] = weights_source("float32", recipe.short)
+            weights = weights_source("float32", INSTRUCTION_SETS[isa], recipe.short)
+            found[f"short weights {recipe.name}"] = weights
     return found
 
 
@@ -92,7 +93,8 @@ def _some(isa: str) -> Iterator[tuple[str, str]]:
     for recipe in recipes_of(isa)[::12]:
         yield f"gather {recipe.name}", gather_source(recipe)
     yield "tile", tiles_source("float32", INSTRUCTION_SETS[isa], tiles_of(isa)[:1])
-    yield "short weights", weights_source("float32", _planned(isa, "float32", "width", 5).recipe.short)
+    short = _planned(isa, "float32", "width", 5).recipe.short
+    yield "short weights", weights_source("float32", INSTRUCTION_SETS[isa], short)
 
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=str)

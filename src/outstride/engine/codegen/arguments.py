@@ -72,14 +72,18 @@ WEIGHT_ARGUMENTS = (
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
-    "phase_groups", "phase_groups_at", "kernel", "in_order", "side_by_side", "product_pitch",
+    "phase_groups", "phase_groups_at", "kernel", "positions_at", "square_tiles", "run", "starts_bytes_offset",
+    "product_pitch",
 )  # fmt: skip
 WEIGHT_INDEX = {name: i for i, name in enumerate(WEIGHT_ARGUMENTS)}
 
-#: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps
-#: element offsets, tap_of_at the tap of every kernel position, or -1.
-WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at", "tap_of_at")
+#: The row of a phase group in a weight-packing kernel's table; taps_at holds members x taps element offsets,
+#: row_step the elements from row to row where they are few and the same for all, else 0.
+WEIGHT_GROUP_FIELDS = ("tiles", "members", "taps", "w_offset", "taps_at", "row_step")
 WEIGHT_GROUP_INDEX = {name: i for i, name in enumerate(WEIGHT_GROUP_FIELDS)}
+#: The row of a kernel position in it: its offset in elements, where its phase group begins and how many taps
+#: that has, and which of them it is; -1 where it belongs to no group of one phase.
+POSITION_FIELDS = ("offset", "place", "taps", "tap")
 
 #: The argument block of a weight-gradient kernel.
 GRADIENT_ARGUMENTS = (

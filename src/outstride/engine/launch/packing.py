@@ -11,146 +11,19 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
-from array import array
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
-from math import prod
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from outstride.engine.codegen.arguments import WEIGHT_GROUP_FIELDS, WEIGHT_INDEX
-from outstride.engine.codegen.authorship import authorship
-from outstride.engine.codegen.weights import weights_source
 from outstride.engine.launch import call_cache
-from outstride.engine.launch.argument_block import ArgumentBlock, address, table
 from outstride.engine.launch.launches import Kept, Launch
+from outstride.engine.launch.packer import Packed, Packer
 from outstride.engine.launch.weight_snapshots import Snapshot, take_snapshot
-from outstride.engine.planner.arguments import GroupArguments, KernelArguments
-from outstride.engine.planner.gather_form import AxisPhases, PhaseGroup
-from outstride.engine.planner.machine import CHANNEL_BLOCK
-from outstride.engine.planner.plan import GatherPlan
-from outstride.engine.planner.tables import round_up_line
-from outstride.engine.runtime import Module, prefer_large, scratch
 
-_W, _PACKED, _SPOILED, _SCRATCH = (
-    WEIGHT_INDEX[n] for n in ("w_at", "packed_at", "spoiled", "scratch_at")
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WeightStrides:
-    """Elements between groups, outputs, channels and kernel positions of a weight as contractions see it."""
-
-    group: int
-    output: int
-    channel: int
-    kernel: tuple[int, int, int]
-
-
-def weights_module(plan: GatherPlan) -> Module:
-    """The module that packs weights for a plan."""
-    dtype, short = plan.problem.dtype, plan.recipe.short
-    source = partial(weights_source, dtype, short)
-    name = "".join((f"weights_{dtype}", *(f"_{axis.name}" for axis in short)))
-    return Module(name, source, plan.machine.instruction_set, authorship())
-
-
-class Packer:
-    """Packs weights for one plan and one set of strides."""
-
-    def __init__(self, plan: GatherPlan, made: KernelArguments, strides: WeightStrides) -> None:
-        p = plan.problem
-        self.elements = p.groups * made.chunks * made.chunk_weights
-        self.dtype = torch.float64 if p.dtype == "float64" else torch.float32
-        form = (
-            p.operator, p.dtype, p.kernel_size, p.stride, p.groups, p.channels, p.outputs, strides,
-            plan.tile_rows, plan.blocking.chunk_outputs,
-            [[along.kernel for along in g.of.axes] for g in made.groups], [a.name for a in plan.recipe.short],
-        )  # fmt: skip
-        self.key = sys.intern(repr(form))
-        self._kernel = weights_module(plan).kernel()
-        tables: dict[str, array[int]] = {}
-        rows = []
-        _, height, width = p.kernel_size
-        order = (height * width, width, 1)
-        positions = prod(p.kernel_size)
-        # Squares pay where a row, or a channel of it, has a few weights side by side.
-        in_order = all(n == 1 or s == o for n, s, o in zip(p.kernel_size, strides.kernel, order, strict=True))
-        in_order = in_order and (positions >= 4 or strides.channel == positions)
-        side_by_side = positions == strides.output == 1 and not in_order
-        for i, g in enumerate(g for g in _packed(plan, made) if g.taps):
-            taps = array("q", chain.from_iterable(g.of.kernel_places(strides.kernel)))
-            tables[f"taps_{i}"] = taps
-            tap_of = array("q", [-1] * prod(p.kernel_size))
-            for tap, at in enumerate(next(g.of.kernel_places(order))):
-                tap_of[at] = tap
-            tables[f"tap_of_{i}"] = tap_of
-            rows.append(
-                {
-                    "tiles": g.tiles, "members": g.members, "taps": g.taps, "w_offset": g.w_offset,
-                    "taps_at": address(taps), "tap_of_at": address(tap_of),
-                }
-            )  # fmt: skip
-        tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
-        scalars = {
-            "tasks": p.groups * made.chunks, "chunks": made.chunks,
-            "chunk_outputs": plan.blocking.chunk_outputs,
-            "outputs": p.outputs, "channels": p.channels, "width": plan.tile_rows,
-            "w_stride_g": strides.group, "w_stride_m": strides.output, "w_stride_c": strides.channel,
-            "packed_stride_g": made.chunks * made.chunk_weights, "packed_stride_chunk": made.chunk_weights,
-            "phase_groups": len(rows), "kernel": positions, "in_order": int(in_order),
-            "side_by_side": int(side_by_side),
-            "product_pitch": made.groups[0].tiles * plan.tile_rows * p.channels,
-        }  # fmt: skip
-        if p.short:  # a block of channels as it lies, which products are summed from
-            terms = CHANNEL_BLOCK * plan.tile_rows + _MARGIN
-            scalars["scratch_bytes"] = round_up_line(positions * terms * self.dtype.itemsize)
-        self._scratch_bytes = scalars.get("scratch_bytes", 0)
-        self._block = ArgumentBlock.of(WEIGHT_INDEX, scalars, tables)
-
-    def pack(self, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
-        """The weight at an address in the order of the microkernel, in the buffer if one is given."""
-        if buffer is None:
-            buffer = torch.empty(self.elements + _MARGIN, dtype=self.dtype)
-            prefer_large(buffer.data_ptr(), buffer.nbytes)
-        packed_at = buffer.data_ptr()
-        block = self._block.fresh()
-        block[_W], block[_PACKED] = pointer, packed_at
-        workers = threads if self.elements > _PARALLEL else 1
-        if self._scratch_bytes:
-            block[_SCRATCH] = scratch(self._scratch_bytes * workers)
-        self._kernel.launch(address(block), workers)
-        return Packed(buffer, packed_at, not block[_SPOILED])
-
-
-def _packed(plan: GatherPlan, made: KernelArguments) -> Sequence[GroupArguments]:
-    """The phase groups whose taps are packed; of short axes the kernel as it is, for all products."""
-    if not plan.problem.short:
-        return made.groups
-    kernel = plan.problem.kernel_size
-    axes = tuple(AxisPhases((0,), tuple(range(n)), (tuple(range(n)),)) for n in kernel)
-    return [replace(made.groups[0], taps=prod(kernel), of=PhaseGroup(axes))]
-
-
-#: Packed elements from which more than one thread is worth waking.
-_PARALLEL = 1 << 16
 #: Forms of a weight that are kept, those packed last: a head that looks at five scales and is trained has
 #: seven or so, and every form takes as much memory as the weight.
 _MOST_FORMS = 8
-#: Elements behind the packed weights: a vector of them may be read in advance.
-_MARGIN = 64
-
-
-class Packed(NamedTuple):
-    """Packed weights, where they are, and whether all of them are finite."""
-
-    values: Tensor
-    pointer: int
-    finite: bool
 
 
 class _Entry(NamedTuple):

@@ -281,9 +281,9 @@ class _Weighed:
         return self.kept is not None and self.kept.look is not None
 
     def is_outdated(self, values: Sequence[Any]) -> bool:
-        """Whether it is not kept, or torch has counted a change."""
+        """Whether it is not kept, or torch has counted a change, or may not have."""
         kept = self.kept
-        if kept is None:
+        if kept is None or kept.is_used_once:
             return True
         return kept.version is not None and bool(values[self.place]._version != kept.version)
 

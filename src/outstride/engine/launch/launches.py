@@ -57,6 +57,10 @@ class Kept(Protocol):
     def look(self) -> Launch | None:
         """Flags a change of the weight; None where nobody looks."""
 
+    @property
+    def is_used_once(self) -> bool:
+        """Whether it is to be packed anew for its next use, changed or not."""
+
 
 class Weight(NamedTuple):
     """A weight that is packed, and what packs it where that has to be done."""

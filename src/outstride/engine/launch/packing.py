@@ -49,6 +49,11 @@ class _Entry(NamedTuple):
         """What flags a change of the weight."""
         return self.snapshot.look
 
+    @property
+    def is_used_once(self) -> bool:
+        """Whether it is to be packed anew for its next use, changed or not."""
+        return isinstance(self.snapshot, _None)
+
 
 class _Memory:
     """A storage that weights lie in."""
@@ -65,9 +70,21 @@ class _Frozen:
     """The snapshot of a frozen weight: nobody looks."""
 
     look: Launch | None = None
+    was_asked = False
 
     def is_current(self, _: int) -> bool:
         return True
+
+
+class _None:
+    """The lack of a snapshot, of a weight that is trained: by its next use it is another one."""
+
+    look: Launch | None = None
+    was_asked = False
+
+    def is_current(self, _: int) -> bool:
+        self.was_asked = True
+        return False
 
 
 #: What `sys.getrefcount` says of a value that one variable or attribute refers to. Nothing is reused where it
@@ -164,7 +181,13 @@ class PackedWeights:
                 warnings.warn(_BROKEN_PROMISE, stacklevel=2)
             if sys.getrefcount(old) == _ALONE == sys.getrefcount(old.packed):
                 buffer = old.packed.values
-        snapshot: Snapshot = _Frozen() if frozen else take_snapshot(weight, pointer, threads)
+        # Who writes to a weight between any two uses will do so before the next, too.
+        is_trained = old is not None and old.version != version and not old.snapshot.was_asked
+        if frozen or is_trained:
+            snapshot: Snapshot = _Frozen() if frozen else _None()
+        else:
+            snapshot = take_snapshot(weight, pointer, threads)
+            snapshot.was_asked = old is not None and old.is_used_once
         packed = packer.pack(pointer, threads, buffer)
         before = memory.names.pop((offset, packer.key), None)
         if before is not None and before != name:  # the storage has moved

@@ -45,6 +45,9 @@ def take_snapshot(weight: Tensor, pointer: int, threads: int) -> Snapshot:
 class Snapshot(Protocol):
     """A weight's memory as it was."""
 
+    was_asked: bool
+    """Whether somebody has asked what follows."""
+
     @property
     def look(self) -> Launch | None:
         """What a list of launches finds out the same by."""
@@ -60,6 +63,7 @@ class _Copy:
         self._memory = (c_char * size_bytes).from_address(pointer)
         self._copy = self._memory.raw
         self._pointer = pointer
+        self.was_asked = False
 
     @cached_property
     def look(self) -> Launch:
@@ -72,6 +76,7 @@ class _Copy:
         return Launch(looks, block, 1, {}, flag="changed")
 
     def is_current(self, _: int) -> bool:
+        self.was_asked = True
         return self._memory.raw == self._copy
 
 
@@ -92,8 +97,10 @@ class _Fingerprint:
         self._kernel.launch(address(block), min(threads, self._tasks))
         self._block = template.changed({"renew": 0})
         self.look = Launch(self._kernel, self._block, self._tasks, {}, flag="changed")
+        self.was_asked = False
 
     def is_current(self, threads: int) -> bool:
+        self.was_asked = True
         block = self._block.fresh()
         self._kernel.launch(address(block), min(threads, self._tasks))
         return block[_CHANGED] == 0

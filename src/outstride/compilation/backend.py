@@ -92,11 +92,13 @@ def compiled(
     report: Callable[[Fusion, Program], None] | None = None,
 ) -> Callable[..., Any]:  # fmt: skip
     """Compile a graph, and say of what it and its derivative consist."""
-    compile_part = partial(_part, options=options, report=report)
+    part = partial(_part, options=options, report=report)
+    training = partial(part, trained=True)
     # Statistics that a checkpointed part writes in its graph are what its derivative finds them to be.
     compiler = aot_autograd(
-        fw_compiler=compile_part, bw_compiler=compile_part, keep_inference_input_mutations=True
-    )
+        fw_compiler=training, bw_compiler=training, inference_compiler=part,
+        keep_inference_input_mutations=True,
+    )  # fmt: skip
     with whole_resizing():
         run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
@@ -108,10 +110,11 @@ def _part(
     *,
     options: Options,
     report: Callable[[Fusion, Program], None] | None,
+    trained: bool = False,
 ) -> Callable[..., Any]:
-    """What computes a graph of operators, forward or backward."""
+    """What computes a graph of operators, forward or backward; where weights are `trained` in between."""
     with undisturbed():  # the tracer's modes are on, and kernels are tried
-        fusion = fused(graph, options.fuse)
+        fusion = fused(graph, options.fuse, trained)
     program = Program(fusion, options.frozen)
     if report is not None:
         report(fusion, program)

@@ -18,7 +18,7 @@ from outstride.compilation.frames import Frame, Views, seen
 from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, count_of, dtype_of, fixed
-from outstride.engine.launch.execute import gather_run
+from outstride.engine.launch.execute import changes_of, gather_run
 from outstride.engine.launch.fused import FusedRun, Step, fused_run, operand_forms
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Operands
@@ -34,8 +34,11 @@ INPUTS = {"conv": "x", "conv_transpose": "y"}
 _GEOMETRY = ("stride", "padding", "output_size", "dilation", "groups")
 
 
-def start(node: Node, taken: Container[Node] | None) -> Stage:
-    """The stage of a contraction; None is `taken` where it is to be by itself."""
+def start(node: Node, taken: Container[Node] | None, trained: bool = False) -> Stage:
+    """The stage of a contraction; None is `taken` where it is to be by itself.
+
+    A weight that is `trained` is written to between two calls, if its gradient is asked for.
+    """
     operator = OPERATORS[Operator.of(node).name]
     own = Operator.of(node).arguments()
     behind = NOTHING if taken is None else chain(node, taken, through_views=not own["stride"])
@@ -46,7 +49,7 @@ def start(node: Node, taken: Container[Node] | None) -> Stage:
         before, nodes, source = (reading.step,), (source, *nodes), reading.value
     geometry = [fixed(own[key]) for key in _GEOMETRY]
     run = _Contraction(
-        operator, [source, weight, bias], [*geometry, own.get("algorithm", "auto")], behind, before
+        operator, [source, weight, bias], [*geometry, own.get("algorithm", "auto")], behind, before, trained
     )
     return Stage(
         nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind,
@@ -75,8 +78,9 @@ class _Contraction:
 
     def __init__(
         self, operator: Literal["conv", "conv_transpose"], tensors: Sequence[Node | None],
-        geometry: Sequence[Any], behind: Chain, before: tuple[Step, ...],
+        geometry: Sequence[Any], behind: Chain, before: tuple[Step, ...], trained: bool,
     ) -> None:  # fmt: skip
+        self._trained = trained
         self._operator, self._steps, self._before = operator, behind.steps, before
         given = (*tensors, *behind.operands)
         views = behind.frame.views
@@ -118,8 +122,13 @@ class _Contraction:
         """What it is predicted to cost with this input and result."""
         stride, padding, _, dilation, groups, algorithm, _ = self._geometry.filled(values)[self._count :]
         geometry = (stride, padding, dilation, groups, 1, resolved(algorithm))
-        operands = Operands(self._operator, x, values[self._w], out, *geometry)
+        changes = changes_of(values[self._w], rewritten=self._is_rewritten(values))
+        operands = Operands(self._operator, x, values[self._w], out, *geometry, changes)
         return plan_of(operands, get_num_threads()).predicted_cycles
+
+    def _is_rewritten(self, values: Sequence[Any]) -> bool:
+        """Whether the weight is another one in each call."""
+        return self._trained and bool(values[self._w].requires_grad)
 
     def bind(self, values: Sequence[Any], out: Tensor | None) -> Bound:
         """What computes it for values like these."""
@@ -128,18 +137,19 @@ class _Contraction:
             self._count :
         ]
         layer = (self._operator, values[x], values[w], stride, padding, size, dilation, groups, algorithm)
+        rewritten = self._is_rewritten(values)
         if self._views:
             rows = None if out is None else self._frame.rows_of(out)
-            run = fused_run(*layer, self._steps, rows, self._before)
+            run = fused_run(*layer, self._steps, rows, self._before, rewritten=rewritten)
             return self._on_rows(run, list(zip(self._views, views, strict=True)))
         if not self._steps and not self._before:
-            plain = gather_run(*layer, out)
+            plain = gather_run(*layer, out, rewritten=rewritten)
 
             def alone(*given: Any, out: Tensor | None = None) -> Tensor:
                 return plain(given[x], given[w], None if b is None else given[b], out)
 
             return Bound(alone, lambda at, y: plain.launch(at[x], at[w], None if b is None else at[b], y))
-        run = fused_run(*layer, self._steps, out, self._before)
+        run = fused_run(*layer, self._steps, out, self._before, rewritten=rewritten)
 
         def among(*given: Any, out: Tensor | None = None) -> Tensor:
             bias = None if b is None else given[b]

@@ -29,12 +29,13 @@ class Fusion:
     """Nodes and constants, nested as the graph returns them."""
 
 
-def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
+def fused(graph: GraphModule, fuse: bool = True, trained: bool = False) -> Fusion:
     """The stages of a graph of operators that make new values.
 
     Args:
         graph: what ``aot_autograd`` hands to compilers. It may write to its inputs at its very end.
         fuse: whether a stage may be of more than one operator.
+        trained: whether weights whose gradients are asked for are written to between two calls.
     """
     simplify(graph)
     inputs, outputs = [], None
@@ -46,7 +47,7 @@ def fused(graph: GraphModule, fuse: bool = True) -> Fusion:
         elif node.op == "output":
             outputs = node.args[0]
         elif node not in taken and not (fuse and is_read_through(node)):
-            stage = start(graph, node, fuse, taken)
+            stage = start(graph, node, fuse, taken, trained)
             taken.update(stage.nodes)
             placed[stage.output] = stage
     order = {node: place for place, node in enumerate(graph.graph.nodes)}

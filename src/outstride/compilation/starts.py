@@ -26,14 +26,19 @@ _VIEWS = frozenset(
 """Operators whose result may lie in the memory of what they are given."""
 
 
-def start(graph: GraphModule, node: Node, fuse: bool, taken: Container[Node]) -> Stage:
-    """The stage that begins with an operator; what is `taken` belongs to another one."""
+def start(
+    graph: GraphModule, node: Node, fuse: bool, taken: Container[Node], trained: bool = False
+) -> Stage:  # fmt: skip
+    """The stage that begins with an operator; what is `taken` belongs to another one.
+
+    Weights of a graph that is `trained` are written to between two calls.
+    """
     if node.op == "get_attr":
         value = _attribute(graph, str(node.target))
         return Stage((node,), (), lambda: value, "constant")
     name = Operator.of(node).name
     if name in contractions.OPERATORS:
-        return contractions.start(node, taken if fuse else None)
+        return contractions.start(node, taken if fuse else None, trained)
     found = _join(node) if name == "aten.cat" else None
     if found is not None:
         return found

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import outstride
 from outstride import functional
 from outstride.engine import runtime
 from outstride.engine.launch.execute import gather_run, weight_run
@@ -114,6 +115,28 @@ def test_layers_that_are_trained_pack_nothing() -> None:
     with torch.no_grad():
         functional.linear(x[:10], w)
     assert PACKED.forms(w)
+
+
+def test_compiled_layers_that_are_trained_read_weights_where_they_lie() -> None:
+    """As others do, and with their bits."""
+    torch.manual_seed(4)
+    plain = torch.nn.Sequential(torch.nn.Linear(70, 40), torch.nn.ReLU(), torch.nn.Linear(40, 24))
+    x = drawn(_TRAINED, 70)
+    results = []
+    for model in (outstride.accelerate(plain), torch.compile(plain, backend="outstride")):
+        for _ in range(3):
+            made = model(x)
+            for layer in (plain[0], plain[2]):
+                layer.weight.grad = None
+            made.square().sum().backward()
+        assert not any(PACKED.forms(layer.weight) for layer in (plain[0], plain[2]))
+        results.append([made.detach(), *(layer.weight.grad for layer in (plain[0], plain[2]))])
+        outstride.restore(plain)
+    for found, expected in zip(*results, strict=True):
+        assert_same_bits(found, expected)
+    with torch.no_grad():
+        torch.compile(plain, backend="outstride")(x)
+    assert PACKED.forms(plain[0].weight), "a graph that is not differentiated packs them"
 
 
 def test_frozen_weights_are_packed_unless_one_row_reads_them_from_the_cache() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.execute import GatherRun, Geometry, bound, changes_of, gather_run
 from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.matrix_product import Changes
 from outstride.engine.launch.memory_format import result_format
 from outstride.engine.launch.step_check import declined
 from outstride.engine.launch.steps_by_torch import by_torch
@@ -155,22 +156,30 @@ def fused_run(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
     algorithm: AlgorithmName, steps: Sequence[Step], out: Tensor | None = None, before: Sequence[Step] = (),
+    *, rewritten: bool = False,
 ) -> FusedRun:  # fmt: skip
-    """What computes `operator` and the steps for operands like these, on as many threads as torch has now."""
+    """What computes `operator` and the steps for operands like these, on as many threads as torch has now.
+
+    A weight that is `rewritten` before each call is not worth packing for some rows.
+    """
+    changes = changes_of(w, rewritten=rewritten)
     threads, algorithm = torch.get_num_threads(), resolved(algorithm)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
         groups, algorithm, None if out is None else out.stride(), threads, chosen(), steps, before,
-        changes_of(w),
+        changes,
     )  # fmt: skip
     try:
         run = FUSED.get(key)
     except TypeError:  # sizes or steps came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
-        return fused_run(operator, x, w, *sizes, groups, algorithm, tuple(steps), out, tuple(before))
+        return fused_run(
+            operator, x, w, *sizes, groups, algorithm, tuple(steps), out, tuple(before), rewritten=rewritten
+        )
     if run is None:
         geometry: Geometry = (stride, padding, dilation, groups, algorithm)
-        run = _made(operator, x, w, tuple(output_size), geometry, tuple(steps), tuple(before), out, threads)
+        given = (operator, x, w, tuple(output_size), geometry, tuple(steps), tuple(before), out, threads)
+        run = _made(*given, changes)
         FUSED.keep((operator, x.dtype, w.shape, geometry, steps, before), key, run)
     return run
 
@@ -178,6 +187,7 @@ def fused_run(
 def _made(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, output_size: Sequence[int],
     geometry: Geometry, steps: tuple[Step, ...], before: tuple[Step, ...], out: Tensor | None, threads: int,
+    changes: Changes,
 ) -> FusedRun:  # fmt: skip
     stride, padding, dilation, groups, algorithm = geometry
 
@@ -196,8 +206,8 @@ def _made(
     epilogue = Epilogue(steps=steps)
     run = None
     if reason is None:
-        how = changes_of(w)
-        run = bound(operator, x, w, output_size, geometry, out, threads, epilogue, before, changes=how)
+        given = (operator, x, w, output_size, geometry, out, threads, epilogue, before)
+        run = bound(*given, changes=changes)
     return FusedRun(run, steps, plain, reason, before, None if out is None else out.stride())
 
 

@@ -34,6 +34,8 @@ _LANES, _SMALL = 8, 128
 _MOST_SCRATCH_BYTES = 1 << 24
 
 Factors = Sequence[float | None]
+#: Of each axis whether a position is found by a multiply-add, or its product is rounded first.
+Fused = tuple[bool, ...]
 
 
 def resize_linear(
@@ -60,7 +62,12 @@ def linear_run(
     layer = (tuple(size), align_corners, None if factors is None else tuple(factors), order)
     key = (layer, x.shape, x.stride(), torch.get_num_threads(), chosen())
     run = _calls.get(key)
-    return run or _calls.keep(layer, key, LinearRun(x, tuple(size), align_corners, factors, order))
+    if run is None:
+        fused = _fused(len(size), _way(x, size, order))
+        assert fused is not None, "another torch is declined"
+        run = LinearRun(x, tuple(size), align_corners, factors, order, fused)
+        _calls.keep(layer, key, run)
+    return run
 
 
 def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None) -> str | None:
@@ -81,7 +88,10 @@ def linear_declines(x: Tensor, size: Sequence[int], order: Layout | None = None)
         return "torch adds up the corners of contiguous volumes in another way"
     if len(size) == 3 and 8 * size[1] * size[2] > _MOST_SCRATCH_BYTES:
         return "so large slices are not kept for a moment"
-    return decline() or disagreement("linear resizing of float32", _pairs)
+    if reason := decline():
+        return reason
+    known = _fused(len(size), _way(x, size, order)) is not None
+    return None if known else "this build of torch rounds linear resizing of float32 in another way"
 
 
 def linear_order(x: Tensor) -> Layout:
@@ -100,23 +110,39 @@ def _way(x: Tensor, size: Sequence[int], order: Layout | None) -> Way:
     return "corners" if corners and len(size) > 1 else "nested"
 
 
-def _pairs() -> list[tuple[Tensor, Tensor]]:
-    """A few numbers resized by torch and by the kernels."""
+def _fused(axes: int, way: Way) -> Fused | None:
+    """How this torch finds positions where it goes that way; None where it is none of these.
+
+    Its compiler chose: multiply-adds in older ones. With 2.15 products are rounded first where it goes axis
+    by axis, and of the corners of volumes those along the width.
+    """
+    everywhere = (True,) * axes
+    for fused in dict.fromkeys((everywhere, (False,) * axes, (*everywhere[1:], False))):
+        name = f"linear resizing of float32, {axes} axes, {way}, {fused}"
+        if disagreement(name, partial(_pairs, axes, way, fused)) is None:
+            return fused
+    return None
+
+
+def _pairs(axes: int, way: Way, fused: Fused) -> list[tuple[Tensor, Tensor]]:
+    """A few numbers resized that way by torch and by the kernels, to sizes that show what is rounded."""
     found = []
     for shape, size, factors in (
-        ((2, 3, 13), (37,), None), ((1, 13, 6, 7), (11, 15), None), ((1, 3, 9, 5), (4, 160), None),
-        ((2, 13, 9, 31), (18, 124), (2.0, 4.0)), ((1, 13, 3, 4, 5), (7, 4, 10), None),
+        ((2, 3, 13), (37,), None), ((1, 13, 6, 7), (11, 45), None), ((1, 3, 9, 5), (7, 163), None),
+        ((2, 13, 9, 31), (18, 124), (2.0, 4.0)), ((1, 13, 3, 4, 5), (7, 6, 37), None),
     ):  # fmt: skip
-        axes = len(size)
+        if len(size) != axes:
+            continue
         mode = ("linear", "bilinear", "trilinear")[axes - 1]
         x = torch.randn(shape, generator=torch.Generator().manual_seed(axes))
         x[:, :1] = trial(*x[:, :1].shape, dtype=torch.float32)
         for align in (False, True):
             given: dict[str, Any] = {"size": size} if factors is None or align else {"scale_factor": factors}
             for each in _laid_out(x):
-                theirs = F.interpolate(each, mode=mode, align_corners=align, **given)
-                ours = LinearRun(each, size, align, None if align else factors, None)
-                found.append((theirs, ours(each, None)))
+                if _way(each, size, None) == way:
+                    theirs = F.interpolate(each, mode=mode, align_corners=align, **given)
+                    ours = LinearRun(each, size, align, None if align else factors, None, fused)
+                    found.append((theirs, ours(each, None)))
     return found
 
 
@@ -135,7 +161,9 @@ class _Axis:
     far: array[float]
 
     @classmethod
-    def of(cls, inputs: int, outputs: int, align_corners: bool, factor: float | None, room: int) -> _Axis:
+    def of(
+        cls, inputs: int, outputs: int, align_corners: bool, factor: float | None, room: int, fused: bool
+    ) -> _Axis:  # fmt: skip
         """As torch computes them in float32, with room for a vector behind the weights.
 
         A product that is fused with a subtraction is exact in float64, as is the difference where it counts.
@@ -150,7 +178,8 @@ class _Axis:
                 found = places.float() * (scale if outputs > 1 else 0.0)
             else:
                 scale = torch.tensor(1.0 / factor) if factor else torch.tensor(float(inputs)) / outputs
-                found = ((places.float() + 0.5).double() * scale.double() - 0.5).float().clamp(min=0.0)
+                product = (places.float() + 0.5).double() * scale.double()
+                found = ((product if fused else product.float()) - 0.5).float().clamp(min=0.0)
             low = found.floor().long().clamp(max=inputs - 1)
             far = (found - low.float()).clamp(0.0, 1.0)
             near = 1.0 - far
@@ -177,7 +206,7 @@ class LinearRun(MapRun):
 
     def __init__(
         self, x: Tensor, size: tuple[int, ...], align_corners: bool, factors: Factors | None,
-        order: Layout | None,
+        order: Layout | None, fused: Fused,
     ) -> None:  # fmt: skip
         isa, threads = machine().instruction_set, torch.get_num_threads()
         lies, axes = layout_of_result(x), len(size)
@@ -189,12 +218,13 @@ class LinearRun(MapRun):
         scalars = {"channels": channels, "whole": channels // _LANES * _LANES}
         tables: dict[str, array[Any]] = {}
         given: Factors = factors or (None,) * axes
-        for axis, n, m, factor in zip(AXES[3 - axes :], x.shape[2:], size, given, strict=True):
-            made = _Axis.of(n, m, align_corners, factor, isa.lanes(4))
+        sizes = zip(AXES[3 - axes :], x.shape[2:], size, given, fused, strict=True)
+        for axis, n, m, factor, at_once in sizes:
+            made = _Axis.of(n, m, align_corners, factor, isa.lanes(4), at_once)
             tables |= made.tables(axis)
             scalars["paired"] = sum(high > low for low, high in zip(made.low, made.high, strict=True))
-        for name, sizes in (("input", x.shape[2:]), ("output", size)):
-            scalars |= {f"{name}_{axis}": n for axis, n in zip(AXES, three(sizes, 1), strict=True)}
+        for name, lengths in (("input", x.shape[2:]), ("output", size)):
+            scalars |= {f"{name}_{axis}": n for axis, n in zip(AXES, three(lengths, 1), strict=True)}
         room = 0
         if together:
             scalars["tasks"] = images * prod(size[:-1])

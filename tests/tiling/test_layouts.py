@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride import tiling
+from outstride.tiling.rules import resizing
 from tests.environments import threads
 from tests.tiling.models_to_tile import Function, image, seeded
 from tests.tolerance import assert_same_bits
@@ -97,6 +98,16 @@ def test_interpolation_takes_torchs_routine(channels: int, count: int, layout: s
             with threads(count):
                 assert not tiling.plan(model, x, tile=(33, 41)).kept
                 assert_same_bits(tiling.tile_run(model, x, tile=(33, 41), progress=False), model(x))
+
+
+@pytest.mark.parametrize(("nd", "small"), [(1, False), (2, False), (2, True), (3, False)])
+def test_interpolation_that_is_tried_shows_what_is_rounded(nd: int, small: bool) -> None:
+    """Where positions are exact either way, nothing would be seen."""
+    (*_, inputs), (*_, outputs) = resizing._sizes(nd, small)
+    fused, rounded = (
+        resizing._weights(inputs, outputs, None, False, torch.float32, way) for way in (True, False)
+    )
+    assert not torch.equal(fused.of_low, rounded.of_low)
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])

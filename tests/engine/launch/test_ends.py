@@ -15,7 +15,10 @@ from outstride.engine.planner.steps import Step
 from tests.engine.planner.chains import IN_VECTORS, chain_name
 from tests.tolerance import assert_same_bits
 
+_has_ends = pytest.mark.skipif(ends._at_once() is None, reason="torch's vectors are of another kind here")
 
+
+@_has_ends
 @pytest.mark.parametrize("isa", runtime.available())
 @pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: chain_name((step,)))
 def test_ends_have_the_bits_of_torch(step: Step, isa: str) -> None:
@@ -27,6 +30,7 @@ def test_ends_have_the_bits_of_torch(step: Step, isa: str) -> None:
                 assert_same_bits(pointwise((step,), lying), by_torch(lying, (step,), ()))
 
 
+@_has_ends
 def test_only_ends_have_a_kernel_of_their_own() -> None:
     assert isinstance(pointwise_run((Step("silu"),), torch.zeros(1, 5, 1, 1)), EndsRun)
     assert not isinstance(pointwise_run((Step("silu"),), torch.zeros(1, 64, 1, 1)), EndsRun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -11,8 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outstride.engine import runtime
-from outstride.engine.launch.agreement import trial
-from outstride.engine.launch.linear_resizing import linear_declines, linear_order, resize_linear
+from outstride.engine.codegen.linear import Way
+from outstride.engine.launch.agreement import same_bits, trial
+from outstride.engine.launch.linear_resizing import (
+    _known,
+    _pairs,
+    linear_declines,
+    linear_order,
+    resize_linear,
+)
 from tests.engine.launch.agreed import assert_served
 from tests.engine.launch.map_inputs import laid_out
 from tests.environments import threads
@@ -74,6 +82,16 @@ def test_drawn_sizes_have_the_bits_of_torch(isa: str, seeds: range) -> None:
                     assert_same_bits(
                         crossed, by_torch(x.contiguous(), size, align, factors), f"{what}, {order}"
                     )
+
+
+@pytest.mark.parametrize(
+    ("axes", "way"), [(1, "nested"), (2, "nested"), (2, "corners"), (3, "nested"), (3, "corners")]
+)
+def test_what_is_tried_shows_what_is_rounded(axes: int, way: Way) -> None:
+    """Sizes whose positions are exact either way would show nothing."""
+    made = [[ours for _, ours in _pairs(axes, way, fused)] for fused in _known(axes)]
+    for one, other in combinations(made, 2):
+        assert not all(same_bits(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize(("size", "result"), [((33, 33), (257, 513)), ((129, 300), (64, 150))])

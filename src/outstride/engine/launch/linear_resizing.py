@@ -116,12 +116,17 @@ def _fused(axes: int, way: Way) -> Fused | None:
     Its compiler chose: multiply-adds in older ones. With 2.15 products are rounded first where it goes axis
     by axis, and of the corners of volumes those along the width.
     """
-    everywhere = (True,) * axes
-    for fused in dict.fromkeys((everywhere, (False,) * axes, (*everywhere[1:], False))):
+    for fused in _known(axes):
         name = f"linear resizing of float32, {axes} axes, {way}, {fused}"
         if disagreement(name, partial(_pairs, axes, way, fused)) is None:
             return fused
     return None
+
+
+def _known(axes: int) -> list[Fused]:
+    """How torches are known to find positions along so many axes, the most usual way first."""
+    everywhere = (True,) * axes
+    return list(dict.fromkeys((everywhere, (False,) * axes, (*everywhere[1:], False))))
 
 
 def _pairs(axes: int, way: Way, fused: Fused) -> list[tuple[Tensor, Tensor]]:

@@ -113,13 +113,17 @@ def _at_once(x: Tensor, lines: Sequence[_Line], order: Sequence[int]) -> Tensor:
 
 
 # Which of them torch takes, and in which orders.
-def _tried(channels: int, small: bool, node: Node, fused: bool) -> tuple[Tensor, list[_Line], Tensor]:
-    """A small map like the node's source, what interpolates it, and what torch makes of it.
+def _sizes(nd: int, small: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of a map that is tried, and of what is made of it.
 
-    Its last axis has many positions, no power of two, so that some show whether products were rounded.
+    The last axis has many positions, no power of two, so that some show whether products were rounded.
     """
-    nd = len(node.shape) - 2
-    sizes, made = (3, 4, 5)[-nd:], (5, 6, 101 if small else _SMALL + 1)[-nd:]
+    return (3, 4, 5)[-nd:], (5, 6, 101 if small else _SMALL + 1)[-nd:]
+
+
+def _tried(channels: int, small: bool, node: Node, fused: bool) -> tuple[Tensor, list[_Line], Tensor]:
+    """A small map like the node's source, what interpolates it, and what torch makes of it."""
+    sizes, made = _sizes(len(node.shape) - 2, small)
     shape = (1, channels, *sizes)
     x = torch.linspace(-1, 1, channels * 60, dtype=node.dtype).sin().mul(1e4).frac()
     x = x[: torch.Size(shape).numel()].reshape(shape)

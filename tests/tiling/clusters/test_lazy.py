@@ -57,7 +57,8 @@ def test_tiles_within_a_task_are_the_whole(chunks: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr("outstride.tiling.planning.MOST_RECOMPUTED", 10)
     model, x = seeded(UNet), image(2, 3, 32, 48)
     lazy = tiling.dask(model, da.from_array(x.numpy(), chunks=chunks))
-    job = next(layer for key, layer in lazy.dask.to_dict().items() if str(key).startswith("job-of-")).value
+    kept = next(layer for key, layer in lazy.dask.to_dict().items() if str(key).startswith("job-of-"))
+    job = getattr(kept, "value", kept)  # older graphs hold what they are given as it is
     assert lazy.npartitions > 2
     assert any(n < m for n, m in zip(job.tile, lazy.chunksize[-2:], strict=True))
     assert_same_bits(torch.from_numpy(lazy.compute(scheduler="synchronous")), whole_of(model, x))

@@ -2,74 +2,80 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import json
-import mmap
+import os
 import signal
 import subprocess
 import sys
 import traceback
+import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Literal
 from unittest import mock
 
 import torch
 from torch import Tensor
 
+import tests.poison
 from outstride.engine.launch.packer import Packed, Packer
-from tests import ROOT
+from tests import ROOT, protected
 from tests.cases import BY_ID, Case
 from tests.environments import Environment, computed_by
+from tests.fences import Fences
 from tests.operands import arrange, contractions, draw
 from tests.poison import poison
+from tests.protected import ProtectedRooms
 from tests.tolerance import assert_same_bits
 
-Edge = Literal["start", "end"]
+Edge = protected.Edge
 _ENOUGH_CRASHES = 5
-_PAGE_BYTES = mmap.PAGESIZE
-_PROT_NONE, _PROT_READ_WRITE = 0, mmap.PROT_READ | mmap.PROT_WRITE
-_LIBC = ctypes.CDLL(ctypes.util.find_library("c") or None, use_errno=True)
-_LIBC.mmap.restype = ctypes.c_void_p
-_LIBC.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 class GuardedPages:
-    """Hands out tensors that lie flush against a protected page; frees them all on leaving the block.
+    """Hands out tensors that lie flush against a protected page; within the block the engine has no others.
 
-    No tensor may be used after the block, its memory is gone then.
+    Nor have its kernels other scratch and tables (`tests/fences.py`). A value in the arena of a compiled
+    model has memory of its own, and behind packed weights no number changes.
     """
 
-    def __init__(self) -> None:
-        self._mappings: list[tuple[int, int]] = []
+    def __init__(self, alignment_bytes: int = 1) -> None:
+        """Tensors begin at multiples of `alignment_bytes`; of bytes that are left behind a change is seen."""
+        self._alignment_bytes = alignment_bytes
+        self._rooms = weakref.WeakSet[ProtectedRooms]()
+        self._spoiled = list[str]()
+        self._stack = ExitStack()
 
     def __enter__(self) -> GuardedPages:
+        pack = Packer.pack
+
+        def packed(packer: Packer, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
+            made = pack(packer, pointer, threads, buffer)
+            assert made.values[packer.elements :].isnan().all(), "numbers behind packed weights were written"
+            return made
+
+        self._stack.enter_context(mock.patch.object(tests.poison, "handed_out", self._like))
+        self._stack.enter_context(poison())
+        self._stack.enter_context(Fences(self._look).standing())
+        self._stack.enter_context(mock.patch.object(Packer, "pack", packed))
+        if "outstride.compilation" in sys.modules:  # else nothing is compiled, and its import takes seconds
+            self._stack.enter_context(self._apart())
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        for address, length_bytes in self._mappings:
-            _LIBC.munmap(address, length_bytes)
-        self._mappings.clear()
+    def __exit__(self, kind: object, *exc: object) -> None:
+        self._stack.close()
+        for rooms in self._rooms:
+            self._look(rooms)
+        if kind is None:
+            assert not self._spoiled, f"memory before or behind {self._spoiled[0]} was written"
 
     def empty_like(self, tensor: Tensor, edge: Edge) -> Tensor:
         """A tensor of the same size, strides and dtype in guarded memory, filled with NaN."""
         span = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-        elements = span if tensor.numel() else 0
-        flat = self._elements(elements, tensor.dtype, edge)
-        flat.fill_(float("nan"))
-        return flat.as_strided(tensor.shape, tensor.stride()) if elements else torch.empty_like(tensor)
+        if not tensor.numel():
+            return torch.empty_like(tensor)
+        return self._elements(span, tensor.dtype, edge).as_strided(tensor.shape, tensor.stride())
 
     def copy(self, tensor: Tensor, edge: Edge) -> Tensor:
         """The same tensor, its size and strides too, in guarded memory."""
@@ -81,21 +87,44 @@ class GuardedPages:
             place.copy_(tensor)
         return place
 
+    def _like(self, made: Tensor) -> Tensor:
+        """A new tensor that is no view, in the place of one that was made."""
+        flat = self._elements(made.untyped_storage().nbytes() // made.itemsize, made.dtype, "end")
+        new = flat.new_empty(0)
+        return new.set_(flat.untyped_storage(), made.storage_offset(), made.shape, made.stride())
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Within the block each value of an arena has memory of its own, or is part of another one."""
+        from outstride.compilation import arena
+
+        place = arena.Arena.__init__
+
+        def placed(there: arena.Arena, plan: arena.MemoryPlan) -> None:
+            place(there, plan)
+            known = {value.line: value for value, _ in plan.places}
+            with torch.inference_mode(False):
+                wholes = {
+                    line: self._elements(value.size_bytes, torch.uint8, "end")
+                    for line, value in known.items() if value.inside is None
+                }  # fmt: skip
+                for line, value in known.items():
+                    whole, before = arena._whole(value, known)
+                    row = wholes[whole][before : before + value.size_bytes].view(value.dtype)
+                    there.tensors[line] = row.as_strided(value.shape, value.strides, row.storage_offset())
+
+        with mock.patch.object(arena.Arena, "__init__", placed):
+            yield
+
     def _elements(self, count: int, dtype: torch.dtype, edge: Edge) -> Tensor:
         size_bytes = count * dtype.itemsize
-        inner = max(1, -(-size_bytes // _PAGE_BYTES)) * _PAGE_BYTES
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        base = _LIBC.mmap(None, inner + 2 * _PAGE_BYTES, _PROT_NONE, flags, -1, 0)
-        if base in (None, ctypes.c_void_p(-1).value):
-            raise MemoryError(f"mmap of {inner} bytes failed")
-        self._mappings.append((base, inner + 2 * _PAGE_BYTES))
-        if _LIBC.mprotect(base + _PAGE_BYTES, inner, _PROT_READ_WRITE):
-            raise MemoryError(f"mprotect of {inner} bytes failed")
-        if not count:
-            return torch.empty(0, dtype=dtype)
-        first = base + _PAGE_BYTES + (inner - size_bytes if edge == "end" else 0)
-        raw = (ctypes.c_char * size_bytes).from_address(first)
-        return torch.frombuffer(raw, dtype=dtype, count=count)
+        rooms = ProtectedRooms([size_bytes], edge=edge, alignment_bytes=self._alignment_bytes)
+        self._rooms.add(rooms)
+        return torch.frombuffer(rooms.memory(self._look), dtype=dtype, count=count)
+
+    def _look(self, rooms: ProtectedRooms) -> None:
+        if not rooms.is_sound:
+            self._spoiled.append(" and ".join(f"{size} bytes" for size in rooms.sizes))
 
 
 def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
@@ -103,33 +132,16 @@ def check_bounds(case: Case, dtype: torch.dtype, edge: Edge) -> None:
     operands = arrange(draw(case, "short", dtype), case.layout, case.weight_layout)
     if not case.batched:
         operands = replace(operands, input=operands.input[None], grad_output=operands.grad_output[None])
-    with GuardedPages() as pages, _packed_in(pages):
-        expected = {name: call() for name, call in contractions(case, operands).items()}
+    expected = {name: call() for name, call in contractions(case, operands).items()}
+    with GuardedPages() as pages:
         guarded = operands.map(lambda t: pages.copy(t, edge))
         for name, call in contractions(case, guarded).items():
             assert_same_bits(call(), expected[name], f"{name}, operands at the {edge} of a page")
-            if name == "grad_weight":  # its sums leave through a tensor of the engine's own
+            if name == "grad_weight":  # it leaves through a tensor of the engine's own
                 continue
             place = pages.empty_like(expected[name], edge)
             call(out=place)
             assert_same_bits(place, expected[name], f"{name}, also the result at the {edge} of a page")
-
-
-@contextmanager
-def _packed_in(pages: GuardedPages) -> Iterator[None]:
-    """Within the block weights are packed at the end of a page, too, and no number behind them changes."""
-    pack = Packer.pack
-
-    def packed(packer: Packer, pointer: int, threads: int, buffer: Tensor | None = None) -> Packed:
-        made = pack(packer, pointer, threads, buffer)
-        room = pages.empty_like(made.values, "end")
-        pack(packer, pointer, threads, room)
-        assert_same_bits(room[: packer.elements], made.values[: packer.elements], "weights, packed twice")
-        assert room[packer.elements :].isnan().all(), "numbers behind the packed weights were written"
-        return made
-
-    with mock.patch.object(Packer, "pack", packed):
-        yield
 
 
 @dataclass(frozen=True)
@@ -176,9 +188,12 @@ def played(plays: Sequence[Play]) -> dict[Play, str]:
     while len(found) < len(plays) and crashes < _ENOUGH_CRASHES:
         waiting = json.dumps([(n, asdict(play)) for n, play in enumerate(plays) if n not in found])
         command = [sys.executable, "-m", "tests.guard"]
+        # More threads than cores, and they wait for each other: they must not do it at the others' expense.
+        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
         done = subprocess.run(
-            command, cwd=ROOT, input=waiting, capture_output=True, text=True, timeout=600, check=False
-        )
+            command, cwd=ROOT, env=environment, input=waiting, capture_output=True, text=True, timeout=600,
+            check=False,
+        )  # fmt: skip
         running = None
         for line in filter(lambda text: text.startswith("{"), done.stdout.splitlines()):
             record = json.loads(line)

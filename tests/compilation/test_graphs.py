@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import secrets
-import time
 from dataclasses import replace
 
 import pytest
 
 from outstride.compilation import steps
 from outstride.engine import runtime
-from tests.fuzz.campaign import Campaign, Failure, play
+from tests.fuzz.campaign import Campaign, Failure, Report, play
 from tests.fuzz.graphs import shrinking
 from tests.fuzz.graphs.drawing import build, draw, parse
 
 
 def test_a_few_graphs_of_a_new_seed() -> None:
-    """As many as there is time for."""
-    seed, until = secrets.randbelow(1 << 32), time.monotonic() + 12
-    for number in range(40):
-        graph = draw(seed, number)
-        reason = shrinking.failure(graph)
-        assert not reason, f"{reason}\n    python -m tests.fuzz --case '{graph.line()}'"
-        if time.monotonic() > until:
-            break
+    """As many as there is time for, in a process that may die."""
+    _nothing_is_wrong(Campaign(secrets.randbelow(1 << 32), cases=40, seconds=14, graphs=True))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_many_graphs_of_a_new_seed() -> None:
+    campaign = Campaign(secrets.randbelow(1 << 32), cases=500, graphs=True)
+    assert _nothing_is_wrong(campaign).played == 500
+
+
+def _nothing_is_wrong(campaign: Campaign) -> Report:
     failures: list[Failure] = []
-    report = play(
-        Campaign(secrets.randbelow(1 << 32), cases=500, graphs=True), lambda _: None, failures.append
-    )
+    report = play(campaign, lambda _: None, failures.append)
     assert not failures, "\n".join([str(report), *map(str, failures[:5])])
-    assert report.played == 500
+    return report
 
 
 def test_graphs_are_the_same_whenever_they_are_drawn_and_from_their_line() -> None:

@@ -41,7 +41,8 @@ class Drawn:
     """A layer on one size, its values, and two settings whose results must have the same bits.
 
     `special` names the operands that hold NaN and infinities; `seed` is that of all values. With an `edge`
-    the operands lie flush against memory that no one may touch, before their start or after their end.
+    the operands lie flush against memory that no one may touch, before their start or after their end, and
+    all that the engine makes for itself does.
     """
 
     case: Case

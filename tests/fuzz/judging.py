@@ -43,19 +43,17 @@ def judge(drawn: Drawn) -> None:
 
 
 def _judge_values(drawn: Drawn) -> None:
+    """With an edge in guarded memory, the engine's own included."""
     if drawn.values == "empty":
         _empty(drawn)
         return
-    if drawn.values == "special":
-        _placement(drawn)
-        return
-    drawing = draw_operands(drawn)
-    if drawn.edge is None:
-        _judge(drawn, drawing)
-        return
+    judged = _placement if drawn.values == "special" else _judge
     edge = drawn.edge
+    if edge is None:
+        judged(drawn, draw_operands(drawn))
+        return
     with GuardedPages() as pages:
-        _judge(drawn, drawing.map(lambda t: pages.copy(t, edge)))
+        judged(drawn, draw_operands(drawn).map(lambda t: pages.copy(t, edge)))
 
 
 def _judge(drawn: Drawn, drawing: Drawing) -> None:
@@ -169,12 +167,12 @@ def _writes(drawn: Drawn, drawing: Drawing) -> None:
             assert_same_bits(found, expected, f"output after a write to the weight ({how})")
 
 
-def _placement(drawn: Drawn) -> None:
+def _placement(drawn: Drawn, drawing: Drawing) -> None:
     """NaN and infinities arrive at the sums that they are terms of, and the others are what law 1 says.
 
     Those of a short layer may come from the direct chain.
     """
-    operands = draw_operands(drawn).operands
+    operands = drawing.operands
     with _played(drawn.here):
         found = first_order(drawn.case, operands)
     wanted = placement.expected(drawn.case, operands)

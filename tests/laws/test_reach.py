@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from functools import lru_cache
 
 import pytest
@@ -11,7 +14,8 @@ from torch.autograd import profiler
 
 import outstride
 from outstride import functional, reference
-from tests import guard
+from outstride.engine import runtime
+from tests import ROOT, broken_sizes, guard
 from tests.laws.items import NARROW, Item, items_of, played
 
 _bounds = played(torch.float32, slow=(torch.float64, *NARROW))
@@ -36,6 +40,16 @@ def _play(item: Item, edge: guard.Edge) -> guard.Play:
     assert item.instruction_set is not None
     dtype = str(item.dtype).removeprefix("torch.")
     return guard.Play(item.case.id, dtype, edge, item.instruction_set, item.algorithm)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(broken_sizes.SET not in runtime.available(), reason="what is broken is that set's")
+def test_law5_sizes_that_are_too_small_are_seen() -> None:
+    command = [sys.executable, "-m", "tests.broken_sizes"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    ends = json.loads(done.stdout)
+    assert ends.keys() == broken_sizes.BROKEN.keys()
+    assert not [name for name, end in ends.items() if end == 0]
 
 
 @played(torch.float32, slow=(torch.float64, *NARROW), spread=True)

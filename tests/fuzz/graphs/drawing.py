@@ -39,13 +39,17 @@ _MOST_DRAWS = 9
 
 @dataclass(frozen=True)
 class Graph:
-    """A model and how it is played; `skipped` calls hand on what they are given, `results` are its values."""
+    """A model and how it is played; `skipped` calls hand on what they are given, `results` are its values.
+
+    Where it is `guarded` all memory ends at pages that no one may touch, and values in an arena share none.
+    """
 
     seed: int
     number: int
     instruction_set: str
     threads: int
     way: Way = "traced"
+    guarded: bool = False
     skipped: tuple[int, ...] = ()
     results: tuple[int, ...] | None = None
 
@@ -98,7 +102,8 @@ def draw(seed: int, number: int, instruction_sets: Sequence[str] = (), ways: Seq
     chance = float(dice.rng.random())
     way: Way = "compiled" if chance < _COMPILED else "dynamic" if chance < _COMPILED + _DYNAMIC else "traced"
     sets = tuple(instruction_sets or runtime.available())
-    return Graph(seed, number, dice.one(sets), dice.one((1, 1, 2, 3)), dice.one(ways) if ways else way)
+    own_set, threads, way = dice.one(sets), dice.one((1, 1, 2, 3)), dice.one(ways) if ways else way
+    return Graph(seed, number, own_set, threads, way, dice.chance(0.3))
 
 
 def build(graph: Graph) -> Played:

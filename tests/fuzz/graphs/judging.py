@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -19,13 +19,18 @@ from outstride.compilation.arena import Arena
 from outstride.compilation.backend import Options
 from tests.fuzz.graphs.drawing import Graph, Played, build
 from tests.fuzz.graphs.tracing import by_torch, traced
+from tests.guard import GuardedPages
 from tests.tolerance import assert_equal_values, assert_same_bits
 
 #: The first notes what is made, the others are in an arena.
 _CALLS = 4
 _ARENAS: Any = outstride.compilation.running._Arenas
 _USUAL = Options()
+#: As torch's memory is aligned: by its routines for matrices the same numbers elsewhere have other bits.
+_ALIGNMENT_BYTES = 64
 Run = Callable[..., Any]
+Placed = Callable[[Tensor], Tensor]
+"""The same tensor in the memory where a compiled model finds it."""
 
 
 def judge(graph: Graph) -> bool:
@@ -34,36 +39,44 @@ def judge(graph: Graph) -> bool:
     Returns:
         Whether it was played: what the model itself refuses breaks no law.
     """
-    with graph.environment.entered(), _poisoned():
+    with graph.environment.entered(), _poisoned(), ExitStack() as stack:
+        pages = stack.enter_context(GuardedPages(_ALIGNMENT_BYTES)) if graph.guarded else None
+        place: Placed = _where_it_is if pages is None else lambda t: pages.copy(t, "end")
         played = build(graph)
         try:
-            return _judge(graph, played)
+            return _judge(graph, played, place)
         except AssertionError as wrong:
-            if _is_torchs(graph):
+            if _is_torchs(graph, place):
                 return False
             raise AssertionError(f"{wrong}\n{_text(played)}") from wrong
         except Exception as raised:
             raise AssertionError(f"raised {type(raised).__name__}: {raised}\n{_text(played)}") from raised
 
 
-def _is_torchs(graph: Graph) -> bool:
+def _where_it_is(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _is_torchs(graph: Graph, place: Placed) -> bool:
     """Whether the law is broken by what torch makes of the graph before the backend sees it."""
     try:
-        _judge(graph, build(graph), None)
+        _judge(graph, build(graph), place, None)
     except AssertionError:
         return True
     return False
 
 
-def _judge(graph: Graph, played: Played, options: Options | None = _USUAL) -> bool:
+def _judge(graph: Graph, played: Played, place: Placed, options: Options | None = _USUAL) -> bool:
     model, plain = played.model, copy.deepcopy(played.model)
     served = outstride.accelerate(plain)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = place(tensor.data)
     kept = list[tuple[Any, list[Tensor]]]()
     fast: Run | None = None
     with torch.enable_grad() if played.is_trained else torch.no_grad():
         for time in range(_CALLS):
             more = (time // 2) * 2 if graph.way == "dynamic" else 0
-            given, same = played.inputs(time, more), played.inputs(time, more)
+            given, same = list(map(place, played.inputs(time, more))), played.inputs(time, more)
             try:
                 expected = _step(played, served, plain, same, time)
             except (RuntimeError, ValueError, IndexError):

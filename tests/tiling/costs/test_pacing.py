@@ -58,10 +58,7 @@ def test_tiles_say_how_long_the_others_take(clock: Clock) -> None:
         tile(clock, pace, 0.25, 0.5, 0.25)
     (left,) = said
     assert left == Left(4, 96 * 1.0 + 25, 0.25, 0.25, 25.0)
-    assert str(left) == (
-        "about 2 min after 4 tiles (25% of a tile is reading, 25% of a tile is storing; the last 25 s make "
-        "files of the numbers)"
-    )
+    assert str(left) == "about 2 min after 4 tiles (reading 25%, storing 25%, making files of the numbers 25 s)"
 
 
 def test_what_is_soon_over_is_not_said(clock: Clock) -> None:

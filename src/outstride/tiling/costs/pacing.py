@@ -34,11 +34,10 @@ class Left:
 
     def __str__(self) -> str:
         shares = {"reading": self.reading, "storing": self.storing}
-        tiles = [f"{share:.0%} of a tile is {name}" for name, share in shares.items() if share >= _NAMED]
-        named = self.ending >= _NAMED * self.seconds
-        ends = [f"the last {spelled(self.ending)} make files of the numbers"] if named else []
-        parts = "; ".join([", ".join(tiles), *ends] if tiles else ends)
-        return f"about {spelled(self.seconds)} after {self.tiles} tiles{f' ({parts})' if parts else ''}"
+        said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= _NAMED]
+        if self.ending >= _NAMED * self.seconds:
+            said.append(f"making files of the numbers {spelled(self.ending)}")
+        return f"about {spelled(self.seconds)} after {self.tiles} tiles" + (f" ({', '.join(said)})" if said else "")
 
 
 class Pace:

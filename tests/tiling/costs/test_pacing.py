@@ -58,7 +58,8 @@ def test_tiles_say_how_long_the_others_take(clock: Clock) -> None:
         tile(clock, pace, 0.25, 0.5, 0.25)
     (left,) = said
     assert left == Left(4, 96 * 1.0 + 25, 0.25, 0.25, 25.0)
-    assert str(left) == "about 2 min after 4 tiles (reading 25%, storing 25%, making files of the numbers 25 s)"
+    parts = "reading 25%, storing 25%, making files of the numbers 25 s"
+    assert str(left) == f"about 2 min after 4 tiles ({parts})"
 
 
 def test_what_is_soon_over_is_not_said(clock: Clock) -> None:

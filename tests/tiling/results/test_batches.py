@@ -16,6 +16,7 @@ from outstride import accelerate, tiling
 from outstride.errors import ArgumentError
 from outstride.tiling import capturing, running
 from outstride.tiling.results import journal, partial
+from outstride.tiling.results.partial import progress_of
 from tests.tiling.ended import Heads, content
 from tests.tiling.results.test_resuming import failing, names
 from tests.tolerance import assert_same_bits
@@ -100,6 +101,10 @@ def test_results_go_where_they_are_told(tmp_path: Path) -> None:
     out = [str(tmp_path / "a.{}.npy"), into]
     assert run(images()[:2], out, net) is out
     assert names(tmp_path) == ["a.coarse.npy", "a.fine.npy", "a.mean.npy"]
+    one = tmp_path / "a.b.npy"  # whose name could be that of a result of the list
+    run(images()[0], one, only=[((0, 1), (0, 1))])
+    run(images()[:1], [tmp_path / "a.{}.npy"], net, overwrite=True)
+    assert progress_of(one) == 1
     for got, expected in zip(into, whole(net, images()[1]).values(), strict=True):
         assert_same_bits(got, expected)
 

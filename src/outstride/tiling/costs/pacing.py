@@ -37,7 +37,9 @@ class Left:
         said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= _NAMED]
         if self.ending >= _NAMED * self.seconds:
             said.append(f"making files of the numbers {spelled(self.ending)}")
-        return f"about {spelled(self.seconds)} after {self.tiles} tiles" + (f" ({', '.join(said)})" if said else "")
+        return f"about {spelled(self.seconds)} after {self.tiles} tiles" + (
+            f" ({', '.join(said)})" if said else ""
+        )
 
 
 class Pace:

@@ -46,7 +46,7 @@ def make_each(
     if not over:
         _check(sources, files, options)
     for source, place, paths in zip(sources, places, files, strict=True):
-        if over and not any(map(folders_of, paths)):
+        if over and paths and not any(map(folders_of, paths)):
             continue  # it has its name, and its folder is removed
         yield place, make(runs, source, place, _of_one(options), listens(place), keep=True)
     end(everywhere)

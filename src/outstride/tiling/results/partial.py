@@ -235,8 +235,9 @@ def is_over(out: Path | str) -> bool:
 
 
 def end(outs: Sequence[Path | str]) -> None:
-    """Remove what is left of results that are whole: as soon as one journal says so, all of them are."""
-    folders = [folder for out in outs for folder in folders_of(out)]
+    """Remove what is left of results that have their names: once one journal says it is over, all have."""
+    found = [folder for out in outs for folder in folders_of(out)]
+    folders = [folder for folder in found if Journal(folder / _JOURNAL).is_whole]  # others are no part of it
     for folder in folders:
         Journal(folder / _JOURNAL).over()
     for folder in folders:

@@ -234,6 +234,7 @@ def test_bad_input_gets_one_sentence(layer: str, given_input: Any, error: type[E
 
 def test_files_and_views_that_do_not_exist(tmp_path: Path) -> None:
     shown = explain(STAMPS)
+    assert repr(shown).startswith(f"<{shown.spec!r} at work: stamps, zeros, ")
     with pytest.raises(ArgumentError, match="'path' must be a file of"):
         shown.save(tmp_path / "x.jpg")
     with pytest.raises(ArgumentError, match="'view' must be one that this layer has: got 'window'"):

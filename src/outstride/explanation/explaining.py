@@ -34,6 +34,9 @@ class Explanation:
         self.output = result(shown)
         """The layer's result in its first channel."""
 
+    def __repr__(self) -> str:
+        return f"<{self.spec!r} at work: {', '.join(self.views)}; see .text(), .save('x.gif')>"
+
     def chosen(self, view: str | None) -> list[Scene]:
         """The scene of that name, or all of them."""
         if view is None:

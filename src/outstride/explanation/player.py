@@ -189,7 +189,7 @@ def _figure(scene: Scene, seconds: float) -> str:
         f"{svg(scene, seconds, styled=False)}<div class='o-bar' hidden>"
         "<button type='button' class='o-back'>back</button>"
         "<button type='button' class='o-play'>play</button>"
-        "<button type='button' class='o-on'>on</button>"
+        "<button type='button' class='o-on'>next</button>"
         f"<input type='range' min='0' max='{last}' value='{last}' aria-label='step'>"
         "<span class='o-count'></span></div><p class='o-said' aria-live='polite'></p></figure>"
     )

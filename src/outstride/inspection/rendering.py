@@ -72,7 +72,8 @@ def summary(report: Findings) -> Iterator[tuple[str, str]]:
     """The report without its layers, a name and a sentence each."""
     left_out = sum(row.plain for row in report.layers)
     if left_out:
-        yield "left out", f"{left_out} layers that work element by element (to_dict() has them)"
+        layers = "layer that works" if left_out == 1 else "layers that work"
+        yield "left out", f"{left_out} {layers} element by element (to_dict() has them)"
     yield "output", " and ".join(_times(shape) for shape in report.outputs)
     yield (
         "work",

@@ -139,8 +139,9 @@ class TilePlan:
 
         read = f"{by(self.reads)} of the input" if any(self.reads) else "what passes keep"
         inputs = " and ".join(map(by, self.inputs or [self.input_shape]))
+        tiles = "tile" if len(self) == 1 else "tiles"
         lines = [
-            f"{inputs} to {by(self.output_shape)} in {len(self)} tiles of {by(self.tile)}",
+            f"{inputs} to {by(self.output_shape)} in {len(self)} {tiles} of {by(self.tile)}",
             f"  a tile reads  {read}",
             f"  memory        {spelled(self.peak_bytes)}; the whole would take {spelled(self.whole_bytes)}",
             f"  computed      {self.recomputed:.2f} times what the whole computes",

@@ -353,12 +353,12 @@ def _sizes(case: Case, dtype: torch.dtype) -> None:
 
 def _instruction_sets(case: Case, dtype: torch.dtype) -> None:
     operands = arrange(draw(case, "reals", dtype), case.layout, case.weight_layout)
-    best, *others = runtime.available()
-    with runtime.instruction_set(best):
+    best, *others = (Environment.of(name, "sets", case.id, dtype) for name in runtime.available())
+    with best.entered():
         expected = run(case, operands)
-    for name in others:
-        with runtime.instruction_set(name):
-            _assert_same_results(run(case, operands), expected, f"{name} instead of {best}")
+    for other in others:
+        with other.entered():
+            _assert_same_results(run(case, operands), expected, f"{other} instead of {best}")
 
 
 def _stores(case: Case, dtype: torch.dtype) -> None:

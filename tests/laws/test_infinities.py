@@ -15,6 +15,7 @@ from torch import Tensor
 from outstride.engine import runtime
 from tests.cases import Case, case
 from tests.environments import everything_short, one_of
+from tests.laws.items import NARROW
 from tests.operands import Operands, draw, run, torch_opinion
 from tests.roundings import CONTRACTIONS, GATHERS, is_short, longest_chain, scales
 from tests.tolerance import assert_close_to_reference, assert_same_bits
@@ -32,7 +33,20 @@ _every_layer = pytest.mark.parametrize(
     "layer", [replace(c, algorithm="short") for c in LAYERS], ids=lambda c: c.id
 )
 _GREATEST = torch.finfo(torch.float32).max
-_TYPES = {str(t).removeprefix("torch."): t for t in (torch.float32, torch.bfloat16, torch.float16)}
+#: Every layer in float32 and in one narrow dtype, always the same, and in the long run in the other.
+_every_layer_and_type = pytest.mark.parametrize(
+    ("layer", "dtype"),
+    [
+        pytest.param(
+            replace(layer, algorithm="short"),
+            dtype,
+            id=f"{layer.id}-{str(dtype).removeprefix('torch.')}",
+            marks=[] if dtype in (torch.float32, one_of(NARROW, layer.id)) else [pytest.mark.slow],
+        )
+        for layer in LAYERS
+        for dtype in (torch.float32, *NARROW)
+    ],
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,8 +62,7 @@ def _both(layer: Case, operands: Operands) -> tuple[dict[str, Tensor], dict[str,
         return run(layer, operands), run(replace(layer, algorithm="direct"), operands)
 
 
-@_every_layer
-@pytest.mark.parametrize("dtype", _TYPES.values(), ids=_TYPES)
+@_every_layer_and_type
 @pytest.mark.parametrize("side", ["input", "weight", "bias", "grad_output"])
 def test_infinities_and_nan_are_those_of_the_direct_chain(layer: Case, side: str, dtype: torch.dtype) -> None:
     operands = draw(layer, "short", dtype)

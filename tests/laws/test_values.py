@@ -13,13 +13,13 @@ from tests.tolerance import assert_close_to_reference
 _closure_case = played(torch.float64, cases=closure_cases(), algorithms=("direct",), spread=True)
 
 
-@played(torch.float32, torch.float64, slow=NARROW)
+@played(torch.float32, torch.float64, slow=NARROW, spread=True)
 def test_law1_value(item: Item) -> None:
-    """That of a narrow dtype is the float32 result rounded once, by a law of its own."""
+    """Laws of their own say the rest: narrow dtypes round what float32 gives, every set gives its bits."""
     item.obeys("value")
 
 
-@played(torch.float32, *NARROW, slow=(torch.float64,))
+@played(torch.float32, *NARROW, slow=(torch.float64,), spread=True)
 def test_law1_small_integers_are_exact(item: Item) -> None:
     item.obeys("integers")
 

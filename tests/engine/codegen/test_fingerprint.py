@@ -22,22 +22,27 @@ from outstride.engine.codegen.fingerprint import (
     WORDS,
     fingerprint_source,
 )
+from tests.protected import ProtectedRooms
 
 
 def _kernel_marks(data: bytes, keys: bytes, marks: list[int] | None = None) -> tuple[list[int], bool]:
     """What the kernel writes as the marks of the data, or whether it finds others than these."""
     isa = runtime.machine().instruction_set
     blocks = -(-len(data) // BLOCK_BYTES)
-    memory = (ctypes.c_char * max(1, len(data))).from_buffer_copy(data or b"\0")
-    key_memory = (ctypes.c_char * KEY_BYTES).from_buffer_copy(keys)
-    result = array("Q", bytes(blocks * MARK_BYTES) if marks is None else marks)
+    known = bytes(blocks * MARK_BYTES) if marks is None else array("Q", marks).tobytes()
+    rooms = ProtectedRooms([len(data), KEY_BYTES, len(known)])
+    for place, held in zip(rooms.addresses, (data, keys, known), strict=True):
+        ctypes.memmove(place, held, len(held))
+    data_at, keys_at, marks_at = rooms.addresses
     values = {
-        "data_at": ctypes.addressof(memory), "size_bytes": len(data), "keys_at": ctypes.addressof(key_memory),
-        "marks_at": result.buffer_info()[0], "renew": int(marks is None),
+        "data_at": data_at, "size_bytes": len(data), "keys_at": keys_at, "marks_at": marks_at,
+        "renew": int(marks is None),
         "tasks": -(-blocks // BLOCKS_OF_TASK),
     }  # fmt: skip
     block = array("q", [values.get(name, 0) for name in FINGERPRINT_ARGUMENTS])
     runtime.kernel("fingerprint", fingerprint_source, isa).alone(block.buffer_info()[0])
+    assert rooms.is_sound, "memory beside the data, the keys or the marks was written"
+    result = array("Q", ctypes.string_at(marks_at, len(known)))
     return list(result), block[FINGERPRINT_INDEX["changed"]] != 0
 
 

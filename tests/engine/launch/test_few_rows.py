@@ -19,6 +19,7 @@ from outstride.engine.launch.packing import PACKED
 from outstride.engine.planner.dataflows.unpacked import MOST_ROWS as MOST
 from outstride.engine.planner.steps import Step
 from tests.environments import threads
+from tests.guard import GuardedPages
 from tests.poison import poison
 from tests.tolerance import assert_equal_values, assert_same_bits
 
@@ -65,9 +66,9 @@ def test_the_bits_are_those_of_packed_weights(operator: _Operator, dtype: torch.
         expected = packed(operator, x, w, bias)
         for isa, (rows, count), lying in product(runtime.available(), _ROWS, ("as it is", "turned")):
             given = w.clone() if lying == "as it is" else w.t().clone().t()
-            with runtime.instruction_set(isa), threads(count), poison():
-                some = x[:rows]
-                found = gather_run(operator, some, given, _NONE, _NONE, _NONE, _NONE, 1)(some, given, bias)
+            with runtime.instruction_set(isa), threads(count), GuardedPages() as pages:
+                some, given, own = (pages.copy(t, "end") for t in (x[:rows], given, bias))
+                found = gather_run(operator, some, given, _NONE, _NONE, _NONE, _NONE, 1)(some, given, own)
                 assert not PACKED.forms(given), "weights were packed"
                 assert_same_bits(found, expected[:rows], f"{channels} to {outputs}, {rows} rows, {isa}")
 
@@ -178,9 +179,10 @@ def test_weight_gradients_have_the_bits_of_packed_rows(dtype: torch.dtype) -> No
             numbers = ((1,), (0,), (1,), 1)
             expected = weight_run(lying, beside, (1,), *numbers)(lying, beside).squeeze(-1)
             for isa in runtime.available():
-                for count, given in ((1, y), (3, y.t().contiguous().t())):
-                    with runtime.instruction_set(isa), threads(count), poison():
-                        found = weight_run(x, given, _NONE, _NONE, _NONE, _NONE, 1)(x, given)
+                for count, lies in ((1, y), (3, y.t().contiguous().t())):
+                    with runtime.instruction_set(isa), threads(count), GuardedPages() as pages:
+                        some, given = (pages.copy(t, "end") for t in (x, lies))
+                        found = weight_run(some, given, _NONE, _NONE, _NONE, _NONE, 1)(some, given)
                         assert_same_bits(found, expected, f"{channels} to {outputs}, {rows} rows, {isa}")
 
 

@@ -18,8 +18,8 @@ from outstride.engine import runtime
 from outstride.engine.launch.dots import DotCall
 from outstride.engine.launch.gradient import GradientCall, gradient_call
 from outstride.engine.planner.gradient_plan import GradientPlan
+from tests.guard import GuardedPages
 from tests.layouts import laid_out
-from tests.poison import poison
 from tests.short_order import gradient_in_the_short_order, gradient_magnitude
 from tests.tolerance import assert_close_to_reference, assert_integers_equal, assert_same_bits
 
@@ -117,7 +117,8 @@ def test_its_order_is_one(name: str) -> None:
     layer = LAYERS[name]
     x, y = layer.draw(torch.float32)
     expected = _ordered(layer, x, y)
-    with poison():
+    with GuardedPages() as pages:
+        x, y = (pages.copy(t, "end") for t in (x, y))
         for isa, threads in product(runtime.available(), (1, 2, 4)):
             with runtime.instruction_set(isa):
                 assert_same_bits(layer.call(x, y, threads)(x, y), expected, f"{isa}, {threads} threads")
@@ -130,7 +131,8 @@ def test_no_layout_moves_it(layouts: tuple[str, str]) -> None:
         x, y = layer.draw(torch.float32)
         expected = _ordered(layer, x, y)
         first, second = (laid_out(*each) for each in zip((x, y), layouts, strict=True))
-        with poison():
+        with GuardedPages() as pages:
+            first, second = (pages.copy(t, "end") for t in (first, second))
             for isa in runtime.available():
                 with runtime.instruction_set(isa):
                     made = layer.call(first, second, 2)(first, second)

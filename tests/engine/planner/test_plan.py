@@ -15,7 +15,7 @@ from outstride.engine.planner.arguments import (
 )
 from outstride.engine.planner.cost import task_cycles, tasks_in_turn
 from outstride.engine.planner.dataflow import PackingDataflow
-from outstride.engine.planner.machine import Machine
+from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     _best,
     plan_for,
@@ -143,3 +143,13 @@ def test_the_recipe_is_the_same_for_an_input_of_one_column() -> None:
     )  # fmt: skip
     narrow = replace(wide, input_size=(1, 1, 1), output_size=(1, 1, 7))
     assert plan_for(narrow, MACHINES[0], 1).recipe == plan_for(wide, MACHINES[0], 1).recipe
+
+
+@pytest.mark.parametrize(("outputs", "stride", "size"), [(64, 1, 224), (32, 2, 112)])
+def test_many_results_of_few_inputs_do_not_wait_in_scratch(outputs: int, stride: int, size: int) -> None:
+    """First layers of VGG-16 and MobileNetV2: what waits leaves the first-level cache (decision 0071)."""
+    problem = Problem(
+        "conv", "float32", 1, 1, 3, outputs, (1, 224, 224), (1, size, size), (1, 3, 3), (1, stride, stride),
+        (0, 1, 1), (1, 1, 1), "width", "width",
+    )  # fmt: skip
+    assert plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1).blocking.direct

@@ -14,12 +14,15 @@ from operator import mul
 from outstride.engine.planner.blocking import Blocking, boxes_over
 from outstride.engine.planner.dataflow import Candidate, PackingDataflow
 from outstride.engine.planner.dtypes import STORAGE_BYTES
-from outstride.engine.planner.machine import CHANNEL_BLOCK
+from outstride.engine.planner.machine import CHANNEL_BLOCK, LINE_BYTES
 from outstride.engine.planner.short_form import loads_of_row, vectors_of_row
 from outstride.layer.algorithms import Terms
 
 #: Weights of so many bytes come from memory for every box.
 FAR_WEIGHTS_BYTES = 16 << 20
+#: Results of so many bytes leave the first-level cache, which is half as large, before they are written to
+#: the output.
+FAR_RESULTS_BYTES = 64 << 10
 #: A panel of so many bytes stays in the first-level cache.
 PANEL_AT_HAND_BYTES = 24 << 10
 
@@ -54,6 +57,8 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
         return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
     out = written * _move_cycles(c, flow, blocking)
+    if not blocking.direct and written * c.item_bytes > FAR_RESULTS_BYTES:
+        out += costs.fill * written * c.item_bytes / LINE_BYTES
     lines = blocking.chunk_outputs * blocking.rows * axes[0].out_step * axes[1].out_step
     out += (len(blocking.ranges[2]) - 1) * lines * costs.range_row * axes[2].out_step
     return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)

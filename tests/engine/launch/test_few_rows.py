@@ -121,23 +121,25 @@ def test_layers_that_are_trained_pack_nothing() -> None:
 def test_compiled_layers_that_are_trained_read_weights_where_they_lie() -> None:
     """As others do, and with their bits."""
     torch.manual_seed(4)
-    plain = torch.nn.Sequential(torch.nn.Linear(70, 40), torch.nn.ReLU(), torch.nn.Linear(40, 24))
+    layers = torch.nn.Linear(70, 40), torch.nn.Linear(40, 24)
+    plain = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1])
     x = drawn(_TRAINED, 70)
-    results = []
+    results: list[list[Tensor | None]] = []
     for model in (outstride.accelerate(plain), torch.compile(plain, backend="outstride")):
         for _ in range(3):
+            plain.zero_grad()
             made = model(x)
-            for layer in (plain[0], plain[2]):
-                layer.weight.grad = None
             made.square().sum().backward()
-        assert not any(PACKED.forms(layer.weight) for layer in (plain[0], plain[2]))
-        results.append([made.detach(), *(layer.weight.grad for layer in (plain[0], plain[2]))])
+        assert not any(PACKED.forms(layer.weight) for layer in layers)
+        results.append([made.detach(), *(layer.weight.grad for layer in layers)])
         outstride.restore(plain)
     for found, expected in zip(*results, strict=True):
+        assert found is not None
+        assert expected is not None
         assert_same_bits(found, expected)
     with torch.no_grad():
         torch.compile(plain, backend="outstride")(x)
-    assert PACKED.forms(plain[0].weight), "a graph that is not differentiated packs them"
+    assert PACKED.forms(layers[0].weight), "a graph that is not differentiated packs them"
 
 
 def test_frozen_weights_are_packed_unless_one_row_reads_them_from_the_cache() -> None:

@@ -32,7 +32,7 @@ def _step(layer: nn.Module, x: Tensor, uses: int = 1) -> None:
     with torch.no_grad():
         for parameter in layer.parameters():
             assert parameter.grad is not None
-            parameter -= parameter.grad
+            parameter.sub_(parameter.grad)
 
 
 def _fresh(layer: nn.Conv2d, x: Tensor) -> Tensor:

@@ -91,11 +91,10 @@ class Packer:
                 }
             )  # fmt: skip
         tables["phase_groups_at"] = table(WEIGHT_GROUP_FIELDS, rows)
-        in_squares = [g for g in groups if run and g.members == 1]
-        if (
-            run == 1 or prod(p.kernel_size) <= MOST_ROW_STEP
-        ):  # then rows lie as near to each other as they can
-            in_squares = [] if all(row["row_step"] for row in rows) else in_squares
+        # Rows that lie as near to each other as they can need no squares.
+        near = run == 1 or prod(p.kernel_size) <= MOST_ROW_STEP
+        near = near and all(row["row_step"] for row in rows)
+        in_squares = [g for g in groups if run and g.members == 1 and not near]
         if in_squares:
             tables["positions_at"] = _positions(in_squares, p.kernel_size, strides)
         scalars = {

@@ -38,7 +38,10 @@ def direct_shares(plan: GradientPlan, threads: int) -> GradientPlan:
 
 
 def _candidates(plan: GradientPlan) -> Iterator[GradientPlan]:
-    """Every part of a box, with all channels and outputs or about a half of them, a quarter, and so on."""
+    """Every part of a box, with all channels and outputs or about a half of them, a quarter, and so on.
+
+    Panels, and sums that wait for the last box, fit into the second-level cache, however many taps there are.
+    """
     channels, rows, taps = plan.problem.channels, plan.tile.rows, prod(plan.problem.kernel_size)
     item, room = ACCUMULATOR_BYTES[plan.problem.dtype], plan.machine.l2_bytes
     for part in dict.fromkeys(_parts(plan.box)):
@@ -51,7 +54,8 @@ def _candidates(plan: GradientPlan) -> Iterator[GradientPlan]:
             some = replace(some, channels_per_block=of_task, channels_per_slab=slab, strip=_strip(some, slab))
             for blocks in _halvings(plan.output_blocks):
                 sums_bytes = of_task * taps * blocks * plan.width * item if plan.writes else 0
-                if blocks == 1 or blocks * panel_bytes + sums_bytes <= room:
+                least = blocks == 1 and (of_task == 1 or not plan.writes)
+                if least or blocks * panel_bytes + sums_bytes <= room:
                     yield replace(some, blocks_per_chunk=blocks)
 
 
@@ -98,22 +102,25 @@ def _cycles(plan: GradientPlan, threads: int) -> float:
     taps, pixels, slab = prod(p.kernel_size), prod(plan.part), plan.channels_per_slab
     cells = (p.batch, *p.cells)
     of_split = prod(ceil(n / part) for n, part in zip(cells, plan.part, strict=True)) / plan.splits
-    slabs = ceil(plan.channels_per_block / slab)
-    tiles = taps * ceil(slab / tile.rows) if plan.by_tap else ceil(slab * taps / tile.rows)
+    whole, rest = divmod(plan.channels_per_block, slab)
+    slabs = plan.channels_per_block / slab
+
+    def tiles_of(count: int) -> int:
+        return taps * ceil(count / tile.rows) if plan.by_tap else ceil(count * taps / tile.rows)
+
+    tiles = whole * tiles_of(slab) + tiles_of(rest)
     products = tile.rows * tile.vectors
     rate = plan.machine.instruction_set.fma_per_cycle
     term = max(products / rate, tile.rows * costs.broadcast + tile.vectors / rate)
     summed = tiles * (pixels * term + costs.output_tile + 3 * products)
-    inputs = plan.strip.elements * INPUT_CYCLES[p.in_unit]
-    inputs += (
-        slab * plan.strip.elements / max(1, plan.strip.channel_pitch * plan.strip.extent[2]) * ROW_CYCLES
-    )
+    rows = plan.strip.elements / max(1, plan.strip.pixel_pitch * plan.strip.extent[2])
+    inputs = plan.strip.elements * INPUT_CYCLES[p.in_unit] + rows * ROW_CYCLES
     gradients = pixels * plan.width * GRADIENT_CYCLES[p.out_unit]
     panel_bytes = plan.panel_pitch * ACCUMULATOR_BYTES[p.dtype]
     blocks, held = plan.blocks_per_chunk, plan.machine.l2_bytes * 3 // 4
     far = blocks * panel_bytes + plan.strip.elements * 4 > held
     again = panel_bytes / costs.memory_bytes_per_cycle * costs.stream_share if far else 0.0
-    of_part = slabs * (inputs + blocks * (summed + again)) + blocks * gradients
+    of_part = slabs * (inputs + blocks * again) + blocks * (summed + gradients)
     return of_part * of_split * ceil(plan.tasks / threads)
 
 

@@ -5,26 +5,58 @@ Inference mode, a default device and modes that watch operators do not decide wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
+class undisturbed:  # noqa: N801 - used as a function
     """No gradients, on the CPU, and without the modes that the caller has entered.
 
     What decides about a model's numbers stays: the default dtype, autocast, the number of threads.
     """
-    with ExitStack() as context:
-        context.enter_context(_disable_current_modes())
-        context.enter_context(_without_function_modes())
-        context.enter_context(torch.inference_mode(False))
-        context.enter_context(torch.no_grad())
-        yield
+
+    def __enter__(self) -> None:
+        self._modes = ExitStack()
+        if _has_modes():
+            self._modes.enter_context(_disable_current_modes())
+            self._modes.enter_context(_without_function_modes())
+        self._inference, self._gradients = torch.inference_mode(False), torch.no_grad()
+        self._inference.__enter__()
+        self._gradients.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._gradients.__exit__(*error)
+        self._inference.__exit__(*error)
+        self._modes.__exit__(*error)
+
+    def __call__(self, function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+        """The function in such surroundings."""
+
+        @wraps(function)
+        def within(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+            with undisturbed():
+                return function(*args, **kwargs)
+
+        return within
+
+
+def _has_modes() -> bool:
+    """Whether there is one; seldom is there, and to look for all kinds of them takes long."""
+    return bool(
+        _get_current_dispatch_mode_stack()
+        or _get_current_function_mode_stack()
+        or _len_torch_dispatch_stack_pre_dispatch()
+    )
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from outstride.errors import ArgumentError, DTypeError
-from outstride.tiling.box import Box, slices
+from outstride.tiling.box import Box, slices, whole
 
 _DTYPES = {
     torch.float32: "float32", torch.float64: "float64", torch.float16: "float16", torch.int64: "int64",
@@ -42,6 +42,13 @@ def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
     elif values.dtype == np.longdouble:
         values = values.astype(np.float64)
     return torch.from_numpy(values).to(dtype)
+
+
+def read_whole(source: Readable | Tensor, dtype: torch.dtype) -> Tensor:
+    """All of a source as a tensor of the model's type, likewise."""
+    return (
+        source.detach().to(dtype) if isinstance(source, Tensor) else read(source, whole(source.shape), dtype)
+    )
 
 
 def label_dtype(source: Readable | Tensor) -> torch.dtype | None:

@@ -23,7 +23,6 @@ from outstride.layer import arguments as argument
 from outstride.models.isolation import undisturbed
 from outstride.models.operators import convolution
 from outstride.tiling import arrays
-from outstride.tiling.box import whole
 from outstride.tiling.evaluation import INPUT
 from outstride.tiling.running import check_model, dtype_of
 from outstride.tiling.streams.carrying import States
@@ -124,15 +123,15 @@ class Stream:
         """
         if self._closed:
             raise ShapeError("'push' must come before 'close': got a chunk after it; legal: another stream")
-        arrays.check_source(chunk)
-        if tuple(chunk.shape[:-1]) != self._shape[:-1] or len(chunk.shape) != len(self._shape):
+        arrays.check_source(chunk, "chunk", "")
+        shape = tuple(chunk.shape)
+        if shape[:-1] != self._shape[:-1]:
             raise ArgumentError(
-                f"'chunk' must go on where the last one ended: got shape {tuple(chunk.shape)}; "
+                f"'chunk' must go on where the last one ended: got shape {shape}; "
                 f"legal: {(*self._shape[:-1], 'any')}"
             )
-        part = arrays.read(chunk, whole(chunk.shape), self._dtype)
-        self._input = torch.cat([self._input, part], -1)
-        self._came, self._last = self._came + part.shape[-1], self._last + part.shape[-1]
+        self._input = torch.cat([self._input, arrays.read_whole(chunk, self._dtype)], -1)
+        self._came, self._last = self._came + shape[-1], self._last + shape[-1]
         if self._lengths.beyond(self._last):
             self._begin()
             self._state = replace(self._state, settled=False, onward={})
@@ -142,7 +141,8 @@ class Stream:
         stretch = self._stretches.to(self._state, stop)
         result = self._through(self._lengths.far, stretch)
         first, _ = stretch.before.held.get(INPUT, (0, 0))
-        self._input = self._input[..., stretch.kept[INPUT][0] - first :]
+        gone = stretch.kept[INPUT][0] - first
+        self._input = self._input.narrow(-1, gone, self._input.shape[-1] - gone)
         self._state, self._last = stretch.after, self._last - stretch.back
         return result
 
@@ -178,7 +178,8 @@ class Stream:
             if stretch.before.settled and self._is_prepared(stretch):
                 start, _ = stretch.before.held[INPUT]
                 first, last = stretch.need.boxes.get(INPUT, ((start, start),))[-1]
-                result: Tensor = stretch.prepared(self._input[..., first - start : last - start], self._held)
+                read = self._input.narrow(-1, first - start, last - first)
+                result: Tensor = stretch.prepared(read, self._held)
                 self._held = stretch.prepared.after
             else:
                 held = dict(self._held) | {INPUT: self._input}

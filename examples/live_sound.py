@@ -17,7 +17,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,13 @@ RATE = 24000
 QUICK_SECONDS = 0.2
 
 
-def telephone() -> nn.Module:
-    """A band pass by a windowed sinc, and a soft clipper."""
+def telephone(rate: int) -> nn.Module:
+    """A band pass by a windowed sinc, and a soft clipper, for so many samples a second."""
     taps = 481
     time_ = torch.arange(taps, dtype=torch.float64) - taps // 2
 
     def low_pass(hertz: float) -> Tensor:
-        return 2 * hertz / RATE * torch.sinc(2 * hertz / RATE * time_)
+        return 2 * hertz / rate * torch.sinc(2 * hertz / rate * time_)
 
     kernel = (low_pass(3400) - low_pass(300)) * torch.hann_window(taps, periodic=False, dtype=torch.float64)
     layer = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
@@ -84,21 +84,35 @@ class Residual(nn.Module):
         return x + added
 
 
-def codec() -> nn.Module:
-    """An encoder and a decoder of 320 samples a frame, of the sizes of SEANet's: its weights are drawn."""
-    layers, width, steps = [Causal(1, 16, 7)], 16, (2, 4, 5, 8)
-    rest: list[nn.Module] = []
-    for step in steps:
-        rest += [Residual(width), nn.ELU(), Causal(width, 2 * width, 2 * step, step)]
+STEPS = (2, 4, 5, 8)
+WIDTH, CODE = 16, 64
+
+
+def encoder() -> nn.Module:
+    """Of 320 samples a code, of the sizes of SEANet's: its weights are drawn."""
+    layers, width = list[nn.Module]([Causal(1, WIDTH, 7)]), WIDTH
+    for step in STEPS:
+        layers += [Residual(width), nn.ELU(), Causal(width, 2 * width, 2 * step, step)]
         width *= 2
-    rest += [nn.ELU(), Causal(width, 64, 7), Causal(64, width, 7)]
-    for step in reversed(steps):
-        rest += [nn.ELU(), Spread(width, width // 2, step), Residual(width // 2)]
+    return nn.Sequential(*layers, nn.ELU(), Causal(width, CODE, 7)).eval()
+
+
+def decoder() -> nn.Module:
+    """The way back."""
+    width = WIDTH * 2 ** len(STEPS)
+    layers = list[nn.Module]([Causal(CODE, width, 7)])
+    for step in reversed(STEPS):
+        layers += [nn.ELU(), Spread(width, width // 2, step), Residual(width // 2)]
         width //= 2
-    return nn.Sequential(*layers, *rest, nn.ELU(), Causal(width, 1, 7), nn.Tanh()).eval()
+    return nn.Sequential(*layers, nn.ELU(), Causal(width, 1, 7), nn.Tanh()).eval()
 
 
-NETWORKS = {"telephone": telephone, "codec": codec}
+def codec() -> nn.Module:
+    """Both."""
+    return nn.Sequential(encoder(), decoder())
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {"telephone": telephone, "codec": lambda _: codec()}
 
 
 @dataclass(frozen=True)
@@ -119,16 +133,31 @@ def made_up(seconds: float) -> Tensor:
 
 def read(path: Path) -> tuple[Tensor, int]:
     """The first channel of a recording, and its samples a second."""
-    try:
-        import soundfile
-    except ImportError:
-        raise SystemExit('files are read by soundfile: pip install "outstride[audio]"') from None
+    soundfile = _soundfile()
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         told = f"'source' must be a recording: got {str(path)!r} ({error}); legal: a WAV file"
         raise SystemExit(told) from None
     return torch.from_numpy(samples[:, 0].copy()), int(rate)
+
+
+def check_writable(path: Path) -> None:
+    """See to it before anything is heard that a result can be saved."""
+    soundfile = _soundfile()
+    kinds = [f".{name.lower()}" for name in soundfile.available_formats()]
+    if path.suffix.lower() not in kinds or not path.parent.is_dir() or path.is_dir():
+        raise SystemExit(
+            f"'--out' must be a file of sound in a folder that is there: got {str(path)!r}; legal: result.wav"
+        )
+
+
+def _soundfile() -> Any:
+    try:
+        import soundfile
+    except ImportError:
+        raise SystemExit('files are read and written by soundfile: pip install "outstride[audio]"') from None
+    return soundfile
 
 
 def paced(samples: Tensor, size: int, rate: int) -> Iterator[Block]:
@@ -162,6 +191,8 @@ def heard(size: int, seconds: float) -> Iterator[Block]:
 def main() -> None:
     """Read the command line, push every block, and say how it went."""
     given = _arguments()
+    if given.out is not None:
+        check_writable(given.out)
     rate, blocks = RATE, None
     size = max(1, round(given.block / 1000 * rate))
     if given.microphone:
@@ -176,7 +207,7 @@ def main() -> None:
         blocks = paced(samples, size, rate)
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
-    live = tiling.stream(NETWORKS[given.network](), (1, 1, 0))
+    live = tiling.stream(NETWORKS[given.network](rate), (1, 1, 0))
     live.prepare(size)
     print(f"{given.network}: {live.latency} samples of latency, {live.latency / rate * 1000:.1f} ms")
     results, took, late = list[Tensor](), list[float](), 0
@@ -202,15 +233,14 @@ def main() -> None:
 
 
 def _save(path: Path, samples: Tensor, rate: int) -> None:
-    import soundfile
-
-    soundfile.write(path, samples.numpy(), rate)
+    _soundfile().write(path, samples.numpy(), rate)
     print(f"saved: {path}")
 
 
 def _arguments() -> Any:
     parser = argparse.ArgumentParser(description="A network on sound as it arrives.")
-    parser.add_argument("source", nargs="?", type=Path, help="a recording; - reads float32 samples")
+    told = "a recording, of which the first channel is heard; - reads float32 samples"
+    parser.add_argument("source", nargs="?", type=Path, help=told)
     parser.add_argument("--microphone", action="store_true", help="listen")
     parser.add_argument("--network", choices=NETWORKS, default="telephone", help="default: telephone")
     parser.add_argument("--block", type=float, default=20, help="ms of a block (default: 20)")

@@ -183,6 +183,11 @@ def test_sound_goes_through_a_network_as_it_arrives(
     ("arguments", "said"),
     [
         (("nowhere.wav",), "'source' must be a recording: got 'nowhere.wav'"),
+        (("--out", "nowhere/result.wav"), "'--out' must be a file of sound in a folder that is there: got"),
+        (
+            ("--out", "result.xyz"),
+            "'--out' must be a file of sound in a folder that is there: got 'result.xyz'",
+        ),
         (("--block", "0"), "'--block' must be positive: got 0.0"),
         (("--threads", "0"), "'--threads' must be at least 1: got 0"),
     ],

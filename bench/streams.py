@@ -30,6 +30,8 @@ from models import Branch, Vocoder  # noqa: E402
 GUIDE = ROOT / "docs" / "guides" / "tiling.md"
 BEGIN, END = "<!-- measured in time -->", "<!-- end of what is measured in time -->"
 PUSHES, ROUNDS, AT_ONCE, WHOLE_SECONDS = 500, 5, 8, 1.5
+#: Pushes until no layer sees the beginning any more, which until then are walks through the graph.
+BEGINNING = 40
 
 
 class WaveNet(nn.Module):
@@ -124,7 +126,7 @@ def measured(case: Streamed, threads: int, pushes: int) -> list[Found]:
         live = tiling.stream(model, (1, case.channels, 0))
         live.prepare(chunk)
         sizes.append(Chunk(live, torch.randn(1, case.channels, chunk), []))
-        for _ in range(AT_ONCE):  # until layers no longer see the beginning
+        for _ in range(BEGINNING):
             live.push(sizes[-1].part)
     rounds = max(1, min(ROUNDS, pushes // (2 * AT_ONCE)))
     with torch.inference_mode():

@@ -22,7 +22,6 @@ from outstride.compilation.values import (
 from outstride.compilation.vectors import InVectors
 from outstride.engine.launch.fused import OperandForm, Step
 from outstride.engine.launch.step_check import declined
-from outstride.engine.planner.steps import CONTIGUOUS
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def _filled(node: Node, target: InVectors) -> Iterator[Reading]:
     operator = target.operator(node)
     read = _READ.get(operator.name)
     if read is not None:
-        found = (reading for reading in read(operator, 1) if reading.step.kind not in CONTIGUOUS)
+        found = (reading for reading in read(operator, 1) if not reading.step.is_of_contiguous)
         yield from (replace(reading, step=replace(reading.step, filled=True)) for reading in found)
 
 

@@ -61,7 +61,8 @@ def expm1_of_negative(k: Vectors, value: Value) -> Value:
     Everything is a sum of two numbers, so that what is left when 1 is taken away is exact enough. SLEEF adds
     up in a way that finds the rest of any sum; here the larger of two is known, with which the same rest
     takes half as much (Dekker, "A floating-point technique for extending the available precision", 1971):
-    value - q * log(2) is exact, of each sum of the polynomial the constant is larger, and 1 than 2**q.
+    value - q * log(2) is exact, of each sum of the polynomial the constant is larger, and 1 than 2**q. A test
+    tries all numbers.
     """
     moved, nearest = _nearest(k, value)
     reduced = fused(k, nearest, constant(k, -_LOG2), value)

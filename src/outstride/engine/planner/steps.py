@@ -137,6 +137,11 @@ class Step:
         return self.kind in IN_VECTORS and not self.filled
 
     @property
+    def is_of_contiguous(self) -> bool:
+        """Whether torch computes it in this way of contiguous tensors alone."""
+        return self.kind in CONTIGUOUS
+
+    @property
     def given(self) -> tuple[OperandForm, ...]:
         """The forms of the operands that come with a call."""
         return tuple(form for form in self.operands if form is not None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from outstride.tiling.box import Box
 from outstride.tiling.files.writers import pyramid
@@ -18,7 +18,7 @@ from outstride.tiling.files.writers.interface import RESULT, Encoder, Made, Seen
 from outstride.tiling.files.writers.plain import check_tiles, chunks_of, sync_chunks, without_torn_chunks
 
 #: Releases that are written, the usual one first, and the format of zarr that each has.
-VERSIONS = {"0.5": 3, "0.4": 2}
+VERSIONS: dict[str, Literal[2, 3]] = {"0.5": 3, "0.4": 2}
 USUAL_VERSION = next(iter(VERSIONS))
 
 

@@ -78,6 +78,7 @@ def test_steps_have_torchs_bits(chain: tuple[Step, ...], dtype: torch.dtype) -> 
 def test_every_rounding_of_a_batch_norm_is_torchs(dtype: torch.dtype) -> None:
     """Near a zero of it, where what the types of 16 bits round away elsewhere is all that is left."""
     step, channels, length = STEPS[0], 257, 37
+    needs((step,), dtype)
     generator = torch.Generator().manual_seed(3)
     mean, variance, weight, bias = (
         (torch.randn(channels, generator=generator) * size).to(dtype) for size in (100.0, 1e-3, 100.0, 10.0)
@@ -93,12 +94,15 @@ def test_every_rounding_of_a_batch_norm_is_torchs(dtype: torch.dtype) -> None:
 def test_this_torch_computes_every_step_as_written() -> None:
     """A torch that computes one in another way is served by its own operators: then this test says so.
 
-    On Arm torch's vectors make +0 of -0 where they cut at 0, and what is left at their ends keeps it.
+    On Arm torch's vectors make +0 of -0 where they cut at 0, and what is left at their ends keeps it; and
+    batch norms of float16 are rounded in another way.
     """
+    other = {RELU, Step("hardtanh", (0, 6))}
     for dtype in DTYPES:
         reasons = {step: reason for step in STEPS if (reason := declined((step,), dtype))}
         left = {step for step, reason in reasons.items() if is_left_to_torch(reason)}
-        assert left <= {RELU, Step("hardtanh", (0, 6))}
+        norms = {step for step in STEPS if step.kind == "batch_norm" and dtype is torch.float16}
+        assert left <= other | norms
         assert reasons.keys() == left, reasons
 
 

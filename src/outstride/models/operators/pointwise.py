@@ -65,6 +65,7 @@ _UNTAGGED = frozenset(
     f"aten.{name}"
     for name in (
         *("native_dropout", "bernoulli", "max.other", "min.other", "hardswish", "hardsigmoid", "hardtanh"),
+        *("leaky_relu", "ldexp"),  # newer torches do
         *("_prelu_kernel", "prelu", "rrelu_with_noise", "celu", "selu", "mish", "softplus", "relu6", "logit"),
         *("log_sigmoid_forward", "threshold", "hardshrink", "softshrink", "nan_to_num"),
         *("fake_quantize_per_tensor", "complex", "polar"),

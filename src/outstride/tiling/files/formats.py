@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -123,8 +124,9 @@ def _need(suffix: str) -> None:
     packages, extra = _NEEDS.get(suffix, ((), ""))
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
+        newer = ", and zarr Python 3.11 or newer" if "zarr" in missing and sys.version_info < (3, 11) else ""
         raise UnsupportedError(
-            f"{suffix} files need {' and '.join(missing)}: pip install 'outstride[{extra}]'."
+            f"{suffix} files need {' and '.join(missing)}{newer}: pip install 'outstride[{extra}]'."
         )
 
 

@@ -75,9 +75,9 @@ def by_positions(lines: AlongLines, counted: bool = False) -> Rule:
 
 def _taken(source: Tensor, axis: int, positions: range | Tensor, first: int) -> Tensor:
     """Positions of one axis of a tensor that starts at ``first``."""
+    if len(positions) == 0:  # of nothing, torch 2.6 selects nothing by no index
+        return source.narrow(axis, 0, 0)
     if isinstance(positions, range):
-        if len(positions) == 0:
-            return source.narrow(axis, 0, 0)
         if positions.step > 0 or len(positions) == 1:
             step = max(positions.step, 1)
             places = [slice(None)] * source.dim()

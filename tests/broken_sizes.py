@@ -18,12 +18,14 @@ import torch
 from torch import nn
 
 from outstride.engine import runtime
-from outstride.engine.launch import call_cache, dots, gather, gradient, pooling
+from outstride.engine.launch import call_cache, gather
 from outstride.engine.launch.argument_block import ArgumentBlock
+from outstride.engine.launch.gradients import dots, gradient
+from outstride.engine.launch.maps import pooling
 from outstride.engine.planner import arguments
-from outstride.engine.planner import gradient as gradients
 from outstride.engine.planner.dataflows.lanes import Lanes
 from outstride.engine.planner.dataflows.packed import Packed
+from outstride.engine.planner.gradients import gradient as gradients
 from tests.cases import BY_ID
 from tests.environments import computed_by, threads
 from tests.fuzz.graphs.tracing import traced

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import tests.poison
-from outstride.engine.launch.packer import Packed, Packer
+from outstride.engine.launch.weights.packer import Packed, Packer
 from tests import ROOT, protected
 from tests.cases import BY_ID, Case
 from tests.environments import Environment, computed_by

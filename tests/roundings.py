@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from outstride.engine.launch.plans import three
-from outstride.engine.planner.dots import DOT_OUTPUTS
-from outstride.engine.planner.gradient import SPLITS
-from outstride.engine.planner.gradient_plan import GradientProblem
+from outstride.engine.planner.gradients.dots import DOT_OUTPUTS
+from outstride.engine.planner.gradients.gradient import SPLITS
+from outstride.engine.planner.gradients.plan import GradientProblem
 from outstride.layer.shortening import choose, short_axis
 from outstride.layer.spec import ConvSpec
 from tests.cases import Case

@@ -18,7 +18,7 @@ from math import ceil
 
 import numpy as np
 
-from outstride.engine.planner.gradient_plan import GradientPlan, GradientProblem
+from outstride.engine.planner.gradients.plan import GradientPlan, GradientProblem
 from outstride.geometry import output_size, phases
 from outstride.layer.algorithms import ShortPhase, Terms, shortened
 from outstride.layer.shortening import CellProduct, ShortAxis

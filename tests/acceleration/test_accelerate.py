@@ -313,8 +313,8 @@ def test_frozen_weights_are_not_looked_at_until_they_are_restored(monkeypatch: p
     expected = accelerate(copy.deepcopy(model))(x)
     assert_same_bits(frozen(x), expected)
     with monkeypatch.context() as patch:
-        patch.setattr("outstride.engine.launch.weight_snapshots._Fingerprint.is_current", _refuse_to_look)
-        patch.setattr("outstride.engine.launch.weight_snapshots._Copy.is_current", _refuse_to_look)
+        patch.setattr("outstride.engine.launch.weights.snapshots._Fingerprint.is_current", _refuse_to_look)
+        patch.setattr("outstride.engine.launch.weights.snapshots._Copy.is_current", _refuse_to_look)
         assert_same_bits(frozen(x), expected)
     restore(frozen)
     model.weight.data.neg_()

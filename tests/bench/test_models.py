@@ -15,7 +15,7 @@ from outstride.bench.contest import Contest, Rules
 from outstride.bench.table import Row
 from outstride.bench.work import Work, residual
 from outstride.cli import main
-from outstride.engine.launch import packing
+from outstride.engine.launch.weights import packing
 from outstride.errors import ArgumentError, UnsupportedError
 from outstride.layer.spec import ConvSpec
 from tests import ROOT

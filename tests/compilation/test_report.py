@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import outstride
 from outstride.compilation.report import Fusions, Launch, fusions
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 from outstride.engine.planner.steps import Step
 from outstride.errors import ArgumentError
 from tests.compilation.networks import NETWORKS

@@ -30,7 +30,7 @@ from torch import Tensor
 import outstride
 from outstride import functional
 from outstride.engine import runtime
-from outstride.engine.launch.step_check import run_alone, steps_kernel
+from outstride.engine.launch.steps.check import run_alone, steps_kernel
 from outstride.engine.planner.steps import Step
 from tests.cases import BY_ID, Case, case
 from tests.cases.layer_case import CONV, TRANSPOSED

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.engine.launch.agreement import same_bits
+from outstride.engine.launch.steps.agreement import same_bits
 from outstride.tiling.rules import resizing
 from tests.environments import threads
 from tests.tiling.models_to_tile import Function, image, seeded

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.tiling import trimming
 from outstride.tiling.costs.memory import Bytes
 

@@ -14,8 +14,8 @@ import torch
 
 from outstride import nn
 from outstride.engine.launch.linear_layers import linear_declines
-from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import declines
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.layer import arguments
 from outstride.layer.shortening import ALGORITHMS
 from outstride.models.copying import is_generated, rebased, renewed

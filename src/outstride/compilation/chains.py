@@ -15,7 +15,7 @@ from outstride.compilation.steps import Reading, readings
 from outstride.compilation.values import count_of, dtype_of, is_tensor, same_sizes
 from outstride.compilation.wording import why_next, word
 from outstride.engine.launch.fused import Step
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from outstride.engine.launch.fused import FusedRun, Step, fused_run, operand_for
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import plan_of
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 from outstride.engine.runtime import decline, resolved
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {

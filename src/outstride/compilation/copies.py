@@ -12,8 +12,8 @@ from torch.fx import Node
 
 from outstride.compilation.stages import Bound, Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor
-from outstride.engine.launch.joining import joining_declines, joining_run
 from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.maps.joining import joining_declines, joining_run
 
 
 def store(place: Tensor, value: Tensor) -> Tensor:

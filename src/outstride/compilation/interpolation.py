@@ -10,7 +10,7 @@ from torch.fx import Node
 from outstride.compilation.maps import of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_sized, is_tensor
-from outstride.engine.launch import linear_resizing
+from outstride.engine.launch.maps import linear_resizing
 
 _NAMES = ("aten.upsample_linear1d", "aten.upsample_bilinear2d", "aten.upsample_trilinear3d")
 

@@ -19,10 +19,10 @@ from outstride.compilation.stages import Bound, Reads, Stage
 from outstride.compilation.steps import readings
 from outstride.compilation.values import Operator, count_of, dtype_of, fixed, is_tensor, only_first, shape
 from outstride.compilation.wording import why_declined
-from outstride.engine.launch import pointwise, pooling, rearrangement
 from outstride.engine.launch.fused import OperandForm, operand_forms
-from outstride.engine.launch.step_check import declined
-from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.launch.maps import pointwise, pooling, rearrangement
+from outstride.engine.launch.steps.by_torch import by_torch
+from outstride.engine.launch.steps.check import declined
 
 _MOST_SEEN = 64
 Kernel = Callable[..., Tensor]

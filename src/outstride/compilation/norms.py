@@ -21,10 +21,10 @@ from outstride.compilation.values import (
     same_sizes,
     shape,
 )
-from outstride.engine.launch import group_norms, layer_norms, normalisation
 from outstride.engine.launch.fused import operand_forms
-from outstride.engine.launch.norm_run import NormRun
-from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.launch.maps import group_norms, layer_norms, normalisation
+from outstride.engine.launch.maps.norm_run import NormRun
+from outstride.engine.launch.steps.by_torch import by_torch
 
 
 def start(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:

@@ -11,7 +11,7 @@ from torch.fx import Node
 from outstride.compilation.maps import of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_tensor
-from outstride.engine.launch import padding
+from outstride.engine.launch.maps import padding
 
 _BORDERS: dict[str, padding.Border] = {"aten.constant_pad_nd": "constant"}
 for _axes in (1, 2, 3):

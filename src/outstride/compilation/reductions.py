@@ -14,7 +14,7 @@ from torch.fx import Node
 from outstride.compilation.maps import of_one, tried_stage
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of, is_served, is_tensor, order_of
-from outstride.engine.launch import means
+from outstride.engine.launch.maps import means
 from outstride.engine.launch.memory_format import Layout
 
 

@@ -17,7 +17,7 @@ from outstride.compilation.fusing import Fusion
 from outstride.compilation.scripts import Line, Script
 from outstride.compilation.stages import Bound
 from outstride.compilation.values import is_number, is_sized
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import chosen
 from outstride.models.operation import mapped
 

@@ -21,7 +21,7 @@ from outstride.compilation.values import (
 )
 from outstride.compilation.vectors import InVectors
 from outstride.engine.launch.fused import OperandForm, Step
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any
 
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.tiling.box import shape_of
 from outstride.tiling.costs.memory import NOTHING, Bytes, steps_of
 from outstride.tiling.evaluation import Need, Program

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from outstride.engine.codegen.group_norms import group_norm_source
-from outstride.engine.codegen.joining import joining_source
-from outstride.engine.codegen.layer_norms import layer_norm_source
-from outstride.engine.codegen.linear_pixels import linear_pixels_source
-from outstride.engine.codegen.linear_rows import linear_rows_source
-from outstride.engine.codegen.means import mean_channels_source, mean_rows_source
-from outstride.engine.codegen.normalisation import instance_norm_source
-from outstride.engine.codegen.padding import padding_source
-from outstride.engine.codegen.pointwise import pointwise_source
-from outstride.engine.codegen.pooling_channels import pooling_channels_source
-from outstride.engine.codegen.pooling_rows import pooling_rows_source
-from outstride.engine.codegen.rearrangement import SOURCES, rearrangement_source
+from outstride.engine.codegen.maps.group_norms import group_norm_source
+from outstride.engine.codegen.maps.joining import joining_source
+from outstride.engine.codegen.maps.layer_norms import layer_norm_source
+from outstride.engine.codegen.maps.linear_pixels import linear_pixels_source
+from outstride.engine.codegen.maps.linear_rows import linear_rows_source
+from outstride.engine.codegen.maps.means import mean_channels_source, mean_rows_source
+from outstride.engine.codegen.maps.normalisation import instance_norm_source
+from outstride.engine.codegen.maps.padding import padding_source
+from outstride.engine.codegen.maps.pointwise import pointwise_source
+from outstride.engine.codegen.maps.pooling_channels import pooling_channels_source
+from outstride.engine.codegen.maps.pooling_rows import pooling_rows_source
+from outstride.engine.codegen.maps.rearrangement import SOURCES, rearrangement_source
 from outstride.engine.planner.machine import INSTRUCTION_SETS
-from outstride.engine.planner.means import FOUR, ONE, SumOrder
+from outstride.engine.planner.maps.means import FOUR, ONE, SumOrder
 from tests.engine.planner.chains import CHAINS
 
 DTYPES = ("float32", "float64")

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
-from outstride.engine.codegen.dots import dots_source
-from outstride.engine.codegen.few_rows import few_rows_source
 from outstride.engine.codegen.fingerprint import (
     fingerprint_source,
 )
-from outstride.engine.codegen.gradient import gradient_source
+from outstride.engine.codegen.gradients.dots import dots_source
+from outstride.engine.codegen.gradients.few_rows import few_rows_source
+from outstride.engine.codegen.gradients.gradient import gradient_source
 from outstride.engine.codegen.nest import gather_source
 from outstride.engine.codegen.nonfinite import nonfinite_source
-from outstride.engine.codegen.steps_alone import steps_source
+from outstride.engine.codegen.packing.weights import weights_source
+from outstride.engine.codegen.steps.alone import steps_source
 from outstride.engine.codegen.tiles import tiles_source
-from outstride.engine.codegen.weights import weights_source
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows import channels, pixels, rows
 from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.epilogue import Epilogue
-from outstride.engine.planner.gradient import plan_gradient
-from outstride.engine.planner.gradient_plan import GradientProblem
+from outstride.engine.planner.gradients.gradient import plan_gradient
+from outstride.engine.planner.gradients.plan import GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.recipe import Recipe
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps

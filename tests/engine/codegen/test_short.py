@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from outstride.engine.codegen.nest import gather_source
-from outstride.engine.codegen.weights import weights_source
+from outstride.engine.codegen.packing.weights import weights_source
 from outstride.engine.planner.dtypes import Unit
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import GatherPlan, plan_for

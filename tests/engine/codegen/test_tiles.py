@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 
-from outstride.engine.codegen.gradient import gradient_source
+from outstride.engine.codegen.gradients.gradient import gradient_source
 from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.pixels import PIXELS

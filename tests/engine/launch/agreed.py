@@ -1,6 +1,6 @@
 """What kernels serve in place of torch, asked by tests: on Arm this torch computes some of it in another way.
 
-There torch's operators compute it, as `step_check` and `agreement` decide, so that there is no kernel to test
+There torch's operators compute it (`steps.check` and `steps.agreement` decide), so there is no kernel to test
 (docs/guides/bits.md). On x86 nothing may be left to torch for that reason.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 from outstride.engine.planner.steps import Step
 from outstride.engine.runtime import compiler
 

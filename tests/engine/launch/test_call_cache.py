@@ -15,7 +15,7 @@ from outstride import functional
 from outstride.engine.launch import call_cache
 from outstride.engine.launch.call_cache import CACHES, MOST_SIZES, CallCache
 from outstride.engine.launch.fused import fused
-from outstride.engine.launch.pooling import max_pool
+from outstride.engine.launch.maps.pooling import max_pool
 from outstride.engine.planner.steps import Step
 from tests.tolerance import assert_same_bits
 

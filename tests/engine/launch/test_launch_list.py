@@ -13,13 +13,14 @@ from torch import Tensor
 
 from outstride.engine import runtime
 from outstride.engine.codegen.ir import I64, PTR, Function, module
-from outstride.engine.launch import pooling, weight_snapshots
 from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import Step, fused_run
 from outstride.engine.launch.launch_list import LaunchList
 from outstride.engine.launch.launches import At, Launch
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.maps import pooling
+from outstride.engine.launch.weights import snapshots as weight_snapshots
+from outstride.engine.launch.weights.packing import PACKED
 from tests.tolerance import assert_same_bits
 
 _NORM = Step("batch_norm", (1e-5,), ("channel", "channel", None, None))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import FusedRun, fused, fused_run
-from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.launch.steps.by_torch import by_torch
 from outstride.engine.planner.steps import Step
 from tests.cases import Case
 from tests.engine.planner.chains import operands_for

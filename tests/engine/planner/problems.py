@@ -14,9 +14,9 @@ from outstride.engine.planner.arguments import (
     sizes,
 )
 from outstride.engine.planner.dataflow import Candidate
-from outstride.engine.planner.dots import DotPlan
 from outstride.engine.planner.dtypes import Unit
-from outstride.engine.planner.gradient_plan import GradientPlan, GradientProblem
+from outstride.engine.planner.gradients.dots import DotPlan
+from outstride.engine.planner.gradients.plan import GradientPlan, GradientProblem
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,

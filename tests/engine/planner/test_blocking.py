@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 
 from outstride.engine.planner.arguments import sizes
-from outstride.engine.planner.gradient import plan_gradient
+from outstride.engine.planner.gradients.gradient import plan_gradient
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     GatherPlan,

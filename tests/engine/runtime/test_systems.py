@@ -14,8 +14,8 @@ import pytest
 
 from outstride.engine.codegen.launch_list import launch_list_source
 from outstride.engine.codegen.nest import gather_source
+from outstride.engine.codegen.packing.weights import weights_source
 from outstride.engine.codegen.tiles import tiles_source
-from outstride.engine.codegen.weights import weights_source
 from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.engine.runtime import compiler, host, kmpc, openmp, systems, trial
 from outstride.engine.runtime.systems import SYSTEMS, System

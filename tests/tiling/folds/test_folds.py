@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from outstride.engine.launch.sum_orders import map_sum_orders
+from outstride.engine.launch.maps.sum_orders import map_sum_orders
 from outstride.tiling.box import whole
 from outstride.tiling.folds.cascades import MapSums
 from outstride.tiling.folds.chains import ChannelMoments

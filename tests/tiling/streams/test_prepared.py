@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.engine.launch.step_check import declined
+from outstride.engine.launch.steps.check import declined
 from outstride.engine.planner.steps import Step
 from outstride.errors import ArgumentError
 from outstride.tiling.streams import lengths, preparing, streaming

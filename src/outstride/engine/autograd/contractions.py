@@ -21,9 +21,9 @@ from torch import Tensor
 from outstride.engine.autograd.bias_gradient import bias_gradient
 from outstride.engine.launch import execute
 from outstride.engine.launch.call_cache import CallCache
-from outstride.engine.launch.channel_sums import channel_sums_run
 from outstride.engine.launch.execute import Geometry
 from outstride.engine.launch.guarded import GuardedCall, Run, guarded_call
+from outstride.engine.launch.maps.channel_sums import channel_sums_run
 from outstride.engine.torch_internals import (
     SingleLevelFunction,
     forward_derivatives_active,

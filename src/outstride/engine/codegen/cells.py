@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from outstride.engine.codegen import elements, epilogue, runs
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import INDEX
 from outstride.engine.codegen.box import BOX, Box, Region
 from outstride.engine.codegen.context import Context, Kernel
-from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.nonfinite import has_nan
+from outstride.engine.codegen.packing import runs
 from outstride.engine.codegen.registers import fused
 from outstride.engine.codegen.short import Index, Values, indices, outputs_of
-from outstride.engine.codegen.steps import rounded
+from outstride.engine.codegen.steps import epilogue
+from outstride.engine.codegen.steps.epilogue import Place
+from outstride.engine.codegen.steps.operations import rounded
 
 
 def cells_function(kernel: Kernel) -> Function:

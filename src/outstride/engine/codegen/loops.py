@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from outstride.engine.codegen.box import Box, Region
 from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import I64, PTR, Operand, Value
-from outstride.engine.codegen.prefetch import prefetch
+from outstride.engine.codegen.packing.prefetch import prefetch
 from outstride.engine.codegen.taps import Taps
 from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.machine import CHANNEL_BLOCK

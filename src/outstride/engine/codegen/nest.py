@@ -7,17 +7,18 @@ function that the caller names.
 
 from __future__ import annotations
 
-from outstride.engine.codegen import dataflows, epilogue
+from outstride.engine.codegen import dataflows
 from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX, INDEX
 from outstride.engine.codegen.box import BOX, Box, Region, decode_box
 from outstride.engine.codegen.cells import cells_function
 from outstride.engine.codegen.context import Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, module
 from outstride.engine.codegen.loops import Outputs, Pass, TileLoop
-from outstride.engine.codegen.planes import planes_functions
-from outstride.engine.codegen.prefetch import expect_next, prefetch_function
+from outstride.engine.codegen.packing.planes import planes_functions
+from outstride.engine.codegen.packing.prefetch import expect_next, prefetch_function
+from outstride.engine.codegen.packing.strip import pack_functions
 from outstride.engine.codegen.results import write_function
-from outstride.engine.codegen.strip import pack_functions
+from outstride.engine.codegen.steps import epilogue
 from outstride.engine.codegen.taps import Taps, search, tile_runs
 from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import CHANNEL_BLOCK

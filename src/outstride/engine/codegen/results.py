@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.box import BOX, Box, Region
 from outstride.engine.codegen.context import Context, Kernel, Vectors
-from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.nontemporal import store_line, store_rest, store_whole_vectors
-from outstride.engine.codegen.transpose import transpose
+from outstride.engine.codegen.packing.transpose import transpose
+from outstride.engine.codegen.steps import epilogue
+from outstride.engine.codegen.steps.epilogue import Place
 from outstride.engine.planner.recipe import Recipe
 
 PhaseRows: TypeAlias = Callable[[Operand], Value]

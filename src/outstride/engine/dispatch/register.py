@@ -34,7 +34,7 @@ from outstride.engine.dispatch.shapes import (
     conv_transpose_shape,
     conv_weight_shape,
 )
-from outstride.engine.launch.channel_sums import channel_sums_run
+from outstride.engine.launch.maps.channel_sums import channel_sums_run
 from outstride.engine.launch.memory_format import empty_result
 from outstride.engine.torch_internals import (
     forward_derivatives_active,

@@ -15,7 +15,7 @@ from outstride.engine.launch.call_cache import CallCache
 from outstride.engine.launch.compaction import CompactedCall, compacted, compaction, fill_with_bias
 from outstride.engine.launch.far_padding import is_far, near
 from outstride.engine.launch.gather import GatherCall, gather_call
-from outstride.engine.launch.gradient import gradient_call
+from outstride.engine.launch.gradients.gradient import gradient_call
 from outstride.engine.launch.guarded import Run
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Changes, Operands
@@ -27,8 +27,8 @@ from outstride.engine.launch.nonfinite_parts import (
     nonfinite,
     nonfinite_kernel,
 )
-from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import DTYPES
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.planner.epilogue import BIAS, Epilogue
 from outstride.engine.planner.steps import Step
 from outstride.engine.runtime import LARGE, Kernel, chosen, decline, prefer_large, resolved

@@ -19,8 +19,8 @@ from outstride.engine.launch.execute import GatherRun, Geometry, bound, changes_
 from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.matrix_product import Changes
 from outstride.engine.launch.memory_format import result_format
-from outstride.engine.launch.step_check import declined
-from outstride.engine.launch.steps_by_torch import by_torch
+from outstride.engine.launch.steps.by_torch import by_torch
+from outstride.engine.launch.steps.check import declined
 from outstride.engine.planner.epilogue import Epilogue
 from outstride.engine.planner.steps import OperandForm, Step, operand_forms
 from outstride.engine.runtime import chosen, decline, resolved

@@ -17,9 +17,9 @@ from outstride.engine.launch.call_cache import CallCache, Memo
 from outstride.engine.launch.launches import At, Launch, Operand, Weight, memory_of
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.memory_format import contiguous_strides
-from outstride.engine.launch.packer import Packer, WeightStrides, weights_module
-from outstride.engine.launch.packing import PACKED
 from outstride.engine.launch.plans import GatherPlan, loop_nest, posed, three, tile_address, tile_modules
+from outstride.engine.launch.weights.packer import Packer, WeightStrides, weights_module
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
 from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.epilogue import BIAS, Epilogue

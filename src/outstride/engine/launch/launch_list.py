@@ -21,7 +21,7 @@ from outstride.engine.codegen.authorship import authorship
 from outstride.engine.codegen.launch_list import launch_list_source
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.launches import At, Kept, Launch, Weight, memory_of
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
 
 _NEXT = LIST_INDEX["next"]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import torch
 
-from outstride.engine.launch.sum_orders import SumColumns, map_sum_orders
+from outstride.engine.launch.maps.sum_orders import SumColumns, map_sum_orders
 from outstride.models.layouts import in_order
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe

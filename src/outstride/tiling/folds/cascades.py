@@ -1,8 +1,8 @@
 """Sums of whole maps in torch's order, in which numbers go to chains in turn and each chain is a cascade.
 
-The order is that of ``engine/planner/means.py``. A chain hands on what it has after so many steps, the level
-above after as many of those, up to the last level, which goes on: so what is carried are the elements of a
-step that has not ended, the sums of a level that has not, and the last level.
+The order is that of ``engine/planner/maps/means.py``. A chain hands on what it has after so many steps, the
+level above after as many of those, up to the last level, which goes on: so what is carried are the elements
+of a step that has not ended, the sums of a level that has not, and the last level.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from outstride.engine.launch.sum_orders import LEVELS, SumColumns
+from outstride.engine.launch.maps.sum_orders import LEVELS, SumColumns
 from outstride.tiling.box import Box
 from outstride.tiling.folds.blocks import Blocks
 from outstride.tiling.folds.interface import Fold

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from outstride.engine.launch.running import add_moments, add_squares
+from outstride.engine.launch.maps.running import add_moments, add_squares
 from outstride.tiling.box import Box
 from outstride.tiling.folds.blocks import Blocks
 from outstride.tiling.folds.interface import Fold

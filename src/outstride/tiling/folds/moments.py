@@ -1,8 +1,8 @@
 """Mean and variance of runs of neighbours as torch's group and layer norms take them: Welford's sums.
 
-The order is that of ``engine/codegen/moments.py``: chunks of ``STEPS`` vectors that join as a binary counter
-counts, so what is carried are the elements of a chunk that has not ended and one sum for each level. Runs of
-as many elements go on together.
+The order is that of ``engine/codegen/maps/moments.py``: chunks of ``STEPS`` vectors that join as a binary
+counter counts, so what is carried are the elements of a chunk that has not ended and one sum for each level.
+Runs of as many elements go on together.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from outstride.compilation.written import program_of
-from outstride.engine.launch.packing import PACKED
+from outstride.engine.launch.weights.packing import PACKED
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
 from outstride.tiling.box import replaced, shape_of, whole

@@ -11,17 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.box import Region
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import Element
-from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, vector_type
 from outstride.engine.codegen.loops import Later, TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
+from outstride.engine.codegen.packing.transpose import transpose
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.results import write_part
-from outstride.engine.codegen.transpose import transpose
+from outstride.engine.codegen.steps import epilogue
+from outstride.engine.codegen.steps.epilogue import Place
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.channels import MOST_VECTORS
 from outstride.engine.planner.machine import LINE_BYTES

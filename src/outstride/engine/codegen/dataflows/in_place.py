@@ -24,7 +24,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 
-from outstride.engine.codegen import elements, epilogue, prologue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import GROUP_INDEX
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
@@ -41,6 +41,7 @@ from outstride.engine.codegen.dataflows.in_place_tasks import (
 from outstride.engine.codegen.dataflows.in_place_transposed import transposed_functions
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.registers import Sums, add_products, zero_sums
+from outstride.engine.codegen.steps import epilogue, prologue
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.unrolled import UnrolledPhases, UnrolledTaps

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TypeAlias
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.box import Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.nontemporal import store_line
+from outstride.engine.codegen.steps import epilogue
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.unrolled import Unrolled

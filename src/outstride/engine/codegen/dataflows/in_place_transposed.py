@@ -15,7 +15,7 @@ of law 4. In the end the phases of a vector of cells are interleaved in register
 
 from __future__ import annotations
 
-from outstride.engine.codegen import elements, epilogue, prologue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.box import BOX, Box
 from outstride.engine.codegen.context import Context, Kernel
 from outstride.engine.codegen.dataflows.in_place_tasks import (
@@ -33,6 +33,7 @@ from outstride.engine.codegen.dataflows.in_place_tasks import (
 from outstride.engine.codegen.interleave import interleave
 from outstride.engine.codegen.ir import PTR, Function, Value
 from outstride.engine.codegen.registers import Sums, add_products, zero_sums
+from outstride.engine.codegen.steps import epilogue, prologue
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.in_place import IN_PLACE
 from outstride.engine.planner.unrolled import UnrolledPhases

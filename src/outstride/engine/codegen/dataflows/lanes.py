@@ -21,14 +21,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from outstride.engine.codegen import elements, epilogue, prologue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.arguments import GROUP_FIELDS, GROUP_INDEX
 from outstride.engine.codegen.box import BOX, Box, decode_box
 from outstride.engine.codegen.context import Context, Kernel
-from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 from outstride.engine.codegen.registers import Sums, fused, vectors_at, write_row, zero_sums
 from outstride.engine.codegen.results import existing_cells, phase_entry, position
+from outstride.engine.codegen.steps import epilogue, prologue
+from outstride.engine.codegen.steps.epilogue import Place
 from outstride.engine.codegen.tasks import read_arguments
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.lanes import TILES

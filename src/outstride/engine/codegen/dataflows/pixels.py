@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from outstride.engine.codegen import epilogue
 from outstride.engine.codegen.box import Region
 from outstride.engine.codegen.context import Context, Vectors
 from outstride.engine.codegen.ir import Operand, Value
@@ -10,6 +9,7 @@ from outstride.engine.codegen.loops import NO_LATER, Later, TileLoop
 from outstride.engine.codegen.outer_products import OuterProduct, Parameters, ResultRows, TileResults
 from outstride.engine.codegen.registers import Sums, add_products, vectors_at
 from outstride.engine.codegen.results import write_finished, write_part
+from outstride.engine.codegen.steps import epilogue
 from outstride.engine.planner.dataflow import LOOPS, Tile
 from outstride.engine.planner.dataflows.pixels import MOST_OUTPUTS
 

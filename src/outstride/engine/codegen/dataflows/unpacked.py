@@ -24,12 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from outstride.engine.codegen import elements, epilogue
+from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Context, Kernel
-from outstride.engine.codegen.epilogue import Place
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.codegen.packing.transpose import transpose
 from outstride.engine.codegen.registers import Sums, add_products, read_row, write_row, zero_sums
-from outstride.engine.codegen.transpose import transpose
+from outstride.engine.codegen.steps import epilogue
+from outstride.engine.codegen.steps.epilogue import Place
 from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.unpacked import CHANNELS, TILES
 from outstride.engine.planner.dtypes import WeightAxis

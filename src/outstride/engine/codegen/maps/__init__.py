@@ -1,0 +1,1 @@
+"""What is no contraction: kernels that make maps of maps, with the bits of torch's own operators."""

@@ -1,0 +1,1 @@
+"""How inputs and weights are brought into the order in which microkernels read them."""

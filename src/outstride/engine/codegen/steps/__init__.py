@@ -1,0 +1,1 @@
+"""What is done to a value on its way in or out: torch's operators, one operation on a value each."""

@@ -1,0 +1,1 @@
+"""Steps on tensors: by torch, by kernels, and whether both agree."""

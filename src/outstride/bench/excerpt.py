@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outstride.bench import model_tables, results, titles
+from outstride.bench.contenders import FROZEN
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.model_report import seconds
@@ -132,8 +133,10 @@ def of_layers(found: Results) -> Iterator[str]:
         )
         yield from others
         yield ""
+    weights = ", with frozen weights where that is faster" if any(row.ours == FROZEN for row in rows) else ""
     yield _wrapped(
-        f"Contiguous tensors, {_where(found, rows)}, "
+        f"Each layer as called, on contiguous tensors; in means the faster memory format{weights}. All are "
+        f"{_where(found, rows)}, "
         f"{counted(min(row.threads for row in rows), 'thread')} where no other number stands. "
         "The error is the distance from float64, relative to the largest value."
     )

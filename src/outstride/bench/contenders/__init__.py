@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from outstride.bench.work import Work
 
 
+#: Layers of weights that nobody writes to.
+FROZEN = "outstride_frozen"
+
+
 @dataclass(frozen=True)
 class Form:
     """One way in which a library can do a piece of work: `run` is timed, `read` gives what it computed.
@@ -97,7 +101,7 @@ CONTENDERS = {
             "outstride_channels_last", "ours/last", "channels_last", _EAGER, _OURS, ours=True, also=_ALSO
         ),
         Contender(
-            "outstride_frozen",
+            FROZEN,
             "ours/frozen",
             "accelerate(layer, frozen=True): weights not looked at, as peers' prepacked ones are not",
             _EAGER,

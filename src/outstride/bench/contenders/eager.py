@@ -10,12 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from outstride.bench.contenders import Form
+from outstride.bench.contenders import FROZEN, Form
 from outstride.bench.work import Work, tensors
 from outstride.errors import UnsupportedError
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-FROZEN = "outstride_frozen"
 
 
 def forms(name: str, work: Work, threads: int) -> Iterator[Form]:

@@ -56,7 +56,8 @@ def accelerate(
         frozen: promise that nobody writes to the weights before ``restore``. Calls then do not look whether
             they changed, which costs as long as reading them. A change that torch counts is still seen, with
             a warning, and so is a weight put in another's place; one through ``.data``, NumPy or a fused
-            optimiser is not. The promise is about the memory, so it holds for all models that share it.
+            optimiser is not. The promise is about the memory, so it holds for all models that share it, and
+            ends where a weight is given other memory, as by ``to(memory_format=...)``: convert models before.
 
     Returns:
         The model, or one of new modules that share parameters, buffers and everything else with it.

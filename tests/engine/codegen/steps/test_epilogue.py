@@ -18,7 +18,7 @@ CODEGEN = ROOT / "src" / "outstride" / "engine" / "codegen"
 #: One names the pointer, in one it is the bias of an exponent, in four that of a norm, and one sums the
 #: gradient of a bias.
 OTHERS = {
-    "epilogue.py", "arguments.py", "elements.py", "steps.py", "channel_sums.py", "normalisation.py",
+    "epilogue.py", "arguments.py", "elements.py", "operations.py", "channel_sums.py", "normalisation.py",
     "group_norms.py", "layer_norms.py",
 }  # fmt: skip
 #: The microkernel has a parameter for the operands, which it hands on.

@@ -15,6 +15,7 @@ from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import splat_constant
 from outstride.engine.codegen.ir import Value, vector_type
 from outstride.engine.codegen.registers import fused
+from outstride.engine.codegen.steps.arithmetic import binary, constant, negated, on_whole, where
 
 LANES = 16
 #: The first lane's |x| as bits from which on the polynomials are counted, and the bits that do not count.
@@ -68,19 +69,18 @@ def gelu(k: Vectors, value: Value) -> Value:
         return f.emit("float", f"extractelement {wide.vector} {made.name}, i32 0")
     assert k.lanes == LANES, "the polynomials are looked up in two registers of 16"
     bits = k.f.emit(_BITS, f"bitcast {k.vector} {value.name} to {_BITS}")
-    magnitude = _whole(k, "and", bits, 0x7FFFFFFF)
+    magnitude = on_whole(k, "and", bits, 0x7FFFFFFF)
     size = k.f.emit(k.vector, f"bitcast {_BITS} {magnitude.name} to {k.vector}")
     number = _polynomial(k, magnitude, size)
     total = _coefficient(k, 5, number)
     for degree in range(4, -1, -1):
         total = fused(k, total, size, _coefficient(k, degree, number))
-    sign = _whole(k, "and", bits, -0x80000000)
+    sign = on_whole(k, "and", bits, -0x80000000)
     signed = k.f.emit(_BITS, f"bitcast {k.vector} {total.name} to {_BITS}")
-    signed = k.f.emit(_BITS, f"xor {_BITS} {signed.name}, {sign.name}")
+    signed = binary(k, "xor", signed, sign)
     error = k.f.emit(k.vector, f"bitcast {_BITS} {signed.name} to {k.vector}")
-    raised = k.f.emit(k.vector, f"fadd {k.vector} {error.name}, {_floats([0x3F800000] * LANES)}")
-    twice = k.f.emit(k.vector, f"fmul {k.vector} {value.name}, {raised.name}")
-    return k.f.emit(k.vector, f"fmul {k.vector} {twice.name}, {_floats([0x3F000000] * LANES)}")
+    twice = binary(k, "fmul", value, binary(k, "fadd", error, constant(k, 1.0)))
+    return binary(k, "fmul", twice, constant(k, 0.5))
 
 
 _BITS = f"<{LANES} x i32>"
@@ -88,13 +88,12 @@ _BITS = f"<{LANES} x i32>"
 
 def _polynomial(k: Vectors, magnitude: Value, size: Value) -> Value:
     """Which polynomial each lane takes, by the bits of |x|, as numbers and as what they are."""
-    number = _whole(k, "ashr", _whole(k, "add", magnitude, _BIAS), _UNCOUNTED)
+    number = on_whole(k, "ashr", on_whole(k, "add", magnitude, _BIAS), _UNCOUNTED)
     for name, end in (("smax", _FIRST), ("smin", _LAST)):
         bound = Value(splat_constant("i32", LANES, str(end)), _BITS)
         number = k.f.call(_BITS, f"llvm.{name}.v{LANES}i32", number, bound)
-    beyond = k.f.emit(f"<{LANES} x i1>", f"fcmp olt {k.vector} {_floats([_ONE_FROM] * LANES)}, {size.name}")
-    one = splat_constant("i32", LANES, str(_ONE))
-    return k.f.emit(_BITS, f"select <{LANES} x i1> {beyond.name}, {_BITS} {one}, {_BITS} {number.name}")
+    one = Value(splat_constant("i32", LANES, str(_ONE)), _BITS)
+    return where(k, "olt", _all(k, _ONE_FROM), size, one, number)
 
 
 def _coefficient(k: Vectors, degree: int, number: Value) -> Value:
@@ -102,11 +101,6 @@ def _coefficient(k: Vectors, degree: int, number: Value) -> Value:
     words = (*_COEFFICIENTS[degree], *[0] * (2 * LANES))[: 2 * LANES]
     low, high = (Value(_floats(part), k.vector) for part in (words[:LANES], words[LANES:]))
     return k.f.call(k.vector, "llvm.x86.avx512.vpermi2var.ps.512", low, number, high)
-
-
-def _whole(k: Vectors, opcode: str, value: Value, number: int) -> Value:
-    """An operation on whole numbers of 32 bits and a number."""
-    return k.f.emit(_BITS, f"{opcode} {_BITS} {value.name}, {splat_constant('i32', LANES, str(number))}")
 
 
 def _floats(words: Sequence[int]) -> str:
@@ -124,21 +118,20 @@ _SERIES = (0x3F87DC22, 0xBFBA00E3, 0x3FB5F0E3, 0xBE91A98E, 0x3E827906)
 def gelu_by_series(k: Vectors, value: Value) -> Value:
     """The same as with AVX2, in any number of lanes."""
     f, one, sign = k.f, _all(k, 0x3F800000), -0x80000000
-    scaled = _float(k, "fmul", value, _all(k, _ROOT))
+    scaled = binary(k, "fmul", value, _all(k, _ROOT))
     size = _with_bits(k, "and", scaled, 0x7FFFFFFF)
-    t = _float(k, "fdiv", one, fused(k, size, _all(k, _STEP), one))
-    power = _exponential(k, _with_bits(k, "xor", _float(k, "fmul", scaled, scaled), sign))
-    power = _float(k, "fmul", _with_bits(k, "xor", power, sign), t)
+    t = binary(k, "fdiv", one, fused(k, size, _all(k, _STEP), one))
+    power = _exponential(k, _with_bits(k, "xor", binary(k, "fmul", scaled, scaled), sign))
+    power = binary(k, "fmul", _with_bits(k, "xor", power, sign), t)
     total = _all(k, _SERIES[0])
     for word in _SERIES[1:]:
         total = fused(k, total, t, _all(k, word))
     error = fused(k, power, total, one)
     whole = vector_type(k.lanes, "i32")
     bits, own = (f.emit(whole, f"bitcast {k.vector} {v.name} to {whole}") for v in (error, value))
-    own = f.emit(whole, f"and {whole} {own.name}, {splat_constant('i32', k.lanes, str(sign))}")
-    signed = f.emit(whole, f"xor {whole} {bits.name}, {own.name}")
+    signed = binary(k, "xor", bits, on_whole(k, "and", own, sign))
     error = f.emit(k.vector, f"bitcast {whole} {signed.name} to {k.vector}")
-    half = _float(k, "fmul", value, _all(k, 0x3F000000))
+    half = binary(k, "fmul", value, _all(k, 0x3F000000))
     return fused(k, error, half, half)
 
 
@@ -151,47 +144,34 @@ _EXPONENTIAL = (0x3C07CFCE, 0x3D2B9D0D, 0x3E2AAD40, 0x3EFFFEE3, 0x3F7FFFFB)
 def _exponential(k: Vectors, value: Value) -> Value:
     """oneDNN's exp: 2 * 2**(n - 1) times a polynomial of what is left."""
     f, one, least, most = k.f, _all(k, 0x3F800000), _all(k, _LEAST), _all(k, _MOST)
-    mask, whole = vector_type(k.lanes, "i1"), vector_type(k.lanes, "i32")
-
-    def chosen(comparison: str, a: Value, b: Value, first: Value, second: Value) -> Value:
-        holds = f.emit(mask, f"fcmp {comparison} {a.type} {a.name}, {b.name}")
-        pair = f"{first.type} {first.name}, {second.type} {second.name}"
-        return f.emit(first.type, f"select {mask} {holds.name}, {pair}")
-
-    x = chosen("olt", value, most, value, most)
-    x = chosen("ogt", x, least, x, least)
-    raised = _float(k, "fadd", _float(k, "fmul", x, _all(k, _LOG2E)), _all(k, 0x3F000000))
+    whole = vector_type(k.lanes, "i32")
+    x = where(k, "olt", value, most, value, most)
+    x = where(k, "ogt", x, least, x, least)
+    raised = binary(k, "fadd", binary(k, "fmul", x, _all(k, _LOG2E)), _all(k, 0x3F000000))
     vector = f"v{k.lanes}" if k.lanes > 1 else ""
     n = f.call(k.vector, f"llvm.floor.{vector}f32", raised)
-    rest = fused(k, f.emit(k.vector, f"fneg {k.vector} {n.name}"), _all(k, _LOG2), x)
-    before = _float(k, "fsub", n, one)
+    rest = fused(k, negated(k, n), _all(k, _LOG2), x)
+    before = binary(k, "fsub", n, one)
     exponent = f.emit(whole, f"fptosi {k.vector} {before.name} to {whole}")
     for opcode, number in (("add", 0x7F), ("shl", 23)):
-        other = splat_constant("i32", k.lanes, str(number))
-        exponent = f.emit(whole, f"{opcode} {whole} {exponent.name}, {other}")
+        exponent = on_whole(k, opcode, exponent, number)
     power = f.emit(k.vector, f"bitcast {whole} {exponent.name} to {k.vector}")
-    power = chosen("olt", value, least, _all(k, 0), power)
+    power = where(k, "olt", value, least, _all(k, 0), power)
     total = _all(k, _EXPONENTIAL[0])
     for word in (*_EXPONENTIAL[1:], 0x3F800000):
         total = fused(k, total, rest, _all(k, word))
-    return _float(k, "fmul", _float(k, "fmul", total, power), _all(k, 0x40000000))
-
-
-def _float(k: Vectors, opcode: str, a: Value, b: Value) -> Value:
-    return k.f.emit(k.vector, f"{opcode} {k.vector} {a.name}, {b.name}")
+    return binary(k, "fmul", binary(k, "fmul", total, power), _all(k, 0x40000000))
 
 
 def _with_bits(k: Vectors, opcode: str, value: Value, number: int) -> Value:
     """An operation on the bits of floats and a number."""
     whole = vector_type(k.lanes, "i32")
     bits = k.f.emit(whole, f"bitcast {k.vector} {value.name} to {whole}")
-    other = splat_constant("i32", k.lanes, str(number))
-    made = k.f.emit(whole, f"{opcode} {whole} {bits.name}, {other}")
+    made = on_whole(k, opcode, bits, number)
     return k.f.emit(k.vector, f"bitcast {whole} {made.name} to {k.vector}")
 
 
 def _all(k: Vectors, word: int) -> Value:
     """A float32 by its bits in every lane."""
     (number,) = struct.unpack("<f", struct.pack("<I", word))
-    text = f"0x{struct.unpack('<Q', struct.pack('<d', number))[0]:016X}"
-    return Value(splat_constant("float", k.lanes, text), k.vector)
+    return constant(k, number)

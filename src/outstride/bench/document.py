@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from outstride.bench import model_tables, plots, results, standings, study_tables, titles
-from outstride.bench.contenders import CONTENDERS
+from outstride.bench.contenders import CONTENDERS, FROZEN
 from outstride.bench.machine import processor
 from outstride.bench.markdown import cells, counted, head
 from outstride.bench.report import milliseconds, number, of_direct, percent
@@ -206,7 +206,7 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     others = [name for name in names if not CONTENDERS[name].ours]
     yield f"### {titles.of_table(part)}, {counted(part['threads'], 'thread')}"
     yield ""
-    frozen = ["frozen ms"] if "outstride_frozen" in names else []
+    frozen = ["frozen ms"] if FROZEN in names else []
     also = ", and frozen" if frozen else ""
     yield f"Milliseconds of outstride on contiguous and on channels_last tensors{also};"
     yield "then how many times as long each of the others takes."
@@ -220,7 +220,7 @@ def _table(rows: Sequence[Row], part: dict[str, Any], floats: Mapping[Any, float
     for row in rows:
         gain = _gain(row, floats)
         gains += [gain] if gain is not None else []
-        more = [milliseconds(row.median_ms("outstride_frozen"))] if frozen else []
+        more = [milliseconds(row.median_ms(FROZEN))] if frozen else []
         more += [number(gain, ".2f")] if narrow else []
         yield cells(*_row(row, others, more, direct=bool(short)))
     yield ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from outstride.bench.contenders import CONTENDERS
+from outstride.bench.contenders import CONTENDERS, FROZEN
 from outstride.bench.table import Row, over
 
 FIXED = {
@@ -53,7 +53,7 @@ def line(row: Row, contenders: Sequence[str]) -> str:
         str(row.threads),
         milliseconds(row.median_ms("outstride")),
         milliseconds(row.median_ms("outstride_channels_last")),
-        milliseconds(row.median_ms("outstride_frozen")),
+        milliseconds(row.median_ms(FROZEN)),
         number(row.gflops(row.ours) if row.ours else None, ".1f"),
         percent(row.of_limit(row.ours) if row.ours else None),
         number(ours.residual if ours else None, ".1e"),

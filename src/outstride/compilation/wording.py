@@ -38,22 +38,8 @@ _OF_A_LIBRARY = frozenset(("tanh", "exp", "expm1", "log", "log1p", "sin", "cos",
 _STEPS = frozenset(
     (
         *("relu", "leaky_relu", "hardtanh", "clamp", "clamp_min", "clamp_max", "hardswish", "hardsigmoid"),
-        *(
-            "silu",
-            "sigmoid",
-            "elu",
-            "celu",
-            "selu",
-            "prelu",
-            "batch_norm",
-            "add",
-            "sub",
-            "mul",
-            "div",
-            "abs",
-            "neg",
-            "pow",
-        ),
+        *("silu", "sigmoid", "elu", "celu", "selu", "prelu", "batch_norm"),
+        *("add", "sub", "mul", "div", "abs", "neg", "pow"),
     )
 )
 _STARTS = frozenset(

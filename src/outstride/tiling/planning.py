@@ -26,8 +26,6 @@ from outstride.tiling.rules import is_called
 
 #: Tiles start at multiples of this, so that few strides and vectors are cut.
 _ALIGNMENT = 16
-#: Share of the time from which on reading is named.
-_NAMED = 0.05
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class TilePlan:
     def _by(self) -> str:
         """How many threads, and what reading is of the time, where it is worth a word."""
         reading, threads = self.reading_seconds, f"{self.threads} thread{'s' * (self.threads > 1)}"
-        is_long = reading >= _NAMED * self.seconds > 0
+        is_long = reading >= clock.NAMED * self.seconds > 0
         return f"{threads}, {clock.spelled(reading)} of it reading" if is_long else threads
 
 

@@ -133,6 +133,11 @@ class TileRun:
         own = None if self.inputs.alone else arrays.label_dtype(self.inputs.leaves[place])
         return own or self.dtype
 
+    @property
+    def node(self) -> Node:
+        """The finest of the tensors that the model returns."""
+        return self.program.graph.nodes[self.output]
+
     def nodes(self) -> list[Node]:
         """The tensors that the model returns, in its order."""
         return [self.program.graph.nodes[index] for index in self.outputs.indices]

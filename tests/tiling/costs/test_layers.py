@@ -50,5 +50,5 @@ def test_weights_are_packed_as_predicted(name: str) -> None:
 
 def test_what_is_no_layer_has_no_kernel() -> None:
     run = TileRun(seeded(nn.ReLU), image(1, 3, 20, 30), 1000)
-    node = run.program.graph.nodes[run.output]
+    node = run.node
     assert layer_cost(node, whole(node.shape)) is None

@@ -70,7 +70,7 @@ def _opening_parts(job: Job, run: TileRun) -> Any:
     import dask.array as da
 
     name, sent = _sent(job)
-    dtype = arrays.numpy_dtype(run.program.graph.nodes[run.output].dtype)
+    dtype = arrays.numpy_dtype(run.node.dtype)
     empty = np.empty((0,) * len(job.chunks), dtype)
     return da.map_blocks(_block, job=sent, chunks=job.chunks, dtype=dtype, meta=empty, name=name)
 
@@ -93,9 +93,7 @@ def _given_parts(job: Job, run: TileRun, sources: Sequence[Any]) -> Any:
         key = (name, *place)
         tasks[key] = (_of_parts, sent.key, list(place), parts)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[sent, *sources])
-    return da.Array(
-        graph, name, job.chunks, dtype=arrays.numpy_dtype(run.program.graph.nodes[run.output].dtype)
-    )
+    return da.Array(graph, name, job.chunks, dtype=arrays.numpy_dtype(run.node.dtype))
 
 
 def _sent(job: Job) -> tuple[str, Any]:
@@ -144,7 +142,7 @@ def job_of(
     """
     run = TileRun(model, read, tile, memory)
     plan = run.plan
-    output = run.program.graph.only_output("run on a cluster")
+    run.program.graph.only_output("run on a cluster")
     if run.program.wholes:
         names = listed(run.program.graph.nodes[index] for index in run.program.wholes)
         raise UnsupportedError(
@@ -153,7 +151,7 @@ def job_of(
         )
     block = plan.tile
     if tile is None:
-        sizes = np.dtype(run.source.dtype).itemsize, run.program.graph.nodes[output].dtype.itemsize
+        sizes = np.dtype(run.source.dtype).itemsize, run.node.dtype.itemsize
         most = min(blocks.BLOCK_BYTES, max(budget_of(memory) - plan.peak_bytes, 0))
         block = blocks.block_of(plan, _chunks_of(run.source, len(block)), sizes, most)
     chunks = blocks.grid(replace(plan, tile=block))

@@ -123,7 +123,7 @@ def cluster_run_noting(
         job, run = job_of(model, read, inputs, tile, memory)
         for index in run.boxed:
             _for_all(inputs.leaves[index])
-        node, axes = run.program.graph.nodes[run.output], len(run.plan.tile)
+        node, axes = run.node, len(run.plan.tile)
         dtype = arrays.numpy_dtype(node.dtype)
         stored, block = blocks.stored(job.chunks, axes), tuple(sizes[0] for sizes in job.chunks[-axes:])
         with addresses.created(place, node.shape, dtype, stored) as target:

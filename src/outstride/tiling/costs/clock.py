@@ -11,6 +11,8 @@ from outstride.tiling.surroundings import computing_by
 #: Where no kernel runs that could tell.
 _USUAL = 3e9
 _MINUTE, _HOUR = 60, 3600
+#: Share of a time from which on a part of it is named beside it.
+NAMED = 0.05
 
 
 @lru_cache(1)

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
-from outstride.tiling.costs.clock import spelled
+from outstride.tiling.costs.clock import NAMED, spelled
 
 #: Seconds of tiles after which others are taken to be like them, and what has to be left to be worth a word.
 _ENOUGH, _WORTH = 3.0, 5.0
-#: Share of the time from which on a part of it is named.
-_NAMED = 0.05
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Left:
 
     def __str__(self) -> str:
         shares = {"reading": self.reading, "storing": self.storing}
-        said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= _NAMED]
-        if self.ending >= _NAMED * self.seconds:
+        said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= NAMED]
+        if self.ending >= NAMED * self.seconds:
             said.append(f"making files of the numbers {spelled(self.ending)}")
         return f"about {spelled(self.seconds)} after {self.tiles} tiles" + (
             f" ({', '.join(said)})" if said else ""

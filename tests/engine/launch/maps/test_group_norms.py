@@ -15,9 +15,9 @@ from outstride.engine.launch.steps.by_torch import by_torch
 from outstride.engine.planner.steps import Step
 from tests.engine.launch.agreed import assert_served
 from tests.engine.launch.maps.map_inputs import operands_of
+from tests.engine.launch.maps.norm_contract import Norm
 from tests.engine.planner.chains import RELU, RESIDUAL
-from tests.environments import threads
-from tests.guard import Edge, GuardedPages
+from tests.guard import Edge
 from tests.tolerance import assert_same_bits
 
 SEEDS = (range(100), pytest.param(range(100, 2000), marks=pytest.mark.slow))
@@ -50,19 +50,13 @@ def _served() -> None:
     assert_served(group_norm_declines(torch.ones(1, 4, 3, 3), 2))
 
 
+NORM = Norm(group_norm, group_norm_declines, F.group_norm, drawn)
+
+
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
 def test_drawn_norms_have_the_bits_of_torch(isa: str, seeds: range) -> None:
-    with runtime.instruction_set(isa):
-        for seed in seeds:
-            with threads(1 + seed % 3):
-                arguments = drawn(seed)
-                assert group_norm_declines(*arguments) is None
-                expected = F.group_norm(*arguments)
-                result = group_norm(*arguments)
-                what = f"seed {seed}: {tuple(expected.shape)}"
-                assert_same_bits(result, expected, what)
-                assert result.stride() == expected.stride(), what
+    NORM.has_the_bits_of_torch(isa, seeds)
 
 
 @pytest.mark.parametrize("count", [127, 128, 129, 511, 512, 2048, 2049, 4096 + 8, 70001, 1 << 20])
@@ -95,15 +89,7 @@ def test_the_result_may_lie_where_the_input_lies() -> None:
 @pytest.mark.parametrize("edge", ["start", "end"])
 @pytest.mark.parametrize("isa", runtime.available())
 def test_nothing_beyond_the_tensors_is_touched(isa: str, edge: Edge) -> None:
-    with runtime.instruction_set(isa):
-        for seed in range(40):
-            x, groups, weight, bias, eps = drawn(seed)
-            expected = F.group_norm(x, groups, weight, bias, eps)
-            with GuardedPages() as pages:
-                weight, bias = (t if t is None else pages.copy(t, edge) for t in (weight, bias))
-                place = pages.empty_like(expected, edge)
-                group_norm(pages.copy(x, edge), groups, weight, bias, eps, out=place)
-                assert_same_bits(place, expected, f"seed {seed}")
+    NORM.touches_nothing_beyond_the_tensors(isa, edge, range(40))
 
 
 _X = torch.ones(2, 4, 4, 4)

@@ -12,8 +12,9 @@ from torch import Tensor
 from outstride.engine import runtime
 from outstride.engine.launch.maps.layer_norms import layer_norm, layer_norm_declines
 from tests.engine.launch.agreed import assert_served
+from tests.engine.launch.maps.norm_contract import Norm
 from tests.environments import threads
-from tests.guard import Edge, GuardedPages
+from tests.guard import Edge
 from tests.tolerance import assert_same_bits
 
 SEEDS = (range(120), pytest.param(range(120, 3000), marks=pytest.mark.slow))
@@ -46,19 +47,13 @@ def _served() -> None:
     assert_served(layer_norm_declines(torch.ones(5, 4), (4,)))
 
 
+NORM = Norm(layer_norm, layer_norm_declines, F.layer_norm, drawn)
+
+
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
 def test_drawn_norms_have_the_bits_of_torch(isa: str, seeds: range) -> None:
-    with runtime.instruction_set(isa):
-        for seed in seeds:
-            with threads(1 + seed % 3):
-                arguments = drawn(seed)
-                assert layer_norm_declines(*arguments) is None
-                expected = F.layer_norm(*arguments)
-                result = layer_norm(*arguments)
-                what = f"seed {seed}: {tuple(expected.shape)}"
-                assert_same_bits(result, expected, what)
-                assert result.stride() == expected.stride(), what
+    NORM.has_the_bits_of_torch(isa, seeds)
 
 
 def test_large_inputs_on_many_threads() -> None:
@@ -81,15 +76,7 @@ def test_the_result_may_lie_where_the_input_lies() -> None:
 @pytest.mark.parametrize("edge", ["start", "end"])
 @pytest.mark.parametrize("isa", runtime.available())
 def test_nothing_beyond_the_tensors_is_touched(isa: str, edge: Edge) -> None:
-    with runtime.instruction_set(isa):
-        for seed in range(50):
-            x, shape, weight, bias, eps = drawn(seed)
-            expected = F.layer_norm(x, shape, weight, bias, eps)
-            with GuardedPages() as pages:
-                weight, bias = (t if t is None else pages.copy(t, edge) for t in (weight, bias))
-                place = pages.empty_like(expected, edge)
-                layer_norm(pages.copy(x, edge), shape, weight, bias, eps, out=place)
-                assert_same_bits(place, expected, f"seed {seed}")
+    NORM.touches_nothing_beyond_the_tensors(isa, edge, range(50))
 
 
 _X, _W = torch.ones(5, 4), torch.ones(4)

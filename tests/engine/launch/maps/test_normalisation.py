@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from outstride.engine.launch.steps.by_torch import by_torch
 from outstride.engine.planner.steps import Step
 from tests.engine.launch.agreed import needs
 from tests.engine.launch.maps.map_inputs import laid_out, operands_of
+from tests.engine.launch.maps.norm_contract import Norm
 from tests.engine.planner.chains import RELU, RESIDUAL
 from tests.environments import threads
-from tests.guard import Edge, GuardedPages
+from tests.guard import Edge
 from tests.tolerance import assert_same_bits
 
 SEEDS = (range(100), pytest.param(range(100, 1500), marks=pytest.mark.slow))
@@ -47,19 +49,19 @@ def by_torch_alone(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: f
     return F.instance_norm(x, weight=weight, bias=bias, eps=eps)
 
 
+def drawn_in_order(seed: int) -> tuple[Tensor, Tensor | None, Tensor | None, float]:
+    """The same with a contiguous input."""
+    x, weight, bias, eps = drawn(seed)
+    return x.contiguous(), weight, bias, eps
+
+
+NORM = Norm(instance_norm, instance_norm_declines, by_torch_alone, drawn)
+
+
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 @pytest.mark.parametrize("isa", runtime.available())
 def test_drawn_norms_have_the_bits_of_torch(isa: str, seeds: range) -> None:
-    with runtime.instruction_set(isa):
-        for seed in seeds:
-            with threads(1 + seed % 3):
-                arguments = drawn(seed)
-                assert instance_norm_declines(*arguments) is None
-                expected = by_torch_alone(*arguments)
-                result = instance_norm(*arguments)
-                what = f"seed {seed}: {tuple(expected.shape)}"
-                assert_same_bits(result, expected, what)
-                assert result.stride() == expected.stride(), what
+    NORM.has_the_bits_of_torch(isa, seeds)
 
 
 def test_long_channels() -> None:
@@ -92,16 +94,7 @@ def test_the_result_may_lie_where_the_input_lies() -> None:
 @pytest.mark.parametrize("edge", ["start", "end"])
 @pytest.mark.parametrize("isa", runtime.available())
 def test_nothing_beyond_the_tensors_is_touched(isa: str, edge: Edge) -> None:
-    with runtime.instruction_set(isa):
-        for seed in range(40):
-            x, weight, bias, eps = drawn(seed)
-            x = x.contiguous()
-            expected = by_torch_alone(x, weight, bias, eps)
-            with GuardedPages() as pages:
-                weight, bias = (t if t is None else pages.copy(t, edge) for t in (weight, bias))
-                place = pages.empty_like(expected, edge)
-                instance_norm(pages.copy(x, edge), weight, bias, eps, out=place)
-                assert_same_bits(place, expected, f"seed {seed}")
+    replace(NORM, drawn=drawn_in_order).touches_nothing_beyond_the_tensors(isa, edge, range(40))
 
 
 def test_large_inputs_on_many_threads() -> None:

@@ -9,8 +9,11 @@ import pytest
 from outstride.engine import runtime
 from outstride.engine.planner.machine import (
     ARM_COSTS,
+    COSTS,
     INSTRUCTION_SETS,
+    MESH_COSTS,
     WIDE_ARM_COSTS,
+    Costs,
     Machine,
     as_run_by,
 )
@@ -144,3 +147,10 @@ def test_some_processors_of_arm_have_twice_as_many_units(cpu: str, rate: float) 
             assert Machine(found).costs is found.costs
         else:
             assert found is known
+
+
+@pytest.mark.parametrize(("cpu", "costs"), [("emeraldrapids", MESH_COSTS), ("znver5", COSTS)])
+def test_second_levels_are_not_alike(cpu: str, costs: Costs) -> None:
+    for known in INSTRUCTION_SETS.values():
+        of_x86 = known.costs is COSTS
+        assert as_run_by(known, cpu) == (replace(known, costs=costs) if of_x86 else known)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from outstride.engine.planner.machine import MOST_DIRECT_BYTES, MOST_SHORT_BYTES
 from outstride.engine.runtime import host, second_level
 
 _UNKNOWN = (1 << 19, second_level.SUPPOSED)
@@ -164,7 +165,11 @@ def test_systems_that_do_not_say(system: str, library: object, monkeypatch: pyte
     assert _found(monkeypatch, system, library) == _UNKNOWN
 
 
-def test_plans_are_made_for_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(second_level, "found", lambda: (3 << 20, "a test"))
+@pytest.mark.parametrize("found", [3 << 18, 3 << 20])
+def test_plans_are_made_for_what_was_found(found: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(second_level, "found", lambda: (found, "a test"))
     machine_of: Callable[[str], Any] = host._machine.__wrapped__
-    assert machine_of("avx2").l2_bytes == 3 << 20
+    machine = machine_of("avx2")
+    assert machine.l2_bytes == found
+    assert machine.direct_bytes == min(found, MOST_DIRECT_BYTES)
+    assert machine.short_bytes == min(found, MOST_SHORT_BYTES)

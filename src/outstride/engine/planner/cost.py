@@ -49,7 +49,7 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     streamed = terms * c.tile_rows * c.item_bytes
     if problem.short and problem.weight_bytes >= FAR_WEIGHTS_BYTES:
         micro += streamed / costs.far_bytes_per_cycle
-    elif streamed * c.chunks(blocking) > c.machine.l2_bytes - c.machine.strip_bytes:
+    elif streamed * c.chunks(blocking) > c.machine.direct_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
     if problem.short:
         out = _result_cycles(c, blocking) + _spilled_cycles(c, blocking)
@@ -168,7 +168,7 @@ def _spilled_cycles(c: Candidate, blocking: Blocking) -> float:
     passes, item = c.passes(blocking), c.item_bytes
     chunk = sum(c.result_rows(blocking)) * blocking.pixels * item
     kept = chunk * (blocking.chunks_per_task if passes > 1 else 1)
-    if kept + blocking.strip.elements * item <= c.machine.l2_bytes:
+    if kept + blocking.strip.elements * item <= c.machine.short_bytes:
         return 0.0
     return 2 * passes * chunk / c.machine.costs.memory_bytes_per_cycle
 

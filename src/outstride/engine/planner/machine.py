@@ -31,6 +31,8 @@ class Costs:
     crossing: float = 1.8
     #: A line comes from the second-level cache to the first.
     fill: float = 1.7
+    #: The same of a line of pixels by list, beside the weights that come from there with every term.
+    listed_fill: float = 0.0
     #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count,
     #: two jumps).
     issue_per_cycle: float = 6.0
@@ -93,6 +95,9 @@ COSTS = Costs()
 ARM_COSTS = replace(
     COSTS, issue_per_cycle=4.0, crossing=1.0, vector_move=0.5, direct_move=0.25, transposed_move=0.75
 )
+#: The same of Intel's servers, whose second level delivers a line in two and a half cycles where weights and
+#: inputs come from it: fitted to every tile of 38 layers (docs/decisions/0080).
+MESH_COSTS = replace(COSTS, crossing=2.0, listed_fill=2.5, panel_bytes_per_cycle=16.0)
 #: Of those with twice as many units: eight operations are decoded in a cycle, and there are three load units.
 WIDE_ARM_COSTS = replace(ARM_COSTS, issue_per_cycle=8.0, broadcast=1 / 3)
 
@@ -143,10 +148,22 @@ FOUR_UNITS = frozenset((
 ))  # fmt: skip
 
 
+#: Processors whose cores reach the third level over a mesh.
+MESH = frozenset((
+    "skylake-avx512", "cascadelake", "cooperlake", "icelake-server", "sapphirerapids", "emeraldrapids",
+    "graniterapids", "graniterapids-d",
+))  # fmt: skip
+#: What plans count on of a second-level cache, however large it is: of one of two megabytes more is slower,
+#: on a processor whose third level is far (docs/decisions/0080).
+MOST_DIRECT_BYTES, MOST_SHORT_BYTES = 1 << 20, 3 << 19
+
+
 def as_run_by(isa: InstructionSet, processor: str) -> InstructionSet:
     """The instruction set at the rates of a processor, which LLVM has a name for."""
     if isa.vector_bytes == 64 and processor in HALF_RATE:
         return replace(isa, fma_per_cycle=isa.fma_per_cycle / 2)
+    if isa.costs is COSTS and processor in MESH:
+        return replace(isa, costs=MESH_COSTS)
     if isa.costs is ARM_COSTS and processor in FOUR_UNITS:
         return replace(isa, fma_per_cycle=2 * isa.fma_per_cycle, costs=WIDE_ARM_COSTS)
     return isa
@@ -165,13 +182,23 @@ class Machine:
         return self.instruction_set.costs
 
     @property
+    def direct_bytes(self) -> int:
+        """What a task of the direct chain counts on of the second-level cache: its shares may exceed it."""
+        return min(self.l2_bytes, MOST_DIRECT_BYTES)
+
+    @property
+    def short_bytes(self) -> int:
+        """The same of short algorithms, whose planes and results stay within it."""
+        return min(self.l2_bytes, MOST_SHORT_BYTES)
+
+    @property
     def strip_bytes(self) -> int:
         """Room for a packed input: 5/16 of the second-level cache leave space for weights and results.
 
         Measured from 1/16 to 7/16: 4/16 to 6/16 are the fastest, 2 % apart; longer strips lose more of what
         is written to the third level, shorter ones pack their surroundings more often.
         """
-        return self.l2_bytes * 5 // 16
+        return self.direct_bytes * 5 // 16
 
     @property
     def planes_bytes(self) -> int:
@@ -179,7 +206,7 @@ class Machine:
 
         They are read once for each chunk of outputs, and a larger box shares its weights with more cells.
         """
-        return self.l2_bytes * 9 // 16
+        return self.short_bytes * 9 // 16
 
     @property
     def results_bytes(self) -> int:
@@ -188,9 +215,9 @@ class Machine:
         Beyond it boxes are smaller, or the outputs are parted and the input packed once a part: 1.5 to 5 %
         faster or 2 % slower, and a thread's memory stays below two megabytes.
         """
-        return self.l2_bytes
+        return self.direct_bytes
 
     @property
     def panel_bytes(self) -> int:
         """Room beside the strip for the weights that all pixel tiles of a task reread."""
-        return self.l2_bytes * 5 // 8
+        return self.direct_bytes * 5 // 8

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows.listed import Listed
 from outstride.engine.planner.machine import Machine
-from outstride.engine.planner.outer_products import outer_product_cycles
+from outstride.engine.planner.outer_products import fresh_share, outer_product_cycles
 from outstride.engine.planner.problem import Problem
 
 
@@ -30,8 +30,12 @@ class Channels(Listed):
 
     def term_cycles(self, candidate: Candidate, row_tiles: Sequence[int]) -> float:
         del row_tiles
-        tile = candidate.tile
-        return outer_product_cycles(candidate, loads=tile.vectors, broadcasts=tile.rows)
+        c, tile, costs = candidate, candidate.tile, candidate.machine.costs
+        # Pixels side by side share a line; where their channels do, terms share it.
+        fresh = 0.0 if self.pixel_major(c.problem) else fresh_share(c.groups, c.axes[2].in_step, c.lanes)
+        return outer_product_cycles(
+            c, loads=tile.vectors, broadcasts=tile.rows, fill=costs.listed_fill * (tile.vectors + fresh)
+        )
 
 
 CHANNELS = Channels()

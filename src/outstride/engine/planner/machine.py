@@ -97,7 +97,7 @@ ARM_COSTS = replace(
 )
 #: The same of Intel's servers, whose second level delivers a line in two and a half cycles where weights and
 #: inputs come from it: fitted to every tile of 38 layers (docs/decisions/0080).
-MESH_COSTS = replace(COSTS, crossing=2.0, listed_fill=2.5, panel_bytes_per_cycle=16.0)
+MESH_COSTS = replace(COSTS, crossing=2.4, listed_fill=2.5, panel_bytes_per_cycle=16.0, scalar_move=3.5)
 #: Of those with twice as many units: eight operations are decoded in a cycle, and there are three load units.
 WIDE_ARM_COSTS = replace(ARM_COSTS, issue_per_cycle=8.0, broadcast=1 / 3)
 

@@ -320,7 +320,7 @@ def test_writing_fails_without_raising_and_leaves_nothing(
         raise OSError("no space left on device")
 
     cache.write("a", b"code")
-    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     assert not cache.write("b", b"code")
     assert [p.name for p in empty_cache.iterdir()] == [p.name for p in cache.entries()]
     assert cache.read("a") == b"code"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,23 +23,28 @@ _PNG_DEPTH, _PNG_COLOUR, _PNG_HEADER, _DEEP = 24, 25, 26, 16
 @contextmanager
 def picture(file: File, nd: int | None) -> Iterator[Opened]:
     """A picture of one to four channels."""
-    from PIL import Image
-
     file.without("level", "dataset")
     path = file.place
+    deep = path.suffix.lower() == ".png" and _is_deep(path)
+    values = decoded(path)
+    order = file.order("YX" if values.ndim == 2 else "YXC", values.shape, nd)
+    yield Opened(Moved(values, order, *scaled(values.dtype)), Facts(deep=deep))
+
+
+def decoded(path: Path) -> np.ndarray[Any, Any]:
+    """The numbers of a picture by rows, columns and, where there are several, channels."""
+    from PIL import Image
+
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # large pictures are what this is for
     try:
-        deep = path.suffix.lower() == ".png" and _is_deep(path)
         with Image.open(path) as image:
             usual = image.mode in ("L", "LA", "RGB", "RGBA") or image.mode.startswith(("I", "F"))
             colours = "RGBA" if "transparency" in image.info else "RGB"
             values = np.asarray(image if usual else image.convert("L" if image.mode == "1" else colours))
     finally:
         Image.MAX_IMAGE_PIXELS = limit
-    if values.dtype.kind == "i":  # how older releases of Pillow hold 16 bits
-        values = values.astype(np.uint16)
-    order = file.order("YX" if values.ndim == 2 else "YXC", values.shape, nd)
-    yield Opened(Moved(values, order, *scaled(values.dtype)), Facts(deep=deep))
+    # Older releases of Pillow hold 16 bits as 32.
+    return values.astype(np.uint16) if values.dtype.kind == "i" else values
 
 
 def _is_deep(path: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from outstride.tiling.files.readers.pictures import decoded
 from outstride.tiling.files.writers.disk import sync_file
 from outstride.tiling.files.writers.interface import (
     NUMBERS,
@@ -78,15 +79,7 @@ def _again(wanted: Wanted) -> Callable[[Path], AbstractContextManager[Any]] | No
         return None
 
     def read(path: Path) -> AbstractContextManager[Any]:
-        from PIL import Image
-
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-        return nullcontext(Seen(np.atleast_3d(pixels).transpose(2, 0, 1), wanted.shape))
+        return nullcontext(Seen(np.atleast_3d(decoded(path)).transpose(2, 0, 1), wanted.shape))
 
     return read
 

@@ -94,8 +94,8 @@ def test_every_rounding_of_a_batch_norm_is_torchs(dtype: torch.dtype) -> None:
 def test_this_torch_computes_every_step_as_written() -> None:
     """A torch that computes one in another way is served by its own operators: then this test says so.
 
-    On Arm torch's vectors make +0 of -0 where they cut at 0, and what is left at their ends keeps it; and
-    batch norms of float16 are rounded in another way.
+    On Arm torch's vectors make +0 of -0 where they cut at 0, and what is left at their ends keeps it; there
+    and in the oldest torch batch norms of float16 are rounded in another way.
     """
     other = {RELU, Step("hardtanh", (0, 6))}
     for dtype in DTYPES:
@@ -111,6 +111,7 @@ def test_this_torch_computes_every_step_as_written() -> None:
 def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> None:
     """Over all exponents, where elements fill vectors; other numbers of elements and types are declined."""
     with runtime.instruction_set(instruction_set):
+        needs((step,))
         code = steps_kernel((step,), torch.float32)
         for seed, shape in enumerate(((2, 3, 160), (1, 32, 16, 22), (1, 8, 4, 4, 14))):
             x = _numbers(shape, torch.float32, seed)
@@ -123,6 +124,7 @@ def test_what_torch_computes_in_vectors(step: Step, instruction_set: str) -> Non
 
 def _compared(step: Step, patterns: torch.Tensor) -> None:
     """A step without operands on float32 of these bits."""
+    needs((step,))
     x = patterns.to(torch.int32).view(torch.float32).view(1, 1, -1)
     made = run_alone(steps_kernel((step,), torch.float32), (step,), x, ())
     assert_same_bits(made, by_torch(x, (step,), ()))
@@ -143,17 +145,18 @@ def test_an_elu_of_every_number_below_zero() -> None:
         _compared(Step("elu", (1.0, 1.0, 1.0)), torch.arange(first, first + part))
 
 
-def test_steps_of_vectors_alone_do_not_ask_how_many() -> None:
+@pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: chain_name((step,)))
+def test_steps_of_vectors_alone_do_not_ask_how_many(step: Step) -> None:
     """As in a part of a whole: torch's vectors, of elements that fill none, too."""
-    for step in IN_VECTORS:
-        x = _numbers((1, 3, 53), torch.float32, 4)
-        row = torch.cat([x.flatten(), x.new_zeros(-x.numel() % 32)]).view(1, 1, -1)
-        expected = by_torch(row, (step,), ()).flatten()[: x.numel()].view(x.shape)
-        filled = replace(step, filled=True)
-        assert declined((filled,), torch.float32, x.numel()) is None
-        assert_same_bits(by_torch(x, (filled,), ()), expected)
-        assert_same_bits(pointwise((filled,), x), expected)
-        assert "a routine of its own" in (declined((filled,), torch.float64, x.numel()) or "")
+    needs((step,))
+    x = _numbers((1, 3, 53), torch.float32, 4)
+    row = torch.cat([x.flatten(), x.new_zeros(-x.numel() % 32)]).view(1, 1, -1)
+    expected = by_torch(row, (step,), ()).flatten()[: x.numel()].view(x.shape)
+    filled = replace(step, filled=True)
+    assert declined((filled,), torch.float32, x.numel()) is None
+    assert_same_bits(by_torch(x, (filled,), ()), expected)
+    assert_same_bits(pointwise((filled,), x), expected)
+    assert "a routine of its own" in (declined((filled,), torch.float64, x.numel()) or "")
 
 
 _GELUS = """

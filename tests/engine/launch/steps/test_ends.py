@@ -12,6 +12,7 @@ from outstride.engine.launch.steps.agreement import trial
 from outstride.engine.launch.steps.by_torch import by_torch
 from outstride.engine.launch.steps.ends import EndsRun, has_ends
 from outstride.engine.planner.steps import Step
+from tests.engine.launch.agreed import needs
 from tests.engine.planner.chains import IN_VECTORS, chain_name
 from tests.tolerance import assert_same_bits
 
@@ -23,6 +24,7 @@ _has_ends = pytest.mark.skipif(ends._at_once() is None, reason="torch's vectors 
 @pytest.mark.parametrize("step", IN_VECTORS, ids=lambda step: chain_name((step,)))
 def test_ends_have_the_bits_of_torch(step: Step, isa: str) -> None:
     with runtime.instruction_set(isa):
+        needs((step,))
         for count in (1, 2, 6, 10, 15, 17, 31, 33, 48, 100, 240, 1001):
             x = trial(1, count, 3, 1, dtype=torch.float32, seed=count)
             for lying in (x, x.contiguous(memory_format=torch.channels_last)):

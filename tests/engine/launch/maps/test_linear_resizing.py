@@ -84,12 +84,14 @@ def test_drawn_sizes_have_the_bits_of_torch(isa: str, seeds: range) -> None:
                     )
 
 
+@pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
     ("axes", "way"), [(1, "nested"), (2, "nested"), (2, "corners"), (3, "nested"), (3, "corners")]
 )
-def test_what_is_tried_shows_what_is_rounded(axes: int, way: Way) -> None:
+def test_what_is_tried_shows_what_is_rounded(axes: int, way: Way, count: int) -> None:
     """Sizes whose positions are exact either way would show nothing."""
-    made = [[ours for _, ours in _pairs(axes, way, fused)] for fused in _known(axes)]
+    with threads(count):
+        made = [[ours for _, ours in _pairs(axes, way, fused)] for fused in _known(axes)]
     for one, other in combinations(made, 2):
         assert not all(same_bits(a, b) for a, b in zip(one, other, strict=True))
 

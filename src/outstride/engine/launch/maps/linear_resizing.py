@@ -113,8 +113,8 @@ def _way(x: Tensor, size: Sequence[int], order: Layout | None) -> Way:
 def _fused(axes: int, way: Way) -> Fused | None:
     """How this torch finds positions where it goes that way; None where it is none of these.
 
-    Its compiler chose: multiply-adds in older ones. With 2.15 products are rounded first where it goes axis
-    by axis, and of the corners of volumes those along the width.
+    Its compiler chose: multiply-adds in most. With 2.6 and 2.15 products are rounded first where it goes axis
+    by axis, and with 2.15 of the corners of volumes those along the width.
     """
     for fused in _known(axes):
         name = f"linear resizing of float32, {axes} axes, {way}, {fused}"
@@ -134,7 +134,8 @@ def _pairs(axes: int, way: Way, fused: Fused) -> list[tuple[Tensor, Tensor]]:
     found = []
     for shape, size, factors in (
         ((2, 3, 13), (37,), None), ((1, 13, 6, 7), (11, 45), None), ((1, 3, 9, 5), (7, 163), None),
-        ((2, 13, 9, 31), (18, 124), (2.0, 4.0)), ((1, 13, 3, 4, 5), (7, 6, 37), None),
+        ((1, 5, 9, 5), (7, 163), None), ((2, 13, 9, 31), (18, 124), (2.0, 4.0)),
+        ((1, 13, 3, 4, 5), (7, 6, 37), None),
     ):  # fmt: skip
         if len(size) != axes:
             continue

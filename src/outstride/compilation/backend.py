@@ -11,9 +11,11 @@ from torch._dynamo.backends.common import aot_autograd  # what every backend of 
 from torch.fx import GraphModule
 
 from outstride.compilation.fusing import Fusion, fused
+from outstride.compilation.in_place import quick_in_place
 from outstride.compilation.resizing import whole_resizing
 from outstride.compilation.running import Program
 from outstride.compilation.serving import served
+from outstride.compilation.tracing import traced_by
 from outstride.errors import ArgumentError
 from outstride.layer.arguments import choice
 from outstride.layer.shortening import ALGORITHMS, AlgorithmName
@@ -99,7 +101,7 @@ def compiled(
         fw_compiler=training, bw_compiler=training, inference_compiler=part,
         keep_inference_input_mutations=True,
     )  # fmt: skip
-    with whole_resizing():
+    with traced_by({**whole_resizing(), **quick_in_place()}):
         run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
 

@@ -8,52 +8,33 @@ does outside of a tracer, and that one stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from outstride.compilation.tracing import Kernels
 
 _NAMES = {
     1: ("upsample_nearest1d", "_upsample_nearest_exact1d", "upsample_linear1d"),
     2: ("upsample_nearest2d", "_upsample_nearest_exact2d", "upsample_bilinear2d", "upsample_bicubic2d"),
     3: ("upsample_nearest3d", "_upsample_nearest_exact3d", "upsample_trilinear3d"),
 }
-_lock = RLock()
 
 
-@contextmanager
-def whole_resizing() -> Iterator[None]:
-    """Within, torch's tracer keeps its operators for resizing."""
+def whole_resizing() -> Kernels:
+    """Kernels with which torch's tracer keeps its operators for resizing."""
     keys: Any = torch._C.DispatchKey  # noqa: SLF001 - the keys have no public name
     written = (keys.CompositeImplicitAutograd, keys.Autograd)
-    with _lock:
-        before = list[tuple[Any, dict[Any, Any]]]()
-        try:
-            for axes, names in _NAMES.items():
-                for name in names:
-                    packet = getattr(torch.ops.aten, name)
-                    for operator in (packet.default, packet.vec):
-                        before.append((operator, dict(operator.py_kernels)))
-                        for key in written:
-                            operator.py_kernels.pop(key, None)
-                    by_sizes = partial(_by_sizes, packet.default, axes)
-                    packet.vec.py_kernels.update(dict.fromkeys(written, by_sizes))
-            _forget(operator for operator, _ in before)
-            yield
-        finally:
-            for operator, kernels in before:
-                operator.py_kernels.clear()
-                operator.py_kernels.update(kernels)
-            _forget(operator for operator, _ in before)
-
-
-def _forget(operators: Iterator[Any]) -> None:
-    for operator in operators:
-        operator._dispatch_cache.clear()  # noqa: SLF001 - what was looked up before
+    kernels = dict[Any, dict[Any, Callable[..., Any] | None]]()
+    for axes, names in _NAMES.items():
+        for name in names:
+            packet = getattr(torch.ops.aten, name)
+            kernels[packet.default] = dict.fromkeys(written)
+            kernels[packet.vec] = dict.fromkeys(written, partial(_by_sizes, packet.default, axes))
+    return kernels
 
 
 def _by_sizes(operator: Callable[..., Tensor], axes: int, x: Tensor, *rest: Any) -> Tensor:

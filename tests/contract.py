@@ -127,8 +127,8 @@ def _layouts(case: Case, dtype: torch.dtype, share: int = 1) -> None:
         _assert_same_results(run(case, repeated), plain, f"{layout} input and weight")
 
 
-def _half_of_the_layouts(case: Case, dtype: torch.dtype) -> None:
-    _layouts(case, dtype, share=2)
+def _quarter_of_the_layouts(case: Case, dtype: torch.dtype) -> None:
+    _layouts(case, dtype, share=4)
 
 
 def _batch(case: Case, dtype: torch.dtype) -> None:
@@ -416,7 +416,7 @@ LAWS: dict[str, Callable[[Case, torch.dtype], None]] = {
     "vmap": _vmap,
     "threads": _threads,
     "layouts": _layouts,
-    "half_of_the_layouts": _half_of_the_layouts,
+    "quarter_of_the_layouts": _quarter_of_the_layouts,
     "batch": _batch,
     "rounding": _rounding,
     "tile": _tile,

@@ -1,10 +1,11 @@
 """What a law is played on: a case, an algorithm, an instruction set and a dtype, an item of the tests each.
 
-By short algorithms are played those cases alone of which a contraction is short where all are that can be. A
+By short algorithms are played those cases alone of which a contraction is short where all are that can be.
+Each has kernels of its own to compile: about half of them are always played, with every option among them. A
 law that costs much for what it finds is played under one instruction set for each case, always the same, and
 under the others in the long run; so are all by short algorithms, and in all dtypes but the law's first. Of
-the narrow dtypes each case has one: their kernels differ in how elements are read and written alone. In
-float64, where a law has another type first, every second case is always played.
+the narrow dtypes every second case has one: their kernels differ in how elements are read and written alone.
+In float64, where a law has another type first, every second case is always played.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from tests.environments import ALGORITHMS, everything_short, one_of
 from tests.roundings import GATHERS, is_short
 
 NARROW = (torch.bfloat16, torch.float16)
+#: Of so many cases one is always played by short algorithms, and each that is the first with one of these.
+SHORT_SHARE = 2
+_OPTIONS = ("operator nd stride", "padding_mode", "layout", "weight_layout", "batched", "bias", "groups")
 
 
 @dataclass(frozen=True)
@@ -49,18 +53,18 @@ class Item:
 def played(
     *dtypes: torch.dtype, slow: Sequence[torch.dtype] = (), cases: Sequence[Case] = CASES,
     algorithms: Sequence[str] = ALGORITHMS, spread: bool = False, compares_sets: bool = False,
-    short_share: int = 1,
+    short_share: int = SHORT_SHARE,
 ) -> pytest.MarkDecorator:  # fmt: skip
     """The items of a law, as the argument `item` of its test (`conftest.py` hands them out).
 
     Args:
-        dtypes, slow: those that are always played, of the narrow ones that of the case alone, and those that
-            wait for the long run.
+        dtypes, slow: those that are always played, of the narrow ones that of the case alone where it has
+            one, and those that wait for the long run.
         cases, algorithms: what is played.
         spread: whether the direct chain of the first dtype, too, is played under one set for each case.
         compares_sets: whether the law itself goes over the instruction sets.
-        short_share: of so many cases one is always played by short algorithms: each has kernels to compile.
-            In narrow dtypes it is one of three at most.
+        short_share: of so many cases one is always played by short algorithms; in narrow dtypes it is one of
+            four at most.
     """
 
     def items() -> Iterator[Item]:
@@ -72,8 +76,8 @@ def played(
                         if name is not None and (spread or algorithm == "short" or dtype != dtypes[0]):
                             waits |= not is_usual(case, name)
                         if algorithm == "short":
-                            share = max(short_share, 3) if dtype in NARROW else short_share
-                            waits |= one_of(range(share), case.id, "share") > 0
+                            share = max(short_share, 4) if dtype in NARROW else short_share
+                            waits |= not is_usual_short(case, share)
                         yield Item(case, algorithm, name, dtype, waits)
 
     return pytest.mark.played(items=items)
@@ -92,8 +96,25 @@ def is_usual(case: Case, instruction_set: str) -> bool:
 def is_usual_dtype(case: Case, dtype: torch.dtype, first: torch.dtype) -> bool:
     """Whether the case is always played in the dtype by a law that has another one first."""
     if dtype in NARROW:
-        return dtype == one_of(NARROW, case.id, "dtype")
+        return dtype == one_of((*NARROW, None, None), case.id, "dtype")
     return dtype in (torch.float32, first) or one_of((True, False), case.id, "float64")
+
+
+def is_usual_short(case: Case, share: int) -> bool:
+    """Whether the case is always played by short algorithms, where one of so many is."""
+    return one_of(range(share), case.id, "share") == 0 or (
+        share == SHORT_SHARE and case in _first_with_options()
+    )
+
+
+@lru_cache
+def _first_with_options() -> frozenset[Case]:
+    """The cases that are the first with one of their options."""
+    first: dict[tuple[object, ...], Case] = {}
+    for each in cases_of("short", torch.float32):
+        for names in _OPTIONS:
+            first.setdefault((names, *(getattr(each, name) for name in names.split())), each)
+    return frozenset(first.values())
 
 
 @lru_cache

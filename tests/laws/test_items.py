@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from operator import attrgetter
 
 import torch
 
@@ -31,14 +32,34 @@ def test_every_case_is_played_under_one_set_and_under_the_others_in_the_long_run
     items = items_of(played(torch.float32))
     waiting = [each for each in items if each.waits]
     assert all(each.algorithm == "short" for each in waiting)
-    short = len(cases_of("short", torch.float32))
-    assert len(items) - len(waiting) == len(runtime.available()) * len(CASES) + short
+    at_once = [each for each in items if not each.waits and each.algorithm == "direct"]
+    assert len(at_once) == len(runtime.available()) * len(CASES)
 
 
-def test_every_case_is_played_in_one_narrow_dtype_and_in_the_other_in_the_long_run() -> None:
+def test_every_second_case_is_played_by_short_algorithms_and_all_in_the_long_run() -> None:
+    items, cases = items_of(played(torch.float32, algorithms=("short",))), cases_of("short", torch.float32)
+    assert {each.case for each in items} == set(cases)
+    at_once = [each.case for each in items if not each.waits]
+    assert len(cases) / 3 < len(at_once) == len(set(at_once)) < len(cases) * 2 / 3
+    for options in (
+        "operator nd stride",
+        "padding_mode",
+        "layout",
+        "weight_layout",
+        "batched",
+        "bias",
+        "groups",
+    ):
+        of_cases = attrgetter(*options.split())
+        assert set(map(of_cases, at_once)) == set(map(of_cases, cases)), options
+
+
+def test_every_second_case_is_played_in_a_narrow_dtype_and_all_in_both_in_the_long_run() -> None:
     items = items_of(played(*NARROW, algorithms=("direct",), spread=True))
     at_once = [each for each in items if not each.waits]
-    assert [each.case for each in sorted(at_once, key=lambda each: CASES.index(each.case))] == list(CASES)
+    cases = {each.case for each in at_once}
+    assert len(CASES) / 3 < len(cases) == len(at_once) < len(CASES)
+    assert {(c.operator, c.nd) for c in cases} == set(product(("conv", "conv_transpose"), (1, 2, 3)))
     assert len(items) == len(NARROW) * len(runtime.available()) * len(CASES)
     for name in runtime.available():
         assert {each.dtype for each in at_once if each.instruction_set == name} == set(NARROW)

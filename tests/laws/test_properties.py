@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given, note
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from outstride.engine import runtime
@@ -12,6 +12,8 @@ from tests.contract import verify_contract
 
 _MODES = ("zeros", "reflect", "replicate", "circular")
 _SETS = st.sampled_from(runtime.available())
+#: Than of other drawn things, for each has kernels to compile; the fuzzer draws others in every run.
+_fewer = settings(max_examples=settings().max_examples // 2)
 
 
 @st.composite
@@ -80,6 +82,7 @@ def _play(drawn: Case, law: str, dtype: torch.dtype, instruction_set: str) -> No
     verify_contract(drawn, law, dtype, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS, st.sampled_from([torch.float32, torch.float64]))
 def test_drawn_layers_have_the_value_of_the_definition(
     drawn: Case, instruction_set: str, dtype: torch.dtype
@@ -87,6 +90,7 @@ def test_drawn_layers_have_the_value_of_the_definition(
     _play(drawn, "value", dtype, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS, st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
 def test_drawn_layers_are_exact_on_small_integers(
     drawn: Case, instruction_set: str, dtype: torch.dtype
@@ -94,21 +98,25 @@ def test_drawn_layers_are_exact_on_small_integers(
     _play(drawn, "integers", dtype, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS)
 def test_drawn_layers_are_adjoint(drawn: Case, instruction_set: str) -> None:
     _play(drawn, "adjoint", torch.float64, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS)
 def test_drawn_layers_do_not_depend_on_the_batch(drawn: Case, instruction_set: str) -> None:
     _play(drawn, "batch", torch.float32, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS)
 def test_drawn_layers_are_the_same_in_tiles(drawn: Case, instruction_set: str) -> None:
     _play(drawn, "tile", torch.float32, instruction_set)
 
 
+@_fewer
 @given(layers(), _SETS)
 def test_drawn_layers_do_not_depend_on_the_layout(drawn: Case, instruction_set: str) -> None:
     _play(drawn, "layouts", torch.float32, instruction_set)

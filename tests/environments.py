@@ -18,9 +18,15 @@ import torch
 
 from outstride.engine import runtime
 from outstride.engine.launch import call_cache
+from outstride.engine.planner.machine import INSTRUCTION_SETS
 from outstride.layer import shortening
 
 THREADS = (1, 2, 3, 4)
+#: All instruction sets, as parameters of tests that compile. Those that run here the laws compile, and run.
+COMPILED_SETS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in runtime.available() else [])
+    for name in INSTRUCTION_SETS
+]
 #: What laws are played by: the chain of all multiply-adds, and short algorithms wherever there are any.
 ALGORITHMS = ("direct", "short")
 #: What short algorithms must save to be taken. Where these numbers ask for nothing, every layer that can be

@@ -11,8 +11,10 @@ from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import GatherPlan, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import compiler
+from tests.environments import COMPILED_SETS
 
 _every_set = pytest.mark.parametrize("name", INSTRUCTION_SETS)
+_compiled_sets = pytest.mark.parametrize("name", COMPILED_SETS)
 
 
 def _planned(
@@ -26,7 +28,7 @@ def _planned(
     return plan_for(problem, Machine(INSTRUCTION_SETS[name]), 2)
 
 
-@_every_set
+@_compiled_sets
 @pytest.mark.parametrize(
     ("dtype", "unit"),
     [
@@ -44,7 +46,7 @@ def test_a_kernel_and_its_weights_compile(name: str, dtype: str, unit: Unit) -> 
         assert compiler.compile_object(source, isa)
 
 
-@_every_set
+@_compiled_sets
 @pytest.mark.parametrize("unit", ["width", "channel", "any"])
 @pytest.mark.parametrize("dilation", [(1, 2, 3), (1, 1, 6), (1, 3, 20)])
 def test_a_kernel_of_cells_in_runs_compiles(name: str, dilation: tuple[int, int, int], unit: Unit) -> None:

@@ -21,7 +21,7 @@ from outstride.engine.planner.plan import GatherPlan, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime.compiler import compile_object
 from tests.cases import CASES, LARGE_CASES, Case
-from tests.environments import THREADS
+from tests.environments import COMPILED_SETS, THREADS
 from tests.operands import arrange, draw
 
 _EVERY_SET = pytest.mark.parametrize("name", INSTRUCTION_SETS)
@@ -56,10 +56,7 @@ def _plans(name: str) -> tuple[GatherPlan, ...]:
     return tuple(plan_for(problem, machine, next(turns)) for problem in _problems())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n in runtime.available() else []) for n in INSTRUCTION_SETS],
-)
+@pytest.mark.parametrize("name", COMPILED_SETS)
 def test_every_case_is_planned_and_its_code_is_valid(name: str) -> None:
     """Where the set runs the laws run its code; where it does not, it is compiled at every run."""
     recipes = dict.fromkeys(plan.recipe for plan in _plans(name))

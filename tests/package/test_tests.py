@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests import ROOT
 
 TESTS, SOURCE = ROOT / "tests", ROOT / "src" / "outstride"
@@ -40,10 +38,6 @@ PRIVATE = re.compile(
 )  # fmt: skip
 
 
-def named(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=[str(path.relative_to(ROOT)) for path in paths])
-
-
 def packages(root: Path) -> Iterator[str]:
     """Every package below a folder, as a path from it."""
     for init in root.rglob("__init__.py"):
@@ -58,10 +52,10 @@ def test_folders_mirror_the_packages_of_the_source() -> None:
         assert (SOURCE / path.name.removeprefix("test_")).exists(), f"{path.name} is named after no module"
 
 
-@named(FILES)
-def test_files_are_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LINES_PER_FILE, f"{path.name} has {lines} lines; legal: at most {LINES_PER_FILE}"
+def test_files_are_short() -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in FILES}
+    long = {path: count for path, count in lines.items() if count > LINES_PER_FILE}
+    assert not long, f"lines of files; legal: at most {LINES_PER_FILE}"
 
 
 def compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -73,10 +67,13 @@ def compared(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from ((node.lineno, alias.name) for alias in node.names if alias.name in COMPARISONS)
 
 
-@named([path for path in FILES if path != POLICY])
-def test_numbers_are_compared_by_the_one_policy(path: Path) -> None:
-    found = [f"line {line}: {name}" for line, name in compared(ast.parse(path.read_text(encoding="utf-8")))]
-    assert not found, f"{path.name}: {found}; legal: the assertions of {POLICY.name}"
+def test_numbers_are_compared_by_the_one_policy() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in FILES if path != POLICY
+        for line, name in compared(ast.parse(path.read_text(encoding="utf-8")))
+    ]  # fmt: skip
+    assert not found, f"legal: the assertions of {POLICY.name}"
 
 
 def test_a_comparison_of_another_library_is_found() -> None:
@@ -85,12 +82,16 @@ def test_a_comparison_of_another_library_is_found() -> None:
         assert list(compared(ast.parse(text)))
 
 
-@named([
-    *(path for path in FILES if path != Path(__file__)), *sorted(SOURCE.rglob("*.py")),
-    *sorted((ROOT / "examples").rglob("*.py")), *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted(ROOT.glob("*.md")),
-])  # fmt: skip
-def test_nothing_names_a_private_list(path: Path) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = [f"line {n}: {match[0]}" for n, line in enumerate(lines, 1) if (match := PRIVATE.search(line))]
-    assert not found, f"{path.name}: {found}; legal: what it is, in words"
+def test_nothing_names_a_private_list() -> None:
+    read = [
+        *(path for path in FILES if path != Path(__file__)), *sorted(SOURCE.rglob("*.py")),
+        *sorted((ROOT / "examples").rglob("*.py")), *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted(ROOT.glob("*.md")),
+    ]  # fmt: skip
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in read
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if (match := PRIVATE.search(line))
+    ]
+    assert not found, "legal: what it is, in words"

@@ -21,8 +21,6 @@ from tests.fuzz.drawing import TOGETHER, draw
 from tests.fuzz.drawn import Drawn
 from tests.fuzz.graphs.drawing import Graph
 from tests.fuzz.graphs.drawing import draw as draw_graph
-from tests.fuzz.graphs.judging import judge as judge_graph
-from tests.fuzz.graphs.shrinking import shrunk
 from tests.fuzz.judging import judge
 
 _KERNELS = ROOT / ".pytest_cache" / "kernels"
@@ -220,7 +218,9 @@ class _Process:
 def judge_case(drawn: Drawn | Graph) -> None:
     """Play a case and raise AssertionError where a law is broken."""
     if isinstance(drawn, Graph):
-        judge_graph(drawn)
+        from tests.fuzz.graphs import judging  # torch's tracer, whose import takes seconds
+
+        judging.judge(drawn)
     else:
         judge(drawn)
 
@@ -236,6 +236,8 @@ def play_here(campaign: Campaign, numbers: range) -> None:
         except AssertionError as wrong:
             reason = str(wrong) or repr(wrong)
             if isinstance(drawn, Graph):
+                from tests.fuzz.graphs.shrinking import shrunk
+
                 drawn, reason = shrunk(drawn, reason)
         except Exception as raised:  # noqa: BLE001 - a legal layer raises nothing, so whatever it was is a failure
             reason = f"raised {type(raised).__name__}: {raised}"

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from fcntl import ioctl
+from itertools import product
 from pathlib import Path
 from termios import TIOCSWINSZ
 
@@ -17,6 +18,7 @@ import pytest
 COMMAND = [sys.executable, "-m", "outstride"]
 SHOWN = "ConvTranspose1d(3, 2, 3, stride=2, padding=1)"
 SIZE = f"size '{SHOWN}' 7"
+EXPLAIN = f"explain '{SHOWN}'"
 
 
 def shell(words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -56,8 +58,14 @@ def unstyled(sent: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", sent)
 
 
-@pytest.mark.parametrize("verb", [SIZE, f"explain '{SHOWN}'", "info", "cache", "--help", "solve 7 14"])
-@pytest.mark.parametrize("closed", [">&-", ">&- <&-", ">&- 2>&- <&-"])
+#: Every verb with all three closed, and some with one or two.
+CLOSED = [
+    *((verb, ">&- 2>&- <&-") for verb in (SIZE, EXPLAIN, "info", "cache", "--help", "solve 7 14")),
+    *product((SIZE, EXPLAIN), (">&-", ">&- <&-")),
+]
+
+
+@pytest.mark.parametrize(("verb", "closed"), CLOSED)
 def test_streams_may_be_closed(verb: str, closed: str) -> None:
     done = shell(f"{verb} {closed}")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,15 +17,18 @@ from typing import Any, NamedTuple
 import pytest
 
 import outstride
+from outstride.cli import main as outstride_command
 from tests import ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 SOURCE = ROOT / "src"
-MODULES = sorted(
-    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
-    for path in (SOURCE / "outstride").rglob("*.py")
+MODULES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((SOURCE / "outstride").rglob("*.py"))
     if path.name != "__main__.py"
-)
+}
+#: Those whose text has examples.
+SHOWN = [name for name, path in MODULES.items() if ">>>" in path.read_text(encoding="utf-8")]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 EXAMPLE_STATEMENTS = 4
 DECISION_LINES = 60
@@ -77,11 +81,15 @@ NAMING_MODULES = [
 ]
 
 
+@cache
+def _files() -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in ROOT.glob("[csetd]*/**/*.py")]
+
+
 @pytest.mark.parametrize("page", sorted(NAMING_MODULES), ids=page_name)
 def test_modules_that_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"`([\w/.]+\.py)`", page.read_text(encoding="utf-8")))
-    files = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("[csetd]*/**/*.py")]
-    absent = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)}
+    absent = {name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in _files())}
     assert not absent, f"{page.name} names {sorted(absent)}"
 
 
@@ -112,12 +120,18 @@ def docstring_tests(module: ModuleType) -> list[doctest.DocTest]:
     return [test for test in doctest.DocTestFinder().find(module) if test.examples]
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", SHOWN)
 def test_docstring_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for test in docstring_tests(importlib.import_module(name)):
         run_doctest(test)
         assert sum(example.source.count("\n") for example in test.examples) <= EXAMPLE_STATEMENTS, test.name
+
+
+def test_no_example_is_made_where_no_text_has_one() -> None:
+    others = [importlib.import_module(name) for name in MODULES if name not in SHOWN]
+    assert len(others) > len(SHOWN)
+    assert not [test.name for module in others for test in docstring_tests(module)]
 
 
 def public_functions() -> dict[str, Any]:
@@ -216,6 +230,6 @@ def shell_verbs() -> list[str]:
 
 @pytest.mark.parametrize("verb", shell_verbs())
 def test_documented_verb_exists(verb: str) -> None:
-    command = [sys.executable, "-m", "outstride", verb, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.raises(SystemExit) as stop:
+        outstride_command([verb, "--help"])
+    assert stop.value.code == 0

@@ -15,6 +15,8 @@ from tests import ROOT
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Kernels compiled by a test run stay out of the user's cache; tests in other processes share this one.
 os.environ.setdefault("OUTSTRIDE_CACHE_DIR", str(ROOT / ".pytest_cache" / "kernels"))
+# A hundred of them import the package: the first keeps what it has compiled of it for the others.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "ci",

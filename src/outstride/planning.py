@@ -252,7 +252,7 @@ def _lines(whole: KernelPlan) -> list[tuple[str, str]]:
         (
             "strip",
             f"{kilobytes:.0f} KB of packed input, {passes} pass(es) over the channels{prefetched}"
-            if plan.dataflow.packs
+            if plan.dataflow.packs(problem)
             else "none: the input is read where it lies",
         ),
         ("tasks", f"{plan.tasks} on {min(plan.threads, plan.tasks)} of {plan.threads} threads"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from typing import Literal
 
 import pytest
 import torch
 
 from outstride.engine import runtime
+from outstride.engine.launch import call_cache, gather
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import fused_run
 from outstride.engine.launch.matrix_product import Operands
-from outstride.engine.launch.plans import plan_of
+from outstride.engine.launch.plans import MOST_READ, plan_of
 from outstride.engine.planner.steps import Step
+from tests.guard import GuardedPages
 from tests.tolerance import assert_same_bits
 
 _ONES, _NONE = (1, 1), (0, 0)
@@ -42,3 +46,58 @@ def test_sizes_of_one_do_not_tell_where_channels_lie(strides: tuple[int, ...]) -
     plan = plan_of(Operands("conv", x, w, torch.empty(1, 48, 1, 1), _ONES, _NONE, _ONES, 1), 1)
     assert (plan.problem.in_unit, plan.problem.out_unit) == ("channel", "channel")
     assert plan.tile.rows == 1, "no lanes are lost to pixels that are not there"
+
+
+#: Channels, outputs, images and maps: parts of vectors, rows of several images, more channels than are read.
+_MATRICES = ((20, 33, 2, (5, 7)), (64, 48, 1, (9, 9)), (200, 16, 3, (4, 4)), (MOST_READ + 1, 9, 1, (3, 5)))
+#: Bytes of the second-level cache: of little a pass takes some of the channels.
+_CACHES = (1 << 20, 1 << 14)
+
+
+@pytest.mark.parametrize("isa", runtime.available())
+@pytest.mark.parametrize(("channels", "outputs", "images", "size"), _MATRICES)
+@pytest.mark.parametrize("operator", ["conv", "conv_transpose"])
+def test_rows_of_a_matrix_are_read_where_they_lie(
+    operator: Literal["conv", "conv_transpose"], channels: int, outputs: int, images: int,
+    size: tuple[int, int], isa: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    torch.manual_seed(3)
+    w = torch.randn(outputs, channels) if operator == "conv" else torch.randn(channels, outputs)
+    w, bias = w[..., None, None], torch.randn(outputs)
+    x, residual = (_beside(torch.randn(images, n, *size)) for n in (channels, outputs))
+    apart = _beside(torch.zeros(images, channels, size[0], size[1] + 1))[..., :-1].copy_(x)
+    layer = (w, _ONES, _NONE, size, _ONES, 1, _DIRECT)
+    steps = (Step("add", (), ("tensor",)), Step("relu"))
+    with runtime.instruction_set(isa):
+        expected = gather_run(operator, x.contiguous(), *layer)(x.contiguous(), w, bias)
+        assert_same_bits(gather_run(operator, apart, *layer)(apart, w, bias), expected)
+        for edge, l2_bytes in product(("start", "end"), _CACHES):
+            small = replace(runtime.machine(), l2_bytes=l2_bytes)
+            monkeypatch.setattr(gather, "machine", lambda here=small: here)
+            call_cache.clear()
+            with GuardedPages() as pages:
+                own = pages.copy(x, edge)
+                assert_same_bits(gather_run(operator, own, *layer)(own, w, bias), expected)
+                found = fused_run(operator, own, *layer, steps)(own, w, bias, [residual])
+                assert_same_bits(found, torch.relu(expected + residual))
+    call_cache.clear()
+
+
+def test_what_is_read_where_it_lies() -> None:
+    """Rows behind each other; neither pixels with gaps nor planes, nor more than so many channels."""
+    wide = _beside(torch.zeros(1, 32, 6, 7))
+    for x, packs in (
+        (_beside(torch.zeros(2, 32, 6, 6)), False), (wide, False), (wide[..., :-1], True),
+        (torch.zeros(1, 32, 6, 6), True), (_beside(torch.zeros(1, MOST_READ + 1, 6, 6)), True),
+        (_beside(torch.zeros(1, 32, 6, 6, dtype=torch.bfloat16)), True),
+    ):  # fmt: skip
+        y, w = (
+            torch.zeros(n, dtype=x.dtype) for n in ((x.shape[0], 48, *x.shape[2:]), (48, x.shape[1], 1, 1))
+        )
+        plan = plan_of(Operands("conv", x, w, _beside(y), _ONES, _NONE, _ONES, 1), 1)
+        assert plan.dataflow.lists_pixels
+        assert plan.dataflow.packs(plan.problem) == packs, f"{x.shape}, {x.stride()}, {x.dtype}"
+
+
+def _beside(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to(memory_format=torch.channels_last)

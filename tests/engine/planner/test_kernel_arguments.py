@@ -58,7 +58,7 @@ def test_skips_are_offered_exactly_where_some_box_has_a_tap_without_input(
     problem: Problem, machine: Machine, threads: int
 ) -> None:
     for plan in candidates(problem, machine, threads):
-        if not plan.dataflow.packs:  # it looks at every row of the input
+        if not plan.dataflow.packs(plan.problem):  # it looks at every row of the input
             assert kernel_arguments(plan).scalars["skips"] == NO_SKIPS
             continue
         useless, rows = False, False
@@ -165,7 +165,7 @@ def _assert_scratch(plan: GatherPlan, made: KernelArguments) -> None:
     if plan.tile.dataflow.name == "in_place":
         _assert_room_for_masks(plan, made)
         return
-    if not plan.dataflow.packs:  # zeros for the inputs of a pixel
+    if not plan.dataflow.packs(plan.problem):  # zeros for the inputs of a pixel
         assert made.scratch_bytes == s["scratch_bytes"] >= plan.tile_rows * item
         return
     regions = [0, s["temp_bytes_offset"], s["line_bytes_offset"], s["runs_bytes_offset"], made.scratch_bytes]

@@ -75,7 +75,7 @@ def test_the_strip_of_every_case_has_room_for_its_groups(name: str) -> None:
         scalars, strip = kernel_arguments(plan).scalars, plan.blocking.strip
         rooms = [scalars[n] for n in scalars if n.endswith("_bytes_offset")]
         assert 0 <= min(rooms) <= max(rooms) <= scalars["scratch_bytes"]
-        if plan.dataflow.packs:
+        if plan.dataflow.packs(plan.problem):
             assert plan.blocking.groups_per_task <= strip.channels
             assert strip.pixel_pitch == 1 or strip.channel_pitch == 1
 

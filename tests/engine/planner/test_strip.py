@@ -53,7 +53,7 @@ def _assert_law_of_order(plan: GatherPlan) -> None:
     if plan.tile.dataflow.name == "in_place":
         _assert_window(plan)
         return
-    if not plan.dataflow.packs:
+    if not plan.dataflow.packs(plan.problem):
         return  # its taps come in the order of their table
     p, blocks, strip = plan.problem, plan.blocking, plan.blocking.strip
     made = kernel_arguments(plan)

@@ -33,7 +33,7 @@ CALL = (
 
 #: Decided by the plan, the sizes and the strides.
 FIXED = (
-    "tasks", "threads", "scratch_bytes", "temp_bytes_offset",
+    "tasks", "threads", "packs", "scratch_bytes", "temp_bytes_offset",
     "images", "groups", "groups_per_task", *_each("tasks"), "m_tasks",
     "batch", "image_block", *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",

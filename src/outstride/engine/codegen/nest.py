@@ -65,12 +65,18 @@ def _task(kernel: Kernel) -> Function:
         # Groups that share a task have one channel each: they are packed as channels of one.
         packed = f.maximum(f.maximum(channels, a["own_channels"]), groups)
         pack = "pack_planes" if k.recipe.short else "pack"
-        f.run(pack, k.block, image, strip, *box.numbers, packed)
+        # Rows of a matrix are read where they lie; tiles at the end of a smaller box would go on beyond it.
+        full = f.compare("eq", box.count[3], a["block_w"])
+        lies = f.both(f.compare("eq", a["packs"], 0), full)
+        with f.when(f.negate(lies)):
+            f.run(pack, k.block, image, strip, *box.numbers, packed)
+        there = f.at(image, f.mul(box.start[3], a["x_stride_w"]), e.storage)
+        inputs = f.select(lies, there, strip)
         expect_next(k, f.at(strip, a["prefetch_bytes_offset"], "i8"), number, box, first_group, first)
         last = f.compare("eq", f.add(number_of_pass, 1), a["passes"])
         with f.loop(0, groups) as g, f.loop(first_chunk, last_chunk) as chunk:
             group = f.add(first_group, g)
-            own = f.at(strip, f.mul(g, a["channel_pitch"]), e.accumulator)
+            own = f.at(inputs, f.mul(g, a["channel_pitch"]), e.accumulator)
             results = f.at(temp, f.mul(f.sub(chunk, first_chunk), a["chunk_temp"]), e.accumulator)
             panel = f.add(f.mul(group, a["w_stride_g"]), f.mul(chunk, a["w_stride_chunk"]))
             panel_at = f.at(a["w_at"], panel, e.accumulator)

@@ -163,8 +163,8 @@ def gather_call(
     operands, problem = posed(operands)
     if epilogue.steps or before:
         # What is done to an input first is done whenever it is read: here for every few outputs.
-        unpacked = None if before else problem.unpacked
-        problem = replace(problem, epilogue=epilogue, before=before, unpacked=unpacked)
+        unpacked, rows = (None, False) if before else (problem.unpacked, problem.rows)
+        problem = replace(problem, epilogue=epilogue, before=before, unpacked=unpacked, rows=rows)
     key = (problem.coarse(), operands.w.shape, operands.w.stride(), operands.positions, threads, chosen())
     shared = SIZE_CLASSES.get(key)
     call = None if shared is None else _sized(shared, problem, operands.x.stride(), operands.y.stride())

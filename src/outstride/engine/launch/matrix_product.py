@@ -1,6 +1,7 @@
-"""Convolutions along no axis and those of one position are matrix products, and run as such.
+"""Convolutions along no axis, of one tap and of one position are matrix products, and run as such.
 
-The first are linear layers, whose rows become the pixels of one row.
+The first are linear layers, whose rows become the pixels of one row. So do the pixels of all images where a
+layer has one tap and channels lie side by side.
 
 A generator's first layer unfolds a vector into a small map: every output reads the one position that there
 is, with a weight of its own. Output channel and output position are then one axis, contiguous in weight and
@@ -48,6 +49,12 @@ def as_product(operands: Operands) -> Operands:
         weight, numbers = w.unsqueeze(-1), ((1,), (0,), (1,), groups)
         return Operands(operator, x, weight, y, *numbers, changes=operands.changes)
     positions = prod(kernel)
+    if _keeps_pixels(operands) and _is_matrix(x) and _is_matrix(y):
+        weight, numbers = w.flatten(2), ((1,), (0,), (1,), 1)
+        return Operands(
+            operator, rows_as_width(_matrix(x)), weight, rows_as_width(_matrix(y)), *numbers,
+            changes=operands.changes,
+        )  # fmt: skip
     if operator == "conv" and positions == groups == 1 and _is_vector(x) and _is_vector(y):
         return operands._replace(x=_batch_as_width(x, x.shape[1]), y=_batch_as_width(y, y.shape[1]))
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
@@ -65,6 +72,35 @@ def as_product(operands: Operands) -> Operands:
         _batch_as_width(y, outputs),
         ones, (0,) * len(kernel), ones, 1, positions, changes=operands.changes,
     )  # fmt: skip
+
+
+def _keeps_pixels(operands: Operands) -> bool:
+    """Whether each output is made of the channels of its own pixel."""
+    _, x, w, y, stride, padding, _, groups, *_ = operands
+    one = groups == prod(w.shape[2:]) == 1 and set(stride) == {1} and set(padding) == {0}
+    return one and x.shape[2:] == y.shape[2:]
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    """Whether pixels are the rows of a matrix: one behind the other, their channels side by side.
+
+    Maps of one position lie as contiguous ones do, whose calls serve other sizes, too.
+    """
+    batch, channels, *size = tensor.shape
+    if prod(size) == 1 or channels == 1 or tensor.stride(1) != 1:
+        return False
+    pitch = channels
+    for count, step in zip((*size[::-1], batch), (*tensor.stride()[:1:-1], tensor.stride(0)), strict=True):
+        if count != 1 and step != pitch:
+            return False
+        pitch *= count
+    return tensor.numel() > 0
+
+
+def _matrix(tensor: Tensor) -> Tensor:
+    """(N, channels, ...), which is one, as (rows, channels)."""
+    channels = tensor.shape[1]
+    return tensor.as_strided((tensor.numel() // channels, channels), (channels, 1))
 
 
 def _is_vector(tensor: Tensor) -> bool:

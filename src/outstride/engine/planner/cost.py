@@ -147,6 +147,8 @@ def _waits(c: Candidate, blocking: Blocking, each: float) -> list[float]:
 
 def _pack_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> float:
     """Cycles in which the strip is filled with all channels."""
+    if not flow.packs(c.problem):
+        return 0.0
     problem, axes, costs = c.problem, blocking.packed(c.input_axes), c.machine.costs
     summed = _transform_cycles(c, blocking) if problem.short else 0.0
     if problem.short and blocking.raw is None:

@@ -174,12 +174,14 @@ class _Task:
     def strip(self, box: tuple[int, ...], channels: int, cut: Cut) -> Strip:
         """The strip of a box and so many channels, without padding along axes that are cut."""
         problem, flow = self.candidate.problem, self.flow
+        dense = not flow.packs(problem)
+        channels = problem.channels if dense else channels  # a pass over some of them steps over all
         if problem.short:
             return planes_strip(self.candidate.axes, box, channels, self.slack)
         axes = tuple(a.unpadded if c else a for a, c in zip(self.candidate.axes, cut, strict=True))
         return strip_of(
             axes, box, channels, pixel_major=flow.pixel_major(problem), slack=self.slack,
-            aligned=flow.aligned(problem),
+            aligned=flow.aligned(problem), dense=dense,
         )  # fmt: skip
 
     def fits(self, channels: int, cut: Cut, box: tuple[int, ...]) -> bool:

@@ -126,8 +126,6 @@ class Dataflow(ABC):
     name: ClassVar[str]
     #: The module that its microkernels are compiled in, once for all kernels; None: they are part of each.
     tile_module: ClassVar[str | None]
-    #: Whether a task's input is packed into a strip.
-    packs: ClassVar[bool]
     #: Whether weights are packed, and kept so; else they are read where they lie.
     packs_weights: ClassVar[bool] = True
     #: Whether the plan of a size serves others.
@@ -141,6 +139,10 @@ class Dataflow(ABC):
 
     def __repr__(self) -> str:
         return self.name
+
+    @abstractmethod
+    def packs(self, problem: Problem) -> bool:
+        """Whether a task's input is packed into a strip; else it is read where it lies."""
 
     # -- register tiles --------------------------------------------------------------------------------------
     @abstractmethod
@@ -226,8 +228,11 @@ class ReadingDataflow(Dataflow):
     """One whose tiles read the input where it lies, in a kernel that has no others."""
 
     tile_module = None
-    packs = False
     serves_other_sizes = False
+
+    def packs(self, problem: Problem) -> bool:
+        del problem
+        return False
 
     def loops(self, problem: Problem) -> tuple[str, ...]:
         del problem
@@ -246,11 +251,14 @@ class ReadingDataflow(Dataflow):
 class PackingDataflow(Dataflow):
     """What is asked besides of a dataflow whose tiles read a packed strip and leave their sums in scratch."""
 
-    packs = True
     serves_other_sizes = True
 
     #: Whether a tile may go on from the sums of an earlier pass over other channels.
     resumes: ClassVar[bool] = True
+
+    def packs(self, problem: Problem) -> bool:
+        """Rows of a matrix lie as a strip of theirs would."""
+        return not (problem.rows and self.pixel_major(problem))
 
     # -- how a box is cut and packed -------------------------------------------------------------------------
     @abstractmethod

@@ -54,6 +54,8 @@ class Problem:
     short: bool = False
     #: Of few rows times a matrix the axis that its weights have side by side; None: weights are packed.
     unpacked: WeightAxis | None = None
+    #: Whether it is the product of two matrices of which the first lies as a strip does: row behind row.
+    rows: bool = False
 
     def axes(self, *, cropped: bool = False) -> tuple[GatherAxis, ...]:
         """The gather form of every axis, depth first; of short axes that of their transformed input."""

@@ -38,9 +38,12 @@ class Strip:
 
 def strip_of(
     axes: tuple[GatherAxis, ...], box: tuple[int, ...], channels: int, *, pixel_major: bool, slack: int,
-    aligned: bool = False,
+    aligned: bool = False, dense: bool = False,
 ) -> Strip:  # fmt: skip
-    """The strip that holds everything the box reads; where rows are `aligned` each begins a line."""
+    """The strip that holds everything the box reads; where rows are `aligned` each begins a line.
+
+    Where it is `dense`, the channels of a pixel follow those of another.
+    """
     extent = [b + a.reach[1] - a.reach[0] for a, b in zip(axes, box[1:], strict=True)]
     shared = shared_border(axes[2], box[3])
     extent[2] -= shared
@@ -54,7 +57,8 @@ def strip_of(
     plane = image * box[0] + slack + shared  # the last row has its border to itself
     # Channels an odd number of cache lines apart, and pixels too unless several share a line: no two of them
     # compete for one set of the first-level cache.
-    pixel = (odd_lines(channels) if channels >= 16 else channels) if pixel_major else 1
+    apart = channels if dense or channels < 16 else odd_lines(channels)
+    pixel = apart if pixel_major else 1
     pitch = 1 if pixel > 1 else odd_lines(plane * planes)
     return Strip((extent[0], extent[1], extent[2]), planes, image, plane, pitch, pixel, channels)
 

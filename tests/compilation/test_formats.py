@@ -17,6 +17,8 @@ from tests.compilation.test_laws import assert_same, compiled
 
 #: Those of which another size, for which the tracer begins anew, is played as well.
 _CHANGING = ("residual", "mobile", "volumes")
+#: Those with values that may lie in either format; the others are played as in `test_laws.py`.
+_WITH_A_CHOICE = (*_CHANGING, "plain residual", "skips", "gates", "borders")
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,13 @@ def as_others(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(network, id=name, marks=[] if name in _WITH_A_CHOICE else [pytest.mark.slow])
+        for name, network in NETWORKS.items()
+    ],
+)
 def test_results_do_not_depend_on_formats(network: Network, as_others: list[int]) -> None:
     model = network.build()
     served, fast = outstride.accelerate(model), compiled(model)
@@ -56,7 +64,7 @@ def test_results_do_not_depend_on_formats(network: Network, as_others: list[int]
                 assert_same(fast(*larger), served(*larger), "another size")
 
 
-@pytest.mark.parametrize("name", _CHANGING)
+@pytest.mark.parametrize("name", _WITH_A_CHOICE)
 def test_formats_do_change(name: str, as_others: list[int]) -> None:
     inputs = NETWORKS[name].inputs()
     fast = compiled(NETWORKS[name].build())

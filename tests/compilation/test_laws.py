@@ -46,6 +46,8 @@ def test_inference(network: Network) -> None:
         for seed in (1, 2, 3):
             inputs = network.inputs(seed)
             assert_same(fast(*inputs), served(*inputs), f"seed {seed}")
+        spoiled = [x.index_fill(-1, torch.tensor(1), float("nan")) for x in network.inputs(4)]
+        assert_same(fast(*spoiled), served(*spoiled), "with NaN")
         kept = fast(*network.inputs(4))
         expected = [x.clone() for x in pytree.tree_leaves(kept)]
         fast(*network.inputs(5))

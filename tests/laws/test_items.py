@@ -63,6 +63,8 @@ def test_every_second_case_is_played_in_a_narrow_dtype_and_all_in_both_in_the_lo
     assert len(items) == len(NARROW) * len(runtime.available()) * len(CASES)
     for name in runtime.available():
         assert {each.dtype for each in at_once if each.instruction_set == name} == set(NARROW)
+    short = [each for each in items_of(played(*NARROW, algorithms=("short",), spread=True)) if not each.waits]
+    assert {(each.dtype, each.instruction_set) for each in short} == set(product(NARROW, runtime.available()))
 
 
 def test_many_cases_are_played_in_float64_and_all_in_the_long_run() -> None:

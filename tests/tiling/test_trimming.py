@@ -19,7 +19,7 @@ class Process:
         self.used, self.free, self.packed, self.calls = 0, 0, 0, list[str]()
         self.steps: dict[int, Bytes] = {}
         monkeypatch.setattr(trimming.Room, "_resident", lambda _: self.used + self.free + self.packed)
-        monkeypatch.setattr(trimming, "_trim", lambda: self.trim)
+        monkeypatch.setattr(trimming, "heap_trimmer", lambda: self.trim)
         monkeypatch.setattr(trimming, "steps_of", lambda *_: self.steps)
         monkeypatch.setattr(PACKED, "clear", self.clear)
         self.room = trimming.Room(budget)

@@ -18,7 +18,7 @@ from outstride.compilation.scripts import Line, Script
 from outstride.compilation.stages import Bound
 from outstride.compilation.values import is_number, is_sized
 from outstride.engine.launch.weights.packing import PACKED
-from outstride.engine.runtime import chosen
+from outstride.engine.runtime import chosen, heap_trimmer
 from outstride.models.operation import mapped
 
 _SIZES = 8
@@ -155,6 +155,10 @@ class Program:
         inner = _inner(made, len(self._lines))
         results = (value for number, value in made.items() if number not in {v.line for v in inner})
         self._memory.add(key, replace(memory_plan(inner), results=tuple(results)))
+        # Each value had memory of its own, between what is kept: what came free is not asked for again.
+        trim = heap_trimmer()
+        if trim is not None:
+            trim(0)
 
 
 class _Arenas:

@@ -8,15 +8,13 @@ the border may be served by other kernels than those in the middle, in other pac
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from functools import cache
 from types import TracebackType
-from typing import Any
 
 from outstride.engine.launch.weights.packing import PACKED
+from outstride.engine.runtime import heap_trimmer
 from outstride.tiling.box import shape_of
 from outstride.tiling.costs.memory import NOTHING, Bytes, steps_of
 from outstride.tiling.evaluation import Need, Program
@@ -24,16 +22,6 @@ from outstride.tiling.evaluation import Need, Program
 _STATUS = "/proc/self/statm"
 #: Share of a budget that may come on top of what could not be given back, before that is tried again.
 _SLACK = 0.125
-
-
-@cache
-def _trim() -> Callable[[int], Any] | None:
-    """What glibc has for it; other libraries give back by themselves, or not at all."""
-    try:
-        found: Callable[[int], Any] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
-    return found
 
 
 class Room:
@@ -62,7 +50,7 @@ class Room:
 
         Boxes of the same sizes are served by the same kernels, so what those keep is there after the first.
         """
-        if _trim() is None or self._status < 0:
+        if heap_trimmer() is None or self._status < 0:
             return lambda _: None
         sizes: Hashable = tuple((index, shape_of(need.boxes[index])) for index in need.parts)
         steps = self._steps.get(sizes)
@@ -76,7 +64,7 @@ class Room:
         return make
 
     def _make(self, tensors: int, kept: int, layer: Hashable) -> None:
-        trim = _trim()
+        trim = heap_trimmer()
         assert trim is not None
         if self._lacking(tensors + (0 if layer in self._seen else kept)) > 0:
             trim(0)

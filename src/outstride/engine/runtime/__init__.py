@@ -4,6 +4,7 @@ from outstride.engine.runtime import cache
 from outstride.engine.runtime.algorithm import resolved
 from outstride.engine.runtime.compiler import compile_assembly as assembly
 from outstride.engine.runtime.facts import info
+from outstride.engine.runtime.heap import heap_trimmer
 from outstride.engine.runtime.host import available, chosen, decline, instruction_set, machine
 from outstride.engine.runtime.kernels import Kernel, Module, compilations, kernel, prepare
 from outstride.engine.runtime.libm import library_function
@@ -14,6 +15,6 @@ from outstride.engine.runtime.threads import fork_address, run_forking
 __all__ = [
     "LARGE", "Kernel", "Module",
     "assembly", "available", "cache", "chosen", "compilations", "decline", "fork_address",
-    "info", "instruction_set", "kernel", "library_function", "machine", "prefer_large", "prepare", "resolved",
-    "run_forking", "scratch",
+    "heap_trimmer", "info", "instruction_set", "kernel", "library_function", "machine", "prefer_large",
+    "prepare", "resolved", "run_forking", "scratch",
 ]  # fmt: skip

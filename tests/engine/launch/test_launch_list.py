@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from outstride.engine import runtime
 from outstride.engine.codegen.ir import I64, PTR, Function, module
+from outstride.engine.launch import launch_list
 from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.execute import gather_run
 from outstride.engine.launch.fused import Step, fused_run
@@ -42,6 +44,8 @@ class Chain:
             "pooled": (2, channels, *size), "made": (2, channels, *size),
         }  # fmt: skip
         self.values: list[Any] = [torch.rand(shapes[name], generator=generator) for name in _NAMES]
+        self._memory = bytearray(self["bias"].numpy().tobytes())
+        self["bias"] = self.bias()
         self.careful = list[int]()
         ones = ((1, 1), (1, 1), size, (1, 1), 1)
         x, v, w, *_, first, pooled, made = self.values
@@ -56,6 +60,10 @@ class Chain:
 
     def __setitem__(self, name: str, tensor: Tensor) -> None:
         self.values[_AT[name]] = tensor
+
+    def bias(self) -> Tensor:
+        """The bias in a storage of its own, which lies where all of them do."""
+        return torch.frombuffer(self._memory, dtype=torch.float32)
 
     def _launches(self) -> list[Launch]:
         at = {name: At(place, self.values[place]) for name, place in _AT.items()}
@@ -118,6 +126,28 @@ def test_what_moves_is_found() -> None:
         chain.assert_agrees(f"another {name}")
         chain[name].data = chain[name] * 2
         chain.assert_agrees(f"{name} in other memory")
+
+
+def test_memory_that_is_taken_away_meanwhile_lives_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if since the last call the operand has got another storage, at the same address."""
+    chain, run, held = Chain(), launch_list.run_forking, list[bool]()
+
+    def taken_away(*given: Any) -> None:
+        storage = weakref.ref(chain["bias"].untyped_storage())
+        chain["bias"].data = torch.zeros_like(chain["bias"])
+        held.append(storage() is not None)
+        run(*given)
+
+    for another in (False, True, True):
+        for _ in range(2):
+            chain.assert_agrees("undisturbed")
+        if another:
+            chain["bias"] = chain.bias()
+        with monkeypatch.context() as patch:
+            patch.setattr(launch_list, "run_forking", taken_away)
+            chain.assert_agrees("taken away")
+        chain["bias"] = chain.bias()
+    assert held == [True] * 3
 
 
 def _by_element(w: Tensor) -> None:

@@ -11,6 +11,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
 
 _NEXT = LIST_INDEX["next"]
+_Reference = weakref.ref[torch.UntypedStorage]
+_pointer = Tensor.data_ptr
 
 
 class LaunchList:
@@ -63,8 +66,11 @@ class LaunchList:
         self._restless = list[int]()
         self._steady = [place for place in self._addresses if place not in fixed]
         #: Of the steady ones where they lie, and in what, if it is still there; none before the first call.
+        self._read = _reader(self._steady)
         self._pointers = list[int]()
-        self._storages = list[weakref.ref[torch.UntypedStorage]]()
+        self._storages = list[_Reference]()
+        #: References to what is no longer there.
+        self._lost = list[_Reference]()
         #: Weights that no entry looks at, whether some may be outdated, and when all were looked up last.
         self._unseen = list[_Weighed]()
         self._is_due = False
@@ -77,8 +83,7 @@ class LaunchList:
         """
         # While this thread computes, another may give a tensor other memory: these references keep the old.
         storages = [storage() for storage in self._storages]
-        pointers = [values[place].data_ptr() for place in self._steady]
-        if pointers != self._pointers or None in storages:
+        if list(map(_pointer, self._read(values))) != self._pointers or self._lost:
             storages = self._settle(values)
         storages += [self._found(values[place], place) for place in self._restless]
         storages += self._look_up(values)
@@ -121,7 +126,9 @@ class LaunchList:
             held.append(storage)
             kept.append(place)
         self._steady, self._pointers = kept, [self._addresses[place] for place in kept]
-        self._storages = [weakref.ref(storage) for storage in held if storage is not None]
+        self._read, self._lost = _reader(kept), []
+        lose = self._lost.append  # as long as nothing is in it, nothing has to be looked for
+        self._storages = [weakref.ref(storage, lose) for storage in held if storage is not None]
         return held
 
     def _found(self, tensor: Tensor, place: int) -> torch.UntypedStorage:
@@ -206,6 +213,13 @@ class LaunchList:
     def _own(self, name: str) -> int:
         """Where a word of the list's own block is."""
         return address(self._head) + 8 * LIST_INDEX[name]
+
+
+def _reader(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """What takes the values at these places out of all."""
+    if len(places) < 2:
+        return lambda values: [values[place] for place in places]
+    return itemgetter(*places)
 
 
 class _Word:

@@ -29,6 +29,11 @@ def cropped(low: int, high: int) -> nn.Module:
     return Function(lambda x: x[..., low : x.shape[-1] - high])
 
 
+def ended(made: Callable[[Tensor], Tensor]) -> nn.Module:
+    """An input, and behind it the end of what is made of it, from behind."""
+    return Function(lambda x: torch.cat([x, made(x)[..., -5:-1].flip(2)], 2))
+
+
 class Skipped(nn.Module):
     """Down and up again, with what was before beside it, where the sizes fit."""
 
@@ -66,6 +71,9 @@ LATENCIES: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "reflected, then downsampled": (lambda: chain(padded(6, 0, "reflect"), nn.MaxPool1d(3)), 6),
     "downsampled, then reflected": (lambda: chain(nn.AvgPool1d(4), padded(3, 0, "reflect")), 15),
     "reflected and strided": (lambda: nn.Conv1d(2, 2, 4, 3, padding=2, padding_mode="reflect"), 2),
+    "the end of another, turned round": (lambda: ended(torch.abs), 0),
+    "the end of every third, turned round": (lambda: ended(lambda x: x[..., 1::3]), 0),
+    "the end of three times as many, turned round": (lambda: ended(lambda x: F.interpolate(x, None, 3)), 0),
     "pairs turned round, every third": (
         lambda: chain(Function(lambda x: x.unflatten(2, (-1, 2)).flip(3).flatten(2)), nn.MaxPool1d(1, 3)), 1
     ),

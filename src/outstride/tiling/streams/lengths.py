@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from math import ceil, lcm, prod
+from math import ceil, floor, lcm, prod
 
 import torch
 
@@ -307,6 +307,11 @@ class Lengths:
         else:
             return 0
         return back + ceil(self.period * self.growth[source])
+
+    def end(self, index: int, length: int) -> int:
+        """Where a tensor ends if the input does here, but for what is left over of whole periods."""
+        size = self.far.nodes[index].shape[self.axes[index]]
+        return floor(size - self.growth[index] * (self.far.length - length))
 
     def firsts(self) -> list[int]:
         """The first result of all, and each that is the first to read a tensor."""

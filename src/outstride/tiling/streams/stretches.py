@@ -239,9 +239,14 @@ def _kept(
             if part is None or not elements(part):
                 continue
             first = 0 if along is None else part[along][0]
-            if along is not None and source in held:
-                # Where the end comes, a border that turns round reads what lies before it.
-                first = min(first, held[source][1] - lengths.turns(index, source, part[along]))
+            if along is not None:
+                # Where the end comes, a border that turns round reads what lies before it: of what is there,
+                # or, where it alone reads a tensor, of what would be if the end came here.
+                turns = lengths.turns(index, source, part[along])
+                if source in held:
+                    first = min(first, held[source][1] - turns)
+                elif turns:
+                    first = min(first, lengths.end(source, held[INPUT][1]) - turns)
             starts[source] = min(starts.get(source, first), first)
     kept = {i: max(starts.get(i, last), first) for i, (first, last) in sorted(held.items())}
     return {i: (min(first, held[i][1]), held[i][1]) for i, first in kept.items()}

@@ -76,7 +76,7 @@ class Writing:
                 self._store(index, places)
         ((index, box),) = need.outputs.items()
         made = self._part(index, box)
-        if made is not self._new[index][1] or made.op == "get_attr":
+        if made is not self._new[index][1] or self._is_lent(made):
             made = self._copied(made)
         self.graph.output([made])
         result: Tensor = made.meta["val"]
@@ -90,6 +90,11 @@ class Writing:
             found = self._placed[id(value)] = self.graph.get_attr(name)
             found.meta["val"] = self.values[name] = value
         return found
+
+    def _is_lent(self, node: fx.Node) -> bool:
+        """Whether it lies in memory that is written to again, as a mere part of an input does."""
+        memory = node.meta["val"].untyped_storage().data_ptr()
+        return any(value.untyped_storage().data_ptr() == memory for value in self.values.values())
 
     def _called(self, target: Any, /, *args: Any, **kwargs: Any) -> fx.Node:
         """A call, and what it makes."""

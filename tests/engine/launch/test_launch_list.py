@@ -130,7 +130,7 @@ def test_what_moves_is_found() -> None:
 
 def test_memory_that_is_taken_away_meanwhile_lives_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also if since the last call the operand has got another storage, at the same address."""
-    chain, run, held = Chain(), launch_list.run_forking, list[bool]()
+    chain, run, held = Chain(), runtime.run_forking, list[bool]()
 
     def taken_away(*given: Any) -> None:
         storage = weakref.ref(chain["bias"].untyped_storage())

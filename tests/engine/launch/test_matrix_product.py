@@ -16,7 +16,7 @@ from outstride.engine.launch.fused import fused_run
 from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import MOST_READ, plan_of
 from outstride.engine.planner.steps import Step
-from tests.guard import GuardedPages
+from tests.guard import Edge, GuardedPages
 from tests.tolerance import assert_same_bits
 
 _ONES, _NONE = (1, 1), (0, 0)
@@ -50,6 +50,7 @@ def test_sizes_of_one_do_not_tell_where_channels_lie(strides: tuple[int, ...]) -
 
 #: Channels, outputs, images and maps: parts of vectors, rows of several images, more channels than are read.
 _MATRICES = ((20, 33, 2, (5, 7)), (64, 48, 1, (9, 9)), (200, 16, 3, (4, 4)), (MOST_READ + 1, 9, 1, (3, 5)))
+_EDGES: tuple[Edge, ...] = ("start", "end")
 #: Bytes of the second-level cache: of little a pass takes some of the channels.
 _CACHES = (1 << 20, 1 << 14)
 
@@ -71,7 +72,7 @@ def test_rows_of_a_matrix_are_read_where_they_lie(
     with runtime.instruction_set(isa):
         expected = gather_run(operator, x.contiguous(), *layer)(x.contiguous(), w, bias)
         assert_same_bits(gather_run(operator, apart, *layer)(apart, w, bias), expected)
-        for edge, l2_bytes in product(("start", "end"), _CACHES):
+        for edge, l2_bytes in product(_EDGES, _CACHES):
             small = replace(runtime.machine(), l2_bytes=l2_bytes)
             monkeypatch.setattr(gather, "machine", lambda here=small: here)
             call_cache.clear()

@@ -73,16 +73,18 @@ def test_streams_may_be_closed(verb: str, closed: str) -> None:
 
 def test_an_error_that_nobody_hears_stays_in_the_exit_code() -> None:
     for closed in ("2>&-", ">&- 2>&-", "2> /dev/full"):
-        done = shell(f"size 'Conv2d(3, 8, 0)' 7 {closed}")
-        assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+        for unbuffered in ("", "1"):
+            done = shell(f"size 'Conv2d(3, 8, 0)' 7 {closed}", PYTHONUNBUFFERED=unbuffered)
+            assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 @pytest.mark.parametrize("verb", [SIZE, f"explain '{SHOWN}' 7", "solve 7 14"])
 def test_output_without_room_is_one_line(verb: str) -> None:
-    done = shell(f"{verb} > /dev/full")
-    assert done.returncode == 2
-    assert done.stderr == "outstride: No space left on device\n"
+    said = "outstride: what was to be printed could not be written: No space left on device\n"
+    for unbuffered in ("", "1"):
+        done = shell(f"{verb} > /dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.mark.parametrize(

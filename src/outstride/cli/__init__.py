@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from errno import ENOSPC
 from typing import Any
 
 from outstride.cli import streams
@@ -77,6 +77,8 @@ def _run(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.errno == ENOSPC and not error.filename:  # what is printed is buffered, or is not
+            raise
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
     except RuntimeError as error:
@@ -90,6 +92,8 @@ def _run(arguments: list[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    with suppress(OSError):  # where nobody can hear it the exit code says it
+    try:
         print("outstride:", " ".join(message.split()), file=sys.stderr, flush=True)
+    except OSError:  # nobody can hear it: the exit code says it, and not that a buffer was left full
+        streams.discard(sys.stderr)
     return code

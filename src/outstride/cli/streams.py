@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
+from typing import TextIO
 
 #: What stands for the letters of our own texts that a stream cannot write; others are escaped.
 _PLAIN = {"·": "*", "…": "..."}
@@ -26,9 +27,9 @@ def prepare() -> None:
             stream.reconfigure(errors=_LETTERS)
 
 
-def discard() -> None:
-    """Let what is still to be written to stdout go nowhere: nobody reads it, or it finds no room."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard(stream: TextIO | None = None) -> None:
+    """Let what is still to be written to a stream, stdout by default, go nowhere: nobody reads it there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -31,7 +31,8 @@ class Costs:
     crossing: float = 1.8
     #: A line comes from the second-level cache to the first.
     fill: float = 1.7
-    #: The same of a line of pixels by list, beside the weights that come from there with every term.
+    #: The same where pixels are listed: of each vector of weights, which all come from there, and of a line
+    #: of inputs.
     listed_fill: float = 0.0
     #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count,
     #: two jumps).
@@ -95,11 +96,11 @@ COSTS = Costs()
 ARM_COSTS = replace(
     COSTS, issue_per_cycle=4.0, crossing=1.0, vector_move=0.5, direct_move=0.25, transposed_move=0.75
 )
-#: The same of Intel's servers, whose second level delivers a line in two and a half cycles where weights and
-#: inputs come from it: fitted to every tile of 38 layers (docs/decisions/0080).
-MESH_COSTS = replace(COSTS, crossing=2.4, listed_fill=2.5, panel_bytes_per_cycle=16.0, scalar_move=3.5)
 #: Of those with twice as many units: eight operations are decoded in a cycle, and there are three load units.
 WIDE_ARM_COSTS = replace(ARM_COSTS, issue_per_cycle=8.0, broadcast=1 / 3)
+#: Those of Intel's servers, whose second level delivers a line in two and a half cycles where weights and
+#: inputs come from it: fitted to every tile of 38 layers (docs/decisions/0080).
+MESH_COSTS = replace(COSTS, crossing=2.4, listed_fill=2.5, panel_bytes_per_cycle=16.0, scalar_move=3.5)
 
 
 @dataclass(frozen=True)

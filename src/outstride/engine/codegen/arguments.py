@@ -47,6 +47,7 @@ FIXED = (
     "spans", "loop", "tile_rows", "row_way", "tile_outputs", "tile_pixels", "tile_vectors",
     "pixel_at", "line_bytes_offset", "nontemporal", "runs_bytes_offset", "tile_runs_offset", "skips",
     "prefetch_bytes_offset", "prefetch_bytes", "prefetch_step", "prefetch_rows",
+    "unwritten", "unwritten_vectors", "strip_planes", "strip_channels",
     *_RAW, "raw_bytes_offset", "input_places_at", *_each("first_input"),
 )  # fmt: skip
 

@@ -17,6 +17,7 @@ from outstride.engine.codegen.loops import Outputs, Pass, TileLoop
 from outstride.engine.codegen.packing.planes import planes_functions
 from outstride.engine.codegen.packing.prefetch import expect_next, prefetch_function
 from outstride.engine.codegen.packing.strip import pack_functions
+from outstride.engine.codegen.packing.unwritten import clear_function
 from outstride.engine.codegen.results import write_function
 from outstride.engine.codegen.steps import epilogue
 from outstride.engine.codegen.taps import Taps, search, tile_runs
@@ -28,8 +29,12 @@ from outstride.engine.planner.recipe import Recipe
 def gather_source(recipe: Recipe) -> str:
     """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
     kernel = Kernel(recipe, INDEX)
-    own = dataflows.KERNELS.get(recipe.loops[0], _functions)
-    return module([*own(kernel), take_tasks(INDEX)], f"outstride gather_{recipe.name}")
+    own = dataflows.KERNELS.get(recipe.loops[0])
+    if own is None:
+        functions = [*_functions(kernel), take_tasks(INDEX, "clear")]
+    else:
+        functions = [*own(kernel), take_tasks(INDEX)]
+    return module(functions, f"outstride gather_{recipe.name}")
 
 
 def _functions(kernel: Kernel) -> list[Function]:
@@ -38,7 +43,7 @@ def _functions(kernel: Kernel) -> list[Function]:
         ends = [*planes_functions(kernel), cells_function(kernel)]
     else:
         ends = [*pack_functions(kernel), write_function(kernel)]
-    shared = [search(kernel), tile_runs(kernel), prefetch_function()]
+    shared = [search(kernel), tile_runs(kernel), prefetch_function(), clear_function(kernel)]
     return [*shared, *ends, _chunk(kernel), _task(kernel)]
 
 

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
 
 
-def take_tasks(index: Mapping[str, int]) -> Function:
-    """`run(block)`: every thread of the pool runs it; `index` says where the argument block holds what."""
+def take_tasks(index: Mapping[str, int], before: str | None = None) -> Function:
+    """`run(block)`: every thread of the pool runs it; `index` says where the argument block holds what.
+
+    `before` is a function of the block and the thread's scratch that is called before its tasks.
+    """
     f = Function("run", [("block", PTR)])
     block = f.parameters[0]
 
@@ -25,6 +28,8 @@ def take_tasks(index: Mapping[str, int]) -> Function:
     scratch = f.load(PTR, f.at(block, index["scratch_at"], I64), 8)
     mine = f.at(scratch, f.mul(worker, f.load_i64(block, index["scratch_bytes"])), "i8")
     tasks = f.load_i64(block, index["tasks"])
+    if before is not None:
+        f.run(before, block, mine)
     with f.forever() as done:
         count: Operand = 1
         if "threads" in index:

@@ -68,6 +68,7 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     p, b, tile, flow = plan.problem, plan.blocking, plan.tile, plan.dataflow
     groups, chunk_weights, runs = _groups(plan)
     prefetch, chunks = plan.prefetch, plan.chunks(plan.blocking)
+    unwritten, unwritten_vectors = flow.unwritten(plan, b)
     rooms, packed = flow.scratch(plan, b, runs), b.packed(plan.input_axes)
     scalars = box_scalars(packed, b.box, b.strip, p.batch) | _short_scalars(plan) | rooms | {
         "threads": plan.threads, "packs": int(flow.packs(p)), "skips": flow.skips(plan, b),
@@ -81,7 +82,8 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
         "phase_groups": len(groups), "spans": int(b.nested), "regions": len(b.regions),
         "loop": LOOPS.index(plan.loop),
         "prefetch_bytes": prefetch.row * LINE_BYTES, "prefetch_step": prefetch.lines * LINE_BYTES,
-        "prefetch_rows": prefetch.rows,
+        "prefetch_rows": prefetch.rows, "strip_planes": b.strip.planes, "strip_channels": b.strip.channels,
+        "unwritten": unwritten, "unwritten_vectors": unwritten_vectors,
         "nontemporal": NONTEMPORAL_ROW if p.nontemporal else sys.maxsize,
         "tile_outputs": plan.tile_rows, "tile_pixels": tile.pixels(plan.lanes), "tile_rows": tile.rows,
         "tile_vectors": flow.widest(plan, b),

@@ -217,6 +217,11 @@ class Dataflow(ABC):
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """A thread's scratch, by the names of the argument block; `runs` entries hold the runs of taps."""
 
+    def unwritten(self, candidate: Candidate, blocking: Blocking) -> tuple[int, int]:
+        """What tiles read and packing does not write: elements before it in a plane, and its vectors."""
+        del candidate, blocking
+        return 0, 0
+
     # -- words -----------------------------------------------------------------------------------------------
     def in_words(self, tile: Tile, lanes: int) -> str:
         """What a tile is, as plans print it."""

@@ -46,6 +46,14 @@ class Packed(PackingDataflow):
             return ROW_SKIPS
         return BOX_SKIPS if _box_skips(candidate, blocking) else NO_SKIPS
 
+    def unwritten(self, candidate: Candidate, blocking: Blocking) -> tuple[int, int]:
+        c, strip = candidate, blocking.strip
+        if self.lists_pixels or self.pixels_over(c, blocking) == blocking.extent:
+            return 0, 0
+        written = strip.image_pitch * blocking.box[0]
+        pitch = strip.channel_pitch if c.problem.short else strip.plane_pitch
+        return written, ceil((pitch - written) / c.lanes)
+
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """The strip, the results of its chunks, an output row, the runs of taps, the table of prefetches."""
         c, item = candidate, candidate.item_bytes

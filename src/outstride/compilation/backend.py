@@ -10,6 +10,7 @@ from typing import Any
 from torch._dynamo.backends.common import aot_autograd  # what every backend of torch.compile begins with
 from torch.fx import GraphModule
 
+from outstride.compilation.derivatives import whole_derivatives
 from outstride.compilation.fusing import Fusion, fused
 from outstride.compilation.in_place import quick_in_place
 from outstride.compilation.resizing import whole_resizing
@@ -101,7 +102,7 @@ def compiled(
         fw_compiler=training, bw_compiler=training, inference_compiler=part,
         keep_inference_input_mutations=True,
     )  # fmt: skip
-    with traced_by({**whole_resizing(), **quick_in_place()}):
+    with traced_by({**whole_resizing(), **quick_in_place(), **whole_derivatives()}):
         run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
 

@@ -40,6 +40,10 @@ from outstride.tiling.rules.interface import (
     twice,
 )
 
+#: Positions that are tried, a multiple of those in any vector.
+_PLACES = 1024
+#: What the exponential of a number so much smaller than another is nothing beside.
+_FAR = 200
 #: Elements along an axis from which a softmax is one of the whole map.
 _LARGE = 4096
 
@@ -101,6 +105,25 @@ def _softmax_over_positions(node: Node) -> bool:
     """Whether each element is made of so many others that it is better made once."""
     axis = _softmax_axis(node)
     return axis > 1 and node.source_shapes[0][axis] >= _LARGE
+
+
+def _softmax_by_itself(node: Node) -> bool:
+    """Whether each position is made of its own numbers, wherever it lies."""
+    return _softmax_axis(node) == len(node.shape) - 1 or _moves(node)
+
+
+@lru_cache(1024)
+def _moves(node: Node) -> bool:
+    """Whether an operator makes the same of positions that lie one further.
+
+    Torch 2.6 does not for a log_softmax in 16 bits: half of each vector's positions have their maximum taken
+    from a position of the other half.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 7, _PLACES, generator=generator)
+    x += _FAR * torch.randint(2, (_PLACES,), generator=generator)
+    call, x = _call(node), x.to(node.dtype)
+    return torch.equal(call(x).roll(1, -1), call(x.roll(1, -1)))
 
 
 def _softmax_demand(node: Node, box: Box) -> Sequence[Box | None]:
@@ -217,5 +240,6 @@ def _scratch_of_softmax(node: Node, box: Box, boxes: Sequence[Box | None]) -> in
 _SUM = Rule(_summed_demand, _sum, _over_everything, _scratch_of_sum)
 RULES: RuleTable = dict.fromkeys((Sum, Mean, Extremum, Deviation), _SUM)
 RULES |= dict.fromkeys(
-    (Softmax, MaskedSoftmax), Rule(_softmax_demand, _softmax, _softmax_over_positions, _scratch_of_softmax)
+    (Softmax, MaskedSoftmax),
+    Rule(_softmax_demand, _softmax, _softmax_over_positions, _scratch_of_softmax, _softmax_by_itself),
 )

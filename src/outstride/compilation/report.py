@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FunctionType
@@ -28,6 +29,8 @@ _WIDEST = (18, 38, 26, 20)
 _LINE = 140
 _OFTEN = 2**30
 """How often torch's tracer may see parts of a model that breaks, which are codes of their own."""
+_REGISTERED = re.compile(r"\._modules\['([^']+)'\]")
+"""A layer of a model as the tracers of older torches name it; later ones leave that to nobody."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ def _launch(stage: Stage, graph: str) -> Launch:
 def _layer(node: Node) -> str:
     """The layer that an operator belongs to, by its name in the model."""
     modules = list((node.meta.get("nn_module_stack") or {}).values())
-    path: str = modules[-1][0] if modules else ""
+    path = _REGISTERED.sub(r".\1", modules[-1][0] if modules else "")
     inside = path.rsplit("']", 1)[-1].lstrip(".") if "']" in path else path
     return inside.removeprefix("__self__.")
 

@@ -17,6 +17,7 @@ from outstride.engine.launch.steps.check import declined
 from outstride.engine.planner.steps import Step
 from outstride.errors import ArgumentError
 from tests.compilation.networks import NETWORKS
+from tests.engine.launch.agreed import needs
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +154,8 @@ def test_exponentials_are_steps_where_their_elements_fill_vectors(
     name: str, width: int, is_step: bool
 ) -> None:
     function = getattr(F, name)
+    if is_step:
+        needs((Step("silu") if name == "silu" else Step("elu", (1.0, 1.0, 1.0)),))
     with torch.no_grad():
         report = fusions(After(lambda y: function(y + 1)).eval(), torch.randn(1, 2, 4, width))
     first = report.launches[0]
@@ -166,6 +169,8 @@ def test_exponentials_are_steps_where_their_elements_fill_vectors(
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 2.0])
 def test_an_elu_of_other_scales_is_torchs(scale: float) -> None:
     """Of a scale of its input below zero, the exponential is one of numbers above it."""
+    if scale > 0:
+        needs((Step("elu", (0.5, 1.5, scale)),))
     with torch.no_grad():
         model, x = After(lambda y: torch.ops.aten.elu(y, 0.5, 1.5, scale)).eval(), torch.randn(1, 2, 4, 8)
         report = fusions(model, x)

@@ -116,6 +116,21 @@ class _WithoutBatchNorms(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _Refusal(TorchFunctionMode):
+    """Refuses inputs smaller than a kernel, as torch does of numbers: without, older ones let them pass."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        if func in convolution.FORWARD_FUNCTIONS:
+            weight = convolution.FUNCTIONS[func].arguments(args, kwargs or {})["weight"]
+            if 0 in result.shape[2 - weight.dim() :]:
+                raise RuntimeError(f"the input is smaller than a kernel of {tuple(weight.shape[2:])}")
+        return result
+
+
 class Runner:
     """A copy of a model that can be run at any shape, where possible without weights and arithmetic."""
 
@@ -135,6 +150,7 @@ class Runner:
             with undisturbed(), _usual_algorithms(), torch.device(self.device), ExitStack() as context:
                 if self.device == "meta":
                     context.enter_context(_WithoutBatchNorms())
+                    context.enter_context(_Refusal())
                 result = self.model(self._input(shape), **self._arguments)
         except Exception:  # noqa: BLE001 - models refuse sizes with any exception: that is the answer here
             return None
@@ -171,6 +187,7 @@ class Runner:
             context.enter_context(_usual_algorithms())
             context.enter_context(torch.device(self.device))
             context.enter_context(_watched(self.model, trace, stack))
+            context.enter_context(_Refusal())
             context.enter_context(_CircularPadding(wrapping))
             context.enter_context(_Tracer(trace, stack, wrapping))
             result = self.model(source, **self._arguments)

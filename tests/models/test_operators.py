@@ -40,6 +40,7 @@ from outstride.models.operators.describing import OPERATORS, describe, layer_of
 from outstride.models.operators.reach import Reach, Window
 from outstride.tiling.rules import RULES as TILING
 from tests import ROOT
+from tests.engine.launch.agreed import is_another_torch
 
 SOURCE = ROOT / "src" / "outstride"
 ROOMS = ("inspection", "tiling", "artifacts", "convert", "acceleration", "planning.py")
@@ -76,13 +77,17 @@ def test_each_kind_says_who_has_a_rule() -> None:
     assert set(TILING) == KINDS - WITHOUT_TILES - REWRITTEN
 
 
+#: What torch 2.6 has not.
+LATER = {"aten._fused_rms_norm"}
+
+
 def test_each_operator_is_torchs_or_ours() -> None:
-    unknown = []
+    unknown = set()
     for name in OPERATORS:
         space, _, operator = name.partition(".")
         if not hasattr(getattr(torch.ops, space), operator):
-            unknown.append(name)
-    assert not unknown
+            unknown.add(name)
+    assert not unknown or (unknown <= LATER and is_another_torch())
 
 
 def called(operator: Any, *args: Any, **kwargs: Any) -> Any:

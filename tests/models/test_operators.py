@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Iterator
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -174,19 +174,24 @@ def test_arguments_read_as_torch_takes_them(name: str) -> None:
     described, expected = READ[name]
     found = described()
     assert type(found) is type(expected)
-    assert found == expected
+    assert parts(found) == parts(expected)
+
+
+def parts(description: Any) -> list[Any]:
+    """What a description says: lists ask no tensor whether it equals itself, as descriptions may."""
+    return [getattr(description, part.name) for part in fields(description)]
 
 
 def test_a_convolution_reads_the_same_from_torch_and_from_us() -> None:
     torchs = called(aten.convolution.default, X, WEIGHT, None, [2, 1], [1, 2], [1, 1], False, [0, 0], 1)
     arguments = (X, WEIGHT, None, [2, 1], [1, 2], [4, 9], [1, 1], 1)
     ours = called(torch.ops.outstride.conv.default, *arguments)
-    assert torchs == ours
+    assert parts(torchs) == parts(ours)
     assert torchs.windows == windows((3, 2, 1, 1), (5, 1, 2, 1))
     assert torchs.weight is WEIGHT
     asking = called(torch.ops.outstride.conv.default, *arguments, "direct")
     assert (torchs.algorithm, asking.algorithm) == ("auto", "direct")
-    assert replace(asking, algorithm="auto") == ours
+    assert parts(replace(asking, algorithm="auto")) == parts(ours)
 
 
 def test_tensors_without_elements_do_not_count_in_a_row() -> None:

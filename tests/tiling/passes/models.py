@@ -114,6 +114,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "layer_norms": (lambda: chain(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 78, 75]), nn.Conv2d(4, 4, 3),
                                   nn.LayerNorm([76, 73]), nn.LayerNorm([4, 76, 73], bias=False)),
                     (2, 3, 80, 77)),
+    "layer_norms_of_lines": (lambda: chain(nn.Conv1d(2, 3, 5), nn.LayerNorm(4996), nn.Conv1d(3, 2, 5)),
+                             (1, 2, 5000)),
     "pyramid": (lambda: chain(nn.Conv2d(3, 4, 3), Function(pyramid), nn.Conv2d(20, 3, 3)), (1, 3, 50, 44)),
     "largest": (lambda: Function(lambda x: x / x.amax((2, 3), keepdim=True) - x.min()), (2, 3, 30, 31)),
     "two_pools": (lambda: Function(lambda x: x * (F.adaptive_max_pool2d(x, 1) + F.adaptive_avg_pool2d(x, 1))),

@@ -20,15 +20,8 @@ from tests.tiling.passes.models import MODELS, NNUNet
 from tests.tolerance import assert_same_bits
 
 
-@pytest.mark.parametrize(
-    ("name", "threads"),
-    [
-        # Of layer norms a pass goes over single pixels.
-        pytest.param(name, count, marks=[pytest.mark.slow] if (name, count) == ("layer_norms", 2) else [])
-        for name in MODELS
-        for count in (1, 2)
-    ],
-)
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_tile_is_the_whole_after_passes(name: str, threads: int) -> None:
     make, shape = MODELS[name]
     model, x = seeded(make), image(*shape)
@@ -45,6 +38,14 @@ def test_a_tile_is_the_whole_after_passes(name: str, threads: int) -> None:
             assert_same_bits(run(None), expected)
     finally:
         torch.set_num_threads(before)
+
+
+def test_norms_of_maps_without_their_channels_are_passes_too() -> None:
+    make, shape = MODELS["layer_norms"]
+    run = TileRun(seeded(make), image(*shape), None, "150KB")
+    assert len(run.program.barriers) == 3
+    assert run.plan.peak_bytes <= 150_000
+    assert max(map(len, run.schedule.walks)) <= 32, "boxes of one pixel would be thousands"
 
 
 def test_maps_lie_in_memory_or_in_files() -> None:

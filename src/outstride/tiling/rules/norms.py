@@ -10,6 +10,9 @@ from outstride.models.operators.norms import BatchNorm, LayerNorm
 from outstride.tiling.box import Box, elements
 from outstride.tiling.rules.interface import Boxes, RuleTable, completing, copies
 
+#: Elements of a last axis from which it is one of positions.
+_LARGE = 4096
+
 
 def _is_fixed(node: Node) -> bool:
     operator: BatchNorm = describe(node)
@@ -21,6 +24,16 @@ def _normalized(node: Node) -> Sequence[int]:
     return range(-operator.axes, 0)
 
 
+def _is_of_maps(node: Node) -> bool:
+    """Whether each element is made of all positions of its channel: then it is no norm of a tile's own.
+
+    Of three axes the last are the features of tokens, as a rule, unless they are many more than those before.
+    """
+    operator: LayerNorm = describe(node)
+    shape = node.source_shapes[0]
+    return operator.axes == len(shape) - 2 and (operator.axes > 1 or shape[1] < _LARGE <= shape[2])
+
+
 def _scratch(node: Node, box: Box, boxes: Boxes) -> int:
     """A copy in the order of the memory, and the mean and the deviation at each position."""
     operator: LayerNorm = describe(node)
@@ -30,5 +43,5 @@ def _scratch(node: Node, box: Box, boxes: Boxes) -> int:
 
 RULES: RuleTable = {
     BatchNorm: completing(lambda _: [1], serves=_is_fixed),
-    LayerNorm: completing(_normalized, _scratch),
+    LayerNorm: completing(_normalized, _scratch)._replace(needs_all=_is_of_maps),
 }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from itertools import product
 from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,8 +52,8 @@ class MapInMemory:
         self._tensor = torch.empty(0)
 
 
-def _bytes_of(stretch: Tensor) -> memoryview:
-    values: Any = stretch.view(torch.uint8).numpy()
+def _bytes_of(part: Tensor) -> memoryview:
+    values: Any = part.view(-1).view(torch.uint8).numpy()
     return memoryview(values)
 
 
@@ -70,31 +70,29 @@ class MapInFile:
 
     def write(self, box: Box, part: Tensor) -> None:
         """Stretch by stretch of what lies together."""
-        for start, stretch in zip(self._starts(box), self._stretches(box, part.contiguous()), strict=True):
+        for start, stretch in self._stretches(box, part.contiguous()):
             self._file.seek(start)
-            view = _bytes_of(stretch)
-            while view:
-                view = view[self._file.write(view) :]
+            while stretch:
+                stretch = stretch[self._file.write(stretch) :]
 
     def read(self, box: Box) -> Tensor:
         """A tensor of its own."""
         part, longer = torch.empty(shape_of(box), dtype=self._dtype), self._longer(box)
-        starts = self._starts(longer)
         if longer == box:
-            for start, stretch in zip(starts, self._stretches(box, part), strict=True):
+            for start, stretch in self._stretches(box, part):
                 self._fill(stretch, start)
             return part
         axis = self._together(longer)
         places, room = within(box, longer)[axis:], torch.empty(shape_of(longer)[axis:], dtype=self._dtype)
-        for start, piece in zip(starts, part.flatten(0, axis - 1) if axis else [part], strict=True):
-            self._fill(room.view(-1), start)
+        pieces, view = part.flatten(0, axis - 1) if axis else [part], _bytes_of(room)
+        for start, piece in zip(self._starts(longer), pieces, strict=True):
+            self._fill(view, start)
             piece.copy_(room[places])
         return part
 
-    def _fill(self, stretch: Tensor, start: int) -> None:
+    def _fill(self, view: memoryview, start: int) -> None:
         """Read what lies at a place of the file."""
         self._file.seek(start)
-        view = _bytes_of(stretch)
         while view:
             read = self._file.readinto(view)
             if not read:
@@ -122,19 +120,22 @@ class MapInFile:
             axis -= 1
         return axis
 
-    def _starts(self, box: Box) -> Iterator[int]:
+    def _starts(self, box: Box) -> list[int]:
         """Where each stretch begins in the file, in bytes."""
-        axis = self._together(box)
-        for place in product(*(range(a, b) for a, b in box[:axis]), [box[axis][0]]):
-            start = 0
-            for at, size in zip(place, self._shape[: axis + 1], strict=True):
-                start = start * size + at
-            yield start * prod(self._shape[axis + 1 :]) * self._dtype.itemsize
+        starts = np.zeros((), np.int64)
+        for (a, b), size in zip(box[: self._together(box)], self._shape, strict=False):
+            starts = starts[..., None] * size + np.arange(a, b)
+        first = self._together(box)
+        starts = starts * self._shape[first] + box[first][0]
+        found: list[int] = (starts.ravel() * (prod(self._shape[first + 1 :]) * self._dtype.itemsize)).tolist()
+        return found
 
-    def _stretches(self, box: Box, part: Tensor) -> Iterator[Tensor]:
-        """The same of a part that is in order."""
-        axis = self._together(box)
-        yield from part.reshape(prod(shape_of(box)[:axis]), -1)
+    def _stretches(self, box: Box, part: Tensor) -> Iterator[tuple[int, memoryview]]:
+        """Where each begins, and its bytes of a part that is in order."""
+        starts, view = self._starts(box), _bytes_of(part)
+        length = len(view) // len(starts) if starts else 0
+        for number, start in enumerate(starts):
+            yield start, view[number * length : (number + 1) * length]
 
 
 class Maps(dict[int, Map]):

@@ -27,6 +27,12 @@ def spelled(count: float) -> str:
     return f"{count:.3g} TB"
 
 
+def rounded_up(count: int) -> int:
+    """The next number of bytes that is spelled just so."""
+    unit = int("1".ljust(len(str(count)) - 2, "0"))
+    return -(-count // unit) * unit
+
+
 def budget_of(memory: int | str | None) -> int:
     """Bytes that the tensors of a tile may take."""
     if memory is None:

@@ -57,6 +57,35 @@ def _bytes_of(part: Tensor) -> memoryview:
     return memoryview(values)
 
 
+def _together(shape: Sequence[int], box: Box) -> int:
+    """The first of the last axes whose elements lie together in a box of a map of this shape."""
+    axis = len(box)
+    while axis and (axis == len(box) or box[axis] == (0, shape[axis])):
+        axis -= 1
+    return axis
+
+
+def _longer(shape: Sequence[int], itemsize: int, box: Box) -> Box:
+    """A box in fewer and longer stretches, if that reads little more: each short one costs a call."""
+    axis = _together(shape, box)
+    stretch = prod(shape_of(box[axis:])) * itemsize
+    size, (a, b) = shape[axis], box[axis]
+    longer = (*box[:axis], (0, size), *box[axis + 1 :])
+    is_worth = axis > 0 and stretch < _SHORT and 0 < b - a < size <= _MORE * (b - a)
+    outer = shape_of(longer)[_together(shape, longer) :]
+    return longer if is_worth and prod(outer) * itemsize <= LONGEST else box
+
+
+def stretches(shape: Sequence[int], box: Box) -> int:
+    """In how many of what lies together a box of a map of this shape is written to a file."""
+    return prod(shape_of(box[: _together(shape, box)]))
+
+
+def read_stretches(shape: Sequence[int], itemsize: int, box: Box) -> int:
+    """In how many it is read, which may be fewer."""
+    return stretches(shape, _longer(shape, itemsize, box))
+
+
 class MapInFile:
     """Elements in order in a file that has no name, so that nothing is left of it however the process ends.
 
@@ -77,12 +106,15 @@ class MapInFile:
 
     def read(self, box: Box) -> Tensor:
         """A tensor of its own."""
-        part, longer = torch.empty(shape_of(box), dtype=self._dtype), self._longer(box)
+        part, longer = (
+            torch.empty(shape_of(box), dtype=self._dtype),
+            _longer(self._shape, self._dtype.itemsize, box),
+        )
         if longer == box:
             for start, stretch in self._stretches(box, part):
                 self._fill(stretch, start)
             return part
-        axis = self._together(longer)
+        axis = _together(self._shape, longer)
         places, room = within(box, longer)[axis:], torch.empty(shape_of(longer)[axis:], dtype=self._dtype)
         pieces, view = part.flatten(0, axis - 1) if axis else [part], _bytes_of(room)
         for start, piece in zip(self._starts(longer), pieces, strict=True):
@@ -103,29 +135,12 @@ class MapInFile:
         """Give the space back."""
         self._file.close()
 
-    def _longer(self, box: Box) -> Box:
-        """A box in fewer and longer stretches, if that reads little more: each short one costs a call."""
-        axis = self._together(box)
-        stretch = prod(shape_of(box[axis:])) * self._dtype.itemsize
-        size, (a, b) = self._shape[axis], box[axis]
-        longer = (*box[:axis], (0, size), *box[axis + 1 :])
-        is_worth = axis > 0 and stretch < _SHORT and 0 < b - a < size <= _MORE * (b - a)
-        outer = shape_of(longer)[self._together(longer) :]
-        return longer if is_worth and prod(outer) * self._dtype.itemsize <= LONGEST else box
-
-    def _together(self, box: Box) -> int:
-        """The first of the last axes whose elements lie together in a box."""
-        axis = len(box)
-        while axis and (axis == len(box) or box[axis] == (0, self._shape[axis])):
-            axis -= 1
-        return axis
-
     def _starts(self, box: Box) -> list[int]:
         """Where each stretch begins in the file, in bytes."""
         starts = np.zeros((), np.int64)
-        for (a, b), size in zip(box[: self._together(box)], self._shape, strict=False):
+        for (a, b), size in zip(box[: _together(self._shape, box)], self._shape, strict=False):
             starts = starts[..., None] * size + np.arange(a, b)
-        first = self._together(box)
+        first = _together(self._shape, box)
         starts = starts * self._shape[first] + box[first][0]
         found: list[int] = (starts.ravel() * (prod(self._shape[first + 1 :]) * self._dtype.itemsize)).tolist()
         return found

@@ -1,4 +1,4 @@
-"""How large a tile may be: what its tensors take is counted from the boxes it needs."""
+"""The tiles of a run, what is known of them beforehand, and how that is said."""
 
 from __future__ import annotations
 
@@ -10,22 +10,19 @@ from typing import Any
 
 import torch
 
-from outstride.errors import ArgumentError, ShapeError
-from outstride.models.node import first_few, listed
+from outstride.errors import ArgumentError
+from outstride.models.node import first_few
 from outstride.output.tables import html_text
-from outstride.tiling.box import Box, Interval, elements, shape_of, whole
-from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES, spelled
+from outstride.tiling.box import Box, elements, shape_of
+from outstride.tiling.budget import spelled
 from outstride.tiling.costs import clock
 from outstride.tiling.costs.memory import NOTHING, Bytes, bytes_of
-from outstride.tiling.costs.times import cycles_of
 from outstride.tiling.evaluation import INPUT, Need, Program
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.passes import wording
 from outstride.tiling.passes.walk import NO_PASSES, Schedule
 from outstride.tiling.rules import is_called
-
-#: Tiles start at multiples of this, so that few strides and vectors are cut.
-_ALIGNMENT = 16
+from outstride.tiling.sizing import Tiles
 
 
 @dataclass(frozen=True)
@@ -181,11 +178,8 @@ def plan_tiles(
     """
     nodes, shape, tiled = program.graph.nodes, outputs.shape, outputs.tiled
     sizes = tuple(max(n, 1) for n in shape[-tiled:])
-    tiles = _Tiles(program, outputs, schedule)
-    if tile is not None:
-        chosen = _checked(tile, sizes)
-    else:
-        chosen = tiles.chosen(sizes, tuple(multiples or (_ALIGNMENT,) * tiled), budget)
+    tiles = Tiles(program, outputs, schedule)
+    chosen = tiles.chosen(sizes, multiples, budget) if tile is None else _checked(tile, sizes)
     nothing = tuple((0, 0) for _ in nodes[main].shape)
     need, taken, seconds = tiles.need(chosen), tiles.taken(chosen), tiles.seconds(chosen)
     read = need.boxes.get(main, nothing)
@@ -232,106 +226,6 @@ def _early(program: Program, need: Need, index: int) -> int:
     return max((needed - computed for (needed, _), (computed, _) in axes), default=0)
 
 
-@dataclass(frozen=True)
-class _Tiles:
-    """What tiles of any size would take, behind the passes."""
-
-    program: Program
-    outputs: Outputs
-    schedule: Schedule
-
-    def need(self, tile: Sequence[int]) -> Need:
-        """What a tile in the middle needs."""
-        return self._need(_middle(self.program, self.outputs, tile))
-
-    def _need(self, tile: Box) -> Need:
-        return self.program.needs(self.outputs.boxes(tile), given=self.schedule.given)
-
-    def taken(self, tile: Sequence[int]) -> Bytes:
-        """The most that a tile takes, in the middle or at the border, where some read both ends."""
-        places = self._places(tile)
-        corners = [self._need(self._at([axis[end] for axis in places])) for end in (0, -1)]
-        found = [bytes_of(self.program, need) for need in (self.need(tile), *corners)]
-        return Bytes(max(each.tensors for each in found), max(each.kept for each in found))
-
-    def seconds(self, tile: Sequence[int]) -> float:
-        """How long one takes on the average of those in the middle and at the border."""
-        found, count = 0.0, 0
-        for place in product(*map(_kinds, self._places(tile))):
-            times = prod(times for _, times in place)
-            need = self._need(self._at([interval for interval, _ in place]))
-            found += times * cycles_of(self.program, need, self.schedule.in_memory)
-            count += times
-        return found / max(count, 1) / clock.cycles_a_second()
-
-    def _places(self, tile: Sequence[int]) -> list[list[Interval]]:
-        """Where the tiles lie along each axis."""
-        sizes = zip(self.outputs.shape[-len(tile) :], tile, strict=True)
-        return [[(a, min(a + t, n)) for a in range(0, n, t)] or [(0, 0)] for n, t in sizes]
-
-    def _at(self, place: Sequence[Interval]) -> Box:
-        """A tile of one image."""
-        return (*_one_image(self.outputs.shape, len(place))[: -len(place)], *place)
-
-    def everything(self) -> Need:
-        """What the whole needs, without any passes."""
-        targets = {walk.target for walk in self.schedule.walks} | set(self.outputs.indices)
-        return self.program.needs(
-            {index: whole(self.program.graph.nodes[index].shape) for index in targets}, given=()
-        )
-
-    def _computed(self, need: Need) -> int:
-        return sum(elements(self.program.computed(need, index)) for index in need.parts)
-
-    def chosen(self, sizes: tuple[int, ...], aligned: tuple[int, ...], budget: int) -> tuple[int, ...]:
-        """The largest tile within the budget; a smaller one that stays in caches, if little is made twice."""
-        if self.schedule.peak_bytes > budget:
-            raise ShapeError(
-                f"'memory' must hold one tile: got {spelled(budget)}, and before the tiles the passes take "
-                f"{spelled(self.schedule.peak_bytes)}{_needing_all(self.program)}; legal: more memory"
-            )
-        chosen, held = sizes, self.schedule.held_bytes
-        while True:
-            taken = self.taken(chosen)
-            peak = held + taken.peak
-            if peak <= min(budget, held + taken.kept + NEAR_BYTES):
-                break
-            smaller = min(_halved(chosen, aligned), key=self.recomputed, default=None)
-            if peak <= budget and (smaller is None or self.recomputed(smaller) > MOST_RECOMPUTED):
-                break
-            if smaller is None:
-                raise ShapeError(
-                    f"'memory' must hold one tile: got {spelled(budget)}, and the smallest, "
-                    f"{' x '.join(map(str, chosen))}, takes {spelled(peak)}{self._reason(chosen)}; "
-                    "legal: more memory, or a 'tile'"
-                )
-            chosen = smaller
-        return chosen
-
-    def recomputed(self, tile: tuple[int, ...]) -> float:
-        """Elements that a tile in the middle computes, as a multiple of its share of all tiles'."""
-        one, middle = self._need(_one_image(self.outputs.shape, len(tile))), self.need(tile)
-        share = self._main(middle) / max(self._main(one), 1)
-        return self._computed(middle) / max(share * self._computed(one), 1)
-
-    def recomputed_in_all(self, tile: tuple[int, ...], everything: Need) -> float:
-        """Elements that passes and tiles compute for each element that the whole computes."""
-        middle = self.need(tile)
-        count = elements(whole(self.outputs.shape)) / max(self._main(middle), 1)
-        passes = sum(walk.computed for walk in self.schedule.walks)
-        return (self._computed(middle) * count + passes) / max(self._computed(everything), 1)
-
-    def _reason(self, tile: Sequence[int]) -> str:
-        """Why a small tile takes much."""
-        middle = self.schedule.held_bytes + bytes_of(self.program, self.need(tile)).peak
-        if self.schedule.held_bytes + self.taken(tile).peak > 2 * middle:
-            return f" at the border, where it reads both ends of an axis, and {spelled(middle)} elsewhere"
-        return _needing_all(self.program)
-
-    def _main(self, need: Need) -> int:
-        return elements(need.outputs[self.outputs.main])
-
-
 def _checked(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]:
     wanted: tuple[Any, ...] = tuple(tile) if isinstance(tile, (tuple, list)) else (tile,) * len(sizes)
     if len(wanted) != len(sizes) or any(
@@ -342,44 +236,3 @@ def _checked(tile: int | Sequence[int], sizes: Sequence[int]) -> tuple[int, ...]
             f"for {len(sizes)}; legal: 256 or {(256,) * len(sizes)}"
         )
     return tuple(min(n, size) if size else n for n, size in zip(wanted, sizes, strict=True))
-
-
-def _kinds(places: Sequence[Interval]) -> list[tuple[Interval, int]]:
-    """The first, one in the middle and the last, each with how many are like it."""
-    middle = [(places[len(places) // 2], len(places) - 2)] if len(places) > 2 else []
-    return [(places[0], 1), *middle, *([(places[-1], 1)] if len(places) > 1 else [])]
-
-
-def _halved(tile: Sequence[int], aligned: Sequence[int]) -> list[tuple[int, ...]]:
-    """Tiles of about half the size, each cut along another side, the longest first."""
-    found = []
-    for axis in sorted(range(len(tile)), key=lambda axis: -tile[axis]):
-        cut = ceil(tile[axis] / 2 / aligned[axis]) * aligned[axis]
-        if cut < tile[axis]:
-            found.append((*tile[:axis], cut, *tile[axis + 1 :]))
-    return found
-
-
-def _middle(program: Program, outputs: Outputs, tile: Sequence[int]) -> Box:
-    """A tile in the middle, of one image."""
-    shape = outputs.shape
-    boxes = list(_one_image(shape, len(tile)))
-    for axis, size in enumerate(tile, len(shape) - len(tile)):
-        number = shape[axis] // 2 // size if shape[axis] > 2 * size else 0
-        if program.is_aligned and number:
-            number -= 1 - number % 2  # an odd one cuts the cells that a tile of this size cuts
-        start = number * size
-        boxes[axis] = (start, min(start + size, shape[axis]))
-    return tuple(boxes)
-
-
-def _one_image(shape: Sequence[int], tiled: int) -> Box:
-    boxes = list(whole(shape))
-    if len(shape) > tiled + 1:
-        boxes[0] = (0, min(shape[0], 1))
-    return tuple(boxes)
-
-
-def _needing_all(program: Program) -> str:
-    names = listed(program.graph.nodes[i] for i in program.wholes)
-    return f", as {names} needs every pixel" if names else ""

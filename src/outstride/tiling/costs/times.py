@@ -31,13 +31,14 @@ from outstride.models.operators.describing import VIEWS, describe
 from outstride.tiling.box import Box, elements
 from outstride.tiling.costs.layers import layer_cost
 from outstride.tiling.evaluation import Need, Program
+from outstride.tiling.maps import read_stretches, stretches
 
 _Value = TypeVar("_Value")
 
 #: Of a call of an operator, whatever it does.
 CALL = 200_000.0
-#: Of a byte in memory that is read or written, and in a file.
-MEMORY, FILE = 0.3, 1.5
+#: Of a byte in memory that is read or written, and in a file, of which each stretch is a call, too.
+MEMORY, FILE, _STRETCH = 0.3, 1.5, 4500.0
 #: What layers take of what their plans say, whose inputs lie in the caches, and of a byte that they move.
 _PLANNED, _MOVED = 1.3, 0.35
 #: Of a byte of a tensor that the C library asks the system for, as it does from so many bytes on.
@@ -81,10 +82,25 @@ def cycles_of(program: Program, need: Need, in_memory: Container[int] = frozense
         if index in need.parts:
             found += _made(program, need, index)
         elif index in need.given:
-            found += size * (MEMORY if index in in_memory else FILE)
+            found += size * MEMORY if index in in_memory else _read(program.graph.nodes[index], need, index)
         elif index in program.graph.inputs:
             found += size * MEMORY
     return found
+
+
+def writing_cycles(node: Node, box: Box, in_memory: bool) -> float:
+    """What it takes to keep a box of a tensor."""
+    size = elements(box) * node.dtype.itemsize
+    return size * MEMORY if in_memory else size * FILE + _STRETCH * stretches(node.shape, box)
+
+
+def _read(node: Node, need: Need, index: int) -> float:
+    """Of a kept tensor's pieces in a file."""
+    item = node.dtype.itemsize
+    return sum(
+        elements(piece) * item * FILE + _STRETCH * read_stretches(node.shape, item, piece)
+        for piece in need.pieces[index]
+    )
 
 
 def folding_cycles(node: Node) -> float:

@@ -14,8 +14,8 @@ class Fold(ABC):
     """What a walk over a whole map adds up to, with the bits of torch's own routine on the whole.
 
     Boxes come image by image, each in slabs along the first axis behind the channels that are complete on
-    all others: torch's routines go through a channel in this order, so that a sum that is carried from slab
-    to slab is the whole's.
+    all others, or in parts of a slab of one row: torch's routines go through a channel in this order, so that
+    a sum that is carried from box to box is the whole's.
     """
 
     walks: int = 1

@@ -8,9 +8,8 @@ asked, so that what is made again never reaches far back.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from math import ceil, prod
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from outstride.tiling.box import elements, whole
 from outstride.tiling.budget import MOST_RECOMPUTED, NEAR_BYTES
 from outstride.tiling.costs.clock import cycles_a_second
 from outstride.tiling.costs.memory import bytes_of, kept_bytes
-from outstride.tiling.costs.times import FILE, MEMORY, cycles_of, folding_cycles
+from outstride.tiling.costs.times import FILE, MEMORY, cycles_of, folding_cycles, writing_cycles
 from outstride.tiling.evaluation import Need, Program
 from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
 
@@ -27,6 +26,8 @@ from outstride.tiling.passes.walk import Schedule, Walk, outputs_of
 _SMALL = 0.25
 #: Share of the budget that kept maps may fill beside a slab: what runs takes memory of its own.
 _FILLED = 0.75
+#: How much more than the least that boxes can take is taken for as much, where the budget is not enough.
+_ABOUT = 1.1
 
 
 class _Taken(NamedTuple):
@@ -100,14 +101,19 @@ class Scheduler:
         return walks
 
     def _in_steps(self, walk: Walk, given: frozenset[int]) -> list[Walk]:
-        """Boxes of any shape that are kept first, where not even a row that is complete fits into memory."""
+        """Boxes of any shape that are kept first, where slabs that are complete do not fit or take longer."""
         if not walk.folds or walk.target in given:
             return [walk]
-        least = replace(walk, size=_with(walk.size, _cut_axis(walk), 1))
-        if self._taken(least, given).peak_bytes <= self._budget:
+        slabs, taken = self._boxes(walk, given)
+        if len(slabs) == 1:
             return [walk]
         kept = tuple({walk.target, *walk.writes})
-        return [replace(walk, folds=(), writes=kept), replace(walk, writes=())]
+        first, then = replace(walk, folds=(), writes=kept), replace(walk, writes=())
+        boxes, taken_then = self._boxes(first, given)
+        anew = self._size(walk.target) * FILE * (1 + (walk.target not in walk.writes))
+        if taken.peak_bytes <= self._budget and taken.cycles <= taken_then.cycles + anew:
+            return [walk]
+        return [first, then] if taken_then.peak_bytes < taken.peak_bytes or len(boxes) > 1 else [walk]
 
     def _names(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self._nodes[index].called for index in indices))
@@ -144,7 +150,7 @@ class Scheduler:
         """Whether keeping a tensor takes less time than making it so many times more."""
         shape = whole(self._nodes[index].shape)
         size = elements(shape) * self._nodes[index].dtype.itemsize
-        rate = MEMORY if size <= _SMALL * self._budget else FILE
+        rate = MEMORY if self._is_small(index) else FILE
         need = self._program.need(index, shape, given=given)
         return (1 + uses) * size * rate < uses * cycles_of(self._program, need)
 
@@ -202,10 +208,20 @@ class Scheduler:
 
     def _seconds(self, walk: Walk, given: frozenset[int], in_memory: Container[int]) -> float:
         """How long a walk takes: what it makes and reads, folds and keeps."""
-        cycles = cycles_of(self._program, self._need_of(walk, given), in_memory) * len(walk)
-        cycles += sum(self._size(i) * (MEMORY if i in in_memory else FILE) for i in walk.writes)
+        need = self._need_of(walk, given)
+        cycles = cycles_of(self._program, need, in_memory) * len(walk)
+        cycles += self._writing(walk, need, in_memory) * len(walk)
         cycles += sum(folding_cycles(self._nodes[index]) for index, _ in walk.folds)
         return cycles / cycles_a_second()
+
+    def _writing(self, walk: Walk, need: Need, in_memory: Container[int]) -> float:
+        """What keeping takes of a box."""
+        boxes = ((index, need.outputs[index]) for index in walk.writes)
+        return sum(writing_cycles(self._nodes[index], box, index in in_memory) for index, box in boxes)
+
+    def _is_small(self, index: int) -> bool:
+        """Whether it is taken to stay in memory."""
+        return self._size(index) <= _SMALL * self._budget
 
     def _inputs(self, walk: Walk, given: frozenset[int]) -> int:
         """Elements of inputs that a walk reads."""
@@ -215,29 +231,53 @@ class Scheduler:
 
     def _need_of(self, walk: Walk, given: frozenset[int]) -> Need:
         """What a box in the middle of a walk needs."""
-        box = next(islice(walk.boxes(), len(walk) // 2, None))
+        box = walk.box(len(walk) // 2)
         return self._program.needs(outputs_of(self._program, walk, box), given=given)
 
     def _size(self, index: int) -> int:
         return prod(self._nodes[index].shape) * self._nodes[index].dtype.itemsize
 
     def _cut(self, walk: Walk, given: frozenset[int]) -> Walk:
-        """The largest slabs within the budget, or smaller ones that stay in the caches."""
+        """The same in boxes of a good size."""
+        found, taken = self._boxes(walk, given)
+        return replace(found, peak_bytes=taken.peak_bytes, computed=taken.computed)
+
+    def _boxes(self, walk: Walk, given: frozenset[int]) -> tuple[Walk, _Taken]:
+        """The largest boxes within the budget, or smaller ones that stay in the caches.
+
+        Where none fits, the largest of those that take about as little as any.
+        """
         taken = self._taken(walk, given)
+        tried = [(walk, taken)]
         least: float | None = None
         while not walk.whole:
             if taken.peak_bytes <= self._budget and least is None:
                 least = taken.cycles
-            axis = _cut_axis(walk)
-            near = taken.kept_bytes + NEAR_BYTES
-            if taken.peak_bytes <= min(self._budget, near) or walk.size[axis] == 1:
+            if taken.peak_bytes <= min(self._budget, taken.kept_bytes + NEAR_BYTES):
                 break
-            smaller = replace(walk, size=_with(walk.size, axis, ceil(walk.size[axis] / 2)))
-            taken_then = self._taken(smaller, given)
+            smaller = [(each, self._taken(each, given)) for each in _halved(walk)]
+            if not smaller:
+                break
+            walk_then, taken_then = min(smaller, key=lambda each: each[1].cycles)
             if least is not None and taken_then.cycles > MOST_RECOMPUTED * least:
                 break
-            walk, taken = smaller, taken_then
-        return replace(walk, peak_bytes=taken.peak_bytes, computed=taken.computed)
+            walk, taken = walk_then, taken_then
+            tried.append((walk, taken))
+        if taken.peak_bytes > self._budget:
+            enough = _ABOUT * min(taken.peak_bytes for _, taken in tried)
+            return next(each for each in tried if each[1].peak_bytes <= enough)
+        return self._reshaped(walk, taken, given) if len(tried) > 1 and not walk.folds else (walk, taken)
+
+    def _reshaped(self, walk: Walk, taken: _Taken, given: frozenset[int]) -> tuple[Walk, _Taken]:
+        """Boxes of about the same size that take less time, as one axis after the other was cut."""
+        while True:
+            longer = (each for half in _halved(walk) for each in _doubled(half) if each.size != walk.size)
+            others = [(each, self._taken(each, given)) for each in longer]
+            fit = [each for each in others if each[1].peak_bytes <= self._budget]
+            walk_then, taken_then = min(fit, key=lambda each: each[1].cycles, default=(walk, taken))
+            if taken_then.cycles >= taken.cycles:
+                return walk, taken
+            walk, taken = walk_then, taken_then
 
     def _taken(self, walk: Walk, given: frozenset[int]) -> _Taken:
         """What the slabs of a walk take."""
@@ -245,20 +285,25 @@ class Scheduler:
         ends = sum(self._program.bytes_of(need, index) for index in need.outputs)
         folding = ends + self._program.bytes_of(need, walk.target) if walk.folds else 0
         computed = sum(elements(self._program.computed(need, index)) for index in need.parts)
-        made = bytes_of(self._program, need)
+        made, small = bytes_of(self._program, need), {*filter(self._is_small, {*given, *walk.writes})}
+        cycles = cycles_of(self._program, need, small) + self._writing(walk, need, small)
         return _Taken(
-            max(made.tensors, folding) + made.kept, made.kept,
-            cycles_of(self._program, need, given) * count, computed * count,
+            max(made.tensors, folding) + made.kept, made.kept, cycles * count, computed * count
         )  # fmt: skip
 
 
-def _cut_axis(walk: Walk) -> int:
-    """The axis that is cut next: the first of several positions, then, if nothing is folded, the longest."""
-    spatial = range(2, len(walk.shape))
-    first = next((axis for axis in spatial if walk.shape[axis] > 1), len(walk.shape) - 1)
-    if walk.folds or walk.size[first] > 1:
-        return first
-    return max(spatial, key=lambda axis: walk.size[axis], default=first)
+def _halved(walk: Walk) -> Iterator[Walk]:
+    """Boxes of half the size, along any axis, or where something is folded in the order of its elements."""
+    axes = [axis for axis in range(2, len(walk.shape)) if walk.size[axis] > 1]
+    for axis in axes[:1] if walk.folds else axes:
+        yield replace(walk, size=_with(walk.size, axis, ceil(walk.size[axis] / 2)))
+
+
+def _doubled(walk: Walk) -> Iterator[Walk]:
+    """Boxes of about twice the size."""
+    for axis, size in enumerate(walk.size[2:], 2):
+        if size < walk.shape[axis]:
+            yield replace(walk, size=_with(walk.size, axis, min(2 * size, walk.shape[axis])))
 
 
 def _with(size: Sequence[int], axis: int, count: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from math import ceil, prod
 
-from outstride.tiling.box import Box
+from outstride.tiling.box import Box, Interval
 from outstride.tiling.evaluation import Program
 
 
@@ -18,7 +18,8 @@ class Walk:
     target: int
     shape: tuple[int, ...]
     size: tuple[int, ...]
-    """Of a box; where something is folded, a box is complete behind the first axis that it cuts."""
+    """Of a box; where something is folded, boxes are in the order of its elements: a box is complete behind
+    the first axis that it cuts, and has one position on those before."""
     names: tuple[str, ...] = ()
     """The operators that it is for."""
     folds: tuple[tuple[int, int], ...] = ()
@@ -46,6 +47,14 @@ class Walk:
         """All of them."""
         axes = zip(self.shape, self.size, strict=True)
         yield from product(*([(a, min(a + n, size)) for a in range(0, size, n)] for size, n in axes))
+
+    def box(self, number: int) -> Box:
+        """One of them."""
+        found = list[Interval]()
+        for size, n in zip(reversed(self.shape), reversed(self.size), strict=True):
+            number, place = divmod(number, ceil(size / n))
+            found.append((place * n, min(place * n + n, size)))
+        return tuple(reversed(found))
 
     def __len__(self) -> int:
         return prod(ceil(size / n) for size, n in zip(self.shape, self.size, strict=True))

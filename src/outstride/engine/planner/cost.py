@@ -170,7 +170,7 @@ def _spilled_cycles(c: Candidate, blocking: Blocking) -> float:
     passes, item = c.passes(blocking), c.item_bytes
     chunk = sum(c.result_rows(blocking)) * blocking.pixels * item
     kept = chunk * (blocking.chunks_per_task if passes > 1 else 1)
-    if kept + blocking.strip.elements * item <= c.machine.short_bytes:
+    if kept + blocking.strip.elements * item <= c.machine.kept_bytes:
         return 0.0
     return 2 * passes * chunk / c.machine.costs.memory_bytes_per_cycle
 

@@ -155,8 +155,9 @@ MESH = frozenset((
     "graniterapids", "graniterapids-d",
 ))  # fmt: skip
 #: What plans count on of a second-level cache, however large it is: of one of two megabytes more is slower,
-#: on a processor whose third level is far (docs/decisions/0080).
-MOST_DIRECT_BYTES, MOST_SHORT_BYTES = 1 << 20, 3 << 19
+#: on a processor whose third level is far (docs/decisions/0080). The last is what planes and results may take
+#: together without leaving it.
+MOST_DIRECT_BYTES, MOST_SHORT_BYTES, MOST_KEPT_BYTES = 1 << 20, 3 << 19, 7 << 18
 
 
 def as_run_by(isa: InstructionSet, processor: str) -> InstructionSet:
@@ -189,8 +190,13 @@ class Machine:
 
     @property
     def short_bytes(self) -> int:
-        """The same of short algorithms, whose planes and results stay within it."""
+        """The same of short algorithms, of which planes have a share."""
         return min(self.l2_bytes, MOST_SHORT_BYTES)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What planes and results of short algorithms may take without leaving the cache."""
+        return min(self.l2_bytes, MOST_KEPT_BYTES)
 
     @property
     def strip_bytes(self) -> int:

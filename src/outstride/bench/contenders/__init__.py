@@ -113,7 +113,7 @@ CONTENDERS = {
         Contender(
             "outstride_compile",
             "ours/compiled",
-            'torch.compile(model, backend="outstride"), frozen',
+            'torch.compile(model, backend="outstride"), frozen, without guards of modules',
             f"{_HERE}.compiled",
             _OURS,
             ours=True,
@@ -125,7 +125,7 @@ CONTENDERS = {
         Contender(
             "torch_compile",
             "compile",
-            "torch.compile, frozen: weights prepacked",
+            "torch.compile, frozen: weights prepacked, without guards of modules",
             f"{_HERE}.compiled",
             also=("dtypes",),
         ),

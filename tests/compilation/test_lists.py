@@ -245,6 +245,7 @@ with torch.no_grad():
     signal.alarm(60)
     assert (fast(x).numpy() == expected).all()
     print(len(os.listdir("/proc/self/task")) > 1, flush=True)
+    os._exit(0)  # torch 2.15 waits for its own threads of the parent otherwise
 """
 
 

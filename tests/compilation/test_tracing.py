@@ -116,8 +116,14 @@ def test_integers_in_place_are_torchs_to_refuse() -> None:
     x = torch.arange(12, dtype=torch.int32).reshape(3, 4)
     fast = torch.compile(lambda x: F.hardtanh_(x * 1, 2, 5), backend="outstride", dynamic=True)
     assert_same_bits(fast(x), x.clamp(2, 5))
-    with pytest.raises(Exception, match="unsigned type with negative limits"):
-        torch.compile(lambda x: F.hardtanh_(x * 1, -2, 5), backend="outstride", dynamic=True)(x.byte())
+    beyond = torch.compile(lambda x: F.hardtanh_(x * 1, -2, 5), backend="outstride", dynamic=True)
+    try:
+        expected = F.hardtanh_(x.byte() * 1, -2, 5)
+    except RuntimeError:
+        with pytest.raises(Exception, match="unsigned type with negative limits"):
+            beyond(x.byte())
+    else:  # torch 2.15 ends them at 0
+        assert_same_bits(beyond(x.byte()), expected)
 
 
 def test_a_graph_is_traced_without_writing_them_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ class Barrier:
     """A box of the result; None where it is small."""
     walks: int = 1
     """How often the fold goes over the map."""
-    by_channels: Callable[[Node], bool] = lambda _: False
-    """Whether it takes one channel after the other, as memory has them, instead of all in slabs."""
+    in_turn: Callable[[Node], int] = lambda _: 1
+    """Of how many channels, one after the other in memory, each sum is: 1 where all come in slabs."""
     demand: Demand = at_their_place
 
     def rule(self, folded: Callable[[], Any]) -> Rule:

@@ -93,9 +93,9 @@ def _group_moments(node: Node) -> Fold:
     return GroupMoments(node.source_shapes[0], operator.groups, operator.eps, wide_root=True)
 
 
-def _groups_by_channels(node: Node) -> bool:
+def _channels_of_groups(node: Node) -> int:
     operator: GroupNorm = describe(node)
-    return operator.groups < node.source_shapes[0][1]
+    return node.source_shapes[0][1] // operator.groups
 
 
 def _normalise_groups(node: Node, statistics: Any, box: Box, tensors: Tensors) -> Tensor:
@@ -150,6 +150,10 @@ def _with_channels(node: Node) -> bool:
     return operator.axes == len(node.shape) - 1 and node.shape[1] > 1
 
 
+def _channels_of_layers(node: Node) -> int:
+    return node.shape[1] if _with_channels(node) else 1
+
+
 def _layer_moments(node: Node) -> Fold:
     groups = 1 if _with_channels(node) else node.shape[1]
     return GroupMoments(node.source_shapes[0], groups, _operator(node).eps, wide_root=False)
@@ -202,8 +206,8 @@ def _agree(got: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
 
 BARRIERS: dict[type, Barrier] = {
     BatchNorm: Barrier(_channel_moments, _serves_channels, _normalise_channels, ChannelMoments.walks),
-    GroupNorm: Barrier(_group_moments, _serves_groups, _normalise_groups, by_channels=_groups_by_channels),
+    GroupNorm: Barrier(_group_moments, _serves_groups, _normalise_groups, in_turn=_channels_of_groups),
     LayerNorm: Barrier(
-        _layer_moments, _serves_layers, _normalise_layers, by_channels=_with_channels, demand=_layer_demand
+        _layer_moments, _serves_layers, _normalise_layers, in_turn=_channels_of_layers, demand=_layer_demand
     ),
 }

@@ -148,28 +148,28 @@ class Runs:
 class GroupMoments(Fold):
     """Mean and inverse deviation of each group of neighbouring channels of each image of (N, C, *size).
 
-    ``wide_root``: whether the deviation is that of float64, rounded, as in group norms.
+    Groups of one channel each arrive together, in slabs; of larger ones some come whole, or one channel after
+    the other. ``wide_root``: whether the deviation is that of float64, rounded, as in group norms.
     """
 
     def __init__(self, shape: tuple[int, ...], groups: int, eps: float, wide_root: bool) -> None:
         self._width, self._eps, self._wide_root = shape[1] // groups, eps, wide_root
-        count = self._width * torch.Size(shape[2:]).numel()
-        alone = self._width == 1
-        self._runs = [
-            [Runs(shape[1] if alone else 1, count) for _ in range(1 if alone else groups)]
-            for _ in range(shape[0])
-        ]
+        self._count = self._width * torch.Size(shape[2:]).numel()
+        self._found: list[list[Runs]] = [[] for _ in range(shape[0])]
 
     def take(self, walk: int, box: Box, part: Tensor) -> None:
-        """The next rows of all channels, or of one channel if they are to go one by one."""
+        """The next rows of all channels, all of some groups, or the next rows of one channel of a group."""
         del walk
+        first = box[1][0] % self._width == 0 and all(a == 0 for a, _ in box[2:])
         for number, image in enumerate(part, box[0][0]):
-            group = 0 if self._width == 1 else box[1][0] // self._width
-            self._runs[number][group].take(image.reshape(len(image), -1))
+            runs = image.reshape(max(len(image) // self._width, 1), -1)
+            if first:
+                self._found[number].append(Runs(len(runs), self._count))
+            self._found[number][-1].take(runs)
 
     def result(self) -> tuple[Tensor, Tensor]:
         """(N, groups) each."""
-        found = [[runs.result() for runs in image] for image in self._runs]
+        found = [[runs.result() for runs in image] for image in self._found]
         mean, variance = (
             torch.stack([torch.cat([statistics[which] for statistics in image]) for image in found])
             for which in (0, 1)

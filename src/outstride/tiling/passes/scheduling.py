@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
-from math import ceil, prod
+from math import ceil, lcm, prod
 from typing import NamedTuple
 
 from outstride.models.operators.describing import VIEWS, describe
@@ -81,10 +81,11 @@ class Scheduler:
         """Those over one tensor."""
         shape = self._nodes[target].shape
         if not barriers:
-            return [Walk(target, shape, shape, self._names([target]), whole=True)]
+            return [Walk(target, shape, shape, names=self._names([target]), whole=True)]
         draft = Walk(target, shape, (1, *shape[1:]))
         found = {index: self._program.barriers[index] for index in barriers}
-        apart = [index for index, barrier in found.items() if barrier.by_channels(self._nodes[index])]
+        in_turn = {index: barrier.in_turn(self._nodes[index]) for index, barrier in found.items()}
+        apart = [index for index, channels in in_turn.items() if channels > 1]
         folds = {index: barrier.walks for index, barrier in found.items() if index not in apart}
         is_there = target in self._program.graph.inputs or target in given
         count = max([*folds.values(), 0 if is_there else 1])
@@ -96,8 +97,8 @@ class Scheduler:
             walks.append(replace(draft, names=names, folds=taking, writes=() if number else keeps))
         if apart:
             taking = tuple((index, 0) for index in apart)
-            size = (1, 1, *shape[2:])
-            walks.append(Walk(target, shape, size, self._names(apart), taking))
+            together = lcm(*(in_turn[index] for index in apart))
+            walks.append(Walk(target, shape, (1, *shape[1:]), together, self._names(apart), taking))
         return walks
 
     def _in_steps(self, walk: Walk, given: frozenset[int]) -> list[Walk]:
@@ -294,6 +295,11 @@ class Scheduler:
 
 def _halved(walk: Walk) -> Iterator[Walk]:
     """Boxes of half the size, along any axis, or where something is folded in the order of its elements."""
+    channels = walk.size[1]
+    if walk.in_turn > 1 and channels > 1:
+        fewer = ceil(channels / 2 / walk.in_turn) * walk.in_turn
+        yield replace(walk, size=_with(walk.size, 1, fewer if fewer < channels else 1))
+        return
     axes = [axis for axis in range(2, len(walk.shape)) if walk.size[axis] > 1]
     for axis in axes[:1] if walk.folds else axes:
         yield replace(walk, size=_with(walk.size, axis, ceil(walk.size[axis] / 2)))

@@ -20,6 +20,8 @@ class Walk:
     size: tuple[int, ...]
     """Of a box; where something is folded, boxes are in the order of its elements: a box is complete behind
     the first axis that it cuts, and has one position on those before."""
+    in_turn: int = 1
+    """Channels that are folded one after the other: a box has a multiple of them, complete, or one."""
     names: tuple[str, ...] = ()
     """The operators that it is for."""
     folds: tuple[tuple[int, int], ...] = ()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from outstride import tiling
 from outstride.errors import ArgumentError
+from outstride.tiling.rules import indexing
 from tests.engine.launch.agreed import is_another_torch
 from tests.tiling.models_to_tile import Function, image, seeded, whole_of
 from tests.tiling.networks import REAL_KINDS, accepts, networks, response
@@ -286,3 +287,22 @@ def test_files_of_several_results_have_their_names(tmp_path: Any) -> None:
     with pytest.raises(ArgumentError, match=said):
         tiling.tile_run(model, x, tmp_path / "z.npy", tile=16, progress=False)
     assert not (tmp_path / "z.npy").exists()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_positions_in_runs_are_those_that_are_asked_for(data: st.DataObject) -> None:
+    """Around borders and repeated they are copied together, any others are taken one by one."""
+    size = data.draw(st.integers(1, 9))
+    line = torch.arange(size, dtype=torch.float64)[None, None]
+    pads = data.draw(st.tuples(*[st.integers(0, size - 1)] * 2))
+    positions = data.draw(
+        st.sampled_from([
+            F.pad(line, pads, mode="reflect")[0, 0], F.pad(line, pads, mode="replicate")[0, 0],
+            F.interpolate(line, [data.draw(st.integers(1, 30))])[0, 0], line[0, 0].roll(pads[0]),
+        ])
+    ).long()  # fmt: skip
+    first = data.draw(st.integers(0, len(positions) - 1))
+    asked = positions[first : data.draw(st.integers(first + 1, len(positions)))]
+    for axis, x in ((1, torch.randn(2, size, 3)), (2, torch.randn(2, 3, size))):
+        assert_same_bits(indexing._selected(x, axis, asked), x.index_select(axis, asked))

@@ -47,12 +47,15 @@ class Packed(PackingDataflow):
         return BOX_SKIPS if _box_skips(candidate, blocking) else NO_SKIPS
 
     def unwritten(self, candidate: Candidate, blocking: Blocking) -> tuple[int, int]:
-        c, strip = candidate, blocking.strip
-        if self.lists_pixels or self.pixels_over(c, blocking) == blocking.extent:
+        c, strip, read = candidate, blocking.strip, self.pixels_over(candidate, blocking)
+        if self.lists_pixels or read == blocking.extent:
             return 0, 0
         written = strip.image_pitch * blocking.box[0]
-        pitch = strip.channel_pitch if c.problem.short else strip.plane_pitch
-        return written, ceil((pitch - written) / c.lanes)
+        if not c.problem.short:  # taps lie behind pixels
+            return written, ceil((strip.plane_pitch - written) / c.lanes)
+        if c.problem.short_axes[2].run == 1:  # the last row's last vector is written whole
+            written += -blocking.box[3] % c.lanes
+        return written, ceil(max(0, min(read, strip.channel_pitch) - written) / c.lanes)
 
     def scratch(self, candidate: Candidate, blocking: Blocking, runs: int) -> dict[str, int]:
         """The strip, the results of its chunks, an output row, the runs of taps, the table of prefetches."""

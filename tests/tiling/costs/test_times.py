@@ -8,9 +8,9 @@ from torch import nn
 
 from outstride import tiling
 from outstride.tiling.costs import clock
-from outstride.tiling.costs.times import cycles_of
+from outstride.tiling.costs.times import cycles_of, writing_cycles
 from outstride.tiling.running import TileRun
-from tests.tiling.models_to_tile import UNet, seeded
+from tests.tiling.models_to_tile import Function, UNet, seeded
 from tests.tiling.passes.models import NNUNet
 from tests.tolerance import assert_within
 
@@ -37,6 +37,19 @@ def test_twice_as_large_a_map_takes_about_twice_as_long() -> None:
         cycles_of(run.program, run.program.need(run.output, next(iter(run.plan.boxes())))) for run in runs
     )
     assert 1.8 * small < large < 2.4 * small, "of the larger tensors the system hands out new memory"
+
+
+def test_a_file_is_dearer_in_short_stretches() -> None:
+    node = TileRun(nn.ReLU(), torch.empty(1).expand(1, 8, 512, 512)).node
+    rows, columns = (((0, 1), (0, 8), *box) for box in (((0, 64), (0, 512)), ((0, 512), (0, 64))))
+    assert writing_cycles(node, columns, False) > 5 * writing_cycles(node, rows, False)
+    assert writing_cycles(node, columns, True) == writing_cycles(node, rows, True)
+
+
+def test_a_square_is_a_product() -> None:
+    x = torch.empty(1).expand(1, 8, 512, 512)
+    square, power = (TileRun(Function(lambda x, n=n: x**n), x, 512) for n in (2, 3.5))
+    assert square.plan.tile_seconds < power.plan.tile_seconds / 2
 
 
 @pytest.mark.parametrize(

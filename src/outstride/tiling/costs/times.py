@@ -39,16 +39,18 @@ _Value = TypeVar("_Value")
 CALL = 200_000.0
 #: Of a byte in memory that is read or written, and in a file, of which each stretch is a call, too.
 MEMORY, FILE, _STRETCH = 0.3, 1.5, 4500.0
+#: Of a byte that is put into a map in memory or in a file, whose pages are new.
+_KEPT, _WRITTEN = 1.2, 2.0
 #: What layers take of what their plans say, whose inputs lie in the caches, and of a byte that they move.
 _PLANNED, _MOVED = 1.3, 0.35
 #: Of a byte of a tensor that the C library asks the system for, as it does from so many bytes on.
 _FRESH, _FRESH_FROM = 1.3, 1 << 25
 #: By the kind of an operator: of an element that it makes, and of one that it reads, beside their bytes.
 _ELEMENT: dict[type, tuple[float, float]] = {
-    pooling.MaxPool: (45.0, 0.0), pooling.AveragePool: (30.0, 0.0), pooling.AdaptivePool: (0.0, 4.0),
+    pooling.MaxPool: (45.0, 0.0), pooling.AveragePool: (25.0, 0.0), pooling.AdaptivePool: (0.0, 4.0),
     pooling.Unpool: (15.0, 0.0),
-    resizing.LinearResize: (9.0, 0.0), resizing.NearestResize: (7.0, 0.0), padding.BorderPad: (9.0, 0.0),
-    norms.LayerNorm: (10.0, 0.0), norms.GroupNorm: (2.0, 0.0), reductions.Softmax: (5.0, 0.0),
+    resizing.LinearResize: (9.0, 0.0), resizing.NearestResize: (4.0, 0.0), padding.BorderPad: (6.0, 0.0),
+    norms.LayerNorm: (6.0, 0.0), norms.GroupNorm: (2.0, 0.0), reductions.Softmax: (3.0, 0.0),
     reductions.Extremum: (0.0, 1.0), reductions.Deviation: (0.0, 40.0), reductions.Reduction: (0.0, 4.0),
     shuffling.PixelShuffle: (8.0, 0.0), shuffling.PixelUnshuffle: (6.0, 0.0),
     indexing.Roll: (8.0, 0.0), indexing.Flip: (6.0, 0.0), pointwise.Gate: (5.0, 0.0),
@@ -61,14 +63,16 @@ _FUNCTIONS = {
     "aten.mish": 18.0, "aten.softplus": 8.0, "aten.elu": 4.0, "aten.pow": 13.0,
 }  # fmt: skip
 #: Of a tap of a pooling's window, of each element that it makes.
-_TAP = 5.0
+_TAPS: dict[type, float] = {pooling.MaxPool: 5.0, pooling.AveragePool: 1.5}
 #: Multiply-adds of torch's products of small matrices in a cycle.
-_PRODUCTS = 2.0
+_PRODUCTS = 8.0
 #: Of an element that a walk folds, by the kind of operator that it is for.
 _FOLDED: dict[type, float] = {
     norms.BatchNorm: 16.0, norms.GroupNorm: 21.0, norms.LayerNorm: 21.0, pooling.AdaptivePool: 15.0,
     reductions.Extremum: 1.0, reductions.Reduction: 5.5,
 }  # fmt: skip
+#: Of a box that it folds: of moments of groups 160 calls of torch's.
+_FOLDED_BOX: dict[type, float] = {norms.BatchNorm: 1e5, norms.GroupNorm: 2e6, norms.LayerNorm: 2e6}
 
 
 def cycles_of(program: Program, need: Need, in_memory: Container[int] = frozenset()) -> float:
@@ -91,7 +95,7 @@ def cycles_of(program: Program, need: Need, in_memory: Container[int] = frozense
 def writing_cycles(node: Node, box: Box, in_memory: bool) -> float:
     """What it takes to keep a box of a tensor."""
     size = elements(box) * node.dtype.itemsize
-    return size * MEMORY if in_memory else size * FILE + _STRETCH * stretches(node.shape, box)
+    return size * _KEPT if in_memory else size * _WRITTEN + _STRETCH * stretches(node.shape, box)
 
 
 def _read(node: Node, need: Need, index: int) -> float:
@@ -103,9 +107,11 @@ def _read(node: Node, need: Need, index: int) -> float:
     )
 
 
-def folding_cycles(node: Node) -> float:
+def folding_cycles(node: Node, boxes: int) -> float:
     """What a walk over the whole first source takes beside making it, that folds it for an operator."""
-    return prod(node.source_shapes[0]) * _of_kind(_FOLDED, describe(node), 0.0)
+    kind = describe(node)
+    of_boxes = boxes * _of_kind(_FOLDED_BOX, kind, CALL)
+    return prod(node.source_shapes[0]) * _of_kind(_FOLDED, kind, 0.0) + of_boxes
 
 
 def _made(program: Program, need: Need, index: int) -> float:
@@ -140,7 +146,9 @@ def _computed(node: Node, made: int, read: int) -> float:
         return made * kind.shapes[0][-1] / _PRODUCTS
     of_made, of_read = _of_kind(_ELEMENT, kind, (_FUNCTIONS.get(node.name, 0.0), 0.0))
     if isinstance(kind, (pooling.MaxPool, pooling.AveragePool)):
-        of_made += _TAP * prod(window.kernel_size for window in kind.windows)
+        of_made += _of_kind(_TAPS, kind, 0.0) * prod(window.kernel_size for window in kind.windows)
+    if node.name == "aten.pow" and node.argument("exponent") == 2:  # which torch multiplies
+        of_made = 0.0
     return of_made * made + of_read * read
 
 

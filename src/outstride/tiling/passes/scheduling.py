@@ -212,7 +212,7 @@ class Scheduler:
         need = self._need_of(walk, given)
         cycles = cycles_of(self._program, need, in_memory) * len(walk)
         cycles += self._writing(walk, need, in_memory) * len(walk)
-        cycles += sum(folding_cycles(self._nodes[index]) for index, _ in walk.folds)
+        cycles += sum(folding_cycles(self._nodes[index], len(walk)) for index, _ in walk.folds)
         return cycles / cycles_a_second()
 
     def _writing(self, walk: Walk, need: Need, in_memory: Container[int]) -> float:

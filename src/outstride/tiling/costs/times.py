@@ -147,7 +147,7 @@ def _computed(node: Node, made: int, read: int) -> float:
     of_made, of_read = _of_kind(_ELEMENT, kind, (_FUNCTIONS.get(node.name, 0.0), 0.0))
     if isinstance(kind, (pooling.MaxPool, pooling.AveragePool)):
         of_made += _of_kind(_TAPS, kind, 0.0) * prod(window.kernel_size for window in kind.windows)
-    if node.name == "aten.pow" and node.argument("exponent") == 2:  # which torch multiplies
+    if pointwise.is_square(node):
         of_made = 0.0
     return of_made * made + of_read * read
 

@@ -48,6 +48,8 @@ class Graph:
     """How the model wraps its outputs."""
     inputs: tuple[int, ...] = (0,)
     """Those that the model is called with, in the order of its arguments."""
+    made_bytes: int = 0
+    """What constants take that the model makes when called: neither its own tensors nor views of them."""
 
     def only_output(self, purpose: str) -> int:
         """The one tensor that the model returns.
@@ -133,7 +135,20 @@ def _graph(recorder: Recorder, returned: Any, count: int) -> Graph:
         tuple(places[index] for index in outputs),
         structure,
         tuple(range(count)),
+        _made_bytes(recorder.nodes, values, places),
     )
+
+
+def _made_bytes(nodes: Sequence[Node], values: Mapping[int, Tensor], used: Container[int]) -> int:
+    """Of the used ones that an operator made, in memory of their own."""
+    made, given = dict[int, int](), set[int]()
+    for index, value in values.items():
+        room = value.untyped_storage()
+        if nodes[index].target is None:
+            given.add(room.data_ptr())
+        elif index in used:
+            made[room.data_ptr()] = room.nbytes()
+    return sum(size for place, size in made.items() if place not in given)
 
 
 def _used(nodes: Sequence[Node], outputs: Sequence[int], known: Container[int]) -> list[int]:

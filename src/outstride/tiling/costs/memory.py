@@ -61,14 +61,14 @@ def steps_of(program: Program, need: Need) -> dict[int, Bytes]:
 
 
 def kept_bytes(program: Program, need: Need) -> int:
-    """What kernels keep: all packed weights, and for each thread the most scratch of any."""
+    """What is kept: constants, all packed weights, and for each thread the most scratch of any kernel."""
     packed = scratch = 0
     for index in need.parts:
         cost = _cost(program, need, index)
         if cost is not None:
             packed += cost.packed_bytes
             scratch = max(scratch, cost.scratch_bytes)
-    return packed + scratch * torch.get_num_threads()
+    return program.graph.made_bytes + packed + scratch * torch.get_num_threads()
 
 
 def _cost(program: Program, need: Need, index: int) -> LayerCost | None:

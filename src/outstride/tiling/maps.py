@@ -137,10 +137,9 @@ class MapInFile:
 
     def _starts(self, box: Box) -> list[int]:
         """Where each stretch begins in the file, in bytes."""
-        starts = np.zeros((), np.int64)
-        for (a, b), size in zip(box[: _together(self._shape, box)], self._shape, strict=False):
+        first, starts = _together(self._shape, box), np.zeros((), np.int64)
+        for (a, b), size in zip(box[:first], self._shape, strict=False):
             starts = starts[..., None] * size + np.arange(a, b)
-        first = _together(self._shape, box)
         starts = starts * self._shape[first] + box[first][0]
         found: list[int] = (starts.ravel() * (prod(self._shape[first + 1 :]) * self._dtype.itemsize)).tolist()
         return found

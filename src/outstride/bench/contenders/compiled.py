@@ -46,7 +46,7 @@ def any_length(name: str, work: Work, threads: int) -> Callable[[Tensor], Any]:
 def _form(name: str, module: nn.Module, x: Tensor, work: Work, ours: bool) -> Form:
     options: dict[str, Any] = {"frozen": not work.training} if ours else {}
     unguarded = getattr(torch.compiler, "skip_guard_on_all_nn_modules_unsafe", None)
-    if unguarded is not None and not work.training:  # torch 2.9 and newer: nobody changes the model here
+    if unguarded is not None and not work.training:  # torch 2.8 and newer: nobody changes the model here
         options["guard_filter_fn"] = unguarded
     backend = "outstride" if ours else "inductor"
     compiled = torch.compile(module, dynamic=False, backend=backend, options=options)

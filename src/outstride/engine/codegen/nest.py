@@ -29,12 +29,9 @@ from outstride.engine.planner.recipe import Recipe
 def gather_source(recipe: Recipe) -> str:
     """The LLVM IR of a recipe's kernel: its functions and the entry point `run`."""
     kernel = Kernel(recipe, INDEX)
-    own = dataflows.KERNELS.get(recipe.loops[0])
-    if own is None:
-        functions = [*_functions(kernel), take_tasks(INDEX, "clear")]
-    else:
-        functions = [*own(kernel), take_tasks(INDEX)]
-    return module(functions, f"outstride gather_{recipe.name}")
+    own = dataflows.KERNELS.get(recipe.loops[0], _functions)
+    tasks = take_tasks(INDEX, "clear" if own is _functions else None)
+    return module([*own(kernel), tasks], f"outstride gather_{recipe.name}")
 
 
 def _functions(kernel: Kernel) -> list[Function]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from math import prod
 from typing import Literal
 
 import pytest
@@ -102,3 +103,27 @@ def test_what_is_read_where_it_lies() -> None:
 
 def _beside(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("isa", runtime.available())
+@pytest.mark.parametrize("size", [(5, 7), (9, 1), (3, 4, 5)])
+@pytest.mark.parametrize("operator", ["conv", "conv_transpose"])
+def test_planes_without_gaps_are_rows(
+    operator: Literal["conv", "conv_transpose"], size: tuple[int, ...], isa: str
+) -> None:
+    """The pixels of a channel are one row, wherever channels and images lie."""
+    torch.manual_seed(4)
+    channels, outputs, ones = 20, 33, (1,) * len(size)
+    w = torch.randn(outputs, channels, *ones) if operator == "conv" else torch.randn(channels, outputs, *ones)
+    bias, residual = torch.randn(outputs), torch.randn(2, outputs, *size)
+    x = torch.randn(2, 2 * channels, *size)[:, ::2]
+    apart = torch.zeros(2, channels, *size[:-1], size[-1] + 1)[..., :-1].copy_(x)
+    layer = (w, ones, (0,) * len(size), size, ones, 1, _DIRECT)
+    steps = (Step("add", (), ("tensor",)), Step("relu"))
+    plan = plan_of(Operands(operator, x, w, residual, ones, (0,) * len(size), ones, 1), 1)
+    assert plan.problem.input_size == (1, 1, prod(size))
+    with runtime.instruction_set(isa):
+        expected = gather_run(operator, apart, *layer)(apart, w, bias)
+        assert_same_bits(gather_run(operator, x, *layer)(x, w, bias), expected)
+        found = fused_run(operator, x, *layer, steps)(x, w, bias, [residual])
+        assert_same_bits(found, torch.relu(expected + residual))

@@ -15,6 +15,7 @@ from outstride.engine.planner.arguments import (
 )
 from outstride.engine.planner.cost import task_cycles, tasks_in_turn
 from outstride.engine.planner.dataflow import PackingDataflow
+from outstride.engine.planner.dataflows.lanes import BAND_BYTES
 from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import (
     _best,
@@ -153,3 +154,18 @@ def test_many_results_of_few_inputs_do_not_wait_in_scratch(outputs: int, stride:
         (0, 1, 1), (1, 1, 1), "width", "width",
     )  # fmt: skip
     assert plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1).blocking.direct
+
+
+@pytest.mark.parametrize(("channels", "size", "banded"), [(96, 112, True), (48, 112, False), (96, 28, False)])
+def test_depthwise_layers_of_many_channels_are_computed_in_bands(
+    channels: int, size: int, banded: bool
+) -> None:
+    """What the first vectors of channels have read of a large map, the others find in the cache."""
+    problem = Problem(
+        "conv", "float32", 1, 1, 1, channels, (1, size, size), (1, size, size), (1, 3, 3), (1, 1, 1),
+        (0, 1, 1), (1, 1, 1), "channel", "channel", depthwise=True,
+    )  # fmt: skip
+    made = plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1)
+    rows = made.blocking.box[2]
+    assert made.dataflow.name == "lanes"
+    assert rows == (BAND_BYTES // (4 * channels * size) if banded else size)

@@ -96,6 +96,12 @@ class TileLoop:
         self.k.f.run(self.k.a["tile_at"], *arguments)
 
     @property
+    def channels(self) -> Operand:
+        """The channels of the pass."""
+        f, run = self.k.f, self.run
+        return f.add(f.mul(run.full_blocks, CHANNEL_BLOCK), run.rest_channels)
+
+    @property
     def blocks(self) -> tuple[Operand, ...]:
         """The full channel blocks: how many, the table of the terms of one, its channels."""
         return self.run.full_blocks, self.g["full_at"], CHANNEL_BLOCK
@@ -127,14 +133,13 @@ class Later:
     @classmethod
     def of(cls, loop: TileLoop, tiles: Operand) -> Later:
         """Before the first of so many tiles."""
-        f, e, run = loop.k.f, loop.k.e, loop.run
+        f, e = loop.k.f, loop.k.e
         step = f.ceil_div(f.mul(loop.k.a["tile_outputs"], e.accumulator_bytes), f.maximum(tiles, 1))
-        channels = f.add(f.mul(run.full_blocks, CHANNEL_BLOCK), run.rest_channels)
         place = f.variable(PTR)
         f.set(place, f.at(loop.w, loop.g["w_tile_stride"], e.accumulator))
-        return cls(loop, place, step, f.mul(step, f.mul(channels, loop.g["taps"])))
+        return cls(loop, place, step, f.mul(step, f.mul(loop.channels, loop.g["taps"])))
 
-    def arguments(self) -> tuple[Operand, ...]:
+    def arguments(self) -> tuple[Operand, Operand]:
         """What a tile's microkernel is told."""
         return self.loop.k.f.get(self.place, PTR), self.step
 

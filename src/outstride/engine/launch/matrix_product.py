@@ -55,6 +55,9 @@ def as_product(operands: Operands) -> Operands:
             operator, rows_as_width(_matrix(x)), weight, rows_as_width(_matrix(y)), *numbers,
             changes=operands.changes,
         )  # fmt: skip
+    if _keeps_pixels(operands) and x.dim() > 3 and _has_planes(x) and _has_planes(y):
+        weight, numbers = w.flatten(2), ((1,), (0,), (1,), 1)
+        return Operands(operator, _flat(x), weight, _flat(y), *numbers, changes=operands.changes)
     if operator == "conv" and positions == groups == 1 and _is_vector(x) and _is_vector(y):
         return operands._replace(x=_batch_as_width(x, x.shape[1]), y=_batch_as_width(y, y.shape[1]))
     # Taps beside each other: spread ones may make as many outputs, the last of them cut off.
@@ -101,6 +104,22 @@ def _matrix(tensor: Tensor) -> Tensor:
     """(N, channels, ...), which is one, as (rows, channels)."""
     channels = tensor.shape[1]
     return tensor.as_strided((tensor.numel() // channels, channels), (channels, 1))
+
+
+def _has_planes(tensor: Tensor) -> bool:
+    """Whether the pixels of a channel lie side by side."""
+    pitch = 1
+    for count, step in zip(tensor.shape[:1:-1], tensor.stride()[:1:-1], strict=True):
+        if count != 1 and step != pitch:
+            return False
+        pitch *= count
+    return pitch > 1
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    """(N, channels, ...) of whole planes as (N, channels, pixels)."""
+    batch, channels, *size = tensor.shape
+    return tensor.as_strided((batch, channels, prod(size)), (*tensor.stride()[:2], 1))
 
 
 def _is_vector(tensor: Tensor) -> bool:

@@ -27,6 +27,10 @@ from outstride.engine.planner.dataflow import Tile
 from outstride.engine.planner.dataflows.channels import MOST_VECTORS
 from outstride.engine.planner.machine import LINE_BYTES
 
+#: So many terms of a tile take less time than its results' lines, where these come from beyond the
+#: second-level cache.
+FEW_TERMS = 32
+
 
 class Channels(OuterProduct):
     """Vectors of weights, each pixel of a term broadcast to them.
@@ -178,20 +182,20 @@ def over_pixels(loop: TileLoop) -> None:
             runs = loop.own_taps(region, box, i, a["tile_rows"], of_region)
             beside = f.compare("ne", a["result_pixel"], 1)
             pitch = f.select(beside, a["result_pixel"], a["temp_pitch"])
-            _call(loop, listed, out, pitch, runs, epilogue.NOTHING, later)
+            _call(loop, listed, out, pitch, runs, epilogue.NOTHING, later.arguments())
+            later.go_on()
 
 
 def _call(
     loop: TileLoop, listed: Value, out: Value, pitch: Operand, runs: tuple[Value, Value], operands: Value,
-    later: Later,
+    asked: tuple[Operand, Operand],
 ) -> None:  # fmt: skip
-    """A tile: its pixels, where its results go and how far apart, taps, epilogue, weights asked for."""
+    """A tile: its pixels, where its results go and how far apart, taps, epilogue, lines asked for."""
     loop.prefetch()
     loop.call(
         loop.strip, listed, loop.w, out, pitch, *loop.blocks, loop.g["taps"], *runs, *loop.rest, operands,
-        *later.arguments(),
+        *asked,
     )  # fmt: skip
-    later.go_on()
 
 
 def stored(loop: TileLoop) -> None:
@@ -199,7 +203,8 @@ def stored(loop: TileLoop) -> None:
 
     A tile stores its results itself, with their bias. Tiles that reach beyond the last pixel or the last
     output go to the room, and what exists of them on from there; so do all where steps follow, which are done
-    on the way.
+    on the way. Where there are few terms, lines of results do not come while a tile is summed: each asks for
+    those of the next, a pixel's with each term, instead of weights.
     """
     k, box, outputs = loop.k, loop.box, loop.outputs
     f, a, e, lanes = k.f, k.a, k.e, k.lanes
@@ -215,31 +220,38 @@ def stored(loop: TileLoop) -> None:
     region, runs = Region.at(f, a, 0), loop.all_taps()
     later = Later.of(loop, f.ceil_div(end, a["tile_rows"]))
     every = f.compare("eq", outputs.count, a["tile_outputs"])
+    few = f.compare("sle", f.mul(loop.channels, loop.g["taps"]), FEW_TERMS)
     with f.loop(0, end, a["tile_rows"]) as i:
         listed = f.at(a["pixel_at"], i, "i32")
         own = loop.own_taps(region, box, i, a["tile_rows"], runs)
         exist = f.minimum(a["tile_rows"], f.sub(end, i))
         out = f.at(outputs.target, f.add(start, f.mul(i, a["y_stride_w"])), e.storage)
-        _prefetch(loop, out, exist)
+        _prefetch(loop, out, exist, results=f.negate(few))
+        place, step = later.arguments()
+        behind = f.at(out, f.mul(a["tile_rows"], a["y_stride_w"]), e.storage)
+        pixel = f.mul(a["y_stride_w"], e.storage_bytes)
+        asked = (f.select(few, behind, place), f.select(few, pixel, step))
         if k.recipe.epilogue.steps:
-            _call(loop, listed, loop.room, a["tile_outputs"], own, epilogue.NOTHING, later)
+            _call(loop, listed, loop.room, a["tile_outputs"], own, epilogue.NOTHING, asked)
             _finish(loop, out, operands, exist)
         else:
             whole = f.both(every, f.compare("eq", exist, a["tile_rows"]))
             to = f.select(whole, out, loop.room)
             pitch = f.select(whole, a["y_stride_w"], a["tile_outputs"])
-            _call(loop, listed, to, pitch, own, operands, later)
+            _call(loop, listed, to, pitch, own, operands, asked)
             with f.when(f.negate(whole)), f.loop(0, exist) as p:
                 source = f.at(loop.room, f.mul(p, a["tile_outputs"]), e.accumulator)
                 target = f.at(out, f.mul(p, a["y_stride_w"]), e.storage)
                 write_part(k, source, target, outputs.count)
+        later.go_on()
 
 
-def _prefetch(loop: TileLoop, out: Value, pixels: Operand) -> None:
+def _prefetch(loop: TileLoop, out: Value, pixels: Operand, *, results: Value) -> None:
     """Prefetch where a tile's results belong, and what its steps read there: they come while it is summed."""
     k = loop.k
     f, a, e = k.f, k.a, k.e
-    with f.loop(0, pixels) as p, f.loop(0, loop.outputs.count, LINE_BYTES // e.storage_bytes) as c:
+    wanted = pixels if epilogue.reads_tensors(k) else f.select(results, pixels, 0)
+    with f.loop(0, wanted) as p, f.loop(0, loop.outputs.count, LINE_BYTES // e.storage_bytes) as c:
         place = f.at(out, f.add(f.mul(p, a["y_stride_w"]), c), e.storage)
         f.prefetch(place, write=True)
         epilogue.prefetch_operands(k, place)

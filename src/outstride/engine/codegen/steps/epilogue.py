@@ -179,6 +179,11 @@ def staged(k: Context, room: Value, number: Operand, together: int = 1) -> Loade
     return Loaded(bias, k.recipe.epilogue.steps, tuple(own))
 
 
+def reads_tensors(k: Context) -> bool:
+    """Whether steps read tensors of the output's shape."""
+    return "tensor" in k.recipe.epilogue.forms
+
+
 def prefetch_operands(k: Context, place: Value) -> None:
     """Prefetch the elements of tensors that belong to a place of the output."""
     for entry, form in enumerate(k.recipe.epilogue.forms):

@@ -18,6 +18,9 @@ from outstride.engine.planner.strip import Strip
 from outstride.engine.planner.tables import round_up_line
 from outstride.engine.planner.unrolled import RowTaps
 
+#: Where channels take several tiles, a task reads so much of an input that is larger: what one vector of
+#: channels has read of a line, the next finds in the second-level cache.
+BAND_BYTES, LEAST_BANDED_BYTES = 256 << 10, 1 << 20
 #: Taps of a kernel row, at most, that are written out: their weights lie in registers beside the sums.
 MOST_TAPS = 9
 
@@ -89,6 +92,9 @@ def _bands(candidate: Candidate) -> Blocking:
     images, depth, height, width = (max(1, n) for n in candidate.cells)
     enough = 4 * threads if threads > 1 else 1
     rows = ceil(height / ceil(enough / (images * depth * problem.groups)))
+    read = problem.outputs * problem.input_size[2] * candidate.item_bytes
+    if problem.outputs > candidate.tile_rows and read * problem.input_size[1] > LEAST_BANDED_BYTES:
+        rows = min(rows, max(1, BAND_BYTES // (read * candidate.axes[1].in_step)))
     strip = Strip((1, 1, 1), 1, 1, 1, 1, 1, 0)
     box = (1, 1, rows, width)
     ranges = ranges_of(candidate.axes, box[1:], UNCUT)

@@ -51,6 +51,14 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _threads_share_the_least_work() -> None:
+    """Laws of threads are about small layers, too, which users' calls leave to one thread."""
+    from outstride.engine.planner import plan
+
+    plan.ALONE_CYCLES = 0
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _scratch_is_poisoned() -> Iterator[None]:
     from tests.poison import poison
 

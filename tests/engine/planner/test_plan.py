@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from outstride.engine.planner import plan as planning
 from outstride.engine.planner.arguments import (
     kernel_arguments,
     sizes,
@@ -154,6 +155,22 @@ def test_many_results_of_few_inputs_do_not_wait_in_scratch(outputs: int, stride:
         (0, 1, 1), (1, 1, 1), "width", "width",
     )  # fmt: skip
     assert plan_for(problem, Machine(INSTRUCTION_SETS["avx512"]), 1).blocking.direct
+
+
+@pytest.mark.parametrize("operator", ["conv", "conv_transpose"])
+def test_small_layers_run_alone(
+    operator: Literal["conv", "conv_transpose"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "ALONE_CYCLES", 32_000)
+    machine = Machine(INSTRUCTION_SETS["avx512"])
+    small = Problem(
+        operator, "float32", 1, 1, 32, 32, (1, 1, 128), (1, 1, 128), (1, 1, 3), (1, 1, 1), (0, 0, 1),
+        (1, 1, 1), "width", "width",
+    )  # fmt: skip
+    large = small.of_size((1, 1, 1 << 14), (1, 1, 1 << 14))
+    assert planning.shared_plan(small, machine, 4) == plan_for(small, machine, 1)
+    assert planning.shared_plan(large, machine, 4) == plan_for(large, machine, 4)
+    assert planning.shared_plan(small, machine, 1) == plan_for(small, machine, 1)
 
 
 @pytest.mark.parametrize(("channels", "size", "banded"), [(96, 112, True), (48, 112, False), (96, 28, False)])

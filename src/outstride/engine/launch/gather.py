@@ -23,7 +23,7 @@ from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.planner.arguments import KernelArguments, kernel_arguments, sizes
 from outstride.engine.planner.dataflow import LOOPS
 from outstride.engine.planner.epilogue import BIAS, Epilogue
-from outstride.engine.planner.plan import memoized, plan_for
+from outstride.engine.planner.plan import memoized, shared_plan
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.steps import Step
 from outstride.engine.runtime import Kernel, chosen, machine, prepare, scratch
@@ -178,7 +178,7 @@ def gather_call(
 
 def _size_class(problem: Problem, operands: Operands, threads: int) -> SizeClass:
     """What calls of this size share with others that have the same blocks."""
-    plan = plan_for(problem, machine(), threads)
+    plan = shared_plan(problem, machine(), threads)
     made = kernel_arguments(plan)
     strides = _weight_strides(problem, operands.w)
     any_size = replace(problem, batch=0, input_size=(0, 0, 0), output_size=(0, 0, 0))

@@ -15,7 +15,7 @@ from outstride.engine.codegen.tiles import tiles_source
 from outstride.engine.launch.matrix_product import Operands, as_product
 from outstride.engine.planner.dataflows.unpacked import MOST_FROZEN_BYTES, MOST_ROWS
 from outstride.engine.planner.dtypes import WeightAxis
-from outstride.engine.planner.plan import GatherPlan, plan_for, tiles_for
+from outstride.engine.planner.plan import GatherPlan, shared_plan, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine
 from outstride.layer.shortening import choose
@@ -110,7 +110,7 @@ def posed(operands: Operands) -> tuple[Operands, Problem]:
 
 def plan_of(operands: Operands, threads: int) -> GatherPlan:
     """The plan for these operands; meta tensors will do."""
-    return plan_for(posed(operands)[1], machine(), threads)
+    return shared_plan(posed(operands)[1], machine(), threads)
 
 
 def source_of(plan: GatherPlan) -> str:

@@ -13,6 +13,7 @@ from outstride.engine.planner.blocking import Blocking, boxes_over, ranges_of
 from outstride.engine.planner.cost import tasks_in_turn
 from outstride.engine.planner.dataflow import Candidate, Tile
 from outstride.engine.planner.dataflows import ALONE, SHARED
+from outstride.engine.planner.dtypes import ACCUMULATOR_BYTES
 from outstride.engine.planner.gather_form import (
     AxisPhases,
     GatherAxis,
@@ -25,6 +26,11 @@ from outstride.engine.planner.prefetch import Prefetch
 from outstride.engine.planner.problem import Problem
 from outstride.engine.planner.recipe import Recipe
 from outstride.layer.shortening import MOST_STEP
+
+#: Work of fewer cycles is done before other threads have begun, found their operands in another core's cache
+#: and been waited for: layers of 17 us and less took up to twice as long
+#: (docs/decisions/0084-small-layers-run-alone.md).
+ALONE_CYCLES = 32_000
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,18 @@ def plan_for(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
     coarse = problem.coarse() if shared else problem
     best = _best(coarse, machine, threads)
     return best if coarse is problem else _fitted(best, problem)
+
+
+def shared_plan(problem: Problem, machine: Machine, threads: int) -> GatherPlan:
+    """The plan on so many threads, or on one alone where work is too little to be shared."""
+    if threads > 1:
+        isa = machine.instruction_set
+        least = problem.terms / (isa.lanes(ACCUMULATOR_BYTES[problem.dtype]) * isa.fma_per_cycle)
+        if least < ALONE_CYCLES:
+            alone = plan_for(problem, machine, 1)
+            if alone.predicted_cycles < ALONE_CYCLES:
+                return alone
+    return plan_for(problem, machine, threads)
 
 
 def memoized() -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from outstride.compilation.formats import Formats
 from outstride.compilation.fusing import Fusion
 from outstride.compilation.scripts import Line, Script
 from outstride.compilation.stages import Bound
-from outstride.compilation.values import is_number, is_sized
+from outstride.compilation.values import is_number, is_of_a_model, is_sized
 from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import chosen, heap_trimmer
 from outstride.models.operation import mapped
@@ -110,7 +110,8 @@ class Program:
         """Every line in its turn, into its place in the arena where it has one; and that as a script."""
         tensors = arena.tensors
         fixed = {self._lines[number].place: tensor for number, tensor in tensors.items()}
-        script = Script(fixed | {place: held[place] for place in self._numbers})
+        own = {place for place in range(self._count) if self._frozen and is_of_a_model(held[place])}
+        script = Script(fixed | {place: held[place] for place in self._numbers}, own)
         for number, line in enumerate(self._lines):
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]

@@ -7,7 +7,7 @@ What is the same tensor in every call, such as a view of a value in an arena, is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,9 @@ class Line:
 class Script:
     """Steps on the values of a call."""
 
-    def __init__(self, fixed: dict[int, Any]) -> None:
-        """Values at these places are `fixed`: the same in every call."""
-        self.fixed = fixed
+    def __init__(self, fixed: dict[int, Any], promised: Container[int] = ()) -> None:
+        """Values at some places are `fixed`: the same in every call; at others `promised` to stay."""
+        self.fixed, self._promised = fixed, promised
         self._steps = list[_Call | _Run]()
         self._launches = list[tuple[Line, Bound, Launch]]()
         self._seconds = 0.0
@@ -84,7 +84,7 @@ class Script:
         """End the list that is being made."""
         if self._launches:
             ends = self._ends([line for line, _, _ in self._launches])
-            self._steps.append(_Run(self._launches, self.fixed, ends))
+            self._steps.append(_Run(self._launches, self.fixed, self._promised, ends))
         self._launches, self._seconds = [], 0.0
 
     def _stays(self, line: Line, given: Sequence[Any], value: Any) -> bool:
@@ -124,14 +124,15 @@ class _Run:
     """Stages that are launches, in one list."""
 
     def __init__(
-        self, launches: Sequence[tuple[Line, Bound, Launch]], fixed: dict[int, Any], ends: tuple[int, ...]
+        self, launches: Sequence[tuple[Line, Bound, Launch]], fixed: dict[int, Any],
+        promised: Container[int], ends: tuple[int, ...],
     ) -> None:  # fmt: skip
         self._stages = [(line.inputs, line.place, bound.run) for line, bound, _ in launches]
         self._fresh = [
             (line.place, launch.empty) for line, _, launch in launches
             if line.place not in fixed and launch.empty is not None
         ]  # fmt: skip
-        self._list = LaunchList([launch for _, _, launch in launches], fixed.keys())
+        self._list = LaunchList([launch for _, _, launch in launches], fixed.keys(), promised)
         self.ends = ends
 
     def __call__(self, held: list[Any]) -> None:

@@ -44,6 +44,11 @@ def is_tensor(value: Any) -> bool:
     return isinstance(value, Node) and isinstance(value.meta.get("val"), Tensor)
 
 
+def is_of_a_model(value: Any) -> bool:
+    """Whether a tensor is a parameter or a buffer; torch's tracer marks them."""
+    return isinstance(value, torch.nn.Parameter) or hasattr(value, "_dynamo_static_input_type")
+
+
 def is_number(node: Node) -> bool:
     """Whether a node is a size, or made of sizes."""
     return isinstance(node.meta.get("val"), (int, torch.SymInt))

@@ -35,7 +35,7 @@ _AT = {name: place for place, name in enumerate(_NAMES)}
 class Chain:
     """A layer, a pool of it, and a layer with steps that adds the pool: operands of every kind, as a list."""
 
-    def __init__(self, channels: int = 8, large: bool = False) -> None:
+    def __init__(self, channels: int = 8, large: bool = False, promised: Sequence[str] = ()) -> None:
         generator = torch.Generator().manual_seed(0)
         size = (40, 48) if large else (6, 7)
         shapes = {
@@ -52,7 +52,9 @@ class Chain:
         self._layer = gather_run("conv", x, v, *ones, "auto", first)
         self._pool = pooling.pooling_run("max", first, 3, 1, 1, 1, False)
         self._steps = fused_run("conv", pooled, w, *ones, "auto", _STEPS, made)
-        self._list = LaunchList(self._launches(), [_AT["first"], _AT["pooled"]])
+        self._list = LaunchList(
+            self._launches(), [_AT["first"], _AT["pooled"]], [_AT[name] for name in promised]
+        )
 
     def __getitem__(self, name: str) -> Tensor:
         found: Tensor = self.values[_AT[name]]
@@ -126,6 +128,24 @@ def test_what_moves_is_found() -> None:
         chain.assert_agrees(f"another {name}")
         chain[name].data = chain[name] * 2
         chain.assert_agrees(f"{name} in other memory")
+
+
+def test_promised_values_are_known_by_what_they_are() -> None:
+    own = ("v", "w", "bias", "mean", "variance")
+    chain = Chain(promised=own)
+    for name in (*own, "x", "made", *own):
+        chain.assert_agrees("before")
+        chain[name] = chain[name] * 2
+        chain.assert_agrees(f"another {name}")
+    chain.assert_agrees("the last")
+    made, lay_in = chain["made"].clone(), weakref.ref(chain["mean"].untyped_storage())
+    chain["mean"].data = chain["mean"] + 1
+    chain._list(chain.values, chain._carefully)
+    assert_same_bits(chain["made"], made, "nobody looks where it lies")
+    assert lay_in() is not None, "what is read is there"
+    chain["mean"] = chain["mean"].clone()
+    assert lay_in() is None, "with what it was kept for it goes"
+    chain.assert_agrees("another mean")
 
 
 def test_memory_that_is_taken_away_meanwhile_lives_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,13 @@ _pointer = Tensor.data_ptr
 class LaunchList:
     """Launches one behind the other, for values that are handed over as a list."""
 
-    def __init__(self, launches: Sequence[Launch], fixed: Container[int]) -> None:
-        """Values at `fixed` places are the same tensors in every call; no others are kept."""
+    def __init__(
+        self, launches: Sequence[Launch], fixed: Container[int], promised: Container[int] = ()
+    ) -> None:
+        """Values at `fixed` places are the same tensors in every call; no others are kept.
+
+        Those at `promised` places are a model's own: nobody gives them other memory.
+        """
         self._head = array("q", [0] * len(LIST_ARGUMENTS))
         self._parts = [_Part(launch) for launch in launches]
         self._weights = list[_Weighed]()
@@ -64,13 +69,19 @@ class LaunchList:
             word.write(self._addresses)
         #: Places of values that have moved before, such as results, and of the others, such as weights.
         self._restless = list[int]()
-        self._steady = [place for place in self._addresses if place not in fixed]
+        self._steady = [place for place in self._addresses if place not in fixed and place not in promised]
         #: Of the steady ones where they lie, and in what, if it is still there; none before the first call.
         self._read = _reader(self._steady)
         self._pointers = list[int]()
         self._storages = list[_Reference]()
+        #: Of the promised ones which objects they are, and what these lie in, as long as all are there.
+        self._promised = [place for place in self._addresses if place in promised and place not in fixed]
+        self._known = _reader(self._promised)
+        self._objects = list[int]()
+        self._watched = list[weakref.ref[Tensor]]()
+        self._kept = list[torch.UntypedStorage]()
         #: References to what is no longer there.
-        self._lost = list[_Reference]()
+        self._lost = list[weakref.ref[Any]]()
         #: Weights that no entry looks at, whether some may be outdated, and when all were looked up last.
         self._unseen = list[_Weighed]()
         self._is_due = False
@@ -83,7 +94,11 @@ class LaunchList:
         """
         # While this thread computes, another may give a tensor other memory: these references keep the old.
         storages = [storage() for storage in self._storages]
-        if list(map(_pointer, self._read(values))) != self._pointers or self._lost:
+        if (
+            list(map(_pointer, self._read(values))) != self._pointers
+            or list(map(id, self._known(values))) != self._objects
+            or self._lost
+        ):
             storages = self._settle(values)
         storages += [self._found(values[place], place) for place in self._restless]
         storages += self._look_up(values)
@@ -129,7 +144,25 @@ class LaunchList:
         self._read, self._lost = _reader(kept), []
         lose = self._lost.append  # as long as nothing is in it, nothing has to be looked for
         self._storages = [weakref.ref(storage, lose) for storage in held if storage is not None]
-        return held
+        return [*held, *self._settle_promised(values, weights)]
+
+    def _settle_promised(self, values: Sequence[Any], weights: Container[int]) -> list[torch.UntypedStorage]:
+        """Find out where those lie; if one is no longer there, nothing is kept for any."""
+        before = dict(zip(self._promised, self._objects, strict=False))
+        kept, lost = list[torch.UntypedStorage](), self._lost
+
+        def lose(reference: weakref.ref[Tensor]) -> None:
+            lost.append(reference)
+            kept.clear()
+
+        for place in self._promised:
+            kept.append(self._found(values[place], place))
+            if place in weights and before.get(place) != id(values[place]):
+                self._drop([weighed for weighed in self._weights if weighed.place == place])
+        self._objects = [id(values[place]) for place in self._promised]
+        self._watched = [weakref.ref(values[place], lose) for place in self._promised]
+        self._kept = kept
+        return list(kept)
 
     def _found(self, tensor: Tensor, place: int) -> torch.UntypedStorage:
         """What a value lies in; its address is written anew if it is another one."""

@@ -72,7 +72,8 @@ def layer_norm_declines(
 def _pairs() -> list[tuple[Tensor, Tensor]]:
     """A few numbers normalised by torch and by the kernel."""
     found = []
-    for rows, shape in ((19, (5,)), (9, (96,)), (4, (3, 87)), (3, (4159,))):
+    # Where torches join chunks in other ways, only some rows show it: there are many of two levels or more.
+    for rows, shape in ((19, (5,)), (9, (96,)), (40, (17, 61)), (3, (4159,))):
         x = torch.randn(rows, *shape, generator=torch.Generator().manual_seed(rows)) * 3 + 1
         x[:2] = trial(2, *shape, dtype=torch.float32)
         weight = trial(*shape, dtype=torch.float32, seed=2).nan_to_num(0.5, 1.0, -2.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -179,6 +180,8 @@ def test_a_bad_call_is_refused_while_compiling(call: BadCall) -> None:
     if text.startswith("Observed exception\n\nfrom user code"):  # torch 2.6, of some, says where and not what
         return
     assert call.family.__name__ in text or isinstance(caught.value, call.family)
+    if re.search(r"raised exception \w+Variable\(", text):  # torch 2.8 names the class, and not what it says
+        return
     assert f"'{call.names}'" in text or call.names in text
 
 

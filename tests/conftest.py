@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import sys
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -48,6 +50,17 @@ def pytest_runtest_makereport(
     if report.failed:
         report.sections.append(("repeat this failure", f"python -m pytest '{item.nodeid}' -m ''"))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip a test that starts a Python of its own where the system cannot run even the one that runs here."""
+    try:
+        return (yield)
+    except OSError as problem:
+        if problem.errno == errno.ENOEXEC and problem.filename == sys.executable:
+            pytest.skip("the processor is emulated (ci/arm/run): no other process can be started on it")
+        raise
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -419,14 +419,15 @@ def test_views_of_one_storage_are_told_apart(make: Callable[[], Layer]) -> None:
 
 @_every_layer
 def test_a_new_weight_at_an_old_address_is_seen(make: Callable[[], Layer]) -> None:
+    """The memory is the test's: an allocator need not hand out an address again."""
     layer = make()
-    seen: set[int] = set()
-    for seed in range(6):
-        layer.weight = nn.Parameter(_draw(*layer.weight.shape, seed=seed))
-        seen.add(layer.weight.data_ptr())
-        _assert_current(layer)
+    memory = layer.weight.detach().numpy().copy()
+    for seed in range(3):
+        memory[...] = _draw(*layer.weight.shape, seed=seed).numpy()
+        layer.weight = nn.Parameter(torch.from_numpy(memory))
+        assert layer.weight.data_ptr() == memory.ctypes.data
         gc.collect()
-    assert len(seen) < 6, "the allocator never reused an address, so this test saw nothing"
+        _assert_current(layer)
 
 
 @_every_layer

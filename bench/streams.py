@@ -3,6 +3,8 @@
 The table goes into the guide, between its marks. `share` is what the accelerated whole, a long one, takes for
 as much sound as a chunk; whole and pushes take turns. Times of one thread are processor times, of several
 those of the clock: the least of the whole, and of eight pushes in a row; `largest` is of all pushes.
+`weights` is what one thread takes to read as many bytes as the weights have, again and again: a push does so,
+whatever its chunk.
 """
 
 from __future__ import annotations
@@ -110,6 +112,7 @@ class Found:
     """Seconds of a chunk."""
 
     share: float
+    weights: float
     push: float
     largest: float
     late: float
@@ -121,7 +124,8 @@ def measured(case: Streamed, threads: int, pushes: int) -> list[Found]:
     torch.manual_seed(0)
     model, now = case.make().eval(), clock(threads)
     sound = torch.randn(1, case.channels, int(WHOLE_SECONDS * case.a_second))
-    whole, shares, sizes = accelerate(model), list[float](), list[Chunk]()
+    whole, shares, sizes, reads = accelerate(model), list[float](), list[Chunk](), list[float]()
+    weights = torch.zeros(weight_bytes(model) // 4)
     for chunk in case.chunks:
         live = tiling.stream(model, (1, case.channels, 0))
         live.prepare(chunk)
@@ -135,6 +139,10 @@ def measured(case: Streamed, threads: int, pushes: int) -> list[Found]:
             begin = now()
             whole(sound)
             shares.append(now() - begin)
+            for _ in range(AT_ONCE):
+                begin = now()
+                weights.sum()
+                reads.append(now() - begin)
             for size in sizes:
                 size.live.push(size.part)  # its weights are not where the others' are
                 for _ in range(pushes // rounds):
@@ -143,7 +151,7 @@ def measured(case: Streamed, threads: int, pushes: int) -> list[Found]:
                     size.seconds.append(now() - begin)
     return [
         Found(
-            min(shares) * size.part.shape[-1] / sound.shape[-1], size.least, max(size.seconds),
+            min(shares) * size.part.shape[-1] / sound.shape[-1], min(reads), size.least, max(size.seconds),
             size.live.latency / case.a_second,
         )
         for size in sizes
@@ -154,8 +162,9 @@ def table(names: Sequence[str], threads: Sequence[int], pushes: int) -> Iterator
     """A line for each model and chunk, as they are found."""
     columns = ["model", "weights, MB", "latency, ms", "chunk, ms"]
     for count in threads:
-        columns += [f"share, ms, {counted(count, 'thread')}", "push, ms", "of the share"]
-        columns += [f"largest of {pushes}, ms", "of real time"] if count == 1 else []
+        columns += [f"share, ms, {counted(count, 'thread')}"] + ["weights, ms"] * (count == 1)
+        columns += ["push, ms", "of the share"]
+        columns += ["of share and weights", f"largest of {pushes}, ms", "of real time"] if count == 1 else []
     yield from head(*columns)
     for name in names:
         case = STREAMED[name]
@@ -164,9 +173,11 @@ def table(names: Sequence[str], threads: Sequence[int], pushes: int) -> Iterator
         for chunk, each in zip(case.chunks, zip(*found, strict=True), strict=True):
             line = [*own, f"{1e3 * chunk / case.a_second:.3g}"]
             for count, one in zip(threads, each, strict=True):
-                line += [f"{1e3 * one.share:.2f}", f"{1e3 * one.push:.2f}", f"{one.push / one.share:.2f}"]
-                real = one.push * case.a_second / chunk
-                line += [f"{1e3 * one.largest:.1f}", f"{real:.2f}"] if count == 1 else []
+                line += [f"{1e3 * one.share:.2f}"] + [f"{1e3 * one.weights:.2f}"] * (count == 1)
+                line += [f"{1e3 * one.push:.2f}", f"{one.push / one.share:.2f}"]
+                if count == 1:
+                    real, both = one.push * case.a_second / chunk, one.push / (one.share + one.weights)
+                    line += [f"{both:.2f}", f"{1e3 * one.largest:.1f}", f"{real:.2f}"]
             yield cells(*line)
             own = [""] * len(own)
 

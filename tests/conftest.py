@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
 import sys
 from collections.abc import Generator, Iterator
 
@@ -52,15 +53,30 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
-    """Skip a test that starts a Python of its own where the system cannot run even the one that runs here."""
+def _skipping() -> Generator[None, object, object]:
+    """Skip what starts a Python of its own where the system cannot run even the one that runs here."""
     try:
         return (yield)
     except OSError as problem:
         if problem.errno == errno.ENOEXEC and problem.filename == sys.executable:
             pytest.skip("the processor is emulated (ci/arm/run): no other process can be started on it")
         raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, object, object]:
+    return (yield from _skipping())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    return (yield from _skipping())
+
+
+@pytest.fixture(scope="session")
+def other_processes() -> None:
+    """Other processes start here: for tests that would not find out, or wait for one that never comes."""
+    subprocess.run([sys.executable, "-c", ""], timeout=60, check=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

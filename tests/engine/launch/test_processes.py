@@ -58,11 +58,11 @@ class _Pictures(Dataset[Tensor]):
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_dataloader_workers_run_layers(context: str) -> None:
+def test_dataloader_workers_run_layers(context: str, request: pytest.FixtureRequest) -> None:
     if context not in multiprocessing.get_all_start_methods():
         pytest.skip(f"no {context} here")
-    if context == "spawn":  # where no process can be started the loader would not say so
-        subprocess.run([sys.executable, "-c", ""], timeout=60, check=True)
+    if context == "spawn":
+        request.getfixturevalue("other_processes")
     data = _Pictures(_network())
     expected = torch.stack([data[i] for i in range(len(data))])  # also starts this process's thread pool
     loader = DataLoader(data, batch_size=3, num_workers=2, multiprocessing_context=context, timeout=120)

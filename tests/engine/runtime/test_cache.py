@@ -69,7 +69,7 @@ def _kernels(directory: Path) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def filled(other_processes: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that one process has filled."""
     directory = tmp_path_factory.mktemp("cache") / "kernels"
     assert _Run(directory).compiled() > 0

@@ -36,6 +36,7 @@ def _answering(output: str, code: int = 0, error: str = "") -> object:
     return run
 
 
+@pytest.mark.usefixtures("other_processes")
 def test_every_set_is_tried_and_a_good_verdict_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     found = probe.verdict(NAMES)
     assert found == probe.Verdict(NAMES, {}, "tried in a process of its own")
@@ -52,6 +53,7 @@ def test_every_set_is_tried_and_a_good_verdict_is_kept(monkeypatch: pytest.Monke
     assert not kept.exists(), "who empties the cache wants it tried again"
 
 
+@pytest.mark.usefixtures("other_processes")
 def test_another_confinement_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     probe.verdict(NAMES)
     monkeypatch.setattr(probe, "confinement", lambda: ("Seccomp:\t2",))

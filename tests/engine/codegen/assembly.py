@@ -41,8 +41,11 @@ def bodies_of(assembly: str) -> dict[str, list[str]]:
 FUSED = re.compile(r"vfn?m(add|sub)\d+p[sd]|fml[as]")
 
 
-def innermost_loops(body: list[str]) -> Iterator[list[str]]:
-    """The lines from a label to the jump back to it, where they hold multiply-adds and no other loop."""
+def innermost_loops(body: list[str], holding: re.Pattern[str] = FUSED) -> Iterator[list[str]]:
+    """The lines from a label to the jump back to it, where they hold multiply-adds and no other loop.
+
+    Or, instead of multiply-adds, lines that begin as another pattern says.
+    """
     labels = {line[:-1]: i for i, line in enumerate(body) if line.endswith(":")}
     loops = []
     for i, line in enumerate(body):
@@ -52,7 +55,7 @@ def innermost_loops(body: list[str]) -> Iterator[list[str]]:
     for first, last in loops:
         lines = body[first + 1 : last]
         inner = any(first <= a and b <= last and (a, b) != (first, last) for a, b in loops)
-        if not inner and any(FUSED.match(line) for line in lines):
+        if not inner and any(holding.match(line) for line in lines):
             yield lines
 
 

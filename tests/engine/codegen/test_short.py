@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from outstride.engine.codegen.nest import gather_source
@@ -11,6 +13,7 @@ from outstride.engine.planner.machine import INSTRUCTION_SETS, Machine
 from outstride.engine.planner.plan import GatherPlan, plan_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import compiler
+from tests.engine.codegen.assembly import bodies_of, innermost_loops
 from tests.environments import COMPILED_SETS
 
 _every_set = pytest.mark.parametrize("name", INSTRUCTION_SETS)
@@ -44,6 +47,19 @@ def test_a_kernel_and_its_weights_compile(name: str, dtype: str, unit: Unit) -> 
     isa = INSTRUCTION_SETS[name]
     for source in (gather_source(plan.recipe), weights_source(dtype, isa, plan.recipe.short)):
         assert compiler.compile_object(source, isa)
+
+
+@_compiled_sets
+def test_weights_of_products_are_summed_without_branches(name: str) -> None:
+    isa, short = INSTRUCTION_SETS[name], _planned(name, "float32", "width").recipe.short
+    bodies = bodies_of(compiler.compile_assembly(weights_source("float32", isa, short), isa))
+    to_double = re.compile(r"fcvtl?\s+[vd]|vcvt[sp]s2[sp]d")
+    loops = [loop for body in bodies.values() for loop in innermost_loops(body, to_double)]
+    # Whole vectors and single terms, where squares are packed and where they are not.
+    assert len(loops) == 4
+    conditional = re.compile(r"j(?!mp)\w+\s|b\.\w+\s|[ct]bn?z\s")
+    for loop in loops:
+        assert sum(bool(conditional.match(line)) for line in loop) <= 1, "a branch beside the loop's own"
 
 
 @_compiled_sets

@@ -20,6 +20,9 @@ from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import CHANNEL_BLOCK, InstructionSet
 from outstride.layer.shortening import ShortAxis
 
+#: Terms of which products are summed at once.
+PRODUCT_LANES = 8
+
 
 def weights_source(dtype: str, isa: InstructionSet, short: tuple[ShortAxis, ...] = ()) -> str:
     """The LLVM IR of the packing kernel of a dtype; for short axes a weight of each product is packed."""
@@ -85,8 +88,7 @@ def _sum_products(p: Panel, short: tuple[ShortAxis, ...], target: Value) -> None
     Of the kernel's positions, and of products, those of a block of channels lie together.
     """
     f, e, a = p.f, p.e, p.a
-    wide, lanes = ELEMENTS["float64"], 8
-    k = Vectors(f, wide, lanes)
+    wide = ELEMENTS["float64"]
     terms = f.mul(p.count, a["width"])
     target = f.at(
         target, f.add(f.mul(p.first_row, a["channels"]), f.mul(p.begin, a["width"])), e.accumulator
@@ -94,22 +96,22 @@ def _sum_products(p: Panel, short: tuple[ShortAxis, ...], target: Value) -> None
     positions = indices([max(i for terms in axis.weights for i, _ in terms) + 1 for axis in short])
     products = indices([len(axis.products) for axis in short])
     stored = ELEMENTS["float32"]
-    for whole in (True, False):
-        begin = 0 if whole else f.mul(f.div(terms, lanes), lanes)
-        end = f.mul(f.div(terms, lanes), lanes) if whole else terms
+    # Whole vectors, then term by term: few are left, and masks would be a branch for each lane on some sets.
+    whole = f.mul(f.div(terms, PRODUCT_LANES), PRODUCT_LANES)
+    for lanes, begin, end in ((PRODUCT_LANES, 0, whole), (1, whole, terms)):
+        k = Vectors(f, wide, lanes)
         with f.loop(begin, end, lanes) as i:
-            count = lanes if whole else f.sub(terms, i)
             weights = {}
             for number, index in enumerate(positions):
                 place = f.at(p.target, f.add(f.mul(number, terms), i), e.accumulator)
-                narrow = elements.load_first(f, stored, place, lanes, count)
+                narrow = elements.load(f, stored, place, lanes)
                 weights[index] = f.emit(k.vector, f"fpext {narrow.type} {narrow.name} to {k.vector}")
             made = products_of(k, short, weights)
             for number, index in enumerate(products):
                 place = f.at(target, f.add(f.mul(number, a["product_pitch"]), i), e.accumulator)
                 type_ = vector_type(lanes, e.accumulator)
                 rounded = f.emit(type_, f"fptrunc {k.vector} {made[index].name} to {type_}")
-                elements.store_first(f, stored, rounded, place, lanes, count)
+                elements.store(f, stored, rounded, place, lanes)
 
 
 def _pack_elements(p: Panel, g: dict[str, Value], rows: Operand, nothing: Value) -> None:

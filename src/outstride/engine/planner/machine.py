@@ -124,6 +124,13 @@ class InstructionSet:
         """Elements of a vector."""
         return self.vector_bytes // item_bytes
 
+    def masks_items(self, item_bytes: int) -> bool:
+        """Whether one instruction loads or stores some lanes of such elements; else each lane takes a branch.
+
+        AVX has such instructions for 4 and 8 bytes.
+        """
+        return self.masks or (self.triple == _X86 and item_bytes >= 4)
+
 
 _X86, _ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 #: Without the second, shorter division that compilers put beside each one: kernels divide a few times a tile.

@@ -7,6 +7,7 @@ from outstride.engine.codegen.context import Context
 from outstride.engine.codegen.ir import Operand, Value
 from outstride.engine.codegen.packing.strip import copy_row, zeros
 from outstride.engine.codegen.packing.transpose import load_rows, transpose
+from outstride.engine.planner.machine import INSTRUCTION_SETS
 
 
 def pack_row(k: Context, width: int, line: Value, target: Value, pixels: Operand, outputs: Operand) -> None:
@@ -41,9 +42,11 @@ def pack_squares(
 ) -> None:  # fmt: skip
     """So many pixels of a vector of outputs, of which some may be absent; what runs on is overwritten."""
     f, e, lanes = k.f, k.e, k.lanes
+    masks = INSTRUCTION_SETS[k.recipe.instruction_set].masks_items(e.storage_bytes)
     with f.loop(0, pixels, lanes) as w:
         place = f.at(line, w, e.storage)
-        rows = load_rows(k, place, k.a["y_stride_m"], (lanes, outputs), f.sub(pixels, w), lanes)
+        of_rows = lanes, outputs
+        rows = load_rows(k, place, k.a["y_stride_m"], of_rows, f.sub(pixels, w), lanes, masks=masks)
         for j, column in enumerate(transpose(f, rows, lanes)):
             pixel = f.at(target, f.mul(f.add(w, j), width), e.accumulator)
             f.store(column, pixel, e.accumulator_bytes)

@@ -10,6 +10,7 @@ the outputs and phases of a transposed layer whose kernel is small.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outstride.engine.codegen import elements
@@ -29,7 +30,7 @@ class Panel(Vectors):
 
     `a` are the numbers of the argument block. Rows from `first_row` on and `count` channels from `begin` on
     go from `source` to `target`, where the chunk begins. `before` are the channels that lie there before
-    those of the block, of this tile and others.
+    those of the block, of this tile and others. With `masks`, masked loads are instructions.
     """
 
     a: dict[str, Value]
@@ -39,6 +40,7 @@ class Panel(Vectors):
     begin: Operand
     count: Operand
     before: Operand
+    masks: bool
 
     @property
     def packed(self) -> Element:
@@ -92,7 +94,8 @@ def _pack_squares(p: Panel, rows: Operand, starts: Value, side: int) -> None:
         with f.loop(0, length, lanes) as first:
             count = f.minimum(lanes, f.sub(length, first))
             of_rows = side, f.sub(rows, row)
-            held = load_rows(p, f.at(line, first, e.storage), a["w_stride_m"], of_rows, count, ahead)
+            place_of_rows = f.at(line, first, e.storage)
+            held = load_rows(p, place_of_rows, a["w_stride_m"], of_rows, count, ahead, masks=p.masks)
             for j, column in enumerate(transpose(f, held, lanes)):
                 f.store(column, f.at(square, j * lanes, e.accumulator), e.accumulator_bytes)
             with f.loop(0, count) as number:
@@ -152,15 +155,31 @@ def _pack_rows(p: Panel, g: dict[str, Value], rows: Operand, step: int) -> None:
         # Up to the last row's weight and no further: beyond it there may be nothing.
         left = f.add(f.mul(f.sub(f.sub(rows, row), 1), step), 1)
         inside = [elements.lanes_within(f, part * lanes, left, lanes) for part in range(step)]
+        whole = f.compare("sge", left, step * lanes)
         begin = f.add(f.mul(row, step), f.load_i64(g["taps_at"], tap))
         begin = f.add(begin, f.mul(p.begin, a["w_stride_c"]))
         with f.loop(0, p.count) as c:
             line = f.at(p.source, f.add(begin, f.mul(c, a["w_stride_c"])), e.storage)
-            parts = [
-                elements.load_masked(f, e, f.at(line, i * lanes, e.storage), lanes, mask)
-                for i, mask in enumerate(inside)
-            ]
-            f.store(elements.deal(f, parts, lanes, 0), room, e.accumulator_bytes)
+            if p.masks:
+                _deal(p, line, inside, room)
+            else:
+                with f.when(whole):
+                    _deal(p, line, [None] * step, room)
+                with f.when(f.negate(whole)):
+                    _deal(p, line, inside, room)
             term = p.term(g["w_offset"], g["taps"], tap, c)
             target = f.at(p.target, f.add(term, r), e.accumulator)
             copy_first(p, room, target, f.sub(a["width"], r), lanes)
+
+
+def _deal(p: Panel, line: Value, masks: Sequence[Value | None], room: Value) -> None:
+    """Every so many elements of vectors that lie in a line; none has a mask where all of them are there."""
+    f, e, lanes = p.f, p.e, p.lanes
+    parts = []
+    for number, inside in enumerate(masks):
+        place = f.at(line, number * lanes, e.storage)
+        if inside is None:
+            parts.append(elements.load(f, e, place, lanes))
+        else:
+            parts.append(elements.load_masked(f, e, place, lanes, inside))
+    f.store(elements.deal(f, parts, lanes, 0), room, e.accumulator_bytes)

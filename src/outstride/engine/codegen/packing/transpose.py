@@ -11,22 +11,29 @@ from outstride.engine.codegen.ir import Function, Operand, Value
 
 def load_rows(
     k: Vectors, first: Value, pitch: Operand, rows: tuple[int, Operand], count: Operand,
-    ahead: Operand,
+    ahead: Operand, *, masks: bool,
 ) -> list[Value]:  # fmt: skip
     """Rows of a square: (so many, of which so many exist), `pitch` elements apart; what is absent is zeros.
 
     Of each row `count` lanes are there. What lies so many elements `ahead` is asked for: the next square's.
+    Without `masks` of the instruction set a masked load is a test and a branch for each lane: squares of
+    which all is there do without.
     """
     f, e, (side, exist) = k.f, k.e, rows
     held = [f.variable(k.vector, elements.zero(e, k.lanes)) for _ in range(side)]
     inside = elements.lanes_within(f, 0, count, k.lanes)
     whole = f.compare("sge", exist, side)
+    if not masks:
+        whole = f.both(whole, f.compare("sge", count, k.lanes))
     with f.when(whole):
         place = first
         for number, vector in enumerate(held):
             place = f.at(place, pitch, e.storage) if number else first
             f.prefetch(f.at(place, ahead, e.storage))
-            f.set(vector, elements.load_masked(f, e, place, k.lanes, inside))
+            if masks:
+                f.set(vector, elements.load_masked(f, e, place, k.lanes, inside))
+            else:
+                f.set(vector, elements.load(f, e, place, k.lanes))
     with f.when(f.negate(whole)):
         for number, vector in enumerate(held):
             f.set(vector, elements.zero(e, k.lanes))

@@ -42,6 +42,7 @@ def _task(dtype: str, isa: InstructionSet, short: tuple[ShortAxis, ...]) -> Func
     target = f.at(a["packed_at"], start, e.accumulator)
     nothing = f.variable(e.storage, Value("0" if e.storage == "i16" else "0.0", e.storage))
     outputs = f.minimum(a["chunk_outputs"], f.sub(a["outputs"], first))
+    masks = isa.masks_items(e.storage_bytes)
     lanes, blocks = isa.lanes(e.accumulator_bytes), f.ceil_div(a["channels"], CHANNEL_BLOCK)
     squares = f.compare("ne", a["square_tiles"], 0)
     starts = f.at(scratch, a["starts_bytes_offset"], "i8")
@@ -52,7 +53,7 @@ def _task(dtype: str, isa: InstructionSet, short: tuple[ShortAxis, ...]) -> Func
         # What products are summed from lies in scratch, block by block.
         before = 0 if short else f.add(f.mul(tile, a["channels"]), begin)
         first_row, to = f.mul(tile, a["width"]), scratch if short else target
-        return Panel(f, e, lanes, a, source, to, first_row, begin, count, before)
+        return Panel(f, e, lanes, a, source, to, first_row, begin, count, before, masks)
 
     with (
         f.loop(0, a["square_tiles"]) as tile,

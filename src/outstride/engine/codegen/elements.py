@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outstride.engine.codegen.ir import Function, Operand, Value, vector_type
@@ -167,6 +168,17 @@ def deal(f: Function, parts: list[Value], lanes: int, residue: int) -> Value:
     for p in range(1, step):
         dealt = pick(f, dealt, parts[p], p, where)
     return dealt
+
+
+def load_behind(
+    f: Function, e: Element, pointer: Value, lanes: int, masks: Sequence[Value | None]
+) -> list[Value]:  # fmt: skip
+    """Vectors one behind the other, of each the lanes that its mask lets in, or all."""
+    places = [f.at(pointer, number * lanes, e.storage) for number in range(len(masks))]
+    return [
+        load(f, e, place, lanes) if mask is None else load_masked(f, e, place, lanes, mask)
+        for place, mask in zip(places, masks, strict=True)
+    ]
 
 
 def load_masked(

@@ -92,12 +92,17 @@ def _is_matrix(tensor: Tensor) -> bool:
     batch, channels, *size = tensor.shape
     if prod(size) == 1 or channels == 1 or tensor.stride(1) != 1:
         return False
-    pitch = channels
-    for count, step in zip((*size[::-1], batch), (*tensor.stride()[:1:-1], tensor.stride(0)), strict=True):
+    steps = (*tensor.stride()[:1:-1], tensor.stride(0))
+    return tensor.numel() > 0 and _lie_in_order((*size[::-1], batch), steps, channels)
+
+
+def _lie_in_order(counts: Sequence[int], steps: Sequence[int], pitch: int) -> bool:
+    """Whether axes, the innermost first, whose first step is `pitch`, lie one in the other without gaps."""
+    for count, step in zip(counts, steps, strict=True):
         if count != 1 and step != pitch:
             return False
         pitch *= count
-    return tensor.numel() > 0
+    return True
 
 
 def _matrix(tensor: Tensor) -> Tensor:
@@ -108,12 +113,8 @@ def _matrix(tensor: Tensor) -> Tensor:
 
 def _has_planes(tensor: Tensor) -> bool:
     """Whether the pixels of a channel lie side by side."""
-    pitch = 1
-    for count, step in zip(tensor.shape[:1:-1], tensor.stride()[:1:-1], strict=True):
-        if count != 1 and step != pitch:
-            return False
-        pitch *= count
-    return pitch > 1
+    size = tensor.shape[:1:-1]
+    return size.numel() > 1 and _lie_in_order(size, tensor.stride()[:1:-1], 1)
 
 
 def _flat(tensor: Tensor) -> Tensor:

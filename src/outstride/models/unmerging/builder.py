@@ -70,14 +70,7 @@ class Builder:
         for index, node in enumerate(self._graph.nodes):
             self._held.append(self._written(index, node))
         outputs = tuple(self.plain(self._held[index]).index for index in self._graph.outputs)
-        return Graph(
-            tuple(self.nodes),
-            self.constants,
-            outputs,
-            self._graph.structure,
-            self._graph.inputs,
-            self._graph.made_bytes,
-        )
+        return replace(self._graph, nodes=tuple(self.nodes), constants=self.constants, outputs=outputs)
 
     def _written(self, index: int, node: Node) -> Held:
         if node.target is None:

@@ -210,13 +210,8 @@ def _line(
 
 def _read(k: Context, place: Value, inside: Sequence[Value | None]) -> list[Value]:
     """Vectors one behind the other, of each the lanes that are inside, or all."""
-    f, e, lanes = k.f, k.e, k.lanes
-    places = [f.at(place, number * lanes, e.storage) for number in range(len(inside))]
-    read = [
-        elements.load(f, e, at, lanes) if mask is None else elements.load_masked(f, e, at, lanes, mask)
-        for at, mask in zip(places, inside, strict=True)
-    ]
-    return [prologue.taken(k, value, lanes) for value in read]
+    read = elements.load_behind(k.f, k.e, place, k.lanes, inside)
+    return [prologue.taken(k, value, k.lanes) for value in read]
 
 
 def _of_tap(k: Context, unrolled: UnrolledTaps, read: list[Value], vectors: int, tap: int) -> list[Value]:

@@ -175,11 +175,5 @@ def _pack_rows(p: Panel, g: dict[str, Value], rows: Operand, step: int) -> None:
 def _deal(p: Panel, line: Value, masks: Sequence[Value | None], room: Value) -> None:
     """Every so many elements of vectors that lie in a line; none has a mask where all of them are there."""
     f, e, lanes = p.f, p.e, p.lanes
-    parts = []
-    for number, inside in enumerate(masks):
-        place = f.at(line, number * lanes, e.storage)
-        if inside is None:
-            parts.append(elements.load(f, e, place, lanes))
-        else:
-            parts.append(elements.load_masked(f, e, place, lanes, inside))
+    parts = elements.load_behind(f, e, line, lanes, masks)
     f.store(elements.deal(f, parts, lanes, 0), room, e.accumulator_bytes)

@@ -203,6 +203,8 @@ def test_several_threads_of_python_beside_a_writer(threads: int) -> None:
         torch.set_num_threads(before)
 
 
+# An alarm that comes while something is being finalised is told there and nowhere else.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_call_leaves_a_whole_program() -> None:
     model, x = mixed()
     served, fast = outstride.accelerate(model), traced(model, [x])

@@ -23,6 +23,7 @@ from outstride.engine.launch.launches import At, Launch
 from outstride.engine.launch.maps import pooling
 from outstride.engine.launch.weights import snapshots as weight_snapshots
 from outstride.engine.launch.weights.packing import PACKED
+from outstride.errors import ShapeError
 from tests.tolerance import assert_same_bits
 
 _NORM = Step("batch_norm", (1e-5,), ("channel", "channel", None, None))
@@ -128,6 +129,29 @@ def test_what_moves_is_found() -> None:
         chain.assert_agrees(f"another {name}")
         chain[name].data = chain[name] * 2
         chain.assert_agrees(f"{name} in other memory")
+
+
+@pytest.mark.parametrize("promised", [(), ("w",)])
+@pytest.mark.parametrize("name", ["x", "w", "mean"])
+def test_what_lies_in_another_way_is_refused(name: str, promised: Sequence[str]) -> None:
+    chain = Chain(promised=promised)
+    chain.assert_agrees("before")
+    as_it_was = chain[name]
+    longer = as_it_was.repeat(2, *[1] * (as_it_was.dim() - 1))
+    for other in (longer, as_it_was.repeat_interleave(2, -1)[..., ::2]):
+        chain[name] = other
+        with pytest.raises(
+            ShapeError, match=r"compiled for a tensor of size .* got size .*one model with it"
+        ):
+            chain._list(chain.values, chain._carefully)
+    chain[name] = as_it_was
+    chain.assert_agrees("as it was")
+
+
+def test_strides_of_axes_that_nobody_steps_along_are_anything() -> None:
+    chain = Chain(channels=1)
+    chain["w"] = chain["w"].clone().as_strided(chain["w"].shape, (1, 7, 3, 1))
+    chain.assert_agrees("one channel")
 
 
 def test_promised_values_are_known_by_what_they_are() -> None:

@@ -24,9 +24,11 @@ from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.launches import At, Kept, Launch, Weight, memory_of
 from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
+from outstride.errors import ShapeError
 
 _NEXT = LIST_INDEX["next"]
 _Reference = weakref.ref[torch.UntypedStorage]
+_Layout = tuple[tuple[int, ...], tuple[int, ...]]
 _pointer = Tensor.data_ptr
 
 
@@ -63,8 +65,13 @@ class LaunchList:
         self._scratch = 0
         self._addresses = dict[int, int]()
         self._words = dict[int, list[_Word]]()
+        #: How what comes from outside lies, by place: launches are for that and nothing else.
+        self._layouts = dict[int, _Layout]()
         for launch, part in zip(launches, self._parts, strict=True):
             part.note(launch, self._addresses, self._words)
+            self._layouts |= {place: _layout(tensor) for place, tensor in launch.reads()}
+        for launch in launches:
+            self._layouts.pop(launch.addresses["y_at"].place, None)
         for word in {word for words in self._words.values() for word in words}:
             word.write(self._addresses)
         #: Places of values that have moved before, such as results, and of the others, such as weights.
@@ -168,6 +175,8 @@ class LaunchList:
         """What a value lies in; its address is written anew if it is another one."""
         storage, pointer = memory_of(tensor)
         if pointer != self._addresses[place]:
+            if place in self._layouts and self._layouts[place] != _layout(tensor):
+                raise ShapeError(_another(self._layouts[place], tensor))
             self._addresses[place] = pointer
             for word in self._words.get(place, ()):
                 word.write(self._addresses)
@@ -246,6 +255,20 @@ class LaunchList:
     def _own(self, name: str) -> int:
         """Where a word of the list's own block is."""
         return address(self._head) + 8 * LIST_INDEX[name]
+
+
+def _layout(tensor: Tensor) -> _Layout:
+    """Its sizes, and the strides of axes along which anybody steps."""
+    shape = tuple(tensor.shape)
+    return shape, tuple(s for s, size in zip(tensor.stride(), shape, strict=True) if size > 1)
+
+
+def _another(expected: _Layout, tensor: Tensor) -> str:
+    (shape, strides), (given, own) = expected, _layout(tensor)
+    return (
+        f"this was compiled for a tensor of size {shape} and strides {strides}: got size {given} and strides "
+        f"{own}; with 'guard_filter_fn' torch does not look whose weights it has: compile one model with it."
+    )
 
 
 def _reader(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:

@@ -87,3 +87,9 @@ class Launch:
     """The word that is not 0 afterwards where the launch did not do."""
     empty: Callable[[], Tensor] | None = None
     """Makes a new tensor for the result."""
+
+    def reads(self) -> list[At]:
+        """The tensors that it reads, weights included."""
+        given = [at for name, at in self.addresses.items() if name != "y_at"]
+        weight = [] if self.weight is None else [self.weight.at]
+        return [*given, *weight, *(operand.at for operand in self.operands)]

@@ -31,6 +31,8 @@ def lacking():
     import no_such_library
 def long():
     return nn.Conv1d(2, 4, 3), torch.randn(1, 2, 40)
+def one_channel():
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)), torch.randn(1, 1, 12, 12)
 '''
 QUICK = ("--rounds", "1", "--round-ms", "1", "--patience", "0", "--contenders", "torch")
 
@@ -168,7 +170,7 @@ def test_models_are_compiled_in_both_layouts(
     asked = []
 
     def compile_nothing(module: nn.Module, **options: object) -> nn.Module:
-        weight = module.get_parameter("0.weight")
+        weight = next(module.parameters())
         asked.append((options["backend"], weight.is_contiguous(), _frozen()))
         return module
 
@@ -201,3 +203,15 @@ def test_models_begin_with_nothing_compiled() -> None:
     assert "OUTSTRIDE_CACHE_DIR" not in shared.processes[0].environment
     folders = {process.environment["OUTSTRIDE_CACHE_DIR"] for process in fresh.processes}
     assert len(folders) == 2
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_each_compiled_form_of_one_channel_is_a_program_of_its_own(file: Path, training: bool) -> None:
+    """An input of one channel lies alike in both layouts, and weights of several do not."""
+    work = Work({"model": f"{file}:one_channel"}, "float32", training)
+    forms = list(CONTENDERS["outstride_compile"].forms(work, 1))
+    assert len(forms) == 2
+    exact = work.reference()
+    for _ in range(3):
+        for form in forms:
+            assert residual(form.read(form.run()), exact) < 1e-5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from outstride.bench import document, report, results, table
 from outstride.bench.cases import Case
 from outstride.bench.contenders import CONTENDERS
 from outstride.bench.contest import Contest, Rules, Timing
+from outstride.bench.process import Process
 from outstride.bench.results import Results
 from outstride.bench.table import Job, Row
 from outstride.bench.work import Work, residual
@@ -75,6 +77,21 @@ def test_a_contest_asks_for_both(algorithm: str, told: dict[str, bool]) -> None:
             assert timing.error is None
             assert timing.residual is not None
             assert (timing.direct_residual is not None) is both
+
+
+@pytest.mark.parametrize("found", [0.2, float("nan")])
+def test_who_is_wrong_has_no_time(found: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = Process.ask
+
+    def lying(process: Process, do: str, *given: Any, **more: Any) -> dict[str, Any]:
+        reply = ask(process, do, *given, **more)
+        return reply | {"residual": found} if do == "residual" else reply
+
+    monkeypatch.setattr(Process, "ask", lying)
+    with Contest(["outstride"], 1, QUICK) as contest:
+        timing = contest.time({"case": case_of(THIN).to_dict()}).timings["outstride"]
+    assert timing.error == f"its result is wrong, by {found:.1e} of the largest value"
+    assert timing.rounds_ms == []
 
 
 def test_both_are_written_and_read_again(tmp_path: Path) -> None:

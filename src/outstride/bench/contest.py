@@ -24,6 +24,8 @@ NEVER_GIVES_UP = "torch"
 # Rounds that somebody else disturbed are made up for, up to so many times the rounds.
 EXTRA_ROUNDS = 2
 EXACT_SECONDS = 120.0
+# No time stands beside such a residual: the roundings of bfloat16 come to 0.004.
+WRONG = 0.02
 # Who keeps on disk what was compiled once, and where it is told to.
 CACHES = {
     "outstride": "OUTSTRIDE_CACHE_DIR",
@@ -287,6 +289,9 @@ class _Race:
             if reply is not None:
                 timing = self.timings[process.contender]
                 timing.residual, timing.direct_residual = reply["residual"], reply["direct_residual"]
+                if not reply["residual"] <= WRONG:  # nor is NaN
+                    error = f"its result is wrong, by {reply['residual']:.1e} of the largest value"
+                    self.timings[process.contender] = Timing(residual=reply["residual"], error=error)
 
 
 def _digits(values: Sequence[float]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from types import FunctionType, MethodType
 from typing import Any, cast
 
 import torch
@@ -49,6 +50,24 @@ def _form(name: str, module: nn.Module, x: Tensor, work: Work, ours: bool) -> Fo
     if unguarded is not None and not work.training:  # torch 2.8 and newer: nobody changes the model here
         options["guard_filter_fn"] = unguarded
     backend = "outstride" if ours else "inductor"
+    module = _Own(module)
     compiled = torch.compile(module, dynamic=False, backend=backend, options=options)
     run, read = calls(cast(nn.Module, compiled), x, work)
     return Form(name, run, read, direct=direct(work) if ours else None)
+
+
+class _Own(nn.Module):
+    """A module whose `forward` is code of its own, with which torch keeps what it compiles.
+
+    Without guards of modules another layout's module would run what was compiled for this one, for an input
+    of one channel lies alike in both.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.forward = MethodType(FunctionType(_forward.__code__.replace(), globals()), self)
+
+
+def _forward(self: _Own, x: Tensor) -> Any:
+    return self.module(x)

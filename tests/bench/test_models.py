@@ -31,8 +31,12 @@ def lacking():
     import no_such_library
 def long():
     return nn.Conv1d(2, 4, 3), torch.randn(1, 2, 40)
+class Halved(nn.Module):
+    def forward(self, x):
+        return HALF * x
+HALF = 0.5
 def one_channel():
-    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)), torch.randn(1, 1, 12, 12)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3), Halved()), torch.randn(1, 1, 12, 12)
 '''
 QUICK = ("--rounds", "1", "--round-ms", "1", "--patience", "0", "--contenders", "torch")
 

@@ -116,10 +116,11 @@ def _load(where: str) -> ModuleType:
     if not where.endswith(".py"):
         sys.path.insert(0, str(Path.cwd()))
         return importlib.import_module(where)
-    spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+    # Under a name that nothing else has: compilers import by name the module of a function that they read.
+    spec = importlib.util.spec_from_file_location(f"outstride_models_of_{Path(where).stem}", where)
     if spec is None or spec.loader is None or not Path(where).is_file():
         raise FileNotFoundError(where)
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -11,7 +11,7 @@ import weakref
 from array import array
 from collections.abc import Callable, Container, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from outstride.errors import ShapeError
 _NEXT = LIST_INDEX["next"]
 _Reference = weakref.ref[torch.UntypedStorage]
 _Layout = tuple[tuple[int, ...], tuple[int, ...]]
-_pointer = Tensor.data_ptr
+_pointer, _count = Tensor.data_ptr, attrgetter("_version")
 
 
 class LaunchList:
@@ -89,8 +89,11 @@ class LaunchList:
         self._kept = list[torch.UntypedStorage]()
         #: References to what is no longer there.
         self._lost = list[weakref.ref[Any]]()
-        #: Weights that no entry looks at, whether some may be outdated, and when all were looked up last.
-        self._unseen = list[_Weighed]()
+        #: Reads torch's counts of changes of weights that no entry looks at, which were so when these were
+        #: packed. Frozen ones that are inference tensors have none.
+        self._unseen = _reader([])
+        self._counts = list[int]()
+        #: Whether some may be outdated, and when all were looked up last.
         self._is_due = False
         self._promises: object = None
 
@@ -207,10 +210,14 @@ class LaunchList:
         if promises is not self._promises:
             self._promises = promises
             self._drop(self._weights)
-        if self._is_due or any(weighed.is_outdated(values) for weighed in self._unseen):
+        if self._is_due or list(map(_count, self._unseen(values))) != self._counts:
             outdated = [weighed for weighed in self._weights if weighed.is_outdated(values)]
             held += [self._keep(weighed, values) for weighed in outdated]
-            self._unseen = [weighed for weighed in self._weights if not weighed.is_seen]
+            counts = {
+                weighed.place: weighed.kept.version for weighed in self._weights
+                if weighed.kept is not None and weighed.kept.look is None and weighed.kept.version is not None
+            }  # fmt: skip
+            self._unseen, self._counts = _reader(list(counts)), list(counts.values())
             self._is_due = bool(outdated)  # who is trained is written to again
         return held
 
@@ -344,11 +351,6 @@ class _Weighed:
         self.part, self.entry = part, entry
         self.kept: Kept | None = None
         self.block: array[int] | None = None
-
-    @property
-    def is_seen(self) -> bool:
-        """Whether the entry looks whether it has changed."""
-        return self.kept is not None and self.kept.look is not None
 
     def is_outdated(self, values: Sequence[Any]) -> bool:
         """Whether it is not kept, or torch has counted a change, or may not have."""

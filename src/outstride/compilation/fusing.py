@@ -7,6 +7,7 @@ of its steps are made. A step that is there for a contraction alone is done wher
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,8 @@ class Fusion:
     graph: GraphModule
     inputs: tuple[Node, ...]
     stages: tuple[Stage, ...]
-    outputs: Any
-    """Nodes and constants, nested as the graph returns them."""
+    outputs: Sequence[Any]
+    """Nodes and constants."""
 
 
 def fused(graph: GraphModule, fuse: bool = True, trained: bool = False) -> Fusion:
@@ -38,7 +39,7 @@ def fused(graph: GraphModule, fuse: bool = True, trained: bool = False) -> Fusio
         trained: whether weights whose gradients are asked for are written to between two calls.
     """
     simplify(graph)
-    inputs, outputs = [], None
+    inputs, outputs = list[Node](), tuple[Any, ...]()
     placed = dict[Node, Stage]()
     taken = set[Node]()
     for node in graph.graph.nodes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Lock
 from time import thread_time
 from typing import Any
@@ -19,17 +19,9 @@ from outstride.compilation.stages import Bound
 from outstride.compilation.values import is_number, is_of_a_model, is_sized
 from outstride.engine.launch.weights.packing import PACKED
 from outstride.engine.runtime import chosen, heap_trimmer
-from outstride.models.operation import mapped
 
 _SIZES = 8
 """Sizes of inputs whose memory plans are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Stands for a value among the outputs."""
-
-    number: int
 
 
 class Program:
@@ -45,9 +37,10 @@ class Program:
         for stage in fusion.stages:
             places[stage.output] = len(places)
         self._count, self._size = len(fusion.inputs), len(places)
-        self._outputs = mapped(
-            lambda v: _Place(places[v]) if isinstance(v, Node) else v, list(fusion.outputs)
-        )
+        #: Of each output its place, or what it always is.
+        self._outputs = [
+            (places[value], None) if isinstance(value, Node) else (None, value) for value in fusion.outputs
+        ]
         self._kept = {places[node] for node in fusion.graph.graph.output_node().all_input_nodes}
         ends = dict[int, int]()
         for number, stage in enumerate(fusion.stages):
@@ -82,7 +75,7 @@ class Program:
         """The memory plans that were made, one for each size of the inputs."""
         return self._memory.plans
 
-    def __call__(self, values: list[Any]) -> Any:
+    def __call__(self, values: list[Any]) -> list[Any]:
         """The values of the graph's outputs; `values` are those of its inputs, and are let go of."""
         key: tuple[Any, ...] = (
             get_num_threads(), chosen(), *(values[place] for place in self._numbers),
@@ -104,7 +97,7 @@ class Program:
                     script(held)
             finally:
                 self._memory.give(key, arena)
-        return mapped(lambda v: held[v.number] if isinstance(v, _Place) else v, self._outputs)
+        return [value if place is None else held[place] for place, value in self._outputs]
 
     def _write(self, held: list[Any], arena: Arena) -> Script:
         """Every line in its turn, into its place in the arena where it has one; and that as a script."""

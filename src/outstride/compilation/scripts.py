@@ -84,6 +84,9 @@ class Script:
         """End the list that is being made."""
         if self._launches:
             ends = self._ends([line for line, _, _ in self._launches])
+            # What is stored where the graph is given it makes no value.
+            stored = {line.place for line, _, launch in self._launches if launch.empty is None}
+            ends = tuple(place for place in ends if place not in stored)
             self._steps.append(_Run(self._launches, self.fixed, self._promised, ends))
         self._launches, self._seconds = [], 0.0
 

@@ -12,6 +12,7 @@ import outstride
 from outstride.compilation.formats import Formats
 from outstride.compilation.scripts import Line
 from outstride.compilation.stages import Reads
+from outstride.engine.launch.weights.packing import PACKED
 from tests.compilation.networks import NETWORKS, Network
 from tests.compilation.test_laws import assert_same, compiled
 
@@ -103,6 +104,23 @@ def test_small_maps_of_many_channels_lie_with_their_channels_side_by_side() -> N
         patch.setattr(Formats, "_choose", chosen)
         compiled(nn.Sequential(*layers))(torch.zeros(1, 256, 14, 14))
     assert [len(found) for found in program] == [2]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_weights_are_kept_in_the_order_of_the_chosen_formats(frozen: bool, as_others: list[int]) -> None:
+    """The call that notes sizes packs them for the formats that torch has; later calls do not read those."""
+    layers = [nn.Conv2d(64, 64, 1) for _ in range(3)]
+    model, x = nn.Sequential(*layers).eval(), torch.randn(1, 64, 14, 14)
+    served, fast = outstride.accelerate(model), compiled(model, options={"frozen": frozen})
+    kept = list[list[list[tuple[int, str]]]]()
+    with torch.no_grad():
+        for _ in range(3):
+            found = fast(x)
+            kept.append([PACKED.forms(layer.weight) for layer in layers])
+    assert sum(as_others) > 0
+    assert kept[1] == kept[2], "a later call packs nothing"
+    assert [len(forms) for forms in kept[2]] == [1, 1, 1]
+    assert_same(found, served(x), "with weights packed anew")
 
 
 def _line(inputs: tuple[int, ...], place: int, reads: Reads | None) -> Line:

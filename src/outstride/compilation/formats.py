@@ -81,6 +81,11 @@ class Formats:
             found[number] = replace(value, strides=_other_strides(value)) if changes else value
         return found
 
+    def changes(self, line: Line) -> bool:
+        """Whether a line is to read or to make a value in another format than the one that was noted."""
+        places = (*line.inputs, line.place)
+        return self._chosen is not None and any(self._class_of.get(p) in self._chosen for p in places)
+
     def _is_free(self, number: int, value: Any) -> bool:
         own = number >= 0 and number not in self._fixed
         return own and isinstance(value, Tensor) and _other_format(value) is not None

@@ -122,11 +122,16 @@ class Program:
     def _note(self, key: tuple[Any, ...], held: list[Any]) -> None:
         """Every line in its turn, each into memory of its own; then a plan is made of what was noted."""
         owners, made = dict[int, int](), dict[int, Lifetime]()
+        packed = list[tuple[Line, list[tuple[int, str]]]]()
         for number, line in enumerate(self._lines):
             given = [held[place] for place in line.inputs]
             if self._frozen and line.weight is not None and line.weight < self._count:
                 PACKED.freeze(held[line.weight])
+            weight = None if line.weight is None else held[line.weight]
+            before = [] if weight is None else PACKED.forms(weight)
             result = held[line.place] = line.run(*given)
+            if weight is not None:
+                packed.append((line, [form for form in PACKED.forms(weight) if form not in before]))
             self._formats.note(number, given, result)
             memory = _memory_of(result)
             owner = next(
@@ -149,10 +154,16 @@ class Program:
         inner = _inner(made, len(self._lines))
         results = (value for number, value in made.items() if number not in {v.line for v in inner})
         self._memory.add(key, replace(memory_plan(inner), results=tuple(results)))
-        # Each value had memory of its own, between what is kept: what came free is not asked for again.
-        trim = heap_trimmer()
-        if trim is not None:
-            trim(0)
+        # Kernels that read or write another format may read weights in another order, too.
+        PACKED.drop(form for line, forms in packed if self._formats.changes(line) for form in forms)
+        _give_back()  # each value had memory of its own, between what is kept
+
+
+def _give_back() -> None:
+    """Give memory that came free back to the system: further calls do not ask for it again."""
+    trim = heap_trimmer()
+    if trim is not None:
+        trim(0)
 
 
 class _Arenas:

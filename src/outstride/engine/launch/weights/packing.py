@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import warnings
 import weakref
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -142,6 +143,11 @@ class PackedWeights:
         names, offset = self._memory(storage).names, weight.data_ptr() - storage.data_ptr()
         return [name for (at, _), name in names.items() if at == offset and name in self._entries]
 
+    def drop(self, forms: Iterable[tuple[int, str]]) -> None:
+        """Keep some forms no longer; whoever holds one goes on with it."""
+        for name in forms:
+            self._entries.pop(name, None)
+
     def freeze(self, weight: Tensor) -> None:
         """Take its owner's word that a weight does not change, so that calls do not look."""
         storage = weight.untyped_storage()
@@ -163,8 +169,7 @@ class PackedWeights:
         return weight.data_ptr() - storage.data_ptr() in memory.frozen
 
     def _forget(self, weight: Tensor) -> None:
-        for name in self.forms(weight):
-            self._entries.pop(name, None)
+        self.drop(self.forms(weight))
         self.promises = object()
 
     def _renew(self, weight: Tensor, packer: Packer, threads: int) -> Packed:

@@ -143,15 +143,18 @@ def test_what_is_not_finite_comes_and_goes() -> None:
         assert_agrees(fast, served, spoiled, f"{value} in the input")
 
 
-def test_memory_of_the_first_call_is_given_back_behind_it() -> None:
-    """Values that do not lie in a buffer yet leave holes; later calls of that size leave none."""
+def test_memory_of_the_first_calls_is_given_back_behind_them() -> None:
+    """Values that do not lie in a buffer yet leave holes, and so does what is kept of a script.
+
+    Later calls of that size leave none.
+    """
     model, x = mixed()
     fast = traced(model, [x])
     freed = mock.Mock()
     with mock.patch.object(running, "heap_trimmer", return_value=freed), torch.no_grad():
         for calls in range(1, 4):
             fast(x)
-            assert freed.call_count == 1, f"after {calls} calls"
+            assert freed.call_count == min(calls, 2), f"after {calls} calls"
     with mock.patch.object(running, "heap_trimmer", return_value=None), torch.no_grad():
         assert_agrees(traced(model, [x]), outstride.accelerate(model), x, "by a library that has none")
 

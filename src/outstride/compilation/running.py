@@ -116,6 +116,7 @@ class Program:
             for place in line.last:
                 held[place] = None
         script.finish()
+        _give_back()  # what is kept of a script lies between values of the call that wrote it
         arena.made = [script.fixed.get(place) for place in range(self._count, self._size)]
         return script
 

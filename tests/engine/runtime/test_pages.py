@@ -1,10 +1,12 @@
-"""Large pages are asked for where they can be, and never raise."""
+"""Large pages are asked for where they can be, those of files let go of, and neither raises."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import sys
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,38 @@ def test_only_whole_large_pages_inside_the_memory_are_asked_for(monkeypatch: pyt
 def test_other_systems_are_not_asked(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     assert pages._madvise.__wrapped__() is None
+
+
+def test_only_whole_pages_of_files_are_let_go_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, content = mmap.PAGESIZE, bytes(range(256)) * (5 * mmap.PAGESIZE // 256)
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    assert memory[:] == content  # all of it was read
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    anonymous = ctypes.create_string_buffer(b"x" * (3 * page))
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(pages, "_madvise", lambda: lambda *a: asked.append(a))
+    runtime.release_file(ctypes.addressof(anonymous), len(anonymous))
+    runtime.release_file(start, page - 1)
+    assert not asked
+    runtime.release_file(start + 1, 4 * page)
+    if sys.platform.startswith("linux"):
+        assert [(first - start, size) for first, size, _ in asked] == [(page, 3 * page)]
+    memory[:1] = b"y"  # this page is no longer the file's
+    runtime.release_file(start, 5 * page)
+    assert len(asked) <= 1
+
+
+def test_what_is_let_go_of_is_there_for_who_reads_it(tmp_path: Path) -> None:
+    content = bytes(range(256)) * (5 * mmap.PAGESIZE // 256)
+    (tmp_path / "file").write_bytes(content)
+    with (tmp_path / "file").open("rb") as file:
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    memory[-1:] = b"y"
+    expected = content[:-1] + b"y"
+    assert memory[:] == expected
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for address, size in ((start, len(content)), (start + 1, 1), (0, 0), (0, 1 << 20), (1 << 63, 1 << 20)):
+        runtime.release_file(address, size)
+    assert memory[:] == expected

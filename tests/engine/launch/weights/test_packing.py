@@ -472,3 +472,20 @@ def test_packed_memory_is_given_back() -> None:
         outstride.nn.Conv2d(512, 512, 3)(x)
     gc.collect()
     assert resident_bytes() - before < 6 * weight_bytes
+
+
+@_every_layer
+def test_frozen_weights_of_a_file_leave_memory_once_packed(
+    make: Callable[[], Layer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are looked at in every call."""
+    released = list[tuple[int, int]]()
+    monkeypatch.setattr(packing, "release_file", lambda *memory: released.append(memory))
+    layer = make().requires_grad_(False)
+    x, weight = _input(layer), layer.weight
+    layer(x)
+    assert not released
+    packing.PACKED.freeze(weight)
+    for _ in range(3):
+        layer(x)
+    assert released == [(weight.data_ptr(), weight.nbytes)]

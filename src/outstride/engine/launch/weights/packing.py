@@ -21,6 +21,7 @@ from outstride.engine.launch import call_cache
 from outstride.engine.launch.launches import Kept, Launch
 from outstride.engine.launch.weights.packer import Packed, Packer
 from outstride.engine.launch.weights.snapshots import Snapshot, take_snapshot
+from outstride.engine.runtime import release_file
 
 #: Forms of a weight that are kept, those packed last: a head that looks at five scales and is trained has
 #: seven or so, and every form takes as much memory as the weight.
@@ -194,6 +195,8 @@ class PackedWeights:
             snapshot = take_snapshot(weight, pointer, threads)
             snapshot.was_asked = old is not None and old.is_used_once
         packed = packer.pack(pointer, threads, buffer)
+        if frozen:  # it is read again where results are not finite or sizes are others
+            release_file(pointer, weight.nbytes)
         before = memory.names.pop((offset, packer.key), None)
         if before is not None and before != name:  # the storage has moved
             self._entries.pop(before, None)

@@ -41,9 +41,11 @@ class _Tried:
     """A kernel that is asked for each kind of tensor whether it takes it, and torch's operators where not."""
 
     def __init__(
-        self, find: Callable[..., Bound], declines: Callable[..., str | None], torchs: Kernel
+        self, find: Callable[..., Bound], declines: Callable[..., str | None], torchs: Kernel, *,
+        into: bool = False,
     ) -> None:  # fmt: skip
-        self._find, self._declines, self._torchs = find, declines, torchs
+        """What `torchs` is called with may hold `out`, where it writes `into` that."""
+        self._find, self._declines, self._torchs, self._into = find, declines, torchs, into
         self._seen = dict[Any, bool]()
 
     def bind(self, values: Sequence[Any], _: Tensor | None) -> Bound:
@@ -57,6 +59,8 @@ class _Tried:
         return self._find(*values) if takes else Bound(self._by_torch)
 
     def _by_torch(self, *values: Any, out: Tensor | None = None) -> Tensor:
+        if self._into:
+            return self._torchs(*values, out=out)
         result = self._torchs(*values)
         return result if out is None else out.copy_(result)
 
@@ -163,7 +167,8 @@ def _steps(node: Node, fuse: bool, taken: Container[Node]) -> Stage | None:
     tried = _Tried(
         find,
         lambda x, *operands: pointwise.pointwise_declines(steps, x, flat_operands(forms, operands)),
-        lambda x, *operands: by_torch(x, steps, flat_operands(forms, operands)),
+        lambda x, *operands, out: by_torch(x, steps, flat_operands(forms, operands), out),
+        into=True,
     )
     given = (reading.value, *reading.operands, *behind.operands)
     elements = [number for number, form in enumerate((None, *forms)) if form != "channel"]

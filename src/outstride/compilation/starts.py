@@ -10,20 +10,9 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from outstride.compilation import contractions, copies, interpolation, maps, norms, padding, reductions
-from outstride.compilation.arguments import Arguments
+from outstride.compilation.calls import by_torch
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, dtype_of
-from outstride.compilation.wording import why_torch
-
-_VIEWS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *("view", "reshape", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand"),
-        *("slice", "select", "split", "split_with_sizes", "chunk", "unbind", "alias", "detach", "as_strided"),
-        *("diagonal", "narrow", "unfold", "view_as_real", "real", "imag"),
-    )
-)
-"""Operators whose result may lie in the memory of what they are given."""
 
 
 def start(
@@ -69,32 +58,6 @@ def _join(node: Node) -> Stage | None:
         return out
 
     return Stage((node,), tuple(parts), run, "join", "a join does no steps", takes_out=True, joins=True)
-
-
-def by_torch(node: Node, reason: str = "") -> Stage:
-    """One call of what the graph says; without a reason, for the one that its operator has."""
-    reason = reason or why_torch(node)
-    arguments = Arguments((list(node.args), dict(node.kwargs)))
-    target: Any = node.target
-    name = Operator.of(node).name if node.op == "call_function" else ""
-    is_view, label = name in _VIEWS, "torch"
-    if name.startswith("outstride."):
-        label, reason = name.removeprefix("outstride."), "a gradient does no steps"
-    if len(arguments.inputs) == len(node.args) and arguments.inputs == node.args and not node.kwargs:
-        return Stage((node,), arguments.inputs, target, label, reason, is_view=is_view)
-
-    def run(*values: Any) -> Any:
-        args, kwargs = arguments.filled(values)
-        return target(*args, **kwargs)
-
-    count = len(arguments.inputs)
-    rest = node.args[count:]
-    if arguments.inputs == node.args[:count] and not node.kwargs and not Arguments(list(rest)).inputs:
-
-        def run(*values: Any) -> Any:  # nothing is filled in
-            return target(*values, *rest)
-
-    return Stage((node,), arguments.inputs, run, label, reason, is_view=is_view)
 
 
 def _attribute(graph: GraphModule, name: str) -> Any:

@@ -11,7 +11,9 @@ from torch.nn import functional
 from outstride.engine.planner.steps import Step
 
 
-def by_torch(value: Tensor, steps: Sequence[Step], operands: Sequence[Tensor]) -> Tensor:
+def by_torch(
+    value: Tensor, steps: Sequence[Step], operands: Sequence[Tensor], out: Tensor | None = None
+) -> Tensor:  # fmt: skip
     """The steps on a tensor (N, C, *size), one operator after the other.
 
     Args:
@@ -19,12 +21,16 @@ def by_torch(value: Tensor, steps: Sequence[Step], operands: Sequence[Tensor]) -
         steps: in their order.
         operands: those that the steps are given, in the order of the steps: vectors over the channels, and
             tensors of the value's shape.
+        out: where the result is to lie, (N, C, *size), apart from all that is given.
     """
     left = iter(operands)
     for step in steps:
         own = [None if form is None else next(left) for form in step.operands]
-        value = _filled(value, step) if step.filled else _OPERATORS[step.kind](value, step, own)
-    return value
+        if out is not None and step.kind in _EXACT and not step.filled:
+            value = _EXACT[step.kind](value, step, own, out)
+        else:
+            value = _filled(value, step) if step.filled else _OPERATORS[step.kind](value, step, own)
+    return value if out is None or value is out else out.copy_(value)
 
 
 #: Elements of a call that one thread does, in whole vectors.
@@ -77,19 +83,19 @@ def _alone(operator: Callable[[Tensor], Tensor]) -> _Operator:
     return lambda value, _step, _own: operator(value)
 
 
-def _of_two(operator: Callable[[Tensor, Tensor | float], Tensor]) -> _Operator:
-    def compute(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor:
-        if step.numbers:
-            (number,) = step.numbers
-            assert number is not None, "the other value is a number"
-            return operator(value, number)
-        (other,) = own
-        assert other is not None, "the other value is an operand"
-        if step.operands[0] == "channel":
-            other = other.view(-1, *[1] * (value.dim() - 2))
-        return operator(value, other)
+def _of_two(operator: Callable[..., Tensor]) -> _Operator:
+    return lambda value, step, own: operator(value, _other(value, step, own))
 
-    return compute
+
+def _other(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor | float:
+    """What a step of two values is given beside the first."""
+    if step.numbers:
+        (number,) = step.numbers
+        assert number is not None, "the other value is a number"
+        return number
+    (other,) = own
+    assert other is not None, "the other value is an operand"
+    return other.view(-1, *[1] * (value.dim() - 2)) if step.operands[0] == "channel" else other
 
 
 _Operator = Callable[[Tensor, Step, Sequence[Tensor | None]], Tensor]
@@ -113,4 +119,15 @@ _OPERATORS: Mapping[str, _Operator] = {
     "subtract": _of_two(torch.sub),
     "multiply": _of_two(torch.mul),
     "divide": _of_two(torch.div),
+}
+_Writer = Callable[[Tensor, Step, Sequence[Tensor | None], Tensor], Tensor]
+#: Those that round each element once, so that their bits do not depend on how tensors lie: into a tensor.
+_EXACT: Mapping[str, _Writer] = {
+    "abs": lambda value, _step, _own, out: torch.abs(value, out=out),
+    "neg": lambda value, _step, _own, out: torch.neg(value, out=out),
+    "square": lambda value, _step, _own, out: torch.square(value, out=out),
+    "add": lambda value, step, own, out: torch.add(value, _other(value, step, own), out=out),
+    "subtract": lambda value, step, own, out: torch.sub(value, _other(value, step, own), out=out),
+    "multiply": lambda value, step, own, out: torch.mul(value, _other(value, step, own), out=out),
+    "divide": lambda value, step, own, out: torch.div(value, _other(value, step, own), out=out),
 }

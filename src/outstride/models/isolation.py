@@ -6,14 +6,15 @@ Inference mode, a default device and modes that watch operators do not decide wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch._C import _len_torch_dispatch_stack, _len_torch_function_stack
 from torch._ops import _len_torch_dispatch_stack_pre_dispatch
 from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
-from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import _disable_current_modes
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -25,26 +26,29 @@ class undisturbed:  # noqa: N801 - used as a function
     What decides about a model's numbers stays: the default dtype, autocast, the number of threads.
     """
 
+    def __init__(self, inference: bool = False) -> None:
+        """``inference``: whether it is inference mode, where torch does less and whose tensors stay in it."""
+        self._is_inference = inference
+
     def __enter__(self) -> None:
-        self._modes = ExitStack()
+        self._contexts: list[AbstractContextManager[Any]] = [torch.inference_mode(self._is_inference)]
+        if not self._is_inference:
+            self._contexts.append(torch.no_grad())
         if _has_modes():
-            self._modes.enter_context(_disable_current_modes())
-            self._modes.enter_context(_without_function_modes())
-        self._inference, self._gradients = torch.inference_mode(False), torch.no_grad()
-        self._inference.__enter__()
-        self._gradients.__enter__()
+            self._contexts = [_disable_current_modes(), _without_function_modes(), *self._contexts]
+        for context in self._contexts:
+            context.__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        self._gradients.__exit__(*error)
-        self._inference.__exit__(*error)
-        self._modes.__exit__(*error)
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
 
     def __call__(self, function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
         """The function in such surroundings."""
 
         @wraps(function)
         def within(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
-            with undisturbed():
+            with undisturbed(self._is_inference):
                 return function(*args, **kwargs)
 
         return within
@@ -53,9 +57,7 @@ class undisturbed:  # noqa: N801 - used as a function
 def _has_modes() -> bool:
     """Whether there is one; seldom is there, and to look for all kinds of them takes long."""
     return bool(
-        _get_current_dispatch_mode_stack()
-        or _get_current_function_mode_stack()
-        or _len_torch_dispatch_stack_pre_dispatch()
+        _len_torch_dispatch_stack() or _len_torch_function_stack() or _len_torch_dispatch_stack_pre_dispatch()
     )
 
 

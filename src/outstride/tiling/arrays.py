@@ -46,9 +46,11 @@ def read(source: Readable | Tensor, box: Box, dtype: torch.dtype) -> Tensor:
 
 def read_whole(source: Readable | Tensor, dtype: torch.dtype) -> Tensor:
     """All of a source as a tensor of the model's type, likewise."""
-    return (
-        source.detach().to(dtype) if isinstance(source, Tensor) else read(source, whole(source.shape), dtype)
-    )
+    if not isinstance(source, Tensor):
+        return read(source, whole(source.shape), dtype)
+    if source.dtype == dtype and not source.requires_grad:
+        return source
+    return source.detach().to(dtype)
 
 
 def label_dtype(source: Readable | Tensor) -> torch.dtype | None:
@@ -95,14 +97,15 @@ def check_source(source: Any, argument: str = "source", paths: str = _PATHS) -> 
         ArgumentError: it has no shape, or cannot be sliced.
         DTypeError: its elements are no real numbers.
     """
-    if not hasattr(source, "shape") or not hasattr(source, "__getitem__"):
+    if isinstance(source, Tensor):
+        kind = "c" if source.is_complex() else "f"
+    elif hasattr(source, "shape") and hasattr(source, "__getitem__"):
+        kind = getattr(getattr(source, "dtype", None), "kind", "f")
+    else:
         raise ArgumentError(
             f"'{argument}' must be an array{', a tensor or a path' if paths else ' or a tensor'}: got "
             f"{type(source).__name__}; legal: a tensor, an array of NumPy or zarr, a memory map{paths}"
         )
-    kind = getattr(getattr(source, "dtype", None), "kind", "f")
-    if isinstance(source, Tensor):
-        kind = "c" if source.is_complex() else "f"
     if kind not in "fiub":
         raise DTypeError(
             f"'{argument}' must hold real numbers: got {source.dtype}; legal: floats, integers, bool"

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from outstride import tiling
 from outstride.engine.launch.steps.check import declined
@@ -232,6 +233,35 @@ def test_two_streams_of_a_model_do_not_meet() -> None:
     ends = (first.close(), second.close())
     for source, made, end in zip((x, y), zip(*parts, strict=True), ends, strict=True):
         assert_same_bits(torch.cat([*made, end], -1), whole_of(model, source))
+
+
+class Watching(TorchDispatchMode):
+    """Notes what torch is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_chunk_is_its_owners_and_so_are_modes() -> None:
+    model, x = (
+        seeded(lambda: chain(nn.Conv1d(2, 4, 5, padding=2), nn.Tanh(), nn.Conv1d(4, 2, 3))),
+        image(1, 2, 160),
+    )
+    live, watching, parts = tiling.stream(model, (1, 2, 0)), Watching(), list[Tensor]()
+    for number, part in enumerate(x.split(8, -1)):
+        chunk = part.to(torch.float64 if number % 3 == 2 else torch.float32, copy=True)
+        chunk.requires_grad_(number % 2 == 0)
+        with torch.enable_grad(), torch.device("meta"), watching:
+            parts.append(live.push(chunk))
+        chunk.detach().fill_(float("nan"))  # who pushed it fills it anew
+        assert not parts[-1].requires_grad
+    assert not watching.seen
+    assert_same_bits(torch.cat([*parts, live.close()], -1), whole_of(model, x))
 
 
 def test_results_stay_as_they_were() -> None:

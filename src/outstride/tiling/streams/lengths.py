@@ -14,6 +14,7 @@ import torch
 
 from outstride.errors import ShapeError, UnsupportedError
 from outstride.models.graph import Graph
+from outstride.models.isolation import undisturbed
 from outstride.models.node import Node, listed
 from outstride.models.operators.convolution import Convolution
 from outstride.models.operators.describing import describe
@@ -45,6 +46,7 @@ _DENOMINATOR = 1000
 class Captured:
     """A model for one length."""
 
+    @undisturbed()
     def __init__(self, model: torch.nn.Module, shape: Sequence[int], dtype: torch.dtype, length: int) -> None:
         graph = served_graph(model, (*shape[:-1], length), dtype)
         self.carried = carried(graph)

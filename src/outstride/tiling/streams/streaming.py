@@ -113,7 +113,7 @@ class Stream:
                 self._memory.use(stretch)
             state, last = stretch.after, last - stretch.back
 
-    @undisturbed()
+    @undisturbed(inference=True)
     def push(self, chunk: Any) -> Tensor:
         """Take the next elements, (N, C, *size) of any length along the last axis; return what they complete.
 
@@ -139,14 +139,14 @@ class Stream:
         if stop <= self._state.done:
             return self._nothing(self._lengths.far)
         stretch = self._stretches.to(self._state, stop)
-        result = self._through(self._lengths.far, stretch)
         first, _ = stretch.before.held.get(INPUT, (0, 0))
         gone = stretch.kept[INPUT][0] - first
-        self._input = self._input.narrow(-1, gone, self._input.shape[-1] - gone)
-        self._state, self._last = stretch.after, self._last - stretch.back
+        rest = self._input.narrow(-1, gone, self._input.shape[-1] - gone)
+        result = self._through(self._lengths.far, stretch)
+        self._input, self._state, self._last = rest, stretch.after, self._last - stretch.back
         return result
 
-    @undisturbed()
+    @undisturbed(inference=True)
     def close(self) -> Tensor:
         """The rest of the results, now that the input has ended.
 
@@ -174,7 +174,7 @@ class Stream:
     def _through(self, captured: Captured, stretch: Stretch) -> Tensor:
         """What a stretch makes; what it keeps is held afterwards."""
         casting = torch.is_autocast_enabled("cpu")  # casts are in the graph
-        with torch.inference_mode(), torch.autocast("cpu", enabled=False) if casting else nullcontext():
+        with torch.autocast("cpu", enabled=False) if casting else nullcontext():
             if stretch.before.settled and self._is_prepared(stretch):
                 start, _ = stretch.before.held[INPUT]
                 first, last = stretch.need.boxes.get(INPUT, ((start, start),))[-1]

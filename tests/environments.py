@@ -33,7 +33,8 @@ ALGORITHMS = ("direct", "short")
 #: short is. A group of one channel and one output may be computed depthwise, which cannot.
 _DEMANDS: dict[str, Any] = {
     "FEWEST": 2, "FEWEST_OF_MUCH": 2, "FEWEST_DILATED": 2, "FEWEST_DILATED_OF_MUCH": 2, "LEAST_PAIRS": 1,
-    "LEAST_SAVING": 1.001, "LEAST_SAVING_OF_STEPS": 1.001, "MOST_ERROR": float("inf"),
+    "LEAST_SAVING": 1.001, "LEAST_SAVING_OF_ONE_AXIS": 1.001, "LEAST_SAVING_OF_STEPS": 1.001,
+    "MOST_ERROR": float("inf"),
     "MOST_REACH": (128,) * 3, "MOST_DILATION_OF_STEPS": 16, "MOST_PRODUCTS": 128,
 }  # fmt: skip
 _Item = TypeVar("_Item")

@@ -42,6 +42,7 @@ def test_cells_in_runs_make_every_output_of_its_own_taps(
         ((3,), (5,), 128, True),
         ((11,), (5,), 256, True),
         ((3,), (5,), 64, False),
+        ((7,), (9,), 96, True),
         ((11,), (7,), 256, False),
         ((3, 3), (2, 2), 64, True),
         ((3, 3), (2, 2), 32, False),
@@ -55,3 +56,15 @@ def test_dilated_layers_take_them_where_maps_have_many_of_their_cells(
 ) -> None:
     layer = (kernel_size, (1,) * len(kernel_size), dilation, channels, channels, "float32")
     assert choose(False, *layer).short is short
+
+
+@pytest.mark.parametrize(
+    ("kernel_size", "short"), [((7,), True), ((1, 7), False), ((7, 1), False), ((4,), False)]
+)
+def test_layers_of_one_axis_pay_from_less(kernel_size: tuple[int, ...], short: bool) -> None:
+    """Seven taps are 10 products for 14: rows of maps are too short for that, those of sounds are not."""
+    ones = (1,) * len(kernel_size)
+    for transposed in (False, True):
+        choice = choose(transposed, kernel_size, ones, ones, 128, 128, "float32")
+        assert choice.short is short
+        assert short or transposed or "save too little" in choice.reason

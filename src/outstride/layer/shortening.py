@@ -25,12 +25,14 @@ AlgorithmName = Literal["auto", "direct"]
 FEWEST_OF_MUCH, FEWEST = 16, 64
 MUCH_SAVING = 2.2
 #: The same of dilated layers, which sum in vectors that are not full.
-FEWEST_DILATED_OF_MUCH, FEWEST_DILATED = 64, 128
+FEWEST_DILATED_OF_MUCH, FEWEST_DILATED = 64, 96
 #: The fewest pairs of a channel and an output, which are what products are summed for.
 LEAST_PAIRS = 512
-#: Multiply-adds of the direct chain for each product, from which a short algorithm pays; of a convolution
-#: that takes steps, whose sums of inputs serve fewer outputs.
+#: Multiply-adds of the direct chain for each product, from which a short algorithm pays; of layers of one
+#: axis, whose rows are long and fill vectors; of a convolution that takes steps, whose sums of inputs serve
+#: fewer outputs.
 LEAST_SAVING = 1.42
+LEAST_SAVING_OF_ONE_AXIS = 1.4
 LEAST_SAVING_OF_STEPS = 2.2
 #: The most rounding error, as a share of the direct chain's.
 MOST_ERROR = 0.9
@@ -196,6 +198,13 @@ def _norm(terms: Terms) -> float:
     return sum(float(c) ** 2 for _, c in terms)
 
 
+def _least_saving(transposed: bool, stride: Sequence[int]) -> float:
+    """The saving from which a layer with these strides pays."""
+    if not transposed and any(s > 1 for s in stride):
+        return LEAST_SAVING_OF_STEPS
+    return LEAST_SAVING_OF_ONE_AXIS if len(stride) == 1 else LEAST_SAVING
+
+
 @dataclass(frozen=True)
 class Choice:
     """Whether a layer is computed by short algorithms, and why."""
@@ -264,8 +273,7 @@ def choose(
     saving = direct / products
     if products > MOST_PRODUCTS:
         return Choice(False, f"{counted} are too many")
-    steps = not transposed and any(s > 1 for s in stride)
-    if saving < (LEAST_SAVING_OF_STEPS if steps else LEAST_SAVING):
+    if saving < _least_saving(transposed, stride):
         return Choice(False, f"{counted} save too little")
     of_much, of_less = (FEWEST_DILATED_OF_MUCH, FEWEST_DILATED) if dilated else (FEWEST_OF_MUCH, FEWEST)
     fewest = of_much if saving >= MUCH_SAVING else of_less

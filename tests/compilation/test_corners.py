@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -170,3 +171,34 @@ def test_a_norm_of_one_image_that_lies_across() -> None:
     last = torch.randn(1, 4, 33, 17).contiguous(memory_format=torch.channels_last)
     assert_as_accelerated(Function(lambda n, x: n(x), nn.BatchNorm2d(4, track_running_stats=False)), last)
     assert_as_accelerated(Function(lambda n, x: torch.relu(n(x)), nn.InstanceNorm2d(4)), last)
+
+
+def _attended(linear: nn.Module, x: Tensor) -> Tensor:
+    """A linear layer of pixels beside their image, whose axis of images then has the stride of another."""
+    rows: Tensor = linear(x.flatten(2).transpose(1, 2))
+    return (rows.transpose(1, 2).reshape(x.shape) + x) / 1.5
+
+
+def _of_rows(convolution: nn.Module, x: Tensor) -> Tensor:
+    """What the tracer takes for a view of an image in channels_last, and is none."""
+    made: Tensor = convolution(x.permute(0, 2, 3, 1).flatten(1, 2).transpose(1, 2).unflatten(2, x.shape[2:]))
+    return made
+
+
+@pytest.mark.parametrize("behind", [lambda c, x: c(F.relu(x)), _of_rows], ids=["relu", "rows"])
+def test_one_image_that_torch_does_not_take_for_channels_last(behind: Callable[..., Tensor]) -> None:
+    """The tracer does, by its sizes: a norm copies it first, and so do those in graphs and gradients."""
+    torch.manual_seed(0)
+    layers = nn.Linear(16, 16), nn.GroupNorm(4, 16), nn.Conv2d(16, 8, 3)
+    model = Function(lambda a, n, c, x: behind(c, n(_attended(a, x))), *layers)
+    assert_as_accelerated(model, torch.randn(1, 16, 6, 7))
+    torch._dynamo.reset()
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    x = torch.randn(1, 16, 6, 7, requires_grad=True)
+    made, expected = fast(x), served(x)
+    assert_same_bits(made.detach(), expected.detach())
+    gradient = torch.randn_like(expected)
+    given = (x, *model.parameters())
+    found, wanted = (torch.autograd.grad(y, given, gradient) for y in (made, expected))
+    for a, b in zip(found, wanted, strict=True):
+        assert_same_bits(a, b)

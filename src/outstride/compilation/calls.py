@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
+from outstride.compilation.layouts import fitting
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import Operator, is_served, is_tensor
 from outstride.compilation.wording import why_torch
@@ -36,7 +37,7 @@ def by_torch(node: Node, reason: str = "") -> Stage:
     is_view, label = name in _VIEWS, "torch"
     if name.startswith("outstride."):
         label, reason = name.removeprefix("outstride."), "a gradient does no steps"
-    inputs, run = _call(node, node.target)
+    inputs, run = _call(node, fitting(node.target))
     into = _into(node)
     if into is None:
         return Stage((node,), inputs, run, label, reason, is_view=is_view)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.chains import NOTHING, Chain, chain
+from outstride.compilation.layouts import in_format
 from outstride.compilation.maps import flat_operands, tried_stage
 from outstride.compilation.stages import Bound, Stage
 from outstride.compilation.values import (
@@ -79,7 +80,7 @@ def _group_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
     is_plain = weight is None and bias is None
 
     def torchs(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
-        x = x.contiguous() if order == "contiguous" else x
+        x = x.contiguous() if order == "contiguous" else in_format(x)
         counts = (x.shape[0], x.shape[1], x[0, 0].numel())
         normalised: Tensor = target(x, w, b, *counts, groups, eps)[0]
         return normalised

@@ -41,6 +41,11 @@ def result_format(first: Tensor, second: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
+def own_format(x: Tensor) -> torch.memory_format:
+    """What torch takes a tensor's memory format for, by its strides; it may yet have gaps."""
+    return result_format(x, x) if x.dim() > 3 else torch.contiguous_format
+
+
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     """The strides of a contiguous tensor with at least one element."""
     strides = [1]
@@ -59,7 +64,7 @@ def strides_of(shape: Sequence[int], layout: Layout) -> tuple[int, ...]:
 
 def layout_of_result(x: Tensor) -> Layout | None:
     """How the result of a map of a tensor lies, as torch decides; None where the tensor does not lie so."""
-    wanted = result_format(x, x) if x.dim() > 3 else torch.contiguous_format
+    wanted = own_format(x)
     if not x.is_contiguous(memory_format=wanted):
         return None
     return "contiguous" if wanted is torch.contiguous_format else "channels_last"

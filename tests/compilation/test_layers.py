@@ -113,3 +113,25 @@ def test_gradients_are_those_of_the_accelerated_model(name: str) -> None:
         run(torch.linspace(-1, 1, 3 * _WIDE).view(3, _WIDE)).square().sum().backward()
     for mine, theirs in zip(model.parameters(), other.parameters(), strict=True):
         assert_same_bits(mine.grad, theirs.grad)  # type: ignore[arg-type]  # there are gradients
+
+
+def test_what_is_added_to_rows_may_come_in_other_memory() -> None:
+    """It is read as rows, and is known by the sizes in which it comes."""
+
+    class Adds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(32, 32), nn.Linear(32, 32)
+
+        def forward(self, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.second(torch.relu(self.first(x))) + residual
+            return made
+
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = Adds().eval()
+    fast, served = torch.compile(model, backend="outstride"), outstride.accelerate(model)
+    given = [(torch.randn(3, 17, 32), torch.randn(3, 17, 32)) for _ in range(5)]
+    with torch.no_grad():
+        for inputs in given:
+            assert_same_bits(fast(*inputs), served(*inputs))

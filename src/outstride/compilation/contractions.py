@@ -197,4 +197,4 @@ class _Contraction:
 def _rows_at(frame: Frame, at: At) -> At | None:
     """A tensor as rows, in the same memory; None where it does not lie so."""
     rows = frame.rows_of(at.tensor)
-    return At(at.place, rows) if rows.data_ptr() == at.tensor.data_ptr() else None
+    return At(at.place, rows, at.tensor) if rows.data_ptr() == at.tensor.data_ptr() else None

@@ -69,7 +69,9 @@ class LaunchList:
         self._layouts = dict[int, _Layout]()
         for launch, part in zip(launches, self._parts, strict=True):
             part.note(launch, self._addresses, self._words)
-            self._layouts |= {place: _layout(tensor) for place, tensor in launch.reads()}
+            self._layouts |= {
+                at.place: _layout(at.tensor if at.whole is None else at.whole) for at in launch.reads()
+            }
         for launch in launches:
             self._layouts.pop(launch.addresses["y_at"].place, None)
         for word in {word for words in self._words.values() for word in words}:
@@ -313,7 +315,7 @@ class _Part:
         """Tell by place which words hold what, and where that is now."""
 
         def hold(word: _Word, *places: At) -> None:
-            for place, tensor in places:
+            for place, tensor, _ in places:
                 addresses[place] = tensor.data_ptr()
                 words.setdefault(place, []).append(word)
 

@@ -25,6 +25,8 @@ class At(NamedTuple):
 
     place: int
     tensor: Tensor
+    whole: Tensor | None = None
+    """The value itself, where the tensor is a view of it in other sizes."""
 
 
 class Operand(NamedTuple):

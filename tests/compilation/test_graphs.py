@@ -16,7 +16,7 @@ from tests.fuzz.graphs.drawing import build, draw, parse
 
 def test_a_few_graphs_of_a_new_seed() -> None:
     """As many as there is time for, in a process that may die."""
-    _nothing_is_wrong(Campaign(secrets.randbelow(1 << 32), cases=40, seconds=14, graphs=True))
+    _nothing_is_wrong(Campaign(secrets.randbelow(1 << 32), cases=40, seconds=10, graphs=True))
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from tests.roundings import is_short
 from tests.tolerance import assert_same_bits
 
 #: Some hundred cases, every run others; the scheduled run plays for an hour (`.github/workflows/checks.yml`).
-_SECONDS = 20.0
+_SECONDS = 12.0
 
 
 @pytest.mark.timeout(600)

@@ -16,6 +16,7 @@ from outstride.compilation.in_place import quick_in_place
 from outstride.compilation.resizing import whole_resizing
 from outstride.compilation.running import Program
 from outstride.compilation.serving import served
+from outstride.compilation.strides import torchs_strides
 from outstride.compilation.tracing import traced_by
 from outstride.errors import ArgumentError
 from outstride.layer.arguments import choice
@@ -102,7 +103,8 @@ def compiled(
         fw_compiler=training, bw_compiler=training, inference_compiler=part,
         keep_inference_input_mutations=True,
     )  # fmt: skip
-    with traced_by({**whole_resizing(), **quick_in_place(), **whole_derivatives()}):
+    kernels = {**whole_resizing(), **quick_in_place(), **whole_derivatives()}
+    with traced_by(kernels), torchs_strides(example_inputs):
         run: Callable[..., Any] = compiler(served(graph, options.algorithm), example_inputs)
     return run
 

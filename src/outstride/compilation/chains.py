@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch.fx import Node
 
 from outstride.compilation.frames import Frame
-from outstride.compilation.steps import Reading, readings
+from outstride.compilation.steps import Reading, lie_alike, readings
 from outstride.compilation.values import count_of, dtype_of, is_tensor, same_sizes
 from outstride.compilation.wording import why_next, word
 from outstride.engine.launch.fused import Step
@@ -84,7 +84,7 @@ def _is_on_rows(reading: Reading, result: Node) -> bool:
     if reading.step.kind == "batch_norm":
         return False
     first, second = reading.value.meta["val"], result.meta["val"]
-    return same_sizes(first.shape, second.shape) and same_sizes(first.stride(), second.stride())
+    return same_sizes(first.shape, second.shape) and lie_alike(reading.value, result)
 
 
 def _next(value: Node, taken: Container[Node]) -> tuple[Node, ...] | str:

@@ -17,6 +17,7 @@ from outstride.compilation.contractions import is_read_through
 from outstride.compilation.simplifying import simplify
 from outstride.compilation.stages import Stage
 from outstride.compilation.starts import start
+from outstride.compilation.strides import as_traced
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def fused(graph: GraphModule, fuse: bool = True, trained: bool = False) -> Fusio
         elif node.op == "output":
             outputs = node.args[0]
         elif node not in taken and not (fuse and is_read_through(node)):
-            stage = start(graph, node, fuse, taken, trained)
+            stage = as_traced(start(graph, node, fuse, taken, trained))
             taken.update(stage.nodes)
             placed[stage.output] = stage
     order = {node: place for place, node in enumerate(graph.graph.nodes)}

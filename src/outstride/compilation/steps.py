@@ -161,7 +161,7 @@ def _binary(kind: str, commutes: bool) -> _Read:
                 yield Reading(Step(kind, (float(other),)), value)
             elif is_tensor(other) and value.meta["val"].dtype == other.meta["val"].dtype:
                 operand = _operand(other, value, channels)
-                if operand == "tensor" and value is not first and not _lie_alike(value, operator.node):
+                if operand == "tensor" and value is not first and not lie_alike(value, operator.node):
                     continue
                 if operand is not None and value is not other:
                     read_as = _unviewed(other) if operand == "channel" else other
@@ -202,7 +202,7 @@ def _operand(other: Node, value: Node, axis: int) -> OperandForm | None:
     return "channel" if same_sizes(wide, channels) and other.meta["val"].is_contiguous() else None
 
 
-def _lie_alike(value: Node, result: Node) -> bool:
+def lie_alike(value: Node, result: Node) -> bool:
     """Whether a result lies as one of the tensors that it is made of, which may be another one's way.
 
     The stride of a single element says nothing.

@@ -9,14 +9,16 @@ too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 from torch._dispatch.python import no_python_dispatcher
 from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from outstride.compilation.stages import Bound, Stage
@@ -28,25 +30,36 @@ from outstride.models.layouts import as_torch_lays_it_out
 
 @contextmanager
 def torchs_strides(inputs: Sequence[Any]) -> Iterator[None]:
-    """Within, what is traced of inputs like these has the strides that it has when it is computed."""
+    """Within, what is traced of inputs like these has the strides that it has when it is computed.
+
+    Where they are not traced yet, the tracer is still to come, and any tracer does so.
+    """
     mode: Any = detect_fake_mode(inputs)
-    if mode is None:
-        yield
-        return
-    dispatch = mode.dispatch
-
-    def laid_out(func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        result = dispatch(func, types, args, kwargs or {})
-        if not _may_differ(func, result):
-            return result
-        with mode, no_python_dispatcher():  # which would ask the tracer's own kernels again
-            return as_torch_lays_it_out(func, args, kwargs or {}, result)
-
-    mode.dispatch = laid_out
+    owner: Any = FakeTensorMode if mode is None else mode
+    dispatch = owner.dispatch
+    if mode is not None:
+        owner.dispatch = partial(_laid_out, mode, dispatch)
+    else:
+        owner.dispatch = lambda mode, *given: _laid_out(mode, partial(dispatch, mode), *given)
     try:
         yield
     finally:
-        del mode.dispatch
+        if mode is not None:
+            del owner.dispatch
+        else:
+            owner.dispatch = dispatch
+
+
+def _laid_out(
+    mode: Any, dispatch: Callable[..., Any], func: Any, types: Any, args: Sequence[Any] = (),
+    kwargs: Any = None,
+) -> Any:  # fmt: skip
+    """What a tracer makes of an operator, as torch's CPU lays it out."""
+    result = dispatch(func, types, args, kwargs or {})
+    if not _may_differ(func, result):
+        return result
+    with mode, no_python_dispatcher():  # which would ask the tracer's own kernels again
+        return as_torch_lays_it_out(func, args, kwargs or {}, result)
 
 
 def _may_differ(func: Any, result: Any) -> bool:

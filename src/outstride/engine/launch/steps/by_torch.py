@@ -27,7 +27,7 @@ def by_torch(
     for step in steps:
         own = [None if form is None else next(left) for form in step.operands]
         if out is not None and step.kind in _EXACT and not step.filled:
-            value = _EXACT[step.kind](value, step, own, out)
+            value = _OPERATORS[step.kind](value, step, own, out=out)
         else:
             value = _filled(value, step) if step.filled else _OPERATORS[step.kind](value, step, own)
     return value if out is None or value is out else out.copy_(value)
@@ -79,12 +79,12 @@ def _hardtanh(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor
     return torch.clamp(value, min=low, max=high)
 
 
-def _alone(operator: Callable[[Tensor], Tensor]) -> _Operator:
-    return lambda value, _step, _own: operator(value)
+def _alone(operator: Callable[..., Tensor]) -> _Operator:
+    return lambda value, _step, _own, **out: operator(value, **out)
 
 
 def _of_two(operator: Callable[..., Tensor]) -> _Operator:
-    return lambda value, step, own: operator(value, _other(value, step, own))
+    return lambda value, step, own, **out: operator(value, _other(value, step, own), **out)
 
 
 def _other(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor | float:
@@ -98,7 +98,8 @@ def _other(value: Tensor, step: Step, own: Sequence[Tensor | None]) -> Tensor | 
     return other.view(-1, *[1] * (value.dim() - 2)) if step.operands[0] == "channel" else other
 
 
-_Operator = Callable[[Tensor, Step, Sequence[Tensor | None]], Tensor]
+#: Of a value, a step and its own operands.
+_Operator = Callable[..., Tensor]
 _OPERATORS: Mapping[str, _Operator] = {
     "batch_norm": _batch_norm,
     "relu": _alone(torch.relu),
@@ -120,14 +121,5 @@ _OPERATORS: Mapping[str, _Operator] = {
     "multiply": _of_two(torch.mul),
     "divide": _of_two(torch.div),
 }
-_Writer = Callable[[Tensor, Step, Sequence[Tensor | None], Tensor], Tensor]
-#: Those that round each element once, so that their bits do not depend on how tensors lie: into a tensor.
-_EXACT: Mapping[str, _Writer] = {
-    "abs": lambda value, _step, _own, out: torch.abs(value, out=out),
-    "neg": lambda value, _step, _own, out: torch.neg(value, out=out),
-    "square": lambda value, _step, _own, out: torch.square(value, out=out),
-    "add": lambda value, step, own, out: torch.add(value, _other(value, step, own), out=out),
-    "subtract": lambda value, step, own, out: torch.sub(value, _other(value, step, own), out=out),
-    "multiply": lambda value, step, own, out: torch.mul(value, _other(value, step, own), out=out),
-    "divide": lambda value, step, own, out: torch.div(value, _other(value, step, own), out=out),
-}
+#: Those that round each element once, so that their bits do not depend on how tensors lie: they take `out`.
+_EXACT = frozenset(("abs", "neg", "square", "add", "subtract", "multiply", "divide"))

@@ -23,7 +23,7 @@ def _differ(data: bytes, copy: bytes, size: int) -> bool:
     values = {"data_at": first, "copy_at": second, "size_bytes": size}
     block = array("q", [values.get(name, 0) for name in COMPARISON_ARGUMENTS])
     isa = runtime.machine().instruction_set
-    runtime.kernel("comparison", comparison_source, isa).alone(block.buffer_info()[0])
+    runtime.kernel("comparison", comparison_source, isa).launch(block.buffer_info()[0], 1)
     return block[COMPARISON_INDEX["changed"]] != 0
 
 

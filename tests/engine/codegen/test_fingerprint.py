@@ -40,7 +40,7 @@ def _kernel_marks(data: bytes, keys: bytes, marks: list[int] | None = None) -> t
         "tasks": -(-blocks // BLOCKS_OF_TASK),
     }  # fmt: skip
     block = array("q", [values.get(name, 0) for name in FINGERPRINT_ARGUMENTS])
-    runtime.kernel("fingerprint", fingerprint_source, isa).alone(block.buffer_info()[0])
+    runtime.kernel("fingerprint", fingerprint_source, isa).launch(block.buffer_info()[0], 1)
     assert rooms.is_sound, "memory beside the data, the keys or the marks was written"
     result = array("Q", ctypes.string_at(marks_at, len(known)))
     return list(result), block[FINGERPRINT_INDEX["changed"]] != 0

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from outstride.engine import runtime
-from outstride.engine.codegen.ir import I64, PTR, Function, module
+from outstride.engine.codegen.ir import I64, module
+from outstride.engine.codegen.tasks import entry
 from outstride.engine.launch import launch_list
 from outstride.engine.launch.argument_block import ArgumentBlock
 from outstride.engine.launch.execute import gather_run
@@ -292,8 +293,7 @@ def test_no_more_threads_look_than_a_list_has() -> None:
 def test_other_python_threads_run_meanwhile() -> None:
     """A kernel that waits for a word that Python writes: it would wait for ever if it had the lock."""
     index = {name: i for i, name in enumerate(("y_at", "word", "turns"))}
-    f = Function("run", [("block", PTR)])
-    (block,) = f.parameters
+    f, block = entry()
     place = f.at(block, index["word"], I64)
     turns = f.variable(I64, f.i64(0))
     with f.forever() as done:

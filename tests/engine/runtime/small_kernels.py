@@ -12,6 +12,7 @@ from typing import TypeVar
 from outstride.engine import runtime
 from outstride.engine.codegen.ir import I64, PTR, Function, module
 from outstride.engine.planner.machine import InstructionSet
+from outstride.engine.planner.team import TEAM_INDEX
 
 _T = TypeVar("_T")
 
@@ -29,8 +30,9 @@ def new_name() -> str:
 
 def adder(amount: int) -> str:
     """A kernel that adds `amount` to the first word of its block, in one step that no thread can divide."""
-    f = Function("run", [("block", PTR)])
-    f.emit(I64, f"atomicrmw add ptr {f.parameters[0].name}, i64 {amount} monotonic")
+    f = Function("run", [("team", PTR)])
+    block = f.load(PTR, f.at(f.parameters[0], TEAM_INDEX["block_at"], I64), 8)
+    f.emit(I64, f"atomicrmw add ptr {block.name}, i64 {amount} monotonic")
     return module([f], "adder")
 
 

@@ -27,13 +27,13 @@ _STRIDES = (
 
 #: Filled in anew for each call.
 CALL = (
-    "x_at", "w_at", "bias_at", "y_at", "scratch_at", "next_task", "next_worker", "tile_at", "found",
+    "x_at", "w_at", "bias_at", "y_at", "scratch_at", "tile_at", "found",
     "operands_at",
 )  # fmt: skip
 
 #: Decided by the plan, the sizes and the strides.
 FIXED = (
-    "tasks", "threads", "packs", "scratch_bytes", "temp_bytes_offset",
+    "tasks", "packs", "scratch_bytes", "temp_bytes_offset",
     "images", "groups", "groups_per_task", *_each("tasks"), "m_tasks",
     "batch", "image_block", *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("reach"), "strip_w",
@@ -69,7 +69,7 @@ REGION_INDEX = {name: i for i, name in enumerate(REGION_FIELDS)}
 
 #: The argument block of a weight-packing kernel.
 WEIGHT_ARGUMENTS = (
-    "w_at", "packed_at", "spoiled", "next_task", "next_worker", "scratch_at", "scratch_bytes", "tasks",
+    "w_at", "packed_at", "spoiled", "scratch_at", "scratch_bytes", "tasks",
     "chunks", "chunk_outputs", "outputs", "channels", "width",
     "w_stride_g", "w_stride_m", "w_stride_c",
     "packed_stride_g", "packed_stride_chunk",
@@ -88,7 +88,7 @@ POSITION_FIELDS = ("offset", "place", "taps", "tap")
 
 #: The argument block of a weight-gradient kernel.
 GRADIENT_ARGUMENTS = (
-    "x_at", "y_at", "partial_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes",
+    "x_at", "y_at", "partial_at", "result_at", "scratch_at", "scratch_bytes",
     "tasks", "panel_bytes_offset", "terms_bytes_offset",
     "output_blocks", "channel_blocks", "splits", "boxes_per_split", "boxes",
     "batch", "image_block", "images", *_each("tasks"), *_each("cells"), *_each("block"),
@@ -104,7 +104,7 @@ GRADIENT_INDEX = {name: i for i, name in enumerate(GRADIENT_ARGUMENTS)}
 
 #: The argument block of the weight-gradient kernel of few rows.
 FEW_ROWS_ARGUMENTS = (
-    "x_at", "y_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "x_at", "y_at", "result_at", "scratch_at", "scratch_bytes", "tasks",
     "outputs_per_task", "rows", "channels", "outputs", "x_stride", "y_stride", "y_stride_m",
 )  # fmt: skip
 FEW_ROWS_INDEX = {name: i for i, name in enumerate(FEW_ROWS_ARGUMENTS)}
@@ -112,7 +112,7 @@ FEW_ROWS_INDEX = {name: i for i, name in enumerate(FEW_ROWS_ARGUMENTS)}
 #: The argument block of the fingerprint kernel.
 FINGERPRINT_ARGUMENTS = (
     "data_at", "size_bytes", "keys_at", "marks_at", "renew", "changed",
-    "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "scratch_at", "scratch_bytes", "tasks",
 )  # fmt: skip
 FINGERPRINT_INDEX = {name: i for i, name in enumerate(FINGERPRINT_ARGUMENTS)}
 
@@ -121,13 +121,13 @@ COMPARISON_ARGUMENTS = ("data_at", "copy_at", "size_bytes", "changed")
 COMPARISON_INDEX = {name: i for i, name in enumerate(COMPARISON_ARGUMENTS)}
 
 #: The argument block of a list of launches: where it goes on from, and after the call where it stopped;
-#: what runs a function on several threads; a word for counters that nobody reads, and one that stays 0.
-LIST_ARGUMENTS = ("entries_at", "next", "count", "fork_at", "spare", "nothing")
+#: what runs a function on several threads; what these share; a word that stays 0.
+LIST_ARGUMENTS = ("entries_at", "next", "count", "fork_at", "team_at", "nothing")
 LIST_INDEX = {name: i for i, name in enumerate(LIST_ARGUMENTS)}
 
-#: An entry of it: a kernel, its argument block, the counters there that begin at 0 and the word that stops
-#: the list where the kernel leaves another number than 0 in it. No workers leave the entry out.
-ENTRY_FIELDS = ("kernel_at", "block_at", "workers", "task_at", "worker_at", "flag_at")
+#: An entry of it: a kernel, its argument block, its threads, and the word that stops the list where the
+#: kernel leaves another number than 0 in it. No workers leave the entry out.
+ENTRY_FIELDS = ("kernel_at", "block_at", "workers", "flag_at")
 ENTRY_INDEX = {name: i for i, name in enumerate(ENTRY_FIELDS)}
 
 #: The argument block of the kernel that looks for numbers that are not finite.
@@ -140,7 +140,7 @@ STEPS_INDEX = {name: i for i, name in enumerate(STEPS_ARGUMENTS)}
 
 #: The argument block of a weight-gradient kernel of dot products.
 DOT_ARGUMENTS = (
-    "x_at", "y_at", "w_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "x_at", "y_at", "w_at", "scratch_at", "scratch_bytes", "tasks",
     "sums_bytes_offset", "boxes", "batch", "image_block", "images",
     *_each("tasks"), *_each("cells"), *_each("block"),
     *_each("in_size"), *_each("in_step"), *_each("low"), *_each("reach"), "strip_w",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from outstride.engine.codegen.arguments import COMPARISON_INDEX
 from outstride.engine.codegen.fingerprint import LINE_BYTES, WORDS
-from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value, module
-from outstride.engine.codegen.tasks import read_arguments
+from outstride.engine.codegen.ir import I64, Operand, Value, module
+from outstride.engine.codegen.tasks import entry, read_arguments
 
 _LINE = f"<{WORDS} x i64>"
 
 
 def comparison_source() -> str:
-    """The LLVM IR of `run(block)`: `changed` becomes 1 where one of `size_bytes` bytes differs."""
-    f = Function("run", [("block", PTR)])
-    block = f.parameters[0]
+    """The LLVM IR of `run(team)`: `changed` becomes 1 where one of `size_bytes` bytes differs."""
+    f, block = entry()
     a = read_arguments(f, block, COMPARISON_INDEX)
     whole = f.mul(f.div(a["size_bytes"], LINE_BYTES), LINE_BYTES)
     differences = f.variable(_LINE, Value("zeroinitializer", _LINE))

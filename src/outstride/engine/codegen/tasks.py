@@ -1,8 +1,8 @@
-"""The entry point that every kernel shares: threads take task numbers from a counter until none is left.
+"""The entry point that every kernel with tasks has: each thread does its share of them, then others'.
 
-Where the block says how many threads there are, each takes a run of neighbouring tasks: half its share of
-what is left, in the end single ones. Neighbours lie side by side in memory, so what a task asks the caches
-for in advance, and the lines that it shares with the next, are its own thread's alone.
+It is called with what the threads share (`planner/team.py`). Of a share tasks are taken in runs, half of what
+is left at a time and in the end single ones: neighbours lie side by side in memory, so what a task asks the
+caches for in advance, and the lines that it shares with the next, are its own thread's alone.
 """
 
 from __future__ import annotations
@@ -10,39 +10,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from outstride.engine.codegen.ir import I64, PTR, Function, Operand, Value
+from outstride.engine.planner.team import BEGUN, COUNTER_PITCH, TAKEN, TEAM_INDEX
+
+
+def entry() -> tuple[Function, Value]:
+    """`run(team)` of a kernel that may be launched, and its argument block."""
+    f = Function("run", [("team", PTR)])
+    return f, f.load(PTR, f.at(f.parameters[0], TEAM_INDEX["block_at"], I64), 8)
 
 
 def take_tasks(index: Mapping[str, int], before: str | None = None) -> Function:
-    """`run(block)`: every thread of the pool runs it; `index` says where the argument block holds what.
+    """`run(team)`: every thread of the pool runs it; `index` says where the argument block holds what.
 
     `before` is a function of the block and the thread's scratch that is called before its tasks.
     """
-    f = Function("run", [("block", PTR)])
-    block = f.parameters[0]
-
-    def fetch(name: str, count: Operand = 1) -> Value:
-        pointer = f.at(block, index[name], I64)
-        return f.emit(I64, f"atomicrmw add ptr {pointer.name}, i64 {f.ref(count)} monotonic")
-
-    worker = fetch("next_worker")
+    f, block = entry()
+    team = f.parameters[0]
+    workers = f.load_i64(team, TEAM_INDEX["workers"])
+    begun = _fetch(f, f.at(team, BEGUN, I64))
     scratch = f.load(PTR, f.at(block, index["scratch_at"], I64), 8)
-    mine = f.at(scratch, f.mul(worker, f.load_i64(block, index["scratch_bytes"])), "i8")
+    mine = f.at(scratch, f.mul(begun, f.load_i64(block, index["scratch_bytes"])), "i8")
     tasks = f.load_i64(block, index["tasks"])
     if before is not None:
         f.run(before, block, mine)
-    with f.forever() as done:
-        count: Operand = 1
-        if "threads" in index:
+    own, run = _number(f, team, begun, workers), f.minimum(workers, 2)
+    with f.loop(0, workers) as turn:
+        share = f.rem(f.add(own, turn), workers)
+        begin = f.div(f.mul(share, tasks), workers)
+        size = f.sub(f.div(f.mul(f.add(share, 1), tasks), workers), begin)
+        counter = f.at(team, f.add(TAKEN, f.mul(share, COUNTER_PITCH)), I64)
+        with f.forever() as done:
             # Another thread may take tasks between this look and the fetch: then the run is a little longer.
-            place = f.at(block, index["next_task"], I64)
-            taken = f.emit(I64, f"load atomic i64, ptr {place.name} monotonic, align 8")
-            left = f.maximum(0, f.sub(tasks, taken))
-            count = f.maximum(1, f.ceil_div(left, f.mul(2, f.load_i64(block, index["threads"]))))
-        first = fetch("next_task", count)
-        f.leave_when(f.compare("sge", first, tasks), done)
-        with f.loop(first, f.minimum(f.add(first, count), tasks)) as task:
-            f.run("task", block, mine, task)
+            taken = f.emit(I64, f"load atomic i64, ptr {counter.name} monotonic, align 8")
+            f.leave_when(f.compare("sge", taken, size), done)
+            count = f.ceil_div(f.sub(size, taken), run)
+            first = _fetch(f, counter, count)
+            with f.loop(first, f.minimum(f.add(first, count), size)) as task:
+                f.run("task", block, mine, f.add(begin, task))
     return f
+
+
+def _fetch(f: Function, counter: Value, count: Operand = 1) -> Value:
+    """Add to a counter, and what it was before."""
+    return f.emit(I64, f"atomicrmw add ptr {counter.name}, i64 {f.ref(count)} monotonic")
+
+
+def _number(f: Function, team: Value, begun: Value, workers: Value) -> Value:
+    """Which share a thread begins with: the same in every launch, if the pool numbers its threads."""
+    found = f.variable(I64, begun)
+    address = f.load_i64(team, TEAM_INDEX["thread_number_at"])
+    with f.when(f.both(f.compare("ne", address, 0), f.compare("sgt", workers, 1))):
+        function = f.emit(PTR, f"inttoptr i64 {address.name} to ptr")
+        number = f.emit("i32", f"call i32 {function.name}()")
+        f.set(found, f.emit(I64, f"sext i32 {number.name} to i64"))
+    return f.get(found, I64)
 
 
 def read_arguments(f: Function, block: Value, index: Mapping[str, int]) -> dict[str, Value]:

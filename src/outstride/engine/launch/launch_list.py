@@ -23,7 +23,7 @@ from outstride.engine.codegen.launch_list import launch_list_source
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.launches import At, Kept, Launch, Weight, memory_of
 from outstride.engine.launch.weights.packing import PACKED
-from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch
+from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch, team
 from outstride.errors import ShapeError
 
 _NEXT = LIST_INDEX["next"]
@@ -60,6 +60,9 @@ class LaunchList:
         self._head[LIST_INDEX["entries_at"]] = address(self._entries)
         self._head[LIST_INDEX["count"]] = len(self._of)
         self._head[LIST_INDEX["fork_at"]] = fork_address()
+        most = [launch.workers for launch in launches] + [weighed.threads for weighed in self._weights]
+        self._team = team(max(most, default=1))
+        self._head[LIST_INDEX["team_at"]] = address(self._team)
         self._kernel = _kernel()
         self._scratch_bytes = max((launch.scratch_bytes for launch in launches), default=0)
         self._scratch = 0
@@ -243,27 +246,21 @@ class LaunchList:
     def _entry(self, launch: Launch, block: array[int], workers: int) -> list[int]:
         """The words of an entry that launches on a block."""
         index, begin = launch.block.index, address(block)
-
-        def at(name: str | None, otherwise: str) -> int:
-            return begin + 8 * index[name] if name is not None and name in index else self._own(otherwise)
-
         words = {
             "kernel_at": launch.kernel.address, "block_at": begin,
             "workers": workers if fork_address() else 1,
-            "task_at": at("next_task", "spare"), "worker_at": at("next_worker", "spare"),
-            "flag_at": at(launch.flag, "nothing"),
+            "flag_at": self._nothing if launch.flag is None else begin + 8 * index[launch.flag],
         }  # fmt: skip
         return [words[name] for name in ENTRY_FIELDS]
 
     def _no_entry(self) -> list[int]:
         """The words of an entry that is left out: of no workers."""
-        spare, nothing = self._own("spare"), self._own("nothing")
-        words = {"task_at": spare, "worker_at": spare, "flag_at": nothing}
-        return [words.get(name, 0) for name in ENTRY_FIELDS]
+        return [self._nothing if name == "flag_at" else 0 for name in ENTRY_FIELDS]
 
-    def _own(self, name: str) -> int:
-        """Where a word of the list's own block is."""
-        return address(self._head) + 8 * LIST_INDEX[name]
+    @property
+    def _nothing(self) -> int:
+        """Where the word is that stays 0."""
+        return address(self._head) + 8 * LIST_INDEX["nothing"]
 
 
 def _layout(tensor: Tensor) -> _Layout:

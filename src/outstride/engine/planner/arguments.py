@@ -71,7 +71,7 @@ def kernel_arguments(plan: GatherPlan) -> KernelArguments:
     unwritten, unwritten_vectors = flow.unwritten(plan, b)
     rooms, packed = flow.scratch(plan, b, runs), b.packed(plan.input_axes)
     scalars = box_scalars(packed, b.box, b.strip, p.batch) | _short_scalars(plan) | rooms | {
-        "threads": plan.threads, "packs": int(flow.packs(p)), "skips": flow.skips(plan, b),
+        "packs": int(flow.packs(p)), "skips": flow.skips(plan, b),
         "groups": p.groups, "groups_per_task": b.groups_per_task,
         "m_tasks": ceil(chunks / b.chunks_per_task),
         "own_channels": p.outputs if p.depthwise else 0, "x_lane": int(p.depthwise),

@@ -10,11 +10,12 @@ from outstride.engine.runtime.kernels import Kernel, Module, compilations, kerne
 from outstride.engine.runtime.libm import library_function
 from outstride.engine.runtime.pages import LARGE, prefer_large, release_file
 from outstride.engine.runtime.scratch import scratch
+from outstride.engine.runtime.teams import team
 from outstride.engine.runtime.threads import fork_address, run_forking
 
 __all__ = [
     "LARGE", "Kernel", "Module",
     "assembly", "available", "cache", "chosen", "compilations", "decline", "fork_address",
     "heap_trimmer", "info", "instruction_set", "kernel", "library_function", "machine", "prefer_large",
-    "prepare", "release_file", "resolved", "run_forking", "scratch",
+    "prepare", "release_file", "resolved", "run_forking", "scratch", "team",
 ]  # fmt: skip

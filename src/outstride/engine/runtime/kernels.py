@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from outstride.engine.planner.machine import InstructionSet
-from outstride.engine.runtime import cache, compiler, host, threads
+from outstride.engine.runtime import cache, compiler, host, teams, threads
 from outstride.errors import CompileError
 
 _lock = threading.Lock()
@@ -24,19 +24,21 @@ def compilations() -> int:
 
 
 class Kernel:
-    """A loaded kernel, run with the address of an argument block: `alone` in this thread, or by `launch`."""
+    """A loaded kernel: `launch` runs one on an argument block; `alone` calls what is no kernel of a layer."""
 
     def __init__(self, address: int) -> None:
         self.address = address
         self.alone = _ENTRY(address)
 
     def launch(self, block: int, workers: int) -> None:
-        """Run on `workers` threads of the pool, or straight in this one."""
+        """Have `workers` threads of the pool take its tasks, or this one alone."""
         fork = threads.fork() if workers > 1 else None
+        words = teams.team(1 if fork is None else workers, block)
+        there = words.buffer_info()[0]
         if fork is None:
-            self.alone(block)
+            self.alone(there)
         else:
-            fork(self.address, block, workers, 0)
+            fork(self.address, there, workers, 0)
 
 
 class Module(NamedTuple):

@@ -18,6 +18,8 @@ from typing import NamedTuple
 GNU = ("GOMP_parallel",)
 #: LLVM's and Intel's own.
 LLVM = ("__kmpc_fork_call", "__kmpc_push_num_threads", "__kmpc_global_thread_num")
+#: Which thread of a region asks: the standard's own, which all of them have.
+NUMBER = "omp_get_thread_num"
 #: The libraries that torch is built with on Windows and that have LLVM's functions, Intel's first.
 _ON_WINDOWS = ("libiomp5md.dll", "libomp140.x86_64.dll", "libomp140.aarch64.dll", "libomp.dll")
 _MICROSOFTS = "vcomp140.dll"
@@ -64,11 +66,9 @@ def bound_to(places: Iterator[ctypes.CDLL]) -> OpenMP | str:
     """The library of the first place that has one."""
     for place in places:
         for names in (GNU, LLVM):
-            try:
-                functions = {name: _address(getattr(place, name)) for name in names}
-            except AttributeError:
-                continue
-            return OpenMP(_file_of(functions[names[0]]), functions)
+            functions = _functions(place, names)
+            if functions is not None:
+                return OpenMP(_file_of(functions[names[0]]), functions)
     return "torch was built without OpenMP"
 
 
@@ -79,15 +79,19 @@ def loaded_by_name(
     for name in names:
         handle = handle_of(name)
         if handle:
-            library = ctypes.CDLL(name, handle=handle)
-            try:
-                functions = {function: _address(getattr(library, function)) for function in LLVM}
-            except AttributeError:
+            functions = _functions(ctypes.CDLL(name, handle=handle), LLVM)
+            if functions is None:
                 return f"{path_of(handle)} lacks LLVM's functions"
             return OpenMP(path_of(handle), functions)
     if handle_of(_MICROSOFTS):
         return f"torch was built with Microsoft's OpenMP ({_MICROSOFTS}), which is not supported"
     return "torch was built without OpenMP"
+
+
+def _functions(library: ctypes.CDLL, names: Sequence[str]) -> dict[str, int] | None:
+    """Where a library has these, and `NUMBER` if it has it; None if one is missing."""
+    found = {name: _address(getattr(library, name)) for name in (*names, NUMBER) if hasattr(library, name)}
+    return found if all(name in found for name in names) else None
 
 
 def _address(function: ctypes._NamedFuncPointer) -> int:

@@ -71,6 +71,13 @@ def fork_address() -> int:
 
 
 @lru_cache(maxsize=1)
+def number_address() -> int:
+    """Where `omp_get_thread_num()` is, which of a region's threads calls it; 0: nobody knows."""
+    found = openmp.find()
+    return 0 if isinstance(found, str) else found.functions.get(openmp.NUMBER, 0)
+
+
+@lru_cache(maxsize=1)
 def _parallel() -> Fork | None:
     address = fork_address()
     return _FORK(address) if address else None

@@ -151,9 +151,7 @@ def test_the_argument_block_of_the_weight_gradient_is_filled(
     problem: Problem, machine: Machine, threads: int, short: bool
 ) -> None:
     given_by_the_call = {
-        n
-        for n in GRADIENT_ARGUMENTS
-        if n.endswith("_at") or n.startswith(("x_stride", "y_stride")) or n in ("next_task", "next_worker")
+        n for n in GRADIENT_ARGUMENTS if n.endswith("_at") or n.startswith(("x_stride", "y_stride"))
     }
     gradient = replace(gradient_of(problem), short=short)
     plan = plan_gradient(gradient, machine, threads)

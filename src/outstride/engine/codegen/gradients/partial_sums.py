@@ -18,7 +18,7 @@ from outstride.engine.codegen.tasks import read_arguments, take_tasks
 from outstride.engine.planner.machine import InstructionSet
 
 PARTIAL_SUMS_ARGUMENTS = (
-    "partial_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "partial_at", "result_at", "scratch_at", "scratch_bytes", "tasks",
     "splits", "split_stride", "output_blocks", "width", "outputs", "rows", "rows_per_task", "slabs",
 )  # fmt: skip
 PARTIAL_SUMS_INDEX = {name: i for i, name in enumerate(PARTIAL_SUMS_ARGUMENTS)}

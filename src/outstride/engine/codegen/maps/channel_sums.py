@@ -20,7 +20,7 @@ LANES = 16
 
 #: The argument block: data (batch, channels, positions), contiguous, to result (channels,).
 CHANNEL_SUMS_ARGUMENTS = (
-    "data_at", "result_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
+    "data_at", "result_at", "scratch_at", "scratch_bytes", "tasks",
     "batch", "positions",
 )  # fmt: skip
 CHANNEL_SUMS_INDEX = {name: i for i, name in enumerate(CHANNEL_SUMS_ARGUMENTS)}

@@ -22,8 +22,8 @@ from outstride.engine.planner.steps import Step, steps_name
 #: The argument block: x and y of `tasks` groups of `width` channels of `positions` float32 elements; the
 #: channels of an image are those of `groups`. `eps` is the bits of a double; weight and bias may be null.
 GROUP_NORM_ARGUMENTS = (
-    "x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at", "next_task", "next_worker",
-    "scratch_bytes", "tasks", "threads", "positions", "groups", "width", "levels", "eps",
+    "x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at",
+    "scratch_bytes", "tasks", "positions", "groups", "width", "levels", "eps",
 )  # fmt: skip
 GROUP_NORM_INDEX = {name: i for i, name in enumerate(GROUP_NORM_ARGUMENTS)}
 

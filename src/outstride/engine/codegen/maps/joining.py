@@ -9,7 +9,7 @@ from outstride.engine.planner.machine import InstructionSet
 #: The argument block: row r of y is `x_width` elements at r * `x_pitch` of x, and behind them `z_width` at
 #: r * `z_pitch` of z; rows of y are `y_pitch` apart. A task has `block_rows` of `rows`.
 JOINING_ARGUMENTS = (
-    "x_at", "z_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads",
+    "x_at", "z_at", "y_at", "scratch_at", "scratch_bytes", "tasks",
     "rows", "block_rows", "x_width", "x_pitch", "z_width", "z_pitch", "y_pitch",
 )  # fmt: skip
 JOINING_INDEX = {name: i for i, name in enumerate(JOINING_ARGUMENTS)}

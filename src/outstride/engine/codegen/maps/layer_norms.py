@@ -18,8 +18,8 @@ from outstride.engine.planner.machine import InstructionSet
 #: The argument block: x and y of `rows` of `positions` float32 elements; `eps` is the bits of a float32. A
 #: chain's counter takes `room_pitch` bytes of scratch.
 LAYER_NORM_ARGUMENTS = (
-    "x_at", "y_at", "weight_at", "bias_at", "scratch_at", "next_task", "next_worker", "scratch_bytes",
-    "tasks", "threads", "rows", "positions", "levels", "eps",
+    "x_at", "y_at", "weight_at", "bias_at", "scratch_at", "scratch_bytes",
+    "tasks", "rows", "positions", "levels", "eps",
     "room_pitch",
 )  # fmt: skip
 LAYER_NORM_INDEX = {name: i for i, name in enumerate(LAYER_NORM_ARGUMENTS)}

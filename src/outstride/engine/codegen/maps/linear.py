@@ -23,7 +23,7 @@ AXES = "dhw"
 #: axis; along a row the first `paired` have inputs that are neighbours. A task has `block` rows of a plane,
 #: or slices of three axes, or planes of one; where channels are together a row.
 LINEAR_ARGUMENTS = (
-    "x_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads", "channels",
+    "x_at", "y_at", "scratch_at", "scratch_bytes", "tasks", "channels",
     "whole", "blocks", "block", "planes", "line_pitch", "paired",
     *(f"{name}_{axis}" for name in ("input", "output") for axis in AXES),
     *(f"{name}_{axis}_at" for name in ("low", "high", "near", "far") for axis in AXES),

@@ -19,8 +19,8 @@ from outstride.engine.planner.maps.means import LEVELS, SumOrder
 #: The argument block: x, of which `rows` or `channels` at a time are of `positions` elements; y has their
 #: means. A task has `part` rows, whose levels have `level_steps`; or one of `pieces` of channels of an image.
 MEAN_ARGUMENTS = (
-    "x_at", "y_at", "pieces_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
-    "threads", "rows", "part", "level_steps", "positions", "channels", "pieces",
+    "x_at", "y_at", "pieces_at", "scratch_at", "scratch_bytes", "tasks",
+    "rows", "part", "level_steps", "positions", "channels", "pieces",
 )  # fmt: skip
 MEAN_INDEX = {name: i for i, name in enumerate(MEAN_ARGUMENTS)}
 #: What the table of pieces says of each; `order` is the number of one of the kernel's orders.

@@ -23,8 +23,8 @@ from outstride.engine.planner.steps import Step, steps_name
 #: The argument block: x and y of `rows` of `positions` float32 elements; row r is of channel r % channels. A
 #: task has `group` rows. `eps` is the bits of a double; weight and bias may be null.
 INSTANCE_NORM_ARGUMENTS = (
-    "x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at", "next_task", "next_worker",
-    "scratch_bytes", "tasks", "threads", "rows", "positions", "channels", "group", "eps",
+    "x_at", "y_at", "weight_at", "bias_at", "operands_at", "scratch_at",
+    "scratch_bytes", "tasks", "rows", "positions", "channels", "group", "eps",
 )  # fmt: skip
 INSTANCE_NORM_INDEX = {name: i for i, name in enumerate(INSTANCE_NORM_ARGUMENTS)}
 

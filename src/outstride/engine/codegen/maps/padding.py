@@ -17,7 +17,7 @@ from outstride.engine.planner.machine import InstructionSet
 #: `width` elements at rows[r] of x, behind `left` others and before `right`, whose places in it `columns`
 #: has; -1 is `fill`. An element has `unit` numbers. A task has `block_rows` rows of a plane.
 PADDING_ARGUMENTS = (
-    "x_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads",
+    "x_at", "y_at", "scratch_at", "scratch_bytes", "tasks",
     "blocks", "block_rows", "rows", "plane", "unit", "width", "left", "right", "fill", "rows_at",
     "columns_at",
 )  # fmt: skip

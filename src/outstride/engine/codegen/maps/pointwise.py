@@ -21,8 +21,8 @@ from outstride.engine.planner.steps import Step, steps_name
 #: channel each, `channels` of them one after the other; or neighbours are the channels of a position, and
 #: scratch keeps rows of `kept_pitch` numbers.
 POINTWISE_ARGUMENTS = (
-    "x_at", "y_at", "operands_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks",
-    "threads", "elements", "part", "positions", "channels", "kept_pitch",
+    "x_at", "y_at", "operands_at", "scratch_at", "scratch_bytes", "tasks",
+    "elements", "part", "positions", "channels", "kept_pitch",
 )  # fmt: skip
 POINTWISE_INDEX = {name: i for i, name in enumerate(POINTWISE_ARGUMENTS)}
 

@@ -17,7 +17,7 @@ AXES = "dhw"
 #: The argument block: x (images, *input) to y (images, *output); images have `channels` side by side in
 #: memory, or are those of one channel.
 POOLING_ARGUMENTS = (
-    "x_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads", "channels",
+    "x_at", "y_at", "scratch_at", "scratch_bytes", "tasks", "channels",
     *(f"{name}_{axis}" for name in ("input", "output", "kernel", "stride", "padding", "dilation")
       for axis in AXES),
     "block_rows", "blocks", "line_rows", "line_pitch", "residue_pitch", "taps_at",

@@ -16,7 +16,7 @@ from outstride.engine.planner.machine import InstructionSet
 #: (p / depth) * image_stride + depths[p % depth] + rows[r] of x; source row s is s * source_pitch further, or
 #: element w is columns[w] further. A task has `block_rows` rows of a plane.
 REARRANGEMENT_ARGUMENTS = (
-    "x_at", "y_at", "scratch_at", "next_task", "next_worker", "scratch_bytes", "tasks", "threads",
+    "x_at", "y_at", "scratch_at", "scratch_bytes", "tasks",
     "blocks", "block_rows", "rows", "width", "depth", "image_stride", "source_pitch", "depths_at", "rows_at",
     "columns_at",
 )  # fmt: skip

@@ -5,9 +5,9 @@ from __future__ import annotations
 from outstride.engine.codegen import elements
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS
-from outstride.engine.codegen.ir import PTR, Function, module
+from outstride.engine.codegen.ir import module
 from outstride.engine.codegen.steps import operations as steps
-from outstride.engine.codegen.tasks import read_arguments
+from outstride.engine.codegen.tasks import entry, read_arguments
 from outstride.engine.planner.machine import InstructionSet
 from outstride.engine.planner.steps import Step, steps_name
 
@@ -18,10 +18,10 @@ ENDS_INDEX = {name: i for i, name in enumerate(ENDS_ARGUMENTS)}
 
 
 def ends_source(step: Step, isa: InstructionSet) -> str:
-    """The LLVM IR of `run(block)` for float32: vectors as torch's vectors are, then one after the other."""
+    """The LLVM IR of `run(team)` for float32: vectors as torch's vectors are, then one after the other."""
     e = ELEMENTS["float32"]
-    f = Function("run", [("block", PTR)])
-    a = read_arguments(f, f.parameters[0], ENDS_INDEX)
+    f, block = entry()
+    a = read_arguments(f, block, ENDS_INDEX)
     wide, single = Vectors(f, e, isa.lanes(e.accumulator_bytes)), Vectors(f, e, 1)
     for k, begin, end in ((wide, 0, a["whole"]), (single, a["whole"], a["count"])):
         with f.loop(begin, end, k.lanes) as i:

@@ -101,7 +101,7 @@ def _bound(x: Tensor, groups: int, is_plain: bool, eps: float, steps: tuple[Step
     levels = levels_of(width * positions)
     assert levels <= LEVELS, "elements of a group are exact in float32"
     scalars = {
-        "tasks": tasks, "threads": workers, "positions": positions, "groups": groups,
+        "tasks": tasks, "positions": positions, "groups": groups,
         "width": width, "levels": levels, "eps": bits_of(eps, "d"), "scratch_bytes": room,
     }  # fmt: skip
     return NormRun(

@@ -119,7 +119,7 @@ class JoiningRun:
         tasks = -(-first.rows // block_rows)
         self._workers = min(torch.get_num_threads(), tasks) if prod(shape) > _PARALLEL else 1
         scalars = {
-            "tasks": tasks, "threads": self._workers, "rows": first.rows, "block_rows": block_rows,
+            "tasks": tasks, "rows": first.rows, "block_rows": block_rows,
             "x_width": first.width, "x_pitch": first.pitches[0], "y_pitch": first.pitches[1],
             "z_width": last.width if len(rows) > 1 else 0, "z_pitch": last.pitches[0],
         }  # fmt: skip

@@ -93,7 +93,7 @@ def _bound(x: Tensor, shape: tuple[int, ...], weight: bool, bias: bool, eps: flo
     source = partial(layer_norm_source, isa, weight, bias)
     room = -(-LAYER_NORM_ROOM_BYTES // 64) * 64
     scalars = {
-        "tasks": tasks, "threads": workers, "rows": rows, "positions": positions,
+        "tasks": tasks, "rows": rows, "positions": positions,
         "levels": levels_of(positions), "eps": bits_of(eps, "f"), "scratch_bytes": room,
         "room_pitch": ROOM_BYTES,
     }  # fmt: skip

@@ -245,7 +245,7 @@ class LinearRun(MapRun):
         room = -(-room // 64) * 64
         name = f"linear_{'pixels' if together else 'rows'}_{axes}_{way}"
         workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
-        scalars |= {"threads": workers, "scratch_bytes": room}
+        scalars["scratch_bytes"] = room
         block = ArgumentBlock.of(LINEAR_INDEX, scalars, tables)
         empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         super().__init__(kernel(name, source, isa, authorship()), block, workers, empty, room * workers)

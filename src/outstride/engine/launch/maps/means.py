@@ -163,7 +163,7 @@ class MeanRun(MapRun):
             name = f"mean_channels_{dtype}"
         name += "".join(f"_{each.fold}_{each.width}" for each in orders)
         workers = min(threads, scalars["tasks"]) if x.numel() > GRAIN else 1
-        block = ArgumentBlock.of(MEAN_INDEX, scalars | {"threads": workers}, tables)
+        block = ArgumentBlock.of(MEAN_INDEX, scalars, tables)
         empty = fresh_result(shape, contiguous_strides(shape), x.dtype)
         super().__init__(kernel(name, source, isa, authorship()), block, workers, empty)
 

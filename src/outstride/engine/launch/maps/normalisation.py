@@ -96,7 +96,7 @@ def _bound(x: Tensor, eps: float, steps: tuple[Step, ...]) -> NormRun:
     source = partial(instance_norm_source, steps, isa)
     room = lanes * isa.vector_bytes
     scalars = {
-        "tasks": tasks, "threads": workers, "rows": rows, "positions": prod(x.shape[2:]),
+        "tasks": tasks, "rows": rows, "positions": prod(x.shape[2:]),
         "channels": x.shape[1], "group": group, "eps": bits_of(eps, "d"), "scratch_bytes": room,
     }  # fmt: skip
     return NormRun(

@@ -120,7 +120,7 @@ class PaddingRun(MapRun):
         source = partial(padding_source, item, isa, together)
         name = f"padding_{item}{'_together' if together else ''}"
         workers = min(threads, scalars["tasks"]) if prod(shape) > _PARALLEL else 1
-        arguments = ArgumentBlock.of(PADDING_INDEX, scalars | {"threads": workers}, tables)
+        arguments = ArgumentBlock.of(PADDING_INDEX, scalars, tables)
         empty = fresh_result(shape, strides_of(shape, lies), x.dtype)
         super().__init__(kernel(name, source, isa, authorship()), arguments, workers, empty)
 

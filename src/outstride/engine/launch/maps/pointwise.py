@@ -134,7 +134,7 @@ class PointwiseRun:
         tasks = -(-x.numel() // part)
         self._workers = min(torch.get_num_threads(), tasks) if x.numel() > _PARALLEL else 1
         scalars = {
-            "tasks": tasks, "threads": self._workers, "elements": x.numel(), "part": part,
+            "tasks": tasks, "elements": x.numel(), "part": part,
             "positions": positions, "channels": channels, "kept_pitch": pitch, "scratch_bytes": room,
         }  # fmt: skip
         self._scratch_bytes = room * self._workers

@@ -181,7 +181,7 @@ class PoolingRun(MapRun):
             tables["taps_at"] = array("q", strip.taps)
         workers = min(torch.get_num_threads(), scalars["tasks"]) if x.numel() > _PARALLEL else 1
         room = scalars.get("scratch_bytes", 0) * workers
-        block = ArgumentBlock.of(POOLING_INDEX, scalars | {"threads": workers}, tables)
+        block = ArgumentBlock.of(POOLING_INDEX, scalars, tables)
         super().__init__(found, block, workers, fresh_result(shape, _strides(shape, together), x.dtype), room)
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:

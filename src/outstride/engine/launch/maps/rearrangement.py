@@ -193,7 +193,7 @@ class RearrangementRun(MapRun):
         tasks = elements // (rows * width) * blocks
         workers = min(torch.get_num_threads(), tasks) if elements > _PARALLEL else 1
         scalars = {
-            "tasks": tasks, "threads": workers, "blocks": blocks, "block_rows": block_rows,
+            "tasks": tasks, "blocks": blocks, "block_rows": block_rows,
             "rows": rows, "width": width, "depth": len(layout.depths), "image_stride": layout.image_stride,
             "source_pitch": layout.source_pitch,
         }  # fmt: skip

@@ -137,6 +137,24 @@ def test_some_processors_take_twice_as_long_for_the_widest_vectors(
         assert found == replace(known, fma_per_cycle=known.fma_per_cycle * own)
 
 
+@pytest.mark.parametrize(
+    ("name", "features", "expected"),
+    [
+        ("rocketlake", (), "rocketlake"),
+        ("rocketlake", ("amx-tile",), "sapphirerapids"),
+        ("x86-64-v4", ("amx-tile", "prefetchi"), "graniterapids"),
+        ("emeraldrapids", ("amx-tile", "prefetchi"), "emeraldrapids"),
+        ("znver9", ("amx-tile",), "znver9"),
+    ],
+)
+def test_a_server_behind_another_number_is_one(
+    name: str, features: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiler.llvm, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr(compiler, "host_features", lambda: dict.fromkeys(features, True))
+    assert compiler.host_cpu() == expected
+
+
 @pytest.mark.parametrize(("cpu", "rate"), [("neoverse-n1", 2.0), ("neoverse-v2", 4.0), ("generic", 2.0)])
 def test_some_processors_of_arm_have_twice_as_many_units(cpu: str, rate: float) -> None:
     for name, known in INSTRUCTION_SETS.items():

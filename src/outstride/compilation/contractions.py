@@ -9,7 +9,7 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from torch import Tensor, get_num_threads
+from torch import Tensor
 from torch.fx import Node
 
 from outstride.compilation.arguments import Arguments
@@ -124,7 +124,7 @@ class _Contraction:
         geometry = (stride, padding, dilation, groups, 1, resolved(algorithm))
         changes = changes_of(values[self._w], rewritten=self._is_rewritten(values))
         operands = Operands(self._operator, x, values[self._w], out, *geometry, changes)
-        return plan_of(operands, get_num_threads()).predicted_cycles
+        return plan_of(operands, 1).predicted_cycles
 
     def _is_rewritten(self, values: Sequence[Any]) -> bool:
         """Whether the weight is another one in each call."""

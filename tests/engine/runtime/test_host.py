@@ -150,7 +150,7 @@ def test_some_processors_take_twice_as_long_for_the_widest_vectors(
 def test_a_server_behind_another_number_is_one(
     name: str, features: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiler.llvm, "get_host_cpu_name", lambda: name)
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: name)
     monkeypatch.setattr(compiler, "host_features", lambda: dict.fromkeys(features, True))
     assert compiler.host_cpu() == expected
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from outstride.engine.codegen.arguments import PEAK_INDEX
 from outstride.engine.codegen.context import Vectors
 from outstride.engine.codegen.elements import ELEMENTS
-from outstride.engine.codegen.ir import Function, module
+from outstride.engine.codegen.ir import module
 from outstride.engine.codegen.registers import fused, vectors_at, zero_sums
-from outstride.engine.codegen.tasks import read_arguments
+from outstride.engine.codegen.tasks import entry, read_arguments
 from outstride.engine.planner.machine import InstructionSet
 
 
@@ -17,11 +17,11 @@ def chains(isa: InstructionSet) -> int:
 
 
 def peak_source(dtype: str, isa: InstructionSet) -> str:
-    """The LLVM IR of `run(block)`: `turns` times one multiply-add of every chain; sums are stored last."""
+    """The LLVM IR of `run(team)`: `turns` times one multiply-add of every chain; sums are stored last."""
     e = ELEMENTS[dtype]
     lanes = isa.lanes(e.accumulator_bytes)
-    f = Function("run", [("block", "ptr")])
-    a = read_arguments(f, f.parameters[0], PEAK_INDEX)
+    f, block = entry()
+    a = read_arguments(f, block, PEAK_INDEX)
     k = Vectors(f, e, lanes)
     vector = k.vector
     [sums] = zero_sums(k, 1, chains(isa))

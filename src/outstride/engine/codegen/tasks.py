@@ -58,9 +58,9 @@ def _fetch(f: Function, counter: Value, count: Operand = 1) -> Value:
 def _number(f: Function, team: Value, begun: Value, workers: Value) -> Value:
     """Which share a thread begins with: the same in every launch, if the pool numbers its threads."""
     found = f.variable(I64, begun)
-    address = f.load_i64(team, TEAM_INDEX["thread_number_at"])
-    with f.when(f.both(f.compare("ne", address, 0), f.compare("sgt", workers, 1))):
-        function = f.emit(PTR, f"inttoptr i64 {address.name} to ptr")
+    function = f.load(PTR, f.at(team, TEAM_INDEX["thread_number_at"], I64), 8)
+    known = f.emit("i1", f"icmp ne ptr {function.name}, null")
+    with f.when(f.both(known, f.compare("sgt", workers, 1))):
         number = f.emit("i32", f"call i32 {function.name}()")
         f.set(found, f.emit(I64, f"sext i32 {number.name} to i64"))
     return f.get(found, I64)

@@ -52,11 +52,11 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     elif streamed * c.chunks(blocking) > c.machine.direct_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle
     if problem.short:
-        out = _result_cycles(c, blocking) + _spilled_cycles(c, blocking)
+        out = _result_cycles(c, blocking) + _spilled_cycles(c, blocking) + _shared_cycles(c, blocking)
         micro *= ceil(problem.outputs / c.tile_rows) / (row_tiles[0] * c.chunks(blocking))
         return _pack_cycles(c, flow, blocking) + blocking.chunks_per_task * (micro + out)
     written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in axes)
-    out = written * _move_cycles(c, flow, blocking)
+    out = written * _move_cycles(c, flow, blocking) + _shared_cycles(c, blocking)
     if not blocking.direct and written * c.item_bytes > FAR_RESULTS_BYTES:
         out += costs.fill * written * c.item_bytes / LINE_BYTES
     lines = blocking.chunk_outputs * blocking.rows * axes[0].out_step * axes[1].out_step
@@ -92,6 +92,17 @@ def _move_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> flo
         return costs.vector_move
     # Squares hold as many outputs as a chunk has.
     return costs.transposed_move * c.lanes / min(c.lanes, blocking.chunk_outputs)
+
+
+def _shared_cycles(c: Candidate, blocking: Blocking) -> float:
+    """Cycles in which a chunk's results are written between those of other threads, who read them next.
+
+    Where channels lie side by side, each page is written by all of them.
+    """
+    if c.problem.out_unit != "channel" or c.threads == 1 or blocking.chunks_per_task >= c.chunks(blocking):
+        return 0.0
+    written = blocking.pixels * blocking.chunk_outputs * prod(a.out_step for a in c.axes)
+    return written * STORAGE_BYTES[c.problem.dtype] / c.machine.costs.shared_bytes_per_cycle
 
 
 def kept_terms(c: Candidate, flow: PackingDataflow, blocking: Blocking, each: float) -> tuple[float, bool]:

@@ -33,6 +33,8 @@ SHORT_CHUNK = 32
 COLUMNS: Cut = (False, False, True)
 #: How often the channels of a pass are halved.
 MOST_HALVINGS, MOST_HALVINGS_SHORT = 3, 8
+#: Boxes for each thread, so that one may help another in the end.
+BOXES_OF_THREAD = 4
 #: Groups of one channel that a task packs at once, and the bytes that their strips may take: small maps cost
 #: as much to set up as to pack.
 GROUPS_TOGETHER = 4
@@ -54,7 +56,6 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
     cells = candidate.cells
     task = _Task.of(candidate, flow)
     chunks = ceil(problem.outputs / task.chunk)
-    enough = 4 * threads if threads > 1 else 1
     gap = flow.gap(candidate.axes[2])
     least_rows = min(flow.rows_together(candidate.tile), max(1, cells[2]))
     runs = tuple(axis.run for axis in problem.short_axes) if problem.short else (1, 1, 1)
@@ -63,43 +64,61 @@ def cuts(candidate: Candidate, flow: PackingDataflow) -> Iterator[Blocking]:
     most_passes = MOST_HALVINGS_SHORT if problem.short else MOST_HALVINGS
     while True:
         found = len(tried)
-        sharing = (False, True) if threads > 1 and chunks > 1 else (False,)
-        for choice in product(_heights(cells), flow.widths(candidate), sharing):
-            rows, (columns, cut), shared_outputs = choice
-            tasks = 1 if shared_outputs else enough
+        for choice in product(_heights(cells), flow.widths(candidate), _sharings(threads, chunks)):
+            rows, (columns, cut), sharing = choice
             wish = _Wish(
-                cells, task.tile, least_rows, tasks, problem.groups, chunks, gap, threads, runs, cut
+                cells, task.tile, least_rows, sharing.boxes, problem.groups, sharing.chunks, gap,
+                threads, runs, cut,
             )  # fmt: skip
             packed = task.packed(channels)
             box = _box(wish, partial(task.fits, packed, cut), rows, columns)
             if box is None:
                 continue
             strip = task.strip(box, packed, cut)
-            key = (box, channels, cut)
+            per_group = boxes_over(cells, box)
+            boxes = problem.groups * per_group
+            # Every part packs the input again: no more of them than make the tasks, all of one size,
+            # unless passes would add to more results than the cache holds.
+            parts = 1 if boxes >= sharing.tasks else min(chunks, ceil(sharing.tasks / max(1, boxes)))
+            if channels < problem.channels:
+                results = prod(box) * task.of_pixel * candidate.item_bytes * chunks
+                parts = max(parts, min(chunks, ceil(results / candidate.machine.results_bytes)))
+            key = (box, channels, cut, parts)
             if key in tried or (strip.elements > MORE_ROOM * task.room and channels > task.block):
                 continue
             if cut == COLUMNS and len(candidate.axes[2].ranges) > 1 and prod(box[:3]) < LEAST_RANGE:
                 continue
             tried.add(key)
-            per_group = boxes_over(cells, box)
-            boxes = problem.groups * per_group
-            # Every part packs the input again: no more of them than there are threads, all of one size,
-            # unless passes would add to more results than the cache holds.
-            needed = threads if shared_outputs else enough
-            parts = 1 if boxes >= needed else min(chunks, ceil(needed / max(1, boxes)))
-            if channels < problem.channels:
-                results = prod(box) * task.of_pixel * candidate.item_bytes * chunks
-                parts = max(parts, min(chunks, ceil(results / candidate.machine.results_bytes)))
             together = 1
             if problem.channels == 1 < problem.groups and parts == 1:
                 strip_bytes = strip.elements * candidate.item_bytes
-                together = _groups_together(strip_bytes, problem.groups, per_group, needed)
+                together = _groups_together(strip_bytes, problem.groups, per_group, sharing.tasks)
                 strip = task.strip(box, together, cut) if together > 1 else strip
             yield task.blocking(box, strip, channels, ceil(chunks / parts), together, cut)
         passes += len(tried) > found
         if channels <= task.block or passes == most_passes or not flow.resumes:
             return
         channels = ceil(ceil(channels / 2) / task.block) * task.block
+
+
+@dataclass(frozen=True)
+class _Sharing:
+    """What threads share: so many tasks, so many of them boxes, and chunks that may be shared besides."""
+
+    tasks: int
+    boxes: int
+    chunks: int
+
+
+def _sharings(threads: int, chunks: int) -> Iterator[_Sharing]:
+    """Boxes for each thread, several or one, so that cores read what they wrote; or chunks of outputs."""
+    if threads == 1:
+        yield _Sharing(1, 1, chunks)
+        return
+    yield _Sharing(BOXES_OF_THREAD * threads, BOXES_OF_THREAD * threads, chunks)
+    yield _Sharing(threads, threads, 1)
+    if chunks > 1:
+        yield _Sharing(threads, 1, chunks)
 
 
 def fitted(candidate: Candidate, flow: PackingDataflow, model: Blocking) -> Blocking:

@@ -37,6 +37,8 @@ class Costs:
     #: Micro-operations that issue in a cycle; a term has 4 beside its loads and multiply-adds (offset, count,
     #: two jumps).
     issue_per_cycle: float = 6.0
+    #: Bytes of results that lie between those of other threads and are written, and read next, in a cycle.
+    shared_bytes_per_cycle: float = 3.0
     #: A multiply-add, until the next one of its chain may begin: fewer accumulators than this times the rate
     #: leave the units waiting.
     latency: float = 4.0

@@ -57,7 +57,9 @@ def _task(kernel: Kernel, tile: Tile) -> Function:
     zeros, number = k.parameters
     for j in range(tile.vectors):
         f.store(elements.zero(e, lanes), f.at(zeros, j * lanes, e.accumulator), e.accumulator_bytes)
-    box, group = decode_box(f, a, number)
+    # Channels of the same rows lie side by side: a thread has all of them.
+    box, _ = decode_box(f, a, f.div(number, a["groups"]))
+    group = f.rem(number, a["groups"])
     width = tile.vectors * lanes
     operands = f.variable(f"[{width * epilogue.staged_count(k)} x {e.accumulator}]")
     steps = [a[f"out_step_{axis}"] for axis in "dhw"]

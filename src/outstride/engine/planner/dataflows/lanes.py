@@ -90,8 +90,9 @@ def _bands(candidate: Candidate) -> Blocking:
     """Whole planes of the channels of a group, or bands of rows where threads would have nothing to do."""
     problem, threads = candidate.problem, candidate.threads
     images, depth, height, width = (max(1, n) for n in candidate.cells)
-    enough = 4 * threads if threads > 1 else 1
-    rows = ceil(height / ceil(enough / (images * depth * problem.groups)))
+    # A band for each thread, more where groups are few: a thread has neighbours in the order of tasks.
+    enough = max(threads, ceil(4 * threads / problem.groups)) if threads > 1 else 1
+    rows = ceil(height / ceil(enough / (images * depth)))
     read = problem.outputs * problem.input_size[2] * candidate.item_bytes
     if problem.outputs > candidate.tile_rows and read * problem.input_size[1] > LEAST_BANDED_BYTES:
         rows = min(rows, max(1, BAND_BYTES // (read * candidate.axes[1].in_step)))

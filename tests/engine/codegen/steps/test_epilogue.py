@@ -41,7 +41,11 @@ def test_without_a_bias_none_is_loaded(isa: str) -> None:
     for recipe in (*recipes_of(isa), *in_place_recipes(isa), *unpacked_recipes(isa)):
         bare = replace(recipe, epilogue=Epilogue(bias=False))
         assert bare.name != recipe.name
-        source, bare_source = (gather_source(r) for r in (recipe, bare))
+        # What shares the tasks, `run`, asks of a function whether there is one.
+        source, bare_source = (
+            "".join(text for name, text in _functions(gather_source(r)).items() if name != "run")
+            for r in (recipe, bare)
+        )
         assert "icmp ne ptr" in source
         assert "icmp ne ptr" not in bare_source
 

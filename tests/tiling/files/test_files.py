@@ -198,6 +198,7 @@ def refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped.value.code == 2
     assert said.err.count("\n") == 1
     assert "'SOURCE' must" in said.err
+    assert "allow_pickle" not in said.err, "nobody is told to trust what is broken"
     assert "saved" not in said.out
     assert names(source.parent) == before
     with pytest.raises(OutstrideError):

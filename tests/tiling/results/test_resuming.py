@@ -346,6 +346,21 @@ def test_lines_that_are_torn_are_cut_off(tmp_path: Path) -> None:
             assert Journal(path).done == found.done == 1 + min(content[:cut].count(b"\n") - 2, 2)
 
 
+@pytest.mark.parametrize(("line", "again"), [(0, 5), (1, 5), (3, 3)])
+def test_tiles_behind_a_damaged_line_are_made_again_and_said_to_be(
+    tmp_path: Path, source: Path, line: int, again: int
+) -> None:
+    out, journal = tmp_path / "y.npy", tmp_path / ".y.npy.part" / "journal"
+    run(source, tmp_path / "z.npy")
+    stopped(source, out, 5)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[line] = b"?" + lines[line]
+    journal.write_bytes(b"".join(lines))
+    with pytest.warns(UserWarning, match=f"{again} tiles were made again: a line of the journal before"):
+        run(source, out)
+    assert content(out) == content(tmp_path / "z.npy")
+
+
 def test_only_some_tiles_and_then_the_rest(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "y.npy"
     run(source, tmp_path / "z.npy")

@@ -94,9 +94,14 @@ def make_files(
                 run = runs.of(read, out)
         check_count(run, out, places)
         results = _results(runs.model, run, inputs, partials, options)
+        lost = sum(partial.journal.lost for partial in partials)
         for result in results:
             result.partial.check(result.belongs)
         outcome = Outcome(_as_given(out, places), run.plan, len(run.plan), found=len(run.plan))
+        if lost:
+            outcome.notes.append(
+                f"{lost} tiles were made again: a line of the journal before theirs was damaged"
+            )
         if not _are_named(partials):
             _take_over(run, partials, runs)
             _fill(run, results, outcome, options, listener)

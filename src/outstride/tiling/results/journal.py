@@ -68,6 +68,8 @@ class Journal:
         """Whether the result was about to get its name."""
         self.is_over = False
         """Whether all that was to be made with it has its name, too."""
+        self.lost = 0
+        """Tiles that were written down behind a line that is damaged: they are made again."""
         self._end = 0
         self._read()
 
@@ -77,9 +79,11 @@ class Journal:
             content = self._path.read_bytes()
         except FileNotFoundError:
             return
-        for line in content.split(b"\n")[:-1]:
+        lines = content.split(b"\n")[:-1]
+        for number, line in enumerate(lines):
             said, _, total = line.rpartition(b" ")
             if total != _sum_of(said):
+                self.lost = sum(_is_tile(other) for other in lines[number + 1 :])
                 break
             self._take(json.loads(said))
             self._end += len(line) + 1
@@ -162,6 +166,12 @@ class Journal:
 
 def _sum_of(said: bytes) -> bytes:
     return b"%08x" % crc32(said)
+
+
+def _is_tile(line: bytes) -> bool:
+    """Whether a line is whole and says that a tile is done."""
+    said, _, total = line.rpartition(b" ")
+    return said.isdigit() and total == _sum_of(said)
 
 
 class Notes:

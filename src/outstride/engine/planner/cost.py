@@ -47,7 +47,8 @@ def task_cycles(c: Candidate, flow: PackingDataflow, blocking: Blocking) -> floa
     micro = tiles * (terms * each * share + sum(row_tiles) * passes * around)
     # Every task streams the weights through once more; what does not fit beside the strip comes from beyond.
     streamed = terms * c.tile_rows * c.item_bytes
-    if problem.short and problem.weight_bytes >= FAR_WEIGHTS_BYTES:
+    far = FAR_WEIGHTS_BYTES if c.threads == 1 else c.machine.l2_bytes  # several wait for the same lines
+    if problem.short and problem.weight_bytes >= far:
         micro += streamed / costs.far_bytes_per_cycle
     elif streamed * c.chunks(blocking) > c.machine.direct_bytes - c.machine.strip_bytes:
         micro += costs.stream_share * streamed / costs.memory_bytes_per_cycle

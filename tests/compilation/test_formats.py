@@ -124,7 +124,7 @@ def test_weights_are_kept_in_the_order_of_the_chosen_formats(frozen: bool, as_ot
 
 
 def _line(inputs: tuple[int, ...], place: int, reads: Reads | None) -> Line:
-    return Line(lambda: None, inputs, place, (), True, False, None, None, False, False, reads)
+    return Line(lambda: None, inputs, place, (), True, False, None, None, False, False, False, reads)
 
 
 def _choice(costs: list[tuple[float, float, float, float]], kept: set[int]) -> set[int]:

@@ -19,6 +19,7 @@ import outstride
 from outstride.compilation import running
 from outstride.compilation.backend import Options
 from outstride.engine import runtime
+from outstride.engine.launch.launch_list import LaunchList
 from tests import ROOT
 from tests.compilation.networks import NETWORKS
 from tests.fuzz.graphs.tracing import traced
@@ -35,6 +36,19 @@ class Carried(nn.Module):
     def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.cat([before, self.first(x).relu()], 2)
         return self.second(both), both[..., -4:].contiguous()
+
+
+class Viewed(nn.Module):
+    """A result, and a layer on a view of it, which is a result, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3), nn.Conv1d(8, 8, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y = self.first(x)
+        rows = y.flatten(2)
+        return y, rows, self.second(rows)
 
 
 class Mixed(nn.Module):
@@ -91,6 +105,18 @@ def test_what_is_joined_in_time_is_launched_too() -> None:
             found = fast(*given)
     for one, other in zip(found, expected, strict=True):
         assert_same_bits(one, other.detach(), "without a launch by Python")
+
+
+def test_a_view_of_a_new_result_ends_no_list() -> None:
+    """It is taken in front of the kernels, for those behind it and for who is given it."""
+    model, x = Viewed().eval().requires_grad_(False), torch.randn(1, 3, 24, 32)
+    served, fast = outstride.accelerate(model), traced(model, [x])
+    for call in range(2):
+        assert_agrees(fast, served, x, f"call {call}")
+    run = LaunchList.__call__
+    with mock.patch.object(LaunchList, "__call__", autospec=True, side_effect=run) as lists:
+        assert_agrees(fast, served, -x, "one list")
+    assert lists.call_count == 1
 
 
 def _by_step(model: nn.Module) -> None:

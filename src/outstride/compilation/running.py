@@ -59,7 +59,7 @@ class Program:
                 stage.run, tuple(places[node] for node in stage.inputs), places[stage.output],
                 tuple(last[number]), stage.takes_out, stage.joins,
                 None if stage.weight is None else places[stage.weight], stage.bind,
-                stage.is_view and places[stage.output] not in self._kept, stage.output.op == "get_attr",
+                stage.is_view, stage.output.op == "get_attr", places[stage.output] in self._kept,
                 stage.formats,
             )
             for number, stage in enumerate(fusion.stages)

@@ -36,6 +36,7 @@ class Line:
     bind: Callable[..., Bound] | None
     is_view: bool
     is_constant: bool
+    is_result: bool
     formats: Reads | None = None
 
 
@@ -47,6 +48,8 @@ class Script:
         self.fixed, self._promised = fixed, promised
         self._steps = list[_Call | _Run]()
         self._launches = list[tuple[Line, Bound, Launch]]()
+        #: Views of what these make: they are taken before it is there, while nothing has left the caches.
+        self._views = list[Line]()
         self._seconds = 0.0
 
     def __call__(self, held: list[Any]) -> None:
@@ -61,6 +64,9 @@ class Script:
                 with torch.inference_mode(False), torch.no_grad():  # for calls of any mode
                     value = line.run(*given)
             self.fixed[line.place] = value
+            return
+        if self._is_of_what_launches_make(line, given, value):
+            self._views.append(line)
             return
         launch = None
         if isinstance(value, Tensor):
@@ -83,12 +89,12 @@ class Script:
     def close(self) -> None:
         """End the list that is being made."""
         if self._launches:
-            ends = self._ends([line for line, _, _ in self._launches])
+            ends = self._ends([*(line for line, _, _ in self._launches), *self._views])
             # What is stored where the graph is given it makes no value.
             stored = {line.place for line, _, launch in self._launches if launch.empty is None}
             ends = tuple(place for place in ends if place not in stored)
-            self._steps.append(_Run(self._launches, self.fixed, self._promised, ends))
-        self._launches, self._seconds = [], 0.0
+            self._steps.append(_Run(self._launches, self._views, self.fixed, self._promised, ends))
+        self._launches, self._views, self._seconds = [], [], 0.0
 
     def _stays(self, line: Line, given: Sequence[Any], value: Any) -> bool:
         """Whether a line has nothing to do in further calls."""
@@ -96,12 +102,18 @@ class Script:
             return True
         if any(place not in self.fixed for place in line.inputs):
             return False
-        if line.is_view and isinstance(value, Tensor):
-            source: Tensor = given[0]
-            return value.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+        if line.is_view and not line.is_result:
+            return _is_view(given, value)
         if line.joins and line.place in self.fixed:
             return _are_joined(given, value)
         return isinstance(value, int)
+
+    def _is_of_what_launches_make(self, line: Line, given: Sequence[Any], value: Any) -> bool:
+        """Whether a line takes a view of what a launch of the list that is being made makes anew."""
+        if not line.is_view or len(given) != 1 or not _is_view(given, value):
+            return False
+        made = {each.place for each, _, launch in self._launches if launch.empty is not None}
+        return line.inputs[0] in (made | {view.place for view in self._views}) - self.fixed.keys()
 
     def _ends(self, lines: Sequence[Line]) -> tuple[int, ...]:
         return tuple(place for line in lines for place in line.last if place not in self.fixed)
@@ -127,20 +139,23 @@ class _Run:
     """Stages that are launches, in one list."""
 
     def __init__(
-        self, launches: Sequence[tuple[Line, Bound, Launch]], fixed: dict[int, Any],
-        promised: Container[int], ends: tuple[int, ...],
+        self, launches: Sequence[tuple[Line, Bound, Launch]], views: Sequence[Line],
+        fixed: dict[int, Any], promised: Container[int], ends: tuple[int, ...],
     ) -> None:  # fmt: skip
         self._stages = [(line.inputs, line.place, bound.run) for line, bound, _ in launches]
         self._fresh = [
             (line.place, launch.empty) for line, _, launch in launches
             if line.place not in fixed and launch.empty is not None
         ]  # fmt: skip
+        self._views = [(line.run, line.inputs[0], line.place) for line in views]
         self._list = LaunchList([launch for _, _, launch in launches], fixed.keys(), promised)
         self.ends = ends
 
     def __call__(self, held: list[Any]) -> None:
         for place, empty in self._fresh:
             held[place] = empty()
+        for view, source, place in self._views:
+            held[place] = view(held[source])
         self._list(held, self._carefully)
         for place in self.ends:
             held[place] = None
@@ -149,6 +164,14 @@ class _Run:
         """Do a launch as the stage by itself is done, into the same place."""
         inputs, place, run = self._stages[number]
         run(*[held[place] for place in inputs], out=held[place])
+
+
+def _is_view(given: Sequence[Any], value: Any) -> bool:
+    """Whether a value lies in the memory of the first tensor that is given."""
+    if not isinstance(value, Tensor):
+        return False
+    source: Tensor = given[0]
+    return value.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
 
 
 def _are_joined(parts: Sequence[Tensor], whole: Tensor) -> bool:

@@ -26,6 +26,9 @@ MEAN_INDEX = {name: i for i, name in enumerate(MEAN_ARGUMENTS)}
 #: What the table of pieces says of each; `order` is the number of one of the kernel's orders.
 PIECE_FIELDS = ("first", "count", "order", "level_steps")
 
+#: Chains of vectors that are added to in turn, as each add waits for the one before it.
+_CHAINS = 4
+
 #: Reads what a step adds to each chain.
 Read = Callable[[Operand], Sequence[Value]]
 
@@ -58,26 +61,34 @@ def mean_channels_source(dtype: str, isa: InstructionSet, orders: Sequence[SumOr
     whole = f.mul(f.div(count, lanes), lanes)
     rest = f.sub(count, whole)
 
-    def sums(order: SumOrder, channel: Operand, inside: Value | None) -> None:
-        def read(position: Operand) -> Value:
-            at = f.at(source, f.add(f.mul(position, a["channels"]), channel), e.storage)
+    def sums(order: SumOrder, channels: Sequence[Operand], inside: Value | None) -> None:
+        def load(at: Value) -> Value:
             if inside is None:
                 return elements.load(f, e, at, lanes)
             return elements.load_masked(f, e, at, lanes, inside)
 
-        total = _column_sums(k, read, a["positions"], level_steps, order)
-        mean = f.emit(k.vector, f"fdiv {k.vector} {total.name}, {divisor.name}")
-        there = f.at(target, channel, e.storage)
-        if inside is None:
-            elements.store(f, e, mean, there, lanes)
-        else:
-            elements.store_masked(f, e, mean, there, lanes, inside)
+        def read(position: Operand) -> list[Value]:
+            pixel = f.mul(position, a["channels"])
+            return [load(f.at(source, f.add(pixel, channel), e.storage)) for channel in channels]
+
+        totals = _column_sums(k, read, len(channels), a["positions"], level_steps, order)
+        for channel, total in zip(channels, totals, strict=True):
+            mean = f.emit(k.vector, f"fdiv {k.vector} {total.name}, {divisor.name}")
+            there = f.at(target, channel, e.storage)
+            if inside is None:
+                elements.store(f, e, mean, there, lanes)
+            else:
+                elements.store_masked(f, e, mean, there, lanes, inside)
 
     for case in f.cases(which, len(orders)):
-        with f.loop(0, whole, lanes) as channel:
-            sums(orders[case], channel, None)
+        several = max(1, _CHAINS // orders[case].width)
+        many = f.mul(f.div(count, several * lanes), several * lanes)
+        with f.loop(0, many, several * lanes) as channel:
+            sums(orders[case], [f.add(channel, number * lanes) for number in range(several)], None)
+        with f.loop(many, whole, lanes) as channel:
+            sums(orders[case], [channel], None)
         with f.when(f.compare("sgt", rest, 0)):
-            sums(orders[case], whole, elements.first_lanes(f, rest, lanes))
+            sums(orders[case], [whole], elements.first_lanes(f, rest, lanes))
     names = "".join(f"_{order.fold}_{order.width}" for order in orders)
     return module([f, take_tasks(MEAN_INDEX)], f"outstride mean_channels_{dtype}{names}")
 
@@ -122,23 +133,27 @@ def _row_sum(k: Vectors, source: Value, positions: Operand, level_steps: Operand
 
 
 def _column_sums(
-    k: Vectors, read: Callable[[Operand], Value], positions: Operand, level_steps: Operand, order: SumOrder
-) -> Value:  # fmt: skip
-    """The sums of a vector of channels, whose elements are read by position."""
+    k: Vectors, read: Read, several: int, positions: Operand, level_steps: Operand, order: SumOrder
+) -> list[Value]:  # fmt: skip
+    """The sums of so many vectors of channels, whose elements are read by position."""
     f, width = k.f, order.width
     steps = f.div(positions, order.chains)
     zero = elements.zero(k.e, k.lanes)
-    totals = [f.variable(k.vector) for _ in range(width)]
-    for total in totals:
-        f.set(total, zero)
 
-    def add(values: Sequence[Value]) -> None:
+    def cleared(count: int) -> list[Value]:
+        made = [f.variable(k.vector) for _ in range(count)]
+        for each in made:
+            f.set(each, zero)
+        return made
+
+    def add(totals: Sequence[Value], values: Sequence[Value]) -> None:
         for total, value in zip(totals, values, strict=True):
             f.set(total, elements.plus(f, f.get(total, k.vector), value))
 
     def vector(first: Operand) -> list[Value]:
-        return [read(f.add(first, lane)) for lane in range(width)]
+        return [value for lane in range(width) for value in read(f.add(first, lane))]
 
+    totals = cleared(width * several)
     whole = f.mul(f.div(positions, width), width)
     with f.loop(0, order.fold) as fold:
         begin = f.mul(fold, width)
@@ -146,22 +161,20 @@ def _column_sums(
         def step_of(step: Operand, begin: Operand = begin) -> list[Value]:
             return vector(f.add(f.mul(step, order.chains), begin))
 
-        add(_cascade(k, k.vector, width, steps, level_steps, step_of))
+        add(totals, _cascade(k, k.vector, width * several, steps, level_steps, step_of))
         with (
             f.when(f.compare("eq", fold, 0)),
             f.loop(f.mul(steps, order.chains), whole, width) as place,
         ):
-            add(vector(place))
+            add(totals, vector(place))
     if width == 1:
-        return f.get(totals[0], k.vector)
-    single = f.variable(k.vector)
-    f.set(single, zero)
+        return [f.get(total, k.vector) for total in totals]
+    singles = cleared(several)
     with f.loop(whole, positions) as place:
-        f.set(single, elements.plus(f, f.get(single, k.vector), read(place)))
-    last = f.get(single, k.vector)
-    for total in totals:
-        last = elements.plus(f, last, f.get(total, k.vector))
-    return last
+        add(singles, read(place))
+    for lane in range(width):
+        add(singles, [f.get(total, k.vector) for total in totals[lane * several :][:several]])
+    return [f.get(single, k.vector) for single in singles]
 
 
 def _cascade(

@@ -41,6 +41,7 @@ from outstride.engine.runtime import chosen, decline, kernel, machine
 _VECTOR_BYTES = (32, 64, 16)
 #: Elements and channels of a task, and numbers that are exact in float32.
 _PART, _MOST_CHANNELS, _EXACT = 1 << 13, 64, 1 << 24
+_LINE_BYTES = 64
 
 
 def map_mean(
@@ -156,7 +157,7 @@ class MeanRun(MapRun):
             if order != "contiguous":
                 wide, orders = max(4, x.element_size()), (ONE, FOUR)
                 columns = orders_of_columns(images, channels, positions, wide, lanes, threads)
-            taken = pieces(columns, _MOST_CHANNELS)
+            taken = pieces(columns, _channels_of_a_task(images * channels, threads, x.dtype))
             tables["pieces_at"] = _table(taken, orders, positions)
             scalars |= {"pieces": len(taken), "tasks": images * len(taken)}
             source = partial(mean_channels_source, dtype, isa, orders)
@@ -166,6 +167,12 @@ class MeanRun(MapRun):
         block = ArgumentBlock.of(MEAN_INDEX, scalars, tables)
         empty = fresh_result(shape, contiguous_strides(shape), x.dtype)
         super().__init__(kernel(name, source, isa, authorship()), block, workers, empty)
+
+
+def _channels_of_a_task(channels: int, threads: int, dtype: torch.dtype) -> int:
+    """Whole lines, and few enough for each thread to have some."""
+    line = _LINE_BYTES // dtype.itemsize
+    return min(_MOST_CHANNELS, max(1, channels // (threads * line)) * line)
 
 
 def _table(taken: list[SumColumns], orders: tuple[SumOrder, ...], positions: int) -> array[int]:

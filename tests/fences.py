@@ -18,6 +18,7 @@ from unittest import mock
 
 from outstride.engine.launch.argument_block import ArgumentBlock, address
 from outstride.engine.launch.launch_list import LaunchList
+from outstride.engine.launch.parts import Part, Single, Strands
 from outstride.engine.runtime import Kernel
 from tests.poison import asked
 from tests.protected import ProtectedRooms
@@ -111,9 +112,11 @@ class Fences:
             self._lists.add(launches)
             size_bytes = asked.size_bytes
             for (number, weighed), workers in zip(launches._of, launches.workers, strict=True):
-                if weighed is None:
-                    part, asked.size_bytes = launches._parts[number], size_bytes
-                    self._fill(part.block, part._template, workers)
+                if weighed is not None:
+                    continue
+                for strand, part in _singles(launches._parts[number]):
+                    asked.size_bytes = size_bytes
+                    self._fill(part.block, self._template(part), workers if strand is None else 1, strand)
 
         with (
             mock.patch.object(ArgumentBlock, "fresh", _Fresh(self._note), create=True),
@@ -124,22 +127,39 @@ class Fences:
                 yield
             finally:
                 for launches in self._lists:
-                    _restore(launches)
+                    self._restore(launches)
                 for rooms in self._rooms:
                     self._look(rooms)
 
     def _note(self, made: array[int], block: ArgumentBlock) -> None:
         self._made[address(made)] = weakref.ref(made), block
 
-    def _fill(self, values: array[int], template: ArgumentBlock, workers: int) -> ProtectedRooms | None:
-        """Write into a block where its rooms and tables are."""
+    def _template(self, part: Single) -> ArgumentBlock:
+        """What the block of a part was made of."""
+        _, template = self._made[address(part.block)]
+        return template
+
+    def _restore(self, launches: LaunchList) -> None:
+        """Let a list ask for scratch again, and find its own tables."""
+        for several in launches._parts:
+            for _, part in _singles(several):
+                template = self._template(part)
+                names = [n for n in template.index if n.endswith("_bytes_offset") or n == "scratch_bytes"]
+                for name in (*names, *(n for n in template._tables if n in template.index)):
+                    part.block[template.index[name]] = template.scalar(name)
+        launches._scratch = 0
+
+    def _fill(
+        self, values: array[int], template: ArgumentBlock, workers: int, strand: int | None = None
+    ) -> ProtectedRooms | None:
+        """Write into a block where its rooms and tables are; each strand has its own."""
         layout = self._layouts.get(template)
         if layout is None:
             layout = self._layouts[template] = _Layout(template)
         words: _Words = {}
         if template._tables:
             words |= self._tables_of(template).words
-        rooms = self._scratch(layout, workers) if layout.sizes else None
+        rooms = self._scratch(layout, workers, strand) if layout.sizes else None
         if rooms is not None:
             assert asked.size_bytes >= workers * sum(layout.sizes), "less scratch was asked for than is used"
             asked.size_bytes = 0
@@ -155,10 +175,10 @@ class Fences:
             found = self._tables[id(template._tables)] = _Tables(template._tables)
         return found
 
-    def _scratch(self, layout: _Layout, workers: int) -> ProtectedRooms:
+    def _scratch(self, layout: _Layout, workers: int, strand: int | None) -> ProtectedRooms:
         """Rooms of this thread, full of NaN."""
         kept: dict[Any, ProtectedRooms] = self._own.__dict__
-        key = f"{layout.sizes} {workers}"
+        key = f"{layout.sizes} {workers} {strand}"
         rooms = kept.get(key)
         if rooms is None:
             rooms = kept[key] = ProtectedRooms(layout.sizes, workers, alignment_bytes=_LINE_BYTES)
@@ -169,11 +189,9 @@ class Fences:
         return rooms
 
 
-def _restore(launches: LaunchList) -> None:
-    """Let a list ask for scratch again, and find its own tables."""
-    for part in launches._parts:
-        template = part._template
-        names = [n for n in template.index if n.endswith("_bytes_offset") or n == "scratch_bytes"]
-        for name in (*names, *(n for n in template._tables if n in template.index)):
-            part.block[template.index[name]] = template.scalar(name)
-    launches._scratch = 0
+def _singles(part: Part) -> list[tuple[int | None, Single]]:
+    """The parts with blocks of kernels that a part consists of, and in which strand they are, if in any."""
+    if isinstance(part, Strands):
+        return [(number, each) for number, strand in enumerate(part._strands) for each in strand]
+    assert isinstance(part, Single)
+    return [(None, part)]

@@ -95,6 +95,11 @@ def test_batch_norms_of_narrow_types(dtype: torch.dtype) -> None:
     assert_as_accelerated(model, torch.randn(1, 16, 64, 64).to(dtype))
 
 
+def test_the_mean_of_a_number_and_the_norm_of_no_images() -> None:
+    assert_as_accelerated(Function(lambda c, x: c(x).sum().mean((0,)), conv()), X)
+    assert_as_accelerated(Function(lambda n, x: n(x), nn.GroupNorm(4, 4, affine=False)), X[:0])
+
+
 def test_joined_tensors_of_two_types() -> None:
     """One that is narrower than the result cannot be made in its place."""
     narrow = conv().to(torch.bfloat16)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from outstride.compilation.scripts import Script
+from outstride.compilation.segments import Segment
 from outstride.engine.runtime import prefer_large
 
 _ALIGNMENT = 4096
@@ -33,10 +34,17 @@ class Lifetime:
     size_bytes: int
     inside: tuple[int, int] | None = None
     """The line whose value it is a part of, and the bytes before it there: it is made in its place."""
+    since: int | None = None
+    """The line from which on its place is its own, where that is one before it."""
+
+    @property
+    def first(self) -> int:
+        """The line from which on its place is its own."""
+        return self.line if self.since is None else self.since
 
     def meets(self, other: Lifetime) -> bool:
         """Whether both are needed at some time."""
-        return self.line <= other.last and other.line <= self.last
+        return self.first <= other.last and other.first <= self.last
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class MemoryPlan:
     size_bytes: int
     results: tuple[Lifetime, ...] = ()
     """Values that are needed after the end: each call makes new ones, which are to lie so."""
+    segments: tuple[Segment, ...] = ()
+    """Lines that are made in bands."""
 
     @property
     def apart_bytes(self) -> int:
@@ -63,8 +73,8 @@ def memory_plan(values: Sequence[Lifetime]) -> MemoryPlan:
     wholes = {value.line: value for value in values if value.inside is None}
     for value in values:
         whole, _ = _whole(value, known)
-        first, last = min(wholes[whole].line, value.line), max(wholes[whole].last, value.last)
-        wholes[whole] = replace(wholes[whole], line=first, last=last)
+        first, last = min(wholes[whole].first, value.first), max(wholes[whole].last, value.last)
+        wholes[whole] = replace(wholes[whole], since=first, last=last)
     placed = _placed([(whole.size_bytes, line, whole) for line, whole in wholes.items()])
     places = list[tuple[Lifetime, int]]()
     for value in values:
@@ -110,6 +120,8 @@ class Arena:
             self.script: Script | None = None
             #: The values behind its inputs when it begins: those that are the same in every call.
             self.made: list[Any] = []
+            #: Lines that are made in bands.
+            self.segments = plan.segments
             #: By the line that makes a value.
             self.tensors: dict[int, Tensor] = {}
             #: What results are like, by the line that makes them.

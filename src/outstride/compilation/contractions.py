@@ -25,12 +25,18 @@ from outstride.engine.launch.matrix_product import Operands
 from outstride.engine.launch.plans import plan_of
 from outstride.engine.launch.steps.check import declined
 from outstride.engine.runtime import decline, resolved
+from outstride.layer.shortening import AlgorithmName
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
     "outstride.conv_transpose": "conv_transpose",
 }
 INPUTS = {"conv": "x", "conv_transpose": "y"}
+#: What its runs are looked up by: tensors, stride, padding, output size, dilation, groups and algorithm.
+_Layer = tuple[
+    Literal["conv", "conv_transpose"], Tensor, Tensor,
+    tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...], int, AlgorithmName,
+]  # fmt: skip
 _GEOMETRY = ("stride", "padding", "output_size", "dilation", "groups")
 
 
@@ -53,7 +59,7 @@ def start(node: Node, taken: Container[Node] | None, trained: bool = False) -> S
     )
     return Stage(
         nodes, run.inputs, run, operator, behind.reason, weight, len(before), takes_out=True, bind=run.bind,
-        formats=run.formats(),
+        formats=run.formats(), rows=run if run.has_rows else None,
     )  # fmt: skip
 
 
@@ -93,6 +99,8 @@ class _Contraction:
         assert w is not None, "a contraction has a weight"
         self._x, self._w = x, w
         self._operands = [place for place in operands if place is not None]
+        forms = zip(self._operands, operand_forms(self._steps), strict=True)
+        self.source, self.alike = x, tuple(dict.fromkeys(p for p, form in forms if form == "tensor"))
         self._views: list[Any] = [view.target for view in views]
         self._frame = behind.frame
         self._frames = [
@@ -114,9 +122,48 @@ class _Contraction:
         """Its tensors of the result's size lie as that does; its input as it likes."""
         if self._views or self._has_ends or decline():
             return None
-        forms = operand_forms(self._steps)
-        alike = (place for place, form in zip(self._operands, forms, strict=True) if form == "tensor")
-        return Reads(tuple(dict.fromkeys(alike)), self._x, self._cycles)
+        return Reads(self.alike, self._x, self._cycles)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether it may make a part of its value."""
+        return self._operator == "conv" and not (self._views or self._has_ends or self._trained)
+
+    def reach(self, values: Sequence[Any]) -> tuple[int, int, int] | None:
+        """Of which rows of its input a row of its value is made, if it is computed by direct chains."""
+        layer, _ = self._layer(values)
+        _, x, w, stride, padding, _, dilation, _, _ = layer
+        run = None if x.dim() < 4 else fused_run(*layer, self._steps, None, self._before)
+        if run is None or not run.writes_in_place:
+            return None
+        return stride[0], padding[0], dilation[0] * (w.shape[2] - 1) + 1
+
+    def launch(self, at: Sequence[At], y: At, first: int, end: int) -> Launch | None:
+        """What makes rows [first, end), by one thread."""
+        layer, _ = self._layer([each.tensor for each in at])
+        operator, x, w, stride, padding, size, dilation, groups, algorithm = layer
+        low = first * stride[0] - padding[0]
+        high = (end - 1) * stride[0] - padding[0] + dilation[0] * (w.shape[2] - 1) + 1
+        source = _band(at[self._x], max(low, 0), min(high, x.shape[2]))
+        paddings, sizes = (max(-low, 0), *padding[1:]), (end - first, *size[1:])
+        result = _band(y, first, end)
+        run = fused_run(
+            operator, source.tensor, w, stride, paddings, sizes, dilation, groups, algorithm, self._steps,
+            result.tensor, self._before, threads=1,
+        )  # fmt: skip
+        operands = [
+            _band(at[place], first, end) if place in self.alike else at[place] for place in self._operands
+        ]
+        bias = None if self._bias is None else at[self._bias]
+        return run.launch(source, at[self._w], bias, operands, result)
+
+    def _layer(self, values: Sequence[Any]) -> tuple[_Layer, list[Any]]:
+        """What a run is looked up by, and the arguments of the views behind it."""
+        stride, padding, size, dilation, groups, algorithm, views = self._geometry.filled(values)[
+            self._count :
+        ]
+        x, w = values[self._x], values[self._w]
+        return (self._operator, x, w, stride, padding, size, dilation, groups, algorithm), views
 
     def _cycles(self, values: Sequence[Any], x: Tensor, out: Tensor) -> float:
         """What it is predicted to cost with this input and result."""
@@ -133,10 +180,7 @@ class _Contraction:
     def bind(self, values: Sequence[Any], out: Tensor | None) -> Bound:
         """What computes it for values like these."""
         x, w, b, operands = self._x, self._w, self._bias, self._operands
-        stride, padding, size, dilation, groups, algorithm, views = self._geometry.filled(values)[
-            self._count :
-        ]
-        layer = (self._operator, values[x], values[w], stride, padding, size, dilation, groups, algorithm)
+        layer, views = self._layer(values)
         rewritten = self._is_rewritten(values)
         if self._views:
             rows = None if out is None else self._frame.rows_of(out)
@@ -198,3 +242,8 @@ def _rows_at(frame: Frame, at: At) -> At | None:
     """A tensor as rows, in the same memory; None where it does not lie so."""
     rows = frame.rows_of(at.tensor)
     return At(at.place, rows, at.tensor) if rows.data_ptr() == at.tensor.data_ptr() else None
+
+
+def _band(at: At, first: int, end: int) -> At:
+    """Rows of a tensor."""
+    return At(at.place, at.tensor.narrow(2, first, end - first), at.value)

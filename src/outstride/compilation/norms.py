@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from math import prod
 from typing import Any
 
 from torch import Tensor
@@ -81,7 +82,7 @@ def _group_norm(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage
 
     def torchs(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
         x = x.contiguous() if order == "contiguous" else in_format(x)
-        counts = (x.shape[0], x.shape[1], x[0, 0].numel())
+        counts = (x.shape[0], x.shape[1], prod(x.shape[2:]))
         normalised: Tensor = target(x, w, b, *counts, groups, eps)[0]
         return normalised
 

@@ -32,7 +32,7 @@ def _mean(operator: Operator, fuse: bool, taken: Container[Node]) -> Stage | Non
     if not is_tensor(source) or not is_served(source) or dtype_of(source) != dtype_of(node) or not axes:
         return None
     value: Tensor = source.meta["val"]
-    if sorted(axis % value.dim() for axis in axes) != list(range(2, value.dim())):
+    if not value.dim() or sorted(axis % value.dim() for axis in axes) != list(range(2, value.dim())):
         return None
     order, target = order_of(value), operator.target
     return tried_stage(

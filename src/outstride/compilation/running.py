@@ -12,13 +12,14 @@ from torch import Tensor, get_num_threads
 from torch.fx import Node
 
 from outstride.compilation.arena import Arena, Lifetime, MemoryPlan, memory_plan
+from outstride.compilation.bands import Banding, Writing, lasting
 from outstride.compilation.formats import Formats
 from outstride.compilation.fusing import Fusion
-from outstride.compilation.scripts import Line, Script
+from outstride.compilation.scripts import Line, Made, Script
 from outstride.compilation.stages import Bound
 from outstride.compilation.values import is_number, is_of_a_model, is_sized
 from outstride.engine.launch.weights.packing import PACKED
-from outstride.engine.runtime import chosen, heap_trimmer
+from outstride.engine.runtime import chosen, heap_trimmer, machine
 
 _SIZES = 8
 """Sizes of inputs whose memory plans are kept."""
@@ -60,7 +61,7 @@ class Program:
                 tuple(last[number]), stage.takes_out, stage.joins,
                 None if stage.weight is None else places[stage.weight], stage.bind,
                 stage.is_view, stage.output.op == "get_attr", places[stage.output] in self._kept,
-                stage.formats,
+                stage.formats, stage.rows,
             )
             for number, stage in enumerate(fusion.stages)
         )  # fmt: skip
@@ -105,6 +106,7 @@ class Program:
         fixed = {self._lines[number].place: tensor for number, tensor in tensors.items()}
         own = {place for place in range(self._count) if self._frozen and is_of_a_model(held[place])}
         script = Script(fixed | {place: held[place] for place in self._numbers}, own)
+        writing = Writing(script, arena.segments)
         for number, line in enumerate(self._lines):
             out = tensors.get(number)
             given = [held[place] for place in line.inputs]
@@ -112,7 +114,7 @@ class Program:
             bound = Bound(line.run) if line.bind is None else line.bind(given, like)
             begin = thread_time()
             value = held[line.place] = bound.run(*given) if out is None else bound.run(*given, out=out)
-            script.add(line, bound, given, value, thread_time() - begin)
+            writing.add(number, Made(line, bound, given, value, thread_time() - begin))
             for place in line.last:
                 held[place] = None
         script.finish()
@@ -124,6 +126,7 @@ class Program:
         """Every line in its turn, each into memory of its own; then a plan is made of what was noted."""
         owners, made = dict[int, int](), dict[int, Lifetime]()
         packed = list[tuple[Line, list[tuple[int, str]]]]()
+        banding = Banding(self._lines, get_num_threads(), machine().l2_bytes)
         for number, line in enumerate(self._lines):
             given = [held[place] for place in line.inputs]
             if self._frozen and line.weight is not None and line.weight < self._count:
@@ -134,6 +137,7 @@ class Program:
             if weight is not None:
                 packed.append((line, [form for form in PACKED.forms(weight) if form not in before]))
             self._formats.note(number, given, result)
+            banding.note(number, given, result)
             memory = _memory_of(result)
             owner = next(
                 (owners[p] for p in line.inputs if p in owners and _memory_of(held[p]) & memory), None
@@ -152,9 +156,11 @@ class Program:
             for place in line.last:
                 held[place] = None
         made = self._formats.applied(made)
+        segments = banding.segments(made)
+        made = lasting(made, segments)
         inner = _inner(made, len(self._lines))
         results = (value for number, value in made.items() if number not in {v.line for v in inner})
-        self._memory.add(key, replace(memory_plan(inner), results=tuple(results)))
+        self._memory.add(key, replace(memory_plan(inner), results=tuple(results), segments=segments))
         # Kernels that read or write another format may read weights in another order, too.
         PACKED.drop(form for line, forms in packed if self._formats.changes(line) for form in forms)
         _give_back()  # each value had memory of its own, between what is kept

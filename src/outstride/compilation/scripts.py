@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from outstride.compilation.stages import Bound, Reads
+from outstride.compilation.stages import Bound, Reads, Rows
 from outstride.engine.launch.launch_list import LaunchList
 from outstride.engine.launch.launches import At, Launch
 
@@ -38,6 +39,25 @@ class Line:
     is_constant: bool
     is_result: bool
     formats: Reads | None = None
+    rows: Rows | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a line did: what it was given, the value that it made, and in how many seconds."""
+
+    line: Line
+    bound: Bound
+    given: Sequence[Any]
+    value: Any
+    seconds: float
+
+    @cached_property
+    def launch(self) -> Launch | None:
+        """What does it, if that is a launch and nothing else."""
+        if not isinstance(self.value, Tensor):
+            return None
+        return self.bound.launch(list(map(At, self.line.inputs, self.given)), At(self.line.place, self.value))
 
 
 class Script:
@@ -47,7 +67,8 @@ class Script:
         """Values at some places are `fixed`: the same in every call; at others `promised` to stay."""
         self.fixed, self._promised = fixed, promised
         self._steps = list[_Call | _Run]()
-        self._launches = list[tuple[Line, Bound, Launch]]()
+        #: Launches, and what lines made that they do.
+        self._launches = list[tuple[Launch, Sequence[Made]]]()
         #: Views of what these make: they are taken before it is there, while nothing has left the caches.
         self._views = list[Line]()
         self._seconds = 0.0
@@ -57,28 +78,31 @@ class Script:
         for step in self._steps:
             step(held)
 
-    def add(self, line: Line, bound: Bound, given: Sequence[Any], value: Any, seconds: float) -> None:
-        """Add what a line did, with what it was given and the value that it made, which took so long."""
-        if self._stays(line, given, value):
+    def add(self, made: Made) -> None:
+        """Add what a line did."""
+        line = made.line
+        if self._stays(made):
+            value = made.value
             if line.is_view:
                 with torch.inference_mode(False), torch.no_grad():  # for calls of any mode
-                    value = line.run(*given)
+                    value = line.run(*made.given)
             self.fixed[line.place] = value
-            return
-        if self._is_of_what_launches_make(line, given, value):
+        elif self._is_of_what_launches_make(made):
             self._views.append(line)
-            return
-        launch = None
-        if isinstance(value, Tensor):
-            launch = bound.launch(list(map(At, line.inputs, given)), At(line.place, value))
-        if launch is None or self._seconds + seconds > _MOST_SECONDS:
-            self.close()
-        if launch is None:
-            out = self.fixed.get(line.place)
-            self._steps.append(_Call(line, bound.run, out, self._ends([line])))
+        elif made.launch is not None:
+            self.add_launch(made.launch, [made])
         else:
-            self._launches.append((line, bound, launch))
-            self._seconds += seconds
+            self.close()
+            out = self.fixed.get(line.place)
+            self._steps.append(_Call(line, made.bound.run, out, self._ends([line])))
+
+    def add_launch(self, launch: Launch, made: Sequence[Made]) -> None:
+        """Add a launch that does what some lines did one by one."""
+        seconds = sum(each.seconds for each in made)
+        if self._seconds + seconds > _MOST_SECONDS:
+            self.close()
+        self._launches.append((launch, made))
+        self._seconds += seconds
 
     def finish(self) -> None:
         """End the script; what its last step leaves ends with the call."""
@@ -89,31 +113,34 @@ class Script:
     def close(self) -> None:
         """End the list that is being made."""
         if self._launches:
-            ends = self._ends([*(line for line, _, _ in self._launches), *self._views])
+            made = [each for _, several in self._launches for each in several]
+            ends = self._ends([*(each.line for each in made), *self._views])
             # What is stored where the graph is given it makes no value.
-            stored = {line.place for line, _, launch in self._launches if launch.empty is None}
+            stored = {each.line.place for each in made if not _is_new(each)}
             ends = tuple(place for place in ends if place not in stored)
             self._steps.append(_Run(self._launches, self._views, self.fixed, self._promised, ends))
         self._launches, self._views, self._seconds = [], [], 0.0
 
-    def _stays(self, line: Line, given: Sequence[Any], value: Any) -> bool:
+    def _stays(self, made: Made) -> bool:
         """Whether a line has nothing to do in further calls."""
+        line, value = made.line, made.value
         if line.is_constant:
             return True
         if any(place not in self.fixed for place in line.inputs):
             return False
         if line.is_view and not line.is_result:
-            return _is_view(given, value)
+            return _is_view(made)
         if line.joins and line.place in self.fixed:
-            return _are_joined(given, value)
+            return _are_joined(made.given, value)
         return isinstance(value, int)
 
-    def _is_of_what_launches_make(self, line: Line, given: Sequence[Any], value: Any) -> bool:
+    def _is_of_what_launches_make(self, made: Made) -> bool:
         """Whether a line takes a view of what a launch of the list that is being made makes anew."""
-        if not line.is_view or len(given) != 1 or not _is_view(given, value):
+        line = made.line
+        if not line.is_view or len(made.given) != 1 or not _is_view(made):
             return False
-        made = {each.place for each, _, launch in self._launches if launch.empty is not None}
-        return line.inputs[0] in (made | {view.place for view in self._views}) - self.fixed.keys()
+        new = {each.line.place for _, several in self._launches for each in several if _is_new(each)}
+        return line.inputs[0] in (new | {view.place for view in self._views}) - self.fixed.keys()
 
     def _ends(self, lines: Sequence[Line]) -> tuple[int, ...]:
         return tuple(place for line in lines for place in line.last if place not in self.fixed)
@@ -139,16 +166,20 @@ class _Run:
     """Stages that are launches, in one list."""
 
     def __init__(
-        self, launches: Sequence[tuple[Line, Bound, Launch]], views: Sequence[Line],
+        self, launches: Sequence[tuple[Launch, Sequence[Made]]], views: Sequence[Line],
         fixed: dict[int, Any], promised: Container[int], ends: tuple[int, ...],
     ) -> None:  # fmt: skip
-        self._stages = [(line.inputs, line.place, bound.run) for line, bound, _ in launches]
+        self._stages = [
+            [(each.line.inputs, each.line.place, each.bound.run) for each in made] for _, made in launches
+        ]
         self._fresh = [
-            (line.place, launch.empty) for line, _, launch in launches
-            if line.place not in fixed and launch.empty is not None
-        ]  # fmt: skip
+            (each.line.place, each.launch.empty)
+            for _, made in launches
+            for each in made
+            if each.line.place not in fixed and each.launch is not None and each.launch.empty is not None
+        ]
         self._views = [(line.run, line.inputs[0], line.place) for line in views]
-        self._list = LaunchList([launch for _, _, launch in launches], fixed.keys(), promised)
+        self._list = LaunchList([launch for launch, _ in launches], fixed.keys(), promised)
         self.ends = ends
 
     def __call__(self, held: list[Any]) -> None:
@@ -161,17 +192,22 @@ class _Run:
             held[place] = None
 
     def _carefully(self, held: Sequence[Any], number: int) -> None:
-        """Do a launch as the stage by itself is done, into the same place."""
-        inputs, place, run = self._stages[number]
-        run(*[held[place] for place in inputs], out=held[place])
+        """Do a launch as its stages by themselves are done, into the same places."""
+        for inputs, place, run in self._stages[number]:
+            run(*[held[source] for source in inputs], out=held[place])
 
 
-def _is_view(given: Sequence[Any], value: Any) -> bool:
-    """Whether a value lies in the memory of the first tensor that is given."""
-    if not isinstance(value, Tensor):
+def _is_new(made: Made) -> bool:
+    """Whether a launch makes a new tensor."""
+    return made.launch is not None and made.launch.empty is not None
+
+
+def _is_view(made: Made) -> bool:
+    """Whether a value lies in the memory of the first tensor that a line was given."""
+    if not isinstance(made.value, Tensor):
         return False
-    source: Tensor = given[0]
-    return value.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
+    source: Tensor = made.given[0]
+    return made.value.untyped_storage().data_ptr() == source.untyped_storage().data_ptr()
 
 
 def _are_joined(parts: Sequence[Tensor], whole: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.fx import Node
@@ -38,6 +38,21 @@ class Reads:
     """What it costs with its inputs, of which the free one and the value are like these meta tensors."""
 
 
+class Rows(Protocol):
+    """How a stage makes rows of its value from rows of what it is given, along the first axis in space."""
+
+    source: int
+    """The input of which a row of the value needs several rows, or one."""
+    alike: tuple[int, ...]
+    """Inputs of which a row of the value needs the same row."""
+
+    def reach(self, values: Sequence[Any]) -> tuple[int, int, int] | None:
+        """Row r needs `extent` rows from `step * r - padding` on: these three; None: there are no parts."""
+
+    def launch(self, at: Sequence[At], y: At, first: int, end: int) -> Launch | None:
+        """What makes rows [first, end), by one thread; None where it does more than to launch."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stage:
     """Some operators of a graph, computed together.
@@ -64,6 +79,8 @@ class Stage:
     """Looks up what ``run`` does for values like these and such an ``out``."""
     formats: Reads | None = None
     """How it depends on the memory formats of its tensors; None: it takes and makes what torch would."""
+    rows: Rows | None = None
+    """How it makes a part of its value; None: it makes all of it at once."""
     is_view: bool = False
     """Whether its value may lie in the memory of its first input."""
 

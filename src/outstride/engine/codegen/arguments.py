@@ -130,6 +130,11 @@ LIST_INDEX = {name: i for i, name in enumerate(LIST_ARGUMENTS)}
 ENTRY_FIELDS = ("kernel_at", "block_at", "workers", "flag_at")
 ENTRY_INDEX = {name: i for i, name in enumerate(ENTRY_FIELDS)}
 
+#: The argument block of strands: for each, a task, a list of launches of its own; what runs one; whether one
+#: of them stopped.
+STRAND_ARGUMENTS = ("lists_at", "run_at", "found", "scratch_at", "scratch_bytes", "tasks")
+STRAND_INDEX = {name: i for i, name in enumerate(STRAND_ARGUMENTS)}
+
 #: The argument block of the kernel that looks for numbers that are not finite.
 NONFINITE_ARGUMENTS = ("data_at", "count", "found")
 NONFINITE_INDEX = {name: i for i, name in enumerate(NONFINITE_ARGUMENTS)}

@@ -156,14 +156,14 @@ def fused_run(
     operator: Literal["conv", "conv_transpose"], x: Tensor, w: Tensor, stride: Sequence[int],
     padding: Sequence[int], output_size: Sequence[int], dilation: Sequence[int], groups: int,
     algorithm: AlgorithmName, steps: Sequence[Step], out: Tensor | None = None, before: Sequence[Step] = (),
-    *, rewritten: bool = False,
+    *, rewritten: bool = False, threads: int | None = None,
 ) -> FusedRun:  # fmt: skip
-    """What computes `operator` and the steps for operands like these, on as many threads as torch has now.
+    """What computes `operator` and the steps for operands like these, by default on as many threads as torch.
 
     A weight that is `rewritten` before each call is not worth packing for some rows.
     """
     changes = changes_of(w, rewritten=rewritten)
-    threads, algorithm = torch.get_num_threads(), resolved(algorithm)
+    threads, algorithm = threads or torch.get_num_threads(), resolved(algorithm)
     key = (
         operator, x.dtype, x.shape, x.stride(), w.shape, w.stride(), stride, padding, output_size, dilation,
         groups, algorithm, None if out is None else out.stride(), threads, chosen(), steps, before,
@@ -174,8 +174,9 @@ def fused_run(
     except TypeError:  # sizes or steps came as lists
         sizes = (tuple(stride), tuple(padding), tuple(output_size), tuple(dilation))
         return fused_run(
-            operator, x, w, *sizes, groups, algorithm, tuple(steps), out, tuple(before), rewritten=rewritten
-        )
+            operator, x, w, *sizes, groups, algorithm, tuple(steps), out, tuple(before), rewritten=rewritten,
+            threads=threads,
+        )  # fmt: skip
     if run is None:
         geometry: Geometry = (stride, padding, dilation, groups, algorithm)
         given = (operator, x, w, tuple(output_size), geometry, tuple(steps), tuple(before), out, threads)

@@ -147,7 +147,7 @@ class GatherCall:
             addresses["w_at"] = w
         else:
             keep = partial(PACKED.entry, packer=shared.packer, threads=self.workers)
-            weight = Weight(w, keep, self.workers)
+            weight = Weight(w, keep, self.workers, shared.packer.key)
         forms = zip(operands, self.problem.epilogue.forms, strict=True)
         return Launch(
             shared.kernel, self.block, self.workers, addresses,

@@ -10,23 +10,19 @@ from __future__ import annotations
 import weakref
 from array import array
 from collections.abc import Callable, Container, Sequence
-from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from outstride.engine.codegen.arguments import ENTRY_FIELDS, ENTRY_INDEX, LIST_ARGUMENTS, LIST_INDEX
-from outstride.engine.codegen.authorship import authorship
-from outstride.engine.codegen.launch_list import launch_list_source
-from outstride.engine.launch.argument_block import address
-from outstride.engine.launch.launches import At, Kept, Launch, Weight, memory_of
+from outstride.engine.launch.entries import Entries, list_kernel
+from outstride.engine.launch.launches import Kept, Launch, Weight, memory_of
+from outstride.engine.launch.parts import Single, Words, part_of
 from outstride.engine.launch.weights.packing import PACKED
-from outstride.engine.runtime import Kernel, fork_address, kernel, machine, run_forking, scratch, team
+from outstride.engine.runtime import run_forking, scratch
 from outstride.errors import ShapeError
 
-_NEXT = LIST_INDEX["next"]
 _Reference = weakref.ref[torch.UntypedStorage]
 _Layout = tuple[tuple[int, ...], tuple[int, ...]]
 _pointer, _count = Tensor.data_ptr, attrgetter("_version")
@@ -42,41 +38,34 @@ class LaunchList:
 
         Those at `promised` places are a model's own: nobody gives them other memory.
         """
-        self._head = array("q", [0] * len(LIST_ARGUMENTS))
-        self._parts = [_Part(launch) for launch in launches]
+        self._parts = [part_of(launch) for launch in launches]
         self._weights = list[_Weighed]()
         #: Of each entry the number of its launch, and what it looks at if it does not launch that.
         self._of = list[tuple[int, _Weighed | None]]()
-        entries = list[int]()
         for number, (launch, part) in enumerate(zip(launches, self._parts, strict=True)):
-            if launch.weight is not None:
-                weighed = _Weighed(launch.weight, part, len(self._of))
-                self._weights.append(weighed)
-                self._of.append((number, weighed))
-                entries += self._no_entry()
+            for weight, parts in part.weights(launch):
+                self._weights.append(_Weighed(weight, parts, len(self._of)))
+                self._of.append((number, self._weights[-1]))
             self._of.append((number, None))
-            entries += self._entry(launch, part.block, launch.workers)
-        self._entries = array("q", entries)
-        self._head[LIST_INDEX["entries_at"]] = address(self._entries)
-        self._head[LIST_INDEX["count"]] = len(self._of)
-        self._head[LIST_INDEX["fork_at"]] = fork_address()
         most = [launch.workers for launch in launches] + [weighed.threads for weighed in self._weights]
-        self._team = team(max(most, default=1))
-        self._head[LIST_INDEX["team_at"]] = address(self._team)
-        self._kernel = _kernel()
+        self._entries = Entries(len(self._of), max(most, default=1))
+        for entry, (number, weighed) in enumerate(self._of):
+            if weighed is None:
+                launch = launches[number]
+                self._entries.set(entry, launch, self._parts[number].block, launch.workers)
+        self._kernel = list_kernel()
         self._scratch_bytes = max((launch.scratch_bytes for launch in launches), default=0)
         self._scratch = 0
         self._addresses = dict[int, int]()
-        self._words = dict[int, list[_Word]]()
+        self._words = Words()
         #: How what comes from outside lies, by place: launches are for that and nothing else.
         self._layouts = dict[int, _Layout]()
         for launch, part in zip(launches, self._parts, strict=True):
             part.note(launch, self._addresses, self._words)
-            self._layouts |= {
-                at.place: _layout(at.tensor if at.whole is None else at.whole) for at in launch.reads()
-            }
+            self._layouts |= {at.place: _layout(at.value) for at in launch.reads()}
         for launch in launches:
-            self._layouts.pop(launch.addresses["y_at"].place, None)
+            for single in launch.single():
+                self._layouts.pop(single.addresses["y_at"].place, None)
         for word in {word for words in self._words.values() for word in words}:
             word.write(self._addresses)
         #: Places of values that have moved before, such as results, and of the others, such as weights.
@@ -117,12 +106,12 @@ class LaunchList:
             storages = self._settle(values)
         storages += [self._found(values[place], place) for place in self._restless]
         storages += self._look_up(values)
-        head, count = self._head, len(self._of)
-        head[_NEXT] = 0
+        entries, count = self._entries, len(self._of)
+        entries.position = 0
         while True:
             self._take_scratch()
-            run_forking(self._kernel.alone, address(head))
-            stopped = head[_NEXT]
+            run_forking(self._kernel.alone, entries.address)
+            stopped = entries.position
             if stopped == count:
                 return
             number, weighed = self._of[stopped]
@@ -132,12 +121,12 @@ class LaunchList:
             else:
                 carefully(values, number)
                 self._parts[number].excuse()
-            head[_NEXT] = stopped + 1
+            entries.position = stopped + 1
 
     @property
     def workers(self) -> tuple[int, ...]:
         """The threads that each entry runs on, 0 where there is nothing to look at."""
-        return tuple(self._entries[ENTRY_INDEX["workers"] :: len(ENTRY_FIELDS)])
+        return self._entries.workers
 
     def _settle(self, values: Sequence[Any]) -> list[torch.UntypedStorage | None]:
         """Find out which values have moved, and hold what the others lie in."""
@@ -233,34 +222,16 @@ class LaunchList:
         storage = kept.storage()
         if storage is None:
             return self._keep(weighed, values)  # another thread gave it other memory meanwhile
-        weighed.part.set_weight(kept)
-        block, entry, look = None, self._no_entry(), kept.look
-        if look is not None:
+        for part in weighed.parts:
+            part.set_weight(kept)
+        block, look = None, kept.look
+        if look is None:
+            self._entries.leave_out(weighed.entry)
+        else:
             block = look.block.fresh()
-            entry = self._entry(look, block, min(look.workers, weighed.threads))
-        begin = weighed.entry * len(ENTRY_FIELDS)
-        self._entries[begin : begin + len(entry)] = array("q", entry)
+            self._entries.set(weighed.entry, look, block, min(look.workers, weighed.threads))
         weighed.block, weighed.kept = block, kept
         return storage
-
-    def _entry(self, launch: Launch, block: array[int], workers: int) -> list[int]:
-        """The words of an entry that launches on a block."""
-        index, begin = launch.block.index, address(block)
-        words = {
-            "kernel_at": launch.kernel.address, "block_at": begin,
-            "workers": workers if fork_address() else 1,
-            "flag_at": self._nothing if launch.flag is None else begin + 8 * index[launch.flag],
-        }  # fmt: skip
-        return [words[name] for name in ENTRY_FIELDS]
-
-    def _no_entry(self) -> list[int]:
-        """The words of an entry that is left out: of no workers."""
-        return [self._nothing if name == "flag_at" else 0 for name in ENTRY_FIELDS]
-
-    @property
-    def _nothing(self) -> int:
-        """Where the word is that stays 0."""
-        return address(self._head) + 8 * LIST_INDEX["nothing"]
 
 
 def _layout(tensor: Tensor) -> _Layout:
@@ -284,70 +255,12 @@ def _reader(places: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     return itemgetter(*places)
 
 
-class _Word:
-    """A word that holds an address, or the bytes from another address to it."""
-
-    def __init__(self, words: array[int], index: int, place: int, base: int | None = None) -> None:
-        self._words, self._index, self._place, self._base = words, index, place, base
-
-    def write(self, addresses: dict[int, int]) -> None:
-        """Fill it in."""
-        begin = 0 if self._base is None else addresses[self._base]
-        self._words[self._index] = addresses[self._place] - begin
-
-
-class _Part:
-    """The argument block of a launch, and its table of operands."""
-
-    def __init__(self, launch: Launch) -> None:
-        self._template, self._flag, self._has_scratch = launch.block, launch.flag, launch.scratch_bytes > 0
-        self.block = launch.block.fresh()
-        self._index = launch.block.index
-        self._table = array("q", [0] * len(launch.operands))
-        self._spoiled = 0
-        if launch.operands:
-            self.block[self._index["operands_at"]] = address(self._table)
-
-    def note(self, launch: Launch, addresses: dict[int, int], words: dict[int, list[_Word]]) -> None:
-        """Tell by place which words hold what, and where that is now."""
-
-        def hold(word: _Word, *places: At) -> None:
-            for place, tensor, _ in places:
-                addresses[place] = tensor.data_ptr()
-                words.setdefault(place, []).append(word)
-
-        result = launch.addresses["y_at"]
-        for name, at in launch.addresses.items():
-            hold(_Word(self.block, self._index[name], at.place), at)
-        for number, (at, apart) in enumerate(launch.operands):
-            word = _Word(self._table, number, at.place, result.place if apart else None)
-            hold(word, at, *([result] if apart else []))
-        if launch.weight is not None:
-            addresses[launch.weight.at.place] = launch.weight.at.tensor.data_ptr()
-
-    def set_scratch(self, there: int) -> None:
-        """Where its threads may write."""
-        if self._has_scratch:
-            self.block[self._index["scratch_at"]] = there
-
-    def set_weight(self, kept: Kept) -> None:
-        """The packed weight; what is not finite is for Python, after every launch."""
-        self.block[self._index["w_at"]] = kept.pointer
-        self._spoiled = int(not kept.finite)
-        self.excuse()
-
-    def excuse(self) -> None:
-        """Let the list go on after this launch next time."""
-        if self._flag is not None:
-            self.block[self._index[self._flag]] = self._spoiled
-
-
 class _Weighed:
-    """The weight of a launch, what is kept of it, and the entry that looks at it."""
+    """A weight of parts of a launch, what is kept of it, and the entry that looks at it."""
 
-    def __init__(self, weight: Weight, part: _Part, entry: int) -> None:
+    def __init__(self, weight: Weight, parts: Sequence[Single], entry: int) -> None:
         self.place, self.keep, self.threads = weight.at.place, weight.keep, weight.threads
-        self.part, self.entry = part, entry
+        self.parts, self.entry = parts, entry
         self.kept: Kept | None = None
         self.block: array[int] | None = None
 
@@ -357,9 +270,3 @@ class _Weighed:
         if kept is None or kept.is_used_once:
             return True
         return kept.version is not None and bool(values[self.place]._version != kept.version)
-
-
-@lru_cache(maxsize=1)
-def _kernel() -> Kernel:
-    isa = machine().instruction_set
-    return kernel("launch_list", launch_list_source, isa, authorship())

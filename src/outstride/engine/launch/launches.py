@@ -26,7 +26,17 @@ class At(NamedTuple):
     place: int
     tensor: Tensor
     whole: Tensor | None = None
-    """The value itself, where the tensor is a view of it in other sizes."""
+    """The value itself, where the tensor is a view of it: in other sizes, or a part."""
+
+    @property
+    def value(self) -> Tensor:
+        """The value itself."""
+        return self.tensor if self.whole is None else self.whole
+
+    @property
+    def offset(self) -> int:
+        """The bytes from where the value lies to the tensor."""
+        return 0 if self.whole is None else self.tensor.data_ptr() - self.whole.data_ptr()
 
 
 class Operand(NamedTuple):
@@ -71,6 +81,8 @@ class Weight(NamedTuple):
     keep: Callable[[Tensor], Kept]
     threads: int
     """The most that may look at it."""
+    form: object = None
+    """What `keep` packs it into: launches with the same need it once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +101,17 @@ class Launch:
     """The word that is not 0 afterwards where the launch did not do."""
     empty: Callable[[], Tensor] | None = None
     """Makes a new tensor for the result."""
+    strands: tuple[tuple[Launch, ...], ...] = ()
+    """Launches on one thread each that it consists of; each worker runs a strand of them, in its order."""
+
+    def single(self) -> list[Launch]:
+        """The launches of kernels that it consists of."""
+        return [launch for strand in self.strands for launch in strand] or [self]
 
     def reads(self) -> list[At]:
         """The tensors that it reads, weights included."""
+        if self.strands:
+            return [at for launch in self.single() for at in launch.reads()]
         given = [at for name, at in self.addresses.items() if name != "y_at"]
         weight = [] if self.weight is None else [self.weight.at]
         return [*given, *weight, *(operand.at for operand in self.operands)]

@@ -144,15 +144,15 @@ class _Contraction:
         operator, x, w, stride, padding, size, dilation, groups, algorithm = layer
         low = first * stride[0] - padding[0]
         high = (end - 1) * stride[0] - padding[0] + dilation[0] * (w.shape[2] - 1) + 1
-        source = _band(at[self._x], max(low, 0), min(high, x.shape[2]))
+        source = at[self._x].band(max(low, 0), min(high, x.shape[2]))
         paddings, sizes = (max(-low, 0), *padding[1:]), (end - first, *size[1:])
-        result = _band(y, first, end)
+        result = y.band(first, end)
         run = fused_run(
             operator, source.tensor, w, stride, paddings, sizes, dilation, groups, algorithm, self._steps,
             result.tensor, self._before, threads=1,
         )  # fmt: skip
         operands = [
-            _band(at[place], first, end) if place in self.alike else at[place] for place in self._operands
+            at[place].band(first, end) if place in self.alike else at[place] for place in self._operands
         ]
         bias = None if self._bias is None else at[self._bias]
         return run.launch(source, at[self._w], bias, operands, result)
@@ -242,8 +242,3 @@ def _rows_at(frame: Frame, at: At) -> At | None:
     """A tensor as rows, in the same memory; None where it does not lie so."""
     rows = frame.rows_of(at.tensor)
     return At(at.place, rows, at.tensor) if rows.data_ptr() == at.tensor.data_ptr() else None
-
-
-def _band(at: At, first: int, end: int) -> At:
-    """Rows of a tensor."""
-    return At(at.place, at.tensor.narrow(2, first, end - first), at.value)

@@ -38,6 +38,10 @@ class At(NamedTuple):
         """The bytes from where the value lies to the tensor."""
         return 0 if self.whole is None else self.tensor.data_ptr() - self.whole.data_ptr()
 
+    def band(self, first: int, end: int) -> At:
+        """Rows [first, end) of it, along the first axis behind the channels."""
+        return At(self.place, self.tensor.narrow(2, first, end - first), self.value)
+
 
 class Operand(NamedTuple):
     """An operand of a step; `apart` from the result, its entry is the bytes from there."""

@@ -44,6 +44,8 @@ class Launch:
     shape: tuple[int | str, ...]
     predicted_ms: float | None
     reason: str
+    bands: int = 0
+    """In how many bands of rows it makes its value, in turn with its neighbours; 0: all of it at once."""
 
     @property
     def is_ours(self) -> bool:
@@ -115,6 +117,9 @@ class Fusions:
         if self.values_bytes:
             values, arena = (f"{size / 1e6:.3g} MB" for size in (self.values_bytes, self.arena_bytes))
             lines.append(f"values between launches: {values} apart, {arena} as they lie")
+        banded = sum(launch.bands > 0 for launch in self.launches)
+        if banded:
+            lines.append(f"{_count(banded, 'launch')} make bands of rows in turn with their neighbours")
         return lines
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -160,9 +165,9 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         )
     found = _compiled_once(original, inputs, Options.read(None, options))
     launches = (
-        _launch(stage, f"graph {number}" if len(found) > 1 else "")
-        for number, (fusion, _) in enumerate(found, 1)
-        for stage in fusion.stages
+        _launch(stage, f"graph {number}" if len(found) > 1 else "", _bands(program).get(line, 0))
+        for number, (fusion, program) in enumerate(found, 1)
+        for line, stage in enumerate(fusion.stages)
         if not stage.is_view and stage.label != "constant" and not is_number(stage.output)
     )
     plans = [plan for _, program in found for plan in program.plans]
@@ -215,14 +220,25 @@ def _differentiate(result: Any, of: Any) -> None:
         torch.autograd.grad(made, wanted, [torch.zeros_like(t) for t in made], allow_unused=True)
 
 
-def _launch(stage: Stage, graph: str) -> Launch:
+def _bands(program: Program) -> dict[int, int]:
+    """The bands of each line that makes some."""
+    return {
+        line.line: segment.bands * segment.threads
+        for plan in program.plans
+        for segment in plan.segments
+        for line in segment.lines
+    }
+
+
+def _launch(stage: Stage, graph: str, bands: int) -> Launch:
     value = stage.output.meta.get("val")
     made: Any = next(iter(value), None) if isinstance(value, (tuple, list)) else value
     shape: tuple[Any, ...] = tuple(made.shape) if isinstance(made, Tensor) else ()
     sizes = tuple(size if type(size) is int else str(size) for size in shape)
     nodes = [node for node in stage.nodes if len(stage.nodes) == 1 or not is_view(node)]
     operators = tuple(name for name in map(word, nodes) if name)
-    return Launch(graph, stage.label, operators, _layer(stage.head), sizes, predicted_ms(stage), stage.reason)
+    predicted = predicted_ms(stage)
+    return Launch(graph, stage.label, operators, _layer(stage.head), sizes, predicted, stage.reason, bands)
 
 
 def _layer(node: Node) -> str:

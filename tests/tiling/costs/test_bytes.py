@@ -43,3 +43,33 @@ def test_a_source_of_another_type_is_there_beside_its_numbers() -> None:
         for name in ("uint8", "int64")
     )
     assert (plain, wide) == ((4 + 4) * 40_000, (8 + 4) * 40_000)
+
+
+class Tokens(nn.Module):
+    """A layer on the pixels of a map as tokens."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = x.flatten(2).transpose(1, 2)
+        if isinstance(self.layer, nn.MultiheadAttention):
+            made = self.layer(tokens, tokens, tokens)[0]
+        else:
+            made = self.layer(tokens)
+        return made.transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]  # torch says no more
+
+
+@pytest.mark.parametrize(
+    ("layer", "matrices"),
+    [
+        (nn.MultiheadAttention(8, 2, batch_first=True), 3),  # of each head, and their average
+        (nn.TransformerEncoderLayer(8, 4, 16, batch_first=True), 4),
+    ],
+    ids=["alone", "in an encoder"],
+)
+def test_scores_of_attention_in_one_call_are_counted(layer: nn.Module, matrices: int) -> None:
+    tokens = 24 * 20
+    peak_bytes = TileRun(Tokens(layer).eval(), torch.zeros(1, 8, 24, 20), 1000).plan.peak_bytes
+    assert 0 < peak_bytes - matrices * 4 * tokens**2 < 16 * 4 * 8 * tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from outstride.inspection.lineage import Lineage, free
 from outstride.inspection.rules.views import without
 from outstride.inspection.rules.visit import NotUnderstoodError, Result, RuleTable, Visit
-from outstride.models.operators.products import Attention, Linear, MatrixProduct
+from outstride.models.operators.products import Attention, FusedAttention, Linear, MatrixProduct
 
 _PRODUCT = "a matrix product over all positions (attention, or a linear layer on the flattened image)"
 
@@ -70,4 +70,11 @@ def attention(visit: Visit, operator: Attention) -> Result:
     return [found, *[None] * (visit.results - 1)]
 
 
-RULES: RuleTable = {MatrixProduct: matrix_product, Linear: linear, Attention: attention}
+def fused_attention(visit: Visit, operator: FusedAttention) -> Result:
+    """Projections before and behind it mix features, which are no place."""
+    return attention(visit, Attention(operator.query, operator.key, operator.key))
+
+
+RULES: RuleTable = {
+    MatrixProduct: matrix_product, Linear: linear, Attention: attention, FusedAttention: fused_attention,
+}  # fmt: skip

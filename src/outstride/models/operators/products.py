@@ -42,6 +42,20 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class FusedAttention:
+    """Attention of (N, tokens, features) with what is around it, in one call in which all scores are there.
+
+    Behind it may be an average of these over the heads, and two linear layers by way of so many features.
+    """
+
+    query: Any
+    key: Any
+    heads: int
+    averages: bool
+    features: int = 0
+
+
+@dataclass(frozen=True)
 class ChannelProduct:
     """A linear map of one axis by fixed numbers, the same at all positions, whatever spells it.
 
@@ -84,7 +98,21 @@ def read_attention(operation: Operation) -> Attention:
     return Attention(*map(operation.argument, ("query", "key", "value")))
 
 
+def read_heads(operation: Operation) -> FusedAttention:
+    """That of torch's layer, by itself."""
+    query, key, heads = map(operation.argument, ("query", "key", "num_head"))
+    return FusedAttention(query, key, heads, bool(operation.argument("need_weights", True)))
+
+
+def read_encoder(operation: Operation) -> FusedAttention:
+    """That of a layer of torch's encoders."""
+    source, heads, inner = map(operation.argument, ("src", "num_heads", "ffn_bias_1"))
+    return FusedAttention(source, source, heads, averages=False, features=operation.shape_of(inner)[0])
+
+
 OPERATORS: dict[str, Any] = {
+    "aten._native_multi_head_attention": read_heads,
+    "aten._transformer_encoder_layer_fwd": read_encoder,
     "aten.mm": partial(read_product, left="self", right="mat2"),
     "aten.bmm": partial(read_product, left="self", right="mat2"),
     "aten.mv": partial(read_product, left="self", right="vec"),

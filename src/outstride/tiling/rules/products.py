@@ -16,9 +16,10 @@ from torch import Tensor
 
 from outstride.models.node import Node
 from outstride.models.operators.describing import describe
-from outstride.models.operators.products import ChannelProduct, MatrixProducts
+from outstride.models.operators.products import ChannelProduct, FusedAttention, MatrixProducts
 from outstride.tiling.box import Box, replaced, shape_of, whole
 from outstride.tiling.rules.interface import (
+    NEEDS_ALL,
     Boxes,
     Rule,
     RuleTable,
@@ -151,7 +152,20 @@ def _matrices_scratch(node: Node, box: Box, boxes: Boxes) -> int:
     return copies(node, boxes)
 
 
+def _attention_scratch(node: Node, box: Box, boxes: Boxes) -> int:
+    """The scores of all heads, their average, queries, keys and values; or what follows, in wider rows."""
+    del box, boxes
+    operator: FusedAttention = describe(node)
+    images, queries, width = node.shape_of(operator.query)
+    keys = node.shape_of(operator.key)[1]
+    scores = (operator.heads + operator.averages) * queries * keys
+    return node.dtype.itemsize * images * (
+        max(scores + 3 * max(queries, keys) * width, queries * operator.features) + 2 * queries * width
+    )  # fmt: skip
+
+
 RULES: RuleTable = {
+    FusedAttention: NEEDS_ALL._replace(scratch=_attention_scratch),
     ChannelProduct: Rule(_channels_demand, _channels, scratch=_channels_scratch),
     MatrixProducts: Rule(_matrices_demand, _matrices, scratch=_matrices_scratch, serves=_serves),
 }

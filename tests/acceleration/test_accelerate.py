@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -250,6 +251,18 @@ def test_an_accelerated_model_compiles_exports_and_pickles() -> None:
     stock = Net().eval()
     stock.load_state_dict(state)
     _assert_near(stock(_input()), expected)
+
+
+@pytest.mark.skipif(torch.__version__ < "2.8", reason="its tracer does not follow a served layer's call")
+def test_a_tracer_does_not_follow_how_the_machine_was_tried() -> None:
+    torch._dynamo.reset()  # what was warned of before would not be again
+    fast, x = accelerate(torch.nn.Linear(16, 16)), torch.randn(3, 16)
+    expected = fast(x)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        compiled: Any = torch.compile(fast, fullgraph=True, backend="aot_eager")
+        assert_same_bits(compiled(x), expected)
+    assert not [str(warning.message) for warning in told]
 
 
 def test_scripted_and_quantised_layers_are_left_alone() -> None:

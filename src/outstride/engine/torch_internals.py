@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
+
+_Value = TypeVar("_Value")
 
 try:
     _transforms_active = torch._C._are_functorch_transforms_active
@@ -43,6 +45,16 @@ def _empty_strided(size: Sequence[int], strides: Sequence[int], dtype: torch.dty
 empty_strided: Callable[[Sequence[int], Sequence[int], torch.dtype], Tensor] = getattr(
     _GUARDS, "_empty_strided_cpu", _empty_strided
 )
+
+
+def constant_while_traced(function: Callable[[], _Value]) -> Callable[[], _Value]:
+    """A function that torch's tracer calls, and takes what it returns for a constant.
+
+    ``torch.compiler.assume_constant_result`` does so, too, but imports the tracer, which takes a second. A
+    torch that reads no such mark follows the function's code, and warns of what is cached there.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
 
 
 def tensor_guard(*tensors: Tensor, free_axes: int = 0) -> Callable[..., bool] | None:

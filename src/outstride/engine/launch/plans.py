@@ -18,6 +18,7 @@ from outstride.engine.planner.dtypes import WeightAxis
 from outstride.engine.planner.plan import GatherPlan, shared_plan, tiles_for
 from outstride.engine.planner.problem import Problem
 from outstride.engine.runtime import Module, assembly, decline, machine
+from outstride.engine.torch_internals import constant_while_traced
 from outstride.layer.shortening import choose
 
 __all__ = [
@@ -171,4 +172,10 @@ def declines(dtype: torch.dtype, device: torch.device) -> str | None:
         return f"the engine computes {', '.join(DTYPES.values())}, not {str(dtype).removeprefix('torch.')}"
     if device.type not in ("cpu", "meta"):
         return f"the engine runs on the cpu, not on {device.type}"
+    return _host_declines()
+
+
+@constant_while_traced
+def _host_declines() -> str | None:
+    """Why no kernel runs here, or nothing: found by running some, which a tracer is not to follow."""
     return decline()

@@ -163,3 +163,33 @@ def test_what_fails_while_it_is_traced_leaves_torch_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         fail()
     assert operator.py_kernels == before
+
+
+RESIZED: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
+    f"{mode}, {axes}": (axes, partial(F.interpolate, scale_factor=1.5, mode=mode))
+    for axes, modes in {
+        1: ("nearest", "nearest-exact", "linear"),
+        2: ("nearest", "nearest-exact", "bilinear", "bicubic"),
+        3: ("nearest", "nearest-exact", "trilinear"),
+    }.items()
+    for mode in modes
+}
+
+
+@pytest.mark.parametrize("name", RESIZED)
+@pytest.mark.parametrize("last", [False, True])
+def test_derivatives_of_resizing_take_sizes_that_change(name: str, last: bool) -> None:
+    """A graph whose sizes are symbols has them, laid out as torch's."""
+    axes, resize = RESIZED[name]
+    fast = torch.compile(lambda x: resize(x.sin()), backend="outstride", dynamic=True)
+    torch.manual_seed(0)
+    for size in (4, 6):
+        x = torch.randn(2, *[size] * axes, 3).movedim(-1, 1)
+        x = x if last else x.contiguous()
+        gradients = list[Tensor]()
+        for run in (fast, lambda x: resize(x.sin())):
+            given = x.detach().requires_grad_()
+            made = run(given)
+            gradients += torch.autograd.grad(made, given, made.detach())
+        assert_same_bits(*gradients)
+        assert gradients[0].stride() == gradients[1].stride()

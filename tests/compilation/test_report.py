@@ -242,3 +242,30 @@ def test_reports_leave_the_tracer_as_it_was() -> None:
             assert fusions(model, x) == first
         torch.compile(model, backend=backend)(x)
     assert len(counted) == 1
+
+
+def test_layers_in_no_graph_are_named() -> None:
+    """Torch's tracer compiles no function with a break in a loop, nor torch's layers by themselves."""
+
+    class Loops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.unused = nn.Conv1d(4, 4, 1), nn.Linear(8, 8)
+            self.inner = nn.ModuleList([nn.Conv1d(4, 4, 1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.loop(self.first(x))
+
+        def loop(self, x: Tensor) -> Tensor:
+            for layer in self.inner:
+                x = layer(x)
+                if x.sum() > 1e9:
+                    x = x + 1
+            return x
+
+    with torch.no_grad():
+        report = fusions(Loops(), torch.ones(1, 4, 8))
+    assert [launch.layer for launch in report.launches if launch.is_ours] == ["first"]
+    assert report.untraced == tuple(report.to_dict()["untraced"]) == ("unused", "inner.0")
+    assert "2 layers in no graph, run as they are if they are called: unused, inner.0" in str(report)
+    assert not report_of("skips").untraced

@@ -191,5 +191,6 @@ def test_derivatives_of_resizing_take_sizes_that_change(name: str, last: bool) -
             given = x.detach().requires_grad_()
             made = run(given)
             gradients += torch.autograd.grad(made, given, made.detach())
-        assert_same_bits(*gradients)
-        assert gradients[0].stride() == gradients[1].stride()
+        found, expected = gradients
+        assert_same_bits(found, expected)
+        assert found.stride() == expected.stride()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import nn
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 
 from outstride.models.stock import is_linear, replaced
 
@@ -34,6 +34,15 @@ def layer_call(node: Node) -> LayerCall:
         return LayerCall("", "", None)
     number, (name, cls) = list(modules.items())[-1]
     return LayerCall(number, name, cls)
+
+
+def traced_modules(graph: GraphModule) -> set[int]:
+    """The identities of all modules that calls in a graph, and in those that it calls, stand in."""
+    parts = (part for part in graph.modules() if isinstance(part, GraphModule))
+    nodes = (node for part in parts for node in part.graph.nodes)
+    numbers = (str(number) for node in nodes for number in node.meta.get("nn_module_stack") or ())
+    calls = (LayerCall(number, "", None).identity for number in numbers)
+    return {identity for identity in calls if identity is not None}
 
 
 def own_linears(graph: Graph) -> list[Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -15,18 +15,22 @@ from torch.utils._pytree import tree_leaves
 
 from outstride.compilation.backend import Options, compiled
 from outstride.compilation.fusing import Fusion
+from outstride.compilation.layers import traced_modules
 from outstride.compilation.prediction import predicted_ms
 from outstride.compilation.running import Program
 from outstride.compilation.stages import Stage
 from outstride.compilation.values import is_number
 from outstride.compilation.wording import is_view, word
 from outstride.errors import ArgumentError
+from outstride.models.operators import convolution
 from outstride.output.tables import html_table, text_table
 
 _HEAD = ("computed by", "operators", "layer", "result", "ms", "why no more")
 _WIDEST = (18, 38, 26, 20)
 """Characters of the columns in text; the last one has what is left of a line."""
 _LINE = 140
+_NAMED = 4
+"""Layers in no graph whose names are in the summary."""
 _OFTEN = 2**30
 """How often torch's tracer may see parts of a model that breaks, which are codes of their own."""
 _REGISTERED = re.compile(r"\._modules\['([^']+)'\]")
@@ -63,6 +67,8 @@ class Fusions:
     """What the values between launches take, each by itself."""
     arena_bytes: int = 0
     """What they take as they lie, those that are never needed at the same time in the same place."""
+    untraced: tuple[str, ...] = ()
+    """Convolution and linear layers that no graph holds: never called, or by code that is not compiled."""
 
     @property
     def fused(self) -> int:
@@ -90,7 +96,7 @@ class Fusions:
         return {
             "model": self.model, "operators": self.operators, "fused": self.fused, "by_torch": self.by_torch,
             "predicted_ms": self.predicted_ms, "values_bytes": self.values_bytes,
-            "arena_bytes": self.arena_bytes,
+            "arena_bytes": self.arena_bytes, "untraced": list(self.untraced),
             "launches": [
                 vars(launch) | {"operators": list(launch.operators), "shape": list(launch.shape)}
                 for launch in self.launches
@@ -120,6 +126,10 @@ class Fusions:
         banded = sum(launch.bands > 0 for launch in self.launches)
         if banded:
             lines.append(f"{_count(banded, 'launch')} make bands of rows in turn with their neighbours")
+        if self.untraced:
+            names = ", ".join(self.untraced[:_NAMED]) + (", ..." if len(self.untraced) > _NAMED else "")
+            layers = _count(len(self.untraced), "layer")
+            lines.append(f"{layers} in no graph, run as they are if they are called: {names}")
         return lines
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -163,7 +173,7 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         raise ArgumentError(
             f"'model' must be Python that torch.compile traces: got {type(original).__name__} of TorchScript."
         )
-    found = _compiled_once(original, inputs, Options.read(None, options))
+    found, traced = _compiled_once(original, inputs, Options.read(None, options))
     launches = (
         _launch(stage, f"graph {number}" if len(found) > 1 else "", _bands(program).get(line, 0))
         for number, (fusion, program) in enumerate(found, 1)
@@ -177,24 +187,32 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
     return Fusions(
         name, tuple(launch for launch in launches if launch.operators),
         sum(value.size_bytes for plan in plans for value, _ in plan.places),
-        sum(plan.size_bytes for plan in plans),
+        sum(plan.size_bytes for plan in plans), tuple(_others(original, traced)),
     )  # fmt: skip
+
+
+def _others(model: Any, traced: Container[int]) -> Iterator[str]:
+    """The layers of a model, if it is one, whose calls were not traced."""
+    for name, module in model.named_modules() if isinstance(model, torch.nn.Module) else ():
+        if isinstance(module, (convolution.FAMILY, torch.nn.Linear)) and id(module) not in traced:
+            yield name or "the model"
 
 
 def _compiled_once(
     model: Callable[..., Any], inputs: Sequence[Any], options: Options
-) -> list[tuple[Fusion, Program]]:
-    """What becomes of each graph of a model, which is run once for it."""
-    found = list[tuple[Fusion, Program]]()
+) -> tuple[list[tuple[Fusion, Program]], set[int]]:
+    """What becomes of each graph of a model, which is run once for it, and which modules are in a graph."""
+    found, traced = list[tuple[Fusion, Program]](), set[int]()
 
     def backend(graph: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
+        traced.update(traced_modules(graph))
         return compiled(graph, example_inputs, options, lambda *made: found.append(made))
 
     limits = {"cache_size_limit": _OFTEN, "accumulated_cache_size_limit": _OFTEN}
     with torch._dynamo.config.patch(limits):  # noqa: SLF001 - torch's tracer has no other door
         result = torch.compile(_anew(_call), backend=backend, dynamic=False)(model, *inputs)
         _differentiate(result, [model, inputs])
-    return found
+    return found, traced
 
 
 def _call(model: Callable[..., Any], *inputs: Any) -> Any:

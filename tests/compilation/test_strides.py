@@ -7,12 +7,15 @@ another one, and takes them for channels_last.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import outstride
+from outstride.compilation.strides import torchs_strides
 from outstride.models.layouts import _viewed
 from tests.tolerance import assert_same_bits
 
@@ -91,3 +94,42 @@ def test_the_strides_of_views_are_torchs() -> None:
             met += 1
             assert _viewed(shape, strides, view.shape) == view.stride()
     assert met > 100
+
+
+class Residual(nn.Module):
+    """A vector added to an image, a norm of its pixels and layers behind it, as in ConvNeXt of 1x1 layers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.vector = nn.Parameter(torch.randn(channels, 1, 1))
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+        self.norm, self.mixing = nn.LayerNorm(channels), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = self.norm(self.depthwise(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        result: Tensor = x + self.mixing(self.mixing(pixels) + self.vector)
+        return result
+
+
+def test_gradients_behind_a_norm_of_pixels_are_added_up_as_without_a_tracer() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = nn.Sequential(Residual(320), Residual(320), nn.Flatten())
+    x = torch.randn(2, 320, 3, 2)
+    gradients = list[list[Tensor]]()
+    for run in (torch.compile(model, backend="outstride"), outstride.accelerate(model)):
+        gradients.append(list(torch.autograd.grad(run(x).square().sum(), list(model.parameters()))))
+    for found, expected in zip(*gradients, strict=True):
+        assert_same_bits(found, expected)
+
+
+def test_the_gradient_of_a_layer_norm_is_contiguous_where_it_is_traced() -> None:
+    pixels = torch.randn(2, 8, 3, 5).permute(0, 2, 3, 1)
+    image, mean, scale = torch.randn(2, 3, 5, 8), torch.zeros(2, 3, 5, 1), torch.ones(2, 3, 5, 1)
+    given: list[Any] = [pixels, pixels, [8], mean, scale, torch.ones(8), torch.zeros(8), [True] * 3]
+    operator = torch.ops.aten.native_layer_norm_backward.default
+    mode = FakeTensorMode()
+    fakes = [mode.from_tensor(value) if isinstance(value, Tensor) else value for value in given]
+    with torchs_strides(fakes), mode:
+        traced = operator(*fakes)
+    assert traced[0].stride() == operator(*given)[0].stride() == image.stride()

@@ -20,6 +20,8 @@ from outstride.models.operation import operator_name, parameters_of
 
 aten = torch.ops.aten
 _VIEWS = (aten.view.default, aten._unsafe_view.default)  # noqa: SLF001 - an operator's name
+ALWAYS = frozenset({aten.native_layer_norm_backward.default})
+"""Operators that a tracer lays out otherwise, whatever the sizes: as what they are given."""
 _FORMATS = (torch.contiguous_format, torch.channels_last, torch.channels_last_3d)
 
 
@@ -46,6 +48,7 @@ def _preserved(source: Tensor) -> tuple[int, ...] | None:
 
 _OF_THE_FIRST: dict[str, Callable[[Tensor], tuple[int, ...] | None]] = {
     "aten.native_layer_norm": _contiguous,
+    "aten.native_layer_norm_backward": _contiguous,
     "aten._transformer_encoder_layer_fwd": _contiguous,
     "aten.native_group_norm": _suggested,
     "aten.native_batch_norm": _as_it_is_or_suggested,

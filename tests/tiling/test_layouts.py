@@ -101,6 +101,17 @@ def test_interpolation_takes_torchs_routine(channels: int, count: int, layout: s
                 assert_same_bits(tiling.tile_run(model, x, tile=(33, 41), progress=False), model(x))
 
 
+@pytest.mark.parametrize("layout", ["in_order", "channels_last", "cropped"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
+def test_neighbours_are_found_in_the_maps_own_arithmetic(mode: str, dtype: torch.dtype, layout: str) -> None:
+    """Of 182 and 154 places seven are rounded up to whole numbers, in float32 others than in float64."""
+    for channels in (1, 5):
+        model = Function(lambda x: F.interpolate(LAYOUTS[layout](x), (154, 147), mode=mode))
+        x = image(1, channels, 182, 196, dtype=dtype)
+        assert_same_bits(tiling.tile_run(model, x, tile=(90, 147), progress=False), model(x))
+
+
 @pytest.mark.parametrize(("nd", "small"), [(1, False), (2, False), (2, True), (3, False)])
 def test_interpolation_that_is_tried_shows_what_is_rounded(nd: int, small: bool) -> None:
     """Where positions are exact either way, nothing would be seen."""

@@ -14,7 +14,7 @@ map that is like the whole in all of these.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import permutations
 from math import frexp
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from outstride.models.node import Node
 from outstride.models.operators.describing import describe
 from outstride.models.operators.resizing import LinearResize, NearestResize, Resize
 from outstride.tiling.box import Box, elements, replaced
-from outstride.tiling.rules.indexing import Lines, by_positions, on_a_map
+from outstride.tiling.rules.indexing import Lines, by_positions
 from outstride.tiling.rules.interface import NEEDS_ALL, Rule, RuleTable, present
 from outstride.tiling.surroundings import computing_by, threads_of_whole
 
@@ -35,6 +35,10 @@ from outstride.tiling.surroundings import computing_by, threads_of_whole
 _SMALL = 128
 #: Channels of the map on which the orders are found: some are left over whatever the length of a vector.
 _CHANNELS = 79
+#: As many are found by torch's routine for any number of them.
+_FEW_CHANNELS = 4
+#: Numbers up to it are whole in every type.
+_DIGITS = 4096
 _STEPS = (4, 8, 16, 32)
 _DTYPES = (torch.float32,)
 
@@ -237,14 +241,34 @@ def _scratch(node: Node, box: Box, boxes: Sequence[Box | None]) -> int:
 
 
 def _nearest(node: Node) -> Lines:
-    """Nearest neighbours, which torch finds axis by axis: what its own layer calls, on a line that counts."""
+    """Nearest neighbours, which torch finds axis by axis: asked of the operator itself."""
     operator: NearestResize = describe(node)
-    exact = operator.mode == "nearest-exact"
-    function = getattr(torch.ops.aten, "_upsample_nearest_exact1d" if exact else "upsample_nearest1d")
-    return {
-        2 + axis: on_a_map(function, [node.shape[2 + axis]], operator.factors[axis])
-        for axis in range(operator.nd)
-    }
+    return {2 + axis: partial(_neighbours, node, axis) for axis in range(operator.nd)}
+
+
+def _neighbours(node: Node, axis: int, line: Tensor) -> Tensor:
+    """Which of a line's numbers from 0 on are taken.
+
+    Torch multiplies places by the ratio of sizes in the type of the map, of channels_last always in float32:
+    what is rounded up to a whole number depends on it. So numbers are in that type, digit by digit.
+    """
+    operator: NearestResize = describe(node)
+    nd, dtype = operator.nd, node.dtype if node.dtype == torch.float64 else torch.float32
+    sizes = [node.shape[2 + axis] if each == axis else 2 for each in range(nd)]
+    channels = max(min(node.shape[1], _FEW_CHANNELS), 1)
+    shape = [1] * (2 + nd)
+    shape[2 + axis] = len(line)
+    all_of_it = (1, channels, *(len(line) if each == axis else 2 for each in range(nd)))
+    factors = [operator.factors[axis] if each == axis else None for each in range(nd)]
+    function = getattr(torch.ops.aten, node.name.removeprefix("aten.")).default
+    found, place = torch.zeros(sizes[axis], dtype=line.dtype), 1
+    while place < max(len(line), 2):
+        digits = line.div(place, rounding_mode="floor").remainder(_DIGITS).to(dtype)
+        like = laid_out(digits.view(shape).expand(all_of_it), node.source_shapes[0], node.source_strides[0])
+        made = function(like, sizes, *factors).movedim(2 + axis, -1)
+        found += made.reshape(-1, sizes[axis])[0].to(line.dtype) * place
+        place *= _DIGITS
+    return found
 
 
 def is_even(node: Node) -> bool:

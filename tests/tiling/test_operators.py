@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from outstride import tiling
-from outstride.errors import ArgumentError
+from outstride.errors import ArgumentError, UnsupportedError
 from outstride.tiling.rules import indexing
 from tests.engine.launch.agreed import is_another_torch
 from tests.tiling.models_to_tile import Function, image, seeded, whole_of
@@ -239,6 +239,31 @@ def test_every_result_of_several_is_the_whole(tile: tuple[int, int]) -> None:
     assert_same_bits(got["deep"][0], expected["deep"][0])
     for a, b in zip(got["deep"][1], expected["deep"][1], strict=True):
         assert_same_bits(a, b)
+
+
+class Beside(Heads):
+    """What is no tensor beside those that are."""
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {"loss": None, **super().forward(x), "sizes": ["fine", x.shape[-1], 0.5]}
+
+
+def test_what_is_no_tensor_is_handed_back(tmp_path: Any) -> None:
+    """Such as the loss that a model in evaluation has none of."""
+    model, x = seeded(Beside), image(1, 3, 31, 40)
+    with torch.inference_mode():
+        expected = whole_of_several(model, x)
+    got = tiling.tile_run(model, x, tile=(9, 10), progress=False)
+    assert list(got) == list(expected)
+    assert got["loss"] is None
+    assert got["sizes"] == ["fine", 40, 0.5]
+    assert_same_bits(got["again"], expected["again"])
+    tiling.tile_run(model, x, tmp_path / "y.{}.npy", tile=(9, 10), progress=False)
+    names = ["y.again", "y.deep-0", "y.deep-1-0", "y.deep-1-1", "y.out"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+    strange = Function(lambda x: {"y": x, "form": x.dtype})
+    with pytest.raises(UnsupportedError, match=r"'model' must return tensors: got dict with dtype; legal: "):
+        tiling.plan(strange, (1, 3, 20, 20))
 
 
 def whole_of_several(model: nn.Module, x: Tensor) -> Any:

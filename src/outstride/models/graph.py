@@ -24,7 +24,10 @@ from outstride.models.node import Node, Source
 from outstride.models.operation import mapped
 from outstride.models.recording import Recorder
 
-__all__ = ["Graph", "Input", "Node", "Source", "capture", "capture_call"]
+__all__ = ["Graph", "Input", "Nest", "Node", "Source", "capture", "capture_call"]
+
+#: What may stand beside tensors in what a model returns; it is handed back as it is.
+_PLAIN = (type(None), bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,27 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Nest:
+    """How a model wraps the tensors that it returns."""
+
+    structure: Any
+    beside: Mapping[int, Any]
+    """What is no tensor, by its place among all leaves."""
+
+    def of(self, made: Sequence[Any]) -> Any:
+        """The nest with these in the places of its tensors."""
+        tensors = iter(made)
+        count = len(made) + len(self.beside)
+        leaves = [self.beside[place] if place in self.beside else next(tensors) for place in range(count)]
+        return pytree.tree_unflatten(leaves, self.structure)
+
+    def paths(self, made: Sequence[Any]) -> list[Any]:
+        """The way to each tensor of so many, in torch's keys."""
+        found, _ = pytree.tree_flatten_with_path(self.of(made))
+        return [path for place, (path, _) in enumerate(found) if place not in self.beside]
+
+
+@dataclass(frozen=True)
 class Graph:
     """The tensors of a model in the order in which they are made, the inputs first."""
 
@@ -44,7 +68,7 @@ class Graph:
     constants: Mapping[int, Tensor]
     """Tensors that do not depend on the inputs."""
     outputs: tuple[int, ...]
-    structure: Any
+    nest: Nest
     """How the model wraps its outputs."""
     inputs: tuple[int, ...] = (0,)
     """Those that the model is called with, in the order of its arguments."""
@@ -120,12 +144,16 @@ def capture_call(
 def _graph(recorder: Recorder, returned: Any, count: int) -> Graph:
     """What is used of all that was written down, so many inputs first."""
     flat, structure = pytree.tree_flatten(returned)
-    if not flat or not all(isinstance(out, Tensor) for out in flat):
+    beside = {place: leaf for place, leaf in enumerate(flat) if not isinstance(leaf, Tensor)}
+    strange = next((type(leaf).__name__ for leaf in beside.values() if not isinstance(leaf, _PLAIN)), "")
+    if strange or len(beside) == len(flat):
+        kind = type(returned).__name__
+        got = f"{kind} with {strange}" if strange not in ("", kind) else kind
         raise UnsupportedError(
-            f"'model' must return tensors: got {type(returned).__name__}; "
-            "legal: a tensor, or tuples, lists and dicts of tensors"
+            f"'model' must return tensors: got {got}; legal: a tensor, or tuples, lists and dicts of "
+            "tensors, None, numbers and words"
         )
-    outputs = [recorder.index(recorder.stand_in(out)) for out in flat]
+    outputs = [recorder.index(recorder.stand_in(out)) for out in flat if isinstance(out, Tensor)]
     values = recorder.values(_used(recorder.nodes, outputs, ()))
     used = [*range(count), *(index for index in _used(recorder.nodes, outputs, values) if index >= count)]
     places = {index: place for place, index in enumerate(used)}
@@ -133,7 +161,7 @@ def _graph(recorder: Recorder, returned: Any, count: int) -> Graph:
         tuple(_placed(recorder.nodes[index], places, index in values) for index in used),
         {places[index]: value for index, value in values.items() if index in places},
         tuple(places[index] for index in outputs),
-        structure,
+        Nest(structure, beside),
         tuple(range(count)),
         _made_bytes(recorder.nodes, values, places),
     )

@@ -9,10 +9,8 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from torch.utils import _pytree as pytree
-
 from outstride.errors import ArgumentError
-from outstride.models.graph import Graph
+from outstride.models.graph import Graph, Nest
 from outstride.tiling.box import Box, Interval, whole
 
 #: Where in the path of several results the name of each comes.
@@ -28,7 +26,7 @@ class Outputs:
     indices: tuple[int, ...]
     """Where they are in the graph, in the order in which the model returns them."""
     shapes: Mapping[int, tuple[int, ...]]
-    structure: Any
+    nest: Nest
     """How the model wraps them."""
     most: int
     """How many of the last axes are cut at most."""
@@ -37,7 +35,7 @@ class Outputs:
     def of(cls, graph: Graph, tiled: int) -> Outputs:
         """Those of a graph."""
         shapes = {index: graph.nodes[index].shape for index in graph.outputs}
-        return cls(graph.outputs, shapes, graph.structure, tiled)
+        return cls(graph.outputs, shapes, graph.nest, tiled)
 
     @property
     def main(self) -> int:
@@ -82,15 +80,14 @@ class Outputs:
 
     def wrapped(self, made: Sequence[Any]) -> Any:
         """What the model would return, of all in their order."""
-        return pytree.tree_unflatten(list(made), self.structure)
+        return self.nest.of(made)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What each is called, by its place in the nest: "out", "deep-0"."""
-        nest = pytree.tree_unflatten(list(self.indices), self.structure)
-        paths, _ = pytree.tree_flatten_with_path(nest)
+        paths = self.nest.paths(self.indices)
         return tuple(
-            "-".join(re.sub(r"[^\w-]+", "_", str(_key(key))) for key in path) or "result" for path, _ in paths
+            "-".join(re.sub(r"[^\w-]+", "_", str(_key(key))) for key in path) or "result" for path in paths
         )
 
     def places(self, template: str) -> list[str]:

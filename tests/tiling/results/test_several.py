@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from outstride import tiling
 from outstride.errors import ArgumentError
+from outstride.models.graph import Nest
 from outstride.tiling.outputs import Outputs
 from outstride.tiling.results import journal
 from outstride.tiling.results.partial import Partial, folders_of, progress_of
@@ -233,7 +234,7 @@ def test_one_tensor_may_be_returned_twice(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize("times", [1, 2, 3, 4, 7.3])
 def test_parts_of_a_smaller_result_are_all_of_it_and_of_one_size(fine: int, times: float) -> None:
     size = max(round(fine / times), 1)
-    outputs = Outputs((0, 1), {0: (1, 2, fine, fine), 1: (1, 3, size, size)}, None, 2)
+    outputs = Outputs((0, 1), {0: (1, 2, fine, fine), 1: (1, 3, size, size)}, Nest(None, {}), 2)
     starts = [(a, min(a + 16, fine)) for a in range(0, fine, 16)]
     boxes = [outputs.boxes(((0, 1), (0, 2), start, (0, fine)))[1] for start in starts]
     assert [box[2][0] for box in boxes] == [0, *(box[2][1] for box in boxes[:-1])]

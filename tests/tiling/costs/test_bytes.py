@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from outstride.models.node import Node
+from outstride.tiling.rules import products
 from outstride.tiling.running import TileRun
 from tests.tiling.models_to_tile import Function, conv, seeded
 
@@ -73,3 +75,30 @@ def test_scores_of_attention_in_one_call_are_counted(layer: nn.Module, matrices:
     tokens = 24 * 20
     peak_bytes = TileRun(Tokens(layer).eval(), torch.zeros(1, 8, 24, 20), 1000).plan.peak_bytes
     assert 0 < peak_bytes - matrices * 4 * tokens**2 < 16 * 4 * 8 * tokens
+
+
+def by_pixels(x: Tensor) -> Tensor:
+    """Attention of all pixels to each other."""
+    t = x.flatten(2).mT
+    return ((t @ t.mT).softmax(-1) @ t).mT.reshape(x.shape)
+
+
+@pytest.mark.parametrize(("height", "tried"), [(2, 8), (24, 2), (60, 0)])
+def test_products_are_tried_in_little_memory(
+    height: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run took 525 MB where 87 were planned: eight matrices of scores had been made three times."""
+    made = list[Tensor]()
+    called = products._called
+
+    def noted(node: Node, parts: list[Tensor]) -> Tensor:
+        made.append(called(node, parts))
+        return made[-1]
+
+    monkeypatch.setattr(products, "_called", noted)
+    products._are_apart.cache_clear()
+    TileRun(Function(by_pixels), torch.zeros(1, 8, height, 40), 1000)
+    products._are_apart.cache_clear()
+    assert len(made) >= tried
+    assert max((each.shape[0] for each in made), default=0) == tried
+    assert all(each.numel() <= products._MOST_TRIED for each in made)

@@ -31,8 +31,9 @@ from outstride.tiling.rules.interface import (
 )
 from outstride.tiling.surroundings import computing_by, threads_of_whole
 
-#: Matrices of which it is tried whether they are computed one by one, and elements of all of them.
-_TRIED, _MOST_TRIED = 8, 1 << 22
+#: Matrices of which it is tried whether they are computed one by one, and elements of all of them: what is
+#: tried is in memory beside what is planned.
+_TRIED, _MOST_TRIED = 8, 1 << 21
 
 
 def _channels_demand(node: Node, box: Box) -> Boxes:
@@ -120,27 +121,32 @@ def _are_apart(node: Node, threads: int) -> bool:
     """Whether torch gives a matrix the same bits alone as among others, wherever it lies in memory."""
     del threads  # torch asks for it
     operator: MatrixProducts = describe(node)
-    if sum(map(prod, operator.shapes)) * _TRIED > _MOST_TRIED:
+    each = sum(map(prod, operator.shapes)) + prod(node.shape[operator.leading :])
+    count = min(_MOST_TRIED // max(each, 1), _TRIED)
+    if count < 2:
         return True  # so large that there are hardly several
-    parts = [_laid(node, place, shape) for place, shape in enumerate(operator.shapes)]
+    parts = [_laid(node, place, (count, *shape)) for place, shape in enumerate(operator.shapes)]
     together = _called(node, parts)
-    alone = [_called(node, [part[i : i + 1].contiguous().clone() for part in parts]) for i in range(_TRIED)]
-    return torch.equal(together, torch.cat(alone))
+    return all(
+        torch.equal(made, _called(node, [part[i : i + 1].contiguous().clone() for part in parts])[0])
+        for i, made in enumerate(together)
+    )
 
 
 def _laid(node: Node, place: int, shape: tuple[int, ...]) -> Tensor:
     """Matrices of any numbers that lie beside each other in memory as those of a source do."""
     sizes, strides = node.source_shapes[place], node.source_strides[place]
+    count, rows, width = shape
     axis, columns = len(sizes) - 1, sizes[-1]
-    while columns < shape[1]:
+    while columns < width:
         axis -= 1
         columns *= sizes[axis]
-    steps = (strides[axis - 1] if shape[0] > 1 else shape[1], strides[-1])
+    steps = (strides[axis - 1] if rows > 1 else width, strides[-1])
     if steps[0] == 0 or steps[1] == 0:
-        steps = (shape[1], 1)
-    extent = 1 + sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
-    memory = torch.linspace(-1, 1, _TRIED * extent).mul(1e3).sin().to(node.dtype)
-    return memory.as_strided((_TRIED, *shape), (extent, *steps))
+        steps = (width, 1)
+    extent = 1 + sum((n - 1) * step for n, step in zip((rows, width), steps, strict=True))
+    memory = torch.linspace(-1, 1, count * extent).mul_(1e3).sin_().to(node.dtype)
+    return memory.as_strided(shape, (extent, *steps))
 
 
 def _serves(node: Node) -> bool:

@@ -21,6 +21,7 @@ from outstride.compilation import bands, running
 from outstride.compilation.segments import Seen, Segment
 from outstride.engine import runtime
 from outstride.engine.launch.launches import Launch
+from outstride.models.operators.reach import Window
 from tests.environments import Environment
 from tests.fuzz.graphs.tracing import traced
 from tests.guard import GuardedPages
@@ -41,8 +42,7 @@ class Stack(nn.Module):
         self.layers, self.sums, self.results = nn.ModuleList(), dict[int, int](), set[int]()
         channels = draw.choice((3, 8, 16, 20))
         self.size = (channels, draw.randint(24, 60), draw.randint(5, 20))
-        alike = {0: (channels, 1)}
-        shrunk = 1
+        alike, shrunk = {0: (channels, 0)}, 1  # the channels of a value, and which one has its size, too
         for number in range(1, draw.randint(3, 8)):
             kind = draw.choice(("one", "one", "single", "single", "dense"))
             outputs = draw.choice((8, 16, 24, 33, 48)) if kind != "single" else channels
@@ -59,8 +59,7 @@ class Stack(nn.Module):
             norm = [nn.BatchNorm2d(outputs)] if draw.random() < 0.6 else []
             steps = draw.choice(([], [nn.ReLU()], [nn.ReLU6()], [nn.SiLU()]))
             self.layers.append(nn.Sequential(layer, *norm, *steps))
-            stage = (alike[number - 1][1] if same else -number, outputs)
-            alike[number] = (outputs, stage[0])
+            alike[number] = (outputs, alike[number - 1][1] if same else number)
             earlier = [k for k in range(number) if alike[k] == alike[number]]
             if earlier and draw.random() < 0.5:
                 self.sums[number] = draw.choice(earlier)
@@ -193,8 +192,8 @@ def test_rows_are_there_before_they_are_read(data: st.DataObject) -> None:
     rows, lines = data.draw(st.integers(30, 90)), list[Seen]()
     for number in range(data.draw(st.integers(2, 6))):
         step, extent = data.draw(sizes.filter(lambda n: n < 4)), data.draw(sizes)
-        reach = (step, data.draw(st.integers(0, extent)), extent)
-        made = (rows + 2 * reach[1] - extent) // step + 1
+        reach = Window(extent, step, data.draw(st.integers(0, extent)), 1)
+        made = reach.outputs(rows)
         if made < 2:
             break
         alike = (number - 2,) if number > 1 and lines[number - 2].rows == made else ()

@@ -18,7 +18,7 @@ from torch import Tensor
 from outstride.compilation.arena import Lifetime
 from outstride.compilation.scripts import Line, Made, Script
 from outstride.compilation.segments import Seen, Segment
-from outstride.engine.launch.launches import At, Launch
+from outstride.engine.launch.launches import Launch
 from outstride.engine.launch.memory_format import FORMATS
 from outstride.engine.launch.strands import strands_launch
 
@@ -33,7 +33,8 @@ class Banding:
     """Notes what lines make, then tells which are made in bands, where the second level has so many bytes."""
 
     def __init__(self, lines: Sequence[Line], threads: int, level_bytes: int) -> None:
-        self._lines, self._threads, self._room = lines, threads, level_bytes * threads
+        self._lines, self._threads = lines, threads
+        self._level_bytes, self._room = level_bytes, level_bytes * threads
         self._seen = dict[int, Seen]()
 
     def note(self, number: int, given: Sequence[Any], result: Any) -> None:
@@ -63,7 +64,7 @@ class Banding:
         bands = -(-size_bytes // int(self._room * _BAND_SHARE))
         segment = Segment(tuple(run), self._threads, min(bands, run[-1].rows // (2 * self._threads)))
         weights = sum(line.weight_bytes for line in run)
-        is_small = weights <= self._room // self._threads * _WEIGHT_SHARE
+        is_small = weights <= self._level_bytes * _WEIGHT_SHARE
         if is_small and segment.bands > 1 and segment.made_again <= _MOST_AGAIN:
             yield segment
             return
@@ -72,18 +73,16 @@ class Banding:
         yield from self._cut(run[smallest:])
 
     def _runs(self, made: Mapping[int, Lifetime]) -> Iterator[list[Seen]]:
-        """Lines one behind the other whose values between them do not stay in the cache."""
+        """Lines one behind the other whose values between them do not stay in the cache, or single ones."""
         run = list[Seen]()
         for number, line in self._seen.items():
+            if not self._has_rows_beside_each_other(number, made):
+                continue  # which no line that is next in a run follows
             if run and not (self._follows(run[-1], line) and self._is_far(run[-1], line)):
-                yield from [run] if len(run) > 1 else []
+                yield run
                 run = []
-            if self._has_rows_beside_each_other(number, made):
-                run.append(line)
-            else:
-                yield from [run] if len(run) > 1 else []
-                run = []
-        yield from [run] if len(run) > 1 else []
+            run.append(line)
+        yield run
 
     def _follows(self, before: Seen, line: Seen) -> bool:
         """Whether a line is the next one, and reads the value of the one before alone as its source."""
@@ -143,17 +142,16 @@ class Writing:
 
 def _banded(segment: Segment, made: Sequence[Made]) -> Launch | None:
     """One launch for a segment, of what its lines made; None where there is none."""
+    if any(each.launch is None for each in made):
+        return None
+    ats = [(each.line.rows, each.at, each.result) for each in made]
     strands = list[list[Launch]]()
     for strand in segment.strands():
-        launches = list[Launch]()
+        strands.append([])
         for number, first, end in strand:
-            line, given, result = made[number].line, made[number].given, made[number].value
-            at = list(map(At, line.inputs, given))
-            launch = None
-            if line.rows is not None and made[number].launch is not None:
-                launch = line.rows.launch(at, At(line.place, result), first, end)
+            rows, at, result = ats[number]
+            launch = None if rows is None else rows.launch(at, result, first, end)
             if launch is None:
                 return None
-            launches.append(launch)
-        strands.append(launches)
+            strands[-1].append(launch)
     return strands_launch(strands)

@@ -26,6 +26,7 @@ from outstride.engine.launch.plans import plan_of
 from outstride.engine.launch.steps.check import declined
 from outstride.engine.runtime import decline, resolved
 from outstride.layer.shortening import AlgorithmName
+from outstride.models.operators.reach import Window
 
 OPERATORS: dict[str, Literal["conv", "conv_transpose"]] = {
     "outstride.conv": "conv",
@@ -129,21 +130,18 @@ class _Contraction:
         """Whether it may make a part of its value."""
         return self._operator == "conv" and not (self._views or self._has_ends or self._trained)
 
-    def reach(self, values: Sequence[Any]) -> tuple[int, int, int] | None:
+    def reach(self, values: Sequence[Any]) -> Window | None:
         """Of which rows of its input a row of its value is made, if it is computed by direct chains."""
         layer, _ = self._layer(values)
-        _, x, w, stride, padding, _, dilation, _, _ = layer
+        x: Tensor = values[self._x]
         run = None if x.dim() < 4 else fused_run(*layer, self._steps, None, self._before)
-        if run is None or not run.writes_in_place:
-            return None
-        return stride[0], padding[0], dilation[0] * (w.shape[2] - 1) + 1
+        return None if run is None or not run.writes_in_place else _of_rows(layer)
 
     def launch(self, at: Sequence[At], y: At, first: int, end: int) -> Launch | None:
         """What makes rows [first, end), by one thread."""
         layer, _ = self._layer([each.tensor for each in at])
         operator, x, w, stride, padding, size, dilation, groups, algorithm = layer
-        low = first * stride[0] - padding[0]
-        high = (end - 1) * stride[0] - padding[0] + dilation[0] * (w.shape[2] - 1) + 1
+        low, high = _of_rows(layer).reads(first, end)
         source = at[self._x].band(max(low, 0), min(high, x.shape[2]))
         paddings, sizes = (max(-low, 0), *padding[1:]), (end - first, *size[1:])
         result = y.band(first, end)
@@ -236,6 +234,12 @@ class _Contraction:
             return replace(found, empty=lambda: seen(empty(), views))
 
         return Bound(among, launch)
+
+
+def _of_rows(layer: _Layer) -> Window:
+    """Which rows of a convolution's input a row of its result is made of."""
+    _, _, w, stride, padding, _, dilation, _, _ = layer
+    return Window(w.shape[2], stride[0], padding[0], dilation[0])
 
 
 def _rows_at(frame: Frame, at: At) -> At | None:

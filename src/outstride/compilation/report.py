@@ -175,8 +175,8 @@ def fusions(model: Callable[..., Any], *inputs: Any, options: dict[str, Any] | N
         )
     found, traced = _compiled_once(original, inputs, Options.read(None, options))
     launches = (
-        _launch(stage, f"graph {number}" if len(found) > 1 else "", _bands(program).get(line, 0))
-        for number, (fusion, program) in enumerate(found, 1)
+        _launch(stage, f"graph {number}" if len(found) > 1 else "", bands.get(line, 0))
+        for number, (fusion, bands) in enumerate(((fusion, _bands(program)) for fusion, program in found), 1)
         for line, stage in enumerate(fusion.stages)
         if not stage.is_view and stage.label != "constant" and not is_number(stage.output)
     )

@@ -52,12 +52,20 @@ class Made:
     value: Any
     seconds: float
 
+    @property
+    def at(self) -> list[At]:
+        """What it was given, with its places."""
+        return list(map(At, self.line.inputs, self.given))
+
+    @property
+    def result(self) -> At:
+        """What it made, with its place."""
+        return At(self.line.place, self.value)
+
     @cached_property
     def launch(self) -> Launch | None:
         """What does it, if that is a launch and nothing else."""
-        if not isinstance(self.value, Tensor):
-            return None
-        return self.bound.launch(list(map(At, self.line.inputs, self.given)), At(self.line.place, self.value))
+        return self.bound.launch(self.at, self.result) if isinstance(self.value, Tensor) else None
 
 
 class Script:

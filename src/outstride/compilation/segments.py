@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from outstride.models.operators.reach import Window
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -13,7 +15,7 @@ class Seen:
     line: int
     rows: int
     source_rows: int
-    reach: tuple[int, int, int]
+    reach: Window
     alike: tuple[int, ...]
     """Places of which a row of the value needs the same row."""
     place: int
@@ -23,8 +25,7 @@ class Seen:
 
     def needs(self, first: int, end: int) -> tuple[int, int]:
         """The rows of the source that some of its value need."""
-        step, padding, extent = self.reach
-        low, high = first * step - padding, (end - 1) * step - padding + extent
+        low, high = self.reach.reads(first, end)
         return max(0, min(low, self.source_rows)), max(0, min(high, self.source_rows))
 
 

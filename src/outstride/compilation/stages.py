@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.fx import Node
 
 from outstride.engine.launch.launches import At, Launch
+from outstride.models.operators.reach import Window
 
 
 def _nothing(_: Sequence[At], __: At) -> None:
@@ -46,8 +47,8 @@ class Rows(Protocol):
     alike: tuple[int, ...]
     """Inputs of which a row of the value needs the same row."""
 
-    def reach(self, values: Sequence[Any]) -> tuple[int, int, int] | None:
-        """Row r needs `extent` rows from `step * r - padding` on: these three; None: there are no parts."""
+    def reach(self, values: Sequence[Any]) -> Window | None:
+        """Which rows of its source a row needs; None where there are no parts."""
 
     def launch(self, at: Sequence[At], y: At, first: int, end: int) -> Launch | None:
         """What makes rows [first, end), by one thread; None where it does more than to launch."""

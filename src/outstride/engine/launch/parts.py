@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Protocol
 
+from outstride.engine.codegen.arguments import STRAND_INDEX
 from outstride.engine.launch.argument_block import address
 from outstride.engine.launch.entries import Entries
 from outstride.engine.launch.launches import At, Kept, Launch, Weight
@@ -101,16 +102,15 @@ class Strands:
     """The argument blocks of launches that threads run beside each other, each a list of its own."""
 
     def __init__(self, launch: Launch) -> None:
-        self.block, self._index, self._flag = launch.block.fresh(), launch.block.index, launch.flag
+        self.block, self._threads = launch.block.fresh(), launch.workers
         self._strands = [[Single(each) for each in strand] for strand in launch.strands]
-        self._scratch_bytes = [max(each.scratch_bytes for each in strand) for strand in launch.strands]
+        self._scratch_bytes = launch.scratch_bytes // launch.workers
         self._lists = [Entries(len(strand), 1) for strand in launch.strands]
         for entries, launches, parts in zip(self._lists, launch.strands, self._strands, strict=True):
             for number, (each, part) in enumerate(zip(launches, parts, strict=True)):
                 entries.set(number, each, part.block, 1)
         self._heads = array("q", [entries.address for entries in self._lists])
-        self.block[self._index["lists_at"]] = address(self._heads)
-        self._threads = launch.workers
+        self.block[STRAND_INDEX["lists_at"]] = address(self._heads)
 
     def weights(self, launch: Launch) -> Sequence[tuple[Weight, Sequence[Single]]]:
         """Each weight once for all that need it packed alike."""
@@ -130,14 +130,13 @@ class Strands:
 
     def set_scratch(self, there: int) -> None:
         """Where its threads may write, one strand behind the other."""
-        for parts, size_bytes in zip(self._strands, self._scratch_bytes, strict=True):
+        for number, parts in enumerate(self._strands):
             for part in parts:
-                part.set_scratch(there)
-            there += size_bytes
+                part.set_scratch(there + number * self._scratch_bytes)
 
     def excuse(self) -> None:
         """Let the list go on after this launch next time."""
-        self.block[self._index[str(self._flag)]] = 0
+        self.block[STRAND_INDEX["found"]] = 0
         for part in self._parts:
             part.excuse()
 
@@ -146,6 +145,6 @@ class Strands:
         return [part for strand in self._strands for part in strand]
 
 
-def part_of(launch: Launch) -> Single | Strands:
+def part_of(launch: Launch) -> Part:
     """What a list keeps of a launch."""
     return Strands(launch) if launch.strands else Single(launch)

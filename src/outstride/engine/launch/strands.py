@@ -18,8 +18,8 @@ def strands_launch(strands: Sequence[Sequence[Launch]]) -> Launch:
     assert all(launch.workers == 1 for strand in strands for launch in strand), "a strand is one thread's"
     made = kernel("strands", strands_source, machine().instruction_set, authorship())
     scalars = {"run_at": list_kernel().address, "tasks": len(strands)}
-    scratch_bytes = sum(max(launch.scratch_bytes for launch in strand) for strand in strands)
+    most_bytes = max(launch.scratch_bytes for strand in strands for launch in strand)
     return Launch(
-        made, ArgumentBlock.of(STRAND_INDEX, scalars, {}), len(strands), {}, scratch_bytes=scratch_bytes,
-        flag="found", strands=tuple(map(tuple, strands)),
+        made, ArgumentBlock.of(STRAND_INDEX, scalars, {}), len(strands), {},
+        scratch_bytes=most_bytes * len(strands), flag="found", strands=tuple(map(tuple, strands)),
     )  # fmt: skip

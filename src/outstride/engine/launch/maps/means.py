@@ -24,6 +24,7 @@ from outstride.engine.launch.maps.map_run import MapRun
 from outstride.engine.launch.memory_format import Layout, contiguous_strides
 from outstride.engine.launch.plans import DTYPES
 from outstride.engine.launch.steps.agreement import disagreement, trial
+from outstride.engine.planner.machine import LINE_BYTES
 from outstride.engine.planner.maps.means import (
     FOUR,
     GRAIN,
@@ -41,7 +42,6 @@ from outstride.engine.runtime import chosen, decline, kernel, machine
 _VECTOR_BYTES = (32, 64, 16)
 #: Elements and channels of a task, and numbers that are exact in float32.
 _PART, _MOST_CHANNELS, _EXACT = 1 << 13, 64, 1 << 24
-_LINE_BYTES = 64
 
 
 def map_mean(
@@ -171,7 +171,7 @@ class MeanRun(MapRun):
 
 def _channels_of_a_task(channels: int, threads: int, dtype: torch.dtype) -> int:
     """Whole lines, and few enough for each thread to have some."""
-    line = _LINE_BYTES // dtype.itemsize
+    line = LINE_BYTES // dtype.itemsize
     return min(_MOST_CHANNELS, max(1, channels // (threads * line)) * line)
 
 
